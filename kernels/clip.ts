@@ -1,0 +1,35 @@
+/**
+ * Clipping by the global norm, as PyTorch does it: all gradients times min(1, max_norm / (norm + 1e-6)).
+ *
+ * @module
+ */
+
+import type { Commands } from "./commands.ts";
+import { defineKernel, reads, writes } from "./kernel.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** norm[0] = √Σ squares, factor[0] = min(1, most / (norm + 1e-6)), or 1 where `most` is infinite. */
+export function clipFactor(
+  commands: Commands,
+  given: { readonly squares: Tensor; readonly norm: Tensor; readonly factor: Tensor; readonly most: number },
+): void {
+  const { squares, norm, factor, most } = given;
+  // WGSL has no infinity; a negative limit stands for none.
+  commands.run(clipKernel, { size: squares.size, most: most === Infinity ? -1 : most, squares, norm, factor });
+}
+
+const clipKernel = defineKernel({
+  name: "clip_factor",
+  dims: ["size"],
+  scalars: ["most"],
+  bindings: { squares: reads("f32", "size"), norm: writes("f32", "1"), factor: writes("f32", "1") },
+  workgroup: 1,
+  grid: () => 1,
+  cost: ({ size }) => ({ flops: size, bytes: 4 * size }),
+  body: `
+  var sum = 0.0;
+  for (var i = 0u; i < dims.size; i += 1u) { sum += squares[i]; }
+  norm[0] = sqrt(sum);
+  factor[0] = 1.0;
+  if (dims.most >= 0.0) { factor[0] = min(1.0, dims.most / (sqrt(sum) + 1e-6)); }`,
+});

@@ -1,0 +1,177 @@
+/**
+ * A `GPUDevice` and what belongs to it: limits, compiled pipelines, staging buffers, and its end.
+ *
+ * Every `GPUDevice` has one {@link DeviceContext}, made on first sight by {@link contextOf}. Users pass plain
+ * `GPUDevice`s around and never see contexts.
+ *
+ * @module
+ */
+
+import { DeviceError, KernelError } from "./errors.ts";
+
+/** What tests change about a device. Everything has the device's own value as default. */
+export interface DeviceContextOptions {
+  /** Bytes of the largest storage binding; smaller than the device's own makes tensors go in row blocks. */
+  readonly bindingLimit?: number;
+  /** Words of all-ones bits (NaN as f32) after the end of every tensor, inside its binding. */
+  readonly guardWords?: number;
+  /** Rewrites a kernel's WGSL before it is compiled. */
+  readonly rewriteShader?: (name: string, wgsl: string) => string;
+}
+
+/** A compiled kernel. */
+export interface CompiledKernel {
+  /** The pipeline. */
+  readonly pipeline: GPUComputePipeline;
+  /** Its only bind group layout. */
+  readonly layout: GPUBindGroupLayout;
+}
+
+const contexts = new WeakMap<GPUDevice, DeviceContext>();
+
+/** Bytes between two uniform slots: the alignment that every adapter accepts. */
+export const SLOT_BYTES = 256;
+
+/** How many dispatches one submission may hold before another is begun. */
+const SLOTS = 2048;
+
+/** The state that this library keeps for a `GPUDevice`. */
+export class DeviceContext {
+  /** The platform's device. */
+  readonly device: GPUDevice;
+  /** Bytes of the largest storage binding. */
+  readonly bindingLimit: number;
+  /** Words of NaN bits after every tensor (0 but in tests). */
+  readonly guardWords: number;
+  /** Invocations that work on neighbouring columns of one row: as many as the adapter's SIMD width is likely to have. */
+  readonly lanes: number;
+  /** One uniform buffer for all dispatches of a submission, a slot each. */
+  readonly slots: GPUBuffer;
+  /** How many slots there are. */
+  readonly slotCount: number = SLOTS;
+  /** Compiled kernels, by what declares them. */
+  readonly pipelines: Map<object, CompiledKernel> = new Map();
+  /** Names of the kernels and how often each was dispatched, when somebody counts. */
+  onDispatch: ((name: string, bound: readonly string[]) => void) | undefined;
+
+  readonly #rewriteShader: ((name: string, wgsl: string) => string) | undefined;
+  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #pending = new Set<Promise<void>>();
+  readonly #lost: Promise<never>;
+  #failure: Error | undefined;
+
+  /** Use {@link contextOf}; tests construct one with options before anything else uses the device. */
+  constructor(device: GPUDevice, options: DeviceContextOptions = {}) {
+    this.device = device;
+    this.bindingLimit = Math.min(options.bindingLimit ?? Infinity, device.limits.maxStorageBufferBindingSize);
+    this.guardWords = options.guardWords ?? 0;
+    this.#rewriteShader = options.rewriteShader;
+    this.lanes = device.adapterInfo?.isFallbackAdapter ? 8 : 32;
+    this.slots = device.createBuffer({
+      label: "uniform slots",
+      size: SLOTS * SLOT_BYTES,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.#lost = device.lost.then((info) => {
+      const why = info.message ? `: ${info.message}` : "";
+      this.#failure ??= new DeviceError(`the GPU device was lost (${info.reason})${why}`);
+      throw this.#failure;
+    });
+    // Whoever waits for the device sees the rejection; nobody waiting is no error.
+    this.#lost.catch(() => {});
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      this.fail(new KernelError(`the GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`));
+    });
+    contexts.set(device, this);
+  }
+
+  /** Remembers the first failure; every later read of a tensor rejects with it. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+  }
+
+  /** Throws the failure, if there was one. */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Lets {@link settled} wait for `work`; its rejection becomes the device's failure. */
+  watch(work: Promise<void>): void {
+    const watched = work.catch((error) => this.fail(error)).finally(() => this.#pending.delete(watched));
+    this.#pending.add(watched);
+  }
+
+  /** Waits for `work`, or rejects when the device goes away or anything before it failed. */
+  async settled<T>(work: Promise<T>): Promise<T> {
+    let value: T;
+    try {
+      value = await Promise.race([work, this.#lost]);
+    } catch (error) {
+      // A lost device also rejects the pending map, with a message that says less.
+      await Promise.race([this.#lost, new Promise((resolve) => setTimeout(resolve, 0))]);
+      this.check();
+      throw new DeviceError(`reading from the GPU failed: ${(error as Error).message}`, { cause: error });
+    }
+    await Promise.all(this.#pending);
+    this.check();
+    return value;
+  }
+
+  /** WGSL as it will be compiled. */
+  shader(name: string, wgsl: string): string {
+    return this.#rewriteShader ? this.#rewriteShader(name, wgsl) : wgsl;
+  }
+
+  /** A mappable buffer of at least `bytes`, reused; give it back with {@link returnStaging}. */
+  takeStaging(bytes: number): GPUBuffer {
+    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 256)));
+    return this.#staging.get(size)?.pop() ?? this.device.createBuffer({
+      label: "staging",
+      size,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
+  }
+
+  /** Keeps a small unmapped staging buffer for the next read and destroys a large one. */
+  returnStaging(buffer: GPUBuffer): void {
+    const kept = this.#staging.get(buffer.size) ?? [];
+    if (buffer.size > 2 ** 22 || kept.length >= 4) return buffer.destroy();
+    kept.push(buffer);
+    this.#staging.set(buffer.size, kept);
+  }
+}
+
+/** The context of a device, made on first use. */
+export function contextOf(device: GPUDevice): DeviceContext {
+  return contexts.get(device) ?? new DeviceContext(device);
+}
+
+/**
+ * Asks the platform for its best adapter and a device with all of that adapter's memory limits.
+ *
+ * @throws {DeviceError} where there is no WebGPU or no adapter, saying what to do about it.
+ */
+export async function requestDevice(): Promise<GPUDevice> {
+  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+  if (!gpu) {
+    throw new DeviceError(
+      "this platform has no WebGPU (navigator.gpu is missing). Use Deno 2.8 or newer, a browser with WebGPU, or pass a GPUDevice",
+    );
+  }
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new DeviceError(
+      "no GPU adapter was found. Install a GPU driver with Vulkan, Metal or D3D12; without a GPU, a software driver will do " +
+        "(on Debian or Ubuntu: apt-get install mesa-vulkan-drivers). If DENO_WEBGPU_BACKEND is set, it may exclude the driver",
+    );
+  }
+  const { limits } = adapter;
+  return await adapter.requestDevice({
+    label: "@saev/nn",
+    requiredLimits: {
+      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+      maxBufferSize: limits.maxBufferSize,
+    },
+  });
+}

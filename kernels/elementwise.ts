@@ -1,0 +1,173 @@
+/**
+ * Kernels that treat every element on its own.
+ *
+ * @module
+ */
+
+import type { Bindable, Commands } from "./commands.ts";
+import { defineKernel, reads, writes } from "./kernel.ts";
+
+const THREADS = 64;
+/** Elements of one workgroup. */
+const CHUNK = 256;
+
+const everyElement = (statement: string): string => `
+  for (var i = group * ${CHUNK}u + lane; i < min((group + 1u) * ${CHUNK}u, dims.size); i += ${THREADS}u) {
+    ${statement}
+  }`;
+
+const grid = ({ size }: { readonly size: number }) => Math.ceil(size / CHUNK);
+
+/** to[i] = value for `size` elements. */
+export function fill(commands: Commands, to: Bindable, size: number, value: number): void {
+  commands.run(fillKernel, { size, value, to });
+}
+
+const fillKernel = defineKernel({
+  name: "fill",
+  dims: ["size", "value"],
+  bindings: { to: writes("u32", "size") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+  body: everyElement(`to[i] = dims.value;`),
+});
+
+/** to[r, c] = (x[r, c] − row[c]) · factor. */
+export function subtractRow(
+  commands: Commands,
+  given: {
+    readonly x: Bindable;
+    readonly row: Bindable;
+    readonly to: Bindable;
+    readonly rows: number;
+    readonly columns: number;
+    readonly factor: number;
+  },
+): void {
+  commands.run(subtractRowKernel, { ...given, size: given.rows * given.columns });
+}
+
+const subtractRowKernel = defineKernel({
+  name: "subtract_row",
+  dims: ["size", "rows", "columns"],
+  scalars: ["factor"],
+  bindings: { x: reads("f32", "rows columns"), row: reads("f32", "columns"), to: writes("f32", "rows columns") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: 2 * size, bytes: 8 * size }),
+  body: everyElement(`to[i] = (x[i] - row[i % dims.columns]) * dims.factor;`),
+});
+
+/** x[r, c] = (x[r, c] + row[c]) · factor + other[c]. */
+export function addRow(
+  commands: Commands,
+  given: {
+    readonly x: Bindable;
+    readonly row: Bindable;
+    readonly other: Bindable;
+    readonly rows: number;
+    readonly columns: number;
+    readonly factor: number;
+  },
+): void {
+  commands.run(addRowKernel, { ...given, size: given.rows * given.columns });
+}
+
+const addRowKernel = defineKernel({
+  name: "add_row",
+  dims: ["size", "rows", "columns"],
+  scalars: ["factor"],
+  bindings: { x: writes("f32", "rows columns"), row: reads("f32", "columns"), other: reads("f32", "columns") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: 3 * size, bytes: 8 * size }),
+  body: everyElement(`
+    let column = i % dims.columns;
+    x[i] = fma(x[i] + row[column], dims.factor, other[column]);`),
+});
+
+/** x[i] *= factor[0]. */
+export function scale(commands: Commands, x: Bindable, size: number, factor: Bindable): void {
+  commands.run(scaleKernel, { size, x, factor });
+}
+
+const scaleKernel = defineKernel({
+  name: "scale",
+  dims: ["size"],
+  bindings: { x: writes("f32", "size"), factor: reads("f32", "1") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+  body: everyElement(`x[i] *= factor[0];`),
+});
+
+/** grad[i] = (grad[i] + slope) · 1[at[i] > 0]; where `at` is NaN, the gradient passes. */
+export function positiveMask(
+  commands: Commands,
+  given: { readonly grad: Bindable; readonly at: Bindable; readonly size: number; readonly slope: number },
+): void {
+  commands.run(positiveMaskKernel, given);
+}
+
+const positiveMaskKernel = defineKernel({
+  name: "positive_mask",
+  dims: ["size"],
+  scalars: ["slope"],
+  bindings: { grad: writes("f32", "size"), at: reads("f32", "size") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: size, bytes: 12 * size }),
+  body: everyElement(`
+    let bits = bitcast<u32>(at[i]);
+    let passes = (bits > 0u && bits < 0x80000000u) || (bits & 0x7fffffffu) > 0x7f800000u;
+    grad[i] = select(0.0, grad[i] + dims.slope, passes);`),
+});
+
+/** grad[i] += slope · sign(at[i]); at 0 the sign is 0. */
+export function addSign(
+  commands: Commands,
+  given: { readonly grad: Bindable; readonly at: Bindable; readonly size: number; readonly slope: number },
+): void {
+  commands.run(addSignKernel, given);
+}
+
+const addSignKernel = defineKernel({
+  name: "add_sign",
+  dims: ["size"],
+  scalars: ["slope"],
+  bindings: { grad: writes("f32", "size"), at: reads("f32", "size") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: size, bytes: 12 * size }),
+  body: everyElement(`grad[i] = fma(dims.slope, sign(at[i]), grad[i]);`),
+});
+
+/** Columns `from` … of a strided matrix copied to columns `to` … of the same rows. */
+export function copyColumns(
+  commands: Commands,
+  given: {
+    readonly x: Bindable;
+    readonly rows: number;
+    readonly stride: number;
+    readonly columns: number;
+    readonly from: number;
+    readonly to: number;
+  },
+): void {
+  const { from: source, to: targetColumn, rows, columns } = given;
+  commands.run(copyColumnsKernel, { ...given, source, targetColumn, size: rows * columns });
+}
+
+const copyColumnsKernel = defineKernel({
+  name: "copy_columns",
+  dims: ["size", "rows", "stride", "columns", "source", "targetColumn"],
+  bindings: { x: writes("f32", "rows stride") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
+  body: everyElement(`
+    let row = (i / dims.columns) * dims.stride;
+    let column = i % dims.columns;
+    x[row + dims.targetColumn + column] = x[row + dims.source + column];`),
+});

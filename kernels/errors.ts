@@ -1,0 +1,23 @@
+/**
+ * The three ways in which array arithmetic on a device can go wrong.
+ *
+ * @module
+ */
+
+/** An array whose size does not fit what it is used for. */
+export class ShapeError extends TypeError {
+  /** Always `"ShapeError"`. */
+  override readonly name = "ShapeError";
+}
+
+/** A kernel that does not compile, or that was given the wrong arguments. */
+export class KernelError extends Error {
+  /** Always `"KernelError"`. */
+  override readonly name = "KernelError";
+}
+
+/** No usable GPU, a GPU that went away, or one whose limits are too small. */
+export class DeviceError extends Error {
+  /** Always `"DeviceError"`. */
+  override readonly name = "DeviceError";
+}

@@ -1,0 +1,25 @@
+/**
+ * GPU arithmetic for arrays: devices, tensors, declared kernels, and the kernels themselves.
+ *
+ * Knows arrays and shapes; what they mean is for others to say.
+ *
+ * @module
+ */
+
+export * from "./adam.ts";
+export * from "./clip.ts";
+export * from "./commands.ts";
+export * from "./compact_rows.ts";
+export * from "./device.ts";
+export * from "./elementwise.ts";
+export * from "./errors.ts";
+export * from "./kernel.ts";
+export * from "./matmul.ts";
+export * from "./random.ts";
+export * from "./reduce.ts";
+export * from "./self_check.ts";
+export * from "./sparse_matmul.ts";
+export * from "./tensor.ts";
+export * from "./top_k.ts";
+export * from "./transpose_entries.ts";
+export * from "./unit_rows.ts";

@@ -1,0 +1,221 @@
+/**
+ * Reductions over whole arrays and over columns, in an order that the shape alone fixes.
+ *
+ * @module
+ */
+
+import type { Bindable, Commands } from "./commands.ts";
+import { defineKernel, reads, writes } from "./kernel.ts";
+import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+
+const THREADS = 256;
+/** Elements of one workgroup of the first stage. */
+const CHUNK = 16384;
+/** The most elements of one dispatch of the second stage: a software driver ends loops at 65,535 turns. */
+const MOST = 32768 * THREADS;
+
+/** How many partial results {@link maxAbsBits} needs for `size` elements. */
+export function chunksOf(size: number): number {
+  return Math.max(1, Math.ceil(size / CHUNK));
+}
+
+/**
+ * bits[0] = the largest |x| as f32 bits, which for NaN and infinities are those of NaN and infinity.
+ *
+ * Integer order of the bits is the order of the absolute values, with NaN on top, so nothing is lost to the order.
+ */
+export function maxAbsBits(commands: Commands, x: Tensor, partials: Tensor<"u32">, bits: Tensor<"u32">): void {
+  const [rows = 0] = x.shape;
+  const block = rowsPerBlock(commands.context, rows, x.rowSize * 4, x.label);
+  for (const { from, to } of spans(rows, block)) {
+    const size = (to - from) * x.rowSize;
+    commands.run(maxAbsChunksKernel, {
+      size,
+      chunks: chunksOf(size),
+      partialsSize: partials.size,
+      x: x.rows(from, to),
+      partials,
+    });
+    commands.run(maxKernel, {
+      size: chunksOf(size),
+      accumulate: Number(from > 0),
+      partialsSize: partials.size,
+      partials,
+      bits,
+    });
+  }
+}
+
+const maxTree = `
+  largest[lane] = most;
+  workgroupBarrier();
+  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { largest[lane] = max(largest[lane], largest[lane + half]); }
+    workgroupBarrier();
+  }`;
+
+const maxAbsChunksKernel = defineKernel({
+  name: "max_abs_chunks",
+  dims: ["size", "chunks", "partialsSize"],
+  bindings: { x: reads("f32", "size"), partials: writes("u32", "partialsSize") },
+  workgroup: THREADS,
+  grid: ({ chunks }) => chunks,
+  cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+  declarations: `var<workgroup> largest: array<u32, ${THREADS}>;`,
+  body: `
+  let end = min((group + 1u) * ${CHUNK}u, dims.size);
+  var most = 0u;
+  for (var i = group * ${CHUNK}u + lane; i < end; i += ${THREADS}u) { most = max(most, bitcast<u32>(x[i]) & 0x7fffffffu); }
+  ${maxTree}
+  if (lane == 0u) { partials[group] = largest[0]; }`,
+});
+
+const maxKernel = defineKernel({
+  name: "max",
+  dims: ["size", "accumulate", "partialsSize"],
+  bindings: { partials: reads("u32", "partialsSize"), bits: writes("u32", "1") },
+  workgroup: THREADS,
+  grid: () => 1,
+  cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+  declarations: `var<workgroup> largest: array<u32, ${THREADS}>;`,
+  body: `
+  var most = 0u;
+  for (var i = lane; i < dims.size; i += ${THREADS}u) { most = max(most, partials[i]); }
+  ${maxTree}
+  if (lane == 0u) { bits[0] = select(largest[0], max(largest[0], bits[0]), dims.accumulate == 1u); }`,
+});
+
+/** What {@link sum} takes. */
+export interface SumArguments {
+  /** [size] */
+  readonly x: Bindable;
+  /** Elements. */
+  readonly size: number;
+  /** [results] */
+  readonly into: Bindable;
+  /** Elements of `into`. */
+  readonly results: number;
+  /** Which element is written. */
+  readonly at: number;
+}
+
+/** into[at] = Σ x, each of 256 invocations a strided part, then a tree. */
+export function sum(commands: Commands, { x, size, into, results, at }: SumArguments): void {
+  if (size > MOST) throw new RangeError(`a sum has at most ${MOST} terms, found ${size}`);
+  commands.run(sumKernel, { size, results, at, x, into });
+}
+
+const sumKernel = defineKernel({
+  name: "sum",
+  dims: ["size", "results", "at"],
+  bindings: { x: reads("f32", "size"), into: writes("f32", "results") },
+  workgroup: THREADS,
+  grid: () => 1,
+  cost: ({ size }) => ({ flops: size, bytes: 4 * size }),
+  declarations: `var<workgroup> partial: array<f32, ${THREADS}>;`,
+  body: `
+  var part = 0.0;
+  for (var i = lane; i < dims.size; i += ${THREADS}u) { part += x[i]; }
+  partial[lane] = part;
+  workgroupBarrier();
+  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  if (lane == 0u) { into[dims.at] = partial[0]; }`,
+});
+
+/** What {@link columnSums} takes. */
+export interface ColumnSumsArguments {
+  /** [rows, stride] */
+  readonly x: Bindable;
+  /** Rows. */
+  readonly rows: number;
+  /** Elements from one row to the next. */
+  readonly stride: number;
+  /** First column. */
+  readonly offset: number;
+  /** Columns. */
+  readonly columns: number;
+  /** [columns] */
+  readonly result: Bindable;
+  /** Whether sums start from what the result holds. */
+  readonly accumulate: boolean;
+}
+
+/** result[c] = Σ_r x[r, offset + c], one accumulator a column over ascending rows. */
+export function columnSums(commands: Commands, given: ColumnSumsArguments): void {
+  const { x, rows, stride, offset, columns, result, accumulate } = given;
+  // A driver that ends loops at 65,535 turns still sees every row: each dispatch goes on with the sums of the last.
+  for (let from = 0; from === 0 || from < rows; from += 32768) {
+    commands.run(columnSumsKernel, {
+      rows,
+      stride,
+      offset,
+      columns,
+      begin: from,
+      end: Math.min(from + 32768, rows),
+      accumulate: Number(accumulate || from > 0),
+      x,
+      result,
+    });
+  }
+}
+
+const columnSumsKernel = defineKernel({
+  name: "column_sums",
+  dims: ["rows", "stride", "offset", "columns", "begin", "end", "accumulate"],
+  bindings: { x: reads("f32", "rows stride"), result: writes("f32", "columns") },
+  workgroup: 32,
+  grid: ({ columns }) => Math.ceil(columns / 32),
+  cost: ({ rows, columns }) => ({ flops: rows * columns, bytes: 4 * rows * columns }),
+  body: `
+  let column = group * 32u + lane;
+  if (column >= dims.columns) { return; }
+  var sum = 0.0;
+  if (dims.accumulate == 1u) { sum = result[column]; }
+  for (var row = dims.begin; row < dims.end; row += 1u) { sum += x[row * dims.stride + dims.offset + column]; }
+  result[column] = sum;`,
+});
+
+/** What {@link subtractWeightedRows} takes. */
+export interface SubtractWeightedRowsArguments {
+  /** [rows] */
+  readonly weights: Bindable;
+  /** [rows, columns] */
+  readonly matrix: Bindable;
+  /** Rows. */
+  readonly rows: number;
+  /** Columns. */
+  readonly columns: number;
+  /** [columns] */
+  readonly result: Bindable;
+}
+
+/** result[c] −= Σ_r weights[r] · matrix[r, c], one accumulator a column over ascending rows. */
+export function subtractWeightedRows(commands: Commands, given: SubtractWeightedRowsArguments): void {
+  for (let from = 0; from < given.rows; from += 32768) {
+    commands.run(subtractWeightedRowsKernel, { ...given, begin: from, end: Math.min(from + 32768, given.rows) });
+  }
+}
+
+const subtractWeightedRowsKernel = defineKernel({
+  name: "subtract_weighted_rows",
+  dims: ["rows", "columns", "begin", "end"],
+  bindings: {
+    weights: reads("f32", "rows"),
+    matrix: reads("f32", "rows columns"),
+    result: writes("f32", "columns"),
+  },
+  workgroup: 32,
+  grid: ({ columns }) => Math.ceil(columns / 32),
+  cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * columns }),
+  body: `
+  let column = group * 32u + lane;
+  if (column >= dims.columns) { return; }
+  var sum = result[column];
+  for (var row = dims.begin; row < dims.end; row += 1u) {
+    sum = fma(-weights[row], matrix[row * dims.columns + column], sum);
+  }
+  result[column] = sum;`,
+});

@@ -1,0 +1,190 @@
+/**
+ * A shaped, labelled, disposable array on the GPU.
+ *
+ * @module
+ */
+
+import type { DeviceContext } from "./device.ts";
+import { DeviceError, ShapeError } from "./errors.ts";
+
+/** What an element is: a 32-bit float or a 32-bit unsigned integer. */
+export type ElementType = "f32" | "u32";
+
+/** The array that a tensor of a type is read into. */
+export interface ElementArrays {
+  /** For `f32`. */
+  f32: Float32Array;
+  /** For `u32`. */
+  u32: Uint32Array;
+}
+
+/** Rows `from` to `to` of a tensor (its first dimension), as a kernel binds them. */
+export interface TensorRows {
+  /** The whole. */
+  readonly tensor: Tensor<ElementType>;
+  /** First row. */
+  readonly from: number;
+  /** One past the last row. */
+  readonly to: number;
+}
+
+/** A row-major array in one GPU buffer. Whoever creates it disposes of it. */
+export class Tensor<T extends ElementType = "f32"> implements Disposable {
+  /** Sizes, outermost first. */
+  readonly shape: readonly number[];
+  /** Element type. */
+  readonly type: T;
+  /** What errors call it. */
+  readonly label: string;
+  /** The device it lives on. */
+  readonly context: DeviceContext;
+  #buffer: GPUBuffer | undefined;
+
+  /**
+   * An array of zeros.
+   *
+   * @throws {ShapeError} if a size is not a non-negative integer.
+   * @throws {DeviceError} if it is larger than the device's largest buffer.
+   */
+  constructor(context: DeviceContext, type: T, shape: readonly number[], label: string) {
+    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+      throw new ShapeError(`the shape of ${label} must be non-negative integers, found [${shape.join(", ")}]`);
+    }
+    this.context = context;
+    this.type = type;
+    this.shape = Object.freeze([...shape]);
+    this.label = label;
+    // A multiple of 16 bytes, so that it can always be bound as vec4.
+    const bytes = Math.max(16, Math.ceil(this.size / 4) * 16) + context.guardWords * 4;
+    if (bytes > context.device.limits.maxBufferSize) {
+      throw new DeviceError(
+        `${label} [${
+          shape.join(", ")
+        }] needs ${bytes} bytes, and this device's largest buffer has ${context.device.limits.maxBufferSize}`,
+      );
+    }
+    context.check();
+    this.#buffer = context.device.createBuffer({
+      label,
+      size: bytes,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    if (context.guardWords > 0) {
+      const guards = new Uint32Array(bytes / 4 - this.size).fill(0xffffffff);
+      context.device.queue.writeBuffer(this.#buffer, this.size * 4, guards);
+    }
+  }
+
+  /** An array with the values of `data`, row-major. */
+  static from(
+    context: DeviceContext,
+    data: Float32Array,
+    shape: readonly number[],
+    label: string,
+  ): Tensor<"f32">;
+  /** An array with the values of `data`, row-major. */
+  static from(
+    context: DeviceContext,
+    data: Uint32Array,
+    shape: readonly number[],
+    label: string,
+  ): Tensor<"u32">;
+  static from(
+    context: DeviceContext,
+    data: Float32Array | Uint32Array,
+    shape: readonly number[],
+    label: string,
+  ): Tensor<ElementType> {
+    const type: ElementType = data instanceof Float32Array ? "f32" : "u32";
+    const tensor = new Tensor<ElementType>(context, type, shape, label);
+    try {
+      tensor.write(data);
+    } catch (error) {
+      tensor[Symbol.dispose]();
+      throw error;
+    }
+    return tensor;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return this.shape.reduce((product, size) => product * size, 1);
+  }
+
+  /** Elements in one row, the product of all sizes but the first. */
+  get rowSize(): number {
+    return this.shape.slice(1).reduce((product, size) => product * size, 1);
+  }
+
+  /** The GPU's buffer. @throws {DeviceError} after dispose. */
+  get buffer(): GPUBuffer {
+    if (!this.#buffer) throw new DeviceError(`${this.label} was used after it was disposed of`);
+    return this.#buffer;
+  }
+
+  /** Some rows, to bind. */
+  rows(from: number, to: number): TensorRows {
+    return { tensor: this, from, to };
+  }
+
+  /**
+   * Copies `data` into the array, row-major.
+   *
+   * @throws {ShapeError} if the sizes differ.
+   */
+  write(data: ElementArrays[T]): void {
+    if (data.length !== this.size) {
+      throw new ShapeError(
+        `${this.label} [${this.shape.join(", ")}] takes ${this.size} values, found an array of ${data.length}`,
+      );
+    }
+    if (data.length === 0) return;
+    this.context.device.queue.writeBuffer(this.buffer, 0, data as Float32Array<ArrayBuffer>);
+  }
+
+  /**
+   * Brings the values back, row-major, after all work submitted before.
+   *
+   * @throws {DeviceError} if the device was lost, also while waiting.
+   * @throws {KernelError} if a kernel before it failed.
+   */
+  async read(): Promise<ElementArrays[T]> {
+    const { context, size } = this;
+    const bytes = size * 4;
+    const staging = context.takeStaging(bytes);
+    const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
+    if (bytes > 0) encoder.copyBufferToBuffer(this.buffer, 0, staging, 0, bytes);
+    context.device.queue.submit([encoder.finish()]);
+    await context.settled(staging.mapAsync(GPUMapMode.READ));
+    const copy = staging.getMappedRange().slice(0, bytes);
+    staging.unmap();
+    context.returnStaging(staging);
+    return (this.type === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as ElementArrays[T];
+  }
+
+  /** Frees the memory. A second call does nothing. */
+  [Symbol.dispose](): void {
+    this.#buffer?.destroy();
+    this.#buffer = undefined;
+  }
+}
+
+/** How many rows (a multiple of 64, so that offsets are aligned) of `rowBytes` fit a binding. At least all of `rows`, if they fit. */
+export function rowsPerBlock(context: DeviceContext, rows: number, rowBytes: number, what: string): number {
+  const limit = context.bindingLimit - context.guardWords * 4 - 16;
+  if (rows * rowBytes <= limit) return Math.max(rows, 1);
+  const fit = Math.floor(limit / rowBytes / 64) * 64;
+  if (fit === 0) {
+    throw new DeviceError(
+      `64 rows of ${what} have ${
+        64 * rowBytes
+      } bytes, more than the ${context.bindingLimit} that this device binds at once`,
+    );
+  }
+  return fit;
+}
+
+/** Splits `rows` into spans of at most `size`. */
+export function* spans(rows: number, size: number): Generator<{ readonly from: number; readonly to: number }> {
+  for (let from = 0; from < rows; from += size) yield { from, to: Math.min(from + size, rows) };
+}

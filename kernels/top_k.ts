@@ -1,0 +1,261 @@
+/**
+ * The k largest of each row, exactly, without a sort.
+ *
+ * Values compare as numbers (−0 equals 0), NaN is larger than everything, and among equal values the lowest index wins.
+ * A row's results stand in ascending order of index.
+ *
+ * Small k: the k-th largest of 256 group maxima bounds the k-th largest value from below, and few values reach that bound;
+ * those are collected and ranked. Large k, or ties that overflow the collection: a radix select of 4 × 8 bits finds the
+ * k-th key, then the row is compacted in order. Both give the same result.
+ *
+ * @module
+ */
+
+import type { Bindable, Commands } from "./commands.ts";
+import { defineKernel, reads, writes } from "./kernel.ts";
+
+/** Invocations a row. */
+const THREADS = 64;
+/** Groups whose maxima bound the result. */
+const GROUPS = 256;
+/** How many values may reach the bound before the radix select takes over. */
+const COLLECTED = 512;
+/** The largest k for which few values are expected to reach the bound. */
+const FILTERED_K = 64;
+
+/** What is selected from, and where the results go. */
+export interface TopKArguments {
+  /** [rows, stride], of which the first n columns count. */
+  readonly values: Bindable;
+  /** Rows. */
+  readonly rows: number;
+  /** Elements from one row to the next. */
+  readonly stride: number;
+  /** Columns. */
+  readonly n: number;
+  /** How many to keep; more than n keeps all. */
+  readonly k: number;
+  /** Row r's results go to position `starts[firstRow + r]`. */
+  readonly firstRow: number;
+  /** [all rows + 1] */
+  readonly starts: Bindable;
+  /** Rows of the results' lists. */
+  readonly allRows: number;
+  /** Size of `indices` and `selected`. */
+  readonly capacity: number;
+  /** [capacity] */
+  readonly indices: Bindable;
+  /** [capacity] */
+  readonly selected: Bindable;
+  /** If given, only `count[0]` columns exist, and column j is reported as `names[j]`. */
+  readonly listed?: { readonly names: Bindable; readonly count: Bindable; readonly size: number };
+}
+
+/** Keeps the k largest of each row. */
+export function topK(commands: Commands, given: TopKArguments): void {
+  const { values, rows, stride, n, k, firstRow, starts, allRows, capacity, indices, selected, listed } = given;
+  const shared = {
+    rows,
+    stride,
+    n,
+    k,
+    firstRow,
+    allRows,
+    capacity,
+    values,
+    starts,
+    indices,
+    selected,
+  };
+  if (listed) {
+    commands.run(listedTopKKernel, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
+  } else commands.run(topKKernel, shared);
+}
+
+const declarations = `
+// Unsigned order of keys is the order of values; NaN is on top.
+fn key_of(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
+  if (bits == 0x80000000u) { return 0x80000000u; }
+  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+var<workgroup> maxima: array<u32, ${GROUPS}>;
+var<workgroup> histogram: array<atomic<u32>, 256>;
+var<workgroup> collected: atomic<u32>;
+var<workgroup> keys: array<u32, ${COLLECTED}>;
+var<workgroup> places: array<u32, ${COLLECTED}>;
+var<workgroup> kept: array<u32, ${COLLECTED}>;
+var<workgroup> greater: array<u32, ${THREADS}>;
+var<workgroup> equal: array<u32, ${THREADS}>;
+var<workgroup> chosen: u32;
+var<workgroup> remaining: u32;
+`;
+
+/** WGSL that selects; `name(j)` is how column j is reported, `n` the number of columns. */
+function body(n: string, name: (column: string) => string): string {
+  return `
+  let n = ${n};
+  let k = min(dims.k, n);
+  let first = group * dims.stride;
+  let out = starts[dims.firstRow + group];
+  if (k == n) {
+    for (var j = lane; j < n; j += ${THREADS}u) {
+      indices[out + j] = ${name("j")};
+      selected[out + j] = values[first + j];
+    }
+    return;
+  }
+  if (k <= ${FILTERED_K}u) {
+    var largest: array<u32, ${GROUPS / THREADS}>;
+    for (var j = lane; j < n; j += ${GROUPS}u) {
+      ${
+    [0, 1, 2, 3].map((i) =>
+      `if (j + ${i * THREADS}u < n) { largest[${i}] = max(largest[${i}], key_of(values[first + j + ${
+        i * THREADS
+      }u])); }`
+    ).join("\n      ")
+  }
+    }
+    ${[0, 1, 2, 3].map((i) => `maxima[lane + ${i * THREADS}u] = largest[${i}];`).join("\n    ")}
+    if (lane == 0u) { atomicStore(&collected, 0u); }
+    // Bit by bit, the largest bound that at least k maxima reach.
+    var bound = 0u;
+    for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+      let tried = bound | bit;
+      var reached = 0u;
+      for (var i = 0u; i < ${GROUPS / THREADS}u; i += 1u) { reached += u32(largest[i] >= tried); }
+      greater[lane] = reached;
+      workgroupBarrier();
+      var all = 0u;
+      for (var i = 0u; i < ${THREADS}u; i += 4u) { all += greater[i] + greater[i + 1u] + greater[i + 2u] + greater[i + 3u]; }
+      if (all >= k) { bound = tried; }
+      workgroupBarrier();
+    }
+    // Groups without any column have the key 0, which no value has: the bound stays below every value then.
+    for (var j = lane; j < n; j += ${THREADS}u) {
+      let key = key_of(values[first + j]);
+      if (key >= bound) {
+        let at = atomicAdd(&collected, 1u);
+        if (at < ${COLLECTED}u) { keys[at] = key; places[at] = j; }
+      }
+    }
+    workgroupBarrier();
+    if (lane == 0u) { chosen = atomicLoad(&collected); }
+    let candidates = workgroupUniformLoad(&chosen);
+    if (candidates <= ${COLLECTED}u) {
+      for (var i = lane; i < candidates; i += ${THREADS}u) {
+        var before = 0u;
+        for (var o = 0u; o < candidates; o += 1u) {
+          before += u32(keys[o] > keys[i] || (keys[o] == keys[i] && places[o] < places[i]));
+        }
+        kept[i] = u32(before < k);
+      }
+      workgroupBarrier();
+      for (var i = lane; i < candidates; i += ${THREADS}u) {
+        if (kept[i] == 1u) {
+          var before = 0u;
+          for (var o = 0u; o < candidates; o += 1u) { before += u32(kept[o] == 1u && places[o] < places[i]); }
+          indices[out + before] = ${name("places[i]")};
+          selected[out + before] = values[first + places[i]];
+        }
+      }
+      return;
+    }
+  }
+  // Radix select: the k-th largest key, eight bits at a time from the top.
+  var found = 0u;
+  var wanted = k;
+  for (var shift = 24i; shift >= 0i; shift -= 8i) {
+    for (var bin = lane; bin < 256u; bin += ${THREADS}u) { atomicStore(&histogram[bin], 0u); }
+    workgroupBarrier();
+    let known = select(0xffffffffu << u32(min(shift + 8i, 31i)), 0u, shift == 24i);
+    for (var j = lane; j < n; j += ${THREADS * 4}u) {
+      ${
+    [0, 1, 2, 3].map((i) => `
+      if (j + ${i * THREADS}u < n) {
+        let key = key_of(values[first + j + ${i * THREADS}u]);
+        if ((key & known) == found) { atomicAdd(&histogram[(key >> u32(shift)) & 255u], 1u); }
+      }`).join("")
+  }
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+      var left = wanted;
+      var bin = 255u;
+      for (; bin > 0u; bin -= 1u) {
+        let here = atomicLoad(&histogram[bin]);
+        if (here >= left) { break; }
+        left -= here;
+      }
+      chosen = bin;
+      remaining = left;
+    }
+    found |= workgroupUniformLoad(&chosen) << u32(shift);
+    wanted = workgroupUniformLoad(&remaining);
+  }
+  // All above the key and the first \`wanted\` equal to it, in order: every invocation has a stretch of the row.
+  let stretch = (n + ${THREADS - 1}u) / ${THREADS}u;
+  let low = min(lane * stretch, n);
+  let high = min(low + stretch, n);
+  var above = 0u;
+  var same = 0u;
+  for (var j = low; j < high; j += 1u) {
+    let key = key_of(values[first + j]);
+    above += u32(key > found);
+    same += u32(key == found);
+  }
+  greater[lane] = above;
+  equal[lane] = same;
+  workgroupBarrier();
+  above = 0u;
+  same = 0u;
+  for (var i = 0u; i < lane; i += 1u) { above += greater[i]; same += equal[i]; }
+  for (var j = low; j < high; j += 1u) {
+    let key = key_of(values[first + j]);
+    if (key > found || (key == found && same < wanted)) {
+      let at = out + above + min(same, wanted);
+      indices[at] = ${name("j")};
+      selected[at] = values[first + j];
+    }
+    above += u32(key > found);
+    same += u32(key == found);
+  }`;
+}
+
+const bindings = {
+  values: reads("f32", "rows stride"),
+  starts: reads("u32", "allRows+1"),
+  indices: writes("u32", "capacity"),
+  selected: writes("f32", "capacity"),
+};
+
+const dims = ["rows", "stride", "n", "k", "firstRow", "allRows", "capacity"] as const;
+
+/** Reads each row twice and writes k results. */
+const cost = ({ rows, n, k }: { readonly rows: number; readonly n: number; readonly k: number }) => ({
+  flops: 0,
+  bytes: 4 * rows * (2 * n + 2 * Math.min(n, k)),
+});
+
+const topKKernel = defineKernel({
+  name: "top_k",
+  dims,
+  bindings,
+  workgroup: THREADS,
+  grid: ({ rows }) => rows,
+  cost,
+  declarations,
+  body: body("dims.n", (column) => column),
+});
+
+const listedTopKKernel = defineKernel({
+  name: "listed_top_k",
+  dims: [...dims, "listed"],
+  bindings: { ...bindings, names: reads("u32", "listed"), count: reads("u32", "1") },
+  workgroup: THREADS,
+  grid: ({ rows }) => rows,
+  cost,
+  declarations,
+  body: body("min(dims.n, count[0])", (column) => `names[${column}]`),
+});

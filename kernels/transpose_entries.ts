@@ -1,0 +1,225 @@
+/**
+ * The entries of a sparse matrix listed by column: a counting sort whose result never depends on timing.
+ *
+ * Entries of a column are first placed in any order; then each column marks its rows in a bit set and every entry goes
+ * to the place that the number of rows before it says.
+ *
+ * @module
+ */
+
+import type { Commands } from "./commands.ts";
+import { defineKernel, type Kernel, reads, writes } from "./kernel.ts";
+import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
+import { Tensor } from "./tensor.ts";
+import type { DeviceContext } from "./device.ts";
+
+/** Rows whose bits fit the workgroup's memory at once. */
+const ROWS_AT_ONCE = 32768;
+const THREADS = 64;
+/** Invocations that scan the counts, each a stretch. */
+const SCANNERS = 256;
+
+/** Buffers that the transposition needs and what it results in, for one shape. */
+export class Transposition implements Disposable {
+  readonly #rows: number;
+  readonly #counts: Tensor<"u32">;
+  readonly #unordered: Tensor<"u32">;
+  readonly #starts: Tensor<"u32">;
+  readonly #entries: Tensor<"u32">;
+  /** [capacity], the row of each entry. */
+  readonly entryRows: Tensor<"u32">;
+  /** The result. */
+  readonly columns: SparseColumns;
+
+  /** For matrices of `rows` × `columns` with up to `capacity` entries. */
+  constructor(context: DeviceContext, rows: number, columns: number, capacity: number, label: string) {
+    const make = (size: number, name: string) => new Tensor(context, "u32", [size], `${label}: ${name}`);
+    this.#rows = rows;
+    this.#counts = make(columns, "entries a column");
+    this.#unordered = make(capacity, "unordered entries");
+    this.#starts = make(columns + 1, "column starts");
+    this.#entries = make(capacity, "entries by column");
+    this.entryRows = make(capacity, "row of each entry");
+    this.columns = { columns, capacity, starts: this.#starts, entries: this.#entries };
+  }
+
+  /** Lists `sparse` by column. */
+  record(commands: Commands, sparse: SparseRows): void {
+    const { columns, capacity } = this.columns;
+    const rows = this.#rows;
+    const counts = this.#counts;
+    const { starts: row_starts, indices } = sparse;
+    commands.run(countKernel, {
+      rows,
+      columns,
+      capacity,
+      row_starts,
+      indices,
+      counts,
+      entryRows: this.entryRows,
+    });
+    commands.run(scanKernel, { n: columns, counts, starts: this.#starts });
+    commands.run(placeKernel, {
+      rows,
+      columns,
+      capacity,
+      row_starts,
+      indices,
+      starts: this.#starts,
+      counts,
+      unordered: this.#unordered,
+    });
+    commands.run(orderKernel, {
+      rows,
+      columns,
+      capacity,
+      starts: this.#starts,
+      entryRows: this.entryRows,
+      unordered: this.#unordered,
+      entries: this.#entries,
+    });
+  }
+
+  /** Frees the buffers. */
+  [Symbol.dispose](): void {
+    for (const tensor of [this.#counts, this.#unordered, this.#starts, this.#entries, this.entryRows]) {
+      tensor[Symbol.dispose]();
+    }
+  }
+}
+
+/** The row of an entry by bisection of the row starts; counts per column. */
+const countKernel = defineKernel({
+  name: "count_entries",
+  dims: ["rows", "columns", "capacity"],
+  bindings: {
+    row_starts: reads("u32", "rows+1"),
+    indices: reads("u32", "capacity"),
+    counts: writes("atomic<u32>", "columns"),
+    entryRows: writes("u32", "capacity"),
+  },
+  workgroup: THREADS,
+  grid: ({ capacity }) => Math.ceil(capacity / THREADS),
+  cost: ({ capacity }) => ({ flops: 0, bytes: 16 * capacity }),
+  body: `
+  let entry = group * ${THREADS}u + lane;
+  if (entry >= row_starts[dims.rows]) { return; }
+  var row = 0u;
+  for (var above = dims.rows; row + 1u < above;) {
+    let middle = (row + above) / 2u;
+    if (row_starts[middle] <= entry) { row = middle; } else { above = middle; }
+  }
+  entryRows[entry] = row;
+  atomicAdd(&counts[indices[entry]], 1u);`,
+});
+
+/** starts[i] = Σ of counts before i, for i = 0 … n. */
+export const scanKernel: Kernel<"n", never, "counts" | "starts"> = defineKernel({
+  name: "scan",
+  dims: ["n"],
+  bindings: { counts: reads("u32", "n"), starts: writes("u32", "n+1") },
+  workgroup: SCANNERS,
+  grid: () => 1,
+  cost: ({ n }) => ({ flops: 0, bytes: 12 * n }),
+  declarations: `var<workgroup> sums: array<u32, ${SCANNERS}>;`,
+  body: `
+  let stretch = (dims.n + ${SCANNERS - 1}u) / ${SCANNERS}u;
+  let low = min(lane * stretch, dims.n);
+  let high = min(low + stretch, dims.n);
+  var sum = 0u;
+  for (var i = low; i < high; i += 1u) { sum += counts[i]; }
+  sums[lane] = sum;
+  workgroupBarrier();
+  sum = 0u;
+  for (var i = 0u; i < lane; i += 1u) { sum += sums[i]; }
+  for (var i = low; i < high; i += 1u) {
+    starts[i] = sum;
+    sum += counts[i];
+  }
+  if (lane == ${SCANNERS - 1}u) { starts[dims.n] = sum; }`,
+});
+
+/** Puts every entry somewhere into its column's stretch; the counts are zero again afterwards. */
+const placeKernel = defineKernel({
+  name: "place_entries",
+  dims: ["rows", "columns", "capacity"],
+  bindings: {
+    row_starts: reads("u32", "rows+1"),
+    indices: reads("u32", "capacity"),
+    starts: reads("u32", "columns+1"),
+    counts: writes("atomic<u32>", "columns"),
+    unordered: writes("u32", "capacity"),
+  },
+  workgroup: THREADS,
+  grid: ({ capacity }) => Math.ceil(capacity / THREADS),
+  cost: ({ capacity }) => ({ flops: 0, bytes: 16 * capacity }),
+  body: `
+  let entry = group * ${THREADS}u + lane;
+  if (entry >= row_starts[dims.rows]) { return; }
+  let column = indices[entry];
+  unordered[starts[column] + atomicSub(&counts[column], 1u) - 1u] = entry;`,
+});
+
+/** A workgroup a column: the place of an entry is the number of the column's rows before its own. */
+const orderKernel = defineKernel({
+  name: "order_entries",
+  dims: ["rows", "columns", "capacity"],
+  bindings: {
+    starts: reads("u32", "columns+1"),
+    entryRows: reads("u32", "capacity"),
+    unordered: reads("u32", "capacity"),
+    entries: writes("u32", "capacity"),
+  },
+  workgroup: THREADS,
+  grid: ({ columns }) => columns,
+  cost: ({ rows, columns, capacity }) => ({ flops: 0, bytes: columns * (rows / 8) + 16 * capacity }),
+  declarations: `
+var<workgroup> marks: array<atomic<u32>, ${ROWS_AT_ONCE / 32}>;
+var<workgroup> before: array<u32, ${ROWS_AT_ONCE / 32}>;
+var<workgroup> sums: array<u32, ${THREADS}>;
+`,
+  body: `
+  let first_entry = starts[group];
+  let end_entry = starts[group + 1u];
+  if (first_entry == end_entry) { return; }
+  var placed = first_entry;
+  for (var first = 0u; first < dims.rows; first += ${ROWS_AT_ONCE}u) {
+    let words = (min(dims.rows - first, ${ROWS_AT_ONCE}u) + 31u) / 32u;
+    for (var w = lane; w < words; w += ${THREADS}u) { atomicStore(&marks[w], 0u); }
+    workgroupBarrier();
+    for (var i = first_entry + lane; i < end_entry; i += ${THREADS}u) {
+      let row = entryRows[unordered[i]] - first;
+      if (row < ${ROWS_AT_ONCE}u) { atomicOr(&marks[row / 32u], 1u << (row % 32u)); }
+    }
+    workgroupBarrier();
+    let stretch = (words + ${THREADS - 1}u) / ${THREADS}u;
+    let low = min(lane * stretch, words);
+    let high = min(low + stretch, words);
+    var sum = 0u;
+    for (var w = low; w < high; w += 1u) {
+      before[w] = sum;
+      sum += countOneBits(atomicLoad(&marks[w]));
+    }
+    sums[lane] = sum;
+    workgroupBarrier();
+    var earlier = 0u;
+    var all = 0u;
+    for (var i = 0u; i < ${THREADS}u; i += 1u) {
+      earlier += select(0u, sums[i], i < lane);
+      all += sums[i];
+    }
+    for (var w = low; w < high; w += 1u) { before[w] += earlier; }
+    workgroupBarrier();
+    for (var i = first_entry + lane; i < end_entry; i += ${THREADS}u) {
+      let entry = unordered[i];
+      let row = entryRows[entry] - first;
+      if (row < ${ROWS_AT_ONCE}u) {
+        let word = atomicLoad(&marks[row / 32u]);
+        let lower = countOneBits(word & ((1u << (row % 32u)) - 1u));
+        entries[placed + before[row / 32u] + lower] = entry;
+      }
+    }
+    placed += all;
+    workgroupBarrier();
+  }`,
+});

@@ -1,0 +1,85 @@
+/**
+ * One update of all parameters: global norm, clipping factor, Adam.
+ *
+ * @module
+ */
+
+import { adam, type AdamStep } from "../kernels/adam.ts";
+import { clipFactor } from "../kernels/clip.ts";
+import type { Commands } from "../kernels/commands.ts";
+import { sum } from "../kernels/reduce.ts";
+import { Tensor } from "../kernels/tensor.ts";
+import { rowSquares } from "../kernels/unit_rows.ts";
+import type { Model } from "./encode.ts";
+import type { Gradients } from "./parameters.ts";
+import type { TrainState } from "./train_state.ts";
+
+/** Buffers for the norm of the gradients. */
+export class GradientNorm implements Disposable {
+  /** [4], Σ g² of W_dec, b_dec, W_enc, b_enc. */
+  readonly squares: Tensor;
+  /** [1], the norm of all. */
+  readonly norm: Tensor;
+  /** [1], what clipping multiplies them with. */
+  readonly factor: Tensor;
+  readonly #rows: Tensor;
+  readonly #owned: DisposableStack;
+
+  /** For the gradients of a model. */
+  constructor({ cfg: { d_model, d_sae }, context }: Model) {
+    using stack = new DisposableStack();
+    const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
+    this.squares = make(4, "squares of gradients");
+    this.norm = make(1, "grad_norm");
+    this.factor = make(1, "clipping factor");
+    this.#rows = make(Math.max(d_model, d_sae), "squares of rows");
+    this.#owned = stack.move();
+  }
+
+  /** Measures the gradients; the factor brings their norm down to `most`. */
+  record(commands: Commands, gradients: Gradients, most: number): void {
+    let at = 0;
+    for (const [, tensor] of gradients) {
+      const rows = this.#rows.rows(0, tensor.shape[0]!);
+      rowSquares(commands, tensor, rows);
+      sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: 4, at: at++ });
+    }
+    clipFactor(commands, { squares: this.squares, norm: this.norm, factor: this.factor, most });
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/** Adam's constants beside the learning rate. */
+export type AdamConstants = Omit<AdamStep, "lr" | "step">;
+
+/** PyTorch's defaults. */
+export const ADAM: AdamConstants = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+
+/** The state's next update of a model's parameters, unless the state has been halted. */
+export function updateParameters(
+  commands: Commands,
+  model: Model,
+  given: { readonly state: TrainState; readonly norm: GradientNorm; readonly lr: number },
+): void {
+  const { state, norm, lr } = given;
+  const gradients = new Map(state.gradients);
+  const moments1 = new Map(state.moment1);
+  const moments2 = new Map(state.moment2);
+  for (const [name, parameter] of model.parameters) {
+    adam(commands, {
+      ...ADAM,
+      lr,
+      step: state.step + 1,
+      parameter,
+      grad: gradients.get(name)!,
+      moment1: moments1.get(name)!,
+      moment2: moments2.get(name)!,
+      factor: norm.factor,
+      halted: state.halted,
+    });
+  }
+}

@@ -1,0 +1,264 @@
+/**
+ * The wire types: what a configuration says, spelled as in checkpoints, and its defaults.
+ *
+ * Everything here is plain data. A complete {@link SparseAutoencoderConfig} comes out of {@link completeConfig},
+ * which is the only place that fills defaults and refuses what no model can be.
+ *
+ * @module
+ */
+
+/** No penalty on the codes. */
+export interface NoSparsity {
+  /** Discriminator. */
+  readonly key: "no-sparsity";
+}
+
+/** `coeff · mean_b Σ_s |f_bs|`. */
+export interface L1Sparsity {
+  /** Discriminator. */
+  readonly key: "l1-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+}
+
+/** The penalty on the codes. */
+export type Sparsity = NoSparsity | L1Sparsity;
+
+/** No auxiliary loss. */
+export interface NoAux {
+  /** Discriminator. */
+  readonly key: "no-aux";
+}
+
+/** Dead latents reconstruct the residual (Gao et al. 2024, appendix A.2). */
+export interface AuxK {
+  /** Discriminator. */
+  readonly key: "auxk";
+  /** How many dead latents a row may use. */
+  readonly k_aux: number;
+  /** Weight of the auxiliary loss. */
+  readonly alpha: number;
+  /** Adds `b_dec` to the auxiliary reconstruction, as the Python package does. The literature does not. */
+  readonly include_b_dec: boolean;
+}
+
+/** The auxiliary loss. */
+export type Aux = NoAux | AuxK;
+
+/** `f = max(h, 0)`. */
+export interface Relu {
+  /** Discriminator. */
+  readonly key: "relu";
+  /** Penalty on the codes. */
+  readonly sparsity: Sparsity;
+  /** Auxiliary loss. */
+  readonly aux: Aux;
+}
+
+/** The `top_k` largest pre-activations of each row, also negative ones; ties go to the lowest index. */
+export interface TopK {
+  /** Discriminator. */
+  readonly key: "top-k";
+  /** How many latents a row keeps; more than `d_sae` keeps all. */
+  readonly top_k: number;
+  /** Penalty on the codes. */
+  readonly sparsity: Sparsity;
+  /** Auxiliary loss. */
+  readonly aux: Aux;
+}
+
+/** From pre-activations to codes. */
+export type Activation = Relu | TopK;
+
+/** A complete configuration, as checkpoints hold it. */
+export interface SparseAutoencoderConfig {
+  /** Width of the inputs, D. */
+  readonly d_model: number;
+  /** Number of latents, S. */
+  readonly d_sae: number;
+  /** From pre-activations to codes. */
+  readonly activation: Activation;
+  /** Share of data points in the initial dictionary, when it is made from data. */
+  readonly reinit_blend: number;
+  /** Whether the decoder starts from those rows too (spelled as upstream spells it). */
+  readonly reinit_enc_dec_tranpose: boolean;
+  /** Whether training removes the part of each W_dec row's gradient that is parallel to the row. */
+  readonly remove_parallel_grads: boolean;
+  /** Whether training keeps the rows of W_dec at unit length. */
+  readonly normalize_w_dec: boolean;
+  /** Encoder formula: `true` is `h = (x − b_dec) W_enc + b_enc` (before August 2025), `false` `h = x W_enc + b_enc`. */
+  readonly subtract_b_dec: boolean;
+}
+
+/** What a user may write for an activation: the discriminator, and whatever differs from the defaults. */
+export type ActivationOptions =
+  | (Pick<Relu, "key"> & { readonly sparsity?: Sparsity; readonly aux?: AuxOptions })
+  | (Pick<TopK, "key"> & { readonly top_k?: number; readonly sparsity?: Sparsity; readonly aux?: AuxOptions });
+
+/** What a user may write for the auxiliary loss. */
+export type AuxOptions = NoAux | (Pick<AuxK, "key"> & Partial<AuxK>);
+
+/** What a user may write for a model: everything has a default. */
+export type SparseAutoencoderOptions =
+  & Partial<Omit<SparseAutoencoderConfig, "activation">>
+  & { readonly activation?: ActivationOptions };
+
+/** Inputs are standardised before the encoder, `(x − mean) / scale`, and reconstructions brought back. */
+export interface InputScaling {
+  /** [D], or `null` for zero. */
+  readonly mean: Float32Array | null;
+  /** A positive factor; 1 changes nothing. */
+  readonly scale: number;
+}
+
+/** The four parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
+export interface ParameterArrays {
+  /** [D, S] */
+  readonly W_enc: Float32Array;
+  /** [S] */
+  readonly b_enc: Float32Array;
+  /** [S, D] */
+  readonly W_dec: Float32Array;
+  /** [D] */
+  readonly b_dec: Float32Array;
+}
+
+const DEFAULTS = {
+  d_model: 1024,
+  d_sae: 16384,
+  reinit_blend: 0.8,
+  reinit_enc_dec_tranpose: true,
+  remove_parallel_grads: true,
+  normalize_w_dec: true,
+  subtract_b_dec: false,
+} as const;
+
+/** The default penalty where a ReLU's sparsity is left out, as upstream's. */
+const RELU_SPARSITY: L1Sparsity = { key: "l1-sparsity", coeff: 4e-4 };
+
+const CONFIG_KEYS = [
+  "d_model",
+  "d_sae",
+  "activation",
+  "reinit_blend",
+  "reinit_enc_dec_tranpose",
+  "remove_parallel_grads",
+  "normalize_w_dec",
+  "subtract_b_dec",
+];
+
+/**
+ * Fills the defaults of upstream's 2026 version, checks every field, and freezes the result deeply.
+ *
+ * @throws {TypeError} for an unknown field or a field of the wrong type.
+ * @throws {RangeError} for a number outside its range, or an unknown `key`.
+ */
+export function completeConfig(options: SparseAutoencoderOptions = {}): SparseAutoencoderConfig {
+  onlyFields("the configuration", options, CONFIG_KEYS);
+  const cfg = {
+    d_model: integer("d_model", options.d_model ?? DEFAULTS.d_model, 1),
+    d_sae: integer("d_sae", options.d_sae ?? DEFAULTS.d_sae, 1),
+    activation: completeActivation(options.activation ?? { key: "top-k" }),
+    reinit_blend: number("reinit_blend", options.reinit_blend ?? DEFAULTS.reinit_blend, 0, 1),
+    reinit_enc_dec_tranpose: boolean(
+      "reinit_enc_dec_tranpose",
+      options.reinit_enc_dec_tranpose ?? DEFAULTS.reinit_enc_dec_tranpose,
+    ),
+    remove_parallel_grads: boolean(
+      "remove_parallel_grads",
+      options.remove_parallel_grads ?? DEFAULTS.remove_parallel_grads,
+    ),
+    normalize_w_dec: boolean("normalize_w_dec", options.normalize_w_dec ?? DEFAULTS.normalize_w_dec),
+    subtract_b_dec: boolean("subtract_b_dec", options.subtract_b_dec ?? DEFAULTS.subtract_b_dec),
+  };
+  return Object.freeze(cfg);
+}
+
+/** @throws {RangeError | TypeError} as {@link completeConfig}. */
+function completeActivation(options: ActivationOptions): Activation {
+  switch (options.key) {
+    case "relu":
+      onlyFields("activation relu", options, ["key", "sparsity", "aux"]);
+      return Object.freeze({
+        key: "relu",
+        sparsity: completeSparsity(options.sparsity ?? RELU_SPARSITY),
+        aux: completeAux(options.aux ?? { key: "no-aux" }),
+      });
+    case "top-k":
+      onlyFields("activation top-k", options, ["key", "top_k", "sparsity", "aux"]);
+      return Object.freeze({
+        key: "top-k",
+        top_k: integer("top_k", options.top_k ?? 32, 1),
+        sparsity: completeSparsity(options.sparsity ?? { key: "no-sparsity" }),
+        aux: completeAux(options.aux ?? { key: "auxk" }),
+      });
+    default:
+      throw unknownKey("activation", options, ["relu", "top-k"]);
+  }
+}
+
+/** @throws {RangeError | TypeError} as {@link completeConfig}. */
+export function completeSparsity(options: Sparsity): Sparsity {
+  switch (options.key) {
+    case "no-sparsity":
+      onlyFields("sparsity no-sparsity", options, ["key"]);
+      return Object.freeze({ key: "no-sparsity" });
+    case "l1-sparsity":
+      onlyFields("sparsity l1-sparsity", options, ["key", "coeff"]);
+      return Object.freeze({ key: "l1-sparsity", coeff: number("coeff", options.coeff, 0, Infinity) });
+    default:
+      throw unknownKey("sparsity", options, ["no-sparsity", "l1-sparsity"]);
+  }
+}
+
+function completeAux(options: AuxOptions): Aux {
+  switch (options.key) {
+    case "no-aux":
+      onlyFields("aux no-aux", options, ["key"]);
+      return Object.freeze({ key: "no-aux" });
+    case "auxk":
+      onlyFields("aux auxk", options, ["key", "k_aux", "alpha", "include_b_dec"]);
+      return Object.freeze({
+        key: "auxk",
+        k_aux: integer("k_aux", options.k_aux ?? 512, 1),
+        alpha: number("alpha", options.alpha ?? 1 / 32, 0, Infinity),
+        include_b_dec: boolean("include_b_dec", options.include_b_dec ?? false),
+      });
+    default:
+      throw unknownKey("aux", options, ["no-aux", "auxk"]);
+  }
+}
+
+function onlyFields(what: string, found: object, expected: readonly string[]): void {
+  for (const field of Object.keys(found)) {
+    if (!expected.includes(field)) {
+      throw new TypeError(`${what} has no field ${JSON.stringify(field)}; it has ${expected.join(", ")}`);
+    }
+  }
+}
+
+function unknownKey(what: string, found: { readonly key?: unknown }, expected: readonly string[]): RangeError {
+  return new RangeError(`unknown ${what} key ${JSON.stringify(found.key)}; expected one of ${expected.join(", ")}`);
+}
+
+function integer(name: string, found: unknown, least: number): number {
+  if (!Number.isSafeInteger(found) || (found as number) < least) {
+    throw new RangeError(`${name} must be an integer of at least ${least}, found ${String(found)}`);
+  }
+  return found as number;
+}
+
+function number(name: string, found: unknown, least: number, most: number): number {
+  if (typeof found !== "number") throw new TypeError(`${name} must be a number, found ${typeof found}`);
+  // Written so that NaN fails too.
+  if (!(found >= least && found <= most && Number.isFinite(found))) {
+    const range = most === Infinity ? `a finite number of at least ${least}` : `between ${least} and ${most}`;
+    throw new RangeError(`${name} must be ${range}, found ${found}`);
+  }
+  return found;
+}
+
+function boolean(name: string, found: unknown): boolean {
+  if (typeof found !== "boolean") throw new TypeError(`${name} must be true or false, found ${String(found)}`);
+  return found;
+}

@@ -1,0 +1,231 @@
+/**
+ * From codes to reconstructions and back, for any number of nested dictionaries at once.
+ *
+ * `x̂[b, p] = Σ_{s < prefixes[p]} f[b, s] W_dec[s] (+ b_dec)`: the prefixes share one running sum.
+ *
+ * Backward takes the summed residual blocks G[b, p] = Σ_{q ≥ p} ∂loss/∂x̂[b, q]: latent s belongs to the first block p with
+ * s < prefixes[p] and appears in all reconstructions from there on, so
+ * grad_f[b, s] = ⟨W_dec[s], G[b, p(s)]⟩, grad_W_dec[s] = Σ_b f[b, s] G[b, p(s)], grad_b_dec = Σ_b G[b, 0].
+ * The cost of one block is that of one plain decode.
+ *
+ * @module
+ */
+
+import type { Commands } from "../kernels/commands.ts";
+import { copyColumns } from "../kernels/elementwise.ts";
+import { matmul } from "../kernels/matmul.ts";
+import { columnSums } from "../kernels/reduce.ts";
+import { sampledMatmul, sparseColumnsMatmul, sparseRowsMatmul } from "../kernels/sparse_matmul.ts";
+import type { Tensor } from "../kernels/tensor.ts";
+import type { SparseBackward } from "./activation.ts";
+import type { Codes } from "./codes.ts";
+import { latentBlocks, type Model, type Span } from "./encode.ts";
+import type { Gradients } from "./parameters.ts";
+
+/** Nested dictionaries: the lengths of the prefixes, ascending, the last of them S. */
+export interface Prefixes {
+  /** On the CPU. */
+  readonly lengths: readonly number[];
+  /** [P], on the GPU. */
+  readonly ends: Tensor<"u32">;
+}
+
+/**
+ * Prefix lengths that {@link decode} accepts.
+ *
+ * @throws {RangeError} unless they ascend strictly from at least 1 to d_sae.
+ */
+export function checkPrefixes(lengths: readonly number[], d_sae: number): void {
+  const ascending = lengths.every((length, p) => Number.isInteger(length) && length > (lengths[p - 1] ?? 0));
+  if (!ascending || lengths.at(-1) !== d_sae) {
+    throw new RangeError(
+      `prefixes must ascend strictly from at least 1 to d_sae ${d_sae}, found [${lengths.join(", ")}]`,
+    );
+  }
+}
+
+/** x̂ without bias of the rows `span`, into the first rows of `x_hats` [≥ rows, P, D]. */
+export function decode(
+  commands: Commands,
+  model: Model,
+  given: { readonly codes: Codes; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: Tensor },
+): void {
+  const { codes, span: { from, to }, prefixes, x_hats } = given;
+  for (const block of latentBlocks(model)) {
+    sparseRowsMatmul(commands, {
+      sparse: codes.sparse,
+      firstRow: from,
+      rows: to - from,
+      matrix: model.parameters.W_dec.rows(block.from, block.to),
+      ...block,
+      columns: model.cfg.d_model,
+      ends: prefixes.ends,
+      parts: prefixes.lengths.length,
+      result: x_hats.rows(0, to - from),
+      accumulate: block.from > 0,
+    });
+  }
+}
+
+/** From G of the rows `span` to ∂loss/∂f of their entries and to grad_W_dec. */
+export function decodeBackward(
+  commands: Commands,
+  model: Model,
+  given: SparseBackward & {
+    readonly codes: Codes;
+    readonly span: Span;
+    readonly prefixes: Prefixes;
+    /** [≥ rows, P, D] */
+    readonly G: Tensor;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { codes, span: { from, to }, prefixes, G, transposition, grad_values, gradients, accumulate } = given;
+  const { d_model: columns } = model.cfg;
+  const blocks = { ends: prefixes.ends, parts: prefixes.lengths.length };
+  const rows = { firstRow: from, rows: to - from };
+  const { columns: transposed, entryRows } = transposition;
+  for (const block of latentBlocks(model)) {
+    sampledMatmul(commands, {
+      sparse: codes.sparse,
+      entryRows,
+      ...rows,
+      left: G.rows(0, to - from),
+      ...blocks,
+      right: model.parameters.W_dec.rows(block.from, block.to),
+      ...block,
+      columns,
+      result: grad_values,
+    });
+    sparseColumnsMatmul(commands, {
+      sparse: transposed,
+      entryRows,
+      values: codes.values,
+      ...rows,
+      matrix: G.rows(0, to - from),
+      ...blocks,
+      ...block,
+      columns,
+      result: gradients.W_dec.rows(block.from, block.to),
+      accumulate,
+    });
+  }
+}
+
+/** The same as {@link decode} for dense codes f_BS. */
+export function decodeDense(
+  commands: Commands,
+  model: Model,
+  given: { readonly f_BS: Tensor; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: Tensor },
+): void {
+  const { f_BS, span: { from, to }, prefixes, x_hats } = given;
+  const { d_model, d_sae } = model.cfg;
+  const rows = to - from;
+  const stride = prefixes.lengths.length * d_model;
+  const result = x_hats.rows(0, rows);
+  for (const [p, block] of prefixBlocks(model, prefixes)) {
+    // A prefix goes on with the sums of the one before.
+    const starts = block.from === (prefixes.lengths[p - 1] ?? 0);
+    if (starts && p > 0) {
+      copyColumns(commands, { x: result, rows, stride, columns: d_model, from: (p - 1) * d_model, to: p * d_model });
+    }
+    const { rows: W_dec, offset } = latentRows(model.parameters.W_dec, block);
+    matmul(commands, {
+      layout: "nn",
+      M: rows,
+      N: d_model,
+      K: block.to - block.from,
+      a: { in: f_BS.rows(from, to), stride: d_sae, offset: block.from },
+      b: { in: W_dec, offset },
+      c: { in: result, stride, offset: p * d_model },
+      accumulate: block.from > 0,
+    });
+  }
+}
+
+/** The same as {@link decodeBackward} for dense codes: grad_f [≥ rows, S] = G W_decᵀ and grad_W_dec (+)= fᵀ G, block by block. */
+export function decodeDenseBackward(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly f_BS: Tensor;
+    readonly span: Span;
+    readonly prefixes: Prefixes;
+    /** [≥ rows, P, D] */
+    readonly G: Tensor;
+    readonly grad_f: Tensor;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { f_BS, span: { from, to }, prefixes, G, grad_f, gradients, accumulate } = given;
+  const { d_model, d_sae } = model.cfg;
+  const rows = to - from;
+  const stride = prefixes.lengths.length * d_model;
+  for (const [p, block] of prefixBlocks(model, prefixes)) {
+    const latents = block.to - block.from;
+    const residuals = { in: G.rows(0, rows), stride, offset: p * d_model };
+    const { rows: W_dec, offset } = latentRows(model.parameters.W_dec, block);
+    matmul(commands, {
+      layout: "nt",
+      M: rows,
+      N: latents,
+      K: d_model,
+      a: residuals,
+      b: { in: W_dec, offset },
+      c: { in: grad_f.rows(0, rows), stride: d_sae, offset: block.from },
+    });
+    matmul(commands, {
+      layout: "tn",
+      M: latents,
+      N: d_model,
+      K: rows,
+      a: { in: f_BS.rows(from, to), stride: d_sae, offset: block.from },
+      b: residuals,
+      c: { in: latentRows(gradients.W_dec, block).rows, offset },
+      accumulate,
+    });
+  }
+}
+
+/** grad_b_dec (+)= Σ_b G[b, 0]. */
+export function biasBackward(
+  commands: Commands,
+  given: {
+    readonly span: Span;
+    readonly G: Tensor;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { span: { from, to }, G, gradients, accumulate } = given;
+  const [, parts = 0, columns = 0] = G.shape;
+  const rows = to - from;
+  columnSums(commands, {
+    x: G.rows(0, rows),
+    rows,
+    stride: parts * columns,
+    offset: 0,
+    columns,
+    result: gradients.b_dec,
+    accumulate,
+  });
+}
+
+/** The blocks between prefixes, cut where bindings end: every block lies in one prefix and in one span of latents. */
+function* prefixBlocks(model: Model, { lengths }: Prefixes): Generator<[p: number, block: Span]> {
+  for (const [p, end] of lengths.entries()) {
+    const start = lengths[p - 1] ?? 0;
+    for (const { from, to } of latentBlocks(model)) {
+      const block = { from: Math.max(from, start), to: Math.min(to, end) };
+      if (block.from < block.to) yield [p, block];
+    }
+  }
+}
+
+/** Bindings begin at multiples of 64 rows; the rest is an offset. */
+function latentRows(matrix: Tensor, { from, to }: Span): { rows: ReturnType<Tensor["rows"]>; offset: number } {
+  const first = Math.floor(from / 64) * 64;
+  return { rows: matrix.rows(first, to), offset: (from - first) * matrix.rowSize };
+}

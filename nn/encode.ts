@@ -1,0 +1,188 @@
+/**
+ * From inputs to pre-activations: `h = x W_enc + b_enc`, or `h = (x − b_dec) W_enc + b_enc` before August 2025.
+ *
+ * x_BD, W_enc_SD (as it lies on the device), b_enc_S → h_BS, a tile of rows at a time: `[B, S]` need not fit anywhere.
+ *
+ * @module
+ */
+
+import type { Commands } from "../kernels/commands.ts";
+import type { DeviceContext } from "../kernels/device.ts";
+import { subtractRow } from "../kernels/elementwise.ts";
+import { gatheredMatmul, matmul } from "../kernels/matmul.ts";
+import { subtractWeightedRows } from "../kernels/reduce.ts";
+import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import type { InputScaling, SparseAutoencoderConfig } from "./config.ts";
+import type { Gradients, ParameterTensors } from "./parameters.ts";
+
+/** What the functions of this folder need to know of a model. */
+export interface Model {
+  /** What it is. */
+  readonly cfg: SparseAutoencoderConfig;
+  /** Its values. */
+  readonly parameters: ParameterTensors;
+  /** How inputs are standardised. */
+  readonly input: InputScaling;
+  /** [D], the mean of the inputs, zeros if there is none. */
+  readonly inputMean: Tensor;
+  /** Where it lives. */
+  readonly context: DeviceContext;
+}
+
+/** Some rows of a batch. */
+export interface Span {
+  /** First row. */
+  readonly from: number;
+  /** One past the last. */
+  readonly to: number;
+}
+
+/** The inputs of batches of one size, as the model sees them. */
+export class EncoderInput implements Disposable {
+  readonly #standardised: Tensor | undefined;
+  readonly #centred: Tensor | undefined;
+  readonly #owned: DisposableStack;
+  #x: Tensor | undefined;
+
+  /** Room for what `n_rows` inputs must be turned into; nothing where nothing has to be done. */
+  constructor({ cfg, input, context }: Model, n_rows: number) {
+    using stack = new DisposableStack();
+    const make = (label: string) => stack.use(new Tensor(context, "f32", [n_rows, cfg.d_model], label));
+    if (input.mean || input.scale !== 1) this.#standardised = make("standardised x");
+    if (cfg.subtract_b_dec) this.#centred = make("x − b_dec");
+    this.#owned = stack.move();
+  }
+
+  /** [B, D], standardised; what the reconstruction is compared with. */
+  get x_BD(): Tensor {
+    return this.#standardised ?? this.#x!;
+  }
+
+  /** [B, D], what is multiplied by W_enc. */
+  get centred_BD(): Tensor {
+    return this.#centred ?? this.x_BD;
+  }
+
+  /** Standardises and centres `x` [B, D]. */
+  record(commands: Commands, model: Model, x: Tensor): void {
+    this.#x = x;
+    const { d_model: columns } = model.cfg;
+    const [n_rows = 0] = x.shape;
+    for (const { from, to } of spans(n_rows, rowsPerBlock(model.context, n_rows, columns * 4, "x"))) {
+      const sizes = { rows: to - from, columns };
+      if (this.#standardised) {
+        subtractRow(commands, {
+          ...sizes,
+          x: x.rows(from, to),
+          row: model.inputMean,
+          to: this.#standardised.rows(from, to),
+          factor: 1 / model.input.scale,
+        });
+      }
+      if (this.#centred) {
+        subtractRow(commands, {
+          ...sizes,
+          x: this.x_BD.rows(from, to),
+          row: model.parameters.b_dec,
+          to: this.#centred.rows(from, to),
+          factor: 1,
+        });
+      }
+    }
+  }
+
+  /** Frees what was made for it. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/** How many rows of a batch are encoded at once: those whose pre-activations and inputs fit a binding. */
+export function tileRows(model: Model, n_rows: number): number {
+  const { d_model, d_sae } = model.cfg;
+  return rowsPerBlock(model.context, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
+}
+
+/** Rows of W_enc or W_dec that fit a binding. */
+export function latentBlocks(model: Model): Iterable<Span> {
+  const { d_model, d_sae } = model.cfg;
+  return spans(d_sae, rowsPerBlock(model.context, d_sae, d_model * 4, "W_enc"));
+}
+
+/** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). */
+export function preActivations(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly input: EncoderInput;
+    readonly span: Span;
+    readonly tile: Tensor;
+    readonly relu?: boolean;
+    readonly tileFrom?: number;
+  },
+): void {
+  const { input, span: { from, to }, tile, relu = false, tileFrom = 0 } = given;
+  const { d_model, d_sae } = model.cfg;
+  const { W_enc, b_enc } = model.parameters;
+  for (const block of latentBlocks(model)) {
+    matmul(commands, {
+      layout: "nt",
+      M: to - from,
+      N: block.to - block.from,
+      K: d_model,
+      a: { in: input.centred_BD.rows(from, to) },
+      b: { in: W_enc.rows(block.from, block.to) },
+      c: { in: tile.rows(tileFrom, tileFrom + to - from), stride: d_sae, offset: block.from },
+      bias: b_enc.rows(block.from, block.to),
+      relu,
+    });
+  }
+}
+
+/** The same for listed latents only: column j of the tile is the pre-activation of latent `list[j]`, j < count. */
+export function listedPreActivations(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly input: EncoderInput;
+    readonly span: Span;
+    readonly tile: Tensor;
+    readonly list: Tensor<"u32">;
+    readonly count: Tensor<"u32">;
+  },
+): void {
+  const { input, span: { from, to }, tile, list, count } = given;
+  const { d_model, d_sae } = model.cfg;
+  const { W_enc, b_enc } = model.parameters;
+  for (const block of latentBlocks(model)) {
+    gatheredMatmul(commands, {
+      M: to - from,
+      N: d_sae,
+      K: d_model,
+      a: { in: input.centred_BD.rows(from, to) },
+      b: { in: W_enc.rows(block.from, block.to) },
+      firstRow: block.from,
+      c: { in: tile.rows(0, to - from), stride: d_sae },
+      bias: b_enc.rows(block.from, block.to),
+      rows: list,
+      count,
+    });
+  }
+}
+
+/**
+ * The part of b_dec's gradient that comes through the encoder, where it subtracts b_dec:
+ * grad_b_dec −= Σ_s grad_b_enc[s] W_enc[s]. (grad_W_enc and grad_b_enc are made with the activation's backward.)
+ */
+export function centringBackward(commands: Commands, model: Model, gradients: Gradients): void {
+  if (!model.cfg.subtract_b_dec) return;
+  for (const { from, to } of latentBlocks(model)) {
+    subtractWeightedRows(commands, {
+      weights: gradients.b_enc.rows(from, to),
+      matrix: model.parameters.W_enc.rows(from, to),
+      rows: to - from,
+      columns: model.cfg.d_model,
+      result: gradients.b_dec,
+    });
+  }
+}

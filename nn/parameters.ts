@@ -1,0 +1,127 @@
+/**
+ * The four parameters on the device, their gradients and moments, and the values they start from.
+ *
+ * `W_enc` lies as [S, D] on the device, like `W_dec`: a latent's row is contiguous in both, the encoder product reads rows
+ * and both gradients are made latent by latent. Files and {@link ParameterTensors.read} have it as [D, S].
+ *
+ * @module
+ */
+
+import type { DeviceContext } from "../kernels/device.ts";
+import { ShapeError } from "../kernels/errors.ts";
+import { RandomStream, STREAMS } from "../kernels/random.ts";
+import { Tensor } from "../kernels/tensor.ts";
+import type { ParameterArrays, SparseAutoencoderConfig } from "./config.ts";
+
+/** One array for each parameter: the parameters themselves, their gradients, or a moment of them. */
+export class ParameterTensors implements Disposable {
+  /** [S, D]; transposed against files. */
+  readonly W_enc: Tensor;
+  /** [S] */
+  readonly b_enc: Tensor;
+  /** [S, D] */
+  readonly W_dec: Tensor;
+  /** [D] */
+  readonly b_dec: Tensor;
+  readonly #owned = new DisposableStack();
+
+  /** Zeros for a model of `d_sae` latents on `d_model` inputs. `label` is what errors call it. */
+  constructor(context: DeviceContext, { d_model, d_sae }: { d_model: number; d_sae: number }, label: string) {
+    using stack = new DisposableStack();
+    const make = (name: string, shape: number[]) => stack.use(new Tensor(context, "f32", shape, `${label}${name}`));
+    this.W_enc = make("W_enc", [d_sae, d_model]);
+    this.b_enc = make("b_enc", [d_sae]);
+    this.W_dec = make("W_dec", [d_sae, d_model]);
+    this.b_dec = make("b_dec", [d_model]);
+    this.#owned = stack.move();
+  }
+
+  /** The four tensors with their names, in the order in which upstream registers them. */
+  *[Symbol.iterator](): Generator<[keyof ParameterArrays, Tensor]> {
+    yield ["W_dec", this.W_dec];
+    yield ["b_dec", this.b_dec];
+    yield ["W_enc", this.W_enc];
+    yield ["b_enc", this.b_enc];
+  }
+
+  /**
+   * Copies values to the device.
+   *
+   * @throws {ShapeError} if a length is not that of its parameter.
+   */
+  write(arrays: ParameterArrays): void {
+    const [d_sae = 0, d_model = 0] = this.W_enc.shape;
+    for (const [name, tensor] of this) {
+      if (arrays[name].length !== tensor.size) {
+        throw new ShapeError(
+          `${name} of a model with d_model ${d_model} and d_sae ${d_sae} has ${tensor.size} values, found ${
+            arrays[name].length
+          }`,
+        );
+      }
+    }
+    this.W_enc.write(transposed(arrays.W_enc, d_model, d_sae));
+    this.b_enc.write(arrays.b_enc);
+    this.W_dec.write(arrays.W_dec);
+    this.b_dec.write(arrays.b_dec);
+  }
+
+  /** Brings the values back, `W_enc` as [D, S]. */
+  async read(): Promise<ParameterArrays> {
+    const [W_enc, b_enc, W_dec, b_dec] = await Promise.all([
+      this.W_enc.read(),
+      this.b_enc.read(),
+      this.W_dec.read(),
+      this.b_dec.read(),
+    ]);
+    const [d_sae = 0, d_model = 0] = this.W_enc.shape;
+    return { W_enc: transposed(W_enc, d_sae, d_model), b_enc, W_dec, b_dec };
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/** Gradients of a loss, shaped like the parameters. */
+export type Gradients = ParameterTensors;
+
+function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(matrix.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
+  }
+  return result;
+}
+
+/**
+ * The values that training starts from, the same on every machine.
+ *
+ * Upstream's 2026 version: W_dec ~ U(±√(6/D)), rows made unit length if `normalize_w_dec`, W_enc = W_decᵀ. Its April 2025
+ * version, which subtracts b_dec: W_enc ~ U(±√(6/S)), W_dec ~ U(±√(6/D)), both as drawn. Biases are zero.
+ *
+ * Computed in float64 with + − × ÷ √ only and rounded once.
+ */
+export function initialParameters(cfg: SparseAutoencoderConfig, seed: number): ParameterArrays {
+  const { d_model, d_sae, subtract_b_dec, normalize_w_dec } = cfg;
+  const draw = (stream: number, size: number, bound: number) => {
+    const random = new RandomStream(seed, stream);
+    return Float64Array.from({ length: size }, () => (2 * random.uniform() - 1) * bound);
+  };
+  const W_dec_SD = draw(STREAMS.decoder, d_sae * d_model, Math.sqrt(6 / d_model));
+  const biases = { b_enc: new Float32Array(d_sae), b_dec: new Float32Array(d_model) };
+  if (subtract_b_dec) {
+    const W_enc_DS = draw(STREAMS.encoder, d_model * d_sae, Math.sqrt(6 / d_sae));
+    return { W_enc: Float32Array.from(W_enc_DS), W_dec: Float32Array.from(W_dec_SD), ...biases };
+  }
+  if (normalize_w_dec) {
+    for (let s = 0; s < d_sae; s++) {
+      const row_D = W_dec_SD.subarray(s * d_model, (s + 1) * d_model);
+      const norm = Math.sqrt(row_D.reduce((sum, w) => sum + w * w, 0));
+      row_D.forEach((w, d) => row_D[d] = w / norm);
+    }
+  }
+  const W_dec = Float32Array.from(W_dec_SD);
+  return { W_enc: transposed(W_dec, d_sae, d_model), W_dec, ...biases };
+}

@@ -1,0 +1,276 @@
+/**
+ * The sparse autoencoder.
+ *
+ * @module
+ */
+
+import { Commands } from "../kernels/commands.ts";
+import { contextOf, type DeviceContext } from "../kernels/device.ts";
+import { addRow } from "../kernels/elementwise.ts";
+import { ShapeError } from "../kernels/errors.ts";
+import { checkDevice, defaultDevice } from "../kernels/self_check.ts";
+import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import { removeParallelRows, unitRows } from "../kernels/unit_rows.ts";
+import { emptyCodes, encodeInto, newTile } from "./activation.ts";
+import type { Codes } from "./codes.ts";
+import {
+  completeConfig,
+  type InputScaling,
+  type ParameterArrays,
+  type SparseAutoencoderConfig,
+  type SparseAutoencoderOptions,
+} from "./config.ts";
+import { checkPrefixes, decode } from "./decode.ts";
+import { EncoderInput, type Model } from "./encode.ts";
+import { type Gradients, initialParameters, ParameterTensors } from "./parameters.ts";
+
+/** What {@link SparseAutoencoder.forward} returns. Yours to dispose of. */
+export interface Output extends Disposable {
+  /** [B, D], the reconstruction. */
+  readonly x_hat: Tensor;
+  /** The codes. */
+  readonly f_x: Codes;
+}
+
+/** Where a model lives and how its inputs are standardised. */
+export interface PlacementOptions {
+  /** A device of the platform; the shared default one if left out. */
+  readonly device?: GPUDevice;
+  /** Standardisation of the inputs; none if left out. */
+  readonly input?: InputScaling;
+}
+
+/**
+ * A sparse autoencoder on a GPU: `f = activation(x W_enc + b_enc)`, `x̂ = f W_dec + b_dec`.
+ *
+ * {@link SparseAutoencoder.encode}, {@link SparseAutoencoder.decode} and {@link SparseAutoencoder.forward} never change
+ * the model, and what they return is the caller's to dispose of.
+ *
+ * @example
+ * ```ts
+ * import { SparseAutoencoder } from "@saev/nn";
+ *
+ * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32, activation: { key: "top-k", top_k: 4 } });
+ * using out = sae.forward(new Float32Array(3 * 8).fill(1));
+ * console.log(out.x_hat.shape, await out.x_hat.read());
+ * ```
+ */
+export class SparseAutoencoder implements Model, Disposable {
+  /** The complete configuration, frozen. */
+  readonly cfg: SparseAutoencoderConfig;
+  /** How inputs are standardised before the encoder: `(x − mean) / scale`. */
+  readonly input: InputScaling;
+  /** The device. */
+  readonly device: GPUDevice;
+  /** The parameters on the device; `W_enc` lies there as [S, D]. */
+  readonly parameters: ParameterTensors;
+  /** [D], the inputs' mean. */
+  readonly inputMean: Tensor;
+  /** What this library keeps for the device. */
+  readonly context: DeviceContext;
+  readonly #owned: DisposableStack;
+
+  private constructor(
+    cfg: SparseAutoencoderConfig,
+    values: ParameterArrays,
+    device: GPUDevice,
+    { mean, scale }: InputScaling,
+  ) {
+    if (!(scale > 0 && Number.isFinite(scale))) {
+      throw new RangeError(`the scale of the inputs must be a positive number, found ${scale}`);
+    }
+    if (mean && mean.length !== cfg.d_model) {
+      throw new ShapeError(`the mean of the inputs must have d_model ${cfg.d_model} values, found ${mean.length}`);
+    }
+    using stack = new DisposableStack();
+    this.cfg = cfg;
+    this.device = device;
+    this.context = contextOf(device);
+    this.input = Object.freeze({ mean: mean && mean.slice(), scale });
+    this.inputMean = stack.use(
+      Tensor.from(this.context, mean ?? new Float32Array(cfg.d_model), [cfg.d_model], "input mean"),
+    );
+    this.parameters = stack.use(new ParameterTensors(this.context, cfg, ""));
+    this.parameters.write(values);
+    this.#owned = stack.move();
+  }
+
+  /**
+   * A new model with seeded initial values, the same on every device.
+   *
+   * Upstream's initialisation: W_dec ~ U(±√(6/d_model)) with unit rows, W_enc its transpose, biases zero; with
+   * `subtract_b_dec`, that of its April 2025 version, W_enc ~ U(±√(6/d_sae)) and W_dec ~ U(±√(6/d_model)).
+   *
+   * @throws {RangeError | TypeError} for a configuration that no model can have.
+   * @throws {DeviceError} if there is no usable GPU.
+   */
+  static async create(
+    options: SparseAutoencoderOptions = {},
+    { seed = 0, ...placement }: PlacementOptions & { readonly seed?: number } = {},
+  ): Promise<SparseAutoencoder> {
+    const cfg = completeConfig(options);
+    return await SparseAutoencoder.fromParameters(cfg, initialParameters(cfg, seed), placement);
+  }
+
+  /**
+   * A model with given values, `W_enc` as [d_model, d_sae].
+   *
+   * @throws {RangeError | TypeError} for a configuration that no model can have.
+   * @throws {ShapeError} if a parameter has the wrong length.
+   * @throws {DeviceError} if there is no usable GPU.
+   */
+  static async fromParameters(
+    options: SparseAutoencoderOptions,
+    parameters: ParameterArrays,
+    { device, input = { mean: null, scale: 1 } }: PlacementOptions = {},
+  ): Promise<SparseAutoencoder> {
+    const cfg = completeConfig(options);
+    const used = device ?? await defaultDevice();
+    await checkDevice(used);
+    return new SparseAutoencoder(cfg, parameters, used, input);
+  }
+
+  /** The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
+  readParameters(): Promise<ParameterArrays> {
+    return this.parameters.read();
+  }
+
+  /**
+   * x [B, D] → codes. A NaN or infinity in a row of x shows as such in that row's codes.
+   *
+   * @throws {ShapeError} if x is not a whole number of rows of d_model.
+   * @throws {RangeError} if a ReLU's codes of so many rows could exceed what the device binds.
+   */
+  encode(x: Tensor | Float32Array): Codes {
+    using stack = new DisposableStack();
+    const { tensor, n_rows } = this.#batch(x, stack);
+    const codes = emptyCodes(this, n_rows);
+    const input = stack.use(new EncoderInput(this, n_rows));
+    const tile = stack.use(newTile(this, n_rows));
+    const commands = new Commands(this.context);
+    input.record(commands, this, tensor);
+    encodeInto(commands, this, input, tile, codes);
+    commands.submit();
+    return codes;
+  }
+
+  /**
+   * Codes → x̂ [B, D]; with `prefixes`, [B, P, D], where part p uses only the first `prefixes[p]` latents.
+   *
+   * @throws {RangeError} unless prefixes ascend strictly from at least 1 to d_sae.
+   * @throws {ShapeError} if the codes are of another dictionary size.
+   */
+  decode(codes: Codes, prefixes?: readonly number[]): Tensor {
+    const { cfg: { d_model, d_sae }, context, input } = this;
+    if (codes.d_sae !== d_sae) {
+      throw new ShapeError(`decoding takes codes of d_sae ${d_sae}, found codes of ${codes.d_sae}`);
+    }
+    const lengths = prefixes ?? [d_sae];
+    checkPrefixes(lengths, d_sae);
+    const P = lengths.length;
+    using ends = Tensor.from(context, Uint32Array.from(lengths), [P], "prefixes");
+    const { n_rows } = codes;
+    const x_hats = new Tensor(context, "f32", prefixes ? [n_rows, P, d_model] : [n_rows, d_model], "x_hat");
+    const commands = new Commands(context);
+    for (const span of spans(n_rows, rowsPerBlock(context, n_rows, P * d_model * 4, "x_hat"))) {
+      decode(commands, this, { codes, span, prefixes: { lengths, ends }, x_hats });
+      addRow(commands, {
+        x: x_hats.rows(span.from, span.to),
+        row: this.parameters.b_dec,
+        other: this.inputMean,
+        rows: (span.to - span.from) * P,
+        columns: d_model,
+        factor: input.scale,
+      });
+    }
+    commands.submit();
+    return x_hats;
+  }
+
+  /**
+   * x [B, D] → codes and reconstruction.
+   *
+   * @throws {ShapeError | RangeError} as {@link encode}.
+   */
+  forward(x: Tensor | Float32Array): Output {
+    using stack = new DisposableStack();
+    const f_x = stack.use(this.encode(x));
+    const x_hat = stack.use(this.decode(f_x));
+    const owned = stack.move();
+    return { x_hat, f_x, [Symbol.dispose]: () => owned.dispose() };
+  }
+
+  /**
+   * b_dec ← the mean of the rows of x, as upstream's April 2025 version starts; summed in float64.
+   *
+   * @throws {ShapeError} if x is not a whole number of rows of d_model, or has none.
+   */
+  async initBDec(x: Tensor | Float32Array): Promise<void> {
+    const { d_model } = this.cfg;
+    const values = x instanceof Tensor ? await x.read() : x;
+    const n_rows = values.length / d_model;
+    if (!Number.isInteger(n_rows) || n_rows === 0) {
+      throw new ShapeError(
+        `initBDec takes one or more rows of d_model ${d_model} values, found ${values.length} values`,
+      );
+    }
+    const sums_D = new Float64Array(d_model);
+    values.forEach((value, index) => sums_D[index % d_model]! += value);
+    const { mean, scale } = this.input;
+    this.parameters.b_dec.write(Float32Array.from(sums_D, (sum, d) => (sum / n_rows - (mean?.[d] ?? 0)) / scale));
+  }
+
+  /** Makes the rows of W_dec unit length, if the configuration says so. Rows of zeros stay. */
+  normalizeWDec(): void {
+    const commands = new Commands(this.context);
+    this.recordNormalizeWDec(commands);
+    commands.submit();
+  }
+
+  /** The same, recorded with other work. */
+  recordNormalizeWDec(commands: Commands): void {
+    if (this.cfg.normalize_w_dec) unitRows(commands, this.parameters.W_dec);
+  }
+
+  /** Removes from each row of grad_W_dec its part along W_dec's row, if the configuration says so. Rows of zeros stay. */
+  removeParallelGrads(gradients: Gradients): void {
+    const commands = new Commands(this.context);
+    this.recordRemoveParallelGrads(commands, gradients);
+    commands.submit();
+  }
+
+  /** The same, recorded with other work. */
+  recordRemoveParallelGrads(commands: Commands, gradients: Gradients): void {
+    if (this.cfg.remove_parallel_grads) removeParallelRows(commands, gradients.W_dec, this.parameters.W_dec);
+  }
+
+  /** Frees the model's memory; the device stays. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+
+  #batch(x: Tensor | Float32Array, stack: DisposableStack): { tensor: Tensor; n_rows: number } {
+    const n_rows = countRows(x, this.cfg.d_model);
+    if (x instanceof Tensor) return { tensor: x, n_rows };
+    return { tensor: stack.use(Tensor.from(this.context, x, [n_rows, this.cfg.d_model], "x")), n_rows };
+  }
+}
+
+/**
+ * How many rows x has.
+ *
+ * @throws {ShapeError} if it is not [B, d_model], or an array that is no whole number of rows.
+ */
+export function countRows(x: Tensor | Float32Array, d_model: number): number {
+  if (x instanceof Tensor) {
+    if (x.shape.length !== 2 || x.shape[1] !== d_model) {
+      throw new ShapeError(`x must be [B, d_model ${d_model}], found [${x.shape.join(", ")}]`);
+    }
+    return x.shape[0]!;
+  }
+  const n_rows = x.length / d_model;
+  if (!Number.isInteger(n_rows) || n_rows === 0) {
+    throw new ShapeError(`x must be one or more rows of d_model ${d_model} values, found ${x.length} values`);
+  }
+  return n_rows;
+}

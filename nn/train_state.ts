@@ -1,0 +1,121 @@
+/**
+ * Everything that training has beside the parameters, saved and restored as a whole.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../kernels/errors.ts";
+import { Tensor } from "../kernels/tensor.ts";
+import type { ParameterArrays } from "./config.ts";
+import type { Model } from "./encode.ts";
+import { type Gradients, ParameterTensors } from "./parameters.ts";
+import { Workspace } from "./workspace.ts";
+
+/** A {@link TrainState} as plain data. */
+export interface TrainStateData {
+  /** Updates done. */
+  readonly step: number;
+  /** Rows trained on. */
+  readonly n_tokens: number;
+  /** Seed of everything random in training. */
+  readonly seed: number;
+  /** Adam's first moments, shaped like the parameters in files. */
+  readonly moment1: ParameterArrays;
+  /** Adam's second moments. */
+  readonly moment2: ParameterArrays;
+  /** [S], rows since each latent last fired. */
+  readonly tokens_since_active: Uint32Array;
+}
+
+/** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
+const KEPT_WORKSPACES = 2;
+
+/** Moments, counters and buffers of one model's training. Whoever creates it disposes of it. */
+export class TrainState implements Disposable {
+  /** Updates done. */
+  step = 0;
+  /** Rows trained on. */
+  n_tokens = 0;
+  /** Seed of everything random in training. */
+  readonly seed: number;
+  /** Adam's first moments. */
+  readonly moment1: ParameterTensors;
+  /** Adam's second moments. */
+  readonly moment2: ParameterTensors;
+  /** The last step's gradients. */
+  readonly gradients: Gradients;
+  /** [S], rows since each latent last fired. */
+  readonly tokens_since_active: Tensor<"u32">;
+  /** [1], 0 while all is well; anything else stops updates. */
+  readonly halted: Tensor<"u32">;
+  readonly #model: Model;
+  readonly #owned: DisposableStack;
+  readonly #workspaces: Workspace[] = [];
+
+  /** A fresh state for a model. */
+  constructor(model: Model, { seed = 0 }: { readonly seed?: number } = {}) {
+    using stack = new DisposableStack();
+    const { cfg, context } = model;
+    this.#model = model;
+    this.seed = seed;
+    this.moment1 = stack.use(new ParameterTensors(context, cfg, "first moment of "));
+    this.moment2 = stack.use(new ParameterTensors(context, cfg, "second moment of "));
+    this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
+    this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
+    this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
+    this.#owned = stack.move();
+  }
+
+  /**
+   * The state that `data` describes, for the model that it was read from.
+   *
+   * @throws {ShapeError} if it belongs to a model of another size.
+   */
+  static restore(model: Model, data: TrainStateData): TrainState {
+    using stack = new DisposableStack();
+    const state = stack.use(new TrainState(model, data));
+    if (data.tokens_since_active.length !== model.cfg.d_sae) {
+      throw new ShapeError(
+        `tokens_since_active must have d_sae ${model.cfg.d_sae} values, found ${data.tokens_since_active.length}`,
+      );
+    }
+    state.step = data.step;
+    state.n_tokens = data.n_tokens;
+    state.moment1.write(data.moment1);
+    state.moment2.write(data.moment2);
+    state.tokens_since_active.write(data.tokens_since_active);
+    stack.move();
+    return state;
+  }
+
+  /** Brings everything back as plain data. */
+  async read(): Promise<TrainStateData> {
+    const { step, n_tokens, seed } = this;
+    const [moment1, moment2, tokens_since_active] = await Promise.all([
+      this.moment1.read(),
+      this.moment2.read(),
+      this.tokens_since_active.read(),
+    ]);
+    return { step, n_tokens, seed, moment1, moment2, tokens_since_active };
+  }
+
+  /**
+   * The buffers for batches of `n_rows`, kept for the next such batch.
+   *
+   * @internal
+   */
+  workspace(n_rows: number, n_prefixes: number): Workspace {
+    const kept = this.#workspaces;
+    const at = kept.findIndex((space) => space.n_rows === n_rows && space.n_prefixes === n_prefixes);
+    const space = at >= 0 ? kept.splice(at, 1)[0]! : new Workspace(this.#model, n_rows, n_prefixes);
+    kept.unshift(space);
+    for (const old of kept.splice(KEPT_WORKSPACES)) old[Symbol.dispose]();
+    return space;
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    for (const space of this.#workspaces.splice(0)) space[Symbol.dispose]();
+    this.#owned.dispose();
+  }
+}

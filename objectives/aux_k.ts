@@ -1,0 +1,111 @@
+/**
+ * AuxK: dead latents reconstruct what the live ones missed (Gao et al. 2024, appendix A.2).
+ *
+ * With the residual e = x − x̂ as a constant and h of the dead latents only, each row keeps its min(k_aux, n_dead) largest
+ * pre-activations z (no ReLU), ê = z W_dec, and the loss is `alpha · mean((ê − e)²)` over rows and dimensions.
+ * The gradient reaches W_enc, b_enc and W_dec of the selected dead latents and nothing else. With `include_b_dec`, as the
+ * Python package has it, ê = z W_dec + b_dec and the gradient reaches b_dec too.
+ *
+ * @module
+ */
+
+import type { Commands } from "../kernels/commands.ts";
+import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { columnSums } from "../kernels/reduce.ts";
+import { spans, type Tensor } from "../kernels/tensor.ts";
+import { topK } from "../kernels/top_k.ts";
+import { selectionBackward } from "../nn/activation.ts";
+import type { AuxK } from "../nn/config.ts";
+import { decode, decodeBackward } from "../nn/decode.ts";
+import { listedPreActivations, type Model } from "../nn/encode.ts";
+import type { Gradients } from "../nn/parameters.ts";
+import type { AuxSpace, Workspace } from "../nn/workspace.ts";
+import { auxiliaryResiduals } from "./squared_error.ts";
+
+/** Selects each row's dead latents, and lists the selection by latent. */
+export function auxKCodes(commands: Commands, model: Model, space: Workspace, aux: AuxSpace, { k_aux }: AuxK): void {
+  const { input, tile, dead: { list, count }, n_rows } = space;
+  const { d_sae } = model.cfg;
+  const { codes } = aux;
+  const { row_starts: starts, indices, values } = codes;
+  commands.run(auxiliaryStartsKernel, { n_rows, k_aux, count, starts });
+  for (const span of spans(n_rows, tile.shape[0]!)) {
+    const rows = span.to - span.from;
+    listedPreActivations(commands, model, { input, span, tile, list, count });
+    topK(commands, {
+      values: tile.rows(0, rows),
+      rows,
+      stride: d_sae,
+      n: d_sae,
+      k: k_aux,
+      firstRow: span.from,
+      starts,
+      allRows: n_rows,
+      capacity: values.size,
+      indices,
+      selected: values,
+      listed: { names: list, count, size: d_sae },
+    });
+  }
+  aux.transposition.record(commands, codes.sparse);
+}
+
+/** Every row has min(k_aux, n_dead) entries. */
+const auxiliaryStartsKernel = defineKernel({
+  name: "auxiliary_starts",
+  dims: ["n_rows", "k_aux"],
+  bindings: { count: reads("u32", "1"), starts: writes("u32", "n_rows+1") },
+  workgroup: 64,
+  grid: ({ n_rows }) => Math.ceil((n_rows + 1) / 64),
+  cost: ({ n_rows }) => ({ flops: 0, bytes: 4 * n_rows }),
+  body: `
+  let row = group * 64u + lane;
+  if (row <= dims.n_rows) { starts[row] = row * min(dims.k_aux, count[0]); }`,
+});
+
+/** The loss of every row, and the gradients added to those of the main loss, after the residuals are known. */
+export function auxKBackward(
+  commands: Commands,
+  model: Model,
+  given: { readonly space: Workspace; readonly aux: AuxSpace; readonly cfg: AuxK; readonly gradients: Gradients },
+): void {
+  const { space: { input, n_rows, spans: rowSpans, whole, rowSums, dead }, aux, cfg, gradients } = given;
+  const { codes, transposition, grad_values, residual, reconstruction } = aux;
+  const { alpha, include_b_dec } = cfg;
+  const { d_model, d_sae } = model.cfg;
+  const prefixes = { lengths: [d_sae], ends: whole };
+  const shared = { codes, prefixes, transposition, grad_values, input, whole, gradients, accumulate: true };
+  for (const span of rowSpans) {
+    const { from, to } = span;
+    decode(commands, model, { codes, span, prefixes, x_hats: reconstruction });
+    auxiliaryResiduals(commands, {
+      residual: residual.rows(from, to),
+      reconstruction: reconstruction.rows(0, to - from),
+      b_dec: model.parameters.b_dec,
+      include_b_dec,
+      count: dead.count,
+      squares: rowSums.aux,
+      alpha,
+      rows: to - from,
+      firstRow: from,
+      n_rows,
+      d_model,
+    });
+    decodeBackward(commands, model, { ...shared, span, G: reconstruction });
+    selectionBackward(commands, model, { ...shared, span });
+    if (include_b_dec) addBiasGradient(commands, reconstruction, to - from, gradients.b_dec);
+  }
+}
+
+function addBiasGradient(commands: Commands, G: Tensor, rows: number, grad_b_dec: Tensor): void {
+  const columns = grad_b_dec.size;
+  columnSums(commands, {
+    x: G.rows(0, rows),
+    rows,
+    stride: columns,
+    offset: 0,
+    columns,
+    result: grad_b_dec,
+    accumulate: true,
+  });
+}

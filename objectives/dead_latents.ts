@@ -1,0 +1,137 @@
+/**
+ * Which latents are dead: those that have not fired for `dead_threshold_tokens` rows of training.
+ *
+ * Counted in rows (tokens), not steps; updated before the auxiliary loss of the same step, so that a latent which fires in
+ * this batch is not dead in it. Firing is f ≠ 0.
+ *
+ * @module
+ */
+
+import type { Commands } from "../kernels/commands.ts";
+import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { spans, type Tensor } from "../kernels/tensor.ts";
+import { scanKernel } from "../kernels/transpose_entries.ts";
+import type { Codes } from "../nn/codes.ts";
+import type { Span } from "../nn/encode.ts";
+import type { Workspace } from "../nn/workspace.ts";
+
+/** Marks the latents that sparse codes use. */
+export function markFired(commands: Commands, codes: Codes, fired: Tensor<"u32">): void {
+  const { n_rows, d_sae, row_starts, indices, values } = codes;
+  commands.run(markFiredKernel, { n_rows, d_sae, capacity: values.size, row_starts, indices, values, fired });
+}
+
+const markFiredKernel = defineKernel({
+  name: "mark_fired",
+  dims: ["n_rows", "d_sae", "capacity"],
+  bindings: {
+    row_starts: reads("u32", "n_rows+1"),
+    indices: reads("u32", "capacity"),
+    values: reads("f32", "capacity"),
+    fired: writes("atomic<u32>", "d_sae"),
+  },
+  workgroup: 64,
+  grid: ({ capacity }) => Math.ceil(capacity / 64),
+  cost: ({ capacity }) => ({ flops: 0, bytes: 12 * capacity }),
+  body: `
+  let entry = group * 64u + lane;
+  if (entry >= row_starts[dims.n_rows]) { return; }
+  if ((bitcast<u32>(values[entry]) & 0x7fffffffu) != 0u) { atomicStore(&fired[indices[entry]], 1u); }`,
+});
+
+/** Marks the latents that dense codes use. */
+export function markFiredDense(
+  commands: Commands,
+  f_BS: Tensor,
+  rowSpans: readonly Span[],
+  fired: Tensor<"u32">,
+): void {
+  const [, d_sae = 0] = f_BS.shape;
+  for (const span of rowSpans) {
+    // A software driver ends loops at 65,535 turns.
+    for (const { from, to } of spans(span.to - span.from, 32768)) {
+      commands.run(markFiredDenseKernel, {
+        rows: span.to - span.from,
+        begin: from,
+        end: to,
+        d_sae,
+        f: f_BS.rows(span.from, span.to),
+        fired,
+      });
+    }
+  }
+}
+
+const markFiredDenseKernel = defineKernel({
+  name: "mark_fired_dense",
+  dims: ["rows", "begin", "end", "d_sae"],
+  bindings: { f: reads("f32", "rows d_sae"), fired: writes("u32", "d_sae") },
+  workgroup: 32,
+  grid: ({ d_sae }) => Math.ceil(d_sae / 32),
+  cost: ({ rows, d_sae }) => ({ flops: 0, bytes: 4 * rows * d_sae }),
+  body: `
+  let s = group * 32u + lane;
+  if (s >= dims.d_sae) { return; }
+  var any = 0u;
+  for (var row = dims.begin; row < dims.end; row += 1u) {
+    any |= bitcast<u32>(f[row * dims.d_sae + s]) & 0x7fffffffu;
+  }
+  if (any != 0u) { fired[s] = 1u; }`,
+});
+
+/** Counts `n_rows` more rows for all latents but those that fired, lists the dead ones, and forgets who fired. */
+export function updateDead(
+  commands: Commands,
+  given: {
+    readonly dead: Workspace["dead"];
+    readonly tokens_since_active: Tensor<"u32">;
+    readonly n_rows: number;
+    readonly dead_threshold_tokens: number;
+  },
+): void {
+  const { dead: { fired, flags, places, list, count }, tokens_since_active, n_rows, dead_threshold_tokens } = given;
+  const d_sae = fired.size;
+  commands.run(updateDeadKernel, { d_sae, n_rows, dead_threshold_tokens, fired, tokens_since_active, flags });
+  commands.run(scanKernel, { n: d_sae, counts: flags, starts: places });
+  commands.run(listDeadKernel, { d_sae, flags, places, list, count });
+}
+
+const updateDeadKernel = defineKernel({
+  name: "update_dead",
+  dims: ["d_sae", "n_rows", "dead_threshold_tokens"],
+  bindings: {
+    fired: writes("u32", "d_sae"),
+    tokens_since_active: writes("u32", "d_sae"),
+    flags: writes("u32", "d_sae"),
+  },
+  workgroup: 64,
+  grid: ({ d_sae }) => Math.ceil(d_sae / 64),
+  cost: ({ d_sae }) => ({ flops: 0, bytes: 16 * d_sae }),
+  body: `
+  let s = group * 64u + lane;
+  if (s >= dims.d_sae) { return; }
+  // Stops at the largest count instead of starting over.
+  let waited = select(tokens_since_active[s] + min(dims.n_rows, 0xffffffffu - tokens_since_active[s]), 0u, fired[s] != 0u);
+  tokens_since_active[s] = waited;
+  flags[s] = u32(waited >= dims.dead_threshold_tokens);
+  fired[s] = 0u;`,
+});
+
+const listDeadKernel = defineKernel({
+  name: "list_dead",
+  dims: ["d_sae"],
+  bindings: {
+    flags: reads("u32", "d_sae"),
+    places: reads("u32", "d_sae+1"),
+    list: writes("u32", "d_sae"),
+    count: writes("u32", "1"),
+  },
+  workgroup: 64,
+  grid: ({ d_sae }) => Math.ceil(d_sae / 64),
+  cost: ({ d_sae }) => ({ flops: 0, bytes: 12 * d_sae }),
+  body: `
+  let s = group * 64u + lane;
+  if (s >= dims.d_sae) { return; }
+  if (flags[s] != 0u) { list[places[s]] = s; }
+  if (s == 0u) { count[0] = places[dims.d_sae]; }`,
+});

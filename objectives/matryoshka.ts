@@ -1,0 +1,35 @@
+/**
+ * Nested dictionaries: the mean over P prefixes of each one's own mean squared error, plus sparsity and the auxiliary loss.
+ *
+ * Sampled prefixes as upstream has them (Nabeshima 2024), or fixed groups (Bussmann et al. 2025, arXiv 2503.17547), every
+ * prefix with the weight 1/P. One prefix is the plain objective.
+ *
+ * @module
+ */
+
+import { groupPrefixes, samplePrefixes } from "./prefixes.ts";
+
+/** Nested dictionaries. */
+export interface Matryoshka {
+  /** Discriminator. */
+  readonly key: "matryoshka";
+  /** How many prefixes are sampled at each step. */
+  readonly n_prefixes: number;
+  /** Fixed groups of latents instead of samples, adding up to d_sae. */
+  readonly group_sizes: readonly number[] | null;
+  /** Rows without firing after which a latent is dead. */
+  readonly dead_threshold_tokens: number;
+}
+
+/**
+ * The prefixes of a training step.
+ *
+ * @throws {RangeError} if they do not fit the dictionary.
+ */
+export function matryoshkaPrefixes(
+  { n_prefixes, group_sizes }: Matryoshka,
+  d_sae: number,
+  at: { readonly seed: number; readonly step: number },
+): readonly number[] {
+  return group_sizes ? groupPrefixes(group_sizes, d_sae) : samplePrefixes(d_sae, n_prefixes, at);
+}

@@ -1,0 +1,271 @@
+/**
+ * The squared error, safe from overflow, and the summed residuals that its gradient is made of.
+ *
+ * Errors are divided by a power of two near `u = max |x|` over the whole batch before they are squared, as upstream divides
+ * by u itself: `mean((x̂/u − x/u)²) · u · u`. u is at least 2⁻⁴⁰, so an all-zero x gives a number and not 0/0.
+ *
+ * @module
+ */
+
+import { type Bindable, Commands } from "../kernels/commands.ts";
+import { ShapeError } from "../kernels/errors.ts";
+import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
+import { Tensor } from "../kernels/tensor.ts";
+
+const THREADS = 32;
+
+/** WGSL: the power of two at or below the largest |x|, kept where it and its inverse are normal numbers. */
+export const SCALE_WGSL = `
+fn scale_exponent(bits: u32) -> u32 { return clamp(bits >> 23u, 87u, 253u); }
+fn scale_of(bits: u32) -> f32 { return bitcast<f32>(scale_exponent(bits) << 23u); }
+fn inverse_scale_of(bits: u32) -> f32 { return bitcast<f32>((254u - scale_exponent(bits)) << 23u); }
+`;
+
+const TOTAL_WGSL = `
+var<workgroup> partial: array<f32, ${THREADS}>;
+fn total(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}
+`;
+
+/** What {@link residuals} takes. */
+export interface ResidualsArguments {
+  /** [rows, D] */
+  readonly x: Bindable;
+  /** [rows, P, D], reconstructions without bias; becomes the summed residual blocks. */
+  readonly x_hats: Bindable;
+  /** [D] */
+  readonly b_dec: Bindable;
+  /** [1], the largest |x| of the batch, as bits. */
+  readonly largest: Bindable;
+  /** [B], which gets a row's squared error over u². */
+  readonly squares: Bindable;
+  /** [B, D], which gets x − x̂ of the last prefix, if anybody wants it. */
+  readonly residual?: Bindable;
+  /** Rows of this call. */
+  readonly rows: number;
+  /** First of them in `squares`. */
+  readonly firstRow: number;
+  /** B */
+  readonly n_rows: number;
+  /** D */
+  readonly d_model: number;
+  /** P */
+  readonly n_prefixes: number;
+}
+
+/**
+ * squares[b] = Σ_p ‖x̂_p + b_dec − x‖² / u², and x̂ becomes G[b, p] = Σ_{q ≥ p} 2 (x̂_q + b_dec − x) / (B P D), the
+ * gradient of the mean squared error over rows, prefixes and dimensions, summed from the last prefix down.
+ */
+export function residuals(commands: Commands, given: ResidualsArguments): void {
+  const { x, x_hats, b_dec, largest, squares, residual, rows, firstRow, n_rows, d_model, n_prefixes } = given;
+  const shared = {
+    rows,
+    first_row: firstRow,
+    n_rows,
+    d_model,
+    n_prefixes,
+    weight: 2 / (n_rows * n_prefixes * d_model),
+    x,
+    x_hats,
+    b_dec,
+    largest,
+    squares,
+  };
+  if (residual) commands.run(keepingResidualsKernel, { ...shared, residual });
+  else commands.run(residualsKernel, shared);
+}
+
+const dims = ["rows", "first_row", "n_rows", "d_model", "n_prefixes"] as const;
+const bindings = {
+  x: reads("f32", "rows d_model"),
+  x_hats: writes("f32", "rows n_prefixes d_model"),
+  b_dec: reads("f32", "d_model"),
+  largest: reads("u32", "1"),
+  squares: writes("f32", "n_rows"),
+};
+const body = (keep: string) => `
+  let inverse = inverse_scale_of(largest[0]);
+  var square = 0.0;
+  for (var d = lane; d < dims.d_model; d += ${THREADS}u) {
+    let target_value = x[group * dims.d_model + d];
+    let bias = b_dec[d];
+    var summed = 0.0;
+    for (var p = dims.n_prefixes; p > 0u; p -= 1u) {
+      let at = (group * dims.n_prefixes + p - 1u) * dims.d_model + d;
+      let error = (x_hats[at] + bias) - target_value;
+      if (p == dims.n_prefixes) { ${keep} }
+      square = fma(error * inverse, error * inverse, square);
+      summed = fma(dims.weight, error, summed);
+      x_hats[at] = summed;
+    }
+  }
+  let sum = total(lane, square);
+  if (lane == 0u) { squares[dims.first_row + group] = sum; }`;
+const cost = (
+  { rows, d_model, n_prefixes }: { readonly rows: number; readonly d_model: number; readonly n_prefixes: number },
+) => ({
+  flops: 6 * rows * n_prefixes * d_model,
+  bytes: 4 * rows * d_model * (1 + 2 * n_prefixes),
+});
+
+const residualsKernel = defineKernel({
+  name: "residuals",
+  dims,
+  scalars: ["weight"],
+  bindings,
+  workgroup: THREADS,
+  grid: ({ rows }) => rows,
+  cost,
+  declarations: SCALE_WGSL + TOTAL_WGSL,
+  body: body(""),
+});
+
+const keepingResidualsKernel = defineKernel({
+  name: "keeping_residuals",
+  dims,
+  scalars: ["weight"],
+  bindings: { ...bindings, residual: writes("f32", "rows d_model") },
+  workgroup: THREADS,
+  grid: ({ rows }) => rows,
+  cost,
+  declarations: SCALE_WGSL + TOTAL_WGSL,
+  body: body("residual[group * dims.d_model + d] = -error;"),
+});
+
+/** What {@link auxiliaryResiduals} takes. */
+export interface AuxiliaryResidualsArguments {
+  /** [rows, D], what is to be reconstructed: a constant here. */
+  readonly residual: Bindable;
+  /** [rows, 1, D], the attempt; becomes its gradient. */
+  readonly reconstruction: Bindable;
+  /** [D] */
+  readonly b_dec: Bindable;
+  /** Whether b_dec is part of the attempt. */
+  readonly include_b_dec: boolean;
+  /** [1], how many latents may attempt it; without any, there is neither loss nor gradient. */
+  readonly count: Bindable;
+  /** [B], which gets a row's squared error. */
+  readonly squares: Bindable;
+  /** Weight of the loss. */
+  readonly alpha: number;
+  /** Rows of this call. */
+  readonly rows: number;
+  /** First of them in `squares`. */
+  readonly firstRow: number;
+  /** B */
+  readonly n_rows: number;
+  /** D */
+  readonly d_model: number;
+}
+
+/** squares[b] = ‖ê (+ b_dec) − e‖², and ê becomes 2 α (ê (+ b_dec) − e) / (B D). */
+export function auxiliaryResiduals(commands: Commands, given: AuxiliaryResidualsArguments): void {
+  const { residual, reconstruction, b_dec, include_b_dec, count, squares, alpha, rows, firstRow, n_rows, d_model } =
+    given;
+  commands.run(auxiliaryResidualsKernel, {
+    rows,
+    first_row: firstRow,
+    n_rows,
+    d_model,
+    bias_weight: Number(include_b_dec),
+    weight: 2 * alpha / (n_rows * d_model),
+    residual,
+    reconstruction,
+    b_dec,
+    count,
+    squares,
+  });
+}
+
+const auxiliaryResidualsKernel = defineKernel({
+  name: "auxiliary_residuals",
+  dims: ["rows", "first_row", "n_rows", "d_model"],
+  scalars: ["bias_weight", "weight"],
+  bindings: {
+    residual: reads("f32", "rows d_model"),
+    reconstruction: writes("f32", "rows d_model"),
+    b_dec: reads("f32", "d_model"),
+    count: reads("u32", "1"),
+    squares: writes("f32", "n_rows"),
+  },
+  workgroup: THREADS,
+  grid: ({ rows }) => rows,
+  cost: ({ rows, d_model }) => ({ flops: 6 * rows * d_model, bytes: 12 * rows * d_model }),
+  declarations: TOTAL_WGSL,
+  body: `
+  var square = 0.0;
+  for (var d = lane; d < dims.d_model; d += ${THREADS}u) {
+    let at = group * dims.d_model + d;
+    var error = 0.0;
+    if (count[0] > 0u) { error = fma(dims.bias_weight, b_dec[d], reconstruction[at]) - residual[at]; }
+    square = fma(error, error, square);
+    reconstruction[at] = dims.weight * error;
+  }
+  let sum = total(lane, square);
+  if (lane == 0u) { squares[dims.first_row + group] = sum; }`,
+});
+
+/**
+ * (x̂ − x)² element by element, computed as upstream's `mean_squared_err`; with `norm`, divided by the length of x's row:
+ * `(x̂ − x)² / (‖x‖₂ + 1e-12 u)`. A new tensor of the same shape.
+ *
+ * Unlike upstream's April 2025 version, an all-zero x gives numbers and not NaN.
+ *
+ * @throws {ShapeError} if the shapes differ.
+ */
+export function meanSquaredErr(x_hat: Tensor, x: Tensor, { norm = false }: { readonly norm?: boolean } = {}): Tensor {
+  if (x.shape.join() !== x_hat.shape.join()) {
+    throw new ShapeError(`the squared error takes equal shapes, found [${x_hat.shape}] and [${x.shape}]`);
+  }
+  const { context } = x;
+  const columns = x.shape.at(-1) ?? 1;
+  const rows = x.size / columns;
+  const errors = new Tensor(context, "f32", x.shape, "squared error");
+  using partials = new Tensor(context, "u32", [chunksOf(x.size)], "partial maxima");
+  using largest = new Tensor(context, "u32", [1], "largest |x|");
+  const commands = new Commands(context);
+  maxAbsBits(commands, x, partials, largest);
+  commands.run(squaredErrorKernel, { rows, columns, norm: Number(norm), x, x_hat, largest, errors });
+  commands.submit();
+  return errors;
+}
+
+const squaredErrorKernel = defineKernel({
+  name: "squared_error",
+  dims: ["rows", "columns", "norm"],
+  bindings: {
+    x: reads("f32", "rows columns"),
+    x_hat: reads("f32", "rows columns"),
+    largest: reads("u32", "1"),
+    errors: writes("f32", "rows columns"),
+  },
+  workgroup: THREADS,
+  grid: ({ rows }) => rows,
+  cost: ({ rows, columns }) => ({ flops: 5 * rows * columns, bytes: 12 * rows * columns }),
+  declarations: SCALE_WGSL + TOTAL_WGSL,
+  body: `
+  let first = group * dims.columns;
+  let scale = scale_of(largest[0]);
+  let inverse = inverse_scale_of(largest[0]);
+  var square = 0.0;
+  for (var c = lane; c < dims.columns; c += ${THREADS}u) {
+    square = fma(x[first + c] * inverse, x[first + c] * inverse, square);
+  }
+  let length = sqrt(total(lane, square)) + 1e-12;
+  for (var c = lane; c < dims.columns; c += ${THREADS}u) {
+    let error = x_hat[first + c] * inverse - x[first + c] * inverse;
+    let plain = error * error * scale * scale;
+    errors[first + c] = select(plain, (error * error / length) * scale, dims.norm == 1u);
+  }`,
+});

@@ -1,0 +1,3 @@
+/** Stands in for `jsr:@std/assert` inside this repository, so that tests need npm only. @module */
+// @ts-types="./mod.d.ts"
+export * from "npm:deno-std@1.4.0/assert/mod.js";

@@ -1,0 +1,60 @@
+/**
+ * A small training run on the public API, without `Deno`: the same program for Deno and for a browser.
+ *
+ * @module
+ */
+import { dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
+import { train } from "../../train/mod.ts";
+
+/** What the run gives, as plain numbers that cross the border of a page. */
+export interface BrowserRun {
+  /** The initial W_enc, W_dec, b_enc and b_dec, as the bits of their f32. */
+  readonly initialBits: readonly number[][];
+  /** The loss of every step. */
+  readonly losses: readonly number[];
+  /** The rows of W_dec after the run. */
+  readonly W_dec: readonly number[];
+  /** Whether a file written to bytes and read again holds the same W_dec. */
+  readonly isRoundTrip: boolean;
+}
+
+const D = 6;
+const N_STEPS = 8;
+
+/** A batch without pattern that needs no random numbers. */
+function batch(step: number): Float32Array {
+  return Float32Array.from({ length: 24 * D }, (_, i) => ((i * 7919 + step * 104729) % 1009) / 504.5 - 1);
+}
+
+/** Trains, writes, reads. */
+export async function run(): Promise<BrowserRun> {
+  using sae = await SparseAutoencoder.create(
+    { d_model: D, d_sae: 20, activation: { key: "top-k", top_k: 3 } },
+    { seed: 5 },
+  );
+  const initial = await sae.readParameters();
+  const bits = (array: Float32Array): number[] => [...new Uint32Array(array.buffer, array.byteOffset, array.length)];
+  const losses: number[] = [];
+  const batches = Array.from({ length: N_STEPS }, (_, step) => batch(step));
+  const objective = getObjective({ key: "matryoshka", n_prefixes: 3 });
+  for await (const report of train(sae, objective, batches, { lr: 1e-2, log_every: 4, n_lr_warmup: 0 })) {
+    losses.push(...report.losses.map(({ loss }) => loss));
+  }
+  const { W_dec } = await sae.readParameters();
+  const pieces: Uint8Array<ArrayBuffer>[] = [];
+  const sink = {
+    write(piece: Uint8Array): number {
+      pieces.push(piece.slice());
+      return piece.length;
+    },
+  };
+  await dump(sink, sae);
+  using again = await load(new Blob(pieces));
+  const read = (await again.readParameters()).W_dec;
+  return {
+    initialBits: [initial.W_enc, initial.W_dec, initial.b_enc, initial.b_dec].map(bits),
+    losses,
+    W_dec: [...W_dec],
+    isRoundTrip: W_dec.every((value, i) => Object.is(value, read[i])),
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * Lint plugin: names are camelCase, PascalCase or UPPER_CASE, except the field's own symbols.
+ *
+ * The stock `camelcase` rule would refuse `W_enc` and `x_BD`. This one knows the symbols that checkpoints and papers
+ * use, shape suffixes (`grad_W_dec_SD`), dimensions (`d_model`) and counts (`n_dead`), and refuses every other
+ * underscore. It looks at what code declares; property names of wire types are data and stay as the wire spells them.
+ *
+ * @module
+ */
+
+/** Arrays that the checkpoint or the papers name. They may carry a shape suffix and a prefix (`grad_W_enc_SD`). */
+const SYMBOLS = ["W_enc", "b_enc", "W_dec", "b_dec", "h_x", "f_x", "x_hat", "x_hats"];
+
+/** Fields of configurations and results that code keeps in a variable of the same name. */
+const FIELDS = [
+  "top_k",
+  "k_aux",
+  "include_b_dec",
+  "subtract_b_dec",
+  "reinit_blend",
+  "reinit_enc_dec_tranpose",
+  "remove_parallel_grads",
+  "normalize_w_dec",
+  "sparsity_coeff",
+  "group_sizes",
+  "dead_threshold_tokens",
+  "tokens_since_active",
+  "dead_fraction",
+  "grad_norm",
+  "grad_clip",
+  "log_every",
+  "row_starts",
+  "batch_size",
+];
+
+const CAMEL = "[a-z][a-zA-Z0-9]*";
+const SYMBOL = `(?:${SYMBOLS.join("|")})`;
+const BASE = `(?:${CAMEL}|(?:${CAMEL}_)?${SYMBOL}|grad_${CAMEL})`;
+const ALLOWED = new RegExp(
+  [
+    "[^_]*",
+    "[A-Z][A-Z0-9_]*",
+    `${BASE}(?:_[A-Z]{1,4})?`,
+    "[dn]_[a-z][a-z0-9_]*",
+    ...FIELDS,
+  ].map((pattern) => `^${pattern}$`).join("|"),
+);
+
+/** Whether a declared name keeps the rule. */
+export function isAllowedName(name: string): boolean {
+  return ALLOWED.test(name.replace(/^_+|_+$/g, ""));
+}
+
+/** The published union of nodes leaves parameter properties out. */
+type Node = Deno.lint.Node | Deno.lint.Parameter | null | undefined;
+type Binding = Deno.lint.Identifier | Deno.lint.PrivateIdentifier;
+
+/** The names that a declaration or a parameter binds, through any destructuring. */
+function* boundNames(node: Node): Generator<Binding> {
+  switch (node?.type) {
+    case "Identifier":
+      yield node;
+      break;
+    case "ObjectPattern":
+      for (const property of node.properties) {
+        yield* boundNames(property.type === "Property" ? property.value : property);
+      }
+      break;
+    case "ArrayPattern":
+      for (const element of node.elements) yield* boundNames(element);
+      break;
+    case "AssignmentPattern":
+      yield* boundNames(node.left);
+      break;
+    case "RestElement":
+      yield* boundNames(node.argument);
+      break;
+    case "TSParameterProperty":
+      yield* boundNames(node.parameter);
+      break;
+  }
+}
+
+const fieldSymbols: Deno.lint.Rule = {
+  create(context) {
+    const check = (...nodes: Node[]): void => {
+      for (const root of nodes) {
+        for (const node of root?.type === "PrivateIdentifier" ? [root] : boundNames(root)) {
+          if (isAllowedName(node.name)) continue;
+          context.report({
+            node,
+            message: `\`${node.name}\` is neither camelCase nor a symbol of the field`,
+            hint: "Write it in camelCase, or add the symbol to tests/support/field_symbols_lint.ts if papers or " +
+              "checkpoints spell it so",
+          });
+        }
+      }
+    };
+    return {
+      VariableDeclarator: (node) => check(node.id),
+      FunctionDeclaration: (node) => check(node.id, ...node.params),
+      FunctionExpression: (node) => check(node.id, ...node.params),
+      ArrowFunctionExpression: (node) => check(...node.params),
+      ClassDeclaration: (node) => check(node.id),
+      CatchClause: (node) => check(node.param),
+      MethodDefinition: (node) => node.computed || check(node.key),
+      PropertyDefinition: (node) => node.computed || check(node.key),
+      TSTypeAliasDeclaration: (node) => check(node.id),
+      TSInterfaceDeclaration: (node) => check(node.id),
+      TSEnumDeclaration: (node) => check(node.id),
+    };
+  },
+};
+
+const plugin: Deno.lint.Plugin = { name: "saev", rules: { "field-symbols": fieldSymbols } };
+export default plugin;

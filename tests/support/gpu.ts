@@ -1,0 +1,32 @@
+/**
+ * Devices for tests: one that all tests of a file share, and fresh ones with small limits or a count of their buffers.
+ *
+ * @module
+ */
+
+import { DeviceContext, type DeviceContextOptions, requestDevice } from "../../kernels/device.ts";
+
+let shared: Promise<GPUDevice> | undefined;
+
+/** The device of this file's tests. Its tensors are followed by NaN, so that a read past an end shows. */
+export function sharedDevice(): Promise<GPUDevice> {
+  return shared ??= freshDevice({ guardWords: 64 });
+}
+
+/** A device of its own, with limits and guards as asked for. */
+export async function freshDevice(options: DeviceContextOptions = {}): Promise<GPUDevice> {
+  const device = await requestDevice();
+  new DeviceContext(device, options);
+  return device;
+}
+
+/** Counts the buffers that a device creates from now on, by label. */
+export function countBuffers(device: GPUDevice): { readonly labels: string[] } {
+  const labels: string[] = [];
+  const createBuffer = device.createBuffer.bind(device);
+  device.createBuffer = (descriptor) => {
+    labels.push(descriptor.label ?? "");
+    return createBuffer(descriptor);
+  };
+  return { labels };
+}

@@ -1,0 +1,34 @@
+/**
+ * The training loop and what surrounds it.
+ *
+ * @module
+ */
+
+export { type Batches, evaluate, type Metrics } from "./evaluate.ts";
+export { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "./train.ts";
+export { TrainState, type TrainStateData } from "../nn/train_state.ts";
+export { type Schedule, warmup, warmupCosine } from "../nn/schedule.ts";
+export {
+  batchesInOrder,
+  measureScaling,
+  rowRange,
+  rowsOf,
+  type RowSource,
+  shuffledBatches,
+  type ShuffleOptions,
+  type Standardisation,
+} from "./loader.ts";
+export { nearest } from "./nearest.ts";
+export { openRows, type RowFile, type RowFileOptions } from "./row_file.ts";
+export { completeRunConfig, type DataConfig, type LoopConfig, type RunConfig } from "./run_config.ts";
+export { RunDirectory } from "./run_directory.ts";
+export { adapterName, type RunOptions, type RunPlan, type RunResult, runTraining } from "./run.ts";
+export { duration, ProgressLine, type ProgressOptions, type ProgressState } from "./terminal.ts";
+export {
+  renderReport,
+  type Report,
+  type ReportCurve,
+  type ReportFeature,
+  type ReportNumber,
+  type ReportPicture,
+} from "./report.ts";
