@@ -1,0 +1,71 @@
+/**
+ * Models to files and back.
+ *
+ * @module
+ */
+
+import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { type ByteSource, type ByteTarget, readBytes, writeBytes } from "./files.ts";
+import { formatCheckpointPieces, type FormatOptions, parseCheckpoint, type ParseOptions } from "./formats/saev.ts";
+import { joinBytes } from "./zip.ts";
+
+/** How to write a model. */
+export type DumpOptions = FormatOptions;
+
+/** How to read a model. */
+export interface LoadOptions extends ParseOptions {
+  /** Where the parameters go; the shared default device where it is left out. */
+  readonly device?: GPUDevice;
+}
+
+/** What {@link dump} needs of a model. */
+export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters">;
+
+/**
+ * Writes a model as a file that Python's `saev.nn.load` reads as the same function.
+ *
+ * At a path or a `file:` URL folders are made, and the file is replaced at once or not at all. An open file handle or
+ * stream stays open.
+ *
+ * @example
+ * ```ts ignore
+ * await dump("runs/mine/sae.pt", sae);
+ * ```
+ *
+ * @throws {CheckpointError} where no such file can say exactly what the model computes; see {@link DumpOptions}. Nothing
+ * is written then.
+ */
+export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<void> {
+  await writeBytes(to, formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options));
+}
+
+/**
+ * The bytes that {@link dump} writes. Equal models give equal bytes.
+ *
+ * @throws {CheckpointError} as {@link dump}.
+ */
+export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+  return joinBytes(formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options));
+}
+
+/**
+ * Reads a model from a path, a URL, or bytes.
+ *
+ * Nothing in the file is executed, and everything in it is checked: the archive's checksums, the header's fields, names
+ * and shapes of the parameters, and that every number is finite.
+ *
+ * @example
+ * ```ts ignore
+ * using sae = await load("sae.pt");
+ * ```
+ *
+ * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
+ */
+export async function load(from: ByteSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
+  const { device, ...parseOptions } = options;
+  const { cfg, parameters, input } = parseCheckpoint(await readBytes(from), parseOptions);
+  return await SparseAutoencoder.fromParameters(cfg, parameters, {
+    input,
+    ...(device === undefined ? {} : { device }),
+  });
+}

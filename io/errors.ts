@@ -1,0 +1,19 @@
+/**
+ * What reading and writing files throws when the content is at fault.
+ *
+ * @module
+ */
+
+/**
+ * A file is not what it must be, or a model cannot be written as asked. The message says what was being done, what was
+ * found and what was expected. Failures of the file system itself (a missing file, a full disk) are passed on as they are.
+ */
+export class CheckpointError extends SyntaxError {
+  /** `"CheckpointError"` */
+  override readonly name: string = "CheckpointError";
+}
+
+/** Text out of a file, quoted and cut, so that a message stays readable whatever the file says. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+}

@@ -1,0 +1,313 @@
+/**
+ * The JSON line in front of a checkpoint: strict reading (no duplicate keys, nothing unknown, bounded depth and length)
+ * and writing in the two styles that Python's writers have.
+ *
+ * @module
+ */
+
+import { CheckpointError, quote } from "./errors.ts";
+
+/** What JSON text means. Objects are maps, so that no key (`__proto__`) can be anything but a key. */
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
+
+/** A JSON object. */
+export type JsonObject = ReadonlyMap<string, JsonValue>;
+
+/** A header and what follows its newline, as views into the file. */
+export interface SplitFile {
+  /** The first line, without its newline. */
+  readonly header: string;
+  /** Everything after the newline. */
+  readonly body: Uint8Array;
+}
+
+/** Far above any real header (the longest holds one input mean per dimension), far below what a string may hold. */
+const MAX_HEADER_BYTES = 2 ** 24;
+const MAX_DEPTH = 16;
+
+/** @throws {CheckpointError} where the bytes do not begin with a line of UTF-8 text. */
+export function splitHeader(bytes: Uint8Array): SplitFile {
+  const end = bytes.subarray(0, MAX_HEADER_BYTES + 1).indexOf(0x0a);
+  if (bytes[0] !== 0x7b || end < 0) {
+    throw new CheckpointError(`reading a checkpoint: ${describeStart(bytes)}; expected one line of JSON`);
+  }
+  try {
+    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    return { header: decoder.decode(bytes.subarray(0, end)), body: bytes.subarray(end + 1) };
+  } catch (cause) {
+    throw new CheckpointError("reading a checkpoint: the header line is not UTF-8 text", { cause });
+  }
+}
+
+function describeStart(bytes: Uint8Array): string {
+  if (bytes.length === 0) return "found an empty file";
+  if (bytes[0] === 0x50 && bytes[1] === 0x4b) return "found a zip file (a bare torch.save?) without a header line";
+  if (bytes[0] === 0x7b) {
+    return `found no end of the header line within ${Math.min(bytes.length, MAX_HEADER_BYTES)} bytes`;
+  }
+  const start = Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  return `found a file that starts with the bytes ${start}`;
+}
+
+/** @throws {CheckpointError} for anything but one JSON object with distinct keys and finite numbers. */
+export function parseHeader(text: string): JsonObject {
+  const value = new JsonParser(text).parse();
+  if (!(value instanceof Map)) throw new CheckpointError("reading the header: found no JSON object");
+  return value;
+}
+
+class JsonParser {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  parse(): JsonValue {
+    const value = this.#value(0);
+    this.#skipSpace();
+    if (this.#at < this.#text.length) this.#fail("expected the end of the line");
+    return value;
+  }
+
+  #value(depth: number): JsonValue {
+    if (depth > MAX_DEPTH) this.#fail(`more than ${MAX_DEPTH} levels of nesting`);
+    this.#skipSpace();
+    switch (this.#text[this.#at]) {
+      case "{":
+        return this.#object(depth);
+      case "[":
+        return this.#array(depth);
+      case '"':
+        return this.#string();
+      case "t":
+        return this.#word("true", true);
+      case "f":
+        return this.#word("false", false);
+      case "n":
+        return this.#word("null", null);
+      default:
+        return this.#number();
+    }
+  }
+
+  #object(depth: number): JsonObject {
+    const object = new Map<string, JsonValue>();
+    this.#at++;
+    if (this.#take("}")) return object;
+    do {
+      this.#skipSpace();
+      if (this.#text[this.#at] !== '"') this.#fail("expected a key");
+      const key = this.#string();
+      if (object.has(key)) this.#fail(`the key ${quote(key)} stands twice in one object`);
+      if (!this.#take(":")) this.#fail(`expected ":"`);
+      object.set(key, this.#value(depth + 1));
+    } while (this.#take(","));
+    if (!this.#take("}")) this.#fail(`expected "," or "}"`);
+    return object;
+  }
+
+  #array(depth: number): JsonValue[] {
+    const array: JsonValue[] = [];
+    this.#at++;
+    if (this.#take("]")) return array;
+    do array.push(this.#value(depth + 1)); while (this.#take(","));
+    if (!this.#take("]")) this.#fail(`expected "," or "]"`);
+    return array;
+  }
+
+  #string(): string {
+    const start = this.#at++;
+    while (this.#at < this.#text.length && this.#text[this.#at] !== '"') {
+      this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
+    }
+    if (this.#at >= this.#text.length) this.#fail("a string without its end");
+    this.#at++;
+    try {
+      return JSON.parse(this.#text.slice(start, this.#at));
+    } catch {
+      this.#at = start;
+      return this.#fail("a string with a control character or an unknown escape");
+    }
+  }
+
+  #number(): number {
+    const pattern = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+    pattern.lastIndex = this.#at;
+    const digits = pattern.exec(this.#text)?.[0];
+    if (digits === undefined) this.#fail("expected a value");
+    const value = Number(digits);
+    if (!Number.isFinite(value)) this.#fail(`the number ${quote(digits)} is beyond float64`);
+    this.#at += digits.length;
+    return value;
+  }
+
+  #word<T extends JsonValue>(word: string, value: T): T {
+    if (!this.#text.startsWith(word, this.#at)) this.#fail("expected a value");
+    this.#at += word.length;
+    return value;
+  }
+
+  #take(character: string): boolean {
+    this.#skipSpace();
+    if (this.#text[this.#at] !== character) return false;
+    this.#at++;
+    return true;
+  }
+
+  #skipSpace(): void {
+    while (" \t\r".includes(this.#text[this.#at] ?? "x")) this.#at++;
+  }
+
+  #fail(what: string): never {
+    throw new CheckpointError(`reading the header, character ${this.#at}: ${what}`);
+  }
+}
+
+/**
+ * Reads the fields of one JSON object by name and type; {@link HeaderFields.done} refuses those that nobody asked for.
+ */
+export class HeaderFields {
+  readonly #what: string;
+  readonly #object: JsonObject;
+  readonly #asked: Set<string> = new Set();
+
+  /** Fields of `object`, which messages call `what`. */
+  constructor(what: string, object: JsonObject) {
+    this.#what = what;
+    this.#object = object;
+  }
+
+  /** Whether the field is there. */
+  has(name: string): boolean {
+    return this.#object.has(name);
+  }
+
+  /** The field as it stands; `undefined` where it is missing. */
+  value(name: string): JsonValue | undefined {
+    this.#asked.add(name);
+    return this.#object.get(name);
+  }
+
+  /** A number, or `fallback` where the field is missing. Without a fallback it must be there. */
+  number(name: string, fallback?: number): number {
+    return this.#typed(name, fallback, "a number", (found) => typeof found === "number");
+  }
+
+  /** A whole number. */
+  integer(name: string, fallback?: number): number {
+    return this.#typed(name, fallback, "a whole number", Number.isInteger);
+  }
+
+  /** `true` or `false`. */
+  boolean(name: string, fallback?: boolean): boolean {
+    return this.#typed(name, fallback, "true or false", (found) => typeof found === "boolean");
+  }
+
+  /** A string. */
+  string(name: string, fallback?: string): string {
+    return this.#typed(name, fallback, "a string", (found) => typeof found === "string");
+  }
+
+  /** An object, as fields again. */
+  object(name: string): HeaderFields {
+    const object = this.#typed<JsonObject>(name, undefined, "an object", (found) => found instanceof Map);
+    return new HeaderFields(`${this.#what}.${name}`, object);
+  }
+
+  /** A list of numbers. */
+  numbers(name: string): readonly number[] {
+    const isNumbers = (found: JsonValue): boolean =>
+      Array.isArray(found) && found.every((element) => typeof element === "number");
+    return this.#typed<readonly number[]>(name, undefined, "a list of numbers", isNumbers);
+  }
+
+  /** @throws {CheckpointError} naming the first field that was never asked for. */
+  done(): void {
+    for (const name of this.#object.keys()) {
+      if (!this.#asked.has(name)) this.fail(`unknown field ${quote(name)}; expected ${[...this.#asked].join(", ")}`);
+    }
+  }
+
+  /** Throws a {@link CheckpointError} about this object. */
+  fail(what: string, cause?: unknown): never {
+    throw new CheckpointError(`reading ${this.#what}: ${what}`, { cause });
+  }
+
+  #typed<T extends JsonValue>(
+    name: string,
+    fallback: T | undefined,
+    expected: string,
+    matches: (found: JsonValue) => boolean,
+  ): T {
+    const found = this.value(name);
+    if (found === undefined) return fallback ?? this.fail(`the field ${quote(name)} is missing; expected ${expected}`);
+    if (!matches(found)) this.fail(`${name} is ${describeValue(found)}; expected ${expected}`);
+    return found as T;
+  }
+}
+
+/** How messages show a value of any kind. */
+export function describeValue(value: JsonValue | undefined): string {
+  if (value instanceof Map) return "an object";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "string" ? quote(value) : String(value);
+}
+
+/** A number that Python holds as a float, so that 1 is written `1.0`. */
+export class PythonFloat {
+  /** The number. */
+  readonly value: number;
+
+  /** Wraps a finite number. */
+  constructor(value: number) {
+    this.value = value;
+  }
+}
+
+/** What {@link formatHeader} writes; plain numbers are Python's ints. Objects keep their order. */
+export type HeaderValue =
+  | null
+  | boolean
+  | number
+  | string
+  | PythonFloat
+  | readonly HeaderValue[]
+  | { readonly [key: string]: HeaderValue };
+
+/** `orjson`: compact, as upstream writes since October 2025. `json.dumps`: Python's own module, as it wrote before. */
+export type HeaderStyle = "orjson" | "json.dumps";
+
+/** One line of ASCII. */
+export function formatHeader(value: HeaderValue, style: HeaderStyle): string {
+  const [comma, colon] = style === "orjson" ? [",", ":"] : [", ", ": "];
+  const format = (value: HeaderValue): string => {
+    if (value instanceof PythonFloat) return formatFloat(value.value, style);
+    if (typeof value === "string") return formatString(value);
+    if (value === null || typeof value !== "object") return String(value);
+    if (Array.isArray(value)) return `[${value.map(format).join(comma)}]`;
+    const fields = Object.entries(value).map(([key, field]) => `${formatString(key)}${colon}${format(field)}`);
+    return `{${fields.join(comma)}}`;
+  };
+  return format(value);
+}
+
+function formatString(text: string): string {
+  return JSON.stringify(text).replace(
+    /[^ -~]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** The shortest digits that read back as the same float64, laid out as each writer does. */
+function formatFloat(value: number, style: HeaderStyle): string {
+  const size = Math.abs(value);
+  if (size >= 1e16) return value.toExponential();
+  if (size > 0 && size < (style === "orjson" ? 1e-5 : 1e-4)) {
+    const digits = value.toExponential();
+    return style === "orjson" ? digits : digits.replace(/e-(\d)$/, "e-0$1");
+  }
+  const digits = Object.is(value, -0) ? "-0" : String(value);
+  return /^-?\d+$/.test(digits) ? `${digits}.0` : digits;
+}

@@ -1,0 +1,454 @@
+/**
+ * A reader and a writer for the part of Python's pickle protocol 2 that state dicts consist of.
+ *
+ * The reader executes nothing: a name it is not given a meaning for is refused, the meanings are functions of ours, and
+ * every opcode is bounded by the bytes it takes from the file, so that memory stays proportional to them.
+ *
+ * @module
+ */
+
+import { CheckpointError, quote } from "./errors.ts";
+
+/** A dict or an OrderedDict. */
+export class PickledDict {
+  /** Its items, in order. */
+  readonly items: Map<string, PickledValue> = new Map();
+  /** What stands in the object's own `__dict__` (state dicts keep `_metadata` there). */
+  attributes: PickledDict | null = null;
+}
+
+/** A tuple. */
+export type PickledTuple = readonly PickledValue[];
+
+/** Something that the {@link Vocabulary} made; opaque to the reader. */
+export abstract class PickledObject {
+  /** What messages call it. */
+  abstract readonly what: string;
+}
+
+/** What a pickle can mean here. */
+export type PickledValue = null | boolean | number | string | PickledTuple | PickledDict | PickledObject;
+
+/** The names a pickle may use, and what they mean. */
+export interface Vocabulary {
+  /** Callables by `module.name`, for `REDUCE`. */
+  readonly callables: ReadonlyMap<string, (args: PickledTuple) => PickledValue>;
+  /** Names that may only be mentioned, by `module.name`. */
+  readonly constants: ReadonlyMap<string, PickledObject>;
+  /** What a persistent id stands for. */
+  persistent(id: PickledValue): PickledValue;
+}
+
+const Op = {
+  MARK: 0x28,
+  EMPTY_TUPLE: 0x29,
+  STOP: 0x2e,
+  BININT: 0x4a,
+  BININT1: 0x4b,
+  BININT2: 0x4d,
+  NONE: 0x4e,
+  BINPERSID: 0x51,
+  REDUCE: 0x52,
+  BINUNICODE: 0x58,
+  BUILD: 0x62,
+  GLOBAL: 0x63,
+  BINGET: 0x68,
+  LONG_BINGET: 0x6a,
+  BINPUT: 0x71,
+  LONG_BINPUT: 0x72,
+  SETITEM: 0x73,
+  TUPLE: 0x74,
+  SETITEMS: 0x75,
+  EMPTY_DICT: 0x7d,
+  PROTO: 0x80,
+  TUPLE1: 0x85,
+  TUPLE2: 0x86,
+  TUPLE3: 0x87,
+  NEWTRUE: 0x88,
+  NEWFALSE: 0x89,
+  LONG1: 0x8a,
+} as const;
+
+/** An allowed name while it lies on the stack. */
+class PickledGlobal extends PickledObject {
+  override readonly what = "a name";
+  readonly name: string;
+
+  constructor(name: string) {
+    super();
+    this.name = name;
+  }
+}
+
+/** @throws {CheckpointError} for anything that is not one pickled value in the vocabulary. */
+export function unpickle(bytes: Uint8Array, vocabulary: Vocabulary): PickledValue {
+  return new Unpickler(bytes, vocabulary).run();
+}
+
+class Unpickler {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #vocabulary: Vocabulary;
+  readonly #stack: PickledValue[] = [];
+  /** Heights of the stack at the marks still open; nothing below the last one may be taken. */
+  readonly #marks: number[] = [];
+  readonly #memo = new Map<number, PickledValue>();
+  /** Start of the current opcode, for messages. */
+  #opcodeAt = 0;
+  #at = 0;
+
+  constructor(bytes: Uint8Array, vocabulary: Vocabulary) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#vocabulary = vocabulary;
+  }
+
+  run(): PickledValue {
+    if (this.#byte() !== Op.PROTO || this.#byte() !== 2) this.#fail("expected protocol 2");
+    while (true) {
+      this.#opcodeAt = this.#at;
+      const opcode = this.#byte();
+      if (opcode === Op.STOP) break;
+      this.#step(opcode);
+    }
+    const result = this.#pop();
+    if (this.#stack.length + this.#marks.length > 0) this.#fail("values are left over at the end");
+    if (this.#at !== this.#bytes.length) this.#fail("bytes are left over after the end");
+    return result;
+  }
+
+  #step(opcode: number): void {
+    switch (opcode) {
+      case Op.MARK:
+        this.#marks.push(this.#stack.length);
+        break;
+      case Op.EMPTY_TUPLE:
+        this.#stack.push([]);
+        break;
+      case Op.TUPLE:
+        this.#stack.push(this.#popToMark());
+        break;
+      case Op.TUPLE1:
+      case Op.TUPLE2:
+      case Op.TUPLE3:
+        this.#stack.push(this.#popMany(opcode - Op.TUPLE1 + 1));
+        break;
+      case Op.EMPTY_DICT:
+        this.#stack.push(new PickledDict());
+        break;
+      case Op.SETITEM:
+        this.#setItems(this.#popMany(2));
+        break;
+      case Op.SETITEMS:
+        this.#setItems(this.#popToMark());
+        break;
+      case Op.NONE:
+        this.#stack.push(null);
+        break;
+      case Op.NEWTRUE:
+      case Op.NEWFALSE:
+        this.#stack.push(opcode === Op.NEWTRUE);
+        break;
+      case Op.BININT:
+        this.#stack.push(this.#view.getInt32(this.#take(4), true));
+        break;
+      case Op.BININT1:
+        this.#stack.push(this.#byte());
+        break;
+      case Op.BININT2:
+        this.#stack.push(this.#view.getUint16(this.#take(2), true));
+        break;
+      case Op.LONG1:
+        this.#stack.push(this.#long(this.#byte()));
+        break;
+      case Op.BINUNICODE:
+        this.#stack.push(this.#text(this.#view.getUint32(this.#take(4), true)));
+        break;
+      case Op.GLOBAL:
+        this.#stack.push(this.#global(`${this.#line()}.${this.#line()}`));
+        break;
+      case Op.REDUCE:
+        this.#reduce();
+        break;
+      case Op.BINPERSID:
+        this.#stack.push(this.#vocabulary.persistent(this.#pop()));
+        break;
+      case Op.BUILD:
+        this.#build();
+        break;
+      case Op.BINPUT:
+        this.#memo.set(this.#byte(), this.#top());
+        break;
+      case Op.LONG_BINPUT:
+        this.#memo.set(this.#view.getUint32(this.#take(4), true), this.#top());
+        break;
+      case Op.BINGET:
+        this.#remember(this.#byte());
+        break;
+      case Op.LONG_BINGET:
+        this.#remember(this.#view.getUint32(this.#take(4), true));
+        break;
+      default:
+        this.#fail(`the opcode 0x${opcode.toString(16).padStart(2, "0")} does not occur in state dicts`);
+    }
+  }
+
+  #global(name: string): PickledObject {
+    const constant = this.#vocabulary.constants.get(name);
+    if (constant !== undefined) return constant;
+    if (this.#vocabulary.callables.has(name)) return new PickledGlobal(name);
+    return this.#fail(`the name ${quote(name)} is not one that a state dict may use`);
+  }
+
+  #reduce(): void {
+    const args = this.#pop();
+    const callable = this.#pop();
+    const call = callable instanceof PickledGlobal ? this.#vocabulary.callables.get(callable.name) : undefined;
+    if (call === undefined || !isTuple(args)) return this.#fail("REDUCE without a callable and a tuple");
+    this.#stack.push(call(args));
+  }
+
+  #build(): void {
+    const state = this.#pop();
+    const target = this.#top();
+    if (!(target instanceof PickledDict && state instanceof PickledDict && target.attributes === null)) {
+      this.#fail("BUILD of something other than a dict's attributes");
+    }
+    target.attributes = state;
+  }
+
+  #setItems(items: PickledTuple): void {
+    const dict = this.#top();
+    if (!(dict instanceof PickledDict)) return this.#fail("items set on something other than a dict");
+    if (items.length % 2 !== 0) this.#fail("a key without a value");
+    for (let i = 0; i < items.length; i += 2) {
+      const key = items[i]!;
+      if (typeof key !== "string") return this.#fail("a dict's key is not a string");
+      if (dict.items.has(key)) this.#fail(`the key ${quote(key)} stands twice in one dict`);
+      dict.items.set(key, items[i + 1]!);
+    }
+  }
+
+  #remember(index: number): void {
+    const value = this.#memo.get(index);
+    if (value === undefined) return this.#fail(`nothing was stored under ${index}`);
+    this.#stack.push(value);
+  }
+
+  #top(): PickledValue {
+    const value = this.#stack.length > (this.#marks.at(-1) ?? 0) ? this.#stack.at(-1) : undefined;
+    return value === undefined ? this.#fail("the stack is empty") : value;
+  }
+
+  #pop(): PickledValue {
+    const value = this.#top();
+    this.#stack.pop();
+    return value;
+  }
+
+  #popMany(count: number): PickledValue[] {
+    if (this.#stack.length - (this.#marks.at(-1) ?? 0) < count) this.#fail("the stack is empty");
+    return this.#stack.splice(-count);
+  }
+
+  #popToMark(): PickledValue[] {
+    const mark = this.#marks.pop();
+    return mark === undefined ? this.#fail("no mark is open") : this.#stack.splice(mark);
+  }
+
+  #long(length: number): number {
+    const start = this.#take(length);
+    if (length > 8) this.#fail(`an integer of ${length} bytes`);
+    let value = 0n;
+    for (let i = 0; i < length; i++) value |= BigInt(this.#bytes[start + i]!) << BigInt(8 * i);
+    const number = Number(BigInt.asIntN(8 * length, value));
+    return Number.isSafeInteger(number) ? number : this.#fail(`the integer ${number} is beyond 2^53`);
+  }
+
+  #text(length: number): string {
+    const start = this.#take(length);
+    return this.#decode(this.#bytes.subarray(start, start + length));
+  }
+
+  /** A newline-terminated argument. Names are short; a longer one is not worth searching. */
+  #line(): string {
+    const rest = this.#bytes.subarray(this.#at, this.#at + 256);
+    const length = rest.indexOf(0x0a);
+    if (length < 0) return this.#fail("a name without its end");
+    this.#at += length + 1;
+    return this.#decode(rest.subarray(0, length));
+  }
+
+  #decode(bytes: Uint8Array): string {
+    try {
+      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    } catch {
+      return this.#fail("a string that is not UTF-8 text");
+    }
+  }
+
+  #byte(): number {
+    return this.#bytes[this.#take(1)]!;
+  }
+
+  /** Start of the next `length` bytes, which are there. */
+  #take(length: number): number {
+    const start = this.#at;
+    if (length > this.#bytes.length - start) {
+      this.#fail(`${length} bytes are wanted where ${this.#bytes.length - start} are left`);
+    }
+    this.#at += length;
+    return start;
+  }
+
+  #fail(what: string): never {
+    throw new CheckpointError(`reading the pickle, byte ${this.#opcodeAt}: ${what}`);
+  }
+}
+
+function isTuple(value: PickledValue): value is PickledTuple {
+  return Array.isArray(value);
+}
+
+/**
+ * Writes opcodes as Python's own pickler chooses them. Each `put` takes the next memo number, and what was put under a
+ * name is fetched again instead of written twice.
+ */
+export class PickleWriter {
+  readonly #bytes: number[] = [Op.PROTO, 2];
+  readonly #memo = new Map<string, number>();
+  #nPuts = 0;
+
+  /** `module.name`, written once. */
+  global(module: string, name: string): this {
+    return this.#shared(`global ${module}.${name}`, () => {
+      this.#bytes.push(Op.GLOBAL, ...new TextEncoder().encode(`${module}\n${name}\n`));
+    });
+  }
+
+  /** A string that Python holds once (a literal), written once. */
+  literal(text: string): this {
+    return this.#shared(`literal ${text}`, () => this.#unicode(text));
+  }
+
+  /** A string of its own. */
+  string(text: string): this {
+    this.#unicode(text);
+    return this.#put();
+  }
+
+  /** A whole number. */
+  integer(value: number): this {
+    if (value >= 0 && value < 2 ** 8) this.#bytes.push(Op.BININT1, value);
+    else if (value >= 0 && value < 2 ** 16) this.#bytes.push(Op.BININT2, ...littleEndian(value, 2));
+    else if (value >= -(2 ** 31) && value < 2 ** 31) this.#bytes.push(Op.BININT, ...littleEndian(value, 4));
+    else this.#bytes.push(Op.LONG1, 8, ...littleEndian(value, 8));
+    return this;
+  }
+
+  /** `False` */
+  false(): this {
+    this.#bytes.push(Op.NEWFALSE);
+    return this;
+  }
+
+  /** A tuple of the integers. */
+  integers(values: readonly number[]): this {
+    if (values.length === 0) {
+      this.#bytes.push(Op.EMPTY_TUPLE);
+      return this;
+    }
+    if (values.length > 3) this.#bytes.push(Op.MARK);
+    for (const value of values) this.integer(value);
+    this.#bytes.push(values.length > 3 ? Op.TUPLE : Op.TUPLE1 + values.length - 1);
+    return this.#put();
+  }
+
+  /** A tuple of what `write` writes, four values or more. */
+  tuple(write: () => void): this {
+    this.#bytes.push(Op.MARK);
+    write();
+    this.#bytes.push(Op.TUPLE);
+    return this.#put();
+  }
+
+  /** A new empty dict. */
+  emptyDict(): this {
+    this.#bytes.push(Op.EMPTY_DICT);
+    return this.#put();
+  }
+
+  /** A new empty `collections.OrderedDict`. */
+  emptyOrderedDict(): this {
+    this.global("collections", "OrderedDict");
+    this.#bytes.push(Op.EMPTY_TUPLE);
+    return this.reduce();
+  }
+
+  /** Sets the item whose key and value `write` writes. */
+  item(write: () => void): this {
+    write();
+    this.#bytes.push(Op.SETITEM);
+    return this;
+  }
+
+  /** Sets the items whose keys and values `write` writes, two items or more. */
+  items(write: () => void): this {
+    this.#bytes.push(Op.MARK);
+    write();
+    this.#bytes.push(Op.SETITEMS);
+    return this;
+  }
+
+  /** Calls the callable below with the tuple on top. */
+  reduce(): this {
+    this.#bytes.push(Op.REDUCE);
+    return this.#put();
+  }
+
+  /** Replaces the tuple on top by what it identifies. */
+  persistent(): this {
+    this.#bytes.push(Op.BINPERSID);
+    return this;
+  }
+
+  /** Makes the dict on top the attributes of the object below. */
+  build(): this {
+    this.#bytes.push(Op.BUILD);
+    return this;
+  }
+
+  /** The finished pickle. */
+  done(): Uint8Array {
+    return Uint8Array.from([...this.#bytes, Op.STOP]);
+  }
+
+  #shared(key: string, write: () => void): this {
+    const index = this.#memo.get(key);
+    if (index === undefined) {
+      this.#memo.set(key, this.#nPuts);
+      write();
+      return this.#put();
+    }
+    if (index < 256) this.#bytes.push(Op.BINGET, index);
+    else this.#bytes.push(Op.LONG_BINGET, ...littleEndian(index, 4));
+    return this;
+  }
+
+  #unicode(text: string): void {
+    const encoded = new TextEncoder().encode(text);
+    this.#bytes.push(Op.BINUNICODE, ...littleEndian(encoded.length, 4), ...encoded);
+  }
+
+  #put(): this {
+    const index = this.#nPuts++;
+    if (index < 256) this.#bytes.push(Op.BINPUT, index);
+    else this.#bytes.push(Op.LONG_BINPUT, ...littleEndian(index, 4));
+    return this;
+  }
+}
+
+function littleEndian(value: number, length: number): number[] {
+  const bits = BigInt.asUintN(8 * length, BigInt(value));
+  return Array.from({ length }, (_, i) => Number((bits >> BigInt(8 * i)) & 0xffn));
+}

@@ -1,0 +1,401 @@
+/**
+ * Zip archives of stored records, as PyTorch writes them: every record aligned to 64 bytes, sizes in the central
+ * directory, zip64 where needed. Reading gives views into the bytes and trusts nothing.
+ *
+ * Format: PKWARE's APPNOTE 6.3.
+ *
+ * @module
+ */
+
+import { crc32 } from "./crc32.ts";
+import { CheckpointError, quote } from "./errors.ts";
+
+/** What an archive's headers say of a record. */
+export interface ZipEntry {
+  /** Its full name. */
+  readonly name: string;
+  /** Length of its content. */
+  readonly size: number;
+  /** Checksum of its content. */
+  readonly crc32: number;
+}
+
+/** A record to be written. */
+export interface ZipRecord extends ZipEntry {
+  /** Its content. */
+  readonly bytes: Uint8Array;
+}
+
+/** Everything of an archive but the contents. */
+export interface ZipLayout {
+  /** What stands before each record. */
+  readonly heads: readonly Uint8Array[];
+  /** What stands after each record. */
+  readonly tails: readonly Uint8Array[];
+  /** What stands at the end. */
+  readonly directory: Uint8Array;
+}
+
+const LOCAL_HEADER = 0x04034b50;
+const DATA_DESCRIPTOR = 0x08074b50;
+const CENTRAL_HEADER = 0x02014b50;
+const ZIP64_END = 0x06064b50;
+const ZIP64_LOCATOR = 0x07064b50;
+const END = 0x06054b50;
+
+const LOCAL_HEADER_SIZE = 30;
+const CENTRAL_HEADER_SIZE = 46;
+const ZIP64_END_SIZE = 56;
+const ZIP64_LOCATOR_SIZE = 20;
+const END_SIZE = 22;
+
+const SIZES_FOLLOW = 0x0008;
+const UTF8_NAMES = 0x0800;
+const ZIP64_EXTRA = 1;
+const MAX_16 = 0xffff;
+const MAX_32 = 0xffffffff;
+
+/** Every record's content starts at a multiple of this, so that it can be mapped into memory as any type. */
+const ALIGNMENT = 64;
+
+// ---------------------------------------------------------------------------------------------------------- reading
+
+interface CentralEntry extends ZipEntry {
+  readonly flags: number;
+  readonly offset: number;
+}
+
+interface Directory {
+  readonly offset: number;
+  readonly size: number;
+  readonly count: number;
+}
+
+/**
+ * The records of an archive by name, in its order, as views.
+ *
+ * Compressed or encrypted records, duplicate names, records that overlap or leave the archive, and wrong checksums are
+ * refused, as is an archive with anything before or after it.
+ *
+ * @throws {CheckpointError} for every such archive.
+ */
+export function readZip(bytes: Uint8Array): Map<string, Uint8Array> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const directory = findDirectory(view);
+  const entries = readDirectory(bytes, view, directory);
+
+  const records = new Map<string, Uint8Array>();
+  let end = 0;
+  for (const entry of [...entries].sort((a, b) => a.offset - b.offset)) {
+    if (entry.offset < end) fail(`record ${quote(entry.name)} overlaps the one before it`);
+    const start = contentStart(bytes, view, entry, directory.offset);
+    end = start + entry.size;
+    if (end > directory.offset) fail(`record ${quote(entry.name)} of ${entry.size} bytes reaches beyond the archive`);
+  }
+  for (const entry of entries) {
+    const start = contentStart(bytes, view, entry, directory.offset);
+    const content = bytes.subarray(start, start + entry.size);
+    const found = crc32(content);
+    if (found !== entry.crc32) {
+      fail(
+        `record ${quote(entry.name)} is damaged: its CRC-32 is ${hex(found)}, the directory says ${hex(entry.crc32)}`,
+      );
+    }
+    records.set(entry.name, content);
+  }
+  return records;
+}
+
+function findDirectory(view: DataView): Directory {
+  const least = Math.max(0, view.byteLength - END_SIZE - MAX_16);
+  let end = view.byteLength - END_SIZE;
+  while (end >= least && !(view.getUint32(end, true) === END && commentEndsFile(view, end))) end--;
+  if (end < least) fail("found no zip archive, or the end of it is missing");
+
+  const disks = [view.getUint16(end + 4, true), view.getUint16(end + 6, true)];
+  const counts = [view.getUint16(end + 8, true), view.getUint16(end + 10, true)];
+  const plain: Directory = {
+    count: counts[0]!,
+    size: view.getUint32(end + 12, true),
+    offset: view.getUint32(end + 16, true),
+  };
+  if (disks[0] !== 0 || disks[1] !== 0 || counts[0] !== counts[1]) fail("archives in several parts are not supported");
+
+  const locator = end - ZIP64_LOCATOR_SIZE;
+  const isZip64 = locator >= 0 && view.getUint32(locator, true) === ZIP64_LOCATOR;
+  const directory = isZip64 ? readZip64End(view, locator, plain) : plain;
+  const directoryEnd = isZip64 ? locator - ZIP64_END_SIZE : end;
+  if (directory.offset + directory.size !== directoryEnd) {
+    fail(
+      `the directory of ${directory.size} bytes at ${directory.offset} does not end at ${directoryEnd}, ` +
+        "where the archive says it does",
+    );
+  }
+  return directory;
+}
+
+function commentEndsFile(view: DataView, end: number): boolean {
+  return end + END_SIZE + view.getUint16(end + 20, true) === view.byteLength;
+}
+
+function readZip64End(view: DataView, locator: number, plain: Directory): Directory {
+  const at = locator - ZIP64_END_SIZE;
+  if (
+    view.getUint32(locator + 4, true) !== 0 || view.getUint32(locator + 16, true) !== 1 ||
+    readUint64(view, locator + 8, "the place of the zip64 end record") !== at ||
+    view.getUint32(at, true) !== ZIP64_END ||
+    readUint64(view, at + 4, "the size of the zip64 end record") !== ZIP64_END_SIZE - 12
+  ) fail("the zip64 end record is not where its locator says, or has an unknown form");
+  const directory: Directory = {
+    count: readUint64(view, at + 32, "the number of records"),
+    size: readUint64(view, at + 40, "the size of the directory"),
+    offset: readUint64(view, at + 48, "the place of the directory"),
+  };
+  const agrees = (short: number, long: number, most: number): boolean => short === long || short === most;
+  if (
+    view.getUint32(at + 16, true) !== 0 || view.getUint32(at + 20, true) !== 0 ||
+    readUint64(view, at + 24, "the number of records") !== directory.count ||
+    !agrees(plain.count, directory.count, MAX_16) || !agrees(plain.size, directory.size, MAX_32) ||
+    !agrees(plain.offset, directory.offset, MAX_32)
+  ) fail("the zip64 end record contradicts the end record");
+  return directory;
+}
+
+function readDirectory(bytes: Uint8Array, view: DataView, directory: Directory): CentralEntry[] {
+  const entries: CentralEntry[] = [];
+  const names = new Set<string>();
+  const end = directory.offset + directory.size;
+  let at = directory.offset;
+  while (at < end) {
+    if (at + CENTRAL_HEADER_SIZE > end || view.getUint32(at, true) !== CENTRAL_HEADER) {
+      fail(`the directory has no record at ${at}`);
+    }
+    const nameSize = view.getUint16(at + 28, true);
+    const extraSize = view.getUint16(at + 30, true);
+    const next = at + CENTRAL_HEADER_SIZE + nameSize + extraSize + view.getUint16(at + 32, true);
+    if (next > end) fail(`the directory's record at ${at} reaches beyond the directory`);
+
+    const extraStart = at + CENTRAL_HEADER_SIZE + nameSize;
+    const name = decodeName(bytes.subarray(at + CENTRAL_HEADER_SIZE, extraStart));
+    if (names.has(name)) fail(`record ${quote(name)} stands twice in the archive`);
+    names.add(name);
+
+    const flags = view.getUint16(at + 8, true);
+    const method = view.getUint16(at + 10, true);
+    if ((flags & ~(SIZES_FOLLOW | UTF8_NAMES)) !== 0) {
+      fail(`record ${quote(name)} is encrypted or has unknown flags (${hex(flags)})`);
+    }
+    if (method !== 0) fail(`record ${quote(name)} is compressed (method ${method}); expected stored records`);
+    if (view.getUint16(at + 34, true) !== 0) fail(`record ${quote(name)} is on another disk`);
+
+    const long = zip64Fields(view, extraStart, extraSize, name);
+    const wide = (value: number, what: string): number => value === MAX_32 ? long(what) : value;
+    const size = wide(view.getUint32(at + 24, true), "its size");
+    const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
+    const offset = wide(view.getUint32(at + 42, true), "its place");
+    if (storedSize !== size) fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
+
+    entries.push({ name, size, crc32: view.getUint32(at + 16, true), flags, offset });
+    at = next;
+  }
+  if (entries.length !== directory.count) {
+    fail(`the directory has ${entries.length} records; the archive says ${directory.count}`);
+  }
+  return entries;
+}
+
+/** Hands out the 64-bit fields of a central record's zip64 extra, in the format's fixed order. */
+function zip64Fields(view: DataView, start: number, size: number, name: string): (what: string) => number {
+  let at = start;
+  let left = 0;
+  while (at + 4 <= start + size) {
+    const id = view.getUint16(at, true);
+    const length = view.getUint16(at + 2, true);
+    at += 4;
+    if (id === ZIP64_EXTRA) {
+      left = Math.min(length, start + size - at);
+      break;
+    }
+    at += length;
+  }
+  return (what) => {
+    if (left < 8) fail(`record ${quote(name)} lacks the zip64 field for ${what}`);
+    left -= 8;
+    at += 8;
+    return readUint64(view, at - 8, `${what} (record ${quote(name)})`);
+  };
+}
+
+/** Where a record's content starts, after a local header that agrees with the directory. */
+function contentStart(bytes: Uint8Array, view: DataView, entry: CentralEntry, most: number): number {
+  const { name, offset } = entry;
+  if (offset + LOCAL_HEADER_SIZE > most || view.getUint32(offset, true) !== LOCAL_HEADER) {
+    fail(`record ${quote(name)} is not at ${offset}, where the directory says it is`);
+  }
+  const nameStart = offset + LOCAL_HEADER_SIZE;
+  const nameEnd = nameStart + view.getUint16(offset + 26, true);
+  const start = nameEnd + view.getUint16(offset + 28, true);
+  if (start > most) fail(`record ${quote(name)} reaches beyond the archive`);
+  const sizes = [view.getUint32(offset + 18, true), view.getUint32(offset + 22, true)];
+  const sizesAgree = sizes.every((size) => size === entry.size || size === MAX_32);
+  const followingSizes = (entry.flags & SIZES_FOLLOW) !== 0 && sizes.every((size) => size === 0);
+  if (
+    decodeName(bytes.subarray(nameStart, nameEnd)) !== name || view.getUint16(offset + 6, true) !== entry.flags ||
+    view.getUint16(offset + 8, true) !== 0 || !(sizesAgree || followingSizes)
+  ) fail(`the header before record ${quote(name)} contradicts the directory`);
+  return start;
+}
+
+function decodeName(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new CheckpointError("reading the zip archive: a record's name is not UTF-8 text", { cause });
+  }
+}
+
+function readUint64(view: DataView, at: number, what: string): number {
+  const value = view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+  if (!Number.isSafeInteger(value)) fail(`${what} is beyond 2^53`);
+  return value;
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}
+
+function fail(what: string): never {
+  throw new CheckpointError(`reading the zip archive: ${what}`);
+}
+
+// ---------------------------------------------------------------------------------------------------------- writing
+
+/** A record of these bytes. */
+export function zipRecord(name: string, bytes: Uint8Array): ZipRecord {
+  return { name, bytes, size: bytes.length, crc32: crc32(bytes) };
+}
+
+/** The archive of these records, in pieces; the contents are the given bytes themselves. */
+export function formatZip(records: readonly ZipRecord[]): Uint8Array[] {
+  const { heads, tails, directory } = layoutZip(records);
+  return [...records.flatMap(({ bytes }, i) => [heads[i]!, bytes, tails[i]!]), directory];
+}
+
+/** Everything of an archive but the contents, in PyTorch's layout. */
+export function layoutZip(entries: readonly ZipEntry[]): ZipLayout {
+  const heads: Uint8Array[] = [];
+  const tails: Uint8Array[] = [];
+  const central: Uint8Array[] = [];
+  let offset = 0;
+  for (const entry of entries) {
+    const name = new TextEncoder().encode(entry.name);
+    const head = formatLocalHeader(entry, name, offset);
+    const tail = formatDescriptor(entry);
+    heads.push(head);
+    tails.push(tail);
+    central.push(formatCentralHeader(entry, name, offset));
+    offset += head.length + entry.size + tail.length;
+  }
+  const size = central.reduce((sum, { length }) => sum + length, 0);
+  return { heads, tails, directory: joinBytes([...central, formatEnd({ offset, size, count: entries.length })]) };
+}
+
+function isLarge(entry: ZipEntry): boolean {
+  return entry.size >= MAX_32;
+}
+
+function formatLocalHeader(entry: ZipEntry, name: Uint8Array, offset: number): Uint8Array {
+  const large = isLarge(entry);
+  const unpadded = LOCAL_HEADER_SIZE + name.length + (large ? 20 : 0) + 4;
+  const padding = (ALIGNMENT - (offset + unpadded) % ALIGNMENT) % ALIGNMENT;
+  const writer = new ByteWriter(unpadded + padding)
+    .uint32(LOCAL_HEADER).uint16(0).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(0).uint32(0).uint32(0)
+    .uint32(large ? MAX_32 : 0).uint32(large ? MAX_32 : 0)
+    .uint16(name.length).uint16((large ? 20 : 0) + 4 + padding).bytes(name);
+  if (large) writer.uint16(ZIP64_EXTRA).uint16(16).uint64(entry.size).uint64(entry.size);
+  return writer.bytes(new TextEncoder().encode("FB")).uint16(padding).bytes(new Uint8Array(padding).fill(0x5a)).done();
+}
+
+function formatDescriptor(entry: ZipEntry): Uint8Array {
+  const large = isLarge(entry);
+  const writer = new ByteWriter(large ? 24 : 16).uint32(DATA_DESCRIPTOR).uint32(entry.crc32);
+  if (large) writer.uint64(entry.size).uint64(entry.size);
+  else writer.uint32(entry.size).uint32(entry.size);
+  return writer.done();
+}
+
+function formatCentralHeader(entry: ZipEntry, name: Uint8Array, offset: number): Uint8Array {
+  const large = isLarge(entry);
+  const far = offset >= MAX_32;
+  const fields = (large ? 16 : 0) + (far ? 8 : 0);
+  const extra = fields === 0 ? 0 : 4 + fields;
+  const writer = new ByteWriter(CENTRAL_HEADER_SIZE + name.length + extra)
+    .uint32(CENTRAL_HEADER).uint16(0).uint16(0).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(0).uint32(0)
+    .uint32(entry.crc32).uint32(large ? MAX_32 : entry.size).uint32(large ? MAX_32 : entry.size)
+    .uint16(name.length).uint16(extra).uint16(0).uint16(0).uint16(0).uint32(0)
+    .uint32(far ? MAX_32 : offset).bytes(name);
+  if (extra > 0) writer.uint16(ZIP64_EXTRA).uint16(fields);
+  if (large) writer.uint64(entry.size).uint64(entry.size);
+  if (far) writer.uint64(offset);
+  return writer.done();
+}
+
+/** PyTorch writes the zip64 end record and its locator always. */
+function formatEnd({ offset, size, count }: Directory): Uint8Array {
+  return new ByteWriter(ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE)
+    .uint32(ZIP64_END).uint64(ZIP64_END_SIZE - 12).uint16(0x031e).uint16(45).uint32(0).uint32(0)
+    .uint64(count).uint64(count).uint64(size).uint64(offset)
+    .uint32(ZIP64_LOCATOR).uint32(0).uint64(offset + size).uint32(1)
+    .uint32(END).uint16(0).uint16(0).uint16(Math.min(count, MAX_16)).uint16(Math.min(count, MAX_16))
+    .uint32(Math.min(size, MAX_32)).uint32(Math.min(offset, MAX_32)).uint16(0)
+    .done();
+}
+
+/** Fills a buffer of known size with little-endian fields. */
+class ByteWriter {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(size: number) {
+    this.#bytes = new Uint8Array(size);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  uint16(value: number): this {
+    this.#view.setUint16(this.#at, value, true);
+    this.#at += 2;
+    return this;
+  }
+
+  uint32(value: number): this {
+    this.#view.setUint32(this.#at, value, true);
+    this.#at += 4;
+    return this;
+  }
+
+  uint64(value: number): this {
+    return this.uint32(value % 2 ** 32).uint32(Math.floor(value / 2 ** 32));
+  }
+
+  bytes(bytes: Uint8Array): this {
+    this.#bytes.set(bytes, this.#at);
+    this.#at += bytes.length;
+    return this;
+  }
+
+  done(): Uint8Array {
+    return this.#bytes;
+  }
+}
+
+/** One array of all the pieces. */
+export function joinBytes(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const joined = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    joined.set(piece, at);
+    at += piece.length;
+  }
+  return joined;
+}

@@ -1,0 +1,209 @@
+/** `io/files.ts`: where bytes come from, and files that are replaced whole or not at all. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { CheckpointError } from "../../io/errors.ts";
+import { type ByteSink, readBytes, writeBytes } from "../../io/files.ts";
+import { joined, utf8 } from "./raw_zip.ts";
+
+const PIECES = [utf8("one "), new Uint8Array(), utf8("two "), utf8("three")];
+const WHOLE = "one two three";
+
+async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "saev files " });
+  try {
+    await use(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+function namesIn(folder: string): string[] {
+  return Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
+}
+
+function* failingAfter(pieces: readonly Uint8Array[]): Generator<Uint8Array> {
+  yield* pieces;
+  throw new Error("the disk is full");
+}
+
+Deno.test("a file is written at a path, and its folders made", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/a/b c/sae.pt`;
+    await writeBytes(path, PIECES);
+    assertEquals(await Deno.readTextFile(path), WHOLE);
+    assertEquals(namesIn(`${folder}/a/b c`), ["sae.pt"]);
+  });
+});
+
+Deno.test("a file is written at a URL, special characters included", async () => {
+  await inFolder(async (folder) => {
+    const url = new URL(`file://${encodeURI(folder)}/x/50%25 %23 ü.pt`);
+    await writeBytes(url, PIECES);
+    assertEquals(namesIn(`${folder}/x`), ["50% # ü.pt"]);
+    assertEquals(new TextDecoder().decode(await readBytes(url)), WHOLE);
+  });
+});
+
+Deno.test("a bare file name goes into the current folder", async () => {
+  await inFolder(async (folder) => {
+    const files = new URL("../../io/files.ts", import.meta.url);
+    const program = `import { writeBytes } from ${JSON.stringify(files.href)};
+      await writeBytes("sae.pt", [new Uint8Array([104, 105])]);`;
+    const config = new URL("../../deno.json", import.meta.url).pathname;
+    const { code } = await new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-A",
+        "--no-lock",
+        `--config=${config}`,
+        `data:application/typescript,${encodeURIComponent(program)}`,
+      ],
+      cwd: folder,
+    }).output();
+    assertEquals(code, 0);
+    assertEquals(namesIn(folder), ["sae.pt"]);
+  });
+});
+
+Deno.test("an old file is replaced", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/sae.pt`;
+    await Deno.writeTextFile(path, "an older file, longer than the new one");
+    await writeBytes(path, PIECES);
+    assertEquals(await Deno.readTextFile(path), WHOLE);
+    assertEquals(namesIn(folder), ["sae.pt"]);
+  });
+});
+
+Deno.test("a failed write leaves the old file and nothing else", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/sae.pt`;
+    await Deno.writeTextFile(path, "old");
+    for (const pieces of [[], PIECES]) {
+      await assertRejects(() => writeBytes(path, failingAfter(pieces)), Error, "the disk is full");
+      assertEquals(await Deno.readTextFile(path), "old");
+      assertEquals(namesIn(folder), ["sae.pt"]);
+    }
+    await assertRejects(() => writeBytes(`${folder}/new.pt`, failingAfter(PIECES)), Error, "the disk is full");
+    assertEquals(namesIn(folder), ["sae.pt"]);
+  });
+});
+
+Deno.test("a target that cannot be replaced leaves nothing behind", async () => {
+  await inFolder(async (folder) => {
+    await Deno.mkdir(`${folder}/sae.pt/inside`, { recursive: true });
+    await assertRejects(() => writeBytes(`${folder}/sae.pt`, PIECES));
+    assertEquals(namesIn(folder), ["sae.pt"]);
+    assertEquals(namesIn(`${folder}/sae.pt`), ["inside"]);
+    await Deno.writeTextFile(`${folder}/file`, "old");
+    await assertRejects(() => writeBytes(`${folder}/file/sae.pt`, PIECES));
+    assertEquals(await Deno.readTextFile(`${folder}/file`), "old");
+  });
+});
+
+Deno.test("the old file is whole until the new one is complete", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/sae.pt`;
+    await Deno.writeTextFile(path, "old");
+    const seen: string[] = [];
+    function* watched(): Generator<Uint8Array> {
+      for (const piece of PIECES) {
+        seen.push(Deno.readTextFileSync(path));
+        yield piece;
+      }
+      seen.push(Deno.readTextFileSync(path));
+    }
+    await writeBytes(path, watched());
+    assertEquals(seen, Array(PIECES.length + 1).fill("old"));
+    assertEquals(await Deno.readTextFile(path), WHOLE);
+  });
+});
+
+Deno.test("a handle gets everything, however little it takes at a time, and is flushed once", async () => {
+  const got: Uint8Array[] = [];
+  const calls: string[] = [];
+  const sink: ByteSink = {
+    write(bytes) {
+      assert(bytes.length > 0);
+      got.push(bytes.slice(0, 2));
+      calls.push("write");
+      return Math.min(2, bytes.length);
+    },
+    sync() {
+      calls.push("sync");
+    },
+  };
+  await writeBytes(sink, PIECES);
+  assertEquals(new TextDecoder().decode(joined(got)), WHOLE);
+  assertEquals(calls.filter((call) => call === "sync").length, 1);
+  assertEquals(calls.at(-1), "sync");
+});
+
+Deno.test("an open file stays open", async () => {
+  await inFolder(async (folder) => {
+    using file = await Deno.open(`${folder}/x`, { write: true, create: true });
+    await writeBytes(file, PIECES);
+    await file.write(utf8("!"));
+    assertEquals(await Deno.readTextFile(`${folder}/x`), `${WHOLE}!`);
+  });
+});
+
+Deno.test("a handle that does not write is an error, not a wait", async () => {
+  for (const count of [0, -1, NaN, 5.5, 99]) {
+    await assertRejects(() => writeBytes({ write: () => count }, PIECES), TypeError, `it wrote ${count}`);
+  }
+});
+
+Deno.test("a stream gets everything and stays open", async () => {
+  const got: Uint8Array[] = [];
+  const stream = new WritableStream<Uint8Array>({ write: (chunk) => void got.push(chunk) });
+  await writeBytes(stream, PIECES);
+  await writeBytes(stream, [utf8("!")]);
+  await stream.close();
+  assertEquals(new TextDecoder().decode(joined(got)), `${WHOLE}!`);
+});
+
+Deno.test("a stream that fails is passed on and released", async () => {
+  const stream = new WritableStream<Uint8Array>({
+    write() {
+      throw new Error("the pipe is broken");
+    },
+  });
+  await assertRejects(() => writeBytes(stream, PIECES), Error, "the pipe is broken");
+  assertEquals(stream.locked, false);
+});
+
+Deno.test("there is no writing to an address", async () => {
+  await assertRejects(
+    () => writeBytes(new URL("http://127.0.0.1:9/sae.pt"), PIECES),
+    TypeError,
+    "no file system for it",
+  );
+});
+
+Deno.test("bytes are read from memory without a copy", async () => {
+  const bytes = Uint8Array.from(utf8(WHOLE));
+  assertEquals(await readBytes(bytes), bytes);
+  assertEquals((await readBytes(bytes)).buffer, bytes.buffer);
+  assertEquals((await readBytes(bytes.buffer)).buffer, bytes.buffer);
+  assertEquals(await readBytes(new Blob([bytes])), bytes);
+  assertEquals(await readBytes(new URL("data:application/octet-stream;base64,b25lIHR3byB0aHJlZQ==")), bytes);
+});
+
+Deno.test("bytes are read from a path, and a missing file says so", async () => {
+  await inFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/x`, WHOLE);
+    assertEquals(await readBytes(`${folder}/x`), utf8(WHOLE));
+    await assertRejects(() => readBytes(`${folder}/y`), Deno.errors.NotFound);
+  });
+});
+
+Deno.test("bytes are read from a server, and its refusals are errors", async () => {
+  const handler = ({ url }: Request): Response =>
+    new URL(url).pathname === "/sae.pt" ? new Response(WHOLE) : new Response("no", { status: 404, statusText: "Gone" });
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, handler);
+  const { port } = server.addr;
+  assertEquals(await readBytes(`http://127.0.0.1:${port}/sae.pt`), utf8(WHOLE));
+  assertEquals(await readBytes(new URL(`http://127.0.0.1:${port}/sae.pt`)), utf8(WHOLE));
+  await assertRejects(() => readBytes(`http://127.0.0.1:${port}/x`), CheckpointError, "the server answered 404");
+});

@@ -1,0 +1,630 @@
+/** `io/formats/saev.ts`: upstream's files, the identity of writing and reading, and files made to do harm. */
+
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import * as fc from "fast-check";
+import * as zlib from "node:zlib";
+import { completeConfig, type SparseAutoencoderOptions } from "../../../nn/config.ts";
+import { CheckpointError } from "../../../io/errors.ts";
+import {
+  formatCheckpoint,
+  formatCheckpointPieces,
+  type FormatOptions,
+  parseCheckpoint,
+} from "../../../io/formats/saev.ts";
+import { formatTorchFile, readTorchFile } from "../../../io/torch_file.ts";
+import { joinBytes, readZip } from "../../../io/zip.ts";
+import { Random } from "../../support/random.ts";
+import { anyModel, bitsOf, goldenCheckpoint, type Model, NO_SCALING, PARAMETERS, randomModel } from "../models.ts";
+import { type RawTensor, stateDict } from "../raw_pickle.ts";
+import { joined, rawZip, utf8 } from "../raw_zip.ts";
+
+fc.configureGlobal({ seed: 0 });
+
+const RELU = {
+  d_model: 8,
+  d_sae: 32,
+  activation: { key: "relu", sparsity: { key: "l1-sparsity", coeff: 4e-4 }, aux: { key: "no-aux" } },
+} as const satisfies SparseAutoencoderOptions;
+const TOP_K = { d_model: 8, d_sae: 32, activation: { key: "top-k", top_k: 4 } } as const;
+/** Upstream's auxiliary loss has no other way. */
+const UPSTREAM_TOP_K = {
+  ...TOP_K,
+  activation: { ...TOP_K.activation, aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: true } },
+} as const;
+
+const GOLDENS = [
+  { file: "schema5_relu.pt", cfg: RELU },
+  { file: "schema5_top_k.pt", cfg: UPSTREAM_TOP_K },
+  { file: "schema1_relu.pt", cfg: { ...RELU, subtract_b_dec: true } },
+];
+
+const SMALL = { d_model: 2, d_sae: 3, activation: { key: "relu" } } as const;
+
+function format(model: Model, options?: FormatOptions): Uint8Array<ArrayBuffer> {
+  return formatCheckpoint(model.cfg, model.parameters, model.input, options);
+}
+
+function headerOf(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(10)));
+}
+
+function bodyOf(bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(bytes.indexOf(10) + 1);
+}
+
+/** A file of this header and another's parameters. */
+function withHeader(header: string, bytes: Uint8Array): Uint8Array {
+  return joined([utf8(`${header}\n`), bodyOf(bytes)]);
+}
+
+function assertSameModel(actual: Model, expected: Model): void {
+  assertEquals(actual.cfg, expected.cfg);
+  assertEquals(bitsOf(actual.parameters), bitsOf(expected.parameters));
+  assertEquals(actual.input, expected.input);
+}
+
+// ------------------------------------------------------------------------------------------------- upstream's files
+
+for (const { file, cfg } of GOLDENS) {
+  Deno.test(`${file} loads as the Python package says`, () => {
+    const { bytes, parameters } = goldenCheckpoint(file);
+    assertSameModel(parseCheckpoint(bytes), { cfg: completeConfig(cfg), parameters, input: NO_SCALING });
+  });
+
+  Deno.test(`${file} comes back as the same model when written again`, () => {
+    const read = parseCheckpoint(goldenCheckpoint(file).bytes);
+    assertSameModel(parseCheckpoint(format(read)), read);
+  });
+}
+
+Deno.test("what is read is frozen, and views the file where it can", () => {
+  const bytes = format(randomModel(RELU));
+  // The header's length decides whether the archive is aligned in memory.
+  const shift = (4 - (bytes.indexOf(10) + 1) % 4) % 4;
+  const buffer = new Uint8Array(bytes.length + shift);
+  buffer.set(bytes, shift);
+  const { cfg, parameters, input } = parseCheckpoint(buffer.subarray(shift));
+  assert([cfg, cfg.activation, parameters, input].every(Object.isFrozen));
+  for (const name of PARAMETERS) assertStrictEquals(parameters[name].buffer, buffer.buffer);
+});
+
+Deno.test("the archive is byte for byte PyTorch's, but for half of its id", () => {
+  const { bytes } = goldenCheckpoint("schema1_relu.pt");
+  const golden = bodyOf(bytes);
+  const written = bodyOf(format(parseCheckpoint(bytes)));
+  assertEquals(written.length, golden.length);
+  const id = readZip(golden).get("archive/.data/serialization_id")!;
+  const idAt = id.byteOffset - golden.byteOffset;
+  // Its first twenty digits, and its checksum in the descriptor and in the directory.
+  const crc = (body: Uint8Array): number => zlib.crc32(body.subarray(idAt, idAt + 40));
+  const allowed = new Set(Array.from({ length: 20 }, (_, i) => idAt + i));
+  const view = new DataView(golden.buffer, golden.byteOffset);
+  for (let at = 0; at + 4 <= golden.length; at++) {
+    if (view.getUint32(at, true) === crc(golden)) { for (let i = 0; i < 4; i++) allowed.add(at + i); }
+  }
+  assertEquals(allowed.size, 20 + 2 * 4);
+  for (let at = 0; at < golden.length; at++) {
+    if (!allowed.has(at)) assertEquals(written[at], golden[at], `byte ${at} of the archive`);
+  }
+});
+
+Deno.test("headers are upstream's, with one more key", () => {
+  const golden = headerOf(goldenCheckpoint("schema5_top_k.pt").bytes).replace("0.0.0+unknown", "0.1.0");
+  const written = headerOf(format(randomModel(UPSTREAM_TOP_K)));
+  assertEquals(
+    written.replace(/,"saev_nn":\{"version":"0.1.0","include_b_dec":true,"crc32":"[0-9a-f]{8}"\}/, ""),
+    golden,
+  );
+
+  const goldenRelu = headerOf(goldenCheckpoint("schema5_relu.pt").bytes).replace("0.0.0+unknown", "0.1.0");
+  const writtenRelu = headerOf(format(randomModel(RELU)));
+  assertEquals(writtenRelu.replace(/,"saev_nn":\{"version":"0.1.0","crc32":"[0-9a-f]{8}"\}/, ""), goldenRelu);
+
+  const golden1 = headerOf(goldenCheckpoint("schema1_relu.pt").bytes)
+    .replace("0.0.0+unknown", "0.1.0").replace('"seed": 3', '"seed": 0');
+  const written1 = headerOf(format(randomModel({ ...RELU, subtract_b_dec: true })));
+  assertEquals(
+    written1.replace(
+      /, "saev_nn": \{"version": "0.1.0", "activation": .*, "reinit_blend": 0.8, "reinit_enc_dec_tranpose": true, "crc32": "[0-9a-f]{8}"\}/,
+      "",
+    ),
+    golden1,
+  );
+});
+
+Deno.test("the version in the files is the package's", () => {
+  const { version } = JSON.parse(Deno.readTextFileSync(new URL("../../../deno.json", import.meta.url)));
+  assertEquals(JSON.parse(headerOf(format(randomModel(SMALL)))).saev_nn.version, version);
+});
+
+Deno.test("headers by other hands mean what upstream's classes say", () => {
+  const body = format(randomModel(RELU));
+  const read = (header: string) => parseCheckpoint(withHeader(header, body)).cfg;
+  const noAux = { cls: "NoAux", params: {} };
+  const header = (activation: unknown, more = {}): string =>
+    JSON.stringify({ schema: 5, cfg: { d_model: 8, d_sae: 32, activation, ...more } });
+  assertEquals(read(header({ cls: "Relu", params: {} })), completeConfig(RELU));
+  assertEquals(
+    read(header({ cls: "TopK", params: { kind: "top-k", top_k: 4 } })),
+    completeConfig(UPSTREAM_TOP_K),
+  );
+  assertEquals(
+    read(header({ cls: "TopK", params: { top_k: 4, sparsity: { cls: "L1Sparsity", params: {} }, aux: noAux } }))
+      .activation,
+    { key: "top-k", top_k: 4, sparsity: { key: "l1-sparsity", coeff: 1e-4 }, aux: { key: "no-aux" } },
+  );
+  const aux = { cls: "AuxK", params: { key: "auxk" } };
+  assertEquals(
+    read(header({ cls: "Relu", params: { sparsity: { cls: "NoSparsity", params: {} }, aux } }, { reinit_blend: 1 })),
+    completeConfig({
+      ...RELU,
+      reinit_blend: 1,
+      activation: {
+        key: "relu",
+        sparsity: { key: "no-sparsity" },
+        aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: true },
+      },
+    }),
+  );
+  const schema1 = '{"schema": 1, "cfg": {"d_vit": 8, "exp_factor": 4}, "cls": "Relu"}';
+  assertEquals(read(schema1), completeConfig({ ...RELU, subtract_b_dec: true }));
+});
+
+Deno.test("the reader's word on the encoder formula goes over the schema's", () => {
+  for (const { file, cfg } of GOLDENS) {
+    for (const subtract_b_dec of [true, false]) {
+      const read = parseCheckpoint(goldenCheckpoint(file).bytes, { subtract_b_dec });
+      assertEquals(read.cfg, completeConfig({ ...cfg, subtract_b_dec }));
+    }
+  }
+});
+
+// --------------------------------------------------------------------------------------------- identity, determinism
+
+Deno.test("writing and reading is the identity on every model, in our own schema", () => {
+  fc.assert(fc.property(anyModel, (model) => {
+    assertSameModel(parseCheckpoint(format(model, { schema: "saev_nn" })), model);
+  }));
+});
+
+Deno.test("writing and reading is the identity on what Python can know, and the schema is chosen for it", () => {
+  const seen = new Set<unknown>();
+  fc.assert(
+    fc.property(anyModel, (any) => {
+      const model = { ...any, input: NO_SCALING };
+      const { subtract_b_dec, activation, d_model, d_sae } = model.cfg;
+      const fits1 = subtract_b_dec && activation.key === "relu" && d_sae % d_model === 0;
+      const schema = !subtract_b_dec ? 5 : fits1 ? 1 : null;
+      seen.add(schema);
+      if (schema === null) {
+        assertThrows(() => format(model), CheckpointError, "no file for Python says");
+        return;
+      }
+      const bytes = format(model);
+      assertEquals(JSON.parse(headerOf(bytes)).schema, schema);
+      assertSameModel(parseCheckpoint(bytes), model);
+      assertEquals(format(model, { schema }), bytes);
+    }),
+    { numRuns: 300 },
+  );
+  assertEquals([...seen].sort(), [1, 5, null]);
+});
+
+Deno.test("equal models give equal bytes, other models others", () => {
+  const model = randomModel(TOP_K, { mean: new Random(5).normal(8), scale: 0.5 });
+  for (const options of [{ fold: true }, { schema: "saev_nn" }] as const) {
+    const copy = {
+      cfg: completeConfig({ ...model.cfg }),
+      parameters: structuredClone(model.parameters),
+      input: structuredClone(model.input),
+    };
+    assertEquals(format(copy, options), format(model, options));
+    copy.parameters.b_dec[0]! += 1;
+    assert(bodyOf(format(copy, options)).some((byte, i) => byte !== bodyOf(format(model, options))[i]));
+  }
+});
+
+Deno.test("the pieces are the file, and share the parameters' memory", () => {
+  const model = randomModel(TOP_K);
+  const pieces = formatCheckpointPieces(model.cfg, model.parameters);
+  assertEquals(joinBytes(pieces), format(model));
+  for (const name of PARAMETERS) {
+    assert(pieces.some(({ buffer }) => buffer === model.parameters[name].buffer), name);
+  }
+});
+
+Deno.test("a mean of zeros and a scale of one say nothing", () => {
+  const model = randomModel(TOP_K, { mean: new Float32Array(8), scale: 1 });
+  assertEquals(format(model), format({ ...model, input: NO_SCALING }));
+  assertEquals(parseCheckpoint(format(model, { schema: "saev_nn" })).input, model.input);
+});
+
+// -------------------------------------------------------------------------------------------------------- folding
+
+/** Integers, and a scale that is a power of two: every sum below is exact. */
+function integerModel(options: SparseAutoencoderOptions, mean: boolean, scale: number): Model {
+  const { cfg } = randomModel(options);
+  const random = new Random(9);
+  const { d_model, d_sae } = cfg;
+  const parameters = {
+    W_enc: random.integers(d_model * d_sae),
+    b_enc: random.integers(d_sae),
+    W_dec: random.integers(d_sae * d_model),
+    b_dec: random.integers(d_model),
+  };
+  return { cfg, parameters, input: { mean: mean ? random.integers(d_model) : null, scale } };
+}
+
+/** Pre-activations, and the reconstruction of given codes. */
+function compute({ cfg, parameters, input }: Model, x: Float32Array, codes: Float32Array): [number[], number[]] {
+  const { d_model, d_sae, subtract_b_dec } = cfg;
+  const { W_enc, b_enc, W_dec, b_dec } = parameters;
+  const mean = input.mean ?? new Float32Array(d_model);
+  const seen = Array.from(x, (value, d) => (value - mean[d]!) / input.scale - (subtract_b_dec ? b_dec[d]! : 0));
+  const h = Array.from(b_enc, (b, s) => seen.reduce((sum, value, d) => sum + value * W_enc[d * d_sae + s]!, b));
+  const xHat = Array.from(b_dec, (b, d) => codes.reduce((sum, code, s) => sum + code * W_dec[s * d_model + d]!, b));
+  return [h, xHat.map((value, d) => value * input.scale + mean[d]!)];
+}
+
+for (const subtract_b_dec of [false, true]) {
+  for (const [mean, scale] of [[false, 1], [true, 1], [false, 4], [true, 0.25]] as const) {
+    Deno.test(`folding keeps the function: subtract_b_dec ${subtract_b_dec}, mean ${mean}, scale ${scale}`, () => {
+      const model = integerModel({ ...RELU, subtract_b_dec }, mean, scale);
+      const random = new Random(10);
+      const x = random.integers(8);
+      const codes = random.integers(32);
+      for (const schema of [5, 1, undefined] as const) {
+        const folded = parseCheckpoint(format(model, { fold: true, ...(schema === undefined ? {} : { schema }) }));
+        assertEquals(folded.cfg, completeConfig({ ...model.cfg, subtract_b_dec: schema === 1 }));
+        assertEquals(folded.input, NO_SCALING);
+        assertEquals(compute(folded, x, codes), compute(model, x, codes));
+      }
+    });
+  }
+}
+
+Deno.test("folding sums in float64 and rounds once", () => {
+  const model = randomModel({ ...TOP_K, subtract_b_dec: true });
+  const { W_enc, b_enc, b_dec } = model.parameters;
+  const { parameters } = parseCheckpoint(format(model, { fold: true }));
+  const expected = b_enc.map((b, s) => b_dec.reduce((sum, value, d) => sum - value * W_enc[d * 32 + s]!, b));
+  assertEquals(parameters.b_enc, expected);
+  for (const name of ["W_enc", "W_dec", "b_dec"] as const) assertEquals(parameters[name], model.parameters[name]);
+});
+
+Deno.test("folding leaves the model itself, and one that needs none, as they are", () => {
+  const model = randomModel({ ...RELU, subtract_b_dec: true }, { mean: new Float32Array(8).fill(2), scale: 3 });
+  const before = bitsOf(model.parameters);
+  format(model, { fold: true });
+  assertEquals(bitsOf(model.parameters), before);
+  const plain = randomModel(TOP_K);
+  assertEquals(format(plain, { fold: true }), format(plain));
+});
+
+Deno.test("folding that leaves the range of float32 is refused", () => {
+  const model = randomModel(RELU, { mean: null, scale: 1e-45 });
+  assertThrows(() => format(model, { fold: true }), CheckpointError, "W_enc is");
+});
+
+// ---------------------------------------------------------------------------------------------- what is not written
+
+Deno.test("a file that Python would read as another function is not written, and the message says what to do", () => {
+  const scaled = { mean: null, scale: 2 };
+  const shifted = { mean: new Float32Array(8).fill(1), scale: 1 };
+  const refused: [model: Model, options: FormatOptions, message: string][] = [
+    [randomModel({ ...TOP_K, subtract_b_dec: true }), {}, "the activation is top-k instead of relu"],
+    [randomModel({ ...RELU, d_sae: 33, subtract_b_dec: true }), {}, "d_sae 33 is not a multiple of d_model 8"],
+    [randomModel(RELU, scaled), {}, "the model standardises its inputs"],
+    [randomModel(RELU, shifted), {}, "the model standardises its inputs"],
+    [randomModel({ ...RELU, subtract_b_dec: true }, scaled), {}, "the model standardises its inputs"],
+    [randomModel({ ...RELU, subtract_b_dec: true }), { schema: 5 }, "the model subtracts b_dec before the encoder"],
+    [randomModel({ ...RELU, subtract_b_dec: true }), { schema: 5 }, "{ schema: 1 } is exact"],
+    [randomModel(RELU), { schema: 1 }, "the model does not subtract b_dec"],
+    [randomModel(TOP_K), { schema: 1, fold: true }, "the activation is top-k"],
+    [randomModel(RELU, scaled), { schema: 5 }, "standardises"],
+  ];
+  for (const [model, options, message] of refused) {
+    const error = assertThrows(() => format(model, options), CheckpointError, message) as unknown as Error;
+    assert(error.message.includes("{ fold: true }"), error.message);
+    assert(error.message.includes('{ schema: "saev_nn" }'), error.message);
+  }
+});
+
+Deno.test("broken models are not written", () => {
+  const model = randomModel(SMALL);
+  const broken = (change: Partial<Model["parameters"]>, input = NO_SCALING): Model => ({
+    ...model,
+    parameters: { ...model.parameters, ...change },
+    input,
+  });
+  const refused: [model: Model, message: string][] = [
+    [broken({ b_enc: Float32Array.of(1, NaN, 2) }), "b_enc is NaN at element 1"],
+    [broken({ W_dec: Float32Array.of(0, 0, 0, 0, 0, -Infinity) }), "W_dec is -Infinity at element 5"],
+    [broken({ W_enc: new Float32Array(5) }), "W_enc has 5 elements; expected [2,3]"],
+    [broken({}, { mean: Float32Array.of(1, NaN), scale: 1 }), "input_mean is NaN at element 1"],
+    [broken({}, { mean: new Float32Array(3), scale: 1 }), "input_mean has 3 elements; expected d_model = 2"],
+    [broken({}, { mean: null, scale: 0 }), "input_scale is 0"],
+    [broken({}, { mean: null, scale: -1 }), "input_scale is -1"],
+    [broken({}, { mean: null, scale: NaN }), "input_scale is NaN"],
+  ];
+  for (const [model, message] of refused) {
+    assertThrows(() => format(model, { schema: "saev_nn" }), CheckpointError, message);
+  }
+});
+
+// ------------------------------------------------------------------------------------------------- what is not read
+
+Deno.test("headers that say anything unknown are refused by name", () => {
+  const body = format(randomModel(RELU));
+  const relu = { cls: "Relu", params: {} };
+  const cfg = { d_model: 8, d_sae: 32, activation: relu };
+  const schema5 = (more: object, top: object = {}): string =>
+    JSON.stringify({ schema: 5, cfg: { ...cfg, ...more }, ...top });
+  const schema1 = (more: object, top: object = {}): string =>
+    JSON.stringify({ schema: 1, cfg: { d_vit: 8, exp_factor: 4, ...more }, cls: "Relu", ...top });
+  const activated = (activation: object): string => schema5({ activation });
+  const refused: [header: string, message: string][] = [
+    ["{}", `it has no "schema"`],
+    ['{"schema":2}', "the schema 2 is not supported; expected one of 5, 1"],
+    ['{"schema":3}', "the schema 3 is not supported"],
+    ['{"schema":4}', "the schema 4 is not supported"],
+    ['{"schema":6}', "the schema 6 is not supported"],
+    ['{"schema":"5"}', `the schema "5" is not supported`],
+    ['{"schema":null}', "the schema null is not supported"],
+    ['{"schema":[5]}', "the schema a list is not supported"],
+    ['{"schema":5}', `the field "cfg" is missing`],
+    ['{"schema":5,"schema":5}', "stands twice"],
+    [schema5({ d_model: 0 }), "d_model must be an integer of at least 1, found 0"],
+    [schema5({ d_model: 8.5 }), "d_model is 8.5"],
+    [schema5({ d_sae: -32 }), "d_sae must be"],
+    [schema5({ d_sae: 1e300 }), "d_sae must be"],
+    [schema5({ d_sae: "32" }), `d_sae is "32"`],
+    [schema5({ reinit_blend: 1.5 }), "reinit_blend must be between 0 and 1"],
+    [schema5({ normalize_w_dec: 1 }), "normalize_w_dec is 1; expected true or false"],
+    [schema5({ seed: 1 }), `reading the header.cfg: unknown field "seed"`],
+    [schema5({ ["__proto__"]: 1 }), `unknown field "__proto__"`],
+    [schema5({}, { cls: "Relu" }), `unknown field "cls"`],
+    [schema5({}, { commit: 5 }), "commit is 5"],
+    [
+      activated({ cls: "BatchTopK", params: { top_k: 4 } }),
+      `the class "BatchTopK" is not supported; expected one of Relu, TopK`,
+    ],
+    [activated({ cls: "toString", params: {} }), `the class "toString"`],
+    [activated({ cls: "__proto__", params: {} }), `the class "__proto__"`],
+    [activated({ cls: "TopK", params: {} }), `the field "top_k" is missing`],
+    [activated({ cls: "TopK", params: { top_k: 0 } }), "top_k must be an integer of at least 1"],
+    [activated({ cls: "Relu", params: { top_k: 4 } }), `unknown field "top_k"`],
+    [activated({ cls: "Relu", params: { key: "top-k" } }), `the key "top-k" contradicts the class Relu`],
+    [activated({ cls: "Relu", params: { key: "relu", kind: "relu" } }), `both "key" and "kind"`],
+    [activated({ cls: "Relu", params: { sparsity: {} } }), `the field "cls" is missing`],
+    [activated({ cls: "Relu", params: { sparsity: { cls: "AuxK", params: {} } } }), "expected one of NoSparsity"],
+    [
+      activated({ cls: "Relu", params: { aux: { cls: "AuxK", params: { dead_threshold_tokens: 1 } } } }),
+      "dead_threshold_tokens",
+    ],
+    [activated({ cls: "Relu", params: {}, more: 1 }), `unknown field "more"`],
+    [schema1({}, { cls: "TopK" }), `the class "TopK" of schema 1 is not supported`],
+    [schema1({}, { cls: "BatchTopK" }), `the class "BatchTopK" of schema 1`],
+    [
+      schema1({ activation: relu }, { cls: "SparseAutoencoderConfig" }),
+      `the class "SparseAutoencoderConfig" of schema 1`,
+    ],
+    [schema1({ top_k: 4 }), `unknown field "top_k"`],
+    [schema1({ exp_factor: 1e300 }), "d_sae must be"],
+    [JSON.stringify({ schema: 1, cfg: { d_model: 8, d_sae: 32 }, cls: "Relu" }), `the field "d_vit" is missing`],
+    [JSON.stringify({ schema: "saev_nn", cfg }), `needs the key "saev_nn"`],
+    ['{"schema":5,"cfg":{"d_model":NaN}}', "expected a value"],
+    ['{"schema":5,"cfg":{"d_model":1e999}}', "beyond float64"],
+  ];
+  for (const [header, message] of refused) {
+    assertThrows(() => parseCheckpoint(withHeader(header, body)), CheckpointError, message);
+  }
+});
+
+/** Puts the right checksum on a header that was changed. */
+function signed(header: string): string {
+  const at = header.lastIndexOf('"crc32"');
+  const checksum = zlib.crc32(header.slice(0, at)).toString(16).padStart(8, "0");
+  return header.slice(0, at) + header.slice(at).replace(/[0-9a-f]{8}/, checksum);
+}
+
+Deno.test("our own key is checked as strictly", () => {
+  const five = format(randomModel(UPSTREAM_TOP_K));
+  const one = format(randomModel({ ...RELU, subtract_b_dec: true }));
+  const own = format(randomModel(RELU, { mean: new Float32Array(8), scale: 2 }), { schema: "saev_nn" });
+  parseCheckpoint(withHeader(signed(headerOf(own)), own));
+  const refused: [bytes: Uint8Array, from: string, to: string, message: string][] = [
+    [five, '"top_k":4', '"top_k":5', ""],
+    [five, '"include_b_dec":true', '"include_b_dec":1', "include_b_dec is 1"],
+    [five, '"include_b_dec":true', '"include_b_dex":true', `the field "include_b_dec" is missing`],
+    [five, '"include_b_dec":true', '"include_b_dec":true,"subtract_b_dec":true', `unknown field "subtract_b_dec"`],
+    [five, '"include_b_dec":true', '"include_b_dec":true,"input_scale":2.0', `unknown field "input_scale"`],
+    [five, '"version":"0.1.0"', '"version":1', "version is 1"],
+    [one, '"cls": "Relu", "params"', '"cls": "TopK", "params"', `the key "relu" contradicts the class TopK`],
+    [
+      one,
+      '"cls": "Relu", "params": {"key": "relu",',
+      '"cls": "TopK", "params": {"top_k": 4,',
+      "contradicts the class Relu",
+    ],
+    [own, '"input_scale":2.0', '"input_scale":0.0', "input_scale is 0"],
+    [own, '"input_scale":2.0', '"input_scale":"2"', `input_scale is "2"`],
+    [own, '"input_mean":[0.0,', '"input_mean":[', "input_mean has 7 elements"],
+    [own, '"input_mean":[0.0,', '"input_mean":[1e300,', "input_mean is Infinity at element 0"],
+    [own, '"input_mean":[0.0,', '"input_mean":[null,', "input_mean is a list; expected a list of numbers"],
+    [own, '"subtract_b_dec":false,', "", `the field "subtract_b_dec" is missing`],
+  ];
+  for (const [bytes, from, to, message] of refused) {
+    const header = headerOf(bytes);
+    assert(header.includes(from));
+    const changed = header.replace(from, to);
+    assertThrows(() => parseCheckpoint(withHeader(changed, bytes)), CheckpointError, "the header was changed");
+    if (message !== "") {
+      assertThrows(() => parseCheckpoint(withHeader(signed(changed), bytes)), CheckpointError, message);
+    }
+  }
+  const header = headerOf(five);
+  const moved = header.replace(/,"crc32":"(.{8})"\}\}$/, ',"crc32":"$1","more":1}}');
+  assertThrows(() => parseCheckpoint(withHeader(moved, five)), CheckpointError, "crc32 is not the header's last");
+  const without = header.replace(/,"crc32":".{8}"/, "");
+  assertThrows(() => parseCheckpoint(withHeader(without, five)), CheckpointError, `the field "crc32" is missing`);
+});
+
+Deno.test("parameters that are missing, unexpected, of other shapes or broken are named", () => {
+  const { cfg, parameters } = randomModel(SMALL);
+  const header = headerOf(format({ cfg, parameters, input: NO_SCALING }));
+  const shapes: Record<string, number[]> = { W_enc: [2, 3], b_enc: [3], W_dec: [3, 2], b_dec: [2] };
+  const good = PARAMETERS.map((name) => ({ name: name as string, shape: shapes[name]!, data: parameters[name] }));
+  const read = (tensors: typeof good): unknown =>
+    parseCheckpoint(joinBytes([utf8(`${header}\n`), ...formatTorchFile(tensors, [""])]));
+  const swap = (name: string, change: Partial<(typeof good)[number]>): typeof good =>
+    good.map((tensor) => tensor.name === name ? { ...tensor, ...change } : tensor);
+  read(good);
+  read(good.toReversed());
+  const threshold = { name: "activation.threshold", shape: [], data: Float32Array.of(0.5) };
+  const refused: [tensors: typeof good, message: string][] = [
+    [good.slice(1), "missing: W_enc"],
+    [good.slice(2), "missing: W_enc, b_enc"],
+    [[...good, threshold], `unexpected: "activation.threshold"`],
+    [swap("W_enc", { name: "w_enc" }), `missing: W_enc; unexpected: "w_enc"`],
+    [swap("W_enc", { name: "__proto__" }), `missing: W_enc; unexpected: "__proto__"`],
+    [swap("W_enc", { shape: [3, 2] }), "W_enc has shape [3,2]; the header says [2,3]"],
+    [swap("W_dec", { shape: [6] }), "W_dec has shape [6]"],
+    [swap("b_enc", { shape: [3, 1] }), "b_enc has shape [3,1]"],
+    [swap("b_dec", { shape: [1], data: Float32Array.of(1) }), "b_dec has shape [1]"],
+    [swap("b_dec", { data: Float32Array.of(1, NaN) }), "b_dec is NaN at element 1"],
+    [swap("b_dec", { data: Float32Array.of(-Infinity, 1) }), "b_dec is -Infinity at element 0"],
+  ];
+  for (const [tensors, message] of refused) assertThrows(() => read(tensors), CheckpointError, message);
+});
+
+Deno.test("a shared storage and another device are read as upstream's files of early 2026 need", () => {
+  const raw = { key: "0", length: 6, location: "cuda:0" };
+  const tensors: Record<string, RawTensor> = {
+    W_dec: { ...raw, shape: [3, 2], strides: [2, 1] },
+    b_dec: { ...raw, key: "1", length: 2, shape: [2], strides: [1] },
+    W_enc: { ...raw, shape: [2, 3], strides: [1, 2] },
+    b_enc: { ...raw, key: "2", length: 3, shape: [3], strides: [1] },
+  };
+  const bytes = (values: number[]): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);
+  const body = rawZip([
+    { name: "sae/data.pkl", bytes: stateDict(tensors) },
+    { name: "sae/data/0", bytes: bytes([1, 2, 3, 4, 5, 6]) },
+    { name: "sae/data/1", bytes: bytes([7, 8]) },
+    { name: "sae/data/2", bytes: bytes([9, 10, 11]) },
+    { name: "sae/version", bytes: utf8("3\n") },
+  ]);
+  const header = headerOf(format(randomModel(SMALL)));
+  const { parameters } = parseCheckpoint(joined([utf8(`${header}\n`), body]));
+  assertEquals([...parameters.W_dec], [1, 2, 3, 4, 5, 6]);
+  assertEquals([...parameters.W_enc], [1, 3, 5, 2, 4, 6]);
+  assertEquals([...parameters.b_enc], [9, 10, 11]);
+});
+
+// ------------------------------------------------------------------------------------------------------- damaged files
+
+const SMALL_FILES = (): Uint8Array[] => [
+  format(randomModel(SMALL)),
+  format(randomModel({ ...SMALL, d_sae: 4, subtract_b_dec: true })),
+  format(randomModel(SMALL, { mean: Float32Array.of(1, -2), scale: 0.3 }), { schema: "saev_nn" }),
+];
+
+Deno.test("every truncation is refused, and nothing else happens", () => {
+  for (const bytes of [...SMALL_FILES(), ...GOLDENS.map(({ file }) => goldenCheckpoint(file).bytes)]) {
+    for (let length = 0; length < bytes.length; length++) {
+      assertThrows(() => parseCheckpoint(bytes.subarray(0, length)), CheckpointError);
+    }
+    assertThrows(() => parseCheckpoint(joined([bytes, Uint8Array.of(0)])), CheckpointError);
+    parseCheckpoint(bytes);
+  }
+});
+
+/** Every byte with each bit flipped, and all of them. */
+function* damaged(bytes: Uint8Array): Generator<readonly [at: number, bytes: Uint8Array]> {
+  const changed = bytes.slice();
+  for (let at = 0; at < bytes.length; at++) {
+    for (const flip of [1, 2, 4, 8, 16, 32, 64, 128, 255]) {
+      changed[at] = bytes[at]! ^ flip;
+      yield [at, changed];
+    }
+    changed[at] = bytes[at]!;
+  }
+}
+
+function readOrRefuse(bytes: Uint8Array): Model | null {
+  try {
+    return parseCheckpoint(bytes);
+  } catch (error) {
+    if (error instanceof CheckpointError) return null;
+    throw error;
+  }
+}
+
+function summary(model: Model): string {
+  return JSON.stringify([
+    model.cfg,
+    bitsOf(model.parameters),
+    model.input.mean && [...model.input.mean],
+    model.input.scale,
+  ]);
+}
+
+Deno.test("no damaged byte makes one of our files another model", () => {
+  for (const bytes of SMALL_FILES()) {
+    const expected = summary(parseCheckpoint(bytes));
+    let refused = 0;
+    let harmless = 0;
+    for (const [at, changed] of damaged(bytes)) {
+      const model = readOrRefuse(changed);
+      if (model === null) refused++;
+      else {
+        harmless++;
+        assertEquals(summary(model), expected, `byte ${at} changed the model`);
+      }
+    }
+    // Both happen: padding, dates and attributes carry nothing.
+    assert(refused > 1000 && harmless > 1000, `${refused} refused, ${harmless} harmless`);
+  }
+});
+
+Deno.test("a damaged byte of an upstream file never changes a parameter, but may change a digit of its header", () => {
+  const { bytes } = goldenCheckpoint("schema5_top_k.pt");
+  const headerLength = bytes.indexOf(10);
+  const expected = parseCheckpoint(bytes);
+  const bits = JSON.stringify(bitsOf(expected.parameters));
+  const differing: number[] = [];
+  for (const [at, changed] of damaged(bytes)) {
+    const model = readOrRefuse(changed);
+    if (model === null) continue;
+    assertEquals(JSON.stringify(bitsOf(model.parameters)), bits, `byte ${at} changed a parameter`);
+    if (JSON.stringify(model.cfg) !== JSON.stringify(expected.cfg)) differing.push(at);
+  }
+  // The header as upstream writes it has no checksum: this is what may go unnoticed.
+  const characters = new Set(differing.map((at) => String.fromCharCode(bytes[at]!)));
+  assert(differing.every((at) => at < headerLength));
+  assertEquals([...characters].filter((character) => !/[0-9.]/.test(character)), []);
+});
+
+Deno.test("any bytes are refused or read, and nothing else happens", () => {
+  const files = SMALL_FILES();
+  const change = fc.tuple(
+    fc.nat(2),
+    fc.double({ min: 0, max: 1, noNaN: true }),
+    fc.uint8Array({ minLength: 1, maxLength: 30 }),
+  );
+  fc.assert(
+    fc.property(change, ([which, place, patch]) => {
+      const bytes = files[which]!.slice();
+      bytes.set(patch, Math.floor(place * (bytes.length - patch.length)));
+      readOrRefuse(bytes);
+      readOrRefuse(patch);
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+Deno.test("a bare PyTorch file is told apart", () => {
+  const body = bodyOf(format(randomModel(SMALL)));
+  assertEquals(readTorchFile(body).size, 4);
+  assertThrows(() => parseCheckpoint(body), CheckpointError, "a bare torch.save");
+});

@@ -1,0 +1,125 @@
+/**
+ * Models for the tests of files: small ones, the goldens, and arbitrary ones.
+ *
+ * @module
+ */
+
+import * as fc from "fast-check";
+import {
+  completeConfig,
+  type InputScaling,
+  type ParameterArrays,
+  type SparseAutoencoderConfig,
+  type SparseAutoencoderOptions,
+} from "../../nn/config.ts";
+import { Random } from "../support/random.ts";
+
+/** What a file holds. */
+export interface Model {
+  readonly cfg: SparseAutoencoderConfig;
+  readonly parameters: ParameterArrays;
+  readonly input: InputScaling;
+}
+
+/** Inputs as they are. */
+export const NO_SCALING: InputScaling = { mean: null, scale: 1 };
+
+/** Seeded parameters of a configuration. */
+export function randomModel(options: SparseAutoencoderOptions, input = NO_SCALING, seed = 0): Model {
+  const cfg = completeConfig(options);
+  const random = new Random(seed);
+  const { d_model, d_sae } = cfg;
+  const parameters = {
+    W_enc: random.normal(d_model * d_sae),
+    b_enc: random.normal(d_sae),
+    W_dec: random.normal(d_sae * d_model),
+    b_dec: random.normal(d_model),
+  };
+  return { cfg, parameters, input };
+}
+
+/** Names of the parameters. */
+export const PARAMETERS = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
+
+/** The parameters as bits, so that −0 is not 0. */
+export function bitsOf(parameters: ParameterArrays): Record<string, number[]> {
+  return Object.fromEntries(PARAMETERS.map((name) => [name, [...new Uint32Array(parameters[name].slice().buffer)]]));
+}
+
+/** One golden file and what it must load as. */
+export interface GoldenCheckpoint {
+  readonly file: string;
+  readonly bytes: Uint8Array;
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly parameters: ParameterArrays;
+}
+
+/** A file of `tests/goldens/checkpoints`. */
+export function goldenCheckpoint(file: string): GoldenCheckpoint {
+  const goldens = new URL("../goldens/", import.meta.url);
+  const { cases } = JSON.parse(Deno.readTextFileSync(new URL("checkpoints.json", goldens))) as {
+    cases: { file: string; params: Record<string, { shape: number[]; data: number[] }> }[];
+  };
+  const { params } = cases.find((one) => one.file === file)!;
+  const entries = PARAMETERS.map((name) => [name, Float32Array.from(params[name]!.data)]);
+  return {
+    file,
+    bytes: Deno.readFileSync(new URL(`checkpoints/${file}`, goldens)),
+    shapes: Object.fromEntries(Object.entries(params).map(([name, { shape }]) => [name, shape])),
+    parameters: Object.fromEntries(entries) as unknown as ParameterArrays,
+  };
+}
+
+const float = fc.double({ min: 0, max: 1e6, noNaN: true });
+const sparsity = fc.oneof(
+  fc.constant({ key: "no-sparsity" } as const),
+  fc.record({ key: fc.constant("l1-sparsity" as const), coeff: float }),
+);
+const aux = fc.oneof(
+  fc.constant({ key: "no-aux" } as const),
+  fc.record({
+    key: fc.constant("auxk" as const),
+    k_aux: fc.integer({ min: 1, max: 2 ** 31 }),
+    alpha: float,
+    include_b_dec: fc.boolean(),
+  }),
+);
+const activation = fc.oneof(
+  fc.record({ key: fc.constant("relu" as const), sparsity, aux }),
+  fc.record({ key: fc.constant("top-k" as const), top_k: fc.integer({ min: 1, max: 2 ** 31 }), sparsity, aux }),
+);
+
+/** Configurations of every kind, of small models. */
+export const anyConfig: fc.Arbitrary<SparseAutoencoderConfig> = fc.record({
+  d_model: fc.integer({ min: 1, max: 5 }),
+  d_sae: fc.integer({ min: 1, max: 7 }),
+  activation,
+  reinit_blend: fc.double({ min: 0, max: 1, noNaN: true }),
+  reinit_enc_dec_tranpose: fc.boolean(),
+  remove_parallel_grads: fc.boolean(),
+  normalize_w_dec: fc.boolean(),
+  subtract_b_dec: fc.boolean(),
+}).map((options) => completeConfig(options));
+
+/** Any finite float32s, so many. */
+export function floats(length: number): fc.Arbitrary<Float32Array> {
+  const float32 = fc.float({ noNaN: true, noDefaultInfinity: true });
+  return fc.array(float32, { minLength: length, maxLength: length }).map((values) => Float32Array.from(values));
+}
+
+/** Models of every kind. */
+export const anyModel: fc.Arbitrary<Model> = anyConfig.chain((cfg) =>
+  fc.record({
+    cfg: fc.constant(cfg),
+    parameters: fc.record({
+      W_enc: floats(cfg.d_model * cfg.d_sae),
+      b_enc: floats(cfg.d_sae),
+      W_dec: floats(cfg.d_sae * cfg.d_model),
+      b_dec: floats(cfg.d_model),
+    }),
+    input: fc.record({
+      mean: fc.oneof(fc.constant(null), floats(cfg.d_model)),
+      scale: fc.double({ min: Number.MIN_VALUE, max: 1e300, noNaN: true }),
+    }),
+  })
+);

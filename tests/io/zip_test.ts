@@ -1,0 +1,176 @@
+/** `io/zip.ts`: archives as PyTorch writes them, and archives made to do harm. */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import * as fc from "fast-check";
+import { CheckpointError } from "../../io/errors.ts";
+import { formatZip, joinBytes, layoutZip, readZip, zipRecord } from "../../io/zip.ts";
+import { joined, type RawEnd, type RawRecord, rawZip, utf8 } from "./raw_zip.ts";
+
+fc.configureGlobal({ seed: 0 });
+
+const RECORDS: readonly RawRecord[] = [{ name: "a/one", bytes: utf8("first") }, {
+  name: "a/two",
+  bytes: utf8("second"),
+}];
+
+function contents(bytes: Uint8Array): [string, string][] {
+  return [...readZip(bytes)].map(([name, content]) => [name, new TextDecoder().decode(content)]);
+}
+
+const EXPECTED: [string, string][] = [["a/one", "first"], ["a/two", "second"]];
+
+Deno.test("an archive reads back, each record aligned to 64 bytes", () => {
+  const records = fc.uniqueArray(
+    fc.tuple(fc.string({ unit: "grapheme", maxLength: 80 }), fc.uint8Array({ maxLength: 200 })),
+    { selector: ([name]) => name, maxLength: 12 },
+  );
+  fc.assert(fc.property(records, (records) => {
+    const bytes = joinBytes(formatZip(records.map(([name, content]) => zipRecord(name, content))));
+    const read = readZip(bytes);
+    assertEquals([...read.keys()], records.map(([name]) => name));
+    for (const [name, content] of records) {
+      assertEquals(read.get(name), content);
+      assertEquals(read.get(name)!.byteOffset % 64, 0);
+      assertEquals(read.get(name)!.buffer, bytes.buffer);
+    }
+  }));
+});
+
+Deno.test("plain archives of other writers are read", () => {
+  assertEquals(contents(rawZip(RECORDS)), EXPECTED);
+  assertEquals(contents(rawZip([])), []);
+  assertEquals(contents(rawZip(RECORDS, { comment: utf8("a comment with PK\x05\x06 in it") })), EXPECTED);
+  assertEquals(contents(rawZip(RECORDS, { zip64: {} })), EXPECTED);
+  const wide = RECORDS.map((record) => ({ ...record, size: BigInt(record.bytes.length) }));
+  assertEquals(contents(rawZip(wide, { zip64: {}, count: 0xffff, size: 0xffffffff, offset: 0xffffffff })), EXPECTED);
+  const described = RECORDS.map((record) => ({ ...record, flags: 0x0808, localSize: 0 }));
+  assertEquals(contents(rawZip(described)), EXPECTED);
+});
+
+Deno.test("hostile archives are refused", () => {
+  const one = (record: Partial<RawRecord>, end?: RawEnd): Uint8Array =>
+    rawZip([{ ...RECORDS[0]!, ...record }, RECORDS[1]!], end);
+  const good = rawZip(RECORDS);
+  const refused: [bytes: Uint8Array, message: string][] = [
+    [new Uint8Array(), "no zip archive"],
+    [new Uint8Array(21), "no zip archive"],
+    [new Uint8Array(100_000), "no zip archive"],
+    [joined([good, Uint8Array.of(0)]), "no zip archive"],
+    [joined([Uint8Array.of(0), good]), "does not end"],
+    [one({ method: 8 }), `record "a/one" is compressed (method 8)`],
+    [one({ method: 8, size: 2 ** 31, storedSize: 5 }), "compressed"],
+    [one({ flags: 1 }), "encrypted"],
+    [one({ flags: 0x2000 }), "unknown flags"],
+    [one({ name: "a/two", localName: "a/two" }), `record "a/two" stands twice`],
+    [one({ localName: "a/six" }), "contradicts the directory"],
+    [one({ localFlags: 8 }), "contradicts the directory"],
+    [one({ localSize: 4 }), "contradicts the directory"],
+    [one({ localSize: 0 }), "contradicts the directory"],
+    [one({ crc: 1 }), `record "a/one" is damaged`],
+    [one({ size: 4 }), "contradicts the directory"],
+    [one({ size: 5, storedSize: 6 }), "is stored in 6 bytes but claims 5"],
+    [one({ size: 2n ** 63n }), "beyond 2^53"],
+    [one({ size: 2n ** 64n - 1n }), "beyond 2^53"],
+    [one({ size: 2n ** 52n, localSize: 0xffffffff }), "reaches beyond the archive"],
+    [one({ size: 2 ** 31, localSize: 2 ** 31 }), "reaches beyond the archive"],
+    [one({ size: 0xffffffff }), "lacks the zip64 field for its size"],
+    [one({ offset: 2n ** 63n }), "beyond 2^53"],
+    [one({ offset: 2n ** 40n }), "is not at 1099511627776"],
+    [one({ offset: 3 }), "is not at 3"],
+    [one({ offset: good.length - 4 }), "is not at"],
+    [one({ disk: 1 }), "on another disk"],
+    [rawZip(RECORDS, { disk: 1 }), "several parts"],
+    [rawZip(RECORDS, { count: 3 }), "has 2 records; the archive says 3"],
+    [rawZip(RECORDS, { count: 1 }), "has 2 records; the archive says 1"],
+    [rawZip(RECORDS, { size: 10 }), "does not end"],
+    [rawZip(RECORDS, { offset: 0 }), "does not end"],
+    [rawZip(RECORDS, { offset: 0, size: 0xffffffff }), "does not end"],
+    [rawZip([], { offset: 0xffffffff }), "does not end"],
+    [joined([new Uint8Array(28).fill(0), rawZip([], { zip64: {} }).subarray(56)]), "not where its locator says"],
+    [rawZip(RECORDS, { zip64: { place: 0n } }), "not where its locator says"],
+    [rawZip(RECORDS, { zip64: { place: 2n ** 63n } }), "beyond 2^53"],
+    [rawZip(RECORDS, { zip64: { count: 3n } }), "contradicts the end record"],
+    [rawZip(RECORDS, { zip64: { offset: 2n ** 63n } }), "beyond 2^53"],
+    [rawZip(RECORDS, { zip64: { size: 2n ** 52n }, size: 0xffffffff }), "does not end"],
+    [rawZip(RECORDS, { zip64: { count: 2n ** 52n }, count: 0xffff }), "has 2 records"],
+    [new Uint8Array([...new Uint8Array(20).fill(0), ...rawZip([])]), "does not end"],
+  ];
+  for (const [bytes, message] of refused) assertThrows(() => readZip(bytes), CheckpointError, message);
+});
+
+Deno.test("records that share bytes are refused", () => {
+  const inner = { name: "a/two", bytes: utf8("x") };
+  const innerBytes = rawZip([inner]).subarray(0, 30 + 5 + 1);
+  const outer: RawRecord = { name: "a/one", bytes: innerBytes };
+  const nested = rawZip([outer, { ...inner, offset: 30 + 5 }]);
+  assertThrows(() => readZip(nested), CheckpointError, `record "a/two" overlaps`);
+  const twice = rawZip([RECORDS[0]!, { ...RECORDS[0]!, name: "b/one", localName: "a/one", offset: 0 }]);
+  assertThrows(() => readZip(twice), CheckpointError);
+});
+
+Deno.test("a name that is not UTF-8 is refused", () => {
+  const bytes = rawZip([{ name: "abc", bytes: utf8("x") }]);
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] === 0x61) bytes[i] = 0xff;
+  assertThrows(() => readZip(bytes), CheckpointError, "not UTF-8");
+});
+
+Deno.test("every truncation is refused, and nothing else happens", () => {
+  for (
+    const bytes of [rawZip(RECORDS), rawZip(RECORDS, { zip64: {} }), joinBytes(formatZip([zipRecord("a", utf8("b"))]))]
+  ) {
+    for (let length = 0; length < bytes.length; length++) {
+      assertThrows(() => readZip(bytes.subarray(0, length)), CheckpointError);
+    }
+    readZip(bytes);
+  }
+});
+
+Deno.test("any bytes in place of any part are refused or read, and nothing else happens", () => {
+  const bytes = joinBytes(formatZip([zipRecord("a", utf8("b")), zipRecord("c", utf8("d"))]));
+  const change = fc.tuple(fc.nat(bytes.length - 1), fc.uint8Array({ minLength: 1, maxLength: 12 }));
+  fc.assert(
+    fc.property(change, ([at, patch]) => {
+      const changed = bytes.slice();
+      changed.set(patch.subarray(0, bytes.length - at), at);
+      try {
+        readZip(changed);
+      } catch (error) {
+        assert(error instanceof CheckpointError, String(error));
+      }
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+Deno.test("records and places beyond 4 GiB get zip64 fields", () => {
+  const GiB = 2 ** 30;
+  const { heads, tails, directory } = layoutZip([
+    { name: "big", size: 5 * GiB, crc32: 7 },
+    { name: "far", size: 3, crc32: 8 },
+  ]);
+  const head = new DataView(heads[0]!.buffer);
+  assertEquals([head.getUint32(18, true), head.getUint32(22, true)], [0xffffffff, 0xffffffff]);
+  assertEquals([head.getUint16(33, true), head.getUint16(35, true)], [1, 16]);
+  assertEquals([head.getBigUint64(37, true), head.getBigUint64(45, true)], [BigInt(5 * GiB), BigInt(5 * GiB)]);
+  const tail = new DataView(tails[0]!.buffer);
+  assertEquals([tails[0]!.length, tail.getBigUint64(8, true)], [24, BigInt(5 * GiB)]);
+
+  const offset = heads[0]!.length + 5 * GiB + 24;
+  assertEquals((offset + heads[1]!.length) % 64, 0);
+  assertEquals(tails[1]!.length, 16);
+  const view = new DataView(directory.buffer);
+  assertEquals([view.getUint32(20, true), view.getUint32(24, true), view.getUint16(30, true)], [
+    0xffffffff,
+    0xffffffff,
+    20,
+  ]);
+  assertEquals(view.getBigUint64(46 + 3 + 4, true), BigInt(5 * GiB));
+  const second = 46 + 3 + 20;
+  assertEquals([view.getUint32(second + 24, true), view.getUint32(second + 42, true)], [3, 0xffffffff]);
+  assertEquals(view.getBigUint64(second + 46 + 3 + 4, true), BigInt(offset));
+  const end = second + 46 + 3 + 12;
+  const start = offset + heads[1]!.length + 3 + 16;
+  assertEquals(view.getBigUint64(end + 48, true), BigInt(start));
+  assertEquals(view.getBigUint64(end + 56 + 8, true), BigInt(start + end));
+  assertEquals(view.getUint32(end + 76 + 16, true), 0xffffffff);
+});
