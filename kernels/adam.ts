@@ -45,8 +45,9 @@ export function adam(commands: Commands, given: AdamArguments): void {
   const columns = parameter.rowSize;
   const block = rowsPerBlock(commands.context, rows, columns * 4, parameter.label);
   for (const { from, to } of spans(rows, block)) {
-    commands.run(adamKernel, {
-      size: (to - from) * columns,
+    const size = (to - from) * columns;
+    commands.run(size % 4 === 0 ? adamKernels.vector : adamKernels.scalar, {
+      size,
       step_size: lr / (1 - beta1 ** step),
       one_minus_beta1: 1 - beta1,
       beta2,
@@ -63,29 +64,32 @@ export function adam(commands: Commands, given: AdamArguments): void {
   }
 }
 
-const adamKernel = defineKernel({
-  name: "adam",
-  dims: ["size"],
-  scalars: ["step_size", "one_minus_beta1", "beta2", "one_minus_beta2", "root_correction", "eps"],
-  bindings: {
-    parameter: writes("f32", "size"),
-    grad: reads("f32", "size"),
-    moment1: writes("f32", "size"),
-    moment2: writes("f32", "size"),
-    factor: reads("f32", "1"),
-    halted: reads("u32", "1"),
-  },
-  workgroup: 64,
-  grid: ({ size }) => Math.ceil(size / 256),
-  cost: ({ size }) => ({ flops: 12 * size, bytes: 28 * size }),
-  body: `
+const declare = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "adam",
+    dims: ["size"],
+    scalars: ["step_size", "one_minus_beta1", "beta2", "one_minus_beta2", "root_correction", "eps"],
+    bindings: {
+      parameter: writes(element, "size"),
+      grad: reads(element, "size"),
+      moment1: writes(element, "size"),
+      moment2: writes(element, "size"),
+      factor: reads("f32", "1"),
+      halted: reads("u32", "1"),
+    },
+    workgroup: 64,
+    grid: ({ size }) => Math.ceil(size / scalars / 256),
+    cost: ({ size }) => ({ flops: 12 * size, bytes: 28 * size }),
+    body: `
   if (halted[0] != 0u) { return; }
-  for (var i = group * 256u + lane; i < min((group + 1u) * 256u, dims.size); i += 64u) {
+  let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
+  for (var i = group * 256u + lane; i < end; i += 64u) {
     let g = factor[0] * grad[i];
-    let m = fma(dims.one_minus_beta1, g - moment1[i], moment1[i]);
+    let m = fma(${element}(dims.one_minus_beta1), g - moment1[i], moment1[i]);
     let v = fma(dims.one_minus_beta2 * g, g, dims.beta2 * moment2[i]);
     moment1[i] = m;
     moment2[i] = v;
     parameter[i] -= dims.step_size * (m / (sqrt(v) / dims.root_correction + dims.eps));
   }`,
-});
+  });
+const adamKernels = { scalar: declare("f32", 1), vector: declare("vec4f", 4) };

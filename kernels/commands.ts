@@ -72,7 +72,10 @@ export class Commands {
     });
     if (this.#used === context.slotCount) this.submit();
     this.#encoder ??= context.device.createCommandEncoder();
-    this.#pass ??= this.#encoder.beginComputePass();
+    const timestampWrites = context.timings?.writesOf(kernel.name);
+    // A timed dispatch has a pass of its own.
+    if (timestampWrites) this.#endPass();
+    this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
     const offset = this.#fillSlot([groups, ...kernel.dims.map((dim) => values[dim]!)], [
       ...(kernel.scalars ?? []).map((scalar) => values[scalar]!),
     ]);
@@ -87,12 +90,16 @@ export class Commands {
   submit(): void {
     if (!this.#encoder) return;
     const { device, slots } = this.#context;
-    this.#pass?.end();
+    this.#endPass();
     device.queue.writeBuffer(slots, 0, this.#slots as Uint8Array<ArrayBuffer>, 0, this.#used * SLOT_BYTES);
     device.queue.submit([this.#encoder.finish()]);
     this.#encoder = undefined;
-    this.#pass = undefined;
     this.#used = 0;
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
   }
 
   #fillSlot(integers: readonly number[], floats: readonly number[]): number {

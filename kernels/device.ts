@@ -8,6 +8,7 @@
  */
 
 import { DeviceError, KernelError } from "./errors.ts";
+import type { DispatchTimings } from "./timings.ts";
 
 /** What tests change about a device. Everything has the device's own value as default. */
 export interface DeviceContextOptions {
@@ -17,6 +18,8 @@ export interface DeviceContextOptions {
   readonly guardWords?: number;
   /** Rewrites a kernel's WGSL before it is compiled. */
   readonly rewriteShader?: (name: string, wgsl: string) => string;
+  /** Invocations that work on neighbouring columns of one row. */
+  readonly lanes?: number;
 }
 
 /** A compiled kernel. */
@@ -51,7 +54,11 @@ export class DeviceContext {
   readonly slotCount: number = SLOTS;
   /** Compiled kernels, by what declares them. */
   readonly pipelines: Map<object, CompiledKernel> = new Map();
-  /** Names of the kernels and how often each was dispatched, when somebody counts. */
+  /** What a kernel says first when it uses subgroups of eight; `undefined` where it cannot. */
+  subgroups: string | undefined;
+  /** Times every dispatch, when somebody measures. */
+  timings: DispatchTimings | undefined;
+  /** Told of every dispatch and what it binds, when somebody counts. */
   onDispatch: ((name: string, bound: readonly string[]) => void) | undefined;
 
   readonly #rewriteShader: ((name: string, wgsl: string) => string) | undefined;
@@ -66,7 +73,7 @@ export class DeviceContext {
     this.bindingLimit = Math.min(options.bindingLimit ?? Infinity, device.limits.maxStorageBufferBindingSize);
     this.guardWords = options.guardWords ?? 0;
     this.#rewriteShader = options.rewriteShader;
-    this.lanes = device.adapterInfo?.isFallbackAdapter ? 8 : 32;
+    this.lanes = options.lanes ?? (device.adapterInfo?.isFallbackAdapter ? 8 : 32);
     this.slots = device.createBuffer({
       label: "uniform slots",
       size: SLOTS * SLOT_BYTES,
@@ -167,11 +174,34 @@ export async function requestDevice(): Promise<GPUDevice> {
     );
   }
   const { limits } = adapter;
-  return await adapter.requestDevice({
+  const wanted = {
     label: "@saev/nn",
     requiredLimits: {
       maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
       maxBufferSize: limits.maxBufferSize,
     },
-  });
+  };
+  // Some adapters have subgroups without listing them: only asking tells.
+  return await adapter.requestDevice({ ...wanted, requiredFeatures: ["subgroups" as GPUFeatureName] })
+    .catch(() => adapter.requestDevice(wanted));
+}
+
+/**
+ * Finds out whether kernels may use subgroups of eight, and whether they must say so: some implementations demand the
+ * line `enable subgroups;` and others refuse it. Without an answer, kernels do without; results are the same.
+ */
+export async function probeSubgroups(context: DeviceContext): Promise<void> {
+  const { device } = context;
+  const info = device.adapterInfo as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  const eight = info?.subgroupMinSize === 8 && info.subgroupMaxSize === 8;
+  if (!eight || context.lanes !== 8 || !device.features.has("subgroups" as GPUFeatureName)) return;
+  for (const directive of ["", "enable subgroups;\n"]) {
+    device.pushErrorScope("validation");
+    const code = `${directive}@compute @workgroup_size(8) fn main() { _ = subgroupBroadcast(1u, 0u); }`;
+    device.createShaderModule({ label: "subgroups probe", code });
+    if (await device.popErrorScope() === null) {
+      context.subgroups = directive;
+      return;
+    }
+  }
 }

@@ -60,6 +60,8 @@ export interface KernelDeclaration<D extends string, F extends string, B extends
   readonly grid: (dims: Readonly<Record<D, number>>) => number;
   /** What a run costs. */
   readonly cost: (dims: Readonly<Record<D, number>>) => Cost;
+  /** WGSL directives, before everything else. */
+  readonly directives?: string;
   /** WGSL declarations outside the entry point. */
   readonly declarations?: string;
   /** WGSL statements of the entry point. */
@@ -81,7 +83,7 @@ export interface Kernel<D extends string = string, F extends string = string, B 
 export function defineKernel<const D extends string, const B extends string, const F extends string = never>(
   declaration: KernelDeclaration<D, F, B>,
 ): Kernel<D, F, B> {
-  const { name, dims, scalars = [], bindings, workgroup, declarations = "", body } = declaration;
+  const { name, dims, scalars = [], bindings, workgroup, directives = "", declarations = "", body } = declaration;
   const fields = ["groups", ...dims].map((dim) => `${dim}: u32`).concat(scalars.map((scalar) => `${scalar}: f32`));
   if (fields.length > 64) throw new KernelError(`kernel ${name} has ${fields.length} uniform fields, at most 64 fit`);
   const entries = Object.entries<Binding>(bindings).map(([binding, { access, element }], index) =>
@@ -89,7 +91,7 @@ export function defineKernel<const D extends string, const B extends string, con
       access === "read" ? "read" : "read_write"
     }> ${binding}: array<${element}>;`
   );
-  const wgsl = `struct Dims { ${fields.join(", ")} }
+  const wgsl = `${directives}struct Dims { ${fields.join(", ")} }
 @group(0) @binding(0) var<uniform> dims: Dims;
 ${entries.join("\n")}
 ${declarations}

@@ -78,9 +78,13 @@ export interface GatheredMatmulArguments {
 /** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn takes four. */
 const MOST_TERMS = 65536;
 
-/** Rows and columns of C that one invocation computes. */
-const TILE_M = 8;
+/** Columns of C that one invocation computes. */
 const TILE_N = 8;
+/** Rows of C that one invocation computes; more where a subgroup loads A together. */
+const TILE_M = 8;
+const SUBGROUP_TILE_M = 32;
+/** Invocations of such a subgroup. */
+const SUBGROUP = 8;
 
 /**
  * C = A · B [+ bias] [ReLU], or C += A · B.
@@ -104,7 +108,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
       relu: last && relu,
       accumulate: from > 0 || given.accumulate === true,
       gather: false,
-      lanes: commands.context.lanes,
+      ...sharing(commands, a),
     });
     commands.run(kernel, {
       M,
@@ -148,7 +152,7 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
     relu: false,
     accumulate: false,
     gather: true,
-    lanes: commands.context.lanes,
+    ...sharing(commands, a),
   });
   commands.run(kernel, {
     M,
@@ -196,6 +200,14 @@ function place(name: string, matrix: Matrix, rows: number, columns: number): Pla
   return { in: bound, rows: size / stride, stride, offset, aligned };
 }
 
+/** Invocations of a workgroup, and whether they load A together. */
+function sharing({ context }: Commands, a: Placed): Pick<Variant, "lanes" | "subgroups"> {
+  return {
+    lanes: context.lanes,
+    ...(a.aligned && context.subgroups !== undefined ? { subgroups: context.subgroups } : {}),
+  };
+}
+
 interface Variant {
   readonly layout: Layout;
   readonly vectorA: boolean;
@@ -205,6 +217,8 @@ interface Variant {
   readonly accumulate: boolean;
   readonly gather: boolean;
   readonly lanes: number;
+  /** The directive for subgroups of eight; each of their lanes then loads a part of A for all. */
+  readonly subgroups?: string;
 }
 
 type MatmulDim =
@@ -236,8 +250,9 @@ function matmulKernel(variant: Variant): MatmulKernel {
 }
 
 function declare(variant: Variant): MatmulKernel {
-  const { layout, vectorA, vectorB, bias, relu, accumulate, gather, lanes } = variant;
-  const rows = range(TILE_M);
+  const { layout, vectorA, vectorB, bias, relu, accumulate, gather, lanes, subgroups } = variant;
+  const tileM = subgroups === undefined ? TILE_M : SUBGROUP_TILE_M;
+  const rows = range(tileM);
   const columns = range(TILE_N);
 
   // Element (i, k + t) of A and (k + t, j) of B, as an index.
@@ -258,11 +273,19 @@ function declare(variant: Variant): MatmulKernel {
     if (!vectorB) return `b${j}_${t}`;
     return layout === "nt" ? `b${j}[${t}]` : `b${t}_${j >> 2}[${j & 3}]`;
   };
-  if (!vectorA) {
+  if (subgroups !== undefined && layout === "tn") {
+    for (const t of range(4)) {
+      loads.push(`let own${t} = a[(${aIndex(0, `${t}u`)} + lane * 4u) >> 2u];`);
+      for (const i of range(tileM / 4)) loads.push(`let a${t}_${i} = subgroupBroadcast(own${t}, ${i}u);`);
+    }
+  } else if (subgroups !== undefined) {
+    for (const g of range(tileM / SUBGROUP)) loads.push(`let own${g} = a[(own_row${g} + k) >> 2u];`);
+    for (const i of rows) loads.push(`let a${i} = subgroupBroadcast(own${i >> 3}, ${i & 7}u);`);
+  } else if (!vectorA) {
     for (const i of rows) for (const t of range(4)) loads.push(`let a${i}_${t} = a[${aIndex(i, `${t}u`)}];`);
   } else if (layout === "tn") {
     for (const t of range(4)) {
-      for (const i of range(TILE_M / 4)) loads.push(`let a${t}_${i} = a[(${aIndex(4 * i, `${t}u`)}) >> 2u];`);
+      for (const i of range(tileM / 4)) loads.push(`let a${t}_${i} = a[(${aIndex(4 * i, `${t}u`)}) >> 2u];`);
     }
   } else for (const i of rows) loads.push(`let a${i} = a[(${aIndex(i, "0u")}) >> 2u];`);
   if (!vectorB) {
@@ -304,19 +327,29 @@ function declare(variant: Variant): MatmulKernel {
       ...(gather ? { rows: reads("u32", "N"), count: reads("u32", "1") } : undefined),
     } as Record<"a" | "b" | "c", Binding>,
     workgroup: lanes,
-    grid: ({ M, N }) => Math.ceil(M / TILE_M) * Math.ceil(N / (TILE_N * lanes)),
+    grid: ({ M, N }) => Math.ceil(M / tileM) * Math.ceil(N / (TILE_N * lanes)),
     cost: ({ M, N, K }) => ({ flops: 2 * M * N * K, bytes: 4 * (M * K + N * K + M * N) }),
+    ...(subgroups === undefined ? {} : { directives: subgroups }),
     declarations: `
 fn positive_or_nan(value: f32) -> f32 {
   let bits = bitcast<u32>(value);
   return select(0.0, value, bits < 0x80000000u || (bits & 0x7fffffffu) > 0x7f800000u);
 }`,
     body: `
-  let tiles_m = (dims.M + ${TILE_M - 1}u) / ${TILE_M}u;
-  let row = (group % tiles_m) * ${TILE_M}u;
-  let column = ((group / tiles_m) * ${lanes}u + lane) * ${TILE_N}u;
+  let tiles_m = (dims.M + ${tileM - 1}u) / ${tileM}u;
+  let row = (group % tiles_m) * ${tileM}u;
+  let first_column = (group / tiles_m) * ${lanes * TILE_N}u;
+  let column = first_column + lane * ${TILE_N}u;
   let columns = ${gather ? "min(dims.N, count[0])" : "dims.N"};
-  if (column >= columns) { return; }
+  if (first_column >= columns) { return; }
+  ${
+      subgroups === undefined || layout === "tn"
+        ? ""
+        : range(tileM / SUBGROUP).map((g) =>
+          `let own_row${g} = dims.a_from + (row + ${g * SUBGROUP}u + lane) * dims.lda;`
+        )
+          .join("\n  ")
+    }
   ${layout === "tn" ? "" : rows.map((i) => `let a_row${i} = dims.a_from + (row + ${i}u) * dims.lda;`).join("\n  ")}
   ${gather ? columns.map((j) => `let listed${j} = rows[min(column + ${j}u, columns - 1u)];`).join("\n  ") : ""}
   ${

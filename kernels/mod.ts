@@ -20,6 +20,7 @@ export * from "./reduce.ts";
 export * from "./self_check.ts";
 export * from "./sparse_matmul.ts";
 export * from "./tensor.ts";
+export * from "./timings.ts";
 export * from "./top_k.ts";
 export * from "./transpose_entries.ts";
 export * from "./unit_rows.ts";

@@ -5,7 +5,7 @@
  */
 
 import { Commands } from "./commands.ts";
-import { contextOf, requestDevice } from "./device.ts";
+import { contextOf, probeSubgroups, requestDevice } from "./device.ts";
 import { DeviceError } from "./errors.ts";
 import { matmul } from "./matmul.ts";
 import { randomBits, RandomStream, STREAMS } from "./random.ts";
@@ -55,6 +55,7 @@ async function ask(device: GPUDevice): Promise<void> {
     );
   }
   const context = contextOf(device);
+  await probeSubgroups(context);
   const question = new RandomStream(0, STREAMS.selfCheck);
   const expected = Uint32Array.from({ length: 70 }, () => question.bits());
   using bits = new Tensor(context, "u32", [expected.length], "self check: bits");

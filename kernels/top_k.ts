@@ -4,7 +4,7 @@
  * Values compare as numbers (−0 equals 0), NaN is larger than everything, and among equal values the lowest index wins.
  * A row's results stand in ascending order of index.
  *
- * Small k: the k-th largest of 256 group maxima bounds the k-th largest value from below, and few values reach that bound;
+ * Small k: the k-th largest of 128 group maxima bounds the k-th largest value from below, and few values reach that bound;
  * those are collected and ranked. Large k, or ties that overflow the collection: a radix select of 4 × 8 bits finds the
  * k-th key, then the row is compacted in order. Both give the same result.
  *
@@ -14,10 +14,8 @@
 import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
 
-/** Invocations a row. */
-const THREADS = 64;
 /** Groups whose maxima bound the result. */
-const GROUPS = 256;
+const GROUPS = 128;
 /** How many values may reach the bound before the radix select takes over. */
 const COLLECTED = 512;
 /** The largest k for which few values are expected to reach the bound. */
@@ -67,12 +65,15 @@ export function topK(commands: Commands, given: TopKArguments): void {
     indices,
     selected,
   };
+  // One SIMD vector a row on a CPU, where barriers and idle lanes cost; more on a GPU, where latency does. A software
+  // driver ends loops at 65,535 turns, so wide rows take more invocations there too.
+  const { plain, listing } = commands.context.lanes === 8 && n <= 65536 ? narrow : wide;
   if (listed) {
-    commands.run(listedTopKKernel, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
-  } else commands.run(topKKernel, shared);
+    commands.run(listing, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
+  } else commands.run(plain, shared);
 }
 
-const declarations = `
+const declarations = (threads: number): string => `
 // Unsigned order of keys is the order of values; NaN is on top.
 fn key_of(value: f32) -> u32 {
   let bits = bitcast<u32>(value);
@@ -80,71 +81,74 @@ fn key_of(value: f32) -> u32 {
   if (bits == 0x80000000u) { return 0x80000000u; }
   return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
 }
-var<workgroup> maxima: array<u32, ${GROUPS}>;
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> collected: atomic<u32>;
 var<workgroup> keys: array<u32, ${COLLECTED}>;
 var<workgroup> places: array<u32, ${COLLECTED}>;
 var<workgroup> kept: array<u32, ${COLLECTED}>;
-var<workgroup> greater: array<u32, ${THREADS}>;
-var<workgroup> equal: array<u32, ${THREADS}>;
+var<workgroup> greater: array<u32, ${threads}>;
+var<workgroup> equal: array<u32, ${threads}>;
 var<workgroup> chosen: u32;
 var<workgroup> remaining: u32;
 `;
 
-/** WGSL that selects; `name(j)` is how column j is reported, `n` the number of columns. */
-function body(n: string, name: (column: string) => string): string {
+/** WGSL that selects, for `threads` invocations a row; `n` is the number of columns, `name(j)` how column j is reported. */
+function body(threads: number, n: string, name: (column: string) => string): string {
+  const own = Array.from({ length: GROUPS / threads }, (_, index) => index);
+  const quarter = [0, 1, 2, 3];
   return `
   let n = ${n};
   let k = min(dims.k, n);
   let first = group * dims.stride;
   let out = starts[dims.firstRow + group];
   if (k == n) {
-    for (var j = lane; j < n; j += ${THREADS}u) {
+    for (var j = lane; j < n; j += ${threads}u) {
       indices[out + j] = ${name("j")};
       selected[out + j] = values[first + j];
     }
     return;
   }
   if (k <= ${FILTERED_K}u) {
-    var largest: array<u32, ${GROUPS / THREADS}>;
+    // The key 0 belongs to no value: groups without any column stay below all others.
+    ${own.map((i) => `var largest${i} = 0u;`).join(" ")}
     for (var j = lane; j < n; j += ${GROUPS}u) {
       ${
-    [0, 1, 2, 3].map((i) =>
-      `if (j + ${i * THREADS}u < n) { largest[${i}] = max(largest[${i}], key_of(values[first + j + ${
-        i * THREADS
-      }u])); }`
-    ).join("\n      ")
+    own.map((i) =>
+      `if (j + ${i * threads}u < n) { largest${i} = max(largest${i}, key_of(values[first + j + ${i * threads}u])); }`
+    )
+      .join("\n      ")
   }
     }
-    ${[0, 1, 2, 3].map((i) => `maxima[lane + ${i * THREADS}u] = largest[${i}];`).join("\n    ")}
-    if (lane == 0u) { atomicStore(&collected, 0u); }
-    // Bit by bit, the largest bound that at least k maxima reach.
+    // Bit by bit, the largest bound of 16 bits that at least k maxima reach. The lower bits only save candidates.
     var bound = 0u;
-    for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+    for (var bit = 0x80000000u; bit > 0x8000u; bit >>= 1u) {
       let tried = bound | bit;
-      var reached = 0u;
-      for (var i = 0u; i < ${GROUPS / THREADS}u; i += 1u) { reached += u32(largest[i] >= tried); }
-      greater[lane] = reached;
+      if (lane == 0u) { atomicStore(&collected, 0u); }
       workgroupBarrier();
-      var all = 0u;
-      for (var i = 0u; i < ${THREADS}u; i += 4u) { all += greater[i] + greater[i + 1u] + greater[i + 2u] + greater[i + 3u]; }
-      if (all >= k) { bound = tried; }
+      atomicAdd(&collected, ${own.map((i) => `u32(largest${i} >= tried)`).join(" + ")});
+      workgroupBarrier();
+      if (atomicLoad(&collected) >= k) { bound = tried; }
       workgroupBarrier();
     }
-    // Groups without any column have the key 0, which no value has: the bound stays below every value then.
-    for (var j = lane; j < n; j += ${THREADS}u) {
-      let key = key_of(values[first + j]);
-      if (key >= bound) {
-        let at = atomicAdd(&collected, 1u);
-        if (at < ${COLLECTED}u) { keys[at] = key; places[at] = j; }
-      }
+    if (lane == 0u) { atomicStore(&collected, 0u); }
+    workgroupBarrier();
+    for (var j = lane; j < n; j += ${4 * threads}u) {
+      ${
+    quarter.map((i) => `
+      if (j + ${i * threads}u < n) {
+        let key = key_of(values[first + j + ${i * threads}u]);
+        if (key >= bound) {
+          let at = atomicAdd(&collected, 1u);
+          if (at < ${COLLECTED}u) { keys[at] = key; places[at] = j + ${i * threads}u; }
+        }
+      }`).join("")
+  }
     }
     workgroupBarrier();
     if (lane == 0u) { chosen = atomicLoad(&collected); }
     let candidates = workgroupUniformLoad(&chosen);
     if (candidates <= ${COLLECTED}u) {
-      for (var i = lane; i < candidates; i += ${THREADS}u) {
+      for (var i = lane; i < candidates; i += ${threads}u) {
         var before = 0u;
         for (var o = 0u; o < candidates; o += 1u) {
           before += u32(keys[o] > keys[i] || (keys[o] == keys[i] && places[o] < places[i]));
@@ -152,7 +156,7 @@ function body(n: string, name: (column: string) => string): string {
         kept[i] = u32(before < k);
       }
       workgroupBarrier();
-      for (var i = lane; i < candidates; i += ${THREADS}u) {
+      for (var i = lane; i < candidates; i += ${threads}u) {
         if (kept[i] == 1u) {
           var before = 0u;
           for (var o = 0u; o < candidates; o += 1u) { before += u32(kept[o] == 1u && places[o] < places[i]); }
@@ -167,14 +171,14 @@ function body(n: string, name: (column: string) => string): string {
   var found = 0u;
   var wanted = k;
   for (var shift = 24i; shift >= 0i; shift -= 8i) {
-    for (var bin = lane; bin < 256u; bin += ${THREADS}u) { atomicStore(&histogram[bin], 0u); }
+    for (var bin = lane; bin < 256u; bin += ${threads}u) { atomicStore(&histogram[bin], 0u); }
     workgroupBarrier();
     let known = select(0xffffffffu << u32(min(shift + 8i, 31i)), 0u, shift == 24i);
-    for (var j = lane; j < n; j += ${THREADS * 4}u) {
+    for (var j = lane; j < n; j += ${4 * threads}u) {
       ${
-    [0, 1, 2, 3].map((i) => `
-      if (j + ${i * THREADS}u < n) {
-        let key = key_of(values[first + j + ${i * THREADS}u]);
+    quarter.map((i) => `
+      if (j + ${i * threads}u < n) {
+        let key = key_of(values[first + j + ${i * threads}u]);
         if ((key & known) == found) { atomicAdd(&histogram[(key >> u32(shift)) & 255u], 1u); }
       }`).join("")
   }
@@ -195,7 +199,7 @@ function body(n: string, name: (column: string) => string): string {
     wanted = workgroupUniformLoad(&remaining);
   }
   // All above the key and the first \`wanted\` equal to it, in order: every invocation has a stretch of the row.
-  let stretch = (n + ${THREADS - 1}u) / ${THREADS}u;
+  let stretch = (n + ${threads - 1}u) / ${threads}u;
   let low = min(lane * stretch, n);
   let high = min(low + stretch, n);
   var above = 0u;
@@ -238,24 +242,28 @@ const cost = ({ rows, n, k }: { readonly rows: number; readonly n: number; reado
   bytes: 4 * rows * (2 * n + 2 * Math.min(n, k)),
 });
 
-const topKKernel = defineKernel({
-  name: "top_k",
-  dims,
-  bindings,
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost,
-  declarations,
-  body: body("dims.n", (column) => column),
-});
+/** The two kernels for a number of invocations a row. */
+function declare(threads: number) {
+  const shared = { workgroup: threads, grid: ({ rows }: { readonly rows: number }) => rows, cost };
+  return {
+    plain: defineKernel({
+      ...shared,
+      name: "top_k",
+      dims,
+      bindings,
+      declarations: declarations(threads),
+      body: body(threads, "dims.n", (column) => column),
+    }),
+    listing: defineKernel({
+      ...shared,
+      name: "listed_top_k",
+      dims: [...dims, "listed"],
+      bindings: { ...bindings, names: reads("u32", "listed"), count: reads("u32", "1") },
+      declarations: declarations(threads),
+      body: body(threads, "min(dims.n, count[0])", (column) => `names[${column}]`),
+    }),
+  };
+}
 
-const listedTopKKernel = defineKernel({
-  name: "listed_top_k",
-  dims: [...dims, "listed"],
-  bindings: { ...bindings, names: reads("u32", "listed"), count: reads("u32", "1") },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost,
-  declarations,
-  body: body("min(dims.n, count[0])", (column) => `names[${column}]`),
-});
+const narrow = declare(8);
+const wide = declare(64);

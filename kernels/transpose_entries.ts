@@ -69,7 +69,7 @@ export class Transposition implements Disposable {
       counts,
       unordered: this.#unordered,
     });
-    commands.run(orderKernel, {
+    commands.run(commands.context.lanes === 8 ? orderKernels.narrow : orderKernels.wide, {
       rows,
       columns,
       capacity,
@@ -161,38 +161,39 @@ const placeKernel = defineKernel({
 });
 
 /** A workgroup a column: the place of an entry is the number of the column's rows before its own. */
-const orderKernel = defineKernel({
-  name: "order_entries",
-  dims: ["rows", "columns", "capacity"],
-  bindings: {
-    starts: reads("u32", "columns+1"),
-    entryRows: reads("u32", "capacity"),
-    unordered: reads("u32", "capacity"),
-    entries: writes("u32", "capacity"),
-  },
-  workgroup: THREADS,
-  grid: ({ columns }) => columns,
-  cost: ({ rows, columns, capacity }) => ({ flops: 0, bytes: columns * (rows / 8) + 16 * capacity }),
-  declarations: `
+const declareOrder = (threads: number) =>
+  defineKernel({
+    name: "order_entries",
+    dims: ["rows", "columns", "capacity"],
+    bindings: {
+      starts: reads("u32", "columns+1"),
+      entryRows: reads("u32", "capacity"),
+      unordered: reads("u32", "capacity"),
+      entries: writes("u32", "capacity"),
+    },
+    workgroup: threads,
+    grid: ({ columns }) => columns,
+    cost: ({ rows, columns, capacity }) => ({ flops: 0, bytes: columns * (rows / 8) + 16 * capacity }),
+    declarations: `
 var<workgroup> marks: array<atomic<u32>, ${ROWS_AT_ONCE / 32}>;
 var<workgroup> before: array<u32, ${ROWS_AT_ONCE / 32}>;
-var<workgroup> sums: array<u32, ${THREADS}>;
+var<workgroup> sums: array<u32, ${threads}>;
 `,
-  body: `
+    body: `
   let first_entry = starts[group];
   let end_entry = starts[group + 1u];
   if (first_entry == end_entry) { return; }
   var placed = first_entry;
   for (var first = 0u; first < dims.rows; first += ${ROWS_AT_ONCE}u) {
     let words = (min(dims.rows - first, ${ROWS_AT_ONCE}u) + 31u) / 32u;
-    for (var w = lane; w < words; w += ${THREADS}u) { atomicStore(&marks[w], 0u); }
+    for (var w = lane; w < words; w += ${threads}u) { atomicStore(&marks[w], 0u); }
     workgroupBarrier();
-    for (var i = first_entry + lane; i < end_entry; i += ${THREADS}u) {
+    for (var i = first_entry + lane; i < end_entry; i += ${threads}u) {
       let row = entryRows[unordered[i]] - first;
       if (row < ${ROWS_AT_ONCE}u) { atomicOr(&marks[row / 32u], 1u << (row % 32u)); }
     }
     workgroupBarrier();
-    let stretch = (words + ${THREADS - 1}u) / ${THREADS}u;
+    let stretch = (words + ${threads - 1}u) / ${threads}u;
     let low = min(lane * stretch, words);
     let high = min(low + stretch, words);
     var sum = 0u;
@@ -204,13 +205,13 @@ var<workgroup> sums: array<u32, ${THREADS}>;
     workgroupBarrier();
     var earlier = 0u;
     var all = 0u;
-    for (var i = 0u; i < ${THREADS}u; i += 1u) {
+    for (var i = 0u; i < ${threads}u; i += 1u) {
       earlier += select(0u, sums[i], i < lane);
       all += sums[i];
     }
     for (var w = low; w < high; w += 1u) { before[w] += earlier; }
     workgroupBarrier();
-    for (var i = first_entry + lane; i < end_entry; i += ${THREADS}u) {
+    for (var i = first_entry + lane; i < end_entry; i += ${threads}u) {
       let entry = unordered[i];
       let row = entryRows[entry] - first;
       if (row < ${ROWS_AT_ONCE}u) {
@@ -222,4 +223,7 @@ var<workgroup> sums: array<u32, ${THREADS}>;
     placed += all;
     workgroupBarrier();
   }`,
-});
+  });
+
+/** One SIMD vector a column on a CPU, where barriers and idle lanes cost. */
+const orderKernels = { narrow: declareOrder(8), wide: declareOrder(64) };

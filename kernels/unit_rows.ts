@@ -1,7 +1,8 @@
 /**
  * Row operations on a matrix: unit length, removal of what is parallel to another matrix's rows, sums of squares.
  *
- * A workgroup a row; sums are trees whose shape depends on the number of columns alone.
+ * A workgroup a row. A row's sum is made of eight strided partial sums and a tree over them, whatever the device: the
+ * order depends on the number of columns alone.
  *
  * @module
  */
@@ -10,7 +11,7 @@ import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
 
-const THREADS = 32;
+const THREADS = 8;
 
 const declarations = `
 var<workgroup> partial: array<f32, ${THREADS}>;
@@ -28,80 +29,109 @@ fn total(lane: u32, value: f32) -> f32 {
 }
 `;
 
+/** How a row is loaded: by fours where it is aligned. */
+interface Width {
+  readonly element: "f32" | "vec4f";
+  readonly scalars: 1 | 4;
+}
+
+const scalar: Width = { element: "f32", scalars: 1 };
+const vector: Width = { element: "vec4f", scalars: 4 };
+
+/** WGSL: `statement` for every load `i` of this invocation's part of the row. */
+const everyLoad = ({ scalars }: Width, statement: string): string => `
+  for (var c = lane; c < dims.columns / ${scalars}u; c += ${THREADS}u) {
+    let i = group * (dims.columns / ${scalars}u) + c;
+    ${statement}
+  }`;
+
+/** WGSL: `sum` plus the products of the elements of two loads, in order. */
+const dot = ({ scalars }: Width, a: string, b: string, sum: string): string =>
+  scalars === 1
+    ? `fma(${a}, ${b}, ${sum})`
+    : ["x", "y", "z", "w"].reduce((inner, part) => `fma(${a}.${part}, ${b}.${part}, ${inner})`, sum);
+
+/** The rows of a matrix, in blocks that fit a binding. */
+function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: number; readonly to: number }> {
+  const rows = matrix.shape[0] ?? 0;
+  return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * 4, matrix.label));
+}
+
 /** Every row divided by its length; rows of zeros stay. */
 export function unitRows(commands: Commands, matrix: Tensor): void {
-  const [rows = 0, columns = 0] = matrix.shape;
-  const block = rowsPerBlock(commands.context, rows, columns * 4, matrix.label);
-  for (const { from, to } of spans(rows, block)) {
-    commands.run(unitRowsKernel, { rows: to - from, columns, matrix: matrix.rows(from, to) });
+  const columns = matrix.rowSize;
+  const kernel = columns % 4 === 0 ? unitRowsKernels.vector : unitRowsKernels.scalar;
+  for (const { from, to } of blocks(commands, matrix)) {
+    commands.run(kernel, { rows: to - from, columns, matrix: matrix.rows(from, to) });
   }
 }
 
-const unitRowsKernel = defineKernel({
-  name: "unit_rows",
-  dims: ["rows", "columns"],
-  bindings: { matrix: writes("f32", "rows columns") },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 3 * rows * columns, bytes: 12 * rows * columns }),
-  declarations,
-  body: `
-  let first = group * dims.columns;
+const declareUnitRows = (width: Width) =>
+  defineKernel({
+    name: "unit_rows",
+    dims: ["rows", "columns"],
+    bindings: { matrix: writes(width.element, "rows columns") },
+    workgroup: THREADS,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, columns }) => ({ flops: 3 * rows * columns, bytes: 12 * rows * columns }),
+    declarations,
+    body: `
   var squares = 0.0;
-  for (var c = lane; c < dims.columns; c += ${THREADS}u) { squares = fma(matrix[first + c], matrix[first + c], squares); }
+  ${everyLoad(width, `let w = matrix[i]; squares = ${dot(width, "w", "w", "squares")};`)}
   let norm = sqrt(total(lane, squares));
   if (norm == 0.0) { return; }
-  for (var c = lane; c < dims.columns; c += ${THREADS}u) { matrix[first + c] /= norm; }`,
-});
+  ${everyLoad(width, "matrix[i] /= norm;")}`,
+  });
+const unitRowsKernels = { scalar: declareUnitRows(scalar), vector: declareUnitRows(vector) };
 
 /** grad[r] −= (⟨grad[r], matrix[r]⟩ / ‖matrix[r]‖²) · matrix[r]; rows whose matrix row is zero stay. */
 export function removeParallelRows(commands: Commands, grad: Tensor, matrix: Tensor): void {
-  const [rows = 0, columns = 0] = matrix.shape;
-  const block = rowsPerBlock(commands.context, rows, columns * 4, matrix.label);
-  for (const { from, to } of spans(rows, block)) {
-    commands.run(removeParallelRowsKernel, {
-      rows: to - from,
-      columns,
-      grad: grad.rows(from, to),
-      matrix: matrix.rows(from, to),
-    });
+  const columns = matrix.rowSize;
+  const kernel = columns % 4 === 0 ? removeParallelRowsKernels.vector : removeParallelRowsKernels.scalar;
+  for (const { from, to } of blocks(commands, matrix)) {
+    commands.run(kernel, { rows: to - from, columns, grad: grad.rows(from, to), matrix: matrix.rows(from, to) });
   }
 }
 
-const removeParallelRowsKernel = defineKernel({
-  name: "remove_parallel_rows",
-  dims: ["rows", "columns"],
-  bindings: { grad: writes("f32", "rows columns"), matrix: reads("f32", "rows columns") },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 6 * rows * columns, bytes: 20 * rows * columns }),
-  declarations,
-  body: `
-  let first = group * dims.columns;
+const declareRemoveParallelRows = (width: Width) =>
+  defineKernel({
+    name: "remove_parallel_rows",
+    dims: ["rows", "columns"],
+    bindings: { grad: writes(width.element, "rows columns"), matrix: reads(width.element, "rows columns") },
+    workgroup: THREADS,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, columns }) => ({ flops: 6 * rows * columns, bytes: 20 * rows * columns }),
+    declarations,
+    body: `
   var squares = 0.0;
   var along = 0.0;
-  for (var c = lane; c < dims.columns; c += ${THREADS}u) {
-    squares = fma(matrix[first + c], matrix[first + c], squares);
-    along = fma(grad[first + c], matrix[first + c], along);
-  }
+  ${
+      everyLoad(
+        width,
+        `let w = matrix[i]; let g = grad[i];
+    squares = ${dot(width, "w", "w", "squares")};
+    along = ${dot(width, "g", "w", "along")};`,
+      )
+    }
   let norm_squared = total(lane, squares);
   let parallel = total(lane, along) / norm_squared;
   if (norm_squared == 0.0) { return; }
-  for (var c = lane; c < dims.columns; c += ${THREADS}u) {
-    grad[first + c] = fma(-parallel, matrix[first + c], grad[first + c]);
-  }`,
-});
+  ${everyLoad(width, `grad[i] = fma(${width.element}(-parallel), matrix[i], grad[i]);`)}`,
+  });
+const removeParallelRowsKernels = {
+  scalar: declareRemoveParallelRows(scalar),
+  vector: declareRemoveParallelRows(vector),
+};
 
 /** squares[r] = ‖matrix[r]‖². */
 export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable): void {
-  const [rows = 0] = matrix.shape;
   const columns = matrix.rowSize;
-  const block = rowsPerBlock(commands.context, rows, columns * 4, matrix.label);
-  for (const { from, to } of spans(rows, block)) {
-    commands.run(rowSquaresKernel, {
+  const kernel = columns % 4 === 0 ? rowSquaresKernels.vector : rowSquaresKernels.scalar;
+  for (const { from, to } of blocks(commands, matrix)) {
+    commands.run(kernel, {
       rows: to - from,
       columns,
-      allRows: rows,
+      allRows: matrix.shape[0]!,
       firstRow: from,
       matrix: matrix.rows(from, to),
       squares,
@@ -109,20 +139,19 @@ export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable
   }
 }
 
-const rowSquaresKernel = defineKernel({
-  name: "row_squares",
-  dims: ["rows", "columns", "allRows", "firstRow"],
-  bindings: { matrix: reads("f32", "rows columns"), squares: writes("f32", "allRows") },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * columns }),
-  declarations,
-  body: `
-  let first = group * dims.columns;
-  var squares_of_lane = 0.0;
-  for (var c = lane; c < dims.columns; c += ${THREADS}u) {
-    squares_of_lane = fma(matrix[first + c], matrix[first + c], squares_of_lane);
-  }
-  let sum = total(lane, squares_of_lane);
+const declareRowSquares = (width: Width) =>
+  defineKernel({
+    name: "row_squares",
+    dims: ["rows", "columns", "allRows", "firstRow"],
+    bindings: { matrix: reads(width.element, "rows columns"), squares: writes("f32", "allRows") },
+    workgroup: THREADS,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * columns }),
+    declarations,
+    body: `
+  var sum = 0.0;
+  ${everyLoad(width, `let w = matrix[i]; sum = ${dot(width, "w", "w", "sum")};`)}
+  sum = total(lane, sum);
   if (lane == 0u) { squares[dims.firstRow + group] = sum; }`,
-});
+  });
+const rowSquaresKernels = { scalar: declareRowSquares(scalar), vector: declareRowSquares(vector) };
