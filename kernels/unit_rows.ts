@@ -57,12 +57,12 @@ function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: n
   return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * 4, matrix.label));
 }
 
-/** Every row divided by its length; rows of zeros stay. */
-export function unitRows(commands: Commands, matrix: Tensor): void {
+/** Every row divided by its length; rows of zeros stay, and so does everything if `halted[0]` is not 0. */
+export function unitRows(commands: Commands, matrix: Tensor, halted: Tensor<"u32">): void {
   const columns = matrix.rowSize;
   const kernel = columns % 4 === 0 ? unitRowsKernels.vector : unitRowsKernels.scalar;
   for (const { from, to } of blocks(commands, matrix)) {
-    commands.run(kernel, { rows: to - from, columns, matrix: matrix.rows(from, to) });
+    commands.run(kernel, { rows: to - from, columns, matrix: matrix.rows(from, to), halted });
   }
 }
 
@@ -70,12 +70,13 @@ const declareUnitRows = (width: Width) =>
   defineKernel({
     name: "unit_rows",
     dims: ["rows", "columns"],
-    bindings: { matrix: writes(width.element, "rows columns") },
+    bindings: { matrix: writes(width.element, "rows columns"), halted: reads("u32", "1") },
     workgroup: THREADS,
     grid: ({ rows }) => rows,
     cost: ({ rows, columns }) => ({ flops: 3 * rows * columns, bytes: 12 * rows * columns }),
     declarations,
     body: `
+  if (halted[0] != 0u) { return; }
   var squares = 0.0;
   ${everyLoad(width, `let w = matrix[i]; squares = ${dot(width, "w", "w", "squares")};`)}
   let norm = sqrt(total(lane, squares));

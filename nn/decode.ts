@@ -16,7 +16,7 @@ import { copyColumns } from "../kernels/elementwise.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { sampledMatmul, sparseColumnsMatmul, sparseRowsMatmul } from "../kernels/sparse_matmul.ts";
-import type { Tensor } from "../kernels/tensor.ts";
+import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import type { SparseBackward } from "./activation.ts";
 import type { Codes } from "./codes.ts";
 import { latentBlocks, type Model, type Span } from "./encode.ts";
@@ -44,11 +44,11 @@ export function checkPrefixes(lengths: readonly number[], d_sae: number): void {
   }
 }
 
-/** x̂ without bias of the rows `span`, into the first rows of `x_hats` [≥ rows, P, D]. */
+/** x̂ without bias of the rows `span`, into `x_hats` [rows, P, D]. */
 export function decode(
   commands: Commands,
   model: Model,
-  given: { readonly codes: Codes; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: Tensor },
+  given: { readonly codes: Codes; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: TensorRows },
 ): void {
   const { codes, span: { from, to }, prefixes, x_hats } = given;
   for (const block of latentBlocks(model)) {
@@ -61,7 +61,7 @@ export function decode(
       columns: model.cfg.d_model,
       ends: prefixes.ends,
       parts: prefixes.lengths.length,
-      result: x_hats.rows(0, to - from),
+      result: x_hats,
       accumulate: block.from > 0,
     });
   }

@@ -144,13 +144,15 @@ export class SparseAutoencoder implements Model, Disposable {
   encode(x: Tensor | Float32Array): Codes {
     using stack = new DisposableStack();
     const { tensor, n_rows } = this.#batch(x, stack);
-    const codes = emptyCodes(this, n_rows);
+    using made = new DisposableStack();
+    const codes = made.use(emptyCodes(this, n_rows));
     const input = stack.use(new EncoderInput(this, n_rows));
     const tile = stack.use(newTile(this, n_rows));
     const commands = new Commands(this.context);
     input.record(commands, this, tensor);
     encodeInto(commands, this, input, tile, codes);
     commands.submit();
+    made.move();
     return codes;
   }
 
@@ -170,10 +172,11 @@ export class SparseAutoencoder implements Model, Disposable {
     const P = lengths.length;
     using ends = Tensor.from(context, Uint32Array.from(lengths), [P], "prefixes");
     const { n_rows } = codes;
-    const x_hats = new Tensor(context, "f32", prefixes ? [n_rows, P, d_model] : [n_rows, d_model], "x_hat");
+    using made = new DisposableStack();
+    const x_hats = made.use(new Tensor(context, "f32", prefixes ? [n_rows, P, d_model] : [n_rows, d_model], "x_hat"));
     const commands = new Commands(context);
     for (const span of spans(n_rows, rowsPerBlock(context, n_rows, P * d_model * 4, "x_hat"))) {
-      decode(commands, this, { codes, span, prefixes: { lengths, ends }, x_hats });
+      decode(commands, this, { codes, span, prefixes: { lengths, ends }, x_hats: x_hats.rows(span.from, span.to) });
       addRow(commands, {
         x: x_hats.rows(span.from, span.to),
         row: this.parameters.b_dec,
@@ -184,6 +187,7 @@ export class SparseAutoencoder implements Model, Disposable {
       });
     }
     commands.submit();
+    made.move();
     return x_hats;
   }
 
@@ -223,13 +227,14 @@ export class SparseAutoencoder implements Model, Disposable {
   /** Makes the rows of W_dec unit length, if the configuration says so. Rows of zeros stay. */
   normalizeWDec(): void {
     const commands = new Commands(this.context);
-    this.recordNormalizeWDec(commands);
+    using halted = new Tensor(this.context, "u32", [1], "never halted");
+    this.recordNormalizeWDec(commands, halted);
     commands.submit();
   }
 
-  /** The same, recorded with other work. */
-  recordNormalizeWDec(commands: Commands): void {
-    if (this.cfg.normalize_w_dec) unitRows(commands, this.parameters.W_dec);
+  /** The same, recorded with other work; does nothing if `halted[0]` is not 0 by then. */
+  recordNormalizeWDec(commands: Commands, halted: Tensor<"u32">): void {
+    if (this.cfg.normalize_w_dec) unitRows(commands, this.parameters.W_dec, halted);
   }
 
   /** Removes from each row of grad_W_dec its part along W_dec's row, if the configuration says so. Rows of zeros stay. */

@@ -25,6 +25,8 @@ export interface TrainStateData {
   readonly moment2: ParameterArrays;
   /** [S], rows since each latent last fired. */
   readonly tokens_since_active: Uint32Array;
+  /** The first step's squared error, 0 before it: what a diverging run is measured against. */
+  readonly first_mse: number;
 }
 
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
@@ -48,6 +50,8 @@ export class TrainState implements Disposable {
   readonly tokens_since_active: Tensor<"u32">;
   /** [1], 0 while all is well; anything else stops updates. */
   readonly halted: Tensor<"u32">;
+  /** [1], the first step's squared error, 0 before it. */
+  readonly first_mse: Tensor;
   readonly #model: Model;
   readonly #owned: DisposableStack;
   readonly #workspaces: Workspace[] = [];
@@ -63,6 +67,7 @@ export class TrainState implements Disposable {
     this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
     this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
+    this.first_mse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
     this.#owned = stack.move();
   }
 
@@ -84,6 +89,7 @@ export class TrainState implements Disposable {
     state.moment1.write(data.moment1);
     state.moment2.write(data.moment2);
     state.tokens_since_active.write(data.tokens_since_active);
+    state.first_mse.write(Float32Array.of(data.first_mse));
     stack.move();
     return state;
   }
@@ -91,12 +97,13 @@ export class TrainState implements Disposable {
   /** Brings everything back as plain data. */
   async read(): Promise<TrainStateData> {
     const { step, n_tokens, seed } = this;
-    const [moment1, moment2, tokens_since_active] = await Promise.all([
+    const [moment1, moment2, tokens_since_active, [first_mse = 0]] = await Promise.all([
       this.moment1.read(),
       this.moment2.read(),
       this.tokens_since_active.read(),
+      this.first_mse.read(),
     ]);
-    return { step, n_tokens, seed, moment1, moment2, tokens_since_active };
+    return { step, n_tokens, seed, moment1, moment2, tokens_since_active, first_mse };
   }
 
   /**

@@ -77,7 +77,7 @@ export function auxKBackward(
   const shared = { codes, prefixes, transposition, grad_values, input, whole, gradients, accumulate: true };
   for (const span of rowSpans) {
     const { from, to } = span;
-    decode(commands, model, { codes, span, prefixes, x_hats: reconstruction });
+    decode(commands, model, { codes, span, prefixes, x_hats: reconstruction.rows(0, to - from) });
     auxiliaryResiduals(commands, {
       residual: residual.rows(from, to),
       reconstruction: reconstruction.rows(0, to - from),

@@ -150,7 +150,8 @@ export class Objective {
     x: Tensor | Float32Array,
     options: { readonly state: TrainState; readonly prefixes?: readonly number[] },
   ): { readonly loss: PendingLoss; readonly gradients: Gradients } {
-    const losses = new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses");
+    using stack = new DisposableStack();
+    const losses = stack.use(new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses"));
     const commands = new Commands(model.context);
     const gradients = recordLossAndGradients(commands, this, model, x, { ...options, into: { losses, slot: 0 } });
     commands.submit();
@@ -158,6 +159,7 @@ export class Objective {
       read: async () => lossOf(await losses.read()),
       [Symbol.dispose]: () => losses[Symbol.dispose](),
     };
+    stack.move();
     return { loss, gradients };
   }
 }
@@ -294,8 +296,9 @@ function reconstruct(commands: Commands, step: Step, span: { readonly from: numb
   const { model, space, prefixes } = step;
   const { f_x, x_hats, input, largest, rowSums, aux, n_rows } = space;
   const { from, to } = span;
-  if ("sparse" in f_x) decode(commands, model, { codes: f_x.sparse.codes, span, prefixes, x_hats });
-  else decodeDense(commands, model, { f_BS: f_x.f_BS, span, prefixes, x_hats });
+  if ("sparse" in f_x) {
+    decode(commands, model, { codes: f_x.sparse.codes, span, prefixes, x_hats: x_hats.rows(0, to - from) });
+  } else decodeDense(commands, model, { f_BS: f_x.f_BS, span, prefixes, x_hats });
   residuals(commands, {
     x: input.x_BD.rows(from, to),
     x_hats: x_hats.rows(0, to - from),
@@ -376,6 +379,9 @@ export function getObjective(options: ObjectiveOptions): Objective {
   const { n_prefixes = 10, group_sizes = null } = options;
   if (!Number.isInteger(n_prefixes) || n_prefixes < 1) {
     throw new RangeError(`n_prefixes must be an integer of at least 1, found ${n_prefixes}`);
+  }
+  if (group_sizes && !(group_sizes.length > 0 && group_sizes.every((size) => Number.isInteger(size) && size > 0))) {
+    throw new RangeError(`group_sizes must be positive integers, found [${group_sizes.join(", ")}]`);
   }
   if (group_sizes && options.n_prefixes !== undefined) {
     throw new TypeError("a matryoshka objective has n_prefixes or group_sizes, not both");

@@ -231,13 +231,15 @@ export function meanSquaredErr(x_hat: Tensor, x: Tensor, { norm = false }: { rea
   const { context } = x;
   const columns = x.shape.at(-1) ?? 1;
   const rows = x.size / columns;
-  const errors = new Tensor(context, "f32", x.shape, "squared error");
+  using made = new DisposableStack();
+  const errors = made.use(new Tensor(context, "f32", x.shape, "squared error"));
   using partials = new Tensor(context, "u32", [chunksOf(x.size)], "partial maxima");
   using largest = new Tensor(context, "u32", [1], "largest |x|");
   const commands = new Commands(context);
   maxAbsBits(commands, x, partials, largest);
   commands.run(squaredErrorKernel, { rows, columns, norm: Number(norm), x, x_hat, largest, errors });
   commands.submit();
+  made.move();
   return errors;
 }
 

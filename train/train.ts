@@ -86,6 +86,7 @@ const EXPLODED = 1e4;
 /** Places after {@link LOSS} in a row of losses. */
 const GRAD_NORM = 8;
 const GRAD_SQUARES = 9;
+const FIRST_MSE = 13;
 
 /**
  * Trains a model on batches of rows, each a `Float32Array` of whole rows or a [B, d_model] tensor (which stays the caller's).
@@ -132,7 +133,6 @@ export async function* train(
   const commands = new Commands(sae.context);
   let waiting = 0;
   let validated: Metrics | undefined;
-  let first: number | undefined;
 
   const report = async (): Promise<Progress> => {
     const rows = await losses.read();
@@ -140,8 +140,7 @@ export async function* train(
       { length: waiting },
       (_, slot) => rows.subarray(slot * LOSS_WIDTH, (slot + 1) * LOSS_WIDTH),
     );
-    first ??= read[0]?.[LOSS.mse];
-    read.forEach((row, index) => checkRow(row, state.step - waiting + index, first!));
+    read.forEach((row, index) => checkRow(row, state.step - waiting + index));
     const found = read.map((row) => ({ ...lossOf(row), grad_norm: row[GRAD_NORM]! }));
     const progress = { step: state.step, losses: found, lr: rate(state.step - 1) };
     waiting = 0;
@@ -152,14 +151,22 @@ export async function* train(
 
   if (state.step >= n_steps || signal?.aborted) return;
   for await (const x of batches) {
-    sae.recordNormalizeWDec(commands);
+    sae.recordNormalizeWDec(commands, state.halted);
     const into = { losses, slot: waiting };
     const gradients = recordLossAndGradients(commands, objective, sae, x, { state, into });
     sae.recordRemoveParallelGrads(commands, gradients);
     norm.record(commands, gradients, grad_clip ?? Infinity);
     const { squares } = norm;
-    const { halted } = state;
-    commands.run(verdictKernel, { slots: log_every, slot: waiting, squares, norm: norm.norm, losses, halted });
+    const { halted, first_mse } = state;
+    commands.run(verdictKernel, {
+      slots: log_every,
+      slot: waiting,
+      squares,
+      norm: norm.norm,
+      losses,
+      halted,
+      first_mse,
+    });
     updateParameters(commands, sae, { state, norm, lr: rate(state.step) });
     commands.submit();
     state.step++;
@@ -188,7 +195,7 @@ function wholeNumber(name: string, found: number, least: number): void {
 }
 
 /** @throws {DivergenceError} naming the first thing, in the order of the step, that is not finite. */
-function checkRow(row: Float32Array, step: number, first: number): void {
+function checkRow(row: Float32Array, step: number): void {
   const numbers: [tensor: string, value: number][] = [
     ["x", row[LOSS.largest_x]!],
     ["f_x", row[LOSS.l1]!],
@@ -203,12 +210,13 @@ function checkRow(row: Float32Array, step: number, first: number): void {
   for (const [tensor, value] of numbers) {
     if (!Number.isFinite(value)) throw new DivergenceError(step, tensor, "has a value that is not finite");
   }
-  if (row[LOSS.mse]! > EXPLODED * first && first > 0) {
-    throw new DivergenceError(step, "x_hat", `has a squared error of ${row[LOSS.mse]}, and began with ${first}`);
+  const [mse, first] = [row[LOSS.mse]!, row[FIRST_MSE]!];
+  if (mse > EXPLODED * first) {
+    throw new DivergenceError(step, "x_hat", `has a squared error of ${mse}, and began with ${first}`);
   }
 }
 
-/** Notes the norms, and halts the run at the first step whose loss or gradient is not finite, before anything is updated. */
+/** Notes the norms, and halts the run at the first bad step, before anything is updated. */
 const verdictKernel = defineKernel({
   name: "verdict",
   dims: ["slots", "slot"],
@@ -217,6 +225,7 @@ const verdictKernel = defineKernel({
     norm: reads("f32", "1"),
     losses: writes("f32", `slots ${LOSS_WIDTH}`),
     halted: writes("u32", "1"),
+    first_mse: writes("f32", "1"),
   },
   workgroup: 1,
   grid: () => 1,
@@ -228,6 +237,10 @@ fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x
   let first = dims.slot * ${LOSS_WIDTH}u;
   losses[first + ${GRAD_NORM}u] = norm[0];
   for (var i = 0u; i < 4u; i += 1u) { losses[first + ${GRAD_SQUARES}u + i] = squares[i]; }
+  let mse = losses[first + ${LOSS.mse}u];
+  if (first_mse[0] == 0.0 && finite(mse)) { first_mse[0] = mse; }
+  losses[first + ${FIRST_MSE}u] = first_mse[0];
+  if (mse > ${EXPLODED}.0 * first_mse[0]) { halted[0] = 1u; }
   if (!finite(norm[0]) || !finite(losses[first + ${LOSS.loss}u]) || !finite(losses[first + ${LOSS.largest_x}u])) {
     halted[0] = 1u;
   }`,

@@ -1,0 +1,73 @@
+/**
+ * The matrix products that are measured: those of a training step with B 1024, D 768, S 6144, and a small one.
+ *
+ * @module
+ */
+
+import { Commands, contextOf, type Layout, matmul, Tensor } from "../kernels/mod.ts";
+
+/** One product. */
+export interface Shape {
+  /** How A and B lie. */
+  readonly layout: Layout;
+  /** Rows of C. */
+  readonly M: number;
+  /** Columns of C. */
+  readonly N: number;
+  /** Terms of each sum. */
+  readonly K: number;
+}
+
+/** Encoder, dense decoder and dense gradient at the step's shape, and an encoder as small as the demo's. */
+export const SHAPES: readonly Shape[] = [
+  { layout: "nt", M: 1024, N: 6144, K: 768 },
+  { layout: "nn", M: 1024, N: 768, K: 6144 },
+  { layout: "tn", M: 6144, N: 768, K: 1024 },
+  { layout: "nt", M: 1024, N: 1024, K: 1024 },
+  { layout: "nt", M: 512, N: 512, K: 100 },
+];
+
+/** What benches call a shape. */
+export function shapeName({ layout, M, N, K }: Shape): string {
+  return `${layout} ${M}x${N}x${K}`;
+}
+
+/** Floating-point operations of a product. */
+export function flopsOf({ M, N, K }: Shape): number {
+  return 2 * M * N * K;
+}
+
+/** A product that can be run again and again. */
+export class Product implements Disposable {
+  readonly #device: GPUDevice;
+  readonly #shape: Shape;
+  readonly #tensors: readonly Tensor[];
+
+  /** With factors whose values do not matter. */
+  constructor(device: GPUDevice, shape: Shape) {
+    const { layout, M, N, K } = shape;
+    const context = contextOf(device);
+    const make = (rows: number, columns: number, label: string) =>
+      Tensor.from(context, new Float32Array(rows * columns).fill(0.5), [rows, columns], label);
+    this.#device = device;
+    this.#shape = shape;
+    this.#tensors = [
+      layout === "tn" ? make(K, M, "a") : make(M, K, "a"),
+      layout === "nt" ? make(N, K, "b") : make(K, N, "b"),
+      new Tensor(context, "f32", [M, N], "c"),
+    ];
+  }
+
+  /** Submits it `times` times. */
+  run(times: number): void {
+    const commands = new Commands(contextOf(this.#device));
+    const [a, b, c] = this.#tensors as [Tensor, Tensor, Tensor];
+    for (let i = 0; i < times; i++) matmul(commands, { ...this.#shape, a: { in: a }, b: { in: b }, c: { in: c } });
+    commands.submit();
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    for (const tensor of this.#tensors) tensor[Symbol.dispose]();
+  }
+}

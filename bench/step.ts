@@ -1,0 +1,73 @@
+/**
+ * One training step by phase, on the GPU's own clock, against its own encoder product and the adapter's ceilings.
+ *
+ * @module
+ */
+
+import { contextOf } from "../kernels/mod.ts";
+import { getObjective, SparseAutoencoder } from "../mod.ts";
+import { train } from "../train/mod.ts";
+import { timeDispatches } from "./measure.ts";
+
+/** A step to measure. */
+export interface StepShape {
+  /** What tables call it. */
+  readonly name: string;
+  /** Rows of a batch. */
+  readonly B: number;
+  /** d_model. */
+  readonly D: number;
+  /** d_sae. */
+  readonly S: number;
+  /** top_k, or 0 for a ReLU. */
+  readonly k: number;
+  /** Prefixes. */
+  readonly P: number;
+}
+
+/** The steps of the table. */
+export const STEPS: readonly StepShape[] = [
+  { name: "TopK", B: 1024, D: 768, S: 6144, k: 32, P: 1 },
+  { name: "TopK, 10 prefixes", B: 1024, D: 768, S: 6144, k: 32, P: 10 },
+  { name: "ReLU (dense)", B: 1024, D: 768, S: 6144, k: 0, P: 1 },
+];
+
+/** Which phase a kernel belongs to. */
+const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
+  ["encoder product", /^matmul_nt$/],
+  ["selection", /^top_k$/],
+  ["auxiliary", /^(gathered|listed|auxiliary)/],
+  ["decode and residuals", /^(sparse_rows_matmul|.*residuals|copy_columns|matmul_nn|row_norms|dense_row_norms|max.*)$/],
+  ["lists by latent", /^(count|place|order)_entries$|^scan$/],
+  [
+    "gradients",
+    /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|add_sign|subtract_weighted_rows)$/,
+  ],
+  ["optimiser", /^(unit_rows|remove_parallel_rows|row_squares|clip_factor|adam|sum|verdict)$/],
+];
+
+/** Milliseconds of each phase in one step, the fastest of `rounds`. */
+export async function timeStep(device: GPUDevice, shape: StepShape, rounds = 3): Promise<Map<string, number>> {
+  const { B, D, S, k, P } = shape;
+  const activation = k === 0 ? { key: "relu" } as const : { key: "top-k", top_k: k } as const;
+  using sae = await SparseAutoencoder.create({ d_model: D, d_sae: S, activation }, { device });
+  const x = Float32Array.from({ length: B * D }, (_, i) => Math.sin(i * 12.9898) * 2);
+  const objective = getObjective({ key: "matryoshka", n_prefixes: P });
+  let fastest = new Map<string, number>();
+  let least = Infinity;
+  const steps = train(sae, objective, Array(rounds + 2).fill(x), { log_every: 1 });
+  // The first steps compile the kernels.
+  await steps.next();
+  for (let round = 0; round < rounds; round++) {
+    const kernels = await timeDispatches(contextOf(device), async () => void await steps.next());
+    const phases = new Map<string, number>();
+    for (const [name, milliseconds] of kernels) {
+      const phase = PHASES.find(([, names]) => names.test(name))?.[0] ?? "other";
+      phases.set(phase, (phases.get(phase) ?? 0) + milliseconds);
+    }
+    const total = [...phases.values()].reduce((a, b) => a + b, 0);
+    if (total < least) [least, fastest] = [total, phases];
+  }
+  await steps.return();
+  return fastest.set("total", least);
+}

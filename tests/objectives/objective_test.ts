@@ -1,0 +1,305 @@
+/**
+ * Losses and gradients on the GPU against the goldens and the float64 reference: every activation, auxiliary loss,
+ * encoder and number of prefixes, on the adapter's own selection.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { ShapeError } from "../../kernels/errors.ts";
+import type { InputScaling, ParameterArrays } from "../../nn/config.ts";
+import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../nn/train_state.ts";
+import { getObjective, type Loss, type Objective } from "../../objectives/objective.ts";
+import { encode, narrow, PARAMETER_NAMES, type Parameters, standardise, unstandardise } from "../reference/model.ts";
+import { backward, decideWith, forward, type Problem } from "../reference/objective.ts";
+import { everyProblem, randomParameters } from "../reference/problems.ts";
+import { removeParallel } from "../reference/training.ts";
+import { loadGoldens, loadMatryoshkaGoldens } from "../support/goldens.ts";
+import { sharedDevice } from "../support/gpu.ts";
+import { Random } from "../support/random.ts";
+import {
+  assertExact,
+  assertSameBits,
+  assertScalarClose,
+  assertTensorClose,
+  assertVanishes,
+} from "../support/tolerance.ts";
+
+const THRESHOLD = 1000;
+
+for (const golden of loadGoldens("relu_vanilla")) {
+  const d_model = golden.cfg.d_vit;
+  const d_sae = d_model * golden.cfg.exp_factor;
+  Deno.test(`relu_vanilla: loss and gradients, d_model ${d_model}, d_sae ${d_sae}`, async () => {
+    const options = { d_model, d_sae, subtract_b_dec: true, activation: { key: "relu" } } as const;
+    using sae = await SparseAutoencoder.fromParameters(options, golden.params, { device: await sharedDevice() });
+    const objective = getObjective({ key: "vanilla", sparsity_coeff: golden.sparsity_coeff });
+    const { loss, gradients } = await run(sae, objective, golden.x);
+    for (const name of ["loss", "mse", "l0", "l1", "sparsity"] as const) {
+      assertScalarClose(loss[name], golden.loss[name], name);
+    }
+    for (const name of PARAMETER_NAMES) assertTensorClose(gradients[name], golden.grads[name], `grad_${name}`);
+  });
+
+  Deno.test(`relu_vanilla: gradient without its parallel part, d_model ${d_model}, d_sae ${d_sae}`, async () => {
+    const options = { d_model, d_sae, subtract_b_dec: true, activation: { key: "relu" } } as const;
+    using sae = await SparseAutoencoder.fromParameters(options, golden.params, { device: await sharedDevice() });
+    const objective = getObjective({ key: "vanilla", sparsity_coeff: golden.sparsity_coeff });
+    using state = new TrainState(sae);
+    const step = objective.lossAndGradients(sae, golden.x, { state });
+    using _loss = step.loss;
+    sae.normalizeWDec();
+    sae.removeParallelGrads(step.gradients);
+    const { W_dec } = await step.gradients.read();
+    assertTensorClose(W_dec, golden.grad_W_dec_without_parallel_after_normalize, "grad_W_dec");
+  });
+}
+
+for (const golden of loadMatryoshkaGoldens()) {
+  Deno.test(`matryoshka: loss, gradients and counters, ${golden.name}, prefixes ${golden.prefixes}`, async () => {
+    using sae = await SparseAutoencoder.fromParameters(golden.cfg, golden.params, { device: await sharedDevice() });
+    const { n_prefixes, dead_threshold_tokens, prefixes } = golden;
+    const objective = getObjective({ key: "matryoshka", n_prefixes, dead_threshold_tokens });
+    using state = new TrainState(sae);
+    state.tokens_since_active.write(Uint32Array.from(golden.tokens_since_active_before));
+    const step = objective.lossAndGradients(sae, golden.x, { state, prefixes });
+    using pending = step.loss;
+    const loss = await pending.read();
+    for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux"] as const) {
+      assertScalarClose(loss[name], golden.loss[name], name);
+    }
+    assertExact([loss.n_dead], [golden.loss.n_dead], "n_dead");
+    assertExact(await state.tokens_since_active.read(), golden.tokens_since_active_after, "tokens since active");
+    const gradients = await step.gradients.read();
+    for (const name of PARAMETER_NAMES) assertTensorClose(gradients[name], golden.grads[name], `grad_${name}`);
+    sae.removeParallelGrads(step.gradients);
+    const { W_dec } = await step.gradients.read();
+    assertTensorClose(W_dec, golden.grad_W_dec_without_parallel, "grad_W_dec without its parallel part");
+  });
+}
+
+for (const { name, problem, p } of everyProblem({ B: 9, D: 20, S: 45 }, 4)) {
+  Deno.test(`loss and gradients are the reference's: ${name}`, async () => {
+    await compareWithReference(problem, p);
+  });
+}
+
+for (const which of [1, 4, 7, 9, 11, 13, 23]) {
+  const { name, problem, p } = everyProblem({ B: 130, D: 150, S: 300 }, 20)[which]!;
+  Deno.test(`loss and gradients are the reference's at more than a tile: ${name}`, async () => {
+    await compareWithReference(problem, p);
+  });
+}
+
+Deno.test("standardised inputs: losses and gradients are about them", async () => {
+  const mean = new Random(21).normal(20, 5);
+  for (const which of [0, 9, 15, 21]) {
+    const { problem, p } = everyProblem({ B: 9, D: 20, S: 45 }, 22)[which]!;
+    const x = Float32Array.from(unstandardise(problem.x_BD, mean, 3));
+    const x_BD = standardise(x, mean, 3);
+    await compareWithReference({ ...problem, x_BD }, p, { mean, scale: 3, x });
+  }
+});
+
+Deno.test("loss and gradients are the reference's at ragged and at empty-handed sizes", async () => {
+  const property = fc.asyncProperty(
+    fc.integer({ min: 1, max: 17 }),
+    fc.integer({ min: 1, max: 33 }),
+    fc.integer({ min: 9, max: 70 }),
+    fc.nat(),
+    fc.integer({ min: 0, max: 23 }),
+    async (B, D, S, seed, which) => {
+      const { problem, p } = everyProblem({ B, D, S }, seed)[which]!;
+      await compareWithReference(problem, p);
+    },
+  );
+  await fc.assert(property, { numRuns: 20, seed: 5 });
+});
+
+Deno.test("loss alone is the loss, and changes nothing", async () => {
+  const { problem, p } = everyProblem({ B: 9, D: 20, S: 45 }, 6).find(({ name }) => name.startsWith("top-k, no-aux"))!;
+  using sae = await SparseAutoencoder.fromParameters(problem.cfg, narrow(p), { device: await sharedDevice() });
+  const objective = getObjective({ key: "vanilla" });
+  const x = Float32Array.from(problem.x_BD);
+  const alone = await objective.loss(sae, x);
+  const { loss } = await run(sae, objective, x);
+  assertEquals({ ...alone, n_dead: 0 }, { ...loss, n_dead: 0 });
+});
+
+Deno.test("Matryoshka with one prefix is vanilla, bit by bit", async () => {
+  const random = new Random(7);
+  const cfg = { d_model: 20, d_sae: 45, activation: { key: "top-k", top_k: 5 } } as const;
+  const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+  const x = random.normal(9 * 20);
+  using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
+  const vanilla = await run(sae, getObjective({ key: "vanilla" }), x);
+  const matryoshka = await run(sae, getObjective({ key: "matryoshka", n_prefixes: 1 }), x);
+  assertEquals(matryoshka.loss, vanilla.loss);
+  for (const name of PARAMETER_NAMES) assertSameBits(matryoshka.gradients[name], vanilla.gradients[name], name);
+});
+
+Deno.test("fixed groups are the prefixes that they add up to", async () => {
+  const random = new Random(8);
+  const cfg = { d_model: 20, d_sae: 45, activation: { key: "top-k", top_k: 5 } } as const;
+  const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+  const x = random.normal(9 * 20);
+  using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
+  const groups = await run(sae, getObjective({ key: "matryoshka", group_sizes: [5, 10, 30] }), x);
+  const prefixes = await run(sae, getObjective({ key: "matryoshka", n_prefixes: 3 }), x, [5, 15, 45]);
+  assertEquals(groups.loss, prefixes.loss);
+  for (const name of PARAMETER_NAMES) assertSameBits(groups.gradients[name], prefixes.gradients[name], name);
+});
+
+Deno.test("a batch stacked on itself keeps loss and gradients", async () => {
+  const random = new Random(9);
+  for (const activation of [{ key: "relu" }, { key: "top-k", top_k: 5 }] as const) {
+    const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+    const x = random.normal(9 * 20);
+    const options = { d_model: 20, d_sae: 45, activation };
+    using sae = await SparseAutoencoder.fromParameters(options, p, { device: await sharedDevice() });
+    const objective = getObjective({ key: "matryoshka", n_prefixes: 3 });
+    const once = await run(sae, objective, x, [2, 9, 45]);
+    const twice = await run(sae, objective, Float32Array.of(...x, ...x), [2, 9, 45]);
+    for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux"] as const) {
+      assertScalarClose(twice.loss[name], once.loss[name], name);
+    }
+    for (const name of PARAMETER_NAMES) assertTensorClose(twice.gradients[name], once.gradients[name], name);
+  }
+});
+
+Deno.test("AuxK with nothing dead is 0 and changes no bit of any gradient", async () => {
+  const random = new Random(10);
+  const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+  const x = random.normal(9 * 20);
+  const objective = getObjective({ key: "vanilla" });
+  const results = [];
+  for (const key of ["auxk", "no-aux"] as const) {
+    const options = { d_model: 20, d_sae: 45, activation: { key: "top-k", top_k: 5, aux: { key } } } as const;
+    using sae = await SparseAutoencoder.fromParameters(options, p, { device: await sharedDevice() });
+    results.push(await run(sae, objective, x));
+  }
+  const [withAux, without] = results;
+  assertEquals(withAux!.loss.aux, 0);
+  for (const name of PARAMETER_NAMES) assertSameBits(withAux!.gradients[name], without!.gradients[name], name);
+});
+
+Deno.test("without its parallel part, a gradient is orthogonal to its row", async () => {
+  const { problem, p } = everyProblem({ B: 9, D: 20, S: 45 }, 11)[9]!;
+  using sae = await SparseAutoencoder.fromParameters(problem.cfg, narrow(p), { device: await sharedDevice() });
+  using state = new TrainState(sae);
+  const step = getObjective({ key: "vanilla" }).lossAndGradients(sae, Float32Array.from(problem.x_BD), { state });
+  using _loss = step.loss;
+  const before_SD = Float64Array.from((await step.gradients.read()).W_dec);
+  sae.removeParallelGrads(step.gradients);
+  const after_SD = (await step.gradients.read()).W_dec;
+  const wanted_SD = before_SD.slice();
+  removeParallel(wanted_SD, p.W_dec, 20);
+  assertTensorClose(after_SD, wanted_SD, "grad_W_dec");
+  const [products_S, sizes_S] = [new Float64Array(45), new Float64Array(45)];
+  for (let s = 0; s < 45; s++) {
+    const row = p.W_dec.subarray(s * 20, s * 20 + 20);
+    products_S[s] = row.reduce((sum, w, d) => sum + w * after_SD[s * 20 + d]!, 0);
+    sizes_S[s] = Math.hypot(...row) * Math.hypot(...before_SD.subarray(s * 20, s * 20 + 20));
+  }
+  assertVanishes(products_S, sizes_S, "⟨grad, row⟩");
+});
+
+Deno.test("inputs of zero and large inputs have a finite loss", async () => {
+  using sae = await SparseAutoencoder.create(
+    { d_model: 20, d_sae: 45, activation: { key: "top-k", top_k: 5 } },
+    { device: await sharedDevice() },
+  );
+  const objective = getObjective({ key: "vanilla" });
+  assertEquals((await objective.loss(sae, new Float32Array(40))).mse, 0);
+  const large = await objective.loss(sae, new Float32Array(40).fill(1e17));
+  assert(Number.isFinite(large.mse) && large.mse > 0);
+});
+
+Deno.test("the objective's sparsity replaces the activation's", async () => {
+  const random = new Random(12);
+  const sparsity = { key: "l1-sparsity", coeff: 0.5 } as const;
+  const options = { d_model: 20, d_sae: 45, activation: { key: "relu", sparsity } } as const;
+  const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+  const x = random.normal(9 * 20);
+  using sae = await SparseAutoencoder.fromParameters(options, p, { device: await sharedDevice() });
+  const own = await getObjective({ key: "vanilla" }).loss(sae, x);
+  const given = await getObjective({ key: "vanilla", sparsity_coeff: 0.25 }).loss(sae, x);
+  assertScalarClose(own.sparsity, 0.5 * own.l1, "sparsity");
+  assertScalarClose(given.sparsity, 0.25 * own.l1, "sparsity");
+});
+
+Deno.test("refused: objectives that are none", () => {
+  for (const options of [{ key: "mse" }, { key: "vanilla", n_prefixes: 3 }, { key: "matryoshka", prefixes: [1] }]) {
+    assertThrows(() => getObjective(options as unknown as { key: "vanilla" }), Error);
+  }
+  for (
+    const options of [
+      { key: "vanilla", sparsity_coeff: -1 },
+      { key: "matryoshka", n_prefixes: 0 },
+      { key: "matryoshka", n_prefixes: 2.5 },
+      { key: "matryoshka", dead_threshold_tokens: -1 },
+    ] as const
+  ) assertThrows(() => getObjective(options), RangeError);
+});
+
+Deno.test("refused: groups that are not the model's, inputs that do not fit", async () => {
+  using sae = await SparseAutoencoder.create({ d_model: 20, d_sae: 45 }, { device: await sharedDevice() });
+  using state = new TrainState(sae);
+  const objective = getObjective({ key: "matryoshka", group_sizes: [5, 10] });
+  assertThrows(() => objective.lossAndGradients(sae, new Float32Array(20), { state }), RangeError, "45");
+  const vanilla = getObjective({ key: "vanilla" });
+  assertThrows(() => vanilla.lossAndGradients(sae, new Float32Array(19), { state }), ShapeError, "19");
+  assertThrows(() => vanilla.lossAndGradients(sae, new Float32Array(20), { state, prefixes: [3] }), RangeError, "45");
+  await assertRejects(async () => await getObjective({ key: "vanilla" }).loss(sae, new Float32Array(21)), ShapeError);
+});
+
+async function run(
+  sae: SparseAutoencoder,
+  objective: Objective,
+  x: Float32Array,
+  prefixes?: readonly number[],
+): Promise<{ loss: Loss; gradients: ParameterArrays }> {
+  using state = new TrainState(sae);
+  const step = objective.lossAndGradients(sae, x, prefixes ? { state, prefixes } : { state });
+  using loss = step.loss;
+  return { loss: await loss.read(), gradients: await step.gradients.read() };
+}
+
+/** On the adapter's own selection, which another test has found valid. */
+async function compareWithReference(
+  problem: Problem,
+  p: Parameters,
+  { x, ...input }: InputScaling & { readonly x: Float32Array } = {
+    mean: null,
+    scale: 1,
+    x: Float32Array.from(problem.x_BD),
+  },
+): Promise<void> {
+  const { cfg, x_BD, prefixes, dead_S } = problem;
+  using sae = await SparseAutoencoder.fromParameters(cfg, narrow(p), { device: await sharedDevice(), input });
+  const objective = getObjective({
+    key: "matryoshka",
+    n_prefixes: prefixes.length,
+    dead_threshold_tokens: THRESHOLD,
+  });
+  using state = new TrainState(sae);
+  state.tokens_since_active.write(Uint32Array.from(dead_S, (isDead) => isDead * THRESHOLD));
+  const step = objective.lossAndGradients(sae, x, { state, prefixes });
+  using pending = step.loss;
+  const loss = await pending.read();
+  const gradients = await step.gradients.read();
+
+  using codes = sae.encode(x);
+  using f_BS = codes.dense();
+  const mask_BS = Uint8Array.from(await f_BS.read(), (f) => f !== 0 ? 1 : 0);
+  const decisions = decideWith(problem, p, encode(cfg, p, x_BD), mask_BS);
+  const record = forward(problem, p, decisions);
+  const wantedGradients = backward(problem, p, decisions, record);
+  for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux"] as const) {
+    assertScalarClose(loss[name], record.loss[name], name);
+  }
+  assertExact([loss.n_dead], [record.loss.n_dead], "n_dead");
+  for (const name of PARAMETER_NAMES) assertTensorClose(gradients[name], wantedGradients[name], `grad_${name}`);
+}

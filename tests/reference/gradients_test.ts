@@ -1,0 +1,45 @@
+/**
+ * Every gradient of the reference against central differences: every parameter, both encoders, every activation and
+ * auxiliary loss, one prefix and four, with dead latents present. What a step decides is held at the base point, so the
+ * loss is quadratic in each single parameter and central differences are exact but for rounding.
+ *
+ * @module
+ */
+
+import { assert } from "@std/assert";
+import { assertFiniteDifference } from "../support/tolerance.ts";
+import { PARAMETER_NAMES, type Parameters, widen } from "./model.ts";
+import { type Decisions, forward, lossAndGradients, type Problem } from "./objective.ts";
+import { everyProblem } from "./problems.ts";
+
+const H = 1e-3;
+
+for (const { name, problem, p } of everyProblem({ B: 5, D: 6, S: 13 }, 1)) {
+  Deno.test(`gradients are differences of the loss: ${name}`, () => {
+    const { decisions, record, gradients } = lossAndGradients(problem, p);
+    if (problem.cfg.activation.aux.key === "auxk") assert(record.loss.aux > 0, "dead latents take part");
+    for (const parameter of PARAMETER_NAMES) {
+      const differences = centralDifferences(problem, p, decisions, parameter);
+      assertFiniteDifference(gradients[parameter], differences, parameter);
+      assert(differences.some((difference) => Math.abs(difference) > H), `${parameter} has a gradient to check`);
+    }
+  });
+}
+
+function centralDifferences(
+  problem: Problem,
+  p: Parameters,
+  decisions: Decisions,
+  parameter: keyof Parameters,
+): Float64Array {
+  const moved = widen(p);
+  const values = moved[parameter];
+  return values.map((value, i) => {
+    values[i] = value + H;
+    const above = forward(problem, moved, decisions).loss.loss;
+    values[i] = value - H;
+    const below = forward(problem, moved, decisions).loss.loss;
+    values[i] = value;
+    return (above - below) / (2 * H);
+  });
+}

@@ -1,0 +1,154 @@
+/**
+ * A training step again, in plain float64 loops, in upstream's order: unit rows, loss and gradients, parallel part
+ * removed, clipping, Adam. And the schedules.
+ *
+ * @module
+ */
+
+import type { SparseAutoencoderConfig, Sparsity } from "../../nn/config.ts";
+import { PARAMETER_NAMES, type Parameters, widen, zerosLike } from "./model.ts";
+import { countSinceActive, dead, decide, forward, type Loss, lossAndGradients, type Problem } from "./objective.ts";
+
+/** What Adam and the dead latents remember between steps. */
+export interface TrainState {
+  /** Steps taken. */
+  step: number;
+  /** Adam's first and second moments. */
+  readonly m: Parameters;
+  readonly v: Parameters;
+  /** Inputs since each latent was last active. */
+  sinceActive_S: Float64Array;
+}
+
+/** Nothing seen yet. */
+export function initialState(p: Parameters): TrainState {
+  return { step: 0, m: zerosLike(p), v: zerosLike(p), sinceActive_S: new Float64Array(p.b_enc.length) };
+}
+
+/** What a step is given. */
+export interface StepOptions {
+  readonly lr: number;
+  /** Greatest global norm of the gradients, or `null` for no clipping. */
+  readonly grad_clip: number | null;
+  readonly prefixes: readonly number[];
+  readonly dead_threshold_tokens: number;
+  readonly sparsity?: Sparsity;
+}
+
+/** One step: changes `p` and `state`, returns the loss before it and the norm of its gradients before clipping. */
+export function trainStep(
+  cfg: SparseAutoencoderConfig,
+  p: Parameters,
+  state: TrainState,
+  x_BD: Float64Array,
+  options: StepOptions,
+): Loss & { readonly grad_norm: number } {
+  if (cfg.normalize_w_dec) normalizeRows(p.W_dec, cfg.d_model);
+  const problem = problemOf(cfg, p, state, x_BD, options);
+  const { record, gradients } = lossAndGradients(problem, p);
+  if (cfg.remove_parallel_grads) removeParallel(gradients.W_dec, p.W_dec, cfg.d_model);
+  const grad_norm = clip(gradients, options.grad_clip);
+  state.step++;
+  adam(p, gradients, state, options.lr);
+  return { ...record.loss, grad_norm };
+}
+
+/** Counts this batch's silent latents first: one that wakes in it is no longer dead to its auxiliary loss. */
+function problemOf(
+  cfg: SparseAutoencoderConfig,
+  p: Parameters,
+  state: TrainState,
+  x_BD: Float64Array,
+  options: StepOptions,
+): Problem {
+  const { prefixes, dead_threshold_tokens, sparsity } = options;
+  const without = { cfg, x_BD, prefixes, dead_S: new Uint8Array(cfg.d_sae) };
+  const { f_BS } = forward(without, p, decide(without, p));
+  state.sinceActive_S = countSinceActive(state.sinceActive_S, f_BS);
+  const problem = { ...without, dead_S: dead(state.sinceActive_S, dead_threshold_tokens) };
+  return sparsity === undefined ? problem : { ...problem, sparsity };
+}
+
+/** w_s ← w_s / ‖w_s‖; a zero row stays. */
+export function normalizeRows(W_dec_SD: Float64Array, D: number): void {
+  for (let start = 0; start < W_dec_SD.length; start += D) {
+    const norm = Math.sqrt(dot(W_dec_SD, W_dec_SD, start, D));
+    if (norm === 0) continue;
+    for (let d = 0; d < D; d++) W_dec_SD[start + d]! /= norm;
+  }
+}
+
+/** g_s ← g_s − (⟨g_s, w_s⟩ / ‖w_s‖²) w_s; a row whose w_s is zero stays. */
+export function removeParallel(grad_W_dec_SD: Float64Array, W_dec_SD: Float64Array, D: number): void {
+  for (let start = 0; start < W_dec_SD.length; start += D) {
+    const square = dot(W_dec_SD, W_dec_SD, start, D);
+    if (square === 0) continue;
+    const along = dot(grad_W_dec_SD, W_dec_SD, start, D) / square;
+    for (let d = 0; d < D; d++) grad_W_dec_SD[start + d]! -= along * W_dec_SD[start + d]!;
+  }
+}
+
+/** g ← g · min(1, maxNorm / (‖g‖ + 1e-6)) over all four gradients; returns ‖g‖ as it was. */
+export function clip(gradients: Parameters, maxNorm: number | null): number {
+  let square = 0;
+  for (const name of PARAMETER_NAMES) for (const g of gradients[name]) square += g * g;
+  const norm = Math.sqrt(square);
+  if (maxNorm !== null) {
+    const factor = Math.min(1, maxNorm / (norm + 1e-6));
+    for (const name of PARAMETER_NAMES) {
+      for (let i = 0; i < gradients[name].length; i++) gradients[name][i]! *= factor;
+    }
+  }
+  return norm;
+}
+
+/** θ ← θ − lr · m̂ / (√v̂ + ε), with β = (0.9, 0.999), ε = 1e-8 and both moments corrected for their start at 0. */
+export function adam(p: Parameters, gradients: Parameters, state: TrainState, lr: number): void {
+  const [beta1, beta2, epsilon] = [0.9, 0.999, 1e-8];
+  const correction1 = 1 - beta1 ** state.step;
+  const correction2 = 1 - beta2 ** state.step;
+  for (const name of PARAMETER_NAMES) {
+    const [theta, g, m, v] = [p[name], gradients[name], state.m[name], state.v[name]];
+    for (let i = 0; i < theta.length; i++) {
+      m[i] = beta1 * m[i]! + (1 - beta1) * g[i]!;
+      v[i] = beta2 * v[i]! + (1 - beta2) * g[i]! * g[i]!;
+      theta[i]! -= lr * (m[i]! / correction1) / (Math.sqrt(v[i]! / correction2) + epsilon);
+    }
+  }
+}
+
+/** b_dec ← mean of the rows of x. */
+export function initBDec(p: Parameters, x_BD: Float64Array): Parameters {
+  const D = p.b_dec.length;
+  const changed = widen(p);
+  changed.b_dec.fill(0);
+  for (let i = 0; i < x_BD.length; i++) changed.b_dec[i % D]! += x_BD[i]! / (x_BD.length / D);
+  return changed;
+}
+
+/** The value after k calls: a straight line from `init` to `final` in n steps, then `final`. */
+export function warmup(init: number, final: number, n_steps: number, k: number): number {
+  return k < n_steps ? init + (final - init) * (k / n_steps) : final;
+}
+
+/** The value after k calls: a straight line up to `peak`, half a cosine down to `final`, then `final`. */
+export function warmupCosine(
+  [init, n_warmup, peak, n_steps, final]: readonly [number, number, number, number, number],
+  k: number,
+): number {
+  if (k < n_warmup) return init + (peak - init) * (k / n_warmup);
+  if (k >= n_steps) return final;
+  const progress = (k - n_warmup) / (n_steps - n_warmup);
+  return final + (peak - final) * (1 + Math.cos(Math.PI * progress)) / 2;
+}
+
+/** Upstream's optimiser starts at rate 0, and asks its schedule only after each step. */
+export function learningRate(schedule: (k: number) => number, step: number): number {
+  return step === 0 ? 0 : schedule(step);
+}
+
+function dot(a: Float64Array, b: Float64Array, start: number, length: number): number {
+  let sum = 0;
+  for (let i = start; i < start + length; i++) sum += a[i]! * b[i]!;
+  return sum;
+}

@@ -1,0 +1,243 @@
+/**
+ * Runs one kernel case on a device, and asks of every case what the GPU does not: that nothing was written past the end
+ * of a tensor, that results do not depend on limits or lanes, and that the case fails when the kernel is wrong.
+ *
+ * Every tensor is followed by NaN inside its binding, and outputs start as NaN, so reads past an end and elements never
+ * written show.
+ *
+ * @module
+ */
+
+import { AssertionError, assertEquals } from "@std/assert";
+import { Commands } from "../../kernels/commands.ts";
+import { DeviceContext, probeSubgroups, requestDevice } from "../../kernels/device.ts";
+import { type ElementArrays, type ElementType, Tensor } from "../../kernels/tensor.ts";
+import { assertRefuses } from "./tolerance.ts";
+
+/** All bits set: NaN as f32, 4294967295 as u32. */
+const GUARD = 0xffffffff;
+/** Words after the end of every tensor. */
+const GUARD_WORDS = 64;
+
+/** What a case may not depend on. Whatever is left out is the device's own. */
+export interface Variant {
+  /** Bytes of the largest binding: smaller ones make row blocks. */
+  readonly bindingLimit?: number;
+  /** Invocations that share a row. */
+  readonly lanes?: number;
+  /** `false` does without subgroups where the device has them. */
+  readonly subgroups?: boolean;
+}
+
+/** Records kernels on tensors that it makes, and notes what the results must be. */
+export type KernelCase = (gpu: Recording) => void;
+
+interface Expected {
+  readonly tensor: Tensor<ElementType>;
+  readonly check: (got: ElementArrays[ElementType]) => void;
+}
+
+/** The tensors, commands and expectations of one run of a case. */
+export class Recording {
+  /** The context that the case runs on. */
+  readonly context: DeviceContext;
+  /** Records here; submitted after the case. */
+  readonly commands: Commands;
+  /** Everything made, in order. */
+  readonly tensors: Tensor<ElementType>[] = [];
+  /** What is read back. */
+  readonly expected: Expected[] = [];
+
+  constructor(context: DeviceContext) {
+    this.context = context;
+    this.commands = new Commands(context);
+  }
+
+  /** An f32 tensor; one-dimensional without a shape. */
+  f32(values: ArrayLike<number>, ...shape: number[]): Tensor {
+    const data = values instanceof Float32Array ? values : Float32Array.from(values);
+    return this.#keep(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("f32")));
+  }
+
+  /** A u32 tensor; one-dimensional without a shape. */
+  u32(values: ArrayLike<number>, ...shape: number[]): Tensor<"u32"> {
+    const data = values instanceof Uint32Array ? values : Uint32Array.from(values);
+    return this.#keep(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("u32")));
+  }
+
+  /** An f32 tensor for results, full of NaN. */
+  out(...shape: number[]): Tensor {
+    return this.#filled(new Tensor(this.context, "f32", shape, this.#label("f32 result")));
+  }
+
+  /** A u32 tensor for results, full of ones. */
+  outU32(...shape: number[]): Tensor<"u32"> {
+    return this.#filled(new Tensor(this.context, "u32", shape, this.#label("u32 result")));
+  }
+
+  /** Something else to be disposed of, whose tensors have guards as well. */
+  own<T extends Tensor<ElementType>>(tensor: T): T {
+    return this.#keep(tensor);
+  }
+
+  /** After the run, `tensor` is handed to `check`. */
+  expect<T extends ElementType>(tensor: Tensor<T>, check: (got: ElementArrays[T]) => void): void {
+    this.expected.push({ tensor, check } as unknown as Expected);
+  }
+
+  #filled<T extends ElementType>(tensor: Tensor<T>): Tensor<T> {
+    this.context.device.queue.writeBuffer(tensor.buffer, 0, new Uint32Array(tensor.size).fill(GUARD));
+    return this.#keep(tensor);
+  }
+
+  #keep<T extends Tensor<ElementType>>(tensor: T): T {
+    this.tensors.push(tensor);
+    return tensor;
+  }
+
+  #label(type: string): string {
+    return `tensor ${this.tensors.length} (${type})`;
+  }
+}
+
+let device: Promise<GPUDevice> | undefined;
+const contexts = new Map<string, Promise<DeviceContext>>();
+/** What is done to WGSL at the moment. */
+let mutate: ((name: string, wgsl: string) => string) | undefined;
+
+/** The device of this file's cases, destroyed when the file is done. */
+export function caseDevice(): Promise<GPUDevice> {
+  return device ??= requestDevice();
+}
+
+Deno.test.afterAll(async () => {
+  if (device) (await device).destroy();
+});
+
+/** The context of a variant, kept with its compiled kernels. */
+export function caseContext(variant: Variant = {}): Promise<DeviceContext> {
+  const id = JSON.stringify(variant);
+  const context = contexts.get(id) ?? makeContext(variant);
+  contexts.set(id, context);
+  return context;
+}
+
+async function makeContext({ subgroups = true, ...limits }: Variant): Promise<DeviceContext> {
+  const context = new DeviceContext(await caseDevice(), {
+    guardWords: GUARD_WORDS,
+    rewriteShader: (name, wgsl) => mutate ? mutate(name, wgsl) : wgsl,
+    ...limits,
+  });
+  if (subgroups) await probeSubgroups(context);
+  return context;
+}
+
+/** Runs a case on each variant (the device's own if none is given); all of them must give the same bits. */
+export async function check(run: KernelCase, ...variants: Variant[]): Promise<void> {
+  let first: Uint32Array[] | undefined;
+  for (const variant of variants.length > 0 ? variants : [{}]) {
+    const results = await runOn(await caseContext(variant), run);
+    first ??= results;
+    results.forEach((bits, at) => {
+      const differs = bits.findIndex((word, i) => word !== first![at]![i]);
+      if (differs >= 0) {
+        throw new AssertionError(
+          `result ${at} depends on ${JSON.stringify(variant)}: at [${differs}] it has the bits ${bits[differs]}, ` +
+            `with ${JSON.stringify(variants[0])} it has ${first![at]![differs]}`,
+        );
+      }
+    });
+  }
+}
+
+/**
+ * Requires that a case passes, and that it fails for every replacement in the WGSL of `kernel` (of all its variants that
+ * the case compiles).
+ */
+export async function mutants(
+  kernel: string,
+  replacements: readonly (readonly [from: string, to: string])[],
+  run: KernelCase,
+  variant: Variant = {},
+): Promise<void> {
+  const context = await caseContext(variant);
+  await runOn(context, run);
+  for (const [from, to] of replacements) {
+    let found: boolean | undefined;
+    forget(context, kernel);
+    mutate = (name, wgsl) => {
+      if (name !== kernel) return wgsl;
+      found ||= wgsl.includes(from);
+      return wgsl.replaceAll(from, to);
+    };
+    try {
+      await assertRefuses(() => runOn(context, run), `kernel ${kernel} with ${JSON.stringify(to)} for ${from}`);
+    } finally {
+      mutate = undefined;
+      forget(context, kernel);
+    }
+    assertEquals(found, true, `the WGSL of kernel ${kernel} has no ${JSON.stringify(from)}`);
+  }
+}
+
+function forget(context: DeviceContext, kernel: string): void {
+  for (const declared of context.pipelines.keys()) {
+    if ((declared as { readonly name: string }).name === kernel) context.pipelines.delete(declared);
+  }
+}
+
+/** Runs, reads everything in one go, checks the guards and then the expectations; returns the results' bits. */
+async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Array[]> {
+  const recording = new Recording(context);
+  const { tensors, expected, commands } = recording;
+  try {
+    run(recording);
+    commands.submit();
+    const wanted = new Set(expected.map(({ tensor }) => tensor));
+    // Results with their guards, of all else only the guards.
+    const parts = tensors.map((tensor) => ({ tensor, from: wanted.has(tensor) ? 0 : tensor.size }));
+    const read = await readParts(context, parts);
+    for (const [at, { tensor, from }] of parts.entries()) {
+      const element = read[at]!.subarray(tensor.size - from).findIndex((word) => word !== GUARD);
+      if (element >= 0) {
+        throw new AssertionError(`${tensor.label} [${tensor.shape}]: element ${tensor.size + element} was written`);
+      }
+    }
+    return expected.map(({ tensor, check }) => {
+      const bits = read[tensors.indexOf(tensor)]!.slice(0, tensor.size);
+      check(tensor.type === "f32" ? new Float32Array(bits.buffer) : bits);
+      return bits;
+    });
+  } finally {
+    for (const tensor of tensors) tensor[Symbol.dispose]();
+  }
+}
+
+/** The words of every buffer from element `from` to the end of its guards, with one wait for all. */
+async function readParts(
+  context: DeviceContext,
+  parts: readonly { readonly tensor: Tensor<ElementType>; readonly from: number }[],
+): Promise<Uint32Array[]> {
+  const { device } = context;
+  const sizes = parts.map(({ tensor, from }) => tensor.buffer.size - 4 * from);
+  const staging = device.createBuffer({
+    label: "results",
+    size: sizes.reduce((sum, size) => sum + size, 0),
+    usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+  });
+  try {
+    const encoder = device.createCommandEncoder();
+    let to = 0;
+    for (const [at, { tensor, from }] of parts.entries()) {
+      encoder.copyBufferToBuffer(tensor.buffer, 4 * from, staging, to, sizes[at]!);
+      to += sizes[at]!;
+    }
+    device.queue.submit([encoder.finish()]);
+    await context.settled(staging.mapAsync(GPUMapMode.READ));
+    const mapped = staging.getMappedRange();
+    let at = 0;
+    return sizes.map((size) => new Uint32Array(mapped.slice(at, at += size)));
+  } finally {
+    staging.destroy();
+  }
+}

@@ -1,0 +1,396 @@
+/**
+ * The loop: PyTorch's 40 steps, the learning rates, what comes out when, nothing allocated on the way, the same bits
+ * however it is run, and how it stops.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { contextOf } from "../../kernels/device.ts";
+import { ShapeError } from "../../kernels/errors.ts";
+import { Tensor } from "../../kernels/tensor.ts";
+import type { ActivationOptions, ParameterArrays, SparseAutoencoderOptions } from "../../nn/config.ts";
+import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../nn/train_state.ts";
+import { getObjective, type Objective } from "../../objectives/objective.ts";
+import { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "../../train/train.ts";
+import { narrow, PARAMETER_NAMES } from "../reference/model.ts";
+import { randomParameters } from "../reference/problems.ts";
+import { learningRate, warmup, warmupCosine } from "../reference/training.ts";
+import { loadGoldens } from "../support/goldens.ts";
+import { countBuffers, freshDevice, sharedDevice } from "../support/gpu.ts";
+import { Random } from "../support/random.ts";
+import {
+  assertExact,
+  assertRunLosses,
+  assertRunParameter,
+  assertSameBits,
+  assertScheduleClose,
+} from "../support/tolerance.ts";
+
+const SIZES = { d_model: 20, d_sae: 45 };
+const TOP_K = { key: "top-k", top_k: 5, aux: { key: "auxk", k_aux: 6 } } as const;
+const OBJECTIVE = { key: "matryoshka", n_prefixes: 3, dead_threshold_tokens: 40 } as const;
+const OPTIONS = { lr: 3e-3, n_lr_warmup: 3 } as const;
+
+/** A run from seeded data and parameters, and what became of it. */
+interface Run {
+  readonly losses: TrainLoss[];
+  readonly yields: Progress[];
+  readonly end: ParameterArrays;
+}
+
+Deno.test("train_relu_vanilla: PyTorch's 40 steps", async () => {
+  for (const golden of loadGoldens("train_relu_vanilla")) {
+    const { start, sparsity_coeff, batch } = golden;
+    const sizes = { d_model: start.b_dec.length, d_sae: start.b_enc.length };
+    const cfg = { ...sizes, subtract_b_dec: true, activation: { key: "relu" } } as const;
+    using sae = await SparseAutoencoder.fromParameters(cfg, start, { device: await sharedDevice() });
+    const objective = getObjective({ key: "vanilla", sparsity_coeff });
+    const batches = rows(golden.data, batch * sizes.d_model);
+    const { losses, end } = await run(sae, objective, batches, { lr: 3e-3, n_lr_warmup: 10, grad_clip: null });
+    for (const name of ["loss", "mse", "l0", "l1", "sparsity"] as const) {
+      assertRunLosses(losses.map((loss) => loss[name]), golden.losses.map((loss) => loss[name]), name);
+    }
+    for (const name of PARAMETER_NAMES) assertRunParameter(end[name], golden.end[name], name);
+  }
+});
+
+Deno.test("train_top_k_matryoshka: PyTorch's 40 steps", async () => {
+  for (const golden of loadGoldens("train_top_k_matryoshka")) {
+    const { start, top_k, k_aux, alpha, dead_threshold_tokens, batch } = golden;
+    const sizes = { d_model: start.b_dec.length, d_sae: start.b_enc.length };
+    const aux = { key: "auxk", k_aux, alpha, include_b_dec: true } as const;
+    const cfg = { ...sizes, activation: { key: "top-k", top_k, aux } } as const;
+    using sae = await SparseAutoencoder.fromParameters(cfg, start, { device: await sharedDevice() });
+    const objective = getObjective({ key: "matryoshka", n_prefixes: 4, dead_threshold_tokens });
+    objective.prefixes = (_d_sae, { step }) => golden.prefixes[step]!;
+    const batches = rows(golden.data, batch * sizes.d_model);
+    const { losses, end } = await run(sae, objective, batches, { lr: 3e-3, n_lr_warmup: 8, n_steps: 40, grad_clip: 1 });
+    for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux", "grad_norm"] as const) {
+      assertRunLosses(losses.map((loss) => loss[name]), golden.losses.map((loss) => loss[name]), name);
+    }
+    assertExact(losses.map((loss) => loss.n_dead), golden.losses.map((loss) => loss.n_dead), "n_dead");
+    for (const name of PARAMETER_NAMES) assertRunParameter(end[name], golden.end[name], name);
+  }
+});
+
+Deno.test("rates: 0 at first, a warm-up, then constant or down a cosine", async () => {
+  const rates = async (options: TrainOptions) => {
+    using sae = await newModel({ key: "relu" });
+    const { yields } = await run(sae, getObjective({ key: "vanilla" }), someBatches(9), { ...options, log_every: 1 });
+    return yields.map(({ lr }) => lr);
+  };
+  const steps = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+  assertExact(
+    await rates({ lr: 0.5, n_lr_warmup: 4 }),
+    steps.map((step) => learningRate((k) => warmup(0, 0.5, 4, k), step)),
+  );
+  assertExact(await rates({ lr: 0.5, n_lr_warmup: 0 }), steps.map((step) => step === 0 ? 0 : 0.5));
+  assertScheduleClose(
+    await rates({ lr: 0.5, n_lr_warmup: 4, n_steps: 7 }),
+    steps.slice(0, 7).map((step) => learningRate((k) => warmupCosine([0, 4, 0.5, 7, 0], k), step)),
+  );
+});
+
+Deno.test("yields after every log_every steps, and once more for the rest", async () => {
+  using sae = await newModel(TOP_K);
+  const { yields } = await run(sae, getObjective(OBJECTIVE), someBatches(11), { ...OPTIONS, log_every: 4 });
+  assertEquals(yields.map(({ step, losses }) => [step, losses.length]), [[4, 4], [8, 4], [11, 3]]);
+});
+
+Deno.test("without batches or steps there is nothing to yield", async () => {
+  using sae = await newModel(TOP_K);
+  assertEquals((await run(sae, getObjective(OBJECTIVE), [], OPTIONS)).yields, []);
+  assertEquals((await run(sae, getObjective(OBJECTIVE), someBatches(3), { ...OPTIONS, n_steps: 0 })).yields, []);
+});
+
+Deno.test("n_steps ends training and takes no batch more", async () => {
+  let taken = 0;
+  const batches = function* () {
+    for (const batch of someBatches(20)) {
+      taken++;
+      yield batch;
+    }
+  };
+  using sae = await newModel(TOP_K);
+  const { losses } = await run(sae, getObjective(OBJECTIVE), batches(), { ...OPTIONS, n_steps: 6 });
+  assertEquals([losses.length, taken], [6, 6]);
+});
+
+for (const [name, activation] of [["relu", { key: "relu" }], ["top-k", TOP_K]] as const) {
+  Deno.test(`the same bits again, and whatever log_every is: ${name}`, async () => {
+    const wanted = await freshRun(activation, { log_every: 25 });
+    for (const log_every of [25, 1, 7]) {
+      assertSameRun(await freshRun(activation, { log_every }), wanted, `${log_every}`);
+    }
+  });
+
+  Deno.test(`the same bits from arrays, tensors and asynchronous batches: ${name}`, async () => {
+    const wanted = await freshRun(activation, {});
+    const context = contextOf(await sharedDevice());
+    using tensors = new DisposableStack();
+    const onDevice = someBatches(12).map((batch) => tensors.use(Tensor.from(context, batch, [16, 20], "batch")));
+    assertSameRun(await freshRun(activation, {}, onDevice), wanted, "tensors");
+    const later = async function* () {
+      for (const batch of someBatches(12)) {
+        await Promise.resolve();
+        yield batch;
+      }
+    };
+    assertSameRun(await freshRun(activation, {}, later()), wanted, "asynchronous");
+  });
+
+  Deno.test(`the same bits in row blocks of any size: ${name}`, async () => {
+    const sizes = { d_model: 80, d_sae: 250 };
+    const random = new Random(4);
+    const p = narrow(randomParameters(random, { D: sizes.d_model, S: sizes.d_sae }));
+    const batches = Array.from({ length: 4 }, () => random.normal(150 * sizes.d_model));
+    let wanted: Run | undefined;
+    for (const bindingLimit of [2 ** 27, 2 ** 17, 2 ** 16]) {
+      const device = await freshDevice({ bindingLimit, guardWords: 64 });
+      using sae = await SparseAutoencoder.fromParameters({ ...sizes, activation }, p, { device });
+      const objective = getObjective({ ...OBJECTIVE, dead_threshold_tokens: 300 });
+      const found = await run(sae, objective, batches, OPTIONS);
+      wanted ??= found;
+      assertSameRun(found, wanted, `bindings of ${bindingLimit} bytes`);
+      device.destroy();
+    }
+    if (activation.key === "top-k") assert(wanted!.losses.some(({ aux }) => aux > 0), "dead latents take part");
+  });
+
+  Deno.test(`nothing is allocated per step, and one submission is made: ${name}`, async () => {
+    const device = await freshDevice();
+    const { labels } = countBuffers(device);
+    const submissions = countSubmissions(device);
+    using sae = await newModel(activation, device);
+    const created: number[] = [];
+    const submitted: number[] = [];
+    for await (const _ of train(sae, getObjective(OBJECTIVE), someBatches(20), { ...OPTIONS, log_every: 5 })) {
+      created.push(labels.length);
+      submitted.push(submissions());
+    }
+    assertEquals(labels.slice(created[0]), [], "buffers made after the first yield");
+    assertEquals(submitted.slice(1).map((n, i) => n - submitted[i]!), [6, 6, 6], "five steps and a read");
+    device.destroy();
+  });
+}
+
+Deno.test("a TopK step has one dense product and stores its pre-activations nowhere else", async () => {
+  const device = await freshDevice();
+  using sae = await newModel({ key: "top-k", top_k: 5, aux: { key: "no-aux" } }, device);
+  const dispatches: { readonly name: string; readonly bound: readonly string[] }[] = [];
+  contextOf(device).onDispatch = (name, bound) => dispatches.push({ name, bound });
+  await run(sae, getObjective(OBJECTIVE), someBatches(1), OPTIONS);
+  assertEquals(dispatches.filter(({ name }) => name.startsWith("matmul")).length, 1);
+  const users = dispatches.filter(({ bound }) => bound.includes("pre-activations")).map(({ name }) => name);
+  assertEquals(users.map((name) => name.replace(/_(nn|nt|tn)$/, "")), ["matmul", "top_k"]);
+  device.destroy();
+});
+
+Deno.test("a batch of another size in between changes nothing but its own step", async () => {
+  using sae = await newModel(TOP_K);
+  const sizes = [16, 16, 5, 16, 3, 7, 16];
+  const random = new Random(5);
+  const batches = sizes.map((size) => random.normal(size * 20));
+  const { losses } = await run(sae, getObjective({ key: "vanilla" }), batches, OPTIONS);
+  assertEquals(losses.length, sizes.length);
+  assert(losses.every(({ loss }) => Number.isFinite(loss)));
+});
+
+Deno.test("leaving the loop leaves the model at the yielded step", async () => {
+  const stopped = await freshRun(TOP_K, { log_every: 4 }, someBatches(4));
+  using sae = await newModel(TOP_K);
+  for await (const { step } of train(sae, getObjective(OBJECTIVE), someBatches(12), { ...OPTIONS, log_every: 4 })) {
+    assertEquals(step, 4);
+    break;
+  }
+  const end = await sae.readParameters();
+  for (const name of PARAMETER_NAMES) assertSameBits(end[name], stopped.end[name], name);
+});
+
+Deno.test("a run goes on from its state, bit by bit, also from one that was read and restored", async () => {
+  const wanted = await freshRun(TOP_K, { n_steps: 12 });
+  for (const restored of [false, true]) {
+    using stack = new DisposableStack();
+    const sae = stack.use(await newModel(TOP_K));
+    const batches = someBatches(12);
+    let state = stack.use(new TrainState(sae));
+    const first = await run(sae, getObjective(OBJECTIVE), batches.slice(0, 5), { ...OPTIONS, n_steps: 12, state });
+    if (restored) state = stack.use(TrainState.restore(sae, structuredClone(await state.read())));
+    const second = await run(sae, getObjective(OBJECTIVE), batches.slice(5), { ...OPTIONS, n_steps: 12, state });
+    const losses = [...first.losses, ...second.losses];
+    assertSameRun({ ...second, losses }, wanted, restored ? "restored" : "kept");
+    assertEquals(state.step, 12);
+  }
+});
+
+Deno.test("validation comes with the yields, and changes no bit", async () => {
+  const wanted = await freshRun(TOP_K, { log_every: 2 });
+  const [batch] = someBatches(1);
+  const validation = { every: 3, batches: () => [batch!] };
+  const found = await freshRun(TOP_K, { log_every: 2, validation });
+  assertSameRun(found, wanted, "validated");
+  assertEquals(found.yields.map((progress) => progress.validation?.n_rows), [undefined, 16, 16, undefined, 16, 16]);
+});
+
+for (const [name, value] of [["NaN", NaN], ["infinity", Infinity]] as const) {
+  for (const log_every of [1, 25]) {
+    Deno.test(`${name} in x stops training at its step, log_every ${log_every}`, async () => {
+      const good = await freshRun(TOP_K, {}, someBatches(3));
+      const batches = someBatches(9);
+      batches[3]![37] = value;
+      using sae = await newModel(TOP_K);
+      const error = await assertRejects(
+        () => run(sae, getObjective(OBJECTIVE), batches, { ...OPTIONS, log_every }),
+        DivergenceError,
+        "training stopped at step 3: x ",
+      );
+      assertEquals([error.step, error.tensor], [3, "x"]);
+      const end = await sae.readParameters();
+      const unit = await withUnitRows(good.end);
+      for (const parameter of PARAMETER_NAMES) assertSameBits(end[parameter], unit[parameter], parameter);
+    });
+  }
+}
+
+for (const activation of [{ key: "relu" }, TOP_K] as const) {
+  Deno.test(`a parameter that is not finite stops training and is named: ${activation.key}`, async () => {
+    for (const [parameter, tensor] of [["b_enc", "f_x"], ["W_dec", "x_hat"], ["b_dec", "x_hat"]] as const) {
+      const p = narrow(randomParameters(new Random(6), { D: 20, S: 45 }));
+      p[parameter].fill(NaN);
+      const device = await sharedDevice();
+      using sae = await SparseAutoencoder.fromParameters({ ...SIZES, activation }, p, { device });
+      const error = await assertRejects(
+        () => run(sae, getObjective({ key: "vanilla" }), someBatches(3), OPTIONS),
+        DivergenceError,
+      );
+      assertEquals([error.step, error.tensor], [0, tensor], parameter);
+    }
+  });
+}
+
+Deno.test("a loss that explodes stops training", async () => {
+  using sae = await newModel(TOP_K);
+  await assertRejects(
+    () =>
+      run(sae, getObjective(OBJECTIVE), someBatches(40), { lr: 100, n_lr_warmup: 0, grad_clip: null, log_every: 5 }),
+    DivergenceError,
+    "x_hat",
+  );
+});
+
+Deno.test("an aborted signal ends the loop after the step under way", async () => {
+  using sae = await newModel(TOP_K);
+  const controller = new AbortController();
+  const batches = function* () {
+    for (const [i, batch] of someBatches(12).entries()) {
+      if (i === 5) controller.abort();
+      yield batch;
+    }
+  };
+  const { signal } = controller;
+  const { yields, losses } = await run(sae, getObjective(OBJECTIVE), batches(), { ...OPTIONS, log_every: 4, signal });
+  assertEquals(yields.map(({ step }) => step), [4, 6]);
+  assertEquals(losses.length, 6);
+  assertEquals((await run(sae, getObjective(OBJECTIVE), someBatches(3), { ...OPTIONS, signal })).yields, []);
+});
+
+Deno.test("a lost device ends the loop with an error", async () => {
+  const device = await freshDevice();
+  using sae = await newModel(TOP_K, device);
+  const batches = function* () {
+    for (const [i, batch] of someBatches(12).entries()) {
+      if (i === 3) device.destroy();
+      yield batch;
+    }
+  };
+  await assertRejects(() => run(sae, getObjective(OBJECTIVE), batches(), { ...OPTIONS, log_every: 2 }), Error, "lost");
+});
+
+Deno.test("refused: batches and options that make no sense", async () => {
+  using sae = await newModel(TOP_K);
+  const objective = getObjective(OBJECTIVE);
+  await assertRejects(() => run(sae, objective, [new Float32Array(21)], OPTIONS), ShapeError, "21");
+  const options: TrainOptions[] = [
+    { log_every: 0 },
+    { log_every: 1.5 },
+    { lr: -1 },
+    { lr: NaN },
+    { n_lr_warmup: -1 },
+    { n_steps: 2.5 },
+    { grad_clip: 0 },
+    { validation: { every: 0, batches: () => [] } },
+  ];
+  for (const option of options) await assertRejects(() => run(sae, objective, someBatches(1), option), RangeError);
+});
+
+Deno.test("a state that was disposed of is named", async () => {
+  using sae = await newModel(TOP_K);
+  const state = new TrainState(sae);
+  state[Symbol.dispose]();
+  await assertRejects(
+    () => run(sae, getObjective(OBJECTIVE), someBatches(1), { ...OPTIONS, state }),
+    Error,
+    "was used after it was disposed of",
+  );
+});
+
+async function run(
+  sae: SparseAutoencoder,
+  objective: Objective,
+  batches: Parameters<typeof train>[2],
+  options: TrainOptions,
+): Promise<Run> {
+  const yields: Progress[] = [];
+  for await (const progress of train(sae, objective, batches, options)) yields.push(progress);
+  return { yields, losses: yields.flatMap(({ losses }) => losses), end: await sae.readParameters() };
+}
+
+/** Twelve steps from the same start. */
+async function freshRun(
+  activation: ActivationOptions,
+  options: TrainOptions,
+  batches: Parameters<typeof train>[2] = someBatches(12),
+): Promise<Run> {
+  using sae = await newModel(activation);
+  return await run(sae, getObjective(OBJECTIVE), batches, { ...OPTIONS, ...options });
+}
+
+async function newModel(activation: ActivationOptions, device?: GPUDevice): Promise<SparseAutoencoder> {
+  const p = narrow(randomParameters(new Random(1), { D: 20, S: 45 }));
+  const cfg: SparseAutoencoderOptions = { ...SIZES, activation };
+  return await SparseAutoencoder.fromParameters(cfg, p, { device: device ?? await sharedDevice() });
+}
+
+function someBatches(count: number): Float32Array[] {
+  const random = new Random(2);
+  return Array.from({ length: count }, () => random.normal(16 * 20));
+}
+
+function rows(data: Float32Array, size: number): Float32Array[] {
+  return Array.from({ length: data.length / size }, (_, i) => data.subarray(i * size, (i + 1) * size));
+}
+
+/** A step begins with unit rows, also the one that is then found to be bad. */
+async function withUnitRows(p: ParameterArrays): Promise<ParameterArrays> {
+  using sae = await SparseAutoencoder.fromParameters(SIZES, p, { device: await sharedDevice() });
+  sae.normalizeWDec();
+  return await sae.readParameters();
+}
+
+function assertSameRun(got: Run, want: Run, what: string): void {
+  assertEquals(got.losses, want.losses, what);
+  for (const name of PARAMETER_NAMES) assertSameBits(got.end[name], want.end[name], `${what}: ${name}`);
+}
+
+/** Counts what is submitted to a device's queue from now on. */
+function countSubmissions(device: GPUDevice): () => number {
+  let count = 0;
+  const submit = device.queue.submit.bind(device.queue);
+  device.queue.submit = (buffers) => {
+    count++;
+    submit(buffers);
+  };
+  return () => count;
+}
