@@ -575,7 +575,7 @@ Deno.test("mutants of the sparse products are found", async () => {
   await mutants("sparse_columns_matmul", [
     ["if (column < ends[part]) { break; }", "if (column <= ends[part]) { break; }"],
     ["if (dims.accumulate == 1u && entry == end) { return; }", "if (entry == end) { return; }"],
-    ["- dims.firstRow < dims.rows", "- dims.firstRow <= dims.rows"],
+    ["entryRows[entries[middle]] < dims.firstRow", "entryRows[entries[middle]] <= dims.firstRow"],
   ], columnsCase);
   await mutants("sparse_columns_matmul", [["= sum1;", "= quantizeToF16(sum1);"]], preciseColumns);
   await mutants("sparse_column_sums", [
@@ -585,7 +585,7 @@ Deno.test("mutants of the sparse products are found", async () => {
   await mutants("sparse_column_sums", [["= sum;", "= quantizeToF16(sum);"]], preciseColumnSums);
   await mutants("sampled_matmul", [
     ["if (index < ends[part]) { break; }", "if (index <= ends[part]) { break; }"],
-    ["row - dims.firstRow >= dims.rows", "row - dims.firstRow > dims.rows"],
+    ["((row - dims.firstRow) * dims.parts + part)", "((row - dims.firstRow) * dims.parts)"],
     ["entry >= starts[dims.allRows]", "entry > starts[dims.allRows]"],
   ], sampledCase);
   await mutants("sampled_matmul", [["= sum;", "= quantizeToF16(sum);"]], preciseSampled);
