@@ -9,6 +9,8 @@ import { defineKernel, reads, writes } from "./kernel.ts";
 
 const THREADS = 64;
 const SCANNERS = 256;
+/** The widest row: a software driver ends an invocation's loops at 65,535 turns in all, and each stretch is read twice. */
+const MOST_COLUMNS = 32000 * THREADS;
 
 /** What {@link compactRows} takes. */
 export interface CompactRowsArguments {
@@ -32,9 +34,16 @@ export interface CompactRowsArguments {
   readonly values: Bindable;
 }
 
-/** Appends rows to a sparse matrix, in order; NaN counts as non-zero. */
+/**
+ * Appends rows to a sparse matrix, in order; NaN counts as non-zero.
+ *
+ * @throws {RangeError} for rows of more than 2,048,000 columns.
+ */
 export function compactRows(commands: Commands, given: CompactRowsArguments): void {
   const { dense, rows, columns, firstRow, allRows, starts, capacity, indices, values } = given;
+  if (columns > MOST_COLUMNS) {
+    throw new RangeError(`sparse rows have at most ${MOST_COLUMNS} columns, found ${columns}`);
+  }
   const sizes = { rows, columns, firstRow, allRows: allRows };
   commands.run(countRowsKernel, { ...sizes, dense, starts });
   commands.run(rowStartsKernel, { ...sizes, starts });

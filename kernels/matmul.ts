@@ -189,7 +189,7 @@ function place(name: string, matrix: Matrix, rows: number, columns: number): Pla
   const tensor = bound instanceof Tensor ? bound : bound.tensor;
   const size = bound instanceof Tensor ? bound.size : (bound.to - bound.from) * tensor.rowSize;
   const stride = matrix.stride ?? tensor.rowSize;
-  const end = rows === 0 ? 0 : offset + (rows - 1) * stride + columns;
+  const end = rows === 0 || columns === 0 ? 0 : offset + (rows - 1) * stride + columns;
   if (end > size || (rows > 1 && stride < columns)) {
     throw new ShapeError(
       `product: ${name} of ${rows} × ${columns} with stride ${stride} at ${offset} does not lie in ${tensor.label}, which has ${size} values there`,

@@ -9,6 +9,7 @@
 
 import type { Bindable, Commands } from "./commands.ts";
 import { type Binding, defineKernel, type Kernel, reads, writes } from "./kernel.ts";
+import { spans } from "./tensor.ts";
 
 /** A sparse matrix on the GPU. */
 export interface SparseRows {
@@ -23,6 +24,12 @@ export interface SparseRows {
   /** [capacity] */
   readonly values: Bindable;
 }
+
+/**
+ * Turns of the loop over a sum's terms in one dispatch; longer sums go on in the next. A software driver silently ends an
+ * invocation's loops after 65,535 turns in all, the few of bisections and of parts included.
+ */
+const MOST_TURNS = 60000;
 
 /** Columns that one invocation of the row kernels owns, in units of a load. */
 const UNROLL = 4;
@@ -105,31 +112,48 @@ export interface SparseRowsMatmulArguments {
  */
 export function sparseRowsMatmul(commands: Commands, given: SparseRowsMatmulArguments): void {
   const { sparse, firstRow, rows, matrix, from, to, columns, ends, parts, result, accumulate } = given;
-  const { lanes } = commands.context;
-  commands.run(sparseRowsMatmulKernel(columns, lanes), {
-    rows,
-    columns,
-    parts,
-    begin: from,
-    end: to,
-    extent: to - from,
-    firstRow,
-    accumulate: Number(accumulate),
-    allRows: sparse.rows,
-    capacity: sparse.capacity,
-    starts: sparse.starts,
-    indices: sparse.indices,
-    values: sparse.values,
-    matrix,
-    ends,
-    result,
-  });
+  const kernel = sparseRowsMatmulKernel(columns, commands.context.lanes);
+  // A row has no more entries than it has columns, and no more than there are at all.
+  const most = sparse.capacity <= MOST_TURNS ? to - from : MOST_TURNS;
+  for (let begin = from; begin < to; begin += most) {
+    commands.run(kernel, {
+      rows,
+      columns,
+      parts,
+      begin,
+      end: Math.min(begin + most, to),
+      boundFrom: from,
+      extent: to - from,
+      firstRow,
+      accumulate: Number(accumulate || begin > from),
+      allRows: sparse.rows,
+      capacity: sparse.capacity,
+      starts: sparse.starts,
+      indices: sparse.indices,
+      values: sparse.values,
+      matrix,
+      ends,
+      result,
+    });
+  }
 }
 
 const sparseRowsMatmulKernel = perWidth((width, lanes) =>
   defineKernel({
     name: "sparse_rows_matmul",
-    dims: ["rows", "columns", "parts", "begin", "end", "extent", "firstRow", "accumulate", "allRows", "capacity"],
+    dims: [
+      "rows",
+      "columns",
+      "parts",
+      "begin",
+      "end",
+      "boundFrom",
+      "extent",
+      "firstRow",
+      "accumulate",
+      "allRows",
+      "capacity",
+    ],
     bindings: {
       starts: reads("u32", "allRows+1"),
       indices: reads("u32", "capacity"),
@@ -152,7 +176,10 @@ const sparseRowsMatmulKernel = perWidth((width, lanes) =>
   }
   let end = starts[dims.firstRow + row + 1u];
   var entry = starts[dims.firstRow + row];
-  for (; entry < end; entry += 1u) { if (indices[entry] >= dims.begin) { break; } }
+  for (var above = end; entry < above;) {
+    let middle = (entry + above) / 2u;
+    if (indices[middle] < dims.begin) { entry = middle + 1u; } else { above = middle; }
+  }
   for (var part = 0u; part < dims.parts; part += 1u) {
     if (ends[part] <= dims.begin) { continue; }
     let below = min(ends[part], dims.end);
@@ -160,7 +187,7 @@ const sparseRowsMatmulKernel = perWidth((width, lanes) =>
       let index = indices[entry];
       if (index >= below) { break; }
       let value = ${width.element}(values[entry]);
-      let at = (index - dims.begin) * loads;
+      let at = (index - dims.boundFrom) * loads;
       ${chunks.map((c) => `sum${c} = fma(value, matrix[at + clamped${c}], sum${c});`).join("\n      ")}
     }
     let at = (row * dims.parts + part) * loads;
@@ -200,29 +227,45 @@ export interface SampledMatmulArguments {
 /** result[e] = ⟨left[row of e, part of e], right[index of e]⟩: a dense product, only where the entries are. */
 export function sampledMatmul(commands: Commands, given: SampledMatmulArguments): void {
   const { sparse, entryRows, firstRow, rows, left, parts, ends, right, from, to, columns, result } = given;
-  commands.run(sampledMatmulKernel(columns, 64), {
-    rows,
-    columns,
-    parts,
-    begin: from,
-    extent: to - from,
-    firstRow,
-    allRows: sparse.rows,
-    capacity: sparse.capacity,
-    starts: sparse.starts,
-    indices: sparse.indices,
-    entryRows,
-    left,
-    ends,
-    right,
-    result,
-  });
+  const loads = columns / widthOf(columns).scalars;
+  for (const terms of spans(loads, MOST_TURNS)) {
+    commands.run(sampledMatmulKernel(columns, 64), {
+      rows,
+      columns,
+      parts,
+      firstLoad: terms.from,
+      endLoad: terms.to,
+      begin: from,
+      extent: to - from,
+      firstRow,
+      allRows: sparse.rows,
+      capacity: sparse.capacity,
+      starts: sparse.starts,
+      indices: sparse.indices,
+      entryRows,
+      left,
+      ends,
+      right,
+      result,
+    });
+  }
 }
 
 const sampledMatmulKernel = perWidth((width, threads) =>
   defineKernel({
     name: "sampled_matmul",
-    dims: ["rows", "columns", "parts", "begin", "extent", "firstRow", "allRows", "capacity"],
+    dims: [
+      "rows",
+      "columns",
+      "parts",
+      "firstLoad",
+      "endLoad",
+      "begin",
+      "extent",
+      "firstRow",
+      "allRows",
+      "capacity",
+    ],
     bindings: {
       starts: reads("u32", "allRows+1"),
       indices: reads("u32", "capacity"),
@@ -248,7 +291,8 @@ const sampledMatmulKernel = perWidth((width, threads) =>
   let l = ((row - dims.firstRow) * dims.parts + part) * loads;
   let r = (index - dims.begin) * loads;
   var sum = 0.0;
-  for (var c = 0u; c < loads; c += 1u) {
+  if (dims.firstLoad > 0u) { sum = result[entry]; }
+  for (var c = dims.firstLoad; c < dims.endLoad; c += 1u) {
     let x = left[l + c];
     let y = right[r + c];
     sum = ${width.scalars === 1 ? "fma(x, y, sum)" : "fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, sum))))"};
@@ -303,25 +347,29 @@ export interface SparseColumnsMatmulArguments {
 export function sparseColumnsMatmul(commands: Commands, given: SparseColumnsMatmulArguments): void {
   const { sparse, entryRows, values, firstRow, rows, matrix, parts, ends, from, to, columns, result, accumulate } =
     given;
-  const { lanes } = commands.context;
-  commands.run(sparseColumnsMatmulKernel(columns, lanes), {
-    rows,
-    columns,
-    parts,
-    begin: from,
-    extent: to - from,
-    firstRow,
-    accumulate: Number(accumulate),
-    allColumns: sparse.columns,
-    capacity: sparse.capacity,
-    starts: sparse.starts,
-    entries: sparse.entries,
-    entryRows,
-    values,
-    matrix,
-    ends,
-    result,
-  });
+  const kernel = sparseColumnsMatmulKernel(columns, commands.context.lanes);
+  for (const span of spans(rows, MOST_TURNS)) {
+    commands.run(kernel, {
+      rows: span.to - span.from,
+      columns,
+      parts,
+      begin: from,
+      extent: to - from,
+      firstRow: firstRow + span.from,
+      boundRow: firstRow,
+      boundRows: rows,
+      accumulate: Number(accumulate || span.from > 0),
+      allColumns: sparse.columns,
+      capacity: sparse.capacity,
+      starts: sparse.starts,
+      entries: sparse.entries,
+      entryRows,
+      values,
+      matrix,
+      ends,
+      result,
+    });
+  }
 }
 
 /** WGSL: the entries of `column` whose rows are bound, as \`entry\` … \`end\` (rows ascend, so they are neighbours). */
@@ -340,13 +388,25 @@ const entriesOfColumn = `
 const sparseColumnsMatmulKernel = perWidth((width, lanes) =>
   defineKernel({
     name: "sparse_columns_matmul",
-    dims: ["rows", "columns", "parts", "begin", "extent", "firstRow", "accumulate", "allColumns", "capacity"],
+    dims: [
+      "rows",
+      "columns",
+      "parts",
+      "begin",
+      "extent",
+      "firstRow",
+      "boundRow",
+      "boundRows",
+      "accumulate",
+      "allColumns",
+      "capacity",
+    ],
     bindings: {
       starts: reads("u32", "allColumns+1"),
       entries: reads("u32", "capacity"),
       entryRows: reads("u32", "capacity"),
       values: reads("f32", "capacity"),
-      matrix: reads(width.element, "rows parts columns"),
+      matrix: reads(width.element, "boundRows parts columns"),
       ends: reads("u32", "parts"),
       result: writes(width.element, "extent columns"),
     },
@@ -369,7 +429,7 @@ const sparseColumnsMatmulKernel = perWidth((width, lanes) =>
   for (; entry < end; entry += 1u) {
     let e = entries[entry];
     let value = ${width.element}(values[e]);
-    let at = ((entryRows[e] - dims.firstRow) * dims.parts + part) * loads;
+    let at = ((entryRows[e] - dims.boundRow) * dims.parts + part) * loads;
     ${chunks.map((c) => `sum${c} = fma(value, matrix[at + clamped${c}], sum${c});`).join("\n    ")}
   }
   ${chunks.map((c) => `if (column${c} < loads) { result[row * loads + column${c}] = sum${c}; }`).join("\n  ")}`,
@@ -397,18 +457,20 @@ export interface SparseColumnSumsArguments {
 /** result[s] = Σ of the values of column s, ascending. */
 export function sparseColumnSums(commands: Commands, given: SparseColumnSumsArguments): void {
   const { sparse, entryRows, values, firstRow, rows, result, accumulate } = given;
-  commands.run(sparseColumnSumsKernel, {
-    rows,
-    firstRow,
-    accumulate: Number(accumulate),
-    allColumns: sparse.columns,
-    capacity: sparse.capacity,
-    starts: sparse.starts,
-    entries: sparse.entries,
-    entryRows,
-    values,
-    result,
-  });
+  for (const span of spans(rows, MOST_TURNS)) {
+    commands.run(sparseColumnSumsKernel, {
+      rows: span.to - span.from,
+      firstRow: firstRow + span.from,
+      accumulate: Number(accumulate || span.from > 0),
+      allColumns: sparse.columns,
+      capacity: sparse.capacity,
+      starts: sparse.starts,
+      entries: sparse.entries,
+      entryRows,
+      values,
+      result,
+    });
+  }
 }
 
 const sparseColumnSumsKernel = defineKernel({

@@ -13,6 +13,8 @@ import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
 import { Tensor } from "./tensor.ts";
 import type { DeviceContext } from "./device.ts";
 
+/** A software driver ends loops at 65,535 turns: more rows than this could need more. */
+const MOST_ROWS = 262144;
 /** Rows whose bits fit the workgroup's memory at once. */
 const ROWS_AT_ONCE = 32768;
 const THREADS = 64;
@@ -31,8 +33,13 @@ export class Transposition implements Disposable {
   /** The result. */
   readonly columns: SparseColumns;
 
-  /** For matrices of `rows` × `columns` with up to `capacity` entries. */
+  /**
+   * For matrices of `rows` × `columns` with up to `capacity` entries.
+   *
+   * @throws {RangeError} for more than 262,144 rows.
+   */
   constructor(context: DeviceContext, rows: number, columns: number, capacity: number, label: string) {
+    if (rows > MOST_ROWS) throw new RangeError(`${label} may have ${MOST_ROWS} rows at once, found ${rows}`);
     const make = (size: number, name: string) => new Tensor(context, "u32", [size], `${label}: ${name}`);
     this.#rows = rows;
     this.#counts = make(columns, "entries a column");
@@ -69,7 +76,7 @@ export class Transposition implements Disposable {
       counts,
       unordered: this.#unordered,
     });
-    commands.run(commands.context.lanes === 8 ? orderKernels.narrow : orderKernels.wide, {
+    commands.run(orderKernel(commands.context, rows), {
       rows,
       columns,
       capacity,
@@ -225,5 +232,10 @@ var<workgroup> sums: array<u32, ${threads}>;
   }`,
   });
 
-/** One SIMD vector a column on a CPU, where barriers and idle lanes cost. */
-const orderKernels = { narrow: declareOrder(8), wide: declareOrder(64) };
+/** One SIMD vector a column on a CPU, where barriers and idle lanes cost; more for tall matrices, for the sake of loops. */
+const orderKernels = { narrow: declareOrder(8), wide: declareOrder(64), tall: declareOrder(256) };
+
+function orderKernel({ lanes }: DeviceContext, rows: number): typeof orderKernels.wide {
+  if (rows > ROWS_AT_ONCE) return orderKernels.tall;
+  return lanes === 8 ? orderKernels.narrow : orderKernels.wide;
+}

@@ -105,10 +105,13 @@ export function tileRows(model: Model, n_rows: number): number {
   return rowsPerBlock(model.context, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
 }
 
-/** Rows of W_enc or W_dec that fit a binding. */
+/** A software driver ends loops at 65,535 turns, and some kernels take a turn for each latent of a row. */
+const MOST_LATENTS = 32768;
+
+/** Rows of W_enc or W_dec that fit a binding, and a loop. */
 export function latentBlocks(model: Model): Iterable<Span> {
   const { d_model, d_sae } = model.cfg;
-  return spans(d_sae, rowsPerBlock(model.context, d_sae, d_model * 4, "W_enc"));
+  return spans(d_sae, Math.min(rowsPerBlock(model.context, d_sae, d_model * 4, "W_enc"), MOST_LATENTS));
 }
 
 /** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). */

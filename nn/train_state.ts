@@ -26,7 +26,7 @@ export interface TrainStateData {
   /** [S], rows since each latent last fired. */
   readonly tokens_since_active: Uint32Array;
   /** The first step's squared error, 0 before it: what a diverging run is measured against. */
-  readonly first_mse: number;
+  readonly firstMse: number;
 }
 
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
@@ -51,7 +51,7 @@ export class TrainState implements Disposable {
   /** [1], 0 while all is well; anything else stops updates. */
   readonly halted: Tensor<"u32">;
   /** [1], the first step's squared error, 0 before it. */
-  readonly first_mse: Tensor;
+  readonly firstMse: Tensor;
   readonly #model: Model;
   readonly #owned: DisposableStack;
   readonly #workspaces: Workspace[] = [];
@@ -67,7 +67,7 @@ export class TrainState implements Disposable {
     this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
     this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
-    this.first_mse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
+    this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
     this.#owned = stack.move();
   }
 
@@ -89,7 +89,7 @@ export class TrainState implements Disposable {
     state.moment1.write(data.moment1);
     state.moment2.write(data.moment2);
     state.tokens_since_active.write(data.tokens_since_active);
-    state.first_mse.write(Float32Array.of(data.first_mse));
+    state.firstMse.write(Float32Array.of(data.firstMse));
     stack.move();
     return state;
   }
@@ -97,13 +97,13 @@ export class TrainState implements Disposable {
   /** Brings everything back as plain data. */
   async read(): Promise<TrainStateData> {
     const { step, n_tokens, seed } = this;
-    const [moment1, moment2, tokens_since_active, [first_mse = 0]] = await Promise.all([
+    const [moment1, moment2, tokens_since_active, [firstMse = 0]] = await Promise.all([
       this.moment1.read(),
       this.moment2.read(),
       this.tokens_since_active.read(),
-      this.first_mse.read(),
+      this.firstMse.read(),
     ]);
-    return { step, n_tokens, seed, moment1, moment2, tokens_since_active, first_mse };
+    return { step, n_tokens, seed, moment1, moment2, tokens_since_active, firstMse };
   }
 
   /**

@@ -33,6 +33,9 @@ export interface AuxSpace extends SparseSpace {
 /** A software driver ends loops at 65,535 turns; some kernels take one a row. */
 const MOST_ROWS = 32768;
 
+/** The same for residuals: 32 invocations share the dimensions of all prefixes of a row. */
+const MOST_SUMMED = 32 * 60000;
+
 /** Buffers of a step. What they hold is only valid until the next one. */
 export class Workspace implements Disposable {
   /** B */
@@ -78,6 +81,11 @@ export class Workspace implements Disposable {
   /** Buffers for batches of `n_rows` and `n_prefixes` prefixes, in training or for its loss alone. */
   constructor(model: Model, n_rows: number, n_prefixes: number, { training }: { readonly training: boolean }) {
     const { cfg: { d_model, d_sae, activation }, context } = model;
+    if (n_prefixes * d_model > MOST_SUMMED) {
+      throw new RangeError(
+        `a step sums ${MOST_SUMMED} values a row at most, found ${n_prefixes} prefixes of d_model ${d_model}`,
+      );
+    }
     using stack = new DisposableStack();
     const make = <T extends ElementType>(type: T, shape: number[], label: string): Tensor<T> =>
       stack.use(new Tensor(context, type, shape, label));

@@ -19,16 +19,32 @@ export function sparsityCoeff(sparsity: Sparsity): number {
   return sparsity.key === "l1-sparsity" ? sparsity.coeff : 0;
 }
 
-/** l0[b] = Σ_s 1[f_bs ≠ 0] and l1[b] = Σ_s |f_bs| of sparse codes, in ascending order of latents. */
+/** l0[b] = Σ_s 1[f_bs ≠ 0] and l1[b] = Σ_s |f_bs| of sparse codes. */
 export function rowNorms(commands: Commands, codes: Codes, l0: Tensor, l1: Tensor): void {
   const { n_rows, row_starts, values } = codes;
   commands.run(rowNormsKernel, { n_rows, capacity: values.size, row_starts, values, l0, l1 });
 }
 
-/** WGSL: adds one value to \`count\` and \`sum\`. */
+/** WGSL: adds one value to `count` and `sum`. */
 const addValue = (value: string) => `
     count += u32((bitcast<u32>(${value}) & 0x7fffffffu) != 0u);
     sum += abs(${value});`;
+
+/** WGSL: the totals of all invocations' `count` and `sum` into `counts[0]` and `sums[0]`. */
+const tree = (threads: number) => `
+  counts[lane] = count;
+  sums[lane] = sum;
+  workgroupBarrier();
+  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      counts[lane] += counts[lane + half];
+      sums[lane] += sums[lane + half];
+    }
+    workgroupBarrier();
+  }`;
+
+/** Invocations a row: eight strided parts and a tree, whatever the device, so that the order is one. */
+const PARTS = 8;
 
 const rowNormsKernel = defineKernel({
   name: "row_norms",
@@ -39,18 +55,24 @@ const rowNormsKernel = defineKernel({
     l0: writes("f32", "n_rows"),
     l1: writes("f32", "n_rows"),
   },
-  workgroup: 32,
-  grid: ({ n_rows }) => Math.ceil(n_rows / 32),
+  workgroup: PARTS,
+  grid: ({ n_rows }) => n_rows,
   cost: ({ capacity }) => ({ flops: capacity, bytes: 4 * capacity }),
+  declarations: `
+var<workgroup> counts: array<u32, ${PARTS}>;
+var<workgroup> sums: array<f32, ${PARTS}>;`,
   body: `
-  let row = group * 32u + lane;
-  if (row >= dims.n_rows) { return; }
   var count = 0u;
   var sum = 0.0;
-  for (var entry = row_starts[row]; entry < row_starts[row + 1u]; entry += 1u) {${addValue("values[entry]")}
+  for (var entry = row_starts[group] + lane; entry < row_starts[group + 1u]; entry += ${PARTS}u) {${
+    addValue("values[entry]")
   }
-  l0[row] = f32(count);
-  l1[row] = sum;`,
+  }
+  ${tree(PARTS)}
+  if (lane == 0u) {
+    l0[group] = f32(counts[0]);
+    l1[group] = sums[0];
+  }`,
 });
 
 /** The same of dense codes. */
@@ -84,16 +106,7 @@ var<workgroup> sums: array<f32, 64>;`,
   var sum = 0.0;
   for (var s = lane; s < dims.d_sae; s += 64u) {${addValue("f[group * dims.d_sae + s]")}
   }
-  counts[lane] = count;
-  sums[lane] = sum;
-  workgroupBarrier();
-  for (var half = 32u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      counts[lane] += counts[lane + half];
-      sums[lane] += sums[lane + half];
-    }
-    workgroupBarrier();
-  }
+  ${tree(64)}
   if (lane == 0u) {
     l0[dims.first_row + group] = f32(counts[0]);
     l1[dims.first_row + group] = sums[0];

@@ -157,7 +157,7 @@ export async function* train(
     sae.recordRemoveParallelGrads(commands, gradients);
     norm.record(commands, gradients, grad_clip ?? Infinity);
     const { squares } = norm;
-    const { halted, first_mse } = state;
+    const { halted, firstMse } = state;
     commands.run(verdictKernel, {
       slots: log_every,
       slot: waiting,
@@ -165,7 +165,7 @@ export async function* train(
       norm: norm.norm,
       losses,
       halted,
-      first_mse,
+      firstMse,
     });
     updateParameters(commands, sae, { state, norm, lr: rate(state.step) });
     commands.submit();
@@ -225,7 +225,7 @@ const verdictKernel = defineKernel({
     norm: reads("f32", "1"),
     losses: writes("f32", `slots ${LOSS_WIDTH}`),
     halted: writes("u32", "1"),
-    first_mse: writes("f32", "1"),
+    firstMse: writes("f32", "1"),
   },
   workgroup: 1,
   grid: () => 1,
@@ -238,9 +238,9 @@ fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x
   losses[first + ${GRAD_NORM}u] = norm[0];
   for (var i = 0u; i < 4u; i += 1u) { losses[first + ${GRAD_SQUARES}u + i] = squares[i]; }
   let mse = losses[first + ${LOSS.mse}u];
-  if (first_mse[0] == 0.0 && finite(mse)) { first_mse[0] = mse; }
-  losses[first + ${FIRST_MSE}u] = first_mse[0];
-  if (mse > ${EXPLODED}.0 * first_mse[0]) { halted[0] = 1u; }
+  if (firstMse[0] == 0.0 && finite(mse)) { firstMse[0] = mse; }
+  losses[first + ${FIRST_MSE}u] = firstMse[0];
+  if (mse > ${EXPLODED}.0 * firstMse[0]) { halted[0] = 1u; }
   if (!finite(norm[0]) || !finite(losses[first + ${LOSS.loss}u]) || !finite(losses[first + ${LOSS.largest_x}u])) {
     halted[0] = 1u;
   }`,

@@ -38,11 +38,11 @@ Deno.test("what is read is restored, bit by bit", async () => {
     moment1: narrow(randomParameters(random, { D: 12, S: 37 })),
     moment2: narrow(randomParameters(random, { D: 12, S: 37 })),
     tokens_since_active: random.permutation(37),
-    first_mse: 0.25,
+    firstMse: 0.25,
   };
   using state = TrainState.restore(sae, data);
   const again = await state.read();
-  assertEquals([again.step, again.n_tokens, again.seed, again.first_mse], [12, 345, 6, 0.25]);
+  assertEquals([again.step, again.n_tokens, again.seed, again.firstMse], [12, 345, 6, 0.25]);
   assertExact(again.tokens_since_active, data.tokens_since_active);
   for (const name of PARAMETER_NAMES) {
     assertSameBits(again.moment1[name], data.moment1[name], name);

@@ -8,14 +8,16 @@
  * @module
  */
 
-import { AssertionError, assertEquals } from "@std/assert";
+import { AssertionError } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
 import { DeviceContext, probeSubgroups, requestDevice } from "../../kernels/device.ts";
 import { type ElementArrays, type ElementType, Tensor } from "../../kernels/tensor.ts";
 import { assertRefuses } from "./tolerance.ts";
 
-/** All bits set: NaN as f32, 4294967295 as u32. */
-const GUARD = 0xffffffff;
+/** All bits set: NaN as f32, 4294967295 as u32. What no kernel has written yet. */
+const UNWRITTEN = 0xffffffff;
+/** NaN with a number in it: each guard has its own, so that NaN carried from one tensor to another shows. */
+const GUARD = 0xffc00000;
 /** Words after the end of every tensor. */
 const GUARD_WORDS = 64;
 
@@ -45,6 +47,8 @@ export class Recording {
   readonly commands: Commands;
   /** Everything made, in order. */
   readonly tensors: Tensor<ElementType>[] = [];
+  /** Disposed of after the run. */
+  readonly owners: DisposableStack = new DisposableStack();
   /** What is read back. */
   readonly expected: Expected[] = [];
 
@@ -56,13 +60,13 @@ export class Recording {
   /** An f32 tensor; one-dimensional without a shape. */
   f32(values: ArrayLike<number>, ...shape: number[]): Tensor {
     const data = values instanceof Float32Array ? values : Float32Array.from(values);
-    return this.#keep(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("f32")));
+    return this.own(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("f32")));
   }
 
   /** A u32 tensor; one-dimensional without a shape. */
   u32(values: ArrayLike<number>, ...shape: number[]): Tensor<"u32"> {
     const data = values instanceof Uint32Array ? values : Uint32Array.from(values);
-    return this.#keep(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("u32")));
+    return this.own(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("u32")));
   }
 
   /** An f32 tensor for results, full of NaN. */
@@ -75,9 +79,21 @@ export class Recording {
     return this.#filled(new Tensor(this.context, "u32", shape, this.#label("u32 result")));
   }
 
-  /** Something else to be disposed of, whose tensors have guards as well. */
-  own<T extends Tensor<ElementType>>(tensor: T): T {
-    return this.#keep(tensor);
+  /** A tensor that the case made itself: guarded, and disposed of after the run. */
+  own<T extends ElementType>(tensor: Tensor<T>): Tensor<T> {
+    const { queue } = this.context.device;
+    queue.writeBuffer(
+      tensor.buffer,
+      4 * tensor.size,
+      guardsOf(this.tensors.length, tensor.buffer.size / 4 - tensor.size),
+    );
+    this.tensors.push(tensor as Tensor<ElementType>);
+    return tensor;
+  }
+
+  /** Something with other tensors, disposed of after the run. */
+  after(owner: Disposable): void {
+    this.owners.use(owner);
   }
 
   /** After the run, `tensor` is handed to `check`. */
@@ -86,18 +102,20 @@ export class Recording {
   }
 
   #filled<T extends ElementType>(tensor: Tensor<T>): Tensor<T> {
-    this.context.device.queue.writeBuffer(tensor.buffer, 0, new Uint32Array(tensor.size).fill(GUARD));
-    return this.#keep(tensor);
-  }
-
-  #keep<T extends Tensor<ElementType>>(tensor: T): T {
-    this.tensors.push(tensor);
-    return tensor;
+    if (tensor.size > 0) {
+      this.context.device.queue.writeBuffer(tensor.buffer, 0, new Uint32Array(tensor.size).fill(UNWRITTEN));
+    }
+    return this.own(tensor);
   }
 
   #label(type: string): string {
     return `tensor ${this.tensors.length} (${type})`;
   }
+}
+
+/** The words after the end of the tensor with this number. */
+function guardsOf(at: number, length: number): Uint32Array<ArrayBuffer> {
+  return Uint32Array.from({ length }, (_, word) => (GUARD | ((at + 1) * 128 + word)) >>> 0);
 }
 
 let device: Promise<GPUDevice> | undefined;
@@ -163,20 +181,26 @@ export async function mutants(
   const context = await caseContext(variant);
   await runOn(context, run);
   for (const [from, to] of replacements) {
-    let found: boolean | undefined;
+    let found = false;
     forget(context, kernel);
     mutate = (name, wgsl) => {
       if (name !== kernel) return wgsl;
       found ||= wgsl.includes(from);
       return wgsl.replaceAll(from, to);
     };
+    let failure: unknown;
     try {
-      await assertRefuses(() => runOn(context, run), `kernel ${kernel} with ${JSON.stringify(to)} for ${from}`);
+      await runOn(context, run);
+    } catch (error) {
+      failure = error;
     } finally {
       mutate = undefined;
       forget(context, kernel);
     }
-    assertEquals(found, true, `the WGSL of kernel ${kernel} has no ${JSON.stringify(from)}`);
+    if (!found) throw new Error(`the WGSL of kernel ${kernel} has no ${JSON.stringify(from)}`);
+    await assertRefuses(() => {
+      if (failure) throw failure;
+    }, `kernel ${kernel} with ${JSON.stringify(to)} for ${JSON.stringify(from)}`);
   }
 }
 
@@ -198,9 +222,11 @@ async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Arr
     const parts = tensors.map((tensor) => ({ tensor, from: wanted.has(tensor) ? 0 : tensor.size }));
     const read = await readParts(context, parts);
     for (const [at, { tensor, from }] of parts.entries()) {
-      const element = read[at]!.subarray(tensor.size - from).findIndex((word) => word !== GUARD);
-      if (element >= 0) {
-        throw new AssertionError(`${tensor.label} [${tensor.shape}]: element ${tensor.size + element} was written`);
+      const found = read[at]!.subarray(tensor.size - from);
+      const guards = guardsOf(at, found.length);
+      const broken = found.findIndex((word, i) => word !== guards[i]);
+      if (broken >= 0) {
+        throw new AssertionError(`${tensor.label} [${tensor.shape}]: element ${tensor.size + broken} was written`);
       }
     }
     return expected.map(({ tensor, check }) => {
@@ -210,6 +236,7 @@ async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Arr
     });
   } finally {
     for (const tensor of tensors) tensor[Symbol.dispose]();
+    recording.owners.dispose();
   }
 }
 

@@ -1,0 +1,335 @@
+#!/usr/bin/env -S deno run -A
+/**
+ * The command line: `saev demo`, `saev train`, `saev evaluate`.
+ *
+ * Arguments are parsed here; the work is done in `train/` and `examples/`. Results go to stdout, progress and errors to
+ * stderr. A mistake in the arguments or in a configuration file ends with 2, any other failure with 1, Ctrl-C with 130.
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { parse as parseToml } from "@std/toml";
+import { DEMO_DEFAULTS, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "./examples/demo.ts";
+import { load } from "./mod.ts";
+import {
+  adapterName,
+  batchesInOrder,
+  completeRunConfig,
+  evaluate,
+  nearest,
+  openRows,
+  ProgressLine,
+  type RunConfig,
+  RunDirectory,
+  runTraining,
+} from "./train/mod.ts";
+import manifest from "./deno.json" with { type: "json" };
+
+/** One option of a command. */
+interface Option {
+  /** What its value is called in the help; a flag has none. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+/** One command. */
+interface Command {
+  readonly summary: string;
+  readonly positionals: readonly string[];
+  readonly options: Readonly<Record<string, Option>>;
+  readonly details?: string;
+  /** Does the work and returns the exit code. */
+  readonly run: (args: Arguments, signal: AbortSignal) => Promise<number>;
+}
+
+/** A mistake of whoever typed the command. */
+class UsageError extends Error {}
+
+const INTERRUPTED = 130;
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  demo: {
+    summary: "Train on the photographs that come with the package, and show what was learned.",
+    positionals: [],
+    options: {
+      out: { value: "DIR", help: `folder for sae.pt, metrics.json, features.png, report.html (${DEMO_DEFAULTS.out})` },
+      steps: { value: "N", help: `training steps (${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)` },
+      seed: { value: "N", help: `of the initial values and the order of the patches (${DEMO_DEFAULTS.seed})` },
+      activation: { value: "KEY", help: `top-k or relu (${DEMO_DEFAULTS.activation})` },
+      "d-sae": { value: "N", help: `number of latents (${DEMO_DEFAULTS.d_sae})` },
+      "top-k": { value: "N", help: `active latents a patch, for top-k (${DEMO_DEFAULTS.top_k})` },
+      "sparsity-coeff": { value: "X", help: `weight of the L1 penalty, for relu (${DEMO_DEFAULTS.sparsity_coeff})` },
+      "batch-size": { value: "N", help: `patches a step (${DEMO_DEFAULTS.batch_size})` },
+      lr: { value: "X", help: `peak learning rate (${DEMO_DEFAULTS.lr})` },
+    },
+    run: demo,
+  },
+  train: {
+    summary: "Train on a matrix in a file, as a configuration file says.",
+    positionals: ["CONFIG"],
+    options: {
+      out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
+      overwrite: { help: "replace the run that the folder holds" },
+    },
+    details: `CONFIG is a TOML file. Only data.path is needed; these are the defaults:
+
+  [data]
+  path = "activations.npy"     # beside CONFIG: .npy, or raw little-endian float32
+  format = "npy"               # npy or f32; by the file's name
+  d_model = 768                # for f32, unless activations.json beside it has a "shape"
+  validation_share = 0.05      # of the rows, at the end of the file
+  standardise = "none"         # none, mean or mean_scale
+  buffer_rows = 87381          # rows shuffled at a time; 256 MiB of them
+
+  [sae]
+  d_sae = 16384
+  activation = { key = "top-k", top_k = 32, aux = { key = "auxk" } }
+
+  [objective]
+  key = "vanilla"              # or matryoshka
+
+  [train]
+  batch_size = 4096
+  n_epochs = 1                 # or n_steps
+  lr = 4e-4
+  n_lr_warmup = 500
+  grad_clip = 1.0              # false for none
+  log_every = 25
+  checkpoint_every = 1000
+  seed = 0`,
+    run: trainCommand,
+  },
+  evaluate: {
+    summary: "Measure a checkpoint on a matrix in a file; prints JSON.",
+    positionals: ["CHECKPOINT", "DATA"],
+    options: { "batch-size": { value: "N", help: "rows at a time (2048)" } },
+    run: evaluateCommand,
+  },
+};
+
+/** Runs the command line and returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const aborter = new AbortController();
+  const interrupt = (): void => {
+    if (aborter.signal.aborted) Deno.exit(INTERRUPTED);
+    console.error("\nstopping after this step; once more to stop at once");
+    aborter.abort();
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  try {
+    return await dispatch(args, aborter.signal);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
+    return error instanceof UsageError ? 2 : 1;
+  } finally {
+    Deno.removeSignalListener("SIGINT", interrupt);
+  }
+}
+
+async function dispatch(args: readonly string[], signal: AbortSignal): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+    (name === undefined ? console.error : console.log)(generalHelp());
+    return name === undefined ? 2 : 0;
+  }
+  if (name === "--version") {
+    console.log(manifest.version);
+    return 0;
+  }
+  if (name.startsWith("-")) throw unknown("option", name, ["--help", "--version"]);
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw unknown("command", name, Object.keys(COMMANDS));
+  const parsed = new Arguments(name, command, rest);
+  if (!parsed.flag("help")) return await command.run(parsed, signal);
+  console.log(commandHelp(name, command));
+  return 0;
+}
+
+/** The arguments of one command, checked against its declaration. */
+class Arguments {
+  readonly positionals: readonly string[];
+  readonly #values: Readonly<Record<string, unknown>>;
+
+  /** @throws {UsageError} for what the command does not have. */
+  constructor(name: string, { options, positionals }: Command, args: readonly string[]) {
+    const names = Object.keys(options);
+    const known = [...names.map((option) => `--${option}`), "--help"];
+    const { _: found, ...values } = parseArgs([...args], {
+      boolean: ["help", ...names.filter((option) => options[option]!.value === undefined)],
+      string: ["_", ...names.filter((option) => options[option]!.value !== undefined)],
+      alias: { h: "help" },
+      unknown: (argument, key) => {
+        if (key !== undefined) throw unknown("option", argument.replace(/=.*/s, ""), known);
+        return true;
+      },
+    });
+    this.positionals = found.map(String);
+    this.#values = values;
+    if (values.help) return;
+    if (found.length !== positionals.length) {
+      const expected = positionals.length === 0 ? "no arguments" : positionals.join(" ");
+      const given = found.length === 0 ? "none" : found.join(" ");
+      throw new UsageError(`${name} takes ${expected}, found ${given}; see saev ${name} --help`);
+    }
+    for (const option of names) {
+      if (values[option] === "") throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
+    }
+  }
+
+  flag(option: string): boolean {
+    return this.#values[option] === true;
+  }
+
+  text(option: string): string | undefined {
+    return this.#values[option] as string | undefined;
+  }
+
+  choice<T extends string>(option: string, choices: readonly T[]): T | undefined {
+    const found = this.text(option);
+    if (found === undefined || choices.includes(found as T)) return found as T | undefined;
+    const near = nearest(found, choices);
+    const hint = near === undefined ? `expected one of ${choices.join(", ")}` : `did you mean ${near}?`;
+    throw new UsageError(`--${option} is ${JSON.stringify(found)}; ${hint}`);
+  }
+
+  number(option: string, least: number): number | undefined {
+    const found = this.text(option);
+    if (found === undefined) return undefined;
+    const value = Number(found);
+    if (found.trim() !== "" && Number.isFinite(value) && value >= least) return value;
+    throw new UsageError(`--${option} must be a number of at least ${least}, found ${JSON.stringify(found)}`);
+  }
+
+  integer(option: string, least: number): number | undefined {
+    const value = this.number(option, least);
+    if (value === undefined || Number.isSafeInteger(value)) return value;
+    throw new UsageError(`--${option} must be an integer, found ${value}`);
+  }
+}
+
+function unknown(what: string, found: string, known: readonly string[]): UsageError {
+  const near = nearest(found, known);
+  const hint = near === undefined ? `there is ${known.join(", ")}` : `did you mean ${near}?`;
+  return new UsageError(`unknown ${what} ${found}; ${hint}`);
+}
+
+async function demo(args: Arguments, signal: AbortSignal): Promise<number> {
+  const isSlow = Deno.env.get("SAEV_SOFTWARE_DRIVER") === "swiftshader";
+  const steps = args.integer("steps", 1);
+  const given = {
+    out: args.text("out"),
+    steps: steps ?? (isSlow ? SLOW_DRIVER_STEPS : undefined),
+    seed: args.integer("seed", 0),
+    activation: args.choice("activation", ["top-k", "relu"]),
+    d_sae: args.integer("d-sae", 1),
+    top_k: args.integer("top-k", 1),
+    sparsity_coeff: args.number("sparsity-coeff", 0),
+    batch_size: args.integer("batch-size", 1),
+    lr: args.number("lr", 0),
+  };
+  const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  if (isSlow && steps === undefined) {
+    say(
+      `SwiftShader computes about ten times slower than Mesa: ${SLOW_DRIVER_STEPS} steps, not ${DEMO_DEFAULTS.steps}`,
+    );
+  }
+  const metrics = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, { say, signal });
+  return metrics === null ? INTERRUPTED : 0;
+}
+
+async function trainCommand(args: Arguments, signal: AbortSignal): Promise<number> {
+  const file = args.positionals[0]!;
+  const text = await Deno.readTextFile(file);
+  const cfg = configOf(file, text);
+  const folder = file.includes("/") ? file.replace(/[^/]*$/, "") : "";
+  const path = cfg.data.path.startsWith("/") ? cfg.data.path : folder + cfg.data.path;
+  using rows = await openRows(path, cfg.data);
+  const out = args.text("out") ?? `runs/${file.slice(folder.length).replace(/\.toml$/, "")}`;
+  const directory = await RunDirectory.create(out, { overwrite: args.flag("overwrite") });
+  await directory.write("config.toml", text);
+  let progress: ProgressLine | undefined;
+  const result = await runTraining(cfg, rows, {
+    directory,
+    signal,
+    onStart: ({ n_steps, n_rows, n_validation, adapter }) => {
+      const { batch_size } = cfg.train;
+      say(
+        `${n_rows.toLocaleString("en")} rows of ${rows.d_model} to train on, ${
+          n_validation.toLocaleString("en")
+        } kept back`,
+      );
+      say(`${n_steps} steps of ${batch_size} on ${adapter}`);
+      progress = new ProgressLine({ n_steps, batch_size });
+    },
+    onProgress: (state) => progress?.show(state),
+  }).finally(() => progress?.[Symbol.dispose]());
+  if (result.isInterrupted) {
+    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model as it was`);
+    return INTERRUPTED;
+  }
+  const { nmse, l0, dead_fraction } = result.metrics!;
+  say(
+    `${result.evaluated_on}: NMSE ${nmse.toFixed(4)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
+  );
+  say(`look at ${out}/report.html`);
+  return 0;
+}
+
+/** @throws {UsageError} for a configuration that says what it cannot. */
+function configOf(file: string, text: string): RunConfig {
+  try {
+    return completeRunConfig(parseToml(text));
+  } catch (error) {
+    throw new UsageError(`${file}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+async function evaluateCommand(args: Arguments): Promise<number> {
+  const [checkpoint, data] = args.positionals as [string, string];
+  using sae = await load(checkpoint);
+  using rows = await openRows(data, { format: data.endsWith(".npy") ? "npy" : "f32", d_model: sae.cfg.d_model });
+  const metrics = await evaluate(sae, batchesInOrder(rows, args.integer("batch-size", 1) ?? 2048));
+  const { density, ...numbers } = metrics;
+  console.log(
+    JSON.stringify({ checkpoint, data, ...numbers, adapter: adapterName(sae.device), density: [...density] }),
+  );
+  return 0;
+}
+
+function say(line: string): void {
+  console.error(line);
+}
+
+function generalHelp(): string {
+  const rows = Object.entries(COMMANDS).map(([name, { positionals, summary }]): [string, string] => [
+    [name, ...positionals].join(" "),
+    summary,
+  ]);
+  return `saev ${manifest.version}: sparse autoencoders on the GPU
+
+Usage: saev COMMAND [OPTIONS]
+
+${table(rows)}
+
+  --help     this, or after a command what it does
+  --version  the version`;
+}
+
+function commandHelp(name: string, { summary, positionals, options, details }: Command): string {
+  const rows = Object.entries(options).map(([option, { value, help }]): [string, string] => [
+    `--${option}${value === undefined ? "" : ` ${value}`}`,
+    help,
+  ]);
+  const usage = ["saev", name, ...positionals, "[OPTIONS]"].join(" ");
+  const parts = [summary, `Usage: ${usage}`, table([...rows, ["--help", "this"]])];
+  return [...parts, ...details === undefined ? [] : [details]].join("\n\n");
+}
+
+/** Two columns. */
+function table(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

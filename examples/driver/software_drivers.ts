@@ -1,0 +1,207 @@
+/**
+ * Where a machine without a working GPU driver gets a software one from: Mesa's by the package manager, the same
+ * packages unpacked into a cache folder when there is no root, or SwiftShader out of an npm package.
+ *
+ * @module
+ */
+import {
+  CHROMIUM_PACKAGE,
+  CHROMIUM_VERSION,
+  chromiumPackageObstacle,
+  unpackChromiumPackage,
+} from "./chromium_package.ts";
+import { must, type Run } from "./programs.ts";
+import { fillFolder } from "./user_cache.ts";
+
+/** Environment variables that select a driver. */
+export type Environment = Record<string, string>;
+
+/** The machine, as far as looking for a driver touches it. */
+export interface Machine {
+  /** Whether system packages may be installed. */
+  readonly isRoot: boolean;
+  /** A folder of this user's own for what is fetched. */
+  readonly cache: string;
+  /** The folder where system packages register Vulkan drivers. */
+  readonly vulkanFolder: string;
+  /** Whether the adapter under these variables is there and computes a known answer. */
+  probe(env: Environment): Promise<"right" | "wrong" | "none">;
+  /** Runs a program to its end. */
+  readonly run: Run;
+  /** Tells the user. */
+  say(line: string): void;
+}
+
+/** A driver that may be on the machine already, or be fetched. */
+interface SoftwareDriver {
+  readonly name: string;
+  /** What fetching it does, for the user. */
+  readonly fetching: string;
+  /** The variables that select it, or `null` when it is not on the machine. */
+  locate(machine: Machine): Promise<Environment | null>;
+  /** Why fetching it need not be tried, or `null`. */
+  obstacle(machine: Machine): string | null | Promise<string | null>;
+  /** Gets it. Throws with the reason when that is impossible. */
+  fetch(machine: Machine): Promise<void>;
+}
+
+/** A C library other than the one the dynamic loader belongs to crashes every program that is told to load it. */
+const NEVER_UNPACKED = new Set(["libc6", "libc-bin"]);
+
+const NON_INTERACTIVE = { DEBIAN_FRONTEND: "noninteractive" };
+
+/** Only this driver and, where given, these libraries. Loaders before 1.3.207 read the second name. */
+function select(icd: string, libraryFolders: readonly string[] = []): Environment {
+  const env: Environment = { DENO_WEBGPU_BACKEND: "vulkan", VK_DRIVER_FILES: icd, VK_ICD_FILENAMES: icd };
+  if (libraryFolders.length > 0) {
+    env.LD_LIBRARY_PATH = [...libraryFolders, Deno.env.get("LD_LIBRARY_PATH")].filter(Boolean).join(":");
+  }
+  return env;
+}
+
+/** The path of the first entry of `folder` whose name matches. */
+async function findEntry(folder: string, pattern: RegExp): Promise<string | null> {
+  try {
+    const names = (await Array.fromAsync(Deno.readDir(folder))).map((entry) => entry.name).sort();
+    const name = names.find((name) => pattern.test(name));
+    return name === undefined ? null : `${folder}/${name}`;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+/** Debian, Ubuntu and their like have it. */
+async function aptObstacle(machine: Machine): Promise<string | null> {
+  return (await machine.run("apt-get", ["--version"])).success ? null : "no apt-get here to get Mesa with";
+}
+
+const installedMesa: SoftwareDriver = {
+  name: "Mesa",
+  fetching: "installing Mesa's software driver (apt-get install mesa-vulkan-drivers, about 60 MB, once)",
+  async locate(machine) {
+    const icd = await findEntry(machine.vulkanFolder, /^lvp_icd.*\.json$/);
+    return icd === null ? null : select(icd);
+  },
+  async obstacle(machine) {
+    return machine.isRoot ? await aptObstacle(machine) : "installing Mesa needs root";
+  },
+  async fetch(machine) {
+    const lock = ["-o", "DPkg::Lock::Timeout=120"];
+    // A third-party source that cannot be reached fails the update; Debian's own lists may be fresh all the same.
+    await machine.run("apt-get", ["update", ...lock], { env: NON_INTERACTIVE });
+    await must(machine.run, "apt-get", ["install", "-y", "--no-install-recommends", ...lock, "mesa-vulkan-drivers"], {
+      env: NON_INTERACTIVE,
+    });
+  },
+};
+
+const unpackedMesa: SoftwareDriver = {
+  name: "unpacked Mesa",
+  fetching: "unpacking Mesa's software driver into a cache folder (Debian packages, about 60 MB, once, no root needed)",
+  async locate(machine) {
+    const folder = `${machine.cache}/mesa`;
+    const icd = await findEntry(folder, /^lvp_icd\.json$/);
+    if (icd === null) return null;
+    return select(icd, (await Deno.readTextFile(`${folder}/library_folders`)).split("\n"));
+  },
+  obstacle: aptObstacle,
+  fetch(machine) {
+    return fillFolder(`${machine.cache}/mesa`, async (temporary) => {
+      const apt = `${temporary}/apt`;
+      await Deno.mkdir(`${apt}/lists/partial`, { recursive: true });
+      await Deno.mkdir(`${apt}/archives/partial`, { recursive: true });
+      // Package lists of our own: the machine's may be missing or stale, and only root may renew them.
+      const options = [
+        `Dir::State::Lists=${apt}/lists/`,
+        `Dir::Cache=${apt}/`,
+        "Dir::Cache::Archives=archives/",
+        "Acquire::Languages=none",
+        "APT::Sandbox::User=root",
+        "Debug::NoLocking=true",
+      ].flatMap((option) => ["-o", option]);
+      await machine.run("apt-get", ["update", ...options], { env: NON_INTERACTIVE });
+      const install = ["install", "-s", "--no-install-recommends", ...options, "libvulkan1", "mesa-vulkan-drivers"];
+      const plan = await must(machine.run, "apt-get", install, { env: NON_INTERACTIVE });
+      const packages = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!)
+        .filter((name) => !NEVER_UNPACKED.has(name.split(":")[0]!));
+      if (packages.length === 0) throw new Error("apt-get says that Mesa's packages are installed");
+      await must(machine.run, "apt-get", ["download", ...options, ...packages], { cwd: temporary });
+      for await (const { name } of Deno.readDir(temporary)) {
+        if (!name.endsWith(".deb")) continue;
+        await must(machine.run, "dpkg-deb", ["-x", `${temporary}/${name}`, `${temporary}/root`]);
+        await Deno.remove(`${temporary}/${name}`);
+      }
+      await Deno.remove(apt, { recursive: true });
+      await registerUnpacked(temporary, `${machine.cache}/mesa`);
+    });
+  },
+};
+
+/** Writes the driver's registration with the path it will have in `folder`, and the list of library folders. */
+async function registerUnpacked(temporary: string, folder: string): Promise<void> {
+  const original = await findEntry(`${temporary}/root/usr/share/vulkan/icd.d`, /^lvp_icd.*\.json$/);
+  if (original === null) throw new Error("the packages hold no lvp_icd.json");
+  const registration = JSON.parse(await Deno.readTextFile(original));
+  const library = registration.ICD.library_path.split("/").at(-1);
+  for await (const { name: triple } of Deno.readDir(`${temporary}/root/usr/lib`)) {
+    if (!await findEntry(`${temporary}/root/usr/lib/${triple}`, new RegExp(`^${RegExp.escape(library)}$`))) continue;
+    registration.ICD.library_path = `${folder}/root/usr/lib/${triple}/${library}`;
+    const libraryFolders = [`${folder}/root/usr/lib/${triple}`, `${folder}/root/lib/${triple}`];
+    await Deno.writeTextFile(`${temporary}/library_folders`, libraryFolders.join("\n"));
+    await Deno.writeTextFile(`${temporary}/lvp_icd.json`, JSON.stringify(registration));
+    return;
+  }
+  throw new Error(`the packages hold no ${library}`);
+}
+
+const swiftShader: SoftwareDriver = {
+  name: "SwiftShader",
+  fetching: `fetching SwiftShader (npm package ${CHROMIUM_PACKAGE}, about 70 MB, once; 7 to 15 times slower than Mesa)`,
+  async locate(machine) {
+    const folder = `${machine.cache}/swiftshader-${CHROMIUM_VERSION}`;
+    const icd = await findEntry(folder, /^vk_swiftshader_icd\.json$/);
+    return icd === null ? null : { ...select(icd, [folder]), SAEV_SOFTWARE_DRIVER: "swiftshader" };
+  },
+  obstacle: chromiumPackageObstacle,
+  fetch(machine) {
+    return fillFolder(
+      `${machine.cache}/swiftshader-${CHROMIUM_VERSION}`,
+      (temporary) => unpackChromiumPackage(machine.run, ["swiftshader.tar.br"], temporary),
+    );
+  },
+};
+
+const DRIVERS = [installedMesa, unpackedMesa, swiftShader];
+
+/** The variables under which this machine has a working adapter; fetches a driver when there is none. */
+export async function findDriver(machine: Machine): Promise<Environment> {
+  const found = await machine.probe({});
+  if (found === "right") return {};
+  const why = found === "none" ? "no GPU adapter found" : "the GPU adapter computes wrong results";
+  for (const driver of DRIVERS) {
+    const env = await driver.locate(machine);
+    if (env === null || await machine.probe(env) !== "right") continue;
+    machine.say(`${why}; using ${driver.name} (${env.VK_DRIVER_FILES})`);
+    return env;
+  }
+  const reasons = new Set<string>();
+  for (const driver of DRIVERS) {
+    const obstacle = await driver.obstacle(machine);
+    if (obstacle !== null) {
+      reasons.add(obstacle);
+      continue;
+    }
+    machine.say([why, ...reasons, driver.fetching].join("; "));
+    try {
+      await driver.fetch(machine);
+      const env = await driver.locate(machine);
+      if (env !== null && await machine.probe(env) === "right") return env;
+      reasons.add(`${driver.name} did not work`);
+    } catch (error) {
+      reasons.add(`${driver.name} could not be had (${error instanceof Error ? error.message : error})`);
+    }
+  }
+  machine.say([why, ...reasons, "going on without"].join("; "));
+  return {};
+}

@@ -1,0 +1,215 @@
+/**
+ * The layers, executed: who may import whom, where `Deno.*` may stand, and which words arithmetic has never heard of.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+
+const ROOT = new URL("../", import.meta.url);
+const LIBRARY = ["kernels", "nn", "objectives", "io", "train"];
+
+/** One import as the module graph has it; `target` is a path below the root, or a package specifier. */
+interface Import {
+  readonly from: string;
+  readonly target: string;
+  readonly isTypeOnly: boolean;
+}
+
+/** What the files of one layer may import. The first layer that matches a file counts. */
+interface Layer {
+  readonly files: RegExp;
+  readonly may: readonly RegExp[];
+  readonly mayTypesOf?: readonly RegExp[];
+}
+
+const PACKAGE = /^(?:npm|jsr|node|https?|data):|^@/;
+const IO_PURE = /^io\/(?!checkpoint\.ts$|formats\/|mod\.ts$)/;
+const PUBLIC = [/^mod\.ts$/, /^(?:train|io|kernels)\/mod\.ts$/, /^examples\//, PACKAGE];
+const TEST_CODE = /^(?:tests|bench)\//;
+
+const LAYERS: readonly Layer[] = [
+  { files: /^nn\/config\.ts$/, may: [] },
+  { files: /^kernels\//, may: [/^kernels\//] },
+  { files: /^nn\//, may: [/^kernels\//, /^nn\//] },
+  { files: /^objectives\//, may: [/^kernels\//, /^nn\//, /^objectives\//] },
+  { files: IO_PURE, may: [IO_PURE], mayTypesOf: [/^nn\/config\.ts$/] },
+  { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/(?:device|tensor)\.ts$/] },
+  { files: /^train\//, may: [/^(?:kernels|nn|objectives|io|train)\//] },
+  { files: /^mod\.ts$/, may: [/^(?:kernels|nn|objectives|io)\//] },
+  { files: /^cli\.ts$/, may: [/^deno\.json$/, ...PUBLIC] },
+  { files: /^examples\//, may: PUBLIC },
+];
+
+/** Files that may name `Deno`. */
+const DENO_FILES = /^io\/files\.ts$|^train\/(?:run_directory|terminal|tuner_store)\.ts$|^cli\.ts$|^examples\//;
+
+/** `Deno` used as a value or a type, rather than mentioned in a message. */
+const DENO_USE = /\bDeno\s*\??\.\s*\w|\btypeof Deno\b|["']Deno["']/;
+
+/** Words of the model. The package's own name may stand in examples. */
+const MODEL_WORDS = /(?<!@)\bsaes?\b|latent|autoencoder|prefix|[Ww]_(?:enc|dec)|b_(?:enc|dec)|d_(?:sae|model)/i;
+
+/** Every import that its file's layer does not allow, as a sentence. */
+function layerViolations(imports: readonly Import[]): string[] {
+  return imports.flatMap(({ from, target, isTypeOnly }) => {
+    const layer = LAYERS.find(({ files }) => files.test(from));
+    if (layer === undefined) return [`${from} belongs to no layer`];
+    const allowed = isTypeOnly ? [...layer.may, ...layer.mayTypesOf ?? []] : layer.may;
+    return allowed.some((pattern) => pattern.test(target)) ? [] : [`${from} imports ${target}`];
+  });
+}
+
+/** The text with comments blanked out. Strings that look like comments are blanked too, which hides nothing here. */
+function withoutComments(source: string): string {
+  return source.replace(/\/\*[\s\S]*?\*\/|(?<!:)\/\/.*$/gm, (comment) => comment.replace(/[^\n]/g, " "));
+}
+
+/** Lines that use `Deno`, in a file that may not. */
+function denoViolations(path: string, source: string): string[] {
+  if (DENO_FILES.test(path)) return [];
+  return numberedLines(path, withoutComments(source)).filter((line) => DENO_USE.test(line));
+}
+
+/** Lines of arithmetic that speak of the model, comments included. */
+function wordViolations(path: string, source: string): string[] {
+  return path.startsWith("kernels/") ? numberedLines(path, source).filter((line) => MODEL_WORDS.test(line)) : [];
+}
+
+/** The lines of a file as `path:number: text`. */
+function numberedLines(path: string, source: string): string[] {
+  return source.split("\n").map((line, i) => `${path}:${i + 1}: ${line.trim()}`);
+}
+
+/** The TypeScript files below `folder`, as paths below the root. */
+async function* walk(folder: string): AsyncGenerator<string> {
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
+    if (isDirectory) yield* walk(`${folder}/${name}`);
+    else if (name.endsWith(".ts")) yield `${folder}/${name}`;
+  }
+}
+
+/** The published code: the library, its entry, the command line and the examples. */
+async function publishedFiles(): Promise<string[]> {
+  const files = ["mod.ts", "cli.ts"];
+  for (const folder of [...LIBRARY, "examples"]) files.push(...await Array.fromAsync(walk(folder)));
+  return files.sort();
+}
+
+/** The imports of these files, from Deno's own module graph. */
+async function readImports(files: readonly string[]): Promise<Import[]> {
+  const entry = await Deno.makeTempFile({ suffix: ".ts" });
+  try {
+    await Deno.writeTextFile(entry, files.map((file) => `import ${JSON.stringify(new URL(file, ROOT))};\n`).join(""));
+    const args = ["info", "--json", "--no-lock", "--config", new URL("deno.json", ROOT).pathname, entry];
+    const { stdout } = await new Deno.Command(Deno.execPath(), { args, stderr: "inherit" }).output();
+    const { modules } = JSON.parse(new TextDecoder().decode(stdout)) as GraphJson;
+    const below = (url: string): string => url.startsWith(ROOT.href) ? url.slice(ROOT.href.length) : url;
+    return modules.flatMap(({ specifier, dependencies = [] }) =>
+      dependencies.map((dependency): Import => ({
+        from: below(specifier),
+        // A package is named as the source names it, not by where this repository's stand-in lies.
+        target: dependency.specifier.startsWith(".") || dependency.specifier.startsWith("file:")
+          ? below((dependency.code ?? dependency.type)?.specifier ?? dependency.specifier)
+          : dependency.specifier.startsWith("@")
+          ? dependency.specifier
+          : `npm:${dependency.specifier}`,
+        isTypeOnly: dependency.code === undefined,
+      }))
+    ).filter(({ from }) => files.includes(from));
+  } finally {
+    await Deno.remove(entry);
+  }
+}
+
+/** What `deno info --json` prints, as far as it is read here. */
+interface GraphJson {
+  readonly modules: readonly {
+    readonly specifier: string;
+    readonly dependencies?: readonly {
+      readonly specifier: string;
+      readonly code?: { readonly specifier: string };
+      readonly type?: { readonly specifier: string };
+    }[];
+  }[];
+}
+
+Deno.test("architecture: every import keeps the layers", async () => {
+  const files = await publishedFiles();
+  const imports = await readImports(files);
+  assert(imports.length > files.length, `only ${imports.length} imports found in ${files.length} files`);
+  assertEquals(layerViolations(imports), []);
+});
+
+Deno.test("architecture: nothing published imports tests or benches", async () => {
+  const imports = await readImports(await publishedFiles());
+  assertEquals(imports.filter(({ target }) => TEST_CODE.test(target)), []);
+});
+
+Deno.test("architecture: Deno is named only where files and terminals are", async () => {
+  const found: string[] = [];
+  for (const path of await publishedFiles()) {
+    found.push(...denoViolations(path, await Deno.readTextFile(new URL(path, ROOT))));
+  }
+  assertEquals(found, []);
+});
+
+Deno.test("architecture: kernels have never heard of an autoencoder", async () => {
+  const found: string[] = [];
+  for await (const path of walk("kernels")) {
+    found.push(...wordViolations(path, await Deno.readTextFile(new URL(path, ROOT))));
+  }
+  assertEquals(found, []);
+});
+
+Deno.test("architecture: every file says first what it is", async () => {
+  const files = [...await publishedFiles()];
+  for (const folder of ["tests", "bench"]) files.push(...await Array.fromAsync(walk(folder)));
+  const found: string[] = [];
+  for (const path of files) {
+    const text = await Deno.readTextFile(new URL(path, ROOT));
+    if (!/^(?:#!.*\n)?\/\*\*/.test(text)) found.push(path);
+  }
+  assertEquals(found, []);
+});
+
+Deno.test("architecture: the rules catch what they are for", () => {
+  const cases: [string, string, boolean, boolean][] = [
+    ["nn/config.ts", "nn/adam.ts", true, false],
+    ["kernels/matmul.ts", "kernels/tensor.ts", false, true],
+    ["kernels/matmul.ts", "nn/config.ts", true, false],
+    ["nn/encode.ts", "kernels/matmul.ts", false, true],
+    ["nn/encode.ts", "objectives/vanilla.ts", true, false],
+    ["nn/encode.ts", "io/checkpoint.ts", true, false],
+    ["objectives/vanilla.ts", "nn/config.ts", true, true],
+    ["objectives/vanilla.ts", "train/mod.ts", true, false],
+    ["io/zip.ts", "io/crc32.ts", false, true],
+    ["io/zip.ts", "io/checkpoint.ts", false, false],
+    ["io/torch_file.ts", "nn/config.ts", true, true],
+    ["io/torch_file.ts", "nn/config.ts", false, false],
+    ["io/checkpoint.ts", "nn/sparse_autoencoder.ts", false, true],
+    ["io/checkpoint.ts", "kernels/tensor.ts", true, true],
+    ["io/checkpoint.ts", "kernels/tensor.ts", false, false],
+    ["io/formats/schema1.ts", "train/mod.ts", true, false],
+    ["train/mod.ts", "io/checkpoint.ts", false, true],
+    ["train/mod.ts", "cli.ts", false, false],
+    ["train/mod.ts", "npm:fast-check", false, false],
+    ["kernels/random.ts", "node:crypto", false, false],
+    ["mod.ts", "examples/demo.ts", false, false],
+    ["cli.ts", "@std/cli/parse-args", false, true],
+    ["cli.ts", "nn/adam.ts", false, false],
+    ["examples/demo.ts", "kernels/mod.ts", false, true],
+    ["examples/demo.ts", "kernels/matmul.ts", false, false],
+    ["elsewhere/file.ts", "nn/adam.ts", false, false],
+  ];
+  for (const [from, target, isTypeOnly, isAllowed] of cases) {
+    assertEquals(layerViolations([{ from, target, isTypeOnly }]).length === 0, isAllowed, `${from} → ${target}`);
+  }
+  assertEquals(denoViolations("nn/x.ts", "/** Deno */\nconst a = `Deno 2`; // Deno.cwd()\nDeno.cwd();"), [
+    "nn/x.ts:3: Deno.cwd();",
+  ]);
+  assertEquals(denoViolations("io/files.ts", "Deno.cwd();"), []);
+  for (const word of ["the SAE's", "d_sae", "w_enc_SD", "a latent", "prefix sum", "Autoencoder"]) {
+    assertEquals(wordViolations("kernels/x.ts", word).length, 1, word);
+  }
+  assertEquals(wordViolations("kernels/x.ts", 'import { f } from "@saev/nn/kernels"; // a scan'), []);
+});

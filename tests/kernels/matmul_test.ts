@@ -1,0 +1,422 @@
+/**
+ * Matrix products in all layouts: exact on integers, precise on normal data, and the same bits whoever computes them.
+ *
+ * @module
+ */
+
+import { assertThrows } from "@std/assert";
+import { Commands } from "../../kernels/commands.ts";
+import { ShapeError } from "../../kernels/errors.ts";
+import { gatheredMatmul, type Layout, matmul, type Matrix } from "../../kernels/matmul.ts";
+import { Tensor } from "../../kernels/tensor.ts";
+import {
+  caseContext,
+  check,
+  type KernelCase,
+  mutants,
+  type Recording,
+  type Variant,
+} from "../support/kernel_harness.ts";
+import { Random } from "../support/random.ts";
+import { assertExact, assertSameBits, assertSumClose } from "../support/tolerance.ts";
+
+const LAYOUTS: readonly Layout[] = ["nn", "nt", "tn"];
+const SIZES = [1, 2, 3, 5, 7, 16, 17, 31, 33, 63, 64, 65, 100, 129];
+
+/** Who computes what; the results must have the same bits. */
+const VARIANTS: readonly Variant[] = [{}, { subgroups: false }, { lanes: 32 }];
+/** The variant that compiles fastest, where the sharing of work is not what is asked. */
+const SIMPLE: Variant = { subgroups: false };
+
+/** A matrix in a tensor: where it starts and how far its rows are apart. NaN is everywhere else. */
+interface Lie {
+  readonly offset: number;
+  readonly stride: number;
+}
+
+interface Product {
+  readonly layout: Layout;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly a: Lie;
+  readonly b: Lie;
+  readonly c: Lie;
+  readonly bias: boolean;
+  readonly relu: boolean;
+  readonly accumulate: boolean;
+}
+
+interface Numbers {
+  readonly a: Float32Array;
+  readonly b: Float32Array;
+  readonly c: Float32Array;
+  readonly bias: Float32Array;
+}
+
+/** Rows and columns of the stored factors. */
+function stored({ layout, M, N, K }: Pick<Product, "layout" | "M" | "N" | "K">) {
+  return {
+    a: layout === "tn" ? [K, M] as const : [M, K] as const,
+    b: layout === "nt" ? [N, K] as const : [K, N] as const,
+  };
+}
+
+/** The product in float64, and Σ|terms| of each element. */
+function reference(product: Product, { a, b, c, bias }: Numbers): { want: Float64Array; absSum: Float64Array } {
+  const { layout, M, N, K, relu, accumulate } = product;
+  const want = new Float64Array(M * N);
+  const absSum = new Float64Array(M * N);
+  for (let m = 0; m < M; m++) {
+    for (let n = 0; n < N; n++) {
+      const start = (accumulate ? c[m * N + n]! : 0) + (product.bias ? bias[n]! : 0);
+      let sum = start;
+      let size = Math.abs(start);
+      for (let k = 0; k < K; k++) {
+        const term = a[layout === "tn" ? k * M + m : m * K + k]! * b[layout === "nt" ? n * K + k : k * N + n]!;
+        sum += term;
+        size += Math.abs(term);
+      }
+      want[m * N + n] = relu ? Math.max(0, sum) : sum;
+      absSum[m * N + n] = size;
+    }
+  }
+  return { want, absSum };
+}
+
+/** A tensor with a matrix in it and NaN around. */
+function placed(gpu: Recording, values: Float32Array, [rows, columns]: readonly [number, number], lie: Lie): Matrix {
+  const { offset, stride } = lie;
+  const data = new Float32Array(Math.ceil((offset + rows * stride) / stride) * stride).fill(NaN);
+  for (let r = 0; r < rows; r++) data.set(values.subarray(r * columns, (r + 1) * columns), offset + r * stride);
+  return { in: gpu.f32(data), offset, stride };
+}
+
+/** Records a product and hands its elements to `judge`; what lies around them must stay NaN. */
+function record(gpu: Recording, product: Product, numbers: Numbers, judge: (got: Float32Array) => void): void {
+  const { layout, M, N, K, relu, accumulate, bias } = product;
+  const shapes = stored(product);
+  const c = placed(gpu, accumulate ? numbers.c : new Float32Array(M * N).fill(NaN), [M, N], product.c);
+  matmul(gpu.commands, {
+    layout,
+    M,
+    N,
+    K,
+    relu,
+    accumulate,
+    a: placed(gpu, numbers.a, shapes.a, product.a),
+    b: placed(gpu, numbers.b, shapes.b, product.b),
+    c,
+    ...(bias ? { bias: gpu.f32(numbers.bias) } : {}),
+  });
+  gpu.expect(c.in as Tensor, (got) => {
+    const { offset, stride } = product.c;
+    const inside = new Float32Array(M * N);
+    for (let m = 0; m < M; m++) {
+      const at = offset + m * stride;
+      inside.set(got.subarray(at, at + N), m * N);
+      got.fill(NaN, at, at + N);
+    }
+    assertExact(got, new Float32Array(got.length).fill(NaN), `around ${JSON.stringify(product)}`);
+    judge(inside);
+  });
+}
+
+function integers(random: Random, { M, N, K }: Product): Numbers {
+  return {
+    a: random.integers(M * K),
+    b: random.integers(N * K),
+    c: random.integers(M * N, -20, 20),
+    bias: random.integers(N, -20, 20),
+  };
+}
+
+function exactly(gpu: Recording, product: Product, numbers: Numbers): void {
+  const { want } = reference(product, numbers);
+  record(gpu, product, numbers, (got) => assertExact(got, want, JSON.stringify(product)));
+}
+
+const plain = (layout: Layout, M: number, N: number, K: number): Product => {
+  const { a, b } = stored({ layout, M, N, K });
+  return {
+    layout,
+    M,
+    N,
+    K,
+    a: { offset: 0, stride: a[1] },
+    b: { offset: 0, stride: b[1] },
+    c: { offset: 0, stride: N },
+    bias: false,
+    relu: false,
+    accumulate: false,
+  };
+};
+
+/** Rows that start at multiples of four, so that four neighbours can be loaded at once, and rows that do not. */
+const ALIGNMENTS = [[true, true], [true, false], [false, true], [false, false]] as const;
+
+/** Any of the sizes, with gaps around the matrices; every second one adds to what C holds. */
+function ragged(random: Random, layout: Layout, [alignedA, alignedB]: readonly [boolean, boolean]): Product {
+  const pick = () => SIZES[random.integer(0, SIZES.length - 1)]!;
+  const product = plain(layout, pick(), pick(), pick());
+  const lie = (columns: number, aligned: boolean): Lie => {
+    const stride = 4 * Math.ceil(columns / 4) + 4 * random.integer(0, 2);
+    return aligned
+      ? { offset: 4 * random.integer(0, 3), stride }
+      : { offset: random.integer(0, 9), stride: stride + random.integer(1, 3) };
+  };
+  const { a, b } = stored(product);
+  return {
+    ...product,
+    a: lie(a[1], alignedA),
+    b: lie(b[1], alignedB),
+    c: lie(product.N, random.integer(0, 1) === 1),
+    accumulate: true,
+  };
+}
+
+for (const layout of LAYOUTS) {
+  Deno.test(`${layout}: integers are exact at ragged shapes, strides and offsets, whoever computes them`, async () => {
+    await check((gpu) => {
+      const random = new Random(1);
+      for (const alignment of ALIGNMENTS) {
+        for (let i = 0; i < 16; i++) {
+          const product = ragged(random, layout, alignment);
+          exactly(gpu, product, integers(random, product));
+        }
+      }
+    }, ...VARIANTS);
+  });
+
+  Deno.test(`${layout}: sums of 70,000 terms are whole`, async () => {
+    await check((gpu) => {
+      const random = new Random(2);
+      const product = plain(layout, 12, 20, 70000);
+      exactly(gpu, product, integers(random, product));
+    }, SIMPLE);
+  });
+}
+
+Deno.test("bias, ReLU and what C holds go together in every way", async () => {
+  await check((gpu) => {
+    const random = new Random(3);
+    for (const bias of [false, true]) {
+      for (const relu of [false, true]) {
+        for (const accumulate of [false, true]) {
+          const product = { ...plain("nt", 33, 17, 20), bias, relu, accumulate };
+          exactly(gpu, product, integers(random, product));
+        }
+      }
+    }
+  }, SIMPLE);
+});
+
+/** Normal data, against the bound of seeded data; for ReLU too, which moves nothing apart. */
+const precise = (layout: Layout, relu: boolean): KernelCase => (gpu) => {
+  const random = new Random(4);
+  const product = { ...plain(layout, 20, 36, 300), relu, bias: relu };
+  const { M, N, K } = product;
+  const numbers = {
+    a: random.normal(M * K),
+    b: random.normal(N * K),
+    c: new Float32Array(M * N),
+    bias: random.normal(N),
+  };
+  const { want, absSum } = reference(product, numbers);
+  record(gpu, product, numbers, (got) => assertSumClose(got, want, absSum, K + 1, layout));
+};
+
+Deno.test("normal data lies within the bound of an f32 sum", async () => {
+  for (const layout of LAYOUTS) await check(precise(layout, false), SIMPLE);
+  await check(precise("nt", true), ...VARIANTS);
+});
+
+/** NaN and infinities are numbers like others. */
+const special: KernelCase = (gpu) => {
+  const product = { ...plain("nt", 3, 2, 4), bias: true, relu: true };
+  const numbers = {
+    a: Float32Array.of(NaN, 1, 1, 1, Infinity, 1, 1, 1, 1, 1, 1, 1),
+    b: Float32Array.of(1, 1, 1, 1, -1, -1, -1, -1),
+    c: new Float32Array(6),
+    bias: Float32Array.of(-5, -NaN),
+  };
+  record(gpu, product, numbers, (got) => assertExact(got, [NaN, NaN, Infinity, NaN, 0, NaN], "ReLU"));
+};
+
+Deno.test("a ReLU keeps NaN, makes negative values 0 and leaves infinity", async () => {
+  await check(special, SIMPLE);
+});
+
+Deno.test("a product without terms is the bias, and one without rows is nothing", async () => {
+  await check((gpu) => {
+    const c = gpu.out(3, 4);
+    matmul(gpu.commands, {
+      layout: "nt",
+      M: 3,
+      N: 4,
+      K: 0,
+      a: { in: gpu.f32([], 3, 0), stride: 4 },
+      b: { in: gpu.f32([], 4, 0), stride: 4 },
+      c: { in: c },
+      bias: gpu.f32([1, 2, 3, 4]),
+    });
+    gpu.expect(c, (got) => assertExact(got, [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]));
+    const untouched = gpu.out(3, 4);
+    const a = gpu.f32([], 0, 4);
+    matmul(gpu.commands, { layout: "nt", M: 0, N: 4, K: 4, a: { in: a }, b: { in: c }, c: { in: untouched } });
+    gpu.expect(untouched, (got) => assertExact(got, new Float32Array(12).fill(NaN)));
+  }, SIMPLE);
+});
+
+Deno.test("rows of a tensor are a matrix of their own", async () => {
+  await check((gpu) => {
+    const random = new Random(5);
+    const product = plain("nt", 64, 5, 12);
+    const numbers = integers(random, product);
+    const { want } = reference(product, numbers);
+    const a = gpu.f32([...random.integers(64 * 12), ...numbers.a, ...random.integers(7 * 12)], 135, 12);
+    const c = gpu.out(128, 5);
+    matmul(gpu.commands, {
+      layout: "nt",
+      M: 64,
+      N: 5,
+      K: 12,
+      a: { in: a.rows(64, 128) },
+      b: { in: gpu.f32(numbers.b, 5, 12) },
+      c: { in: c.rows(64, 128) },
+    });
+    gpu.expect(c, (got) => assertExact(got, [...new Float32Array(64 * 5).fill(NaN), ...want]));
+  }, SIMPLE);
+});
+
+Deno.test("a matrix that does not lie in its tensor is refused by name", async () => {
+  const context = await caseContext();
+  const commands = new Commands(context);
+  using a = new Tensor(context, "f32", [4, 8], "left");
+  using b = new Tensor(context, "f32", [5, 8], "right");
+  using c = new Tensor(context, "f32", [4, 5], "result");
+  const given = { layout: "nt", M: 4, N: 5, K: 8, a: { in: a }, b: { in: b }, c: { in: c } } as const;
+  assertThrows(() => matmul(commands, { ...given, M: 5 }), ShapeError, "left");
+  assertThrows(() => matmul(commands, { ...given, a: { in: a, offset: 1 } }), ShapeError, "left");
+  assertThrows(() => matmul(commands, { ...given, b: { in: b, stride: 9 } }), ShapeError, "right");
+  assertThrows(() => matmul(commands, { ...given, b: { in: b, stride: 7 } }), ShapeError, "right");
+  assertThrows(() => matmul(commands, { ...given, c: { in: c.rows(0, 3) } }), ShapeError, "result");
+});
+
+interface Gathered {
+  readonly product: Product;
+  /** All rows of B, and which of them are bound. */
+  readonly allRows: number;
+  readonly from: number;
+  readonly to: number;
+  readonly count: number;
+}
+
+/** A gathered product beside the plain one of all rows: the same bits where a row is listed and bound, NaN elsewhere. */
+function gathered(gpu: Recording, random: Random, { product, allRows, from, to, count }: Gathered): void {
+  const { M, N, K } = product;
+  const list = random.permutation(allRows).subarray(0, N);
+  const aNumbers = random.normal(M * K);
+  const bNumbers = random.normal(allRows * K);
+  const biasNumbers = random.normal(allRows);
+  const a = placed(gpu, aNumbers, [M, K], product.a);
+  const b = gpu.f32(bNumbers, allRows, K);
+  const bias = gpu.f32(biasNumbers);
+  const c = gpu.out(M, N);
+  gatheredMatmul(gpu.commands, {
+    M,
+    N,
+    K,
+    a,
+    b: { in: b.rows(from, to) },
+    firstRow: from,
+    c: { in: c },
+    bias: bias.rows(from, to),
+    rows: gpu.u32(list),
+    count: gpu.u32([count]),
+  });
+  let whole: Float32Array;
+  const all = gpu.out(M, allRows);
+  matmul(gpu.commands, { layout: "nt", M, N: allRows, K, a, b: { in: b }, c: { in: all }, bias });
+  gpu.expect(all, (got) => whole = got);
+  gpu.expect(c, (got) => {
+    const want = new Float32Array(M * N).fill(NaN);
+    for (let m = 0; m < M; m++) {
+      for (let j = 0; j < Math.min(N, count); j++) {
+        const row = list[j]!;
+        if (row >= from && row < to) want[m * N + j] = whole[m * allRows + row]!;
+      }
+    }
+    // NaN of another payload is no difference: only unwritten elements have it.
+    assertSameBits(canonicalNaN(got), canonicalNaN(want), JSON.stringify({ M, N, K, allRows, from, to, count }));
+  });
+}
+
+function canonicalNaN(values: Float32Array): Float32Array {
+  return values.map((value) => Number.isNaN(value) ? NaN : value);
+}
+
+const gatheredCase = (gpu: Recording): void => {
+  const random = new Random(6);
+  const shape = (M: number, N: number, K: number) => plain("nt", M, N, K);
+  gathered(gpu, random, { product: shape(9, 40, 20), allRows: 200, from: 64, to: 128, count: 33 });
+  gathered(gpu, random, { product: shape(17, 65, 20), allRows: 65, from: 0, to: 65, count: 64 });
+  gathered(gpu, random, { product: shape(3, 7, 20), allRows: 300, from: 192, to: 300, count: 0 });
+  gathered(gpu, random, { product: shape(1, 100, 20), allRows: 129, from: 64, to: 129, count: 200 });
+};
+
+Deno.test("a gathered product has the bits of the plain one", async () => {
+  await check(gatheredCase, {}, SIMPLE, { lanes: 32 });
+  await check((gpu) => {
+    const product = { ...plain("nt", 9, 40, 21), a: { offset: 3, stride: 23 } };
+    gathered(gpu, new Random(7), { product, allRows: 200, from: 64, to: 128, count: 33 });
+  }, SIMPLE);
+});
+
+const exact = (layout: Layout, aligned: boolean): KernelCase => (gpu) => {
+  const random = new Random(8);
+  const base = plain(layout, 20, 13, 23);
+  const { a } = stored(base);
+  const product = aligned ? { ...base, a: { offset: 0, stride: 4 * Math.ceil(a[1] / 4) } } : base;
+  exactly(gpu, product, integers(random, product));
+};
+
+Deno.test("mutants of the products are found", async () => {
+  await mutants("matmul_nt", [
+    ["(row + 0u + lane) * dims.lda", "(row + 0u + (lane ^ 1u)) * dims.lda"],
+    ["u < dims.M && ", "u <= dims.M && "],
+  ], exact("nt", true));
+  await mutants(
+    "matmul_nn",
+    [
+      ["(k + 2u) * dims.ldb", "(k + 1u) * dims.ldb"],
+      ["u < columns) {", "u <= columns) {"],
+      ["; k < dims.K; k += 1u", "; k + 1u < dims.K; k += 1u"],
+    ],
+    exact("nn", false),
+    SIMPLE,
+  );
+  await mutants(
+    "matmul_tn",
+    [
+      ["(k + 3u) * dims.lda", "(k + 3u) * dims.ldb"],
+      ["u < dims.M && ", "u <= dims.M && "],
+    ],
+    exact("tn", false),
+    SIMPLE,
+  );
+  for (const layout of ["nt", "tn"] as const) {
+    await mutants(`matmul_${layout}`, [["] = c1_2;", "] = quantizeToF16(c1_2);"]], precise(layout, false), SIMPLE);
+  }
+  await mutants("matmul_nt", [[" || (bits & 0x7fffffffu) > 0x7f800000u", ""]], special, SIMPLE);
+  await mutants(
+    "gathered_matmul_nt",
+    [
+      [" - dims.firstRow < dims.b_rows", " - dims.firstRow < 0xffffffffu"],
+      ["min(dims.N, count[0])", "dims.N"],
+      ["bias[listed3 - dims.firstRow]", "bias[column + 3u]"],
+    ],
+    gatheredCase,
+    SIMPLE,
+  );
+});

@@ -1,0 +1,226 @@
+/** The command line as a process: help, mistakes of every kind, a run from its file to its evaluation, Ctrl-C. @module */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { parse } from "@std/toml";
+import { load } from "../../io/checkpoint.ts";
+import { writeNpy } from "../../io/npy.ts";
+import { littleEndianBytes } from "../../io/numbers.ts";
+import { completeConfig } from "../../nn/config.ts";
+import { completeRunConfig } from "../../train/run_config.ts";
+import { Random } from "../support/random.ts";
+
+const CLI = new URL("../../cli.ts", import.meta.url).href;
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+
+function command(args: readonly string[], options: Deno.CommandOptions = {}): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "-A", "--config", CONFIG, CLI, ...args],
+    stdout: "piped",
+    stderr: "piped",
+    ...options,
+  });
+}
+
+/** Runs it to the end. The driver's own complaints about its environment are left out. */
+async function saev(args: readonly string[], options: Deno.CommandOptions = {}) {
+  const { code, stdout, stderr } = await command(args, options).output();
+  const lines = new TextDecoder().decode(stderr).split("\n").filter((line) => !line.includes("XDG_RUNTIME_DIR"));
+  return { code, stdout: new TextDecoder().decode(stdout), stderr: lines.join("\n") };
+}
+
+/** A folder that is gone after the test. */
+async function folder(
+  files: Readonly<Record<string, string | Uint8Array>> = {},
+): Promise<{ path: string } & AsyncDisposable> {
+  const path = await Deno.makeTempDir();
+  for (const [name, content] of Object.entries(files)) {
+    await Deno.writeFile(`${path}/${name}`, typeof content === "string" ? new TextEncoder().encode(content) : content);
+  }
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+/** A small matrix with more structure than its width. */
+function matrix(rows: number, cols: number): Float32Array {
+  const random = new Random(1);
+  const directions = random.normal(4 * cols * cols);
+  return Float32Array.from({ length: rows * cols }, (_, i) => {
+    const row = new Random(Math.floor(i / cols));
+    return row.unit() * directions[row.integer(0, 4 * cols - 1) * cols + i % cols]!;
+  });
+}
+
+Deno.test("help is everywhere", async () => {
+  for (
+    const [args, words] of [
+      [["--help"], ["demo", "train CONFIG", "evaluate CHECKPOINT DATA", "--version"]],
+      [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
+      [["train", "--help"], ["--overwrite", "data.path", "validation_share", "checkpoint_every", "[objective]"]],
+      [["train", "x.toml", "-h"], ["Usage: saev train CONFIG [OPTIONS]"]],
+      [["evaluate", "--help"], ["--batch-size N"]],
+    ] as const
+  ) {
+    const { code, stdout, stderr } = await saev(args);
+    assertEquals([code, stderr], [0, ""], args.join(" "));
+    for (const word of words) assertStringIncludes(stdout, word, args.join(" "));
+  }
+  const { version } = JSON.parse(await Deno.readTextFile(CONFIG));
+  assertEquals((await saev(["--version"])).stdout, `${version}\n`);
+});
+
+Deno.test("the configuration that the help shows is the default one", async () => {
+  const { stdout } = await saev(["train", "--help"]);
+  const shown = completeRunConfig(parse(stdout.slice(stdout.indexOf("  [data]"))));
+  const { data, train } = completeRunConfig({ data: { path: shown.data.path } });
+  const buffer = 2 ** 28 / (4 * shown.data.d_model!);
+  assertEquals(shown.data, { ...data, d_model: shown.data.d_model, buffer_rows: Math.floor(buffer) });
+  assertEquals(shown.train, train);
+  const defaults = completeConfig();
+  assertEquals(completeConfig({ ...shown.sae, d_model: defaults.d_model }), defaults);
+});
+
+/** Mistakes, the exit code, and what the one line of the error must say. */
+const MISTAKES: readonly [args: string, code: number, message: string][] = [
+  ["dmeo", 2, "unknown command dmeo; did you mean demo?"],
+  ["frobnicate", 2, "unknown command frobnicate; there is demo, train, evaluate"],
+  ["toString", 2, "unknown command toString"],
+  ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
+  ["demo --stpes 3", 2, "unknown option --stpes; did you mean --steps?"],
+  ["demo --stpes=3", 2, "unknown option --stpes; did you mean --steps?"],
+  ["demo -x", 2, "unknown option -x"],
+  ["demo --steps", 2, "--steps needs a value"],
+  ["demo --steps three", 2, '--steps must be a number of at least 1, found "three"'],
+  ["demo --steps 1.5", 2, "--steps must be an integer, found 1.5"],
+  ["demo --steps 0", 2, '--steps must be a number of at least 1, found "0"'],
+  ["demo --lr nan", 2, "--lr must be a number"],
+  ["demo --activation topk", 2, '--activation is "topk"; did you mean top-k?'],
+  ["demo here", 2, "demo takes no arguments, found here"],
+  ["train", 2, "train takes CONFIG, found none"],
+  ["train a.toml b.toml", 2, "train takes CONFIG, found a.toml b.toml"],
+  ["train no-such.toml", 1, "no-such.toml"],
+  ["train broken.toml", 2, "broken.toml: "],
+  ["train unknown.toml", 2, "unknown.toml: unknown field train.batchsize; did you mean train.batch_size?"],
+  ["train no-data.toml", 1, "no-such.npy"],
+  ["train wide.toml --out wide", 1, "sae.d_model is 9, and a.npy has rows of 8"],
+  ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
+  ["evaluate a.npy a.npy", 1, "reading"],
+];
+
+Deno.test("mistakes are told in one line", async () => {
+  await using made = await folder({
+    "broken.toml": "[data\npath = 3",
+    "unknown.toml": "data.path = 'a.npy'\ntrain.batchsize = 3",
+    "no-data.toml": "data.path = 'no-such.npy'",
+    "wide.toml": "data.path = 'a.npy'\nsae.d_model = 9",
+    "a.npy": writeNpy({ data: matrix(4, 8), rows: 4, cols: 8 }),
+  });
+  const found = await Promise.all(MISTAKES.map(([args]) => saev(args.split(" "), { cwd: made.path })));
+  for (const [i, [args, code, message]] of MISTAKES.entries()) {
+    const { stderr, stdout } = found[i]!;
+    assertEquals(found[i]!.code, code, `${args}: ${stderr}`);
+    assertEquals(stdout, "", args);
+    assertMatch(stderr, /^error: [^\n]+\n$/, args);
+    assertStringIncludes(stderr, message, args);
+  }
+  const { code, stderr } = await saev([]);
+  assertEquals(code, 2);
+  assertStringIncludes(stderr, "Usage: saev COMMAND");
+});
+
+const RUN = `
+  [data]
+  path = "PATH"
+  d_model = 8
+  validation_share = 0.25
+  [sae]
+  d_sae = 32
+  activation = { key = "top-k", top_k = 2 }
+  [train]
+  batch_size = 50
+  n_epochs = 3
+  n_lr_warmup = 2
+  log_every = 5
+`;
+
+Deno.test("a run goes from its file to its evaluation, and raw numbers train as those of NumPy's format", async () => {
+  const data = matrix(400, 8);
+  await using made = await folder({
+    "npy.toml": RUN.replace("PATH", "a.npy"),
+    "raw.toml": RUN.replace("PATH", "a.f32"),
+    "a.npy": writeNpy({ data, rows: 400, cols: 8 }),
+    "a.f32": littleEndianBytes(data),
+  });
+  const first = await saev(["train", "npy.toml"], { cwd: made.path });
+  assertEquals([first.code, first.stdout], [0, ""], first.stderr);
+  for (
+    const text of ["300 rows of 8 to train on, 100 kept back", "step 18/18", "validation: NMSE", "runs/npy/report.html"]
+  ) {
+    assertStringIncludes(first.stderr, text);
+  }
+  const run = `${made.path}/runs/npy`;
+  const names = await Array.fromAsync(Deno.readDir(run), ({ name }) => name);
+  assertEquals(names.sort(), ["config.json", "config.toml", "metrics.json", "report.html", "sae.pt"]);
+  assertEquals(await Deno.readTextFile(`${run}/config.toml`), RUN.replace("PATH", "a.npy"));
+
+  const again = await saev(["train", "npy.toml"], { cwd: made.path });
+  assertEquals(again.code, 1);
+  assertMatch(again.stderr, /^error: runs\/npy holds a run already[^\n]*\n$/);
+  assertEquals((await saev(["train", `${made.path}/raw.toml`, "--out", `${made.path}/raw`], {})).code, 0);
+  assertEquals(await Deno.readFile(`${made.path}/raw/sae.pt`), await Deno.readFile(`${run}/sae.pt`));
+
+  const evaluated = await saev(["evaluate", "runs/npy/sae.pt", "a.npy"], { cwd: made.path });
+  assertEquals([evaluated.code, evaluated.stderr], [0, ""]);
+  const { n_rows, l0, density } = JSON.parse(evaluated.stdout);
+  assertEquals([n_rows, l0, density.length], [400, 2, 32]);
+});
+
+Deno.test("Ctrl-C leaves a checkpoint and ends with 130", async () => {
+  await using made = await folder({
+    "long.toml": RUN.replace("PATH", "a.npy").replace("n_epochs = 3", "n_steps = 1000000"),
+    "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
+  });
+  const child = command(["train", "long.toml"], { cwd: made.path }).spawn();
+  const stderr = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  while (!text.includes("steps of")) {
+    const { value, done } = await stderr.read();
+    assert(!done, `it ended early: ${text}`);
+    text += value;
+  }
+  child.kill("SIGINT");
+  for (;;) {
+    const { value, done } = await stderr.read();
+    if (done) break;
+    text += value;
+  }
+  assertEquals((await child.status).code, 130, text);
+  assertEquals(await new Response(child.stdout).text(), "");
+  assertMatch(
+    text,
+    /stopping after this step.*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model as it was\n$/,
+  );
+  using sae = await load(`${made.path}/runs/long/sae.pt`);
+  assertEquals(sae.cfg.d_sae, 32);
+  assertEquals(JSON.parse(await Deno.readTextFile(`${made.path}/runs/long/metrics.json`)).isInterrupted, true);
+});
+
+Deno.test("on the driver of last resort the demo does fewer steps and says so", async () => {
+  await using made = await folder();
+  const args = ["demo", "--out", made.path, "--d-sae", "16", "--top-k", "2", "--batch-size", "16"];
+  const { code, stderr } = await saev(args, { env: { SAEV_SOFTWARE_DRIVER: "swiftshader" } });
+  assertEquals(code, 0, stderr);
+  assertMatch(stderr, /^SwiftShader computes about ten times slower than Mesa: 200 steps, not 600\n/);
+  assertEquals(JSON.parse(await Deno.readTextFile(`${made.path}/metrics.json`)).steps, 200);
+});
+
+Deno.test("the user's own script does the same on the public API", async () => {
+  await using made = await folder();
+  const script = new URL("../../examples/train.ts", import.meta.url).href;
+  const args = ["run", "--quiet", "-A", "--config", CONFIG, script, "30"];
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: made.path }).output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+  assertMatch(
+    new TextDecoder().decode(stdout),
+    /^step 25: mse 0\.\d+\nstep 30: mse 0\.\d+\nheld-out photographs: NMSE 0\.\d+ with 10\.0 active latents, \d+ dead\n$/,
+  );
+  using sae = await load(`${made.path}/runs/example/sae.pt`);
+  assertEquals([sae.cfg.d_model, sae.cfg.d_sae], [100, 256]);
+});

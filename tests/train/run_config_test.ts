@@ -1,0 +1,112 @@
+/** Configuration files: defaults, and a clear sentence for everything that cannot be. @module */
+import { assertEquals, assertThrows } from "@std/assert";
+import { parse } from "@std/toml";
+import { completeRunConfig } from "../../train/run_config.ts";
+
+Deno.test("a path is all that is needed", () => {
+  assertEquals(completeRunConfig(parse('data.path = "a.npy"')), {
+    data: {
+      path: "a.npy",
+      format: "npy",
+      d_model: null,
+      validation_share: 0.05,
+      standardise: "none",
+      buffer_rows: null,
+    },
+    sae: {},
+    objective: { key: "vanilla" },
+    train: {
+      batch_size: 4096,
+      n_epochs: 1,
+      n_steps: null,
+      lr: 4e-4,
+      n_lr_warmup: 500,
+      grad_clip: 1,
+      log_every: 25,
+      checkpoint_every: 1000,
+      seed: 0,
+    },
+  });
+});
+
+Deno.test("everything can be said", () => {
+  const config = completeRunConfig(parse(`
+    [data]
+    path = "a.bin"
+    d_model = 8
+    validation_share = 0
+    standardise = "mean_scale"
+    buffer_rows = 100
+    [sae]
+    d_sae = 64
+    subtract_b_dec = true
+    activation = { key = "top-k", top_k = 4, aux = { key = "auxk", k_aux = 8 }, sparsity = { key = "no-sparsity" } }
+    [objective]
+    key = "matryoshka"
+    n_prefixes = 3
+    [train]
+    batch_size = 32
+    n_steps = 10
+    grad_clip = false
+  `));
+  assertEquals(config.data.format, "f32");
+  assertEquals(config.sae.activation, {
+    key: "top-k",
+    top_k: 4,
+    aux: { key: "auxk", k_aux: 8 },
+    sparsity: { key: "no-sparsity" },
+  });
+  assertEquals(config.objective, { key: "matryoshka", n_prefixes: 3 });
+  assertEquals([config.train.n_steps, config.train.n_epochs, config.train.grad_clip], [10, null, false]);
+});
+
+/** What is wrong, and what the sentence must say. */
+const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError, message: string][] = [
+  ["", TypeError, "data.path is missing"],
+  ["[dat]\npath = 'a'", TypeError, "unknown field dat; did you mean data?"],
+  ["data = 3", TypeError, "data must be a table, found 3"],
+  ["data.path = 3", TypeError, "data.path must be a text, found 3"],
+  ["data.path = 'a'\ndata.fromat = 'npy'", TypeError, "unknown field data.fromat; did you mean data.format?"],
+  ["data.path = 'a'\ndata.format = 'npz'", RangeError, 'data.format is "npz"; did you mean npy?'],
+  ["data.path = 'a'\ndata.validation_share = 1.5", RangeError, "data.validation_share must be between 0 and 0.9"],
+  ["data.path = 'a'\ndata.d_model = 1.5", TypeError, "data.d_model must be an integer, found 1.5"],
+  ["data.path = 'a'\ntrain.batchsize = 1", TypeError, "did you mean train.batch_size?"],
+  ["data.path = 'a'\ntrain.wibble = 1", TypeError, "unknown field train.wibble; train has batch_size, n_epochs"],
+  ["data.path = 'a'\ntrain.batch_size = 0", RangeError, "train.batch_size must be a finite number of at least 1"],
+  ["data.path = 'a'\ntrain.lr = nan", RangeError, "train.lr must be a finite number"],
+  ["data.path = 'a'\ntrain.lr = '1'", TypeError, 'train.lr must be a number, found "1"'],
+  ["data.path = 'a'\ntrain.grad_clip = true", TypeError, "train.grad_clip must be a number, found true"],
+  ["data.path = 'a'\ntrain.grad_clip = 0", RangeError, "train.grad_clip must be positive, found 0"],
+  ["data.path = 'a'\ntrain.n_epochs = 1\ntrain.n_steps = 1", TypeError, "give one of them"],
+  ["data.path = 'a'\nsae.d_sea = 8", TypeError, "unknown field sae.d_sea; did you mean sae.d_sae?"],
+  ["data.path = 'a'\nsae.d_sae = 0", RangeError, "d_sae must be an integer of at least 1"],
+  [
+    "data.path = 'a'\nsae.activation = { key = 'topk' }",
+    RangeError,
+    'sae.activation.key is "topk"; did you mean top-k?',
+  ],
+  [
+    "data.path = 'a'\nsae.activation = { top_k = 3 }",
+    RangeError,
+    "sae.activation.key is missing; expected one of relu",
+  ],
+  [
+    "data.path = 'a'\nsae.activation = { key = 'relu', top_k = 3 }",
+    TypeError,
+    "unknown field sae.activation.top_k; sae.activation has key, sparsity, aux",
+  ],
+  [
+    "data.path = 'a'\nsae.activation = { key = 'top-k', aux = { key = 'auxk', kaux = 3 } }",
+    TypeError,
+    "did you mean sae.activation.aux.k_aux?",
+  ],
+  ["data.path = 'a'\nobjective.key = 'matroyshka'", RangeError, "did you mean matryoshka?"],
+  ["data.path = 'a'\nobjective = { key = 'vanilla', n_prefixes = 2 }", TypeError, "objective.n_prefixes"],
+  ["data.path = 'a'\nobjective = { key = 'matryoshka', n_prefixes = 0 }", RangeError, "n_prefixes"],
+];
+
+for (const [text, error, message] of WRONG) {
+  Deno.test(`refused: ${text.replaceAll("\n", ", ") || "nothing at all"}`, () => {
+    assertThrows(() => completeRunConfig(parse(text)), error, message);
+  });
+}

@@ -1,0 +1,107 @@
+/** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { load } from "../../io/checkpoint.ts";
+import { rowsOf } from "../../train/loader.ts";
+import { completeRunConfig, type RunConfig } from "../../train/run_config.ts";
+import { RunDirectory } from "../../train/run_directory.ts";
+import { runTraining } from "../../train/run.ts";
+import { Random } from "../support/random.ts";
+import { assertRunLosses } from "../support/tolerance.ts";
+
+const D = 8;
+const ROWS = 600;
+
+/** Sparse mixtures of sixteen directions. */
+function mixtures(): Float32Array {
+  const random = new Random(1);
+  const directions = random.normal(16 * D);
+  const data = new Float32Array(ROWS * D);
+  for (let row = 0; row < ROWS; row++) {
+    for (let use = 0; use < 2; use++) {
+      const [direction, weight] = [random.integer(0, 15), 1 + random.unit()];
+      for (let d = 0; d < D; d++) data[row * D + d]! += 5 + weight * directions[direction * D + d]!;
+    }
+  }
+  return data;
+}
+
+function config(changes: { data?: object; sae?: object; train?: object } = {}): RunConfig {
+  return completeRunConfig({
+    data: { path: "mixtures.f32", d_model: D, validation_share: 0.1, ...changes.data },
+    sae: { d_sae: 32, activation: { key: "top-k", top_k: 2 }, ...changes.sae },
+    objective: { key: "matryoshka", n_prefixes: 2 },
+    train: { batch_size: 30, n_epochs: 2, lr: 0.01, n_lr_warmup: 5, seed: 3, ...changes.train },
+  });
+}
+
+/** The files that a run leaves. */
+async function runIn(cfg: RunConfig, signal?: AbortSignal) {
+  const path = await Deno.makeTempDir();
+  try {
+    const directory = await RunDirectory.create(path);
+    const shown: number[] = [];
+    const result = await runTraining(cfg, rowsOf(mixtures(), D), {
+      directory,
+      onProgress: ({ step }) => shown.push(step),
+      ...(signal ? { signal } : {}),
+    });
+    const files = new Map<string, Uint8Array>();
+    for await (const { name } of Deno.readDir(path)) files.set(name, await Deno.readFile(`${path}/${name}`));
+    const json = (name: string) => JSON.parse(new TextDecoder().decode(files.get(name)));
+    return { result, files, json, shown };
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+}
+
+Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, the same every time", async () => {
+  const { result, files, json, shown } = await runIn(config());
+  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "report.html", "sae.pt"]);
+  assertEquals(result.steps, 2 * 540 / 30);
+  assertEquals(shown, [25, 36]);
+  assertEquals(result.metrics!.n_rows, 60);
+  assertEquals(result.evaluated_on, "validation");
+  const metrics = json("metrics.json");
+  assertEquals(metrics.losses.loss.length, result.steps);
+  assertEquals(metrics.metrics.nmse, result.metrics!.nmse);
+  assertEquals(metrics.metrics.density.length, 32);
+  assertEquals(metrics.config, json("config.json"));
+  assertEquals(metrics.config.sae.d_model, D);
+  assert(metrics.losses.mse.at(-1) < metrics.losses.mse[0]);
+  const again = await runIn(config());
+  assertEquals(again.files.get("sae.pt"), files.get("sae.pt"));
+  const other = await runIn(config({ train: { seed: 4 } }));
+  assert(String(other.files.get("sae.pt")) !== String(files.get("sae.pt")));
+});
+
+Deno.test("a standardisation is folded into the checkpoint", async () => {
+  const { files, result } = await runIn(config({ data: { standardise: "mean_scale", validation_share: 0 } }));
+  assertEquals(result.evaluated_on, "training");
+  using sae = await load(files.get("sae.pt")!);
+  assertEquals(sae.input, { mean: null, scale: 1 });
+  using out = sae.forward(mixtures());
+  const x = mixtures();
+  let errors = 0;
+  (await out.x_hat.read()).forEach((value, i) => errors += (value - x[i]!) ** 2);
+  assertRunLosses([errors / x.length], [result.metrics!.mse], "mse of the folded model");
+});
+
+Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
+  const stopped = new AbortController();
+  stopped.abort();
+  const { result, files, json } = await runIn(config(), stopped.signal);
+  assertEquals([result.isInterrupted, result.steps, result.metrics], [true, 0, null]);
+  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "sae.pt"]);
+  assertEquals(json("metrics.json").metrics, null);
+});
+
+Deno.test("runs that cannot be are refused before anything is written", async () => {
+  await assertRejects(() => runIn(config({ train: { batch_size: 2000 } })), RangeError, "too few for a batch of 2000");
+  await assertRejects(() => runIn(config({ sae: { d_model: 9 } })), RangeError, "sae.d_model is 9");
+});
+
+Deno.test("subtracted biases are folded too", async () => {
+  const plain = await runIn(config({ sae: { subtract_b_dec: true }, train: { n_steps: 3, n_epochs: undefined } }));
+  using sae = await load(plain.files.get("sae.pt")!);
+  assertEquals(sae.cfg.subtract_b_dec, false);
+});

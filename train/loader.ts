@@ -1,0 +1,178 @@
+/**
+ * Rows into batches: where rows come from, the seeded order in which training sees them, and their mean and scale.
+ *
+ * The order depends on the seed and the options alone. Within an epoch every row comes once. Rows lie in blocks of
+ * neighbours; an epoch draws an order of the blocks, reads as many of them as `buffer_rows` allows, and shuffles the rows
+ * it holds. With a buffer of all rows that is a full shuffle. With less, rows that are far apart in a file larger than
+ * memory still meet, but only those of one buffer mix freely.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../kernels/errors.ts";
+import { RandomStream, STREAMS } from "../kernels/random.ts";
+import type { InputScaling } from "../nn/config.ts";
+
+/** Rows of `d_model` numbers, wherever they lie. */
+export interface RowSource {
+  /** How many rows. */
+  readonly n_rows: number;
+  /** Numbers in a row. */
+  readonly d_model: number;
+  /** Rows `from` to `to` (not included), row-major. */
+  read(from: number, to: number): Promise<Float32Array>;
+}
+
+/** How {@link shuffledBatches} goes through a source. */
+export interface ShuffleOptions {
+  /** Rows in a batch. */
+  readonly batch_size: number;
+  /** Batches to make, over as many epochs as it takes; without it they never end. */
+  readonly n_steps?: number;
+  /** Of the order; 0 if left out. */
+  readonly seed?: number;
+  /** Rows held in memory at a time, at least one block; 256 MiB of them if left out or `null`. */
+  readonly buffer_rows?: number | null;
+}
+
+/** How inputs are standardised: not at all, by their mean, or by their mean and one scale for all of them. */
+export type Standardisation = "none" | "mean" | "mean_scale";
+
+/** Neighbouring rows that are read together. */
+const BLOCK_ROWS = 1024;
+
+const DEFAULT_BUFFER_BYTES = 2 ** 28;
+
+/**
+ * Rows in memory.
+ *
+ * @throws {ShapeError} if the length is not a multiple of `d_model`.
+ */
+export function rowsOf(data: Float32Array, d_model: number): RowSource {
+  if (!(Number.isSafeInteger(d_model) && d_model > 0 && data.length % d_model === 0)) {
+    throw new ShapeError(`rows of ${d_model} numbers cannot be made of ${data.length} numbers`);
+  }
+  const read = (from: number, to: number) => Promise.resolve(data.subarray(from * d_model, to * d_model));
+  return { n_rows: data.length / d_model, d_model, read };
+}
+
+/** Rows `from` to `to` (not included) of a source, as a source. */
+export function rowRange(source: RowSource, from: number, to: number): RowSource {
+  return { n_rows: to - from, d_model: source.d_model, read: (a, b) => source.read(from + a, from + b) };
+}
+
+/** All rows in their order, `batch_size` at a time; the last batch holds what is left. */
+export async function* batchesInOrder(source: RowSource, batch_size: number): AsyncGenerator<Float32Array> {
+  for (let from = 0; from < source.n_rows; from += batch_size) {
+    yield await source.read(from, Math.min(from + batch_size, source.n_rows));
+  }
+}
+
+/**
+ * Batches of `batch_size` rows in a seeded order, one epoch after the other. A batch that an epoch leaves unfinished is
+ * filled up by the next, so that every batch is full and no row is left out.
+ *
+ * @throws {RangeError} if the source has no rows, or an option is no positive integer.
+ */
+export async function* shuffledBatches(source: RowSource, options: ShuffleOptions): AsyncGenerator<Float32Array> {
+  const { batch_size, n_steps = Infinity, seed = 0 } = options;
+  const { n_rows, d_model } = source;
+  const bufferRows = options.buffer_rows ?? Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
+  for (const [name, value] of Object.entries({ batch_size, buffer_rows: bufferRows })) {
+    if (!(Number.isSafeInteger(value) && value > 0)) {
+      throw new RangeError(`${name} must be an integer of at least 1, found ${value}`);
+    }
+  }
+  if (n_rows === 0) throw new RangeError("there are no rows to make batches of");
+  let batch = new Float32Array(batch_size * d_model);
+  let filled = 0;
+  let step = 0;
+  for (let epoch = 0; step < n_steps; epoch++) {
+    const random = new RandomStream(seed, STREAMS.shuffle, epoch);
+    for await (const rows of shuffledBuffers(source, bufferRows, random)) {
+      for (let at = 0; at < rows.length && step < n_steps;) {
+        const part = rows.subarray(at, at + batch.length - filled);
+        batch.set(part, filled);
+        at += part.length;
+        filled += part.length;
+        if (filled === batch.length) {
+          yield batch;
+          step++;
+          batch = new Float32Array(batch_size * d_model);
+          filled = 0;
+        }
+      }
+      if (step >= n_steps) return;
+    }
+  }
+}
+
+/** One epoch: all rows, a buffer of them at a time. */
+async function* shuffledBuffers(
+  { n_rows, d_model, read }: RowSource,
+  bufferRows: number,
+  random: RandomStream,
+): AsyncGenerator<Float32Array> {
+  const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / BLOCK_ROWS) }, (_, i) => i), random);
+  const perBuffer = Math.max(1, Math.floor(bufferRows / BLOCK_ROWS));
+  for (let first = 0; first < blocks.length; first += perBuffer) {
+    const parts: Float32Array[] = [];
+    for (const block of blocks.subarray(first, first + perBuffer)) {
+      parts.push(await read(block * BLOCK_ROWS, Math.min((block + 1) * BLOCK_ROWS, n_rows)));
+    }
+    const held = parts.reduce((sum, part) => sum + part.length, 0);
+    const order = shuffle(Uint32Array.from({ length: held / d_model }, (_, i) => i), random);
+    const buffer = new Float32Array(held);
+    let row = 0;
+    for (const part of parts) {
+      for (let at = 0; at < part.length; at += d_model) {
+        buffer.set(part.subarray(at, at + d_model), order[row++]! * d_model);
+      }
+    }
+    yield buffer;
+  }
+}
+
+/** Fisher and Yates's shuffle, in place. */
+function shuffle(values: Uint32Array, random: RandomStream): Uint32Array {
+  for (let i = values.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    const value = values[i]!;
+    values[i] = values[j]!;
+    values[j] = value;
+  }
+  return values;
+}
+
+/**
+ * The mean of all rows, and the scale that makes their entries' mean square about that mean 1.
+ *
+ * @throws {RangeError} if an entry is not finite, naming its row, or all rows are alike and so have no scale.
+ */
+export async function measureScaling(source: RowSource, standardisation: Standardisation): Promise<InputScaling> {
+  if (standardisation === "none") return { mean: null, scale: 1 };
+  const { n_rows, d_model } = source;
+  const sums = new Float64Array(d_model);
+  for await (const rows of blocksOf(source)) rows.forEach((value, i) => sums[i % d_model]! += value);
+  const mean = Float32Array.from(sums, (sum) => sum / n_rows);
+  if (standardisation === "mean") return { mean, scale: 1 };
+  let squares = 0;
+  for await (const rows of blocksOf(source)) rows.forEach((value, i) => squares += (value - mean[i % d_model]!) ** 2);
+  const scale = Math.fround(Math.sqrt(squares / (n_rows * d_model)));
+  if (scale === 0) throw new RangeError("standardising the inputs: all rows are alike, so they have no scale");
+  return { mean, scale };
+}
+
+/** All rows in their order, checked to be finite. */
+async function* blocksOf(source: RowSource): AsyncGenerator<Float32Array> {
+  let row = 0;
+  for await (const rows of batchesInOrder(source, BLOCK_ROWS)) {
+    const at = rows.findIndex((value) => !Number.isFinite(value));
+    if (at >= 0) {
+      const [where, column] = [row + Math.floor(at / source.d_model), at % source.d_model];
+      throw new RangeError(`standardising the inputs: row ${where} has ${rows[at]} in column ${column}`);
+    }
+    yield rows;
+    row += rows.length / source.d_model;
+  }
+}

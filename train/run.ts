@@ -1,0 +1,191 @@
+/**
+ * A training run from its configuration to its folder: reads rows, trains, evaluates, writes checkpoint, metrics, report.
+ *
+ * @module
+ */
+
+import { completeConfig } from "../nn/config.ts";
+import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { TrainState } from "../nn/train_state.ts";
+import { getObjective, type Loss } from "../objectives/objective.ts";
+import { evaluate, type Metrics } from "./evaluate.ts";
+import { batchesInOrder, measureScaling, rowRange, type RowSource, shuffledBatches } from "./loader.ts";
+import { renderReport } from "./report.ts";
+import type { RunConfig } from "./run_config.ts";
+import type { RunDirectory } from "./run_directory.ts";
+import type { ProgressState } from "./terminal.ts";
+import { train } from "./train.ts";
+
+/** What a run is given besides its configuration and its rows. */
+export interface RunOptions {
+  /** Where its files go. */
+  readonly directory: RunDirectory;
+  /** Ends it early, with a checkpoint of the step it has come to. */
+  readonly signal?: AbortSignal;
+  /** Told once before the first step. */
+  readonly onStart?: (plan: RunPlan) => void;
+  /** Told every `log_every` steps. */
+  readonly onProgress?: (state: ProgressState) => void;
+}
+
+/** What a run is going to do. */
+export interface RunPlan {
+  /** Steps. */
+  readonly n_steps: number;
+  /** Rows to train on. */
+  readonly n_rows: number;
+  /** Rows kept back for validation. */
+  readonly n_validation: number;
+  /** Who computes. */
+  readonly adapter: string;
+}
+
+/** What became of a run; also in its `metrics.json`. */
+export interface RunResult {
+  /** Steps made. */
+  readonly steps: number;
+  /** Whether the signal ended it. Then there is a checkpoint, and nothing was evaluated. */
+  readonly isInterrupted: boolean;
+  /** Seconds of training. */
+  readonly seconds: number;
+  /** Rows a second while training. */
+  readonly examples_per_second: number;
+  /** The rows kept back, or those of training if none were. */
+  readonly evaluated_on: "validation" | "training";
+  /** On those rows; `null` after an interruption. */
+  readonly metrics: Metrics | null;
+}
+
+/** Rows in a batch of the evaluation. */
+const EVALUATION_BATCH = 2048;
+
+/** What an adapter calls itself; browsers keep the description to themselves. */
+export function adapterName({ adapterInfo: { description, vendor, architecture } }: GPUDevice): string {
+  return description || `${vendor} ${architecture}`.trim() || "an adapter without a name";
+}
+
+/**
+ * Trains on the rows of a source as the configuration says.
+ *
+ * What the checkpoint holds depends on the configuration, the rows and the adapter alone, never on time. Where upstream's
+ * format has no place for something, such as a standardisation, it is folded into the parameters.
+ *
+ * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take.
+ * @throws {DivergenceError} if the run cannot go on; the checkpoint that the folder holds by then stays.
+ */
+export async function runTraining(cfg: RunConfig, source: RowSource, options: RunOptions): Promise<RunResult> {
+  const { directory, signal, onStart, onProgress } = options;
+  const { training, validation, n_steps } = plan(cfg, source);
+  const { batch_size, seed, lr, n_lr_warmup, log_every, grad_clip, checkpoint_every: checkpointEvery } = cfg.train;
+
+  const input = await measureScaling(training, cfg.data.standardise);
+  const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
+  using sae = await SparseAutoencoder.create(model, { seed, input });
+  using state = new TrainState(sae, { seed });
+  const config = { data: cfg.data, sae: sae.cfg, objective: cfg.objective, train: cfg.train };
+  const adapter = adapterName(sae.device);
+  await directory.writeJson("config.json", config);
+  onStart?.({ n_steps, n_rows: training.n_rows, n_validation: validation?.n_rows ?? 0, adapter });
+
+  const batches = shuffledBatches(training, { batch_size, n_steps, seed, buffer_rows: cfg.data.buffer_rows });
+  const loop = { lr, n_lr_warmup, log_every, n_steps, state, grad_clip: grad_clip || null };
+  const losses: Loss[] = [];
+  const started = performance.now();
+  for await (
+    const report of train(sae, getObjective(cfg.objective), batches, { ...loop, ...(signal ? { signal } : {}) })
+  ) {
+    const before = losses.length;
+    losses.push(...report.losses);
+    onProgress?.({ step: report.step, ...report.losses.at(-1)! });
+    const isDue = Math.floor(before / checkpointEvery) < Math.floor(losses.length / checkpointEvery);
+    if (isDue && losses.length < n_steps) await writeCheckpoint(directory, sae);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  await writeCheckpoint(directory, sae);
+
+  const isInterrupted = losses.length < n_steps;
+  const metrics = isInterrupted ? null : await evaluate(sae, batchesInOrder(validation ?? training, EVALUATION_BATCH));
+  const result = {
+    steps: losses.length,
+    isInterrupted,
+    seconds,
+    examples_per_second: losses.length * batch_size / seconds,
+    evaluated_on: validation === null ? "training" as const : "validation" as const,
+    metrics,
+  };
+  await directory.writeJson("metrics.json", {
+    config,
+    ...result,
+    metrics: metrics && { ...metrics, density: Array.from(metrics.density) },
+    adapter,
+    losses: Object.fromEntries(
+      (["loss", "mse", "sparsity", "l0", "l1", "aux"] as const).map((name) => [name, losses.map((loss) => loss[name])]),
+    ),
+  });
+  if (metrics) {
+    await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
+  }
+  return result;
+}
+
+/** Which rows train, which are kept back, and how many steps there will be. */
+function plan(
+  { data, sae, train: { n_epochs, n_steps, batch_size } }: RunConfig,
+  source: RowSource,
+): { training: RowSource; validation: RowSource | null; n_steps: number } {
+  const { n_rows, d_model } = source;
+  if (sae.d_model !== undefined && sae.d_model !== d_model) {
+    throw new RangeError(`sae.d_model is ${sae.d_model}, and ${data.path} has rows of ${d_model}`);
+  }
+  const end = n_rows - Math.round(n_rows * data.validation_share);
+  const training = rowRange(source, 0, end);
+  const steps = n_steps ?? Math.floor((n_epochs ?? 1) * training.n_rows / batch_size);
+  if (steps < 1) {
+    throw new RangeError(`${data.path} has ${training.n_rows} rows to train on, too few for a batch of ${batch_size}`);
+  }
+  return { training, validation: end < n_rows ? rowRange(source, end, n_rows) : null, n_steps: steps };
+}
+
+/** Upstream's files can hold the model as it is, unless its inputs are standardised or b_dec is subtracted from them. */
+async function writeCheckpoint(directory: RunDirectory, sae: SparseAutoencoder): Promise<void> {
+  const { input: { mean, scale }, cfg: { subtract_b_dec } } = sae;
+  await directory.writeCheckpoint(sae, { fold: mean !== null || scale !== 1 || subtract_b_dec });
+}
+
+function runReport(
+  config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
+  result: RunResult & { readonly metrics: Metrics; readonly adapter: string },
+  losses: readonly Loss[],
+): string {
+  const { metrics: { nmse, mse, l0, n_dead, dead_fraction, n_rows, density }, steps, seconds, adapter } = result;
+  return renderReport({
+    title: `A sparse autoencoder of ${density.length.toLocaleString("en")} latents`,
+    summary:
+      `Trained on ${config.data.path} for ${steps.toLocaleString("en")} steps of ${config.train.batch_size} rows; ` +
+      `measured on ${n_rows.toLocaleString("en")} rows of ${result.evaluated_on}.`,
+    numbers: [
+      {
+        label: "NMSE",
+        value: nmse.toFixed(4),
+        note: `the unexplained share of the variance; MSE ${mse.toPrecision(3)}`,
+      },
+      { label: "Active latents", value: l0.toFixed(1), note: "a row" },
+      {
+        label: "Dead latents",
+        value: `${(100 * dead_fraction).toFixed(1)} %`,
+        note: `${n_dead}, active on none of these rows`,
+      },
+      {
+        label: "Speed",
+        value: Math.round(result.examples_per_second).toLocaleString("en"),
+        note: `rows a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
+      },
+    ],
+    curves: [
+      { title: "Loss", values: losses.map(({ loss }) => loss) },
+      { title: "L0, active latents a row", values: losses.map(({ l0 }) => l0) },
+    ],
+    density,
+    configuration: config,
+  });
+}

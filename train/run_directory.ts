@@ -1,0 +1,65 @@
+/**
+ * The folder of one run: its configuration, checkpoint, metrics and report. Every file is replaced at once or not at all.
+ *
+ * @module
+ */
+
+import { dump, type Dumpable, type DumpOptions } from "../io/checkpoint.ts";
+import { writeBytes } from "../io/files.ts";
+
+/** The files of a run. */
+export class RunDirectory {
+  /** Where it is. */
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /**
+   * Makes the folder, and those above it.
+   *
+   * @throws {RangeError} if it holds a checkpoint already and `overwrite` is not set.
+   */
+  static async create(
+    path: string,
+    { overwrite = false }: { readonly overwrite?: boolean } = {},
+  ): Promise<RunDirectory> {
+    await Deno.mkdir(path, { recursive: true });
+    const directory = new RunDirectory(path);
+    if (!overwrite && await directory.#has("sae.pt")) {
+      throw new RangeError(`${path} holds a run already; choose another folder, or say that it may be overwritten`);
+    }
+    return directory;
+  }
+
+  /** Writes `sae.pt`. */
+  async writeCheckpoint(sae: Dumpable, options: DumpOptions = {}): Promise<void> {
+    await dump(this.#file("sae.pt"), sae, options);
+  }
+
+  /** Writes a file of text or bytes. */
+  async write(name: string, content: string | Uint8Array): Promise<void> {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    await writeBytes(this.#file(name), [bytes]);
+  }
+
+  /** Writes a file of JSON. */
+  async writeJson(name: string, value: unknown): Promise<void> {
+    await this.write(name, `${JSON.stringify(value, null, 2)}\n`);
+  }
+
+  #file(name: string): string {
+    return `${this.path}/${name}`;
+  }
+
+  async #has(name: string): Promise<boolean> {
+    try {
+      await Deno.stat(this.#file(name));
+      return true;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Progress for people: on a terminal one line that is redrawn, elsewhere plain lines at every twentieth of the way.
+ *
+ * @module
+ */
+
+/** How far a run has come. */
+export interface ProgressState {
+  /** Steps done. */
+  readonly step: number;
+  /** Of the last step. */
+  readonly loss: number;
+  /** Active latents a row, of the last step. */
+  readonly l0: number;
+}
+
+/** What {@link ProgressLine} needs of the world. */
+export interface ProgressOptions {
+  /** Steps the run will make, when that is known. */
+  readonly n_steps?: number;
+  /** Rows in a step. */
+  readonly batch_size: number;
+  /** Whether a line can be redrawn; without it, whether stderr is a terminal. */
+  readonly isTerminal?: boolean;
+  /** Where text goes; without it stderr, so that results on stdout stay clean. */
+  readonly write?: (text: string) => void;
+  /** Milliseconds since any fixed moment. */
+  readonly now?: () => number;
+}
+
+/** Plain lines a run writes, at least. */
+const LINES = 20;
+const BAR = 20;
+const CLEAR_LINE = "\r\x1b[K";
+
+/** Says how far a run has come, how fast it goes, and how long it will take. */
+export class ProgressLine implements Disposable {
+  readonly #options: Required<Omit<ProgressOptions, "n_steps">> & { readonly n_steps: number | undefined };
+  readonly #start: number;
+  #lastPart = 0;
+  #isLineOpen = false;
+
+  /** Starts the clock. */
+  constructor({
+    n_steps,
+    batch_size,
+    isTerminal = Deno.stderr.isTerminal(),
+    write = (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    now = () => performance.now(),
+  }: ProgressOptions) {
+    this.#options = { n_steps, batch_size, isTerminal, write, now };
+    this.#start = now();
+  }
+
+  /** Call it as often as there is news. */
+  show(state: ProgressState): void {
+    const { n_steps, isTerminal, write } = this.#options;
+    if (isTerminal) {
+      write(CLEAR_LINE + [...this.#line(state)].slice(0, terminalWidth() - 1).join(""));
+      this.#isLineOpen = true;
+      return;
+    }
+    const part = n_steps === undefined ? this.#lastPart + 1 : Math.floor(state.step / n_steps * LINES);
+    if (part === this.#lastPart) return;
+    this.#lastPart = part;
+    write(`${this.#line(state)}\n`);
+  }
+
+  /** Leaves the last state standing and goes on to the next line. */
+  [Symbol.dispose](): void {
+    if (this.#isLineOpen) this.#options.write("\n");
+    this.#isLineOpen = false;
+  }
+
+  #line({ step, loss, l0 }: ProgressState): string {
+    const { n_steps, batch_size, isTerminal, now } = this.#options;
+    const seconds = Math.max(now() - this.#start, 1) / 1000;
+    const parts = [
+      `step ${step}${n_steps === undefined ? "" : `/${n_steps}`}`,
+      `${Math.round(step * batch_size / seconds).toLocaleString("en")} examples/s`,
+      `loss ${loss.toPrecision(4)}`,
+      `L0 ${l0.toFixed(1)}`,
+    ];
+    if (n_steps !== undefined) parts.push(`${duration(seconds / Math.max(step, 1) * (n_steps - step))} left`);
+    const filled = n_steps === undefined ? 0 : Math.round(BAR * step / n_steps);
+    const bar = isTerminal && n_steps !== undefined ? `${"█".repeat(filled)}${"░".repeat(BAR - filled)} ` : "";
+    return bar + parts.join(" · ");
+  }
+}
+
+function terminalWidth(): number {
+  try {
+    // 0 where a terminal does not know it.
+    return Deno.consoleSize().columns || 80;
+  } catch {
+    return 80;
+  }
+}
+
+/** `42 s`, `3 min 05 s` or `2 h 07 min`. */
+export function duration(seconds: number): string {
+  const whole = Math.round(seconds);
+  const two = (value: number): string => String(value).padStart(2, "0");
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  return `${Math.floor(whole / 3600)} h ${two(Math.floor(whole / 60) % 60)} min`;
+}
