@@ -273,7 +273,9 @@ Deno.test("more rows of a ReLU than a binding holds are refused, and the number 
 Deno.test("a NaN in x is never turned into a number", async () => {
   const x = new Random(11).normal(3 * 12);
   x[17] = NaN;
-  for (const activation of [{ key: "relu" }, { key: "top-k", top_k: 4 }] as const) {
+  for (
+    const activation of [{ key: "relu" }, { key: "top-k", top_k: 4 }, { key: "batch-top-k", top_k: 4 }] as const
+  ) {
     using sae = await SparseAutoencoder.create({ ...SIZES, activation }, { device: await sharedDevice() });
     using output = sae.forward(x);
     const x_hat = await output.x_hat.read();
