@@ -164,8 +164,9 @@ fn positive_bits(value: f32) -> u32 {
   let end = row_starts[dims.n_rows];
   var mine = NONE;
   for (var i = lane; i < end; i += ${4 * THRESHOLD_THREADS}u) {
+    mine = min(mine, positive_bits(values[i]));
     ${
-    [0, 1, 2, 3].map((part) =>
+    [1, 2, 3].map((part) =>
       `let i${part} = i + ${part * THRESHOLD_THREADS}u;
     if (i${part} < end) { mine = min(mine, positive_bits(values[i${part}])); }`
     ).join("\n    ")

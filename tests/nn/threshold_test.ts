@@ -49,6 +49,7 @@ const every: KernelCase = (gpu) => {
   update(gpu, [4, 8], 2, { largest: NaN });
   update(gpu, [4, 8], 2, { largest: Infinity });
   update(gpu, [NaN, Infinity, 4], 2.5);
+  update(gpu, new Array<number>(400).fill(8).with(320, 4), 3.5, { entries: 300 });
   const many = Array.from({ length: 5000 }, (_, i) => 16 + i);
   for (const at of [0, 255, 256, 700, 1023, 1024, 4999]) update(gpu, many.with(at, 4), 2.5);
 };
@@ -58,7 +59,7 @@ Deno.test("the threshold follows the smallest positive code, and stays where the
   await mutants("update_threshold", [
     ["bits > 0u && ", ""],
     ["&& halted[0] == 0u", ""],
-    ["if (i0 < end)", "if (i0 < dims.capacity)"],
+    ["if (i1 < end)", "if (i1 < dims.capacity)"],
     ["least[0] != NONE && ", ""],
     ["dims.keep * threshold[0] +", "threshold[0] +"],
   ], every);
