@@ -22,6 +22,7 @@ export type {
   Aux,
   AuxK,
   AuxOptions,
+  BatchTopK,
   InputScaling,
   L1Sparsity,
   NoAux,

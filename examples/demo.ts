@@ -40,8 +40,8 @@ export interface DemoOptions {
   /** Number of latents. */
   readonly d_sae: number;
   /** Which activation. */
-  readonly activation: "top-k" | "relu";
-  /** Active latents a patch, for `top-k`. */
+  readonly activation: "top-k" | "batch-top-k" | "relu";
+  /** Active latents a patch, for `top-k`; on average, for `batch-top-k`. */
   readonly top_k: number;
   /** Weight of the L1 penalty, for `relu`. */
   readonly sparsity_coeff: number;
@@ -208,9 +208,9 @@ function modelOptions({ d_sae, activation, top_k, sparsity_coeff }: DemoOptions)
   return {
     d_model: COMPONENTS,
     d_sae,
-    activation: activation === "top-k"
-      ? { key: "top-k", top_k }
-      : { key: "relu", sparsity: { key: "l1-sparsity", coeff: sparsity_coeff } },
+    activation: activation === "relu"
+      ? { key: activation, sparsity: { key: "l1-sparsity", coeff: sparsity_coeff } }
+      : { key: activation, top_k },
   };
 }
 

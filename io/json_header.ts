@@ -21,9 +21,11 @@ export interface SplitFile {
   readonly body: Uint8Array;
 }
 
-/** Far above any real header (the longest holds one input mean per dimension), far below what a string may hold. */
-const MAX_HEADER_BYTES = 2 ** 24;
+/** Far above any real header: the longest holds one input mean per dimension, for some 85,000 of them at least. */
+const MAX_HEADER_BYTES = 2 ** 21;
 const MAX_DEPTH = 16;
+/** Objects, lists and strings cost far more memory than their bytes; real headers have less than a hundred. */
+const MAX_PARTS = 4096;
 
 /** @throws {CheckpointError} where the bytes do not begin with a line of UTF-8 text. */
 export function splitHeader(bytes: Uint8Array): SplitFile {
@@ -42,6 +44,7 @@ export function splitHeader(bytes: Uint8Array): SplitFile {
 function describeStart(bytes: Uint8Array): string {
   if (bytes.length === 0) return "found an empty file";
   if (bytes[0] === 0x50 && bytes[1] === 0x4b) return "found a zip file (a bare torch.save?) without a header line";
+  if (bytes[0] === 0x80) return "found a bare pickle (a torch.save of before version 1.6?) without a header line";
   if (bytes[0] === 0x7b) {
     return `found no end of the header line within ${Math.min(bytes.length, MAX_HEADER_BYTES)} bytes`;
   }
@@ -56,9 +59,12 @@ export function parseHeader(text: string): JsonObject {
   return value;
 }
 
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+
 class JsonParser {
   readonly #text: string;
   #at = 0;
+  #nParts = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -94,6 +100,7 @@ class JsonParser {
 
   #object(depth: number): JsonObject {
     const object = new Map<string, JsonValue>();
+    this.#countPart();
     this.#at++;
     if (this.#take("}")) return object;
     do {
@@ -110,6 +117,7 @@ class JsonParser {
 
   #array(depth: number): JsonValue[] {
     const array: JsonValue[] = [];
+    this.#countPart();
     this.#at++;
     if (this.#take("]")) return array;
     do array.push(this.#value(depth + 1)); while (this.#take(","));
@@ -117,7 +125,12 @@ class JsonParser {
     return array;
   }
 
+  #countPart(): void {
+    if (++this.#nParts > MAX_PARTS) this.#fail(`more than ${MAX_PARTS} objects, lists and strings`);
+  }
+
   #string(): string {
+    this.#countPart();
     const start = this.#at++;
     while (this.#at < this.#text.length && this.#text[this.#at] !== '"') {
       this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
@@ -133,10 +146,9 @@ class JsonParser {
   }
 
   #number(): number {
-    const pattern = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-    pattern.lastIndex = this.#at;
-    const digits = pattern.exec(this.#text)?.[0];
-    if (digits === undefined) this.#fail("expected a value");
+    NUMBER.lastIndex = this.#at;
+    if (!NUMBER.test(this.#text)) this.#fail("expected a value");
+    const digits = this.#text.slice(this.#at, NUMBER.lastIndex);
     const value = Number(digits);
     if (!Number.isFinite(value)) this.#fail(`the number ${quote(digits)} is beyond float64`);
     this.#at += digits.length;
@@ -279,7 +291,11 @@ export type HeaderValue =
 /** `orjson`: compact, as upstream writes since October 2025. `json.dumps`: Python's own module, as it wrote before. */
 export type HeaderStyle = "orjson" | "json.dumps";
 
-/** One line of ASCII. */
+/**
+ * One line of ASCII.
+ *
+ * @throws {CheckpointError} where it would be longer than the reader takes.
+ */
 export function formatHeader(value: HeaderValue, style: HeaderStyle): string {
   const [comma, colon] = style === "orjson" ? [",", ":"] : [", ", ": "];
   const format = (value: HeaderValue): string => {
@@ -290,7 +306,11 @@ export function formatHeader(value: HeaderValue, style: HeaderStyle): string {
     const fields = Object.entries(value).map(([key, field]) => `${formatString(key)}${colon}${format(field)}`);
     return `{${fields.join(comma)}}`;
   };
-  return format(value);
+  const line = format(value);
+  if (line.length > MAX_HEADER_BYTES) {
+    throw new CheckpointError(`writing the header: it has ${line.length} bytes; expected at most ${MAX_HEADER_BYTES}`);
+  }
+  return line;
 }
 
 function formatString(text: string): string {

@@ -2,7 +2,7 @@
  * A reader and a writer for the part of Python's pickle protocol 2 that state dicts consist of.
  *
  * The reader executes nothing: a name it is not given a meaning for is refused, the meanings are functions of ours, and
- * every opcode is bounded by the bytes it takes from the file, so that memory stays proportional to them.
+ * bytes and opcodes are limited, so that memory is.
  *
  * @module
  */
@@ -80,8 +80,15 @@ class PickledGlobal extends PickledObject {
   }
 }
 
+/** A tensor takes some forty opcodes and 120 bytes, an opcode at most some 300 bytes of memory. */
+const MAX_OPCODES = 2 ** 17;
+const MAX_BYTES = 2 ** 22;
+
 /** @throws {CheckpointError} for anything that is not one pickled value in the vocabulary. */
 export function unpickle(bytes: Uint8Array, vocabulary: Vocabulary): PickledValue {
+  if (bytes.length > MAX_BYTES) {
+    throw new CheckpointError(`reading the pickle: it has ${bytes.length} bytes; expected at most ${MAX_BYTES}`);
+  }
   return new Unpickler(bytes, vocabulary).run();
 }
 
@@ -105,8 +112,9 @@ class Unpickler {
 
   run(): PickledValue {
     if (this.#byte() !== Op.PROTO || this.#byte() !== 2) this.#fail("expected protocol 2");
-    while (true) {
+    for (let nOpcodes = 0;; nOpcodes++) {
       this.#opcodeAt = this.#at;
+      if (nOpcodes > MAX_OPCODES) this.#fail(`more than ${MAX_OPCODES} opcodes`);
       const opcode = this.#byte();
       if (opcode === Op.STOP) break;
       this.#step(opcode);

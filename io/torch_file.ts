@@ -27,6 +27,9 @@ const STORAGE_CLASSES: ReadonlyMap<string, FloatType> = new Map([
   ["torch.DoubleStorage", "float64"],
 ]);
 
+/** Every pickle of protocol 2 and later starts with it; a zip archive does not. */
+const PICKLE_START = 0x80;
+
 // ---------------------------------------------------------------------------------------------------------- reading
 
 /** A tensor of a file; its numbers are taken out of the file when asked for. */
@@ -108,12 +111,15 @@ class StoredTensor extends PickledObject implements TorchTensor {
  * The tensors of a file written by `torch.save(state_dict, file)`, by name and in the file's order.
  *
  * Nothing in the file is executed. Strides, offsets, storages shared by several tensors, both byte orders, and any
- * device are understood; numbers of other types than {@link FloatType}, and anything but a flat dict of tensors, are
- * refused.
+ * device are understood; numbers of other types than {@link FloatType}, anything but a flat dict of tensors, and the
+ * files of PyTorch before 1.6, which are no archives, are refused.
  *
  * @throws {CheckpointError} naming what was found.
  */
 export function readTorchFile(bytes: Uint8Array): Map<string, TorchTensor> {
+  if (bytes[0] === PICKLE_START) {
+    fail("found a bare pickle, as PyTorch wrote before version 1.6; load it with PyTorch and save it again");
+  }
   const records = stripFolder(readZip(bytes));
   const pickle = record(records, "data.pkl");
   checkVersion(record(records, "version"));

@@ -58,6 +58,9 @@ const MAX_32 = 0xffffffff;
 /** Every record's content starts at a multiple of this, so that it can be mapped into memory as any type. */
 const ALIGNMENT = 64;
 
+/** A record that is listed takes more memory than its 46 bytes; PyTorch's archives have one for each storage. */
+const MAX_RECORDS = 2 ** 16;
+
 // ---------------------------------------------------------------------------------------------------------- reading
 
 interface CentralEntry extends ZipEntry {
@@ -177,6 +180,7 @@ function readDirectory(bytes: Uint8Array, view: DataView, directory: Directory):
 
     const extraStart = at + CENTRAL_HEADER_SIZE + nameSize;
     const name = decodeName(bytes.subarray(at + CENTRAL_HEADER_SIZE, extraStart));
+    if (names.size === MAX_RECORDS) fail(`the directory has more than ${MAX_RECORDS} records`);
     if (names.has(name)) fail(`record ${quote(name)} stands twice in the archive`);
     names.add(name);
 

@@ -171,3 +171,24 @@ const copyColumnsKernel = defineKernel({
     let column = i % dims.columns;
     x[row + dims.targetColumn + column] = x[row + dims.source + column];`),
 });
+
+/** x[i] becomes 0 unless it is above max(threshold[0], 0); NaN stays. */
+export function aboveThreshold(
+  commands: Commands,
+  given: { readonly x: Bindable; readonly size: number; readonly threshold: Bindable },
+): void {
+  commands.run(aboveThresholdKernel, given);
+}
+
+const aboveThresholdKernel = defineKernel({
+  name: "above_threshold",
+  dims: ["size"],
+  bindings: { x: writes("f32", "size"), threshold: reads("f32", "1") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+  body: everyElement(`
+    let value = x[i];
+    let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+    if (!is_nan && !(value > max(threshold[0], 0.0))) { x[i] = 0.0; }`),
+});

@@ -7,6 +7,7 @@
  */
 
 export * from "./adam.ts";
+export * from "./batch_top_k.ts";
 export * from "./clip.ts";
 export * from "./commands.ts";
 export * from "./compact_rows.ts";

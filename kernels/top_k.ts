@@ -73,14 +73,17 @@ export function topK(commands: Commands, given: TopKArguments): void {
   } else commands.run(plain, shared);
 }
 
-const declarations = (threads: number): string => `
-// Unsigned order of keys is the order of values; NaN is on top.
-fn key_of(value: f32) -> u32 {
+/** WGSL: unsigned order of keys is the order of values; NaN is on top. */
+export const KEY_WGSL = `fn key_of(value: f32) -> u32 {
   let bits = bitcast<u32>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
   if (bits == 0x80000000u) { return 0x80000000u; }
   return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
 }
+`;
+
+const declarations = (threads: number): string =>
+  `${KEY_WGSL}
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> collected: atomic<u32>;
 var<workgroup> keys: array<u32, ${COLLECTED}>;

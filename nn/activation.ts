@@ -3,13 +3,16 @@
  *
  * TopK: f keeps the k largest of each row of h (also negative ones), ∂f/∂h is 1 there and 0 elsewhere.
  * ReLU: f = max(h, 0), ∂f/∂h is 1 where f > 0 and 0 elsewhere.
+ * BatchTopK: in training, f keeps the k · B largest of the whole batch; otherwise f = h · 1[h > max(θ, 0)], row by row.
  *
  * @module
  */
 
+import type { BatchTopK } from "../kernels/batch_top_k.ts";
 import type { Commands } from "../kernels/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
-import { positiveMask } from "../kernels/elementwise.ts";
+import { aboveThreshold, positiveMask } from "../kernels/elementwise.ts";
+import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
@@ -20,12 +23,13 @@ import { Codes } from "./codes.ts";
 import { type EncoderInput, latentBlocks, type Model, preActivations, type Span, tileRows } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
 
-/** Codes with room for whatever the activation makes of `n_rows` rows. */
+/** Codes with room for whatever the activation makes of `n_rows` rows outside training. */
 export function emptyCodes(model: Model, n_rows: number): Codes {
   const { cfg: { activation, d_sae }, context } = model;
   switch (activation.key) {
     case "top-k":
       return Codes.uniform(context, n_rows, d_sae, Math.min(activation.top_k, d_sae));
+    case "batch-top-k":
     case "relu": {
       const most = rowsPerBlock(context, n_rows, d_sae * 4, "codes");
       if (most < n_rows) {
@@ -40,7 +44,7 @@ export function emptyCodes(model: Model, n_rows: number): Codes {
   }
 }
 
-/** f_x of the whole batch, a tile of pre-activations at a time. */
+/** f_x of the whole batch outside training, a tile of pre-activations at a time. */
 export function encodeInto(commands: Commands, model: Model, input: EncoderInput, tile: Tensor, codes: Codes): void {
   const { activation, d_sae } = model.cfg;
   const { n_rows, row_starts: starts, indices, values } = codes;
@@ -49,26 +53,135 @@ export function encodeInto(commands: Commands, model: Model, input: EncoderInput
     const rows = span.to - span.from;
     preActivations(commands, model, { input, span, tile, relu: activation.key === "relu" });
     const dense = tile.rows(0, rows);
-    switch (activation.key) {
-      case "top-k": {
-        const k = activation.top_k;
-        topK(commands, {
-          ...shared,
-          values: dense,
-          rows,
-          stride: d_sae,
-          n: d_sae,
-          k,
-          firstRow: span.from,
-          selected: values,
-        });
-        break;
-      }
-      case "relu":
-        compactRows(commands, { ...shared, dense, rows, columns: d_sae, firstRow: span.from, values });
+    if (activation.key === "top-k") {
+      const k = activation.top_k;
+      topK(commands, {
+        ...shared,
+        values: dense,
+        rows,
+        stride: d_sae,
+        n: d_sae,
+        k,
+        firstRow: span.from,
+        selected: values,
+      });
+      continue;
     }
+    if (activation.key === "batch-top-k") {
+      aboveThreshold(commands, { x: dense, size: rows * d_sae, threshold: model.threshold });
+    }
+    compactRows(commands, { ...shared, dense, rows, columns: d_sae, firstRow: span.from, values });
   }
 }
+
+/** Codes with room for what a TopK or BatchTopK makes of `n_rows` rows in training. */
+export function trainingCodes(model: Model, n_rows: number): Codes {
+  const { cfg: { activation, d_sae }, context } = model;
+  if (activation.key !== "batch-top-k") return emptyCodes(model, n_rows);
+  return new Codes(context, n_rows, d_sae, n_rows * Math.min(activation.top_k, d_sae));
+}
+
+/** What a BatchTopK needs in training: all pre-activations of the batch at once, and the selection's buffers. */
+export interface BatchSpace {
+  /** [B, S] */
+  readonly h_BS: Tensor;
+  /** Finds the k · B largest. */
+  readonly selection: BatchTopK;
+}
+
+/** f_x of the whole batch in training: the same, but for a BatchTopK, whose rows compete with each other. */
+export function encodeTraining(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly input: EncoderInput;
+    readonly tile: Tensor;
+    readonly batch: BatchSpace | undefined;
+    readonly codes: Codes;
+  },
+): void {
+  const { input, tile, batch, codes } = given;
+  if (!batch) return encodeInto(commands, model, input, tile, codes);
+  const { n_rows, row_starts: starts, indices, values: selected } = codes;
+  for (const span of spans(n_rows, tile.shape[0]!)) {
+    preActivations(commands, model, { input, span, tile: batch.h_BS, tileFrom: span.from });
+  }
+  batch.selection.record(commands, { values: batch.h_BS, capacity: selected.size, starts, indices, selected });
+}
+
+/**
+ * θ ← (1 − momentum) θ + momentum · min{f > 0}, over the codes of a training batch; without a positive code, once the
+ * state has been halted, or where x is not finite, θ stays. (Upstream starts at 0 without correcting for it, and raises an error where no code is
+ * positive.)
+ */
+export function updateThreshold(
+  commands: Commands,
+  model: Model,
+  given: { readonly codes: Codes; readonly largest: Tensor<"u32">; readonly halted: Tensor<"u32"> },
+): void {
+  const { cfg: { activation }, threshold } = model;
+  if (activation.key !== "batch-top-k") return;
+  const { codes: { n_rows, row_starts, values }, largest, halted } = given;
+  const { momentum } = activation;
+  commands.run(thresholdKernel, {
+    n_rows,
+    capacity: values.size,
+    keep: 1 - momentum,
+    momentum,
+    row_starts,
+    values,
+    largest,
+    halted,
+    threshold,
+  });
+}
+
+const THRESHOLD_THREADS = 256;
+
+/** Bits of positive numbers are ordered as the numbers are. */
+const thresholdKernel = defineKernel({
+  name: "update_threshold",
+  dims: ["n_rows", "capacity"],
+  scalars: ["keep", "momentum"],
+  bindings: {
+    row_starts: reads("u32", "n_rows+1"),
+    values: reads("f32", "capacity"),
+    largest: reads("u32", "1"),
+    halted: reads("u32", "1"),
+    threshold: writes("f32", "1"),
+  },
+  workgroup: THRESHOLD_THREADS,
+  grid: () => 1,
+  cost: ({ capacity }) => ({ flops: 0, bytes: 4 * capacity }),
+  declarations: `
+const NONE = 0x7f800000u;
+var<workgroup> least: array<u32, ${THRESHOLD_THREADS}>;
+fn positive_bits(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  return select(NONE, bits, bits > 0u && bits < NONE);
+}`,
+  body: `
+  let end = row_starts[dims.n_rows];
+  var mine = NONE;
+  for (var i = lane; i < end; i += ${4 * THRESHOLD_THREADS}u) {
+    mine = min(mine, positive_bits(values[i]));
+    ${
+    [1, 2, 3].map((part) =>
+      `let i${part} = i + ${part * THRESHOLD_THREADS}u;
+    if (i${part} < end) { mine = min(mine, positive_bits(values[i${part}])); }`
+    ).join("\n    ")
+  }
+  }
+  least[lane] = mine;
+  workgroupBarrier();
+  for (var half = ${THRESHOLD_THREADS / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { least[lane] = min(least[lane], least[lane + half]); }
+    workgroupBarrier();
+  }
+  if (lane == 0u && least[0] != NONE && largest[0] < NONE && halted[0] == 0u) {
+    threshold[0] = dims.keep * threshold[0] + dims.momentum * bitcast<f32>(least[0]);
+  }`,
+});
 
 /** A tile of pre-activations, reused for all rows of a batch. */
 export function newTile(model: Model, n_rows: number): Tensor {

@@ -67,8 +67,25 @@ export interface TopK {
   readonly aux: Aux;
 }
 
+/**
+ * In training, the `top_k` · B largest pre-activations of the whole batch, also negative ones; otherwise all above a
+ * threshold that training estimates (Bussmann et al. 2024).
+ */
+export interface BatchTopK {
+  /** Discriminator. */
+  readonly key: "batch-top-k";
+  /** How many latents a row keeps on average. */
+  readonly top_k: number;
+  /** Penalty on the codes. */
+  readonly sparsity: Sparsity;
+  /** How fast the threshold follows: θ ← (1 − momentum) θ + momentum · the smallest positive survivor. */
+  readonly momentum: number;
+  /** Auxiliary loss. */
+  readonly aux: Aux;
+}
+
 /** From pre-activations to codes. */
-export type Activation = Relu | TopK;
+export type Activation = Relu | TopK | BatchTopK;
 
 /** A complete configuration, as checkpoints hold it. */
 export interface SparseAutoencoderConfig {
@@ -93,7 +110,10 @@ export interface SparseAutoencoderConfig {
 /** What a user may write for an activation: the discriminator, and whatever differs from the defaults. */
 export type ActivationOptions =
   | (Pick<Relu, "key"> & { readonly sparsity?: Sparsity; readonly aux?: AuxOptions })
-  | (Pick<TopK, "key"> & { readonly top_k?: number; readonly sparsity?: Sparsity; readonly aux?: AuxOptions });
+  | (Pick<TopK, "key"> & { readonly top_k?: number; readonly sparsity?: Sparsity; readonly aux?: AuxOptions })
+  | (Pick<BatchTopK, "key"> & Partial<Pick<BatchTopK, "top_k" | "sparsity" | "momentum">> & {
+    readonly aux?: AuxOptions;
+  });
 
 /** What a user may write for the auxiliary loss. */
 export type AuxOptions = NoAux | (Pick<AuxK, "key"> & Partial<AuxK>);
@@ -111,7 +131,7 @@ export interface InputScaling {
   readonly scale: number;
 }
 
-/** The four parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
+/** The parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
 export interface ParameterArrays {
   /** [D, S] */
   readonly W_enc: Float32Array;
@@ -121,6 +141,8 @@ export interface ParameterArrays {
   readonly W_dec: Float32Array;
   /** [D] */
   readonly b_dec: Float32Array;
+  /** [1], of a BatchTopK: what a pre-activation must exceed outside training. 0 if left out. */
+  readonly threshold?: Float32Array;
 }
 
 const DEFAULTS = {
@@ -192,8 +214,17 @@ function completeActivation(options: ActivationOptions): Activation {
         sparsity: completeSparsity(options.sparsity ?? { key: "no-sparsity" }),
         aux: completeAux(options.aux ?? { key: "auxk" }),
       });
+    case "batch-top-k":
+      onlyFields("activation batch-top-k", options, ["key", "top_k", "sparsity", "momentum", "aux"]);
+      return Object.freeze({
+        key: "batch-top-k",
+        top_k: integer("top_k", options.top_k ?? 32, 1),
+        sparsity: completeSparsity(options.sparsity ?? { key: "no-sparsity" }),
+        momentum: number("momentum", options.momentum ?? 0.1, 0, 1),
+        aux: completeAux(options.aux ?? { key: "auxk" }),
+      });
     default:
-      throw unknownKey("activation", options, ["relu", "top-k"]);
+      throw unknownKey("activation", options, ["relu", "top-k", "batch-top-k"]);
   }
 }
 

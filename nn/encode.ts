@@ -21,6 +21,8 @@ export interface Model {
   readonly cfg: SparseAutoencoderConfig;
   /** Its values. */
   readonly parameters: ParameterTensors;
+  /** [1], what a BatchTopK's pre-activations must exceed outside training; 0 for other activations. */
+  readonly threshold: Tensor;
   /** How inputs are standardised. */
   readonly input: InputScaling;
   /** [D], the mean of the inputs, zeros if there is none. */

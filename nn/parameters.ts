@@ -37,7 +37,7 @@ export class ParameterTensors implements Disposable {
   }
 
   /** The four tensors with their names, in the order in which upstream registers them. */
-  *[Symbol.iterator](): Generator<[keyof ParameterArrays, Tensor]> {
+  *[Symbol.iterator](): Generator<["W_dec" | "b_dec" | "W_enc" | "b_enc", Tensor]> {
     yield ["W_dec", this.W_dec];
     yield ["b_dec", this.b_dec];
     yield ["W_enc", this.W_enc];

@@ -64,6 +64,8 @@ export class SparseAutoencoder implements Model, Disposable {
   readonly device: GPUDevice;
   /** The parameters on the device; `W_enc` lies there as [S, D]. */
   readonly parameters: ParameterTensors;
+  /** [1], what a BatchTopK's pre-activations must exceed outside training; 0 for other activations. */
+  readonly threshold: Tensor;
   /** [D], the inputs' mean. */
   readonly inputMean: Tensor;
   /** What this library keeps for the device. */
@@ -92,6 +94,15 @@ export class SparseAutoencoder implements Model, Disposable {
     );
     this.parameters = stack.use(new ParameterTensors(this.context, cfg, ""));
     this.parameters.write(values);
+    const has = cfg.activation.key === "batch-top-k";
+    if (values.threshold && (!has || values.threshold.length !== 1)) {
+      throw new ShapeError(
+        `activation ${cfg.activation.key} has ${
+          has ? "one threshold" : "no threshold"
+        }, found ${values.threshold.length}`,
+      );
+    }
+    this.threshold = stack.use(Tensor.from(this.context, values.threshold ?? new Float32Array(1), [1], "threshold"));
     this.#owned = stack.move();
   }
 
@@ -130,9 +141,11 @@ export class SparseAutoencoder implements Model, Disposable {
     return new SparseAutoencoder(cfg, parameters, used, input);
   }
 
-  /** The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
-  readParameters(): Promise<ParameterArrays> {
-    return this.parameters.read();
+  /** The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D], a BatchTopK's `threshold` [1]. */
+  async readParameters(): Promise<ParameterArrays> {
+    if (this.cfg.activation.key !== "batch-top-k") return await this.parameters.read();
+    const [parameters, threshold] = await Promise.all([this.parameters.read(), this.threshold.read()]);
+    return { ...parameters, threshold };
   }
 
   /**

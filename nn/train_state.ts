@@ -114,7 +114,7 @@ export class TrainState implements Disposable {
   workspace(n_rows: number, n_prefixes: number): Workspace {
     const kept = this.#workspaces;
     const at = kept.findIndex((space) => space.n_rows === n_rows && space.n_prefixes === n_prefixes);
-    const space = at >= 0 ? kept.splice(at, 1)[0]! : new Workspace(this.#model, n_rows, n_prefixes);
+    const space = at >= 0 ? kept.splice(at, 1)[0]! : new Workspace(this.#model, n_rows, n_prefixes, { training: true });
     kept.unshift(space);
     for (const old of kept.splice(KEPT_WORKSPACES)) old[Symbol.dispose]();
     return space;

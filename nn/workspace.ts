@@ -4,10 +4,11 @@
  * @module
  */
 
+import { BatchTopK } from "../kernels/batch_top_k.ts";
 import { chunksOf } from "../kernels/reduce.ts";
 import { type ElementType, rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
-import { emptyCodes, newTile } from "./activation.ts";
+import { type BatchSpace, emptyCodes, newTile, trainingCodes } from "./activation.ts";
 import { Codes } from "./codes.ts";
 import { EncoderInput, type Model, type Span } from "./encode.ts";
 
@@ -49,6 +50,8 @@ export class Workspace implements Disposable {
   readonly tile: Tensor;
   /** The codes: sparse, or for a ReLU `f_BS`. */
   readonly f_x: { readonly sparse: SparseSpace } | { readonly f_BS: Tensor };
+  /** A BatchTopK's, in training. */
+  readonly batch: BatchSpace | undefined;
   /** [rows of a span, P, D], reconstructions, then summed residuals. */
   readonly x_hats: Tensor;
   /** [P], lengths of the prefixes. */
@@ -75,8 +78,8 @@ export class Workspace implements Disposable {
   readonly spans: readonly Span[];
   readonly #owned: DisposableStack;
 
-  /** Buffers for batches of `n_rows` and `n_prefixes` prefixes. */
-  constructor(model: Model, n_rows: number, n_prefixes: number) {
+  /** Buffers for batches of `n_rows` and `n_prefixes` prefixes, in training or for its loss alone. */
+  constructor(model: Model, n_rows: number, n_prefixes: number, { training }: { readonly training: boolean }) {
     const { cfg: { d_model, d_sae, activation }, context } = model;
     if (n_prefixes * d_model > MOST_SUMMED) {
       throw new RangeError(
@@ -101,7 +104,11 @@ export class Workspace implements Disposable {
     this.tile = stack.use(newTile(model, n_rows));
     this.f_x = activation.key === "relu"
       ? { f_BS: make("f32", [n_rows, d_sae], "f_x") }
-      : { sparse: sparse(emptyCodes(model, n_rows), "f_x") };
+      : { sparse: sparse(training ? trainingCodes(model, n_rows) : emptyCodes(model, n_rows), "f_x") };
+    if (training && activation.key === "batch-top-k") {
+      const selection = stack.use(new BatchTopK(context, n_rows, d_sae));
+      this.batch = { h_BS: make("f32", [n_rows, d_sae], "pre-activations of the batch"), selection };
+    }
     // A ReLU's backward needs the gradient of a tile of codes at once.
     const most = Math.min(rowsPerBlock(context, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
     const spanRows = activation.key === "relu" ? Math.min(most, this.tile.shape[0]!) : most;

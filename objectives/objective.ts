@@ -10,7 +10,7 @@ import { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { maxAbsBits, sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
-import { encodeInto, reluBackward, selectionBackward } from "../nn/activation.ts";
+import { encodeInto, encodeTraining, reluBackward, selectionBackward, updateThreshold } from "../nn/activation.ts";
 import type { Sparsity } from "../nn/config.ts";
 import {
   biasBackward,
@@ -128,7 +128,7 @@ export class Objective {
     { prefixes = [model.cfg.d_sae] }: { readonly prefixes?: readonly number[] } = {},
   ): Promise<Loss> {
     checkPrefixes(prefixes, model.cfg.d_sae);
-    using space = new Workspace(model, countRows(x, model.cfg.d_model), prefixes.length);
+    using space = new Workspace(model, countRows(x, model.cfg.d_model), prefixes.length, { training: false });
     using losses = new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses");
     const commands = new Commands(model.context);
     const step = forward(commands, this, model, x, { space, prefixes, into: { losses, slot: 0 } });
@@ -178,7 +178,7 @@ export function recordLossAndGradients(
   checkPrefixes(prefixes, cfg.d_sae);
   const n_rows = countRows(x, cfg.d_model);
   const space = state.workspace(n_rows, prefixes.length);
-  const step = forward(commands, objective, model, x, { space, prefixes, into });
+  const step = forward(commands, objective, model, x, { space, prefixes, into, state });
   recordDead(commands, objective, step, state);
   state.n_tokens += n_rows;
   backward(commands, step, state);
@@ -192,17 +192,26 @@ function forward(
   objective: Objective,
   model: Model,
   x: Tensor | Float32Array,
-  given: { readonly space: Workspace; readonly prefixes: readonly number[]; readonly into: LossSlot },
+  given: {
+    readonly space: Workspace;
+    readonly prefixes: readonly number[];
+    readonly into: LossSlot;
+    readonly state?: TrainState;
+  },
 ): Step {
-  const { space, prefixes: lengths, into } = given;
+  const { space, prefixes: lengths, into, state } = given;
   const { input, largest, rowSums, f_x, tile, ends } = space;
   ends.write(Uint32Array.from(lengths));
   if (!(x instanceof Tensor)) space.upload.write(x);
   input.record(commands, model, x instanceof Tensor ? x : space.upload);
   maxAbsBits(commands, input.x_BD, largest.partials, largest.bits);
   if ("sparse" in f_x) {
-    encodeInto(commands, model, input, tile, f_x.sparse.codes);
-    rowNorms(commands, f_x.sparse.codes, rowSums.l0, rowSums.l1);
+    const { codes } = f_x.sparse;
+    if (state) {
+      encodeTraining(commands, model, { input, tile, batch: space.batch, codes });
+      updateThreshold(commands, model, { codes, largest: largest.bits, halted: state.halted });
+    } else encodeInto(commands, model, input, tile, codes);
+    rowNorms(commands, codes, rowSums.l0, rowSums.l1);
   } else {
     for (const span of space.spans) {
       preActivations(commands, model, { input, span, tile: f_x.f_BS, tileFrom: span.from, relu: true });

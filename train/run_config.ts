@@ -70,7 +70,11 @@ const SAE_FIELDS = [
   "normalize_w_dec",
   "subtract_b_dec",
 ];
-const ACTIVATIONS = { "relu": ["sparsity", "aux"], "top-k": ["top_k", "sparsity", "aux"] };
+const ACTIVATIONS = {
+  "relu": ["sparsity", "aux"],
+  "top-k": ["top_k", "sparsity", "aux"],
+  "batch-top-k": ["top_k", "sparsity", "momentum", "aux"],
+};
 const SPARSITIES = { "no-sparsity": [], "l1-sparsity": ["coeff"] };
 const AUXILIARIES = { "no-aux": [], "auxk": ["k_aux", "alpha", "include_b_dec"] };
 const OBJECTIVES = {

@@ -1,14 +1,29 @@
 /**
- * Checkpoints of the Python package `saev`: a line of JSON, then a PyTorch file of the four parameters.
+ * Checkpoints of the Python package `saev`: a line of JSON, then a PyTorch file of the four parameters, and a BatchTopK's
+ * threshold.
  *
- * Read and written are schema 5 (since November 2025; `h = x W_enc + b_enc`), schema 1 with `cls: "Relu"` (April 2025;
- * `h = (x − b_dec) W_enc + b_enc`), and the schema `"saev_nn"`, which holds every model of this library exactly and
- * which Python refuses. Schema 1 is exact for the Python versions that wrote it; those of August and September 2025 leave
- * the subtraction out when they read it, from any writer, and later ones refuse it.
+ * Every schema is read, also those that Python itself no longer opens:
+ *
+ * | schema | written | encoder, unless told otherwise |
+ * | --- | --- | --- |
+ * | none | until April 2025 | `h = (x − b_dec) W_enc + b_enc` |
+ * | 1, `cls` an activation | until July 2025 | the same |
+ * | 1, `cls` the configuration; 2 | until October 2025 | `h = x W_enc + b_enc` |
+ * | 3, 4, 5 | since | the same |
+ *
+ * The formula changed on 31 July 2025, and no file says on which side its weights were trained: those of that day, and
+ * Matryoshka models until September, which went on to subtract b_dec in training alone, may need
+ * {@link ParseOptions.subtract_b_dec}. A BatchTopK has a threshold since 16 November 2025. Before, its codes depended on
+ * the batch, or it was a TopK under another name; such files are refused.
+ *
+ * Written are schema 5, schema 1 with `cls: "Relu"`, and the schema `"saev_nn"`, which holds every model of this library
+ * exactly and which Python refuses. Schema 1 is exact for the Python versions that wrote it; those of August and
+ * September 2025 leave the subtraction out when they read it, from any writer, and later ones refuse it.
  *
  * What upstream's header has no place for stands in one more top-level key, `"saev_nn"`, which Python ignores. Its last
  * field is a CRC-32 of the header's text before it. Headers without the key (all of upstream's own) have no checksum, so
- * that a damaged digit in one may go unnoticed; the parameters are always under the archive's checksums.
+ * that a damaged digit in one, or the loss of a field that has a default, may go unnoticed; the parameters are always
+ * under the archive's checksums.
  *
  * @module
  */
@@ -52,7 +67,11 @@ export interface ParsedCheckpoint {
 
 /** How to read a file. */
 export interface ParseOptions {
-  /** Which encoder formula the weights were trained with, where you know better than the file's schema does. */
+  /**
+   * Which encoder formula the weights were trained with, where you know better than the file's schema does: `true` is
+   * `h = (x − b_dec) W_enc + b_enc`, `false` `h = x W_enc + b_enc`. Left out, `cfg.subtract_b_dec` says what the schema
+   * means.
+   */
   readonly subtract_b_dec?: boolean;
 }
 
@@ -80,9 +99,10 @@ const LIB = "0.1.0";
 
 /** PyTorch lists the modules of upstream's model in the state dict's metadata. */
 const MODULES = ["", "activation"];
-const PARAMETERS = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
 const ORDER_OF_SCHEMA_1 = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
-const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc"] as const;
+const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc", "threshold"] as const;
+/** The threshold is a buffer of the activation's module. */
+const THRESHOLD_KEY = "activation.threshold";
 
 /** What upstream's configuration classes fill in where a header leaves a field out. */
 const UPSTREAM = {
@@ -94,8 +114,10 @@ const UPSTREAM = {
   seed: 0,
   reluSparsity: { key: "l1-sparsity", coeff: 4e-4 },
   l1Coeff: 1e-4,
+  momentum: 0.1,
   k_aux: 512,
   alpha: 1 / 32,
+  dead_threshold_tokens: 10_000_000,
 } as const;
 
 const NO_SCALING: InputScaling = Object.freeze({ mean: null, scale: 1 });
@@ -112,8 +134,12 @@ const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | n
   unknown,
   (header: HeaderFields, own: HeaderFields | null) => Header
 >([
-  [5, readSchema5],
+  [undefined, readPreSchema],
   [1, readSchema1],
+  [2, readSchemas2To4],
+  [3, readSchemas2To4],
+  [4, readSchemas2To4],
+  [5, readSchema5],
   ["saev_nn", readOwnSchema],
 ]);
 
@@ -144,12 +170,8 @@ function readHeader(text: string): Header {
   const schema = header.value("schema");
   const read = SCHEMAS.get(schema);
   if (read === undefined) {
-    const known = [...SCHEMAS.keys()].map((known) => JSON.stringify(known)).join(", ");
-    return header.fail(
-      schema === undefined
-        ? `it has no "schema" (files from before April 2025); expected one of ${known}`
-        : `the schema ${describeValue(schema)} is not supported; expected one of ${known}`,
-    );
+    const known = [...SCHEMAS.keys()].map((known) => known === undefined ? "none" : JSON.stringify(known)).join(", ");
+    return header.fail(`the schema ${describeValue(schema)} is not supported; expected one of ${known}`);
   }
   header.string("commit", "");
   header.string("lib", "");
@@ -195,66 +217,124 @@ function readConfig(header: HeaderFields, own: HeaderFields | null): SparseAutoe
   const options = {
     d_model: cfg.integer("d_model"),
     d_sae: cfg.integer("d_sae"),
-    activation: readActivation(cfg.object("activation"), own),
-    reinit_blend: cfg.number("reinit_blend", UPSTREAM.reinit_blend),
-    reinit_enc_dec_tranpose: cfg.boolean("reinit_enc_dec_tranpose", UPSTREAM.reinit_enc_dec_tranpose),
-    ...readDecoderSwitches(cfg),
+    activation: readActivation(cfg.object("activation"), { own, bareSparsity: false }),
+    ...readTrainingSwitches(cfg),
   };
   cfg.done();
   return options;
 }
 
-function readDecoderSwitches(cfg: HeaderFields): SparseAutoencoderOptions {
+function readTrainingSwitches(cfg: HeaderFields): SparseAutoencoderOptions {
   return {
+    reinit_blend: cfg.number("reinit_blend", UPSTREAM.reinit_blend),
+    reinit_enc_dec_tranpose: cfg.boolean("reinit_enc_dec_tranpose", UPSTREAM.reinit_enc_dec_tranpose),
     remove_parallel_grads: cfg.boolean("remove_parallel_grads", UPSTREAM.remove_parallel_grads),
     normalize_w_dec: cfg.boolean("normalize_w_dec", UPSTREAM.normalize_w_dec),
   };
 }
 
-function readSchema1(header: HeaderFields, own: HeaderFields | null): Header {
-  const cls = header.string("cls");
-  if (cls !== "Relu") header.fail(`the class ${quote(cls)} of schema 1 is not supported; expected "Relu"`);
-  const cfg = header.object("cfg");
-  const d_model = cfg.integer("d_vit");
-  // Schema 1 has no field for these; upstream kept the penalty with the objective.
-  const options = {
-    d_model,
-    d_sae: d_model * cfg.integer("exp_factor"),
-    activation: own === null ? reluOfSchema1() : readActivation(own.object("activation"), own),
-    reinit_blend: own === null ? UPSTREAM.reinit_blend : own.number("reinit_blend"),
-    reinit_enc_dec_tranpose: own === null ? UPSTREAM.reinit_enc_dec_tranpose : own.boolean("reinit_enc_dec_tranpose"),
-    ...readDecoderSwitches(cfg),
-    subtract_b_dec: true,
-  };
-  if (options.activation.key !== "relu") own?.fail("the activation contradicts the class Relu");
+/** What the `cfg` of every schema before 5 says besides its activation. */
+function readOldConfig(cfg: HeaderFields): SparseAutoencoderOptions {
+  // The names changed within schema 2, for a day, and with schemas 3 and 4.
+  const d_model = cfg.integer(eitherField(cfg, "d_model", "d_vit"));
+  const size = eitherField(cfg, "d_sae", "exp_factor");
+  const d_sae = cfg.integer(size) * (size === "exp_factor" ? d_model : 1);
   // Neither changes what the model computes, nor how it trains here.
   cfg.integer("n_reinit_samples", UPSTREAM.n_reinit_samples);
   cfg.integer("seed", UPSTREAM.seed);
+  return { d_model, d_sae, ...readTrainingSwitches(cfg) };
+}
+
+/** Which of a field's two names the header uses. */
+function eitherField(fields: HeaderFields, usual: string, other: string): string {
+  if (fields.has(usual) && fields.has(other)) fields.fail(`both ${quote(usual)} and ${quote(other)} are there`);
+  return fields.has(other) ? other : usual;
+}
+
+function readSchemas2To4(header: HeaderFields): Header {
+  const cfg = header.object("cfg");
+  const activation = readActivation(cfg.object("activation"), OLD);
+  const options = { ...readOldConfig(cfg), activation, subtract_b_dec: false };
   cfg.done();
   return { options, input: NO_SCALING };
 }
 
-function reluOfSchema1(): ActivationOptions {
-  return { key: "relu", sparsity: UPSTREAM.reluSparsity, aux: { key: "no-aux" } };
+/** Has the activation's name in `cls` and its fields among the others, or else is schema 2 by another number. */
+function readSchema1(header: HeaderFields, own: HeaderFields | null): Header {
+  const cls = header.string("cls", "SparseAutoencoderConfig");
+  if (cls === "SparseAutoencoderConfig") return readSchemas2To4(header);
+  if (!isKeyOf(cls, ACTIVATIONS)) {
+    const known = [...Object.keys(ACTIVATIONS), "SparseAutoencoderConfig"].join(", ");
+    return header.fail(`the class ${quote(cls)} of schema 1 is not supported; expected one of ${known}`);
+  }
+  const cfg = header.object("cfg");
+  let options = { ...readOldConfig(cfg), activation: readActivationFields(cls, cfg, OLD), subtract_b_dec: true };
+  cfg.done();
+  if (own !== null) {
+    // What we write into schema 1 beyond what it has fields for.
+    const activation = readActivation(own.object("activation"), { own, bareSparsity: false });
+    if (activation.key !== options.activation.key) own.fail(`the activation contradicts the class ${cls}`);
+    const reinit_blend = own.number("reinit_blend");
+    const reinit_enc_dec_tranpose = own.boolean("reinit_enc_dec_tranpose");
+    options = { ...options, activation, reinit_blend, reinit_enc_dec_tranpose };
+  }
+  return { options, input: NO_SCALING };
 }
 
-function readActivation(fields: HeaderFields, own: HeaderFields | null): ActivationOptions {
-  const { cls, params } = openClass(fields, { Relu: "relu", TopK: "top-k" });
-  const isRelu = cls === "Relu";
-  const sparsity = readSparsity(params, isRelu ? UPSTREAM.reluSparsity : { key: "no-sparsity" });
-  const activation: ActivationOptions = isRelu
-    ? { key: "relu", sparsity, aux: readAux(params, { key: "no-aux" }, own) }
-    : { key: "top-k", top_k: params.integer("top_k"), sparsity, aux: readAux(params, { key: "auxk" }, own) };
+/** The configuration is the header. It holds the objective's coefficient too, which later belongs to the activation. */
+function readPreSchema(header: HeaderFields): Header {
+  const coeff = header.number(eitherField(header, "sparsity_coeff", "l1_coeff"), UPSTREAM.reluSparsity.coeff);
+  // Whether dead latents were given a loss of their own in training, which no longer exists.
+  header.boolean(eitherField(header, "ghost_grads", "use_ghost_grads"), false);
+  const activation = { key: "relu", sparsity: { key: "l1-sparsity", coeff }, aux: { key: "no-aux" } } as const;
+  return { options: { ...readOldConfig(header), activation, subtract_b_dec: true }, input: NO_SCALING };
+}
+
+/** How a header spells an activation. */
+interface Dialect {
+  /** Our own fields, where the header has them. */
+  readonly own: HeaderFields | null;
+  /** Whether the penalty may stand there without its class, as before schema 5. */
+  readonly bareSparsity: boolean;
+}
+
+const OLD: Dialect = { own: null, bareSparsity: true };
+
+/** Upstream's classes and their discriminators. */
+const ACTIVATIONS = { Relu: "relu", TopK: "top-k", BatchTopK: "batch-top-k" } as const;
+
+function readActivation(fields: HeaderFields, dialect: Dialect): ActivationOptions {
+  const { cls, params } = openClass(fields, ACTIVATIONS);
+  const activation = readActivationFields(cls, params, dialect);
   params.done();
   return activation;
 }
 
-function readSparsity(owner: HeaderFields, fallback: Sparsity): Sparsity {
+function readActivationFields(
+  cls: keyof typeof ACTIVATIONS,
+  params: HeaderFields,
+  dialect: Dialect,
+): ActivationOptions {
+  const key = ACTIVATIONS[cls];
+  const sparsity = readSparsity(params, key === "relu" ? UPSTREAM.reluSparsity : { key: "no-sparsity" }, dialect);
+  const aux = readAux(params, { key: key === "relu" ? "no-aux" : "auxk" }, dialect);
+  switch (key) {
+    case "relu":
+      return { key, sparsity, aux };
+    case "top-k":
+      return { key, top_k: params.integer("top_k"), sparsity, aux };
+    case "batch-top-k": {
+      const momentum = params.number("momentum", UPSTREAM.momentum);
+      return { key, top_k: params.integer("top_k"), sparsity, momentum, aux };
+    }
+  }
+}
+
+function readSparsity(owner: HeaderFields, fallback: Sparsity, { bareSparsity }: Dialect): Sparsity {
   if (!owner.has("sparsity")) return fallback;
-  const { cls, params } = openClass(owner.object("sparsity"), {
-    NoSparsity: "no-sparsity",
-    L1Sparsity: "l1-sparsity",
-  });
+  const fields = owner.object("sparsity");
+  if (bareSparsity && !fields.has("cls")) return readBareSparsity(fields);
+  const { cls, params } = openClass(fields, { NoSparsity: "no-sparsity", L1Sparsity: "l1-sparsity" });
   const sparsity: Sparsity = cls === "NoSparsity"
     ? { key: "no-sparsity" }
     : { key: "l1-sparsity", coeff: params.number("coeff", UPSTREAM.l1Coeff) };
@@ -262,15 +342,30 @@ function readSparsity(owner: HeaderFields, fallback: Sparsity): Sparsity {
   return sparsity;
 }
 
-function readAux(owner: HeaderFields, fallback: AuxOptions, own: HeaderFields | null): AuxOptions {
-  let aux = fallback;
+/** The class can be told by the field that only one of the two has. */
+function readBareSparsity(fields: HeaderFields): Sparsity {
+  const sparsity: Sparsity = fields.has("coeff")
+    ? { key: "l1-sparsity", coeff: fields.number("coeff") }
+    : { key: "no-sparsity" };
+  checkDiscriminator(fields, sparsity.key, "its fields");
+  fields.done();
+  return sparsity;
+}
+
+function readAux(owner: HeaderFields, fallback: { readonly key: Aux["key"] }, { own }: Dialect): AuxOptions {
+  let aux: AuxOptions = fallback;
   if (owner.has("aux")) {
     const { cls, params } = openClass(owner.object("aux"), { NoAux: "no-aux", AuxK: "auxk" });
-    aux = cls === "NoAux" ? { key: "no-aux" } : {
-      key: "auxk",
-      k_aux: params.integer("k_aux", UPSTREAM.k_aux),
-      alpha: params.number("alpha", UPSTREAM.alpha),
-    };
+    if (cls === "NoAux") aux = { key: "no-aux" };
+    else {
+      aux = {
+        key: "auxk",
+        k_aux: params.integer("k_aux", UPSTREAM.k_aux),
+        alpha: params.number("alpha", UPSTREAM.alpha),
+      };
+      // It stood here for some hours of 9 December 2025, and is the objective's since.
+      params.integer("dead_threshold_tokens", UPSTREAM.dead_threshold_tokens);
+    }
     params.done();
   }
   if (aux.key === "no-aux") return aux;
@@ -279,53 +374,78 @@ function readAux(owner: HeaderFields, fallback: AuxOptions, own: HeaderFields | 
   return { k_aux: UPSTREAM.k_aux, alpha: UPSTREAM.alpha, ...aux, include_b_dec };
 }
 
-/** `{"cls": …, "params": {"key": …}}`; the discriminator was called `kind` for some days, and may be missing. */
-function openClass(
+/** `{"cls": …, "params": {"key": …}}` */
+function openClass<Cls extends string>(
   fields: HeaderFields,
-  keys: Readonly<Record<string, string>>,
-): { readonly cls: string; readonly params: HeaderFields } {
+  keys: Readonly<Record<Cls, string>>,
+): { readonly cls: Cls; readonly params: HeaderFields } {
   const cls = fields.string("cls");
   const params = fields.object("params");
   fields.done();
-  const key = Object.hasOwn(keys, cls) ? keys[cls] : undefined;
-  if (key === undefined) {
+  if (!isKeyOf(cls, keys)) {
     return fields.fail(`the class ${quote(cls)} is not supported; expected one of ${Object.keys(keys).join(", ")}`);
   }
-  if (params.has("key") && params.has("kind")) params.fail(`both "key" and "kind" are there`);
-  const found = params.string(params.has("kind") ? "kind" : "key", key);
-  if (found !== key) params.fail(`the key ${quote(found)} contradicts the class ${cls}; expected ${quote(key)}`);
+  checkDiscriminator(params, keys[cls], `the class ${cls}`);
   return { cls, params };
 }
 
+function isKeyOf<Key extends string>(name: string, record: Readonly<Record<Key, unknown>>): name is Key {
+  return Object.hasOwn(record, name);
+}
+
+/** It was called `kind` for some days, and older files have none. */
+function checkDiscriminator(params: HeaderFields, key: string, what: string): void {
+  const found = params.string(eitherField(params, "key", "kind"), key);
+  if (found !== key) params.fail(`the key ${quote(found)} contradicts ${what}; expected ${quote(key)}`);
+}
+
 function readParameters(cfg: SparseAutoencoderConfig, tensors: ReadonlyMap<string, TorchTensor>): ParameterArrays {
+  const doing = "reading the parameters";
   const shapes = parameterShapes(cfg);
-  const missing = PARAMETERS.filter((name) => !tensors.has(name));
-  const unexpected = [...tensors.keys()].filter((name) => !Object.hasOwn(shapes, name));
+  const missing = [...shapes.keys()].map(stateDictKey).filter((key) => !tensors.has(key));
+  const expected = new Set([...shapes.keys()].map(stateDictKey));
+  const unexpected = [...tensors.keys()].filter((key) => !expected.has(key));
   if (missing.length + unexpected.length > 0) {
     const complaints = [
       missing.length > 0 ? `missing: ${missing.join(", ")}` : "",
       unexpected.length > 0 ? `unexpected: ${unexpected.slice(0, 8).map(quote).join(", ")}` : "",
     ];
-    throw new CheckpointError(`reading the parameters: ${complaints.filter(Boolean).join("; ")}`);
+    const why = missing.includes(THRESHOLD_KEY) ? `; ${WHY_NO_THRESHOLD}` : "";
+    throw new CheckpointError(`${doing}: ${complaints.filter(Boolean).join("; ")}${why}`);
   }
-  const read = (name: keyof ParameterArrays): Float32Array => {
-    const tensor = tensors.get(name)!;
-    const expected = shapes[name];
-    if (tensor.shape.length !== expected.length || tensor.shape.some((size, axis) => size !== expected[axis])) {
-      throw new CheckpointError(
-        `reading the parameters: ${name} has shape [${tensor.shape}]; the header says [${expected}]`,
-      );
+  const parameters: Partial<Record<ParameterName, Float32Array>> = {};
+  for (const [name, shape] of shapes) {
+    const tensor = tensors.get(stateDictKey(name))!;
+    if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
+      throw new CheckpointError(`${doing}: ${name} has shape [${tensor.shape}]; the header says [${shape}]`);
     }
     const data = tensor.read();
-    checkFinite(`reading the parameters`, name, data);
-    return data;
-  };
-  return Object.freeze({ W_enc: read("W_enc"), b_enc: read("b_enc"), W_dec: read("W_dec"), b_dec: read("b_dec") });
+    checkFinite(doing, name, data);
+    parameters[name] = data;
+  }
+  return Object.freeze(parameters) as ParameterArrays;
 }
 
-function parameterShapes(cfg: SparseAutoencoderConfig): Readonly<Record<keyof ParameterArrays, readonly number[]>> {
-  const { d_model, d_sae } = cfg;
-  return { W_enc: [d_model, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_model], b_dec: [d_model] };
+const WHY_NO_THRESHOLD =
+  "a BatchTopK without its threshold is from before 16 November 2025, when its codes depended on " +
+  "the batch or it was a TopK of each row, which of them the file does not say";
+
+type ParameterName = keyof ParameterArrays;
+
+function stateDictKey(name: ParameterName): string {
+  return name === "threshold" ? THRESHOLD_KEY : name;
+}
+
+/** Of the parameters that the model has. */
+function parameterShapes({ d_model, d_sae, activation }: SparseAutoencoderConfig): Map<ParameterName, number[]> {
+  const shapes = new Map<ParameterName, number[]>([
+    ["W_enc", [d_model, d_sae]],
+    ["b_enc", [d_sae]],
+    ["W_dec", [d_sae, d_model]],
+    ["b_dec", [d_model]],
+  ]);
+  if (activation.key === "batch-top-k") shapes.set("threshold", []);
+  return shapes;
 }
 
 /** A model with a NaN or an infinity computes nothing of use, so it is neither written nor read. */
@@ -376,7 +496,7 @@ export function formatCheckpointPieces(
   input: InputScaling = NO_SCALING,
   options: FormatOptions = {},
 ): Uint8Array[] {
-  const given: Model = { cfg: completeConfig(cfg), parameters, input };
+  const given = withThreshold({ cfg: completeConfig(cfg), parameters, input });
   checkModel(given);
   const schema = options.schema ?? (options.fold ? 5 : chooseSchema(given));
   const model = options.fold ? foldModel(given, schema === 1) : given;
@@ -390,21 +510,33 @@ export function formatCheckpointPieces(
     );
   }
   const shapes = parameterShapes(model.cfg);
-  const order = schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5;
-  const tensors = order.map((name): NamedTensor => ({ name, shape: shapes[name], data: model.parameters[name] }));
+  const tensors: NamedTensor[] = [];
+  for (const name of schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5) {
+    const shape = shapes.get(name);
+    if (shape !== undefined) tensors.push({ name: stateDictKey(name), shape, data: model.parameters[name]! });
+  }
   return [new TextEncoder().encode(`${formatModelHeader(schema, model)}\n`), ...formatTorchFile(tensors, MODULES)];
+}
+
+/** A threshold that is left out is 0, as upstream's is before training. */
+function withThreshold(model: Model): Model {
+  if (model.cfg.activation.key !== "batch-top-k" || model.parameters.threshold !== undefined) return model;
+  return { ...model, parameters: { ...model.parameters, threshold: new Float32Array(1) } };
 }
 
 function checkModel({ cfg, parameters, input }: Model): void {
   const doing = "writing a checkpoint";
   const shapes = parameterShapes(cfg);
-  for (const name of PARAMETERS) {
-    const length = shapes[name].reduce((product, size) => product * size, 1);
-    const found = parameters[name].length;
-    if (found !== length) {
-      throw new CheckpointError(`${doing}: ${name} has ${found} elements; expected [${shapes[name]}]`);
+  if (parameters.threshold !== undefined && !shapes.has("threshold")) {
+    throw new CheckpointError(`${doing}: found a threshold; the activation ${cfg.activation.key} has none`);
+  }
+  for (const [name, shape] of shapes) {
+    const length = shape.reduce((product, size) => product * size, 1);
+    const data = parameters[name]!;
+    if (data.length !== length) {
+      throw new CheckpointError(`${doing}: ${name} has ${data.length} elements; expected [${shape}]`);
     }
-    checkFinite(doing, name, parameters[name]);
+    checkFinite(doing, name, data);
   }
   checkScaling(doing, cfg, input);
 }
@@ -457,6 +589,9 @@ function isIdentity({ mean, scale }: InputScaling): boolean {
  *
  * - `W_enc' = W_enc / s`, `W_dec' = s W_dec`, `b_dec' = s b_dec + m`
  * - `b_enc' = b_enc + ([subtract] (b_dec + m/s) − [subtracted] b_dec − m/s) W_enc`
+ *
+ * Every pre-activation stays what it was, and so do the codes, which W_dec' scales: no activation changes, and a
+ * threshold, which is compared with pre-activations, stays as it is.
  */
 function foldModel(model: Model, subtract: boolean): Model {
   const { cfg, parameters, input: { mean, scale } } = model;
@@ -474,6 +609,7 @@ function foldModel(model: Model, subtract: boolean): Model {
   return {
     cfg: completeConfig({ ...cfg, subtract_b_dec: subtract }),
     parameters: {
+      ...parameters,
       W_enc: W_enc.map((w) => w / scale),
       b_enc: Float32Array.from(sums),
       W_dec: W_dec.map((w) => w * scale),
@@ -543,11 +679,21 @@ function signHeader(
 }
 
 function activationValue(activation: Activation): HeaderValue {
-  const { key, sparsity, aux } = activation;
-  const rest = { sparsity: sparsityValue(sparsity), aux: auxClassValue(aux) };
-  return key === "relu"
-    ? { cls: "Relu", params: { key, ...rest } }
-    : { cls: "TopK", params: { key, top_k: activation.top_k, ...rest } };
+  const sparsity = sparsityValue(activation.sparsity);
+  const aux = auxClassValue(activation.aux);
+  switch (activation.key) {
+    case "relu":
+      return { cls: "Relu", params: { key: activation.key, sparsity, aux } };
+    case "top-k":
+      return { cls: "TopK", params: { key: activation.key, top_k: activation.top_k, sparsity, aux } };
+    case "batch-top-k": {
+      const { key, top_k } = activation;
+      return {
+        cls: "BatchTopK",
+        params: { key, top_k, sparsity, momentum: new PythonFloat(activation.momentum), aux },
+      };
+    }
+  }
 }
 
 function sparsityValue(sparsity: Sparsity): HeaderValue {

@@ -18,7 +18,16 @@ import torch
 
 folder = pathlib.Path(sys.argv[1])
 index = json.loads((folder / "index.json").read_text())
+THRESHOLD = "activation.threshold"
 ORDERS = {1: ["W_enc", "b_enc", "W_dec", "b_dec"], 5: ["W_dec", "b_dec", "W_enc", "b_enc"]}
+
+
+class BatchTopK(torch.nn.Module):
+    """Upstream's activation, as far as its state goes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("threshold", torch.tensor(0.0))
 
 
 class Model(torch.nn.Module):
@@ -27,8 +36,9 @@ class Model(torch.nn.Module):
     def __init__(self, tensors):
         super().__init__()
         for name, tensor in tensors.items():
-            setattr(self, name, torch.nn.Parameter(tensor))
-        self.activation = torch.nn.ReLU()
+            if name != THRESHOLD:
+                setattr(self, name, torch.nn.Parameter(tensor))
+        self.activation = BatchTopK() if THRESHOLD in tensors else torch.nn.ReLU()
 
 
 def split(path):
@@ -65,9 +75,13 @@ for name, about in index["models"].items():
 
     shapes = {"W_enc": (d_model, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_model), "b_dec": (d_model,)}
     want = {key: expected(name, key, shape) for key, shape in shapes.items()}
+    order = list(ORDERS[1 if about["schema"] == 1 else 5])
+    if about["activation"] == "batch-top-k":
+        want[THRESHOLD] = expected(name, "threshold", ())
+        order.append(THRESHOLD)
     state = torch.load(io.BytesIO(body), weights_only=True)
     assert type(state) is collections.OrderedDict
-    assert list(state) == ORDERS[1 if about["schema"] == 1 else 5], list(state)
+    assert list(state) == order, list(state)
     assert all(same_bits(state[key], want[key]) for key in want), name
 
     with tempfile.NamedTemporaryFile(suffix=".pt") as file:
@@ -120,9 +134,19 @@ for name, tensors in variants.items():
     (folder / f"python_{name}.pt").write_bytes(header.encode() + file.getvalue())
     for key, tensor in tensors.items():
         (folder / f"python_{name}.{key}.f32").write_bytes(tensor.float().contiguous().numpy().astype("<f4").tobytes())
+batch = base | {"activation.threshold": torch.tensor(0.3)}
+file = io.BytesIO()
+torch.save(Model(batch).state_dict() | batch, file)
+batch_header = header.replace('"Relu","params":{"key":"relu"}', '"BatchTopK","params":{"key":"batch-top-k","top_k":2}')
+(folder / "python_batch.pt").write_bytes(batch_header.encode() + file.getvalue())
+for key, tensor in batch.items():
+    (folder / f"python_batch.{key.split('.')[-1]}.f32").write_bytes(tensor.numpy().astype("<f4").tobytes())
+file = io.BytesIO()
+torch.save(base, file, _use_new_zipfile_serialization=False)
+(folder / "refused_legacy.pt").write_bytes(header.encode() + file.getvalue())
 stem = folder / "python_stem.zip"
 torch.save(base, stem)
 (folder / "python_stem.pt").write_bytes(header.encode() + stem.read_bytes())
 for key, tensor in base.items():
     (folder / f"python_stem.{key}.f32").write_bytes(tensor.numpy().astype("<f4").tobytes())
-print(f"wrote {len(variants) + 1} files with PyTorch {torch.__version__}, NumPy {np.__version__}")
+print(f"wrote {len(variants) + 3} files with PyTorch {torch.__version__}, NumPy {np.__version__}")

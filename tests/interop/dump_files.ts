@@ -9,7 +9,7 @@
 import { formatCheckpoint, type FormatOptions, parseCheckpoint } from "../../io/formats/saev.ts";
 import { formatHeader, PythonFloat } from "../../io/json_header.ts";
 import { writeNpy } from "../../io/npy.ts";
-import { type Model, NO_SCALING, PARAMETERS, randomModel } from "../io/models.ts";
+import { type Model, NO_SCALING, randomModel } from "../io/models.ts";
 import { Random } from "../support/random.ts";
 
 const folder = Deno.args[0];
@@ -24,6 +24,11 @@ const MODELS: Record<string, [model: Model, options: FormatOptions]> = {
   ragged: [randomModel({ d_model: 3, d_sae: 5, activation: { key: "top-k" } }), {}],
   one: [randomModel({ d_model: 1, d_sae: 1, activation: { key: "relu" } }), {}],
   large: [randomModel({ d_model: 768, d_sae: 1000, activation: { key: "top-k" } }), {}],
+  batch_top_k: [randomModel({ ...RELU, activation: { key: "batch-top-k", top_k: 4 } }), {}],
+  folded_batch_top_k: [
+    randomModel({ ...RELU, activation: { key: "batch-top-k" }, subtract_b_dec: true }, { mean, scale: 0.7 }),
+    { fold: true },
+  ],
   schema1: [randomModel({ ...RELU, subtract_b_dec: true }), {}],
   folded: [randomModel({ ...RELU, subtract_b_dec: true }, { mean, scale: 0.7 }), { fold: true }],
   own: [randomModel({ ...RELU, subtract_b_dec: true }, { mean, scale: 0.7 }), { schema: "saev_nn" }],
@@ -34,11 +39,12 @@ for (const [name, [model, options]] of Object.entries(MODELS)) {
   const bytes = formatCheckpoint(model.cfg, model.parameters, model.input, options);
   Deno.writeFileSync(`${folder}/${name}.pt`, bytes);
   const { parameters } = parseCheckpoint(bytes);
-  for (const parameter of PARAMETERS) {
-    Deno.writeFileSync(`${folder}/${name}.${parameter}.f32`, new Uint8Array(parameters[parameter].slice().buffer));
+  for (const [parameter, data] of Object.entries(parameters) as [string, Float32Array][]) {
+    Deno.writeFileSync(`${folder}/${name}.${parameter}.f32`, new Uint8Array(data.slice().buffer));
   }
   const schema = options.schema ?? (model.cfg.subtract_b_dec && model.input === NO_SCALING ? 1 : 5);
-  index[name] = { schema, d_model: model.cfg.d_model, d_sae: model.cfg.d_sae };
+  const { d_model, d_sae, activation } = model.cfg;
+  index[name] = { schema, d_model, d_sae, activation: activation.key };
 }
 
 const random = new Random(2);

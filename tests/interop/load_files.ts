@@ -6,9 +6,10 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
+import { CheckpointError } from "../../io/errors.ts";
 import { parseCheckpoint } from "../../io/formats/saev.ts";
-import { bitsOf, PARAMETERS } from "../io/models.ts";
+import { bitsOf } from "../io/models.ts";
 
 const folder = Deno.args[0];
 if (folder === undefined) throw new TypeError("name the folder to read from");
@@ -17,9 +18,13 @@ for (const { name } of Deno.readDirSync(folder)) {
   const stem = /^(python_.+)\.pt$/.exec(name)?.[1];
   if (stem === undefined) continue;
   const bits = bitsOf(parseCheckpoint(Deno.readFileSync(`${folder}/${name}`)).parameters);
-  for (const parameter of PARAMETERS) {
+  for (const [parameter, found] of Object.entries(bits)) {
     const expected = Deno.readFileSync(`${folder}/${stem}.${parameter}.f32`);
-    assertEquals(bits[parameter], [...new Uint32Array(expected.buffer)], `${name} ${parameter}`);
+    assertEquals(found, [...new Uint32Array(expected.buffer)], `${name} ${parameter}`);
   }
-  console.log(`${name}: every bit as PyTorch says`);
+  console.log(`${name}: every bit of ${Object.keys(bits).join(", ")} as PyTorch says`);
 }
+
+const legacy = Deno.readFileSync(`${folder}/refused_legacy.pt`);
+assertThrows(() => parseCheckpoint(legacy), CheckpointError, "as PyTorch wrote before version 1.6");
+console.log("refused_legacy.pt: refused by name");

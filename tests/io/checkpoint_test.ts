@@ -5,6 +5,8 @@ import { dump, dumpBytes, load } from "../../io/checkpoint.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { formatCheckpoint } from "../../io/formats/saev.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { Random } from "../support/random.ts";
+import { assertExact, assertRefuses, assertTensorClose } from "../support/tolerance.ts";
 import { bitsOf, goldenCheckpoint, type Model, randomModel } from "./models.ts";
 
 const TOP_K = { d_model: 5, d_sae: 7, activation: { key: "top-k", top_k: 2 } } as const;
@@ -62,6 +64,87 @@ Deno.test("a model on the device is the identity through a file", async () => {
   assertEquals(again.input, input);
   assertEquals(bitsOf(await again.readParameters()), bitsOf(parameters));
 });
+
+Deno.test("a BatchTopK on the device is the identity through a file, threshold included", async () => {
+  const { cfg, parameters } = randomModel({ ...TOP_K, activation: { key: "batch-top-k", top_k: 2, momentum: 0.3 } });
+  using sae = await SparseAutoencoder.fromParameters(cfg, parameters);
+  using again = await load(await dumpBytes(sae));
+  assertEquals(again.cfg, cfg);
+  assertEquals(bitsOf(await again.readParameters()), bitsOf(parameters));
+});
+
+const GOLDENS: readonly { file: string; options?: Parameters<typeof load>[1] }[] = [
+  { file: "preschema_relu.pt" },
+  { file: "schema1_relu.pt" },
+  // The Python package that computed the golden outputs applied today's formula to these weights.
+  { file: "schema1a_top_k.pt", options: { subtract_b_dec: false } },
+  { file: "schema1b_top_k.pt" },
+  { file: "schema2_top_k.pt" },
+  { file: "schema3_top_k.pt" },
+  { file: "schema4_top_k_kind.pt" },
+  { file: "schema5_relu.pt" },
+  { file: "schema5_top_k.pt" },
+  { file: "schema5_batch_top_k.pt" },
+  { file: "schema5_float16.pt" },
+  { file: "schema5_shared_storage.pt" },
+];
+
+for (const { file, options } of GOLDENS) {
+  Deno.test(`${file} computes what the Python package computes`, async () => {
+    const { bytes, parameters, x, f_x, x_hat } = goldenCheckpoint(file);
+    using sae = await load(bytes, options);
+    assertEquals(bitsOf(await sae.readParameters()), bitsOf(parameters));
+    using codes = sae.encode(x);
+    using dense = codes.dense();
+    const encoded = await dense.read();
+    assertExact(encoded.map((f) => f === 0 ? 0 : 1), f_x.map((f) => f === 0 ? 0 : 1), "which latents are active");
+    assertTensorClose(encoded, f_x, "f_x");
+    using out = sae.forward(x);
+    assertTensorClose(await out.x_hat.read(), x_hat, "x_hat");
+  });
+}
+
+Deno.test("the encoder formula that a file needs is not the other one", async () => {
+  for (const { file, options } of GOLDENS) {
+    const { bytes, x, f_x } = goldenCheckpoint(file);
+    using right = await load(bytes, options);
+    using wrong = await load(bytes, { subtract_b_dec: !right.cfg.subtract_b_dec });
+    using codes = wrong.encode(x);
+    using dense = codes.dense();
+    const encoded = await dense.read();
+    await assertRefuses(() => assertTensorClose(encoded, f_x, "f_x"), file);
+  }
+});
+
+for (const subtract_b_dec of [false, true]) {
+  for (const [mean, scale] of [[false, 4], [true, 1], [true, 0.25]] as const) {
+    const how = `subtract_b_dec ${subtract_b_dec}, mean ${mean}, scale ${scale}`;
+    Deno.test(`a folded BatchTopK computes the same on the device: ${how}`, async () => {
+      // Integers, and a power of two: every sum is exact, so that even a pre-activation at the threshold must agree.
+      const random = new Random(11);
+      const parameters = {
+        W_enc: random.integers(5 * 7),
+        b_enc: random.integers(7),
+        W_dec: random.integers(7 * 5),
+        b_dec: random.integers(5),
+        threshold: Float32Array.of(4),
+      };
+      const input = { mean: mean ? random.integers(5) : null, scale };
+      const x = random.integers(9 * 5, -16, 16);
+      const cfg = { ...TOP_K, activation: { key: "batch-top-k", top_k: 2 }, subtract_b_dec } as const;
+      using sae = await SparseAutoencoder.fromParameters(cfg, parameters, { input });
+      using folded = await load(await dumpBytes(sae, { fold: true }));
+      assertEquals((await folded.readParameters()).threshold, parameters.threshold);
+      assertEquals([folded.cfg.subtract_b_dec, folded.input], [false, { mean: null, scale: 1 }]);
+      using before = sae.forward(x);
+      using after = folded.forward(x);
+      assertEquals(await after.f_x.read(), await before.f_x.read());
+      assertExact(await after.x_hat.read(), await before.x_hat.read(), "x_hat");
+      const { indices } = await before.f_x.read();
+      assert(indices.length > 0 && indices.length < 9 * 7, `${indices.length} active`);
+    });
+  }
+}
 
 Deno.test("upstream's files load onto the device, from a path, a URL and a Blob", async () => {
   const url = new URL("../goldens/checkpoints/schema5_top_k.pt", import.meta.url);

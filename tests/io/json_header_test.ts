@@ -93,15 +93,34 @@ Deno.test("files without a header line are told apart", () => {
   const refused: [bytes: Uint8Array, message: string][] = [
     [new Uint8Array(), "an empty file"],
     [utf8("PK\x03\x04\n"), "a bare torch.save"],
+    [Uint8Array.of(0x80, 2, 0x8a, 0x0a), "a bare pickle"],
     [utf8('{"schema":5}'), "no end of the header line within 12 bytes"],
     [utf8("\x89PNG\n"), "starts with the bytes c2 89 50 4e 47 0a"],
     [joined([utf8('{"a":"'), Uint8Array.of(0xff), utf8('"}\n')]), "not UTF-8"],
   ];
   for (const [bytes, message] of refused) assertThrows(() => splitHeader(bytes), CheckpointError, message);
-  const endless = new Uint8Array(2 ** 24 + 9).fill(0x20);
+  const endless = new Uint8Array(2 ** 21 + 9).fill(0x20);
   endless[0] = 0x7b;
-  endless[2 ** 24 + 5] = 0x0a;
-  assertThrows(() => splitHeader(endless), CheckpointError, "within 16777216 bytes");
+  endless[2 ** 21 + 5] = 0x0a;
+  assertThrows(() => splitHeader(endless), CheckpointError, "within 2097152 bytes");
+});
+
+Deno.test("headers of many parts, and headers too long to be read again, are refused", () => {
+  for (const part of ["[]", "{}", '""', '{"a":0}', "[[]]"]) {
+    const header = (count: number): string => `{"a":[${Array(count).fill(part)}]}`;
+    parseHeader(header(1000));
+    assertThrows(() => parseHeader(header(5000)), CheckpointError, "more than 4096 objects, lists and strings");
+  }
+  assertThrows(
+    () => parseHeader(`{${Array.from({ length: 5000 }, (_, i) => `"${i}":0`)}}`),
+    CheckpointError,
+    "more than 4096",
+  );
+  // Numbers are what long headers consist of.
+  const numbers = Array.from({ length: 85_000 }, (_, i) => new PythonFloat(-i / 3 * 1e-100));
+  assertEquals((parseHeader(formatHeader({ a: numbers }, "orjson")).get("a") as number[]).length, 85_000);
+  const more = [...numbers, ...numbers];
+  assertThrows(() => formatHeader({ a: more }, "orjson"), CheckpointError, "expected at most 2097152");
 });
 
 Deno.test("floats are written as Python's writers lay them out", () => {

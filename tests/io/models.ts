@@ -35,38 +35,62 @@ export function randomModel(options: SparseAutoencoderOptions, input = NO_SCALIN
     W_dec: random.normal(d_sae * d_model),
     b_dec: random.normal(d_model),
   };
-  return { cfg, parameters, input };
+  if (cfg.activation.key !== "batch-top-k") return { cfg, parameters, input };
+  return { cfg, parameters: { ...parameters, threshold: Float32Array.of(random.unit()) }, input };
 }
 
-/** Names of the parameters. */
+/** Names of the parameters that every model has. */
 export const PARAMETERS = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
 
 /** The parameters as bits, so that −0 is not 0. */
 export function bitsOf(parameters: ParameterArrays): Record<string, number[]> {
-  return Object.fromEntries(PARAMETERS.map((name) => [name, [...new Uint32Array(parameters[name].slice().buffer)]]));
+  return Object.fromEntries(
+    [...PARAMETERS, "threshold" as const].flatMap((name) => {
+      const data = parameters[name];
+      return data === undefined ? [] : [[name, [...new Uint32Array(data.slice().buffer)]]];
+    }),
+  );
 }
 
-/** One golden file and what it must load as. */
+/** One golden file, what it must load as, and what the Python package computes with it. */
 export interface GoldenCheckpoint {
   readonly file: string;
   readonly bytes: Uint8Array;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly parameters: ParameterArrays;
+  readonly x: Float32Array;
+  readonly f_x: Float32Array;
+  readonly x_hat: Float32Array;
+}
+
+interface GoldenArray {
+  readonly shape: number[];
+  readonly data: number[];
+}
+
+interface GoldenCase extends Partial<Record<"x_hat" | "x_hats", GoldenArray>> {
+  readonly file: string;
+  readonly params: Readonly<Record<string, GoldenArray>>;
+  readonly threshold?: number;
+  readonly x: GoldenArray;
+  readonly f_x: GoldenArray;
 }
 
 /** A file of `tests/goldens/checkpoints`. */
 export function goldenCheckpoint(file: string): GoldenCheckpoint {
   const goldens = new URL("../goldens/", import.meta.url);
-  const { cases } = JSON.parse(Deno.readTextFileSync(new URL("checkpoints.json", goldens))) as {
-    cases: { file: string; params: Record<string, { shape: number[]; data: number[] }> }[];
-  };
-  const { params } = cases.find((one) => one.file === file)!;
-  const entries = PARAMETERS.map((name) => [name, Float32Array.from(params[name]!.data)]);
+  const { cases }: { cases: GoldenCase[] } = JSON.parse(Deno.readTextFileSync(new URL("checkpoints.json", goldens)));
+  const { params, threshold, x, f_x, x_hat, x_hats } = cases.find((one) => one.file === file)!;
+  const entries: [string, Float32Array][] = PARAMETERS.map((name) => [name, Float32Array.from(params[name]!.data)]);
+  if (threshold !== undefined) entries.push(["threshold", Float32Array.of(threshold)]);
   return {
     file,
     bytes: Deno.readFileSync(new URL(`checkpoints/${file}`, goldens)),
     shapes: Object.fromEntries(Object.entries(params).map(([name, { shape }]) => [name, shape])),
     parameters: Object.fromEntries(entries) as unknown as ParameterArrays,
+    x: Float32Array.from(x.data),
+    f_x: Float32Array.from(f_x.data),
+    x_hat: Float32Array.from((x_hat ?? x_hats)!.data),
   };
 }
 
@@ -87,6 +111,13 @@ const aux = fc.oneof(
 const activation = fc.oneof(
   fc.record({ key: fc.constant("relu" as const), sparsity, aux }),
   fc.record({ key: fc.constant("top-k" as const), top_k: fc.integer({ min: 1, max: 2 ** 31 }), sparsity, aux }),
+  fc.record({
+    key: fc.constant("batch-top-k" as const),
+    top_k: fc.integer({ min: 1, max: 2 ** 31 }),
+    sparsity,
+    momentum: fc.double({ min: 0, max: 1, noNaN: true }),
+    aux,
+  }),
 );
 
 /** Configurations of every kind, of small models. */
@@ -116,6 +147,7 @@ export const anyModel: fc.Arbitrary<Model> = anyConfig.chain((cfg) =>
       b_enc: floats(cfg.d_sae),
       W_dec: floats(cfg.d_sae * cfg.d_model),
       b_dec: floats(cfg.d_model),
+      ...(cfg.activation.key === "batch-top-k" ? { threshold: floats(1) } : {}),
     }),
     input: fc.record({
       mean: fc.oneof(fc.constant(null), floats(cfg.d_model)),

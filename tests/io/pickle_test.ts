@@ -142,7 +142,7 @@ Deno.test("hostile pickles are refused, and nothing is called", () => {
 });
 
 Deno.test("depth, cycles and repetition cost no more than their bytes", () => {
-  const depth = 200_000;
+  const depth = 100_000;
   const nested = read(")", "\x85".repeat(depth));
   assert(Array.isArray(nested));
   assertThrows(() => read("(".repeat(depth)), CheckpointError);
@@ -155,6 +155,16 @@ Deno.test("depth, cycles and repetition cost no more than their bytes", () => {
   const doubled = read(")", Array.from({ length: 40 }, () => "q\x00h\x00\x86"));
   assert(Array.isArray(doubled));
   assertStrictEquals(doubled[0], doubled[1]);
+});
+
+Deno.test("opcodes and bytes are limited", () => {
+  for (const code of ["}", "(t", ")\x85", "(", "N", "X\x01\x00\x00\x00a"]) {
+    assertThrows(() => read(code.repeat(200_000)), CheckpointError, "more than 131072 opcodes");
+  }
+  const long = (length: number): Uint8Array => pickle("X", uint32(length), new Uint8Array(length).fill(0x61));
+  unpickle(long(2 ** 22 - 8), VOCABULARY);
+  const message = "it has 4194305 bytes; expected at most 4194304";
+  assertThrows(() => unpickle(long(2 ** 22 - 7), VOCABULARY), CheckpointError, message);
 });
 
 Deno.test("any bytes are refused or read, and nothing else happens", () => {

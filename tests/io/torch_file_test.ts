@@ -239,6 +239,16 @@ Deno.test("files that are no flat dict of tensors are refused", () => {
   for (const [bytes, message] of refused) assertThrows(() => readTorchFile(bytes), CheckpointError, message);
 });
 
+Deno.test("the pickles of PyTorch before 1.6 are refused by name", () => {
+  // How such a file starts: a magic number, the version of the protocol, and a dict about the system, a pickle each.
+  const magic = ["\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", "M\xe9\x03", "}"].map((code) => pickle(code));
+  assertThrows(
+    () => readTorchFile(joinBytes(magic)),
+    CheckpointError,
+    "a bare pickle, as PyTorch wrote before version 1.6",
+  );
+});
+
 Deno.test("a file of many tensors over one storage takes no more memory until they are read", () => {
   const raw: RawTensor = { length: 2 ** 20, shape: [2 ** 10, 2 ** 10], strides: [1, 2 ** 10] };
   const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`x${i}`, raw]));

@@ -98,6 +98,15 @@ Deno.test("hostile archives are refused", () => {
   for (const [bytes, message] of refused) assertThrows(() => readZip(bytes), CheckpointError, message);
 });
 
+Deno.test("the number of records is limited", () => {
+  const archive = (count: number): Uint8Array => {
+    const records = Array.from({ length: count }, (_, i) => zipRecord(String(i), new Uint8Array()));
+    return joinBytes(formatZip(records));
+  };
+  assertEquals(readZip(archive(2 ** 16)).size, 2 ** 16);
+  assertThrows(() => readZip(archive(2 ** 16 + 1)), CheckpointError, "more than 65536 records");
+});
+
 Deno.test("records that share bytes are refused", () => {
   const inner = { name: "a/two", bytes: utf8("x") };
   const innerBytes = rawZip([inner]).subarray(0, 30 + 5 + 1);

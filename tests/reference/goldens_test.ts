@@ -97,10 +97,10 @@ for (const golden of loadMatryoshkaGoldens()) {
 
 Deno.test("matryoshka: the goldens reach every activation and auxiliary loss", () => {
   const goldens = loadMatryoshkaGoldens();
-  for (const name of ["relu", "relu_auxk", "top_k", "top_k_auxk", "top_k_clamped"]) {
+  for (const name of ["relu", "relu_auxk", "top_k", "top_k_auxk", "top_k_clamped", "batch_top_k"]) {
     assert(goldens.filter((golden) => golden.name === name).length === 2, `${name} with 1 and 4 prefixes`);
   }
-  assert(goldens.every(({ name, loss }) => name.endsWith("auxk") === loss.aux > 0));
+  assert(goldens.every(({ cfg, loss }) => (cfg.activation!.aux!.key === "auxk") === loss.aux > 0));
 });
 
 for (const golden of loadSquaredErrorGoldens()) {

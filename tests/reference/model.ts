@@ -125,6 +125,9 @@ export function select(activation: Activation, h_BS: Float64Array, d_sae: number
         for (const s of largest(h_S, activation.top_k)) mask_BS[start + s] = 1;
       }
       return mask_BS;
+    case "batch-top-k":
+      for (const i of largest(h_BS, activation.top_k * h_BS.length / d_sae)) mask_BS[i] = 1;
+      return mask_BS;
   }
 }
 

@@ -47,7 +47,7 @@ export function everyProblem(sizes: Sizes, seed: number): Example[] {
   ];
   const examples: Example[] = [];
   for (const subtract_b_dec of [false, true]) {
-    for (const key of ["relu", "top-k"] as const) {
+    for (const key of ["relu", "top-k", "batch-top-k"] as const) {
       for (const aux of auxes) {
         for (const n_prefixes of [1, 4]) {
           const sparsity = { key: "l1-sparsity", coeff: 0.01 } as const;

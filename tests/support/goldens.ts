@@ -50,6 +50,10 @@ export interface MatryoshkaGolden {
   readonly grad_W_dec_without_parallel: Float32Array;
   readonly grad_norm_before_clip: number;
   readonly "grads_after_clip_0.05": GoldenParameters;
+  /** Of a BatchTopK: the threshold after this step, and what evaluation makes of x with it. */
+  readonly threshold_after?: number;
+  readonly eval_f_x?: Float32Array;
+  readonly eval_x_hats?: Float32Array;
 }
 
 /** `mean_squared_err.json` */
@@ -137,7 +141,7 @@ export function loadSquaredErrorGoldens(): readonly SquaredErrorGolden[] {
 /** The cases of `matryoshka.json` whose activation this version has. */
 export function loadMatryoshkaGoldens(): readonly MatryoshkaGolden[] {
   const cases = readCases("matryoshka") as MatryoshkaGolden[];
-  return cases.filter(({ cfg }) => ["relu", "top-k"].includes(cfg.activation!.key)).map((golden) => {
+  return cases.filter(({ cfg }) => ["relu", "top-k", "batch-top-k"].includes(cfg.activation!.key)).map((golden) => {
     const activation = golden.cfg.activation!;
     if (activation.aux?.key !== "auxk") return golden;
     const cfg = { ...golden.cfg, activation: { ...activation, aux: { ...activation.aux, include_b_dec: true } } };

@@ -118,7 +118,11 @@ Deno.test("n_steps ends training and takes no batch more", async () => {
   assertEquals([losses.length, taken], [6, 6]);
 });
 
-for (const [name, activation] of [["relu", { key: "relu" }], ["top-k", TOP_K]] as const) {
+const BATCH_TOP_K = { key: "batch-top-k", top_k: 5, aux: { key: "auxk", k_aux: 6 } } as const;
+
+for (
+  const [name, activation] of [["relu", { key: "relu" }], ["top-k", TOP_K], ["batch-top-k", BATCH_TOP_K]] as const
+) {
   Deno.test(`the same bits again, and whatever log_every is: ${name}`, async () => {
     const wanted = await freshRun(activation, { log_every: 25 });
     for (const log_every of [25, 1, 7]) {
@@ -156,7 +160,7 @@ for (const [name, activation] of [["relu", { key: "relu" }], ["top-k", TOP_K]] a
       assertSameRun(found, wanted, `bindings of ${bindingLimit} bytes`);
       device.destroy();
     }
-    if (activation.key === "top-k") assert(wanted!.losses.some(({ aux }) => aux > 0), "dead latents take part");
+    if (activation.key !== "relu") assert(wanted!.losses.some(({ aux }) => aux > 0), "dead latents take part");
   });
 
   Deno.test(`nothing is allocated per step, and one submission is made: ${name}`, async () => {

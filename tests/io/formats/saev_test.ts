@@ -32,10 +32,31 @@ const UPSTREAM_TOP_K = {
   activation: { ...TOP_K.activation, aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: true } },
 } as const;
 
-const GOLDENS = [
+const UPSTREAM_BATCH_TOP_K = {
+  ...TOP_K,
+  activation: { key: "batch-top-k", top_k: 4, momentum: 0.1, aux: UPSTREAM_TOP_K.activation.aux },
+} as const;
+
+const GOLDENS: readonly { file: string; cfg: SparseAutoencoderOptions }[] = [
+  {
+    file: "preschema_relu.pt",
+    cfg: {
+      ...RELU,
+      activation: { ...RELU.activation, sparsity: { key: "l1-sparsity", coeff: 8e-4 } },
+      subtract_b_dec: true,
+    },
+  },
+  { file: "schema1_relu.pt", cfg: { ...RELU, subtract_b_dec: true } },
+  { file: "schema1a_top_k.pt", cfg: { ...UPSTREAM_TOP_K, subtract_b_dec: true } },
+  { file: "schema1b_top_k.pt", cfg: UPSTREAM_TOP_K },
+  { file: "schema2_top_k.pt", cfg: UPSTREAM_TOP_K },
+  { file: "schema3_top_k.pt", cfg: UPSTREAM_TOP_K },
+  { file: "schema4_top_k_kind.pt", cfg: UPSTREAM_TOP_K },
   { file: "schema5_relu.pt", cfg: RELU },
   { file: "schema5_top_k.pt", cfg: UPSTREAM_TOP_K },
-  { file: "schema1_relu.pt", cfg: { ...RELU, subtract_b_dec: true } },
+  { file: "schema5_batch_top_k.pt", cfg: UPSTREAM_BATCH_TOP_K },
+  { file: "schema5_float16.pt", cfg: UPSTREAM_TOP_K },
+  { file: "schema5_shared_storage.pt", cfg: UPSTREAM_TOP_K },
 ];
 
 const SMALL = { d_model: 2, d_sae: 3, activation: { key: "relu" } } as const;
@@ -73,7 +94,9 @@ for (const { file, cfg } of GOLDENS) {
 
   Deno.test(`${file} comes back as the same model when written again`, () => {
     const read = parseCheckpoint(goldenCheckpoint(file).bytes);
-    assertSameModel(parseCheckpoint(format(read)), read);
+    // Python has no schema for a TopK that subtracts b_dec.
+    const options: FormatOptions = file === "schema1a_top_k.pt" ? { schema: "saev_nn" } : {};
+    assertSameModel(parseCheckpoint(format(read, options)), read);
   });
 }
 
@@ -114,6 +137,13 @@ Deno.test("headers are upstream's, with one more key", () => {
   assertEquals(
     written.replace(/,"saev_nn":\{"version":"0.1.0","include_b_dec":true,"crc32":"[0-9a-f]{8}"\}/, ""),
     golden,
+  );
+
+  const goldenBatch = headerOf(goldenCheckpoint("schema5_batch_top_k.pt").bytes).replace("0.0.0+unknown", "0.1.0");
+  const writtenBatch = headerOf(format(randomModel(UPSTREAM_BATCH_TOP_K)));
+  assertEquals(
+    writtenBatch.replace(/,"saev_nn":\{"version":"0.1.0","include_b_dec":true,"crc32":"[0-9a-f]{8}"\}/, ""),
+    goldenBatch,
   );
 
   const goldenRelu = headerOf(goldenCheckpoint("schema5_relu.pt").bytes).replace("0.0.0+unknown", "0.1.0");
@@ -166,8 +196,125 @@ Deno.test("headers by other hands mean what upstream's classes say", () => {
       },
     }),
   );
-  const schema1 = '{"schema": 1, "cfg": {"d_vit": 8, "exp_factor": 4}, "cls": "Relu"}';
-  assertEquals(read(schema1), completeConfig({ ...RELU, subtract_b_dec: true }));
+  // As written for some hours of 9 December 2025.
+  const early = { cls: "AuxK", params: { kind: "auxk", k_aux: 512, alpha: 1 / 32, dead_threshold_tokens: 10_000_000 } };
+  assertEquals(
+    read(header({ cls: "TopK", params: { kind: "top-k", top_k: 4, aux: early } })),
+    completeConfig(UPSTREAM_TOP_K),
+  );
+});
+
+/** A file of this header and the parameters of the sizes 8 × 32. */
+function withParameters(header: object, threshold?: Float32Array): Uint8Array {
+  const activation = { key: threshold === undefined ? "relu" : "batch-top-k" } as const;
+  const { parameters } = randomModel({ ...RELU, activation });
+  const cfg = completeConfig({ ...RELU, activation });
+  return withHeader(JSON.stringify(header), formatCheckpoint(cfg, { ...parameters, ...(threshold && { threshold }) }));
+}
+
+const SIZES = {
+  old: { d_vit: 8, exp_factor: 4, n_reinit_samples: 524288, seed: 7 },
+  mixed: { d_model: 8, exp_factor: 4, n_reinit_samples: 524288, seed: 7 },
+  new: { d_model: 8, d_sae: 32, n_reinit_samples: 524288, seed: 7 },
+} as const;
+
+function topK(more: object = {}): object {
+  return { activation: { cls: "TopK", params: { top_k: 4, ...more } } };
+}
+
+function l1(coeff: number): SparseAutoencoderOptions {
+  return { ...RELU, activation: { ...RELU.activation, sparsity: { key: "l1-sparsity", coeff } } };
+}
+
+Deno.test("every header that upstream ever wrote is read, also those that it no longer opens", () => {
+  const l1TopK: SparseAutoencoderOptions = {
+    ...UPSTREAM_TOP_K,
+    activation: { ...UPSTREAM_TOP_K.activation, sparsity: { key: "l1-sparsity", coeff: 0.5 } },
+  };
+  const oneB = "SparseAutoencoderConfig";
+  const rows: [header: object, expected: SparseAutoencoderOptions][] = [
+    [SIZES.old, { ...RELU, subtract_b_dec: true }],
+    [{ ...SIZES.old, sparsity_coeff: 0.0016, ghost_grads: true }, { ...l1(0.0016), subtract_b_dec: true }],
+    [{ ...SIZES.old, l1_coeff: 0, use_ghost_grads: false }, { ...l1(0), subtract_b_dec: true }],
+    [{ ...SIZES.old, normalize_w_dec: false }, { ...RELU, subtract_b_dec: true, normalize_w_dec: false }],
+    [{ schema: 1, cls: "Relu", cfg: { d_vit: 8, exp_factor: 4 } }, { ...RELU, subtract_b_dec: true }],
+    [{ schema: 1, cls: "Relu", cfg: SIZES.mixed }, { ...RELU, subtract_b_dec: true }],
+    [{ schema: 1, cls: "TopK", cfg: { ...SIZES.old, top_k: 4 } }, { ...UPSTREAM_TOP_K, subtract_b_dec: true }],
+    [{ schema: 1, cls: "TopK", cfg: { ...SIZES.mixed, top_k: 4 } }, { ...UPSTREAM_TOP_K, subtract_b_dec: true }],
+    [{ schema: 1, cls: oneB, cfg: { ...SIZES.old, ...topK() } }, UPSTREAM_TOP_K],
+    [{ schema: 1, cfg: { ...SIZES.mixed, ...topK() } }, UPSTREAM_TOP_K],
+    [{ schema: 1, cls: oneB, cfg: { ...SIZES.old, activation: { cls: "Relu", params: {} } } }, RELU],
+    [{ schema: 2, cfg: { ...SIZES.old, ...topK() } }, UPSTREAM_TOP_K],
+    [{ schema: 2, cfg: { ...SIZES.mixed, ...topK() } }, UPSTREAM_TOP_K],
+    [{ schema: 3, cfg: { ...SIZES.mixed, ...topK() } }, UPSTREAM_TOP_K],
+    [{ schema: 3, cfg: { ...SIZES.mixed, activation: { cls: "Relu", params: {} } } }, RELU],
+    [{ schema: 4, cfg: { ...SIZES.new, ...topK() } }, UPSTREAM_TOP_K],
+    [{ schema: 4, cfg: { ...SIZES.new, ...topK({ kind: "top-k", sparsity: {} }) } }, UPSTREAM_TOP_K],
+    [{ schema: 4, cfg: { ...SIZES.new, ...topK({ key: "top-k", sparsity: { coeff: 0.5 } }) } }, l1TopK],
+    [{ schema: 4, cfg: { ...SIZES.new, ...topK({ sparsity: { kind: "l1-sparsity", coeff: 0.5 } }) } }, l1TopK],
+    [
+      { schema: 4, cfg: { ...SIZES.new, ...topK({ sparsity: { cls: "L1Sparsity", params: { coeff: 0.5 } } }) } },
+      l1TopK,
+    ],
+    [
+      { schema: 4, cfg: { d_model: 8, d_sae: 32, reinit_blend: 0.5, reinit_enc_dec_tranpose: false, ...topK() } },
+      { ...UPSTREAM_TOP_K, reinit_blend: 0.5, reinit_enc_dec_tranpose: false },
+    ],
+  ];
+  for (const [header, expected] of rows) {
+    const bytes = withParameters(header);
+    const { cfg, parameters } = parseCheckpoint(bytes);
+    assertEquals(cfg, completeConfig(expected), JSON.stringify(header));
+    assertEquals(bitsOf(parameters), bitsOf(randomModel(RELU).parameters));
+    for (const subtract_b_dec of [true, false]) {
+      assertEquals(parseCheckpoint(bytes, { subtract_b_dec }).cfg, completeConfig({ ...expected, subtract_b_dec }));
+    }
+  }
+});
+
+Deno.test("a BatchTopK is read with its threshold, and never without", () => {
+  const batch = (params: object): object => ({ activation: { cls: "BatchTopK", params } });
+  const headers: [header: object, momentum: number, subtract_b_dec: boolean][] = [
+    [{ schema: 1, cls: "BatchTopK", cfg: { ...SIZES.old, top_k: 4 } }, 0.1, true],
+    [{ schema: 1, cfg: { ...SIZES.old, ...batch({ top_k: 4 }) } }, 0.1, false],
+    [{ schema: 2, cfg: { ...SIZES.old, ...batch({ top_k: 4 }) } }, 0.1, false],
+    [{ schema: 3, cfg: { ...SIZES.mixed, ...batch({ top_k: 4 }) } }, 0.1, false],
+    [{ schema: 4, cfg: { ...SIZES.new, ...batch({ top_k: 4 }) } }, 0.1, false],
+    [{ schema: 4, cfg: { ...SIZES.new, ...batch({ top_k: 4, momentum: 0.25 }) } }, 0.25, false],
+    [{ schema: 5, cfg: { d_model: 8, d_sae: 32, ...batch({ kind: "batch-top-k", top_k: 4 }) } }, 0.1, false],
+  ];
+  const threshold = Float32Array.of(0.75);
+  for (const [header, momentum, subtract_b_dec] of headers) {
+    const message = "missing: activation.threshold; a BatchTopK without its threshold is from before 16 November 2025";
+    assertThrows(() => parseCheckpoint(withParameters(header)), CheckpointError, message);
+    const { cfg, parameters } = parseCheckpoint(withParameters(header, threshold));
+    const activation = { ...UPSTREAM_BATCH_TOP_K.activation, momentum };
+    assertEquals(cfg, completeConfig({ ...UPSTREAM_BATCH_TOP_K, activation, subtract_b_dec }));
+    assertEquals(parameters.threshold, threshold);
+  }
+  const topKHeader = { schema: 2, cfg: { ...SIZES.old, ...topK() } };
+  assertThrows(
+    () => parseCheckpoint(withParameters(topKHeader, threshold)),
+    CheckpointError,
+    `unexpected: "activation.threshold"`,
+  );
+});
+
+Deno.test("a threshold that is left out is written as 0, and one without use is refused", () => {
+  const { cfg, parameters: { threshold: _, ...parameters } } = randomModel(UPSTREAM_BATCH_TOP_K);
+  assertEquals(parseCheckpoint(formatCheckpoint(cfg, parameters)).parameters.threshold, new Float32Array(1));
+  const refused: [cfg: SparseAutoencoderOptions, threshold: Float32Array, message: string][] = [
+    [UPSTREAM_BATCH_TOP_K, Float32Array.of(NaN), "threshold is NaN at element 0"],
+    [UPSTREAM_BATCH_TOP_K, new Float32Array(2), "threshold has 2 elements; expected []"],
+    [UPSTREAM_TOP_K, new Float32Array(1), "found a threshold; the activation top-k has none"],
+  ];
+  for (const [cfg, threshold, message] of refused) {
+    assertThrows(
+      () => formatCheckpoint(completeConfig(cfg), { ...parameters, threshold }),
+      CheckpointError,
+      message,
+    );
+  }
 });
 
 Deno.test("the reader's word on the encoder formula goes over the schema's", () => {
@@ -283,6 +430,25 @@ for (const subtract_b_dec of [false, true]) {
   }
 }
 
+Deno.test("folding leaves pre-activations, and so the threshold, as they are", () => {
+  const options = { ...UPSTREAM_BATCH_TOP_K, subtract_b_dec: true };
+  const model = integerModel(options, true, 0.25);
+  const random = new Random(10);
+  const x = random.integers(8);
+  const none = new Float32Array(32);
+  const [h] = compute(model, x, none);
+  // One of the pre-activations itself, which must not exceed it afterwards either.
+  const threshold = Float32Array.of(h.toSorted((a, b) => b - a)[4]!);
+  const withThreshold = { ...model, parameters: { ...model.parameters, threshold } };
+  const folded = parseCheckpoint(format(withThreshold, { fold: true }));
+  assertEquals(folded.parameters.threshold, threshold);
+  assertEquals(folded.cfg, completeConfig({ ...options, subtract_b_dec: false }));
+  assertEquals(compute(folded, x, none)[0], h);
+  const codes = Float32Array.from(h, (value) => value > threshold[0]! ? value : 0);
+  assert(codes.some((code) => code > 0));
+  assertEquals(compute(folded, x, codes), compute(model, x, codes));
+});
+
 Deno.test("folding sums in float64 and rounds once", () => {
   const model = randomModel({ ...TOP_K, subtract_b_dec: true });
   const { W_enc, b_enc, b_dec } = model.parameters;
@@ -363,11 +529,14 @@ Deno.test("headers that say anything unknown are refused by name", () => {
   const schema1 = (more: object, top: object = {}): string =>
     JSON.stringify({ schema: 1, cfg: { d_vit: 8, exp_factor: 4, ...more }, cls: "Relu", ...top });
   const activated = (activation: object): string => schema5({ activation });
+  const old = (schema: number, sizes: object, activation: object, top: object = {}): string =>
+    JSON.stringify({ schema, cfg: { ...sizes, activation }, ...top });
   const refused: [header: string, message: string][] = [
-    ["{}", `it has no "schema"`],
-    ['{"schema":2}', "the schema 2 is not supported; expected one of 5, 1"],
-    ['{"schema":3}', "the schema 3 is not supported"],
-    ['{"schema":4}', "the schema 4 is not supported"],
+    ["{}", `the field "d_model" is missing`],
+    ['{"schema":2}', `the field "cfg" is missing`],
+    ['{"schema":3}', `the field "cfg" is missing`],
+    ['{"schema":4}', `the field "cfg" is missing`],
+    ['{"schema":0}', `the schema 0 is not supported; expected one of none, 1, 2, 3, 4, 5, "saev_nn"`],
     ['{"schema":6}', "the schema 6 is not supported"],
     ['{"schema":"5"}', `the schema "5" is not supported`],
     ['{"schema":null}', "the schema null is not supported"],
@@ -386,9 +555,12 @@ Deno.test("headers that say anything unknown are refused by name", () => {
     [schema5({}, { cls: "Relu" }), `unknown field "cls"`],
     [schema5({}, { commit: 5 }), "commit is 5"],
     [
-      activated({ cls: "BatchTopK", params: { top_k: 4 } }),
-      `the class "BatchTopK" is not supported; expected one of Relu, TopK`,
+      activated({ cls: "AbsBatchTopK", params: { top_k: 4 } }),
+      `the class "AbsBatchTopK" is not supported; expected one of Relu, TopK, BatchTopK`,
     ],
+    [old(4, SIZES.new, { cls: "AbsBatchTopK", params: { top_k: 4 } }), `the class "AbsBatchTopK" is not supported`],
+    [activated({ cls: "BatchTopK", params: { top_k: 4, momentum: 2 } }), "momentum must be between 0 and 1"],
+    [activated({ cls: "BatchTopK", params: { momentum: 0.1 } }), `the field "top_k" is missing`],
     [activated({ cls: "toString", params: {} }), `the class "toString"`],
     [activated({ cls: "__proto__", params: {} }), `the class "__proto__"`],
     [activated({ cls: "TopK", params: {} }), `the field "top_k" is missing`],
@@ -399,19 +571,35 @@ Deno.test("headers that say anything unknown are refused by name", () => {
     [activated({ cls: "Relu", params: { sparsity: {} } }), `the field "cls" is missing`],
     [activated({ cls: "Relu", params: { sparsity: { cls: "AuxK", params: {} } } }), "expected one of NoSparsity"],
     [
-      activated({ cls: "Relu", params: { aux: { cls: "AuxK", params: { dead_threshold_tokens: 1 } } } }),
-      "dead_threshold_tokens",
+      activated({ cls: "Relu", params: { aux: { cls: "AuxK", params: { dead_threshold_tokens: "1" } } } }),
+      `dead_threshold_tokens is "1"`,
     ],
     [activated({ cls: "Relu", params: {}, more: 1 }), `unknown field "more"`],
-    [schema1({}, { cls: "TopK" }), `the class "TopK" of schema 1 is not supported`],
-    [schema1({}, { cls: "BatchTopK" }), `the class "BatchTopK" of schema 1`],
-    [
-      schema1({ activation: relu }, { cls: "SparseAutoencoderConfig" }),
-      `the class "SparseAutoencoderConfig" of schema 1`,
-    ],
+    [schema1({}, { cls: "TopK" }), `the field "top_k" is missing`],
     [schema1({ top_k: 4 }), `unknown field "top_k"`],
+    [schema1({ d_model: 8 }), `both "d_model" and "d_vit" are there`],
+    [schema1({ d_sae: 32 }), `both "d_sae" and "exp_factor" are there`],
+    [schema1({}, { cls: "JumpRelu" }), `the class "JumpRelu" of schema 1 is not supported; expected one of Relu, TopK`],
+    [schema1({}, { cls: "__proto__" }), `the class "__proto__" of schema 1`],
+    [schema1({}, { cls: "SparseAutoencoderConfig" }), `the field "activation" is missing`],
+    [schema1({ activation: relu }), `unknown field "activation"`],
     [schema1({ exp_factor: 1e300 }), "d_sae must be"],
-    [JSON.stringify({ schema: 1, cfg: { d_model: 8, d_sae: 32 }, cls: "Relu" }), `the field "d_vit" is missing`],
+    [schema1({ exp_factor: 2 ** 50 }), "d_sae must be"],
+    [old(2, SIZES.old, relu, { cls: "Relu" }), `unknown field "cls"`],
+    [old(2, { ...SIZES.old, top_k: 4 }, relu), `unknown field "top_k"`],
+    [old(3, SIZES.mixed, { cls: "TopK", params: {} }), `the field "top_k" is missing`],
+    [old(4, SIZES.new, { cls: "Relu", params: { sparsity: { coeff: "1" } } }), `coeff is "1"`],
+    [old(4, SIZES.new, { cls: "Relu", params: { sparsity: { coeff: -1 } } }), "coeff must be"],
+    [old(4, SIZES.new, { cls: "Relu", params: { sparsity: { alpha: 1 } } }), `unknown field "alpha"`],
+    [
+      old(4, SIZES.new, { cls: "Relu", params: { sparsity: { kind: "no-sparsity", coeff: 1 } } }),
+      `the key "no-sparsity" contradicts its fields; expected "l1-sparsity"`,
+    ],
+    [JSON.stringify({ ...SIZES.old, sparsity_coeff: 1, l1_coeff: 1 }), `both "sparsity_coeff" and "l1_coeff"`],
+    [JSON.stringify({ ...SIZES.old, sparsity_coeff: -1 }), "coeff must be"],
+    [JSON.stringify({ ...SIZES.old, ghost_grads: 0 }), "ghost_grads is 0"],
+    [JSON.stringify({ ...SIZES.old, activation: relu }), `unknown field "activation"`],
+    [JSON.stringify({ cfg: SIZES.old, cls: "Relu" }), `the field "d_model" is missing`],
     [JSON.stringify({ schema: "saev_nn", cfg }), `needs the key "saev_nn"`],
     ['{"schema":5,"cfg":{"d_model":NaN}}', "expected a value"],
     ['{"schema":5,"cfg":{"d_model":1e999}}', "beyond float64"],
@@ -526,6 +714,7 @@ Deno.test("a shared storage and another device are read as upstream's files of e
 const SMALL_FILES = (): Uint8Array[] => [
   format(randomModel(SMALL)),
   format(randomModel({ ...SMALL, d_sae: 4, subtract_b_dec: true })),
+  format(randomModel({ ...SMALL, activation: { key: "batch-top-k" } })),
   format(randomModel(SMALL, { mean: Float32Array.of(1, -2), scale: 0.3 }), { schema: "saev_nn" }),
 ];
 
@@ -540,10 +729,17 @@ Deno.test("every truncation is refused, and nothing else happens", () => {
 });
 
 /** Every byte with each bit flipped, and all of them. */
-function* damaged(bytes: Uint8Array): Generator<readonly [at: number, bytes: Uint8Array]> {
+const EACH_BIT = () => [1, 2, 4, 8, 16, 32, 64, 128, 255];
+/** One bit of each byte, and all of them; half the digits become digits. */
+const ONE_BIT = (at: number) => [1 << (at % 3), 255];
+
+function* damaged(
+  bytes: Uint8Array,
+  flips: (at: number) => readonly number[],
+): Generator<readonly [at: number, bytes: Uint8Array]> {
   const changed = bytes.slice();
   for (let at = 0; at < bytes.length; at++) {
-    for (const flip of [1, 2, 4, 8, 16, 32, 64, 128, 255]) {
+    for (const flip of flips(at)) {
       changed[at] = bytes[at]! ^ flip;
       yield [at, changed];
     }
@@ -574,7 +770,7 @@ Deno.test("no damaged byte makes one of our files another model", () => {
     const expected = summary(parseCheckpoint(bytes));
     let refused = 0;
     let harmless = 0;
-    for (const [at, changed] of damaged(bytes)) {
+    for (const [at, changed] of damaged(bytes, EACH_BIT)) {
       const model = readOrRefuse(changed);
       if (model === null) refused++;
       else {
@@ -587,22 +783,66 @@ Deno.test("no damaged byte makes one of our files another model", () => {
   }
 });
 
-Deno.test("a damaged byte of an upstream file never changes a parameter, but may change a digit of its header", () => {
-  const { bytes } = goldenCheckpoint("schema5_top_k.pt");
-  const headerLength = bytes.indexOf(10);
-  const expected = parseCheckpoint(bytes);
-  const bits = JSON.stringify(bitsOf(expected.parameters));
-  const differing: number[] = [];
-  for (const [at, changed] of damaged(bytes)) {
-    const model = readOrRefuse(changed);
-    if (model === null) continue;
-    assertEquals(JSON.stringify(bitsOf(model.parameters)), bits, `byte ${at} changed a parameter`);
-    if (JSON.stringify(model.cfg) !== JSON.stringify(expected.cfg)) differing.push(at);
+for (const { file } of GOLDENS) {
+  Deno.test(`a damaged byte of ${file} never changes a parameter, but may change a digit of its header`, () => {
+    const { bytes } = goldenCheckpoint(file);
+    const headerLength = bytes.indexOf(10);
+    const expected = parseCheckpoint(bytes);
+    const bits = JSON.stringify(bitsOf(expected.parameters));
+    const differing: number[] = [];
+    for (const [at, changed] of damaged(bytes, file === "schema5_top_k.pt" ? EACH_BIT : ONE_BIT)) {
+      const model = readOrRefuse(changed);
+      if (model === null) continue;
+      assertEquals(JSON.stringify(bitsOf(model.parameters)), bits, `byte ${at} changed a parameter`);
+      assertEquals(model.cfg.activation.key, expected.cfg.activation.key, `byte ${at} changed the activation`);
+      assertEquals(model.cfg.subtract_b_dec, expected.cfg.subtract_b_dec, `byte ${at} changed the encoder formula`);
+      if (JSON.stringify(model.cfg) !== JSON.stringify(expected.cfg)) differing.push(at);
+    }
+    // The header as upstream writes it has no checksum: this is what may go unnoticed.
+    const characters = new Set(differing.map((at) => String.fromCharCode(bytes[at]!)));
+    assert(differing.every((at) => at < headerLength));
+    assertEquals([...characters].filter((character) => !/[0-9.]/.test(character)), []);
+  });
+}
+
+Deno.test("headers beyond the limits are refused in every schema, before anything is made of them", () => {
+  for (const { file } of GOLDENS) {
+    const { bytes } = goldenCheckpoint(file);
+    const inserted = (text: string): Uint8Array => {
+      const result = new Uint8Array(bytes.length + text.length);
+      result.set(utf8(text), 1);
+      result.set(bytes.subarray(1), 1 + text.length);
+      result[0] = bytes[0]!;
+      return result;
+    };
+    const refused: [text: string, message: string][] = [
+      [" ".repeat(2 ** 21), "found no end of the header line within 2097152 bytes"],
+      [`"more":${"[".repeat(100_000)},`, "more than 16 levels of nesting"],
+      [`"more":${'{"a":'.repeat(17)}`, "more than 16 levels of nesting"],
+      [`"more":"${"x".repeat(2 ** 20)}",`, `unknown field "more"`],
+      [`"${"x".repeat(2 ** 20)}":1,`, "unknown field"],
+      [`"more":[${"{},".repeat(5000)}{}],`, "more than 4096 objects, lists and strings"],
+    ];
+    for (const [text, message] of refused) {
+      const error = assertThrows(() => parseCheckpoint(inserted(text)), CheckpointError, message);
+      assert((error as Error).message.length < 1000);
+    }
   }
-  // The header as upstream writes it has no checksum: this is what may go unnoticed.
-  const characters = new Set(differing.map((at) => String.fromCharCode(bytes[at]!)));
-  assert(differing.every((at) => at < headerLength));
-  assertEquals([...characters].filter((character) => !/[0-9.]/.test(character)), []);
+});
+
+Deno.test("sizes beyond the parameters are refused in every schema, before anything of that size is made", () => {
+  for (const { file } of GOLDENS) {
+    const { bytes } = goldenCheckpoint(file);
+    const header = headerOf(bytes);
+    for (const name of ["d_vit", "d_model", "exp_factor", "d_sae"]) {
+      const pattern = new RegExp(`"${name}": ?\\d+`);
+      if (!pattern.test(header)) continue;
+      for (const size of ["0", "-8", "1", "16777216", "4503599627370496", "9007199254740993", "1e300", "8.5", '"8"']) {
+        const changed = header.replace(pattern, `"${name}":${size}`);
+        assertThrows(() => parseCheckpoint(withHeader(changed, bytes)), CheckpointError);
+      }
+    }
+  }
 });
 
 Deno.test("any bytes are refused or read, and nothing else happens", () => {

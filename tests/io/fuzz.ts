@@ -1,0 +1,331 @@
+/**
+ * Seeded damage to checkpoints of every schema, at three depths: any bytes of the file, the header's JSON (signed again
+ * where it had a checksum), and the pickle (in an archive whose checksums are right again, so that the reader gets there).
+ *
+ * `deno run -A tests/io/fuzz.ts [SEED] [COUNT]`, by default 0 and 10,000 at each depth
+ *
+ * @module
+ */
+
+import { AssertionError } from "@std/assert";
+import * as zlib from "node:zlib";
+import { CheckpointError } from "../../io/errors.ts";
+import { formatCheckpoint, parseCheckpoint, type ParsedCheckpoint } from "../../io/formats/saev.ts";
+import { readZip } from "../../io/zip.ts";
+import { Random } from "../support/random.ts";
+import { bitsOf, goldenCheckpoint, randomModel } from "./models.ts";
+import { joined, rawZip, utf8 } from "./raw_zip.ts";
+
+/** Where damage is done. */
+export type Depth = "file" | "header" | "pickle";
+
+/** How many files were refused, read as what they were, and read as something else that nothing protects. */
+export interface FuzzReport {
+  refused: number;
+  unharmed: number;
+  changed: number;
+}
+
+interface Subject {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly header: string;
+  readonly body: Uint8Array;
+  readonly model: ParsedCheckpoint;
+  /** Bits of the parameters. */
+  readonly bits: string;
+  /** Every number that its storages hold. */
+  readonly numbers: ReadonlySet<number>;
+  readonly isSigned: boolean;
+}
+
+const GOLDENS = [
+  "preschema_relu.pt",
+  "schema1_relu.pt",
+  "schema1a_top_k.pt",
+  "schema1b_top_k.pt",
+  "schema2_top_k.pt",
+  "schema3_top_k.pt",
+  "schema4_top_k_kind.pt",
+  "schema5_relu.pt",
+  "schema5_top_k.pt",
+  "schema5_batch_top_k.pt",
+  "schema5_float16.pt",
+  "schema5_shared_storage.pt",
+];
+
+function subjects(): Subject[] {
+  const small = { d_model: 2, d_sae: 4 } as const;
+  const relu = randomModel({ ...small, activation: { key: "relu" }, subtract_b_dec: true });
+  const batch = randomModel({ ...small, activation: { key: "batch-top-k" } });
+  const input = { mean: Float32Array.of(1, -2), scale: 0.3 };
+  return [
+    ...GOLDENS.map((file) => subject(file, goldenCheckpoint(file).bytes)),
+    subject("our schema 1", formatCheckpoint(relu.cfg, relu.parameters)),
+    subject("our schema 5", formatCheckpoint(batch.cfg, batch.parameters)),
+    subject("our own schema", formatCheckpoint(batch.cfg, batch.parameters, input, { schema: "saev_nn" })),
+  ];
+}
+
+function subject(name: string, bytes: Uint8Array): Subject {
+  const end = bytes.indexOf(10);
+  const header = new TextDecoder().decode(bytes.subarray(0, end));
+  const model = parseCheckpoint(bytes);
+  return {
+    name,
+    bytes,
+    header,
+    body: bytes.subarray(end + 1),
+    model,
+    bits: JSON.stringify(bitsOf(model.parameters)),
+    numbers: new Set(Object.values(model.parameters).flatMap((data: Float32Array) => [...data])),
+    isSigned: header.includes('"crc32"'),
+  };
+}
+
+/**
+ * Damages so many files at one depth and reads them.
+ *
+ * @throws {AssertionError} naming the case, where a file is read as what it must not be, or the reader throws anything but
+ * a `CheckpointError`.
+ */
+export function fuzz(depth: Depth, seed: number, count: number): FuzzReport {
+  const files = subjects();
+  const report: FuzzReport = { refused: 0, unharmed: 0, changed: 0 };
+  for (let i = 0; i < count; i++) {
+    const random = new Random(seed * 1_000_003 + i);
+    const file = files[random.integer(0, files.length - 1)]!;
+    const bytes = DAMAGE[depth](random, file);
+    try {
+      report[judge(depth, file, bytes)]++;
+    } catch (cause) {
+      throw new AssertionError(`${file.name}, damage to the ${depth}, case ${i} of seed ${seed}: ${cause}`, { cause });
+    }
+  }
+  return report;
+}
+
+const DAMAGE: Readonly<Record<Depth, (random: Random, file: Subject) => Uint8Array>> = {
+  file: damageFile,
+  header: damageHeader,
+  pickle: damagePickle,
+};
+
+// --------------------------------------------------------------------------------------------------------- judging
+
+function judge(depth: Depth, file: Subject, bytes: Uint8Array): keyof FuzzReport {
+  let model: ParsedCheckpoint;
+  try {
+    model = parseCheckpoint(bytes);
+  } catch (error) {
+    if (error instanceof CheckpointError) return "refused";
+    throw error;
+  }
+  demand(isWhole(model), "the model is not what its configuration says");
+  const sameParameters = JSON.stringify(bitsOf(model.parameters)) === file.bits;
+  const sameRest =
+    JSON.stringify([model.cfg, scalingOf(model)]) === JSON.stringify([file.model.cfg, scalingOf(file.model)]);
+  if (sameParameters && sameRest) return "unharmed";
+  switch (depth) {
+    case "file": {
+      // In a header that has no checksum nothing sees another digit, or that a field with a default is gone.
+      const header = new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(10)));
+      const { activation, subtract_b_dec } = file.model.cfg;
+      demand(sameParameters, "a parameter changed under the archive's checksums");
+      demand(!file.isSigned, "the header changed under its checksum");
+      demand(isWithin(withoutDigits(header), withoutDigits(file.header)), `the header says something new: ${header}`);
+      demand(model.cfg.activation.key === activation.key, "the activation changed");
+      demand(model.cfg.subtract_b_dec === subtract_b_dec, "the encoder formula changed");
+      break;
+    }
+    case "header":
+      demand(sameParameters, "a header changed the parameters");
+      break;
+    case "pickle":
+      demand(sameRest, "a pickle changed the configuration");
+      for (const data of Object.values(model.parameters) as Float32Array[]) {
+        demand(data.every((value) => file.numbers.has(value)), "a number that is nowhere in the file");
+      }
+  }
+  return "changed";
+}
+
+function demand(condition: boolean, message: string): void {
+  if (!condition) throw new AssertionError(message);
+}
+
+function isWhole({ cfg, parameters }: ParsedCheckpoint): boolean {
+  const { d_model, d_sae } = cfg;
+  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
+  const lengths = [W_enc.length, b_enc.length, W_dec.length, b_dec.length, threshold?.length];
+  const expected = [
+    d_model * d_sae,
+    d_sae,
+    d_sae * d_model,
+    d_model,
+    cfg.activation.key === "batch-top-k" ? 1 : undefined,
+  ];
+  const isFinite = Object.values(parameters).every((data: Float32Array) => data.every(Number.isFinite));
+  return isFinite && lengths.every((length, i) => length === expected[i]);
+}
+
+function scalingOf({ input: { mean, scale } }: ParsedCheckpoint): unknown {
+  return [mean && [...mean], scale];
+}
+
+function withoutDigits(header: string): string {
+  return header.replace(/"(?:commit|lib)": ?"[^"]*"/g, "").replace(/-?[0-9][0-9.eE+-]*/g, "0").replace(/\s/g, "");
+}
+
+/** Whether some characters of `whole`, in their order, are `part`. */
+function isWithin(part: string, whole: string): boolean {
+  let at = 0;
+  for (const character of whole) if (character === part[at]) at++;
+  return at === part.length;
+}
+
+// -------------------------------------------------------------------------------------------------------- damaging
+
+function pick<T>(random: Random, from: readonly T[]): T {
+  return from[random.integer(0, from.length - 1)]!;
+}
+
+function damageFile(random: Random, { bytes, header }: Subject): Uint8Array {
+  // The parts are of very different lengths, and most of a file is padding and numbers.
+  const starts = [0, header.length, Math.floor(bytes.length * 0.75), 0];
+  const ends = [header.length, header.length + 700, bytes.length, bytes.length];
+  const part = random.integer(0, starts.length - 1);
+  return damageBytes(random, bytes, starts[part]!, ends[part]!);
+}
+
+function damagePickle(random: Random, { header, body }: Subject): Uint8Array {
+  const records = [...readZip(body)].map(([name, bytes]) => ({
+    name,
+    bytes: name.endsWith("/data.pkl") ? damageOpcodes(random, bytes) : bytes,
+  }));
+  return joined([utf8(`${header}\n`), rawZip(records)]);
+}
+
+const OPCODES = [
+  "cos\nsystem\n",
+  "c__builtin__\neval\n",
+  "cbuiltins\ngetattr\n",
+  "ctorch\nload\n",
+  "ctorch\nLongStorage\n",
+  "ccollections\nOrderedDict\n)R",
+  "(((((",
+  ")R",
+  "tR",
+  "Q",
+  "b",
+  "0",
+  "2",
+  "h\x00",
+  "q\x00",
+  "j\xff\xff\xff\x7f",
+  "r\xff\xff\xff\xff",
+  "X\xff\xff\xff\xff",
+  "J\xff\xff\xff\xff",
+  "\x8a\xff",
+  "\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80",
+  "\x85",
+  "\x86",
+  "\x87",
+  "}",
+  "u",
+  "s",
+  ".",
+];
+
+function damageOpcodes(random: Random, pickle: Uint8Array): Uint8Array {
+  if (random.unit() < 0.6) return damageBytes(random, pickle, 0, pickle.length);
+  const at = random.integer(2, pickle.length);
+  const inserted = Uint8Array.from(pick(random, OPCODES), (character) => character.charCodeAt(0));
+  const skipped = pick(random, [0, 0, 1, inserted.length]);
+  return joined([pickle.subarray(0, at), inserted, pickle.subarray(at + skipped)]);
+}
+
+/** One to four changes within a part. */
+function damageBytes(random: Random, bytes: Uint8Array, start: number, end: number): Uint8Array {
+  let damaged = bytes.slice();
+  for (let n = pick(random, [1, 1, 1, 2, 4]); n > 0; n--) {
+    const most = Math.min(end, damaged.length) - 1;
+    if (most < start) break;
+    damaged = pick(random, CHANGES)(random, damaged, random.integer(start, most));
+  }
+  return damaged;
+}
+
+type Change = (random: Random, bytes: Uint8Array, at: number) => Uint8Array<ArrayBuffer>;
+
+/** Puts bytes in place of so many. */
+function replaced(bytes: Uint8Array, at: number, count: number, by: Uint8Array): Uint8Array<ArrayBuffer> {
+  const rest = bytes.subarray(Math.min(at + count, bytes.length));
+  const result = new Uint8Array(at + by.length + rest.length);
+  result.set(bytes.subarray(0, at));
+  result.set(by, at);
+  result.set(rest, at + by.length);
+  return result;
+}
+
+function randomBytes(random: Random, length: number): Uint8Array {
+  return Uint8Array.from({ length }, () => random.integer(0, 255));
+}
+
+const CHANGES: readonly Change[] = [
+  (random, bytes, at) => replaced(bytes, at, 1, Uint8Array.of(bytes[at]! ^ (1 << random.integer(0, 7)))),
+  (random, bytes, at) => replaced(bytes, at, 1, randomBytes(random, 1)),
+  (random, bytes, at) => {
+    const length = random.integer(1, 16);
+    return replaced(bytes, at, length, randomBytes(random, length));
+  },
+  (random, bytes, at) => {
+    const width = pick(random, [1, 2, 4, 8]);
+    return replaced(bytes, at, width, pick(random, [0, 1, 0x7f, 0x80, 0xff].map((b) => new Uint8Array(width).fill(b))));
+  },
+  (random, bytes, at) => replaced(bytes, at, random.integer(1, 40), new Uint8Array()),
+  (random, bytes, at) => replaced(bytes, at, 0, randomBytes(random, random.integer(1, 40))),
+  (random, bytes, at) => {
+    const from = random.integer(0, bytes.length - 1);
+    return replaced(bytes, at, pick(random, [0, 8, 64]), bytes.slice(from, from + random.integer(1, 64)));
+  },
+  (_random, bytes, at) => bytes.slice(0, at),
+];
+
+const TOKENS = [
+  ...["0", "-1", "1", "2", "8", "32", "0.5", "1e999", "-1e-999", "1e308", "9007199254740993", "NaN", "Infinity"],
+  ...["null", "true", "false", "[]", "{}", '""', '"x"', "[1]", '{"cls":"Relu","params":{}}', "[".repeat(40)],
+  ...['"__proto__"', '"constructor"', '"toString"', '"key"', '"kind"', '"saev_nn"', '"schema"', '"cls"', '"params"'],
+  ...['"Relu"', '"TopK"', '"BatchTopK"', '"AbsBatchTopK"', '"SparseAutoencoderConfig"', '"AuxK"', '"NoSparsity"'],
+  ...['"d_model"', '"d_vit"', '"d_sae"', '"exp_factor"', '"coeff"', '"threshold"', '"\\u0000"', '"\ud800"', "'a'"],
+];
+
+function damageHeader(random: Random, { header, body, isSigned }: Subject): Uint8Array {
+  let tokens: string[] = header.match(/"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[a-z]+|\s+|./g) ?? [];
+  for (let n = pick(random, [1, 1, 2, 3]); n > 0; n--) {
+    const at = random.integer(0, tokens.length - 1);
+    const kind = random.integer(0, 3);
+    if (kind === 0) tokens = tokens.toSpliced(at, 1, pick(random, TOKENS));
+    else if (kind === 1) tokens = tokens.toSpliced(at, 1, pick(random, tokens));
+    else if (kind === 2) tokens = tokens.toSpliced(at, random.integer(1, 8));
+    else tokens = tokens.toSpliced(at, 0, ...tokens.slice(at - random.integer(0, 8), at));
+  }
+  const changed = tokens.join("");
+  return joined([utf8(`${isSigned ? signed(changed) : changed}\n`), body]);
+}
+
+/** Puts the right checksum on a header that was changed, where it still has one. */
+function signed(header: string): string {
+  const at = header.lastIndexOf('"crc32"');
+  if (at < 0) return header;
+  const checksum = zlib.crc32(header.slice(0, at)).toString(16).padStart(8, "0");
+  return header.slice(0, at) + header.slice(at).replace(/[0-9a-f]{8}/, checksum);
+}
+
+if (import.meta.main) {
+  const [seed = "0", count = "10000"] = Deno.args;
+  for (const depth of ["file", "header", "pickle"] as const) {
+    const { refused, unharmed, changed } = fuzz(depth, Number(seed), Number(count));
+    console.log(`${depth}: ${refused} refused, ${unharmed} read as they were, ${changed} read as the damage says`);
+  }
+}
