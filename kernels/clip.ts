@@ -8,12 +8,20 @@ import type { Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** norm[0] = √Σ squares, factor[0] = min(1, most / (norm + 1e-6)), or 1 where `most` is infinite. */
+/** The most terms: one invocation adds them, and a software driver ends its loop at 65,535 turns. */
+const MOST = 65000;
+
+/**
+ * norm[0] = √Σ squares, factor[0] = min(1, most / (norm + 1e-6)), or 1 where `most` is infinite.
+ *
+ * @throws {RangeError} for more than 65,000 squares.
+ */
 export function clipFactor(
   commands: Commands,
   given: { readonly squares: Tensor; readonly norm: Tensor; readonly factor: Tensor; readonly most: number },
 ): void {
   const { squares, norm, factor, most } = given;
+  if (squares.size > MOST) throw new RangeError(`a norm has at most ${MOST} terms, found ${squares.size}`);
   // WGSL has no infinity; a negative limit stands for none.
   commands.run(clipKernel, { size: squares.size, most: most === Infinity ? -1 : most, squares, norm, factor });
 }

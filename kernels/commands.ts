@@ -42,7 +42,7 @@ export class Commands {
   /**
    * Adds one run.
    *
-   * @throws {KernelError} for a dim that is no unsigned 32-bit integer.
+   * @throws {KernelError} for a dim that is no unsigned 32-bit integer, or a missing binding.
    * @throws {ShapeError} for a binding whose size is not what its shape says.
    */
   run<D extends string, F extends string, B extends string>(
@@ -60,7 +60,7 @@ export class Commands {
     if (groups === 0) return;
     const { pipeline, layout } = compiled(context, kernel as unknown as Kernel);
     const bound = Object.entries<Binding>(kernel.bindings).map(([name, binding]) =>
-      this.#resource(kernel as unknown as Kernel, name, binding, (given as Record<string, Bindable>)[name]!, values)
+      this.#resource(kernel as unknown as Kernel, name, binding, (given as Record<string, Bindable>)[name], values)
     );
     const group = context.device.createBindGroup({
       label: kernel.name,
@@ -118,9 +118,10 @@ export class Commands {
     kernel: Kernel,
     name: string,
     { shape, element }: Binding,
-    bindable: Bindable,
+    bindable: Bindable | undefined,
     dims: Readonly<Record<string, number>>,
   ): { buffer: GPUBuffer; offset: number; size: number } {
+    if (!bindable) throw new KernelError(`kernel ${kernel.name}: ${name} is missing`);
     const expected = shapeSize(kernel, shape, dims);
     const whole = bindable instanceof Tensor;
     const tensor = whole ? bindable : bindable.tensor;

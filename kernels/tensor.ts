@@ -149,13 +149,18 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
    * @throws {KernelError} if a kernel before it failed.
    */
   async read(): Promise<ElementArrays[T]> {
-    const { context, size } = this;
+    const { buffer, context, size } = this;
     const bytes = size * 4;
     const staging = context.takeStaging(bytes);
     const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
-    if (bytes > 0) encoder.copyBufferToBuffer(this.buffer, 0, staging, 0, bytes);
+    if (bytes > 0) encoder.copyBufferToBuffer(buffer, 0, staging, 0, bytes);
     context.device.queue.submit([encoder.finish()]);
-    await context.settled(staging.mapAsync(GPUMapMode.READ));
+    try {
+      await context.settled(staging.mapAsync(GPUMapMode.READ));
+    } catch (error) {
+      staging.destroy();
+      throw error;
+    }
     const copy = staging.getMappedRange().slice(0, bytes);
     staging.unmap();
     context.returnStaging(staging);

@@ -12,6 +12,8 @@ import { defineKernel, reads, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
 
 const THREADS = 8;
+/** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */
+const MOST_COLUMNS = 32000 * THREADS;
 
 const declarations = `
 var<workgroup> partial: array<f32, ${THREADS}>;
@@ -54,6 +56,9 @@ const dot = ({ scalars }: Width, a: string, b: string, sum: string): string =>
 /** The rows of a matrix, in blocks that fit a binding. */
 function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: number; readonly to: number }> {
   const rows = matrix.shape[0] ?? 0;
+  if (matrix.rowSize > MOST_COLUMNS) {
+    throw new RangeError(`rows of ${matrix.label} may have ${MOST_COLUMNS} columns, found ${matrix.rowSize}`);
+  }
   return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * 4, matrix.label));
 }
 

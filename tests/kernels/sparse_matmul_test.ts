@@ -586,11 +586,11 @@ Deno.test("mutants of the sparse products are found", async () => {
   await mutants("sampled_matmul", [
     ["if (index < ends[part]) { break; }", "if (index <= ends[part]) { break; }"],
     ["((row - dims.firstRow) * dims.parts + part)", "((row - dims.firstRow) * dims.parts)"],
-    ["entry >= starts[dims.allRows]", "entry > starts[dims.allRows]"],
+    ["let row = entryRows[entry];", "let row = entryRows[entry] / 2u;"],
   ], sampledCase);
   await mutants("sampled_matmul", [["= sum;", "= quantizeToF16(sum);"]], preciseSampled);
   await mutants("dense_rows", [
-    ["starts[dims.firstRow + group + 1u]", "starts[dims.firstRow + group + 1u] - 1u"],
+    ["starts[dims.firstRow + group] + lane", "starts[dims.firstRow + group] + lane + 1u"],
     ["] = 0.0;", "] = 1.0;"],
     ["c < dims.columns", "c <= dims.columns"],
   ], dense);

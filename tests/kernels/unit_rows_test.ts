@@ -4,10 +4,20 @@
  * @module
  */
 
+import { assertThrows } from "@std/assert";
+import { Commands } from "../../kernels/commands.ts";
+import { Tensor } from "../../kernels/tensor.ts";
 import { removeParallelRows, rowSquares, unitRows } from "../../kernels/unit_rows.ts";
-import { check, type KernelCase, mutants, type Recording, type Variant } from "../support/kernel_harness.ts";
+import {
+  caseContext,
+  check,
+  type KernelCase,
+  mutants,
+  type Recording,
+  type Variant,
+} from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
-import { assertExact, assertSumClose, assertUlps, assertVanishes } from "../support/tolerance.ts";
+import { assertExact, assertSameBits, assertSumClose, assertUlps, assertVanishes } from "../support/tolerance.ts";
 
 const SHAPES = [[1, 1], [2, 3], [5, 2], [7, 5], [3, 17], [17, 31], [4, 33], [31, 63], [3, 64], [65, 65], [2, 100], [
   9,
@@ -34,9 +44,11 @@ function lengths(matrix: Float32Array, columns: number): Float64Array {
   return squares.map(Math.sqrt);
 }
 
-function normalised(gpu: Recording, matrix: Float32Array, rows: number, judge: (got: Float32Array) => void): void {
+type Judge = (got: Float32Array) => void;
+
+function normalised(gpu: Recording, matrix: Float32Array, rows: number, judge: Judge, halted = 0): void {
   const tensor = gpu.f32(matrix, rows, matrix.length / rows);
-  unitRows(gpu.commands, tensor);
+  unitRows(gpu.commands, tensor, gpu.u32([halted]));
   gpu.expect(tensor, judge);
 }
 
@@ -57,7 +69,7 @@ Deno.test("rows of any shape get the length one", async () => {
 
 const preciseUnit: KernelCase = (gpu) => {
   const random = new Random(2);
-  const [rows, columns] = [200, 333];
+  const [rows, columns] = [200, 233];
   const matrix = random.normal(rows * columns, 7);
   const length = lengths(matrix, columns);
   normalised(gpu, matrix, rows, (got) => {
@@ -76,6 +88,13 @@ const zeros: KernelCase = (gpu) => {
   normalised(gpu, matrix, 3, (got) => assertExact(got, [0, 0, 0, 0, 1, 0, 0, 0, 0]));
   const withNaN = Float32Array.of(1, NaN, 3, 4);
   normalised(gpu, withNaN, 2, (got) => assertUlps(got, [NaN, NaN, 0.6, 0.8], 1, 5));
+};
+
+const halted: KernelCase = (gpu) => {
+  for (const columns of [3, 4]) {
+    const matrix = new Random(9).normal(5 * columns);
+    normalised(gpu, matrix, 5, (got) => assertSameBits(got, matrix), 1);
+  }
 };
 
 Deno.test("a row of zeros stays, and NaN keeps to its row", async () => {
@@ -98,7 +117,7 @@ function parallel(
   grad: Float32Array,
   matrix: Float32Array,
   rows: number,
-  judge: (got: Float32Array) => void,
+  judge: Judge,
 ): void {
   const tensor = gpu.f32(grad, rows, grad.length / rows);
   removeParallelRows(gpu.commands, tensor, gpu.f32(matrix, rows, grad.length / rows));
@@ -123,7 +142,7 @@ const parallelExact: KernelCase = (gpu) => {
 
 const parallelPrecise: KernelCase = (gpu) => {
   const random = new Random(5);
-  const [rows, columns] = [150, 333];
+  const [rows, columns] = [150, 233];
   const grad = random.normal(rows * columns);
   const matrix = random.normal(rows * columns, 3);
   const along = new Float64Array(rows);
@@ -158,7 +177,7 @@ Deno.test("nothing is parallel to a row of zeros", async () => {
   await check(zeroDirection);
 });
 
-function squared(gpu: Recording, matrix: Float32Array, rows: number, judge: (got: Float32Array) => void): void {
+function squared(gpu: Recording, matrix: Float32Array, rows: number, judge: Judge): void {
   const squares = gpu.out(rows);
   rowSquares(gpu.commands, gpu.f32(matrix, rows, matrix.length / rows), squares);
   gpu.expect(squares, judge);
@@ -175,7 +194,7 @@ const squares: KernelCase = (gpu) => {
 };
 
 const preciseSquares: KernelCase = (gpu) => {
-  const [rows, columns] = [64, 900];
+  const [rows, columns] = [300, 230];
   const matrix = new Random(7).normal(rows * columns);
   const want = lengths(matrix, columns).map((length) => length ** 2);
   squared(gpu, matrix, rows, (got) => assertSumClose(got, want, want, columns, "squares"));
@@ -186,11 +205,27 @@ Deno.test("squares of rows are exact on integers and precise on normal data", as
   await check(preciseSquares, ...VARIANTS);
 });
 
-Deno.test("rows of 3 million columns are summed whole", async () => {
+Deno.test("rows of as many columns as there may be are read whole, and longer ones refused", async () => {
+  const most = 256_000;
+  const random = new Random(8);
   await check((gpu) => {
-    const matrix = new Float32Array(3_000_000).fill(1);
-    squared(gpu, matrix, 1, (got) => assertExact(got, [3_000_000]));
+    for (const columns of [most - 1, most]) {
+      const matrix = random.integers(columns, -1, 1);
+      const want = matrix.reduce((sum, value) => sum + value * value, 0);
+      squared(gpu, matrix, 1, (got) => assertExact(got, [want]));
+      // A single one at the end of the row.
+      const last = new Float32Array(columns).fill(8, columns - 1);
+      normalised(gpu, last, 1, (got) => assertExact(got, new Float32Array(columns).fill(1, columns - 1)));
+      parallel(gpu, matrix, last, 1, (got) => assertExact(got, matrix.with(columns - 1, 0)));
+    }
   });
+  const context = await caseContext();
+  using long = new Tensor(context, "f32", [1, most + 1], "a long row");
+  assertThrows(() => rowSquares(new Commands(context), long, long), RangeError, "a long row");
+});
+
+Deno.test("a run that is halted leaves the rows alone", async () => {
+  await check(halted);
 });
 
 Deno.test("a vector has rows of one element", async () => {
@@ -203,15 +238,16 @@ Deno.test("a vector has rows of one element", async () => {
 
 Deno.test("mutants of the row kernels are found", async () => {
   await mutants("unit_rows", [
-    ["group * dims.columns", "group"],
+    ["let i = group", "let i = 0u * group"],
     ["sqrt(total(lane, squares))", "total(lane, squares)"],
   ], unit);
   await mutants("unit_rows", [["if (norm == 0.0) { return; }", ""]], zeros);
+  await mutants("unit_rows", [["if (halted[0] != 0u) { return; }", ""]], halted);
   await mutants("remove_parallel_rows", [
-    ["group * dims.columns", "group"],
-    ["fma(-parallel", "fma(parallel"],
+    ["let i = group", "let i = 0u * group"],
+    ["(-parallel)", "(parallel)"],
   ], parallelExact);
-  await mutants("remove_parallel_rows", [["fma(-parallel", "fma(-quantizeToF16(parallel)"]], parallelPrecise);
+  await mutants("remove_parallel_rows", [["(-parallel)", "(-quantizeToF16(parallel))"]], parallelPrecise);
   await mutants("remove_parallel_rows", [["if (norm_squared == 0.0) { return; }", ""]], zeroDirection);
   await mutants(
     "row_squares",

@@ -32,7 +32,7 @@ export interface Variant {
 }
 
 /** Records kernels on tensors that it makes, and notes what the results must be. */
-export type KernelCase = (gpu: Recording) => void;
+export type KernelCase = (gpu: Recording) => void | Promise<void>;
 
 interface Expected {
   readonly tensor: Tensor<ElementType>;
@@ -215,7 +215,7 @@ async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Arr
   const recording = new Recording(context);
   const { tensors, expected, commands } = recording;
   try {
-    run(recording);
+    await run(recording);
     commands.submit();
     const wanted = new Set(expected.map(({ tensor }) => tensor));
     // Results with their guards, of all else only the guards.

@@ -1,0 +1,95 @@
+/**
+ * Tensors: shapes, contents, disposal, and rows that fit a binding.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DeviceContext, requestDevice } from "../../kernels/device.ts";
+import { DeviceError, ShapeError } from "../../kernels/errors.ts";
+import { rowsPerBlock, spans, Tensor } from "../../kernels/tensor.ts";
+import { caseContext } from "../support/kernel_harness.ts";
+import { Random } from "../support/random.ts";
+import { assertExact, assertSameBits } from "../support/tolerance.ts";
+
+Deno.test("what is written is read, bit by bit, at any size", async () => {
+  const context = await caseContext();
+  const random = new Random(1);
+  for (const size of [0, 1, 2, 3, 4, 5, 63, 64, 65, 1000, 2_000_000]) {
+    const bits = Uint32Array.from({ length: size }, () => random.bits());
+    using floats = Tensor.from(context, new Float32Array(bits.buffer), [size], "floats");
+    using words = Tensor.from(context, bits, [size, 1], "words");
+    assertSameBits(await floats.read(), new Float32Array(bits.buffer));
+    assertExact(await words.read(), bits);
+  }
+});
+
+Deno.test("a new tensor is zero, with and without guards", async () => {
+  const device = await requestDevice();
+  for (const context of [new DeviceContext(device), await caseContext()]) {
+    using tensor = new Tensor(context, "f32", [3, 5], "fresh");
+    assertExact(await tensor.read(), new Float32Array(15));
+  }
+  device.destroy();
+});
+
+Deno.test("sizes, shapes and labels are what they were", async () => {
+  const context = await caseContext();
+  using tensor = new Tensor(context, "u32", [4, 3, 2], "a cube");
+  assertEquals([tensor.size, tensor.rowSize, tensor.shape, tensor.label], [24, 6, [4, 3, 2], "a cube"]);
+  assertThrows(() => (tensor.shape as number[]).push(7), TypeError);
+  using none = new Tensor(context, "f32", [0, 7], "nothing");
+  assertEquals([none.size, none.rowSize, (await none.read()).length], [0, 7, 0]);
+});
+
+Deno.test("wrong shapes and sizes are refused by name", async () => {
+  const context = await caseContext();
+  for (const shape of [[-1], [1.5], [NaN], [2, Infinity]]) {
+    assertThrows(() => new Tensor(context, "f32", shape, "crooked"), ShapeError, "crooked");
+  }
+  assertThrows(() => Tensor.from(context, new Float32Array(5), [2, 3], "short"), ShapeError, "short [2, 3]");
+  using tensor = new Tensor(context, "f32", [2, 3], "target");
+  assertThrows(() => tensor.write(new Float32Array(7)), ShapeError, "takes 6 values, found an array of 7");
+});
+
+Deno.test("a tensor over the device's largest buffer is refused by name, before anything is allocated", async () => {
+  const context = await caseContext();
+  const { maxBufferSize } = context.device.limits;
+  const error = assertThrows(() => new Tensor(context, "f32", [maxBufferSize, 2], "colossus"), DeviceError, "colossus");
+  assertEquals(error.message.includes(`${maxBufferSize}`), true);
+});
+
+Deno.test("use after dispose names the tensor, and disposing twice is nothing", async () => {
+  const context = await caseContext();
+  const tensor = new Tensor(context, "f32", [2], "gone");
+  tensor[Symbol.dispose]();
+  tensor[Symbol.dispose]();
+  await assertRejects(() => tensor.read(), DeviceError, "gone");
+  assertThrows(() => tensor.write(new Float32Array(2)), DeviceError, "gone");
+  assertThrows(() => tensor.buffer, DeviceError, "gone");
+});
+
+Deno.test("many reads at once bring back each its own", async () => {
+  const context = await caseContext();
+  using stack = new DisposableStack();
+  const tensors = Array.from({ length: 20 }, (_, i) => {
+    return stack.use(Tensor.from(context, Float32Array.of(i, -i), [2], `tensor ${i}`));
+  });
+  const read = await Promise.all(tensors.map((tensor) => tensor.read()));
+  assertEquals(read.map(([first]) => first), tensors.map((_, i) => i));
+});
+
+Deno.test("rows per block: all that fit, else a multiple of 64, else an error that names the tensor", async () => {
+  const context = await caseContext({ bindingLimit: 65_536 });
+  assertEquals(rowsPerBlock(context, 10, 400, "x"), 10);
+  assertEquals(rowsPerBlock(context, 0, 400, "x"), 1);
+  // 65,536 bytes less the guards hold 163 rows of 400 bytes.
+  assertEquals(rowsPerBlock(context, 1000, 400, "x"), 128);
+  assertThrows(() => rowsPerBlock(context, 1000, 2000, "wide rows"), DeviceError, "wide rows");
+});
+
+Deno.test("spans cover the rows once, in order", () => {
+  assertEquals([...spans(0, 5)], []);
+  assertEquals([...spans(7, 3)], [{ from: 0, to: 3 }, { from: 3, to: 6 }, { from: 6, to: 7 }]);
+  assertEquals([...spans(6, 3)], [{ from: 0, to: 3 }, { from: 3, to: 6 }]);
+});
