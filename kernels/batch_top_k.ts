@@ -14,7 +14,7 @@ import type { DeviceContext } from "./device.ts";
 import { fill } from "./elementwise.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, Tensor } from "./tensor.ts";
-import { KEY_WGSL } from "./top_k.ts";
+import { KEY_WGSL } from "./wgsl.ts";
 
 const THREADS = 64;
 const SCANNERS = 256;

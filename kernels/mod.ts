@@ -25,3 +25,4 @@ export * from "./timings.ts";
 export * from "./top_k.ts";
 export * from "./transpose_entries.ts";
 export * from "./unit_rows.ts";
+export * from "./wgsl.ts";

@@ -13,6 +13,7 @@
 
 import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
+import { KEY_WGSL } from "./wgsl.ts";
 
 /** Groups whose maxima bound the result. */
 const GROUPS = 128;
@@ -72,15 +73,6 @@ export function topK(commands: Commands, given: TopKArguments): void {
     commands.run(listing, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
   } else commands.run(plain, shared);
 }
-
-/** WGSL: unsigned order of keys is the order of values; NaN is on top. */
-export const KEY_WGSL = `fn key_of(value: f32) -> u32 {
-  let bits = bitcast<u32>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
-  if (bits == 0x80000000u) { return 0x80000000u; }
-  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
-}
-`;
 
 const declarations = (threads: number): string =>
   `${KEY_WGSL}

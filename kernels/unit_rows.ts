@@ -10,26 +10,13 @@
 import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+import { totalWgsl } from "./wgsl.ts";
 
 const THREADS = 8;
 /** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */
 const MOST_COLUMNS = 32000 * THREADS;
 
-const declarations = `
-var<workgroup> partial: array<f32, ${THREADS}>;
-// The sum over all invocations, for each of them.
-fn total(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
-  let sum = partial[0];
-  workgroupBarrier();
-  return sum;
-}
-`;
+const declarations = totalWgsl(THREADS);
 
 /** How a row is loaded: by fours where it is aligned. */
 interface Width {

@@ -158,7 +158,8 @@ const DEFAULTS = {
 /** The default penalty where a ReLU's sparsity is left out, as upstream's. */
 const RELU_SPARSITY: L1Sparsity = { key: "l1-sparsity", coeff: 4e-4 };
 
-const CONFIG_KEYS = [
+/** The fields of a configuration. */
+export const CONFIG_KEYS: readonly string[] = [
   "d_model",
   "d_sae",
   "activation",

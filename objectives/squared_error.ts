@@ -12,6 +12,7 @@ import { ShapeError } from "../kernels/errors.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
+import { totalWgsl } from "../kernels/wgsl.ts";
 
 const THREADS = 32;
 
@@ -22,20 +23,7 @@ fn scale_of(bits: u32) -> f32 { return bitcast<f32>(scale_exponent(bits) << 23u)
 fn inverse_scale_of(bits: u32) -> f32 { return bitcast<f32>((254u - scale_exponent(bits)) << 23u); }
 `;
 
-const TOTAL_WGSL = `
-var<workgroup> partial: array<f32, ${THREADS}>;
-fn total(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
-  let sum = partial[0];
-  workgroupBarrier();
-  return sum;
-}
-`;
+const TOTAL_WGSL = totalWgsl(THREADS);
 
 /** What {@link residuals} takes. */
 export interface ResidualsArguments {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { completeConfig, type SparseAutoencoderOptions } from "../nn/config.ts";
+import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
 import type { Standardisation } from "./loader.ts";
 import { nearest } from "./nearest.ts";
@@ -60,16 +60,6 @@ export interface RunConfig {
   readonly train: LoopConfig;
 }
 
-const SAE_FIELDS = [
-  "d_model",
-  "d_sae",
-  "activation",
-  "reinit_blend",
-  "reinit_enc_dec_tranpose",
-  "remove_parallel_grads",
-  "normalize_w_dec",
-  "subtract_b_dec",
-];
 const ACTIVATIONS = {
   "relu": ["sparsity", "aux"],
   "top-k": ["top_k", "sparsity", "aux"],
@@ -91,7 +81,7 @@ const OBJECTIVES = {
 export function completeRunConfig(found: Readonly<Record<string, unknown>>): RunConfig {
   const root = new Table("", found, ["data", "sae", "objective", "train"]);
   const data = completeData(root.table("data", DATA_FIELDS));
-  const sae = saeOptions(root.table("sae", SAE_FIELDS));
+  const sae = saeOptions(root.table("sae", CONFIG_KEYS));
   const objective = root.keyed("objective", OBJECTIVES, "vanilla").found as unknown as ObjectiveOptions;
   const loop = completeLoop(root.table("train", LOOP_FIELDS));
   // Both say at once what they would say when the run starts.

@@ -1,0 +1,33 @@
+/**
+ * WGSL that several kernels share.
+ *
+ * @module
+ */
+
+/** WGSL: `total(lane, value)`, the sum of `value` over a workgroup of `threads`, by a tree, for each of its invocations. */
+export function totalWgsl(threads: number): string {
+  return `
+var<workgroup> partial: array<f32, ${threads}>;
+fn total(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}
+`;
+}
+
+/** WGSL: `key_of(value)`, whose unsigned order is the order of values; −0 equals 0, and NaN is on top. */
+export const KEY_WGSL = `
+fn key_of(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
+  if (bits == 0x80000000u) { return 0x80000000u; }
+  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+`;
