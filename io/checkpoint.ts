@@ -28,8 +28,13 @@ export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters
  * stream stays open.
  *
  * @example
- * ```ts ignore
- * await dump("runs/mine/sae.pt", sae);
+ * ```ts
+ * import { dump, SparseAutoencoder } from "@saev/nn";
+ *
+ * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 });
+ * const folder = await Deno.makeTempDir();
+ * await dump(`${folder}/runs/mine/sae.pt`, sae);
+ * await Deno.remove(folder, { recursive: true });
  * ```
  *
  * @throws {CheckpointError} where no such file can say exactly what the model computes; see {@link DumpOptions}. Nothing
@@ -55,8 +60,12 @@ export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promi
  * and shapes of the parameters, and that every number is finite.
  *
  * @example
- * ```ts ignore
- * using sae = await load("sae.pt");
+ * ```ts
+ * import { dumpBytes, load, SparseAutoencoder } from "@saev/nn";
+ *
+ * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 });
+ * using again = await load(await dumpBytes(sae));
+ * console.log(again.cfg.d_sae);
  * ```
  *
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.

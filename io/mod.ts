@@ -3,12 +3,12 @@
  * matrices.
  *
  * @example
- * ```ts ignore
- * import { dump, load, readNpy } from "@saev/nn/io";
+ * ```ts
+ * import { readNpy, writeNpy } from "@saev/nn/io";
  *
- * using sae = await load("sae.pt");
- * const { data, rows } = readNpy(await Deno.readFile("activations.npy"));
- * await dump("copy.pt", sae);
+ * const bytes = writeNpy({ rows: 2, cols: 3, data: Float32Array.of(1, 2, 3, 4, 5, 6) });
+ * const { rows, data } = readNpy(bytes);
+ * console.log(rows, data);
  * ```
  *
  * @module

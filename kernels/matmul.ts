@@ -195,6 +195,9 @@ function place(name: string, matrix: Matrix, rows: number, columns: number): Pla
       `product: ${name} of ${rows} × ${columns} with stride ${stride} at ${offset} does not lie in ${tensor.label}, which has ${size} values there`,
     );
   }
+  if (size % stride !== 0) {
+    throw new ShapeError(`product: ${name} has rows of ${stride} values, and ${tensor.label} has ${size}, no multiple`);
+  }
   // Loads of four need every row to start at a multiple of four, and a binding of whole fours.
   const aligned = stride % 4 === 0 && offset % 4 === 0 && size % 4 === 0;
   return { in: bound, rows: size / stride, stride, offset, aligned };

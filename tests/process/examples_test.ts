@@ -1,0 +1,59 @@
+/**
+ * What the documentation shows runs: the examples in doc comments, and the program in the README.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { load } from "../../mod.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+
+/** Modules with examples in their doc comments. */
+const DOCUMENTED = ["io/checkpoint.ts", "io/mod.ts", "mod.ts", "nn/sparse_autoencoder.ts", "train/train.ts"];
+
+async function deno(args: string[], cwd: URL | string): Promise<{ code: number; stdout: string; stderr: string }> {
+  const output = await new Deno.Command(Deno.execPath(), { args, cwd, env: { NO_COLOR: "1" } }).output();
+  const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) => new TextDecoder().decode(bytes));
+  return { code: output.code, stdout: stdout!, stderr: stderr! };
+}
+
+Deno.test("the examples in doc comments run", async () => {
+  // Deno adds imports that an example may not use, which the project's own check refuses.
+  const { stdout, stderr } = await deno(["test", "-A", "--doc", "--no-check", ...DOCUMENTED], ROOT);
+  assertMatch(stdout, /ok \| \d+ passed \| 0 failed/, stderr);
+  for (const module of DOCUMENTED) {
+    assertMatch(stdout, new RegExp(`${module.replace(".", "\\.")}\\$|${module}`), module);
+  }
+});
+
+Deno.test("every example in a doc comment is among them", async () => {
+  const found: string[] = [];
+  for (const folder of ["", "kernels/", "nn/", "objectives/", "io/", "io/formats/", "train/"]) {
+    for await (const { name, isFile } of Deno.readDir(new URL(folder || ".", ROOT))) {
+      if (!isFile || !name.endsWith(".ts")) continue;
+      const text = await Deno.readTextFile(new URL(folder + name, ROOT));
+      if (/^ *\* ```ts/m.test(text)) found.push(folder + name);
+    }
+  }
+  assertEquals(found.sort(), DOCUMENTED.toSorted());
+});
+
+Deno.test("the README's program type-checks, runs, and leaves a checkpoint", async () => {
+  const readme = await Deno.readTextFile(new URL("README.md", ROOT));
+  const program = /```ts\n(.*?)```/s.exec(readme)![1]!
+    .replace('"@saev/nn"', JSON.stringify(new URL("mod.ts", ROOT).href))
+    .replace('"@saev/nn/train"', JSON.stringify(new URL("train/mod.ts", ROOT).href));
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${folder}/program.ts`, program);
+    const { code, stdout, stderr } = await deno(["run", "-A", "--check", "program.ts"], folder);
+    assertEquals(code, 0, stderr);
+    assertMatch(stdout, /^25 \d/m);
+    assertMatch(stdout, /^50 \d/m);
+    using sae = await load(`${folder}/sae.pt`);
+    assert(sae.cfg.d_sae === 512);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
