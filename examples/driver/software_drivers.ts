@@ -129,7 +129,7 @@ const unpackedMesa: SoftwareDriver = {
       await must(machine.run, "apt-get", ["download", ...options, ...packages], { cwd: temporary });
       for await (const { name } of Deno.readDir(temporary)) {
         if (!name.endsWith(".deb")) continue;
-        await must(machine.run, "dpkg-deb", ["-x", `${temporary}/${name}`, `${temporary}/root`]);
+        await must(machine.run, "dpkg-deb", ["-x", `${temporary}/${name}`, `${temporary}/unpacked`]);
         await Deno.remove(`${temporary}/${name}`);
       }
       await Deno.remove(apt, { recursive: true });
@@ -140,14 +140,14 @@ const unpackedMesa: SoftwareDriver = {
 
 /** Writes the driver's registration with the path it will have in `folder`, and the list of library folders. */
 async function registerUnpacked(temporary: string, folder: string): Promise<void> {
-  const original = await findEntry(`${temporary}/root/usr/share/vulkan/icd.d`, /^lvp_icd.*\.json$/);
+  const original = await findEntry(`${temporary}/unpacked/usr/share/vulkan/icd.d`, /^lvp_icd.*\.json$/);
   if (original === null) throw new Error("the packages hold no lvp_icd.json");
   const registration = JSON.parse(await Deno.readTextFile(original));
   const library = registration.ICD.library_path.split("/").at(-1);
-  for await (const { name: triple } of Deno.readDir(`${temporary}/root/usr/lib`)) {
-    if (!await findEntry(`${temporary}/root/usr/lib/${triple}`, new RegExp(`^${RegExp.escape(library)}$`))) continue;
-    registration.ICD.library_path = `${folder}/root/usr/lib/${triple}/${library}`;
-    const libraryFolders = [`${folder}/root/usr/lib/${triple}`, `${folder}/root/lib/${triple}`];
+  for await (const { name: triple } of Deno.readDir(`${temporary}/unpacked/usr/lib`)) {
+    if (!await findEntry(`${temporary}/unpacked/usr/lib/${triple}`, new RegExp(`^${RegExp.escape(library)}$`))) continue;
+    registration.ICD.library_path = `${folder}/unpacked/usr/lib/${triple}/${library}`;
+    const libraryFolders = [`${folder}/unpacked/usr/lib/${triple}`, `${folder}/unpacked/lib/${triple}`];
     await Deno.writeTextFile(`${temporary}/library_folders`, libraryFolders.join("\n"));
     await Deno.writeTextFile(`${temporary}/lvp_icd.json`, JSON.stringify(registration));
     return;

@@ -114,8 +114,8 @@ Deno.test("driver: without root the packages are unpacked, once, and registered 
   await using machine = await fakeMachine({ working: "/mesa/lvp_icd.json", run: unpackingPrograms });
   const env = await findDriver(machine);
   const folder = `${machine.cache}/mesa`;
-  const libraries = `${folder}/root/usr/lib/x86_64-linux-gnu`;
-  assertStringIncludes(env.LD_LIBRARY_PATH!, `${libraries}:${folder}/root/lib/x86_64-linux-gnu`);
+  const libraries = `${folder}/unpacked/usr/lib/x86_64-linux-gnu`;
+  assertStringIncludes(env.LD_LIBRARY_PATH!, `${libraries}:${folder}/unpacked/lib/x86_64-linux-gnu`);
   assertEquals(JSON.parse(await Deno.readTextFile(env.VK_DRIVER_FILES!)).ICD, {
     api_version: "1.3.0",
     library_path: `${libraries}/libvulkan_lvp.so`,
