@@ -145,7 +145,9 @@ async function registerUnpacked(temporary: string, folder: string): Promise<void
   const registration = JSON.parse(await Deno.readTextFile(original));
   const library = registration.ICD.library_path.split("/").at(-1);
   for await (const { name: triple } of Deno.readDir(`${temporary}/unpacked/usr/lib`)) {
-    if (!await findEntry(`${temporary}/unpacked/usr/lib/${triple}`, new RegExp(`^${RegExp.escape(library)}$`))) continue;
+    if (!await findEntry(`${temporary}/unpacked/usr/lib/${triple}`, new RegExp(`^${RegExp.escape(library)}$`))) {
+      continue;
+    }
     registration.ICD.library_path = `${folder}/unpacked/usr/lib/${triple}/${library}`;
     const libraryFolders = [`${folder}/unpacked/usr/lib/${triple}`, `${folder}/unpacked/lib/${triple}`];
     await Deno.writeTextFile(`${temporary}/library_folders`, libraryFolders.join("\n"));
