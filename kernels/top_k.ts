@@ -50,9 +50,17 @@ export interface TopKArguments {
   readonly listed?: { readonly names: Bindable; readonly count: Bindable; readonly size: number };
 }
 
-/** Keeps the k largest of each row. */
+/** The widest row: a software driver ends an invocation's loops at 65,535 turns in all. */
+const MOST_COLUMNS = 1_000_000;
+
+/**
+ * Keeps the k largest of each row.
+ *
+ * @throws {RangeError} for more than 1,000,000 columns.
+ */
 export function topK(commands: Commands, given: TopKArguments): void {
   const { values, rows, stride, n, k, firstRow, starts, allRows, capacity, indices, selected, listed } = given;
+  if (n > MOST_COLUMNS) throw new RangeError(`a selection has at most ${MOST_COLUMNS} columns, found ${n}`);
   const shared = {
     rows,
     stride,

@@ -4,8 +4,17 @@
  * @module
  */
 
-import { topK } from "../../kernels/top_k.ts";
-import { check, type KernelCase, mutants, type Recording, type Variant } from "../support/kernel_harness.ts";
+import { assertThrows } from "@std/assert";
+import { Commands } from "../../kernels/commands.ts";
+import { topK, type TopKArguments } from "../../kernels/top_k.ts";
+import {
+  caseContext,
+  check,
+  type KernelCase,
+  mutants,
+  type Recording,
+  type Variant,
+} from "../support/kernel_harness.ts";
 import { paddedWithNaN, Random } from "../support/random.ts";
 import { assertExact } from "../support/tolerance.ts";
 
@@ -200,6 +209,12 @@ const mutated: KernelCase = (gpu) => {
   const random = new Random(7);
   for (const k of [5, 100]) select(gpu, { rows: hardRows(random, 200), k, firstRow: 1 });
 };
+
+Deno.test("rows too wide for a software driver's loops are refused", async () => {
+  const commands = new Commands(await caseContext());
+  const none = { rows: 1, k: 1, firstRow: 0, allRows: 1, capacity: 1 } as never as TopKArguments;
+  assertThrows(() => topK(commands, { ...none, n: 1_000_001, stride: 1_000_001 }), RangeError, "1000001");
+});
 
 Deno.test("mutants of the selection are found", async () => {
   await mutants("top_k", [
