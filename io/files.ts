@@ -29,10 +29,18 @@ export interface OpenFile extends Disposable {
   read(start: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** Opens a file, for what is too large to be read whole. */
+/**
+ * Opens a file, for what is too large to be read whole.
+ *
+ * @throws {RangeError} if the path is that of a folder or of anything else that has no end.
+ */
 export async function openFile(path: string | URL): Promise<OpenFile> {
   const file = await Deno.open(path);
-  const { size } = await file.stat();
+  const { size, isFile, isDirectory } = await file.stat();
+  if (!isFile) {
+    file.close();
+    throw new RangeError(`reading ${path}: found ${isDirectory ? "a folder" : "no regular file"}, expected a file`);
+  }
   return {
     size,
     async read(start, length) {

@@ -87,21 +87,6 @@ const addRowKernel = defineKernel({
     x[i] = fma(x[i] + row[column], dims.factor, other[column]);`),
 });
 
-/** x[i] *= factor[0]. */
-export function scale(commands: Commands, x: Bindable, size: number, factor: Bindable): void {
-  commands.run(scaleKernel, { size, x, factor });
-}
-
-const scaleKernel = defineKernel({
-  name: "scale",
-  dims: ["size"],
-  bindings: { x: writes("f32", "size"), factor: reads("f32", "1") },
-  workgroup: THREADS,
-  grid,
-  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
-  body: everyElement(`x[i] *= factor[0];`),
-});
-
 /** grad[i] = (grad[i] + slope) · 1[at[i] > 0]; where `at` is NaN, the gradient passes. */
 export function positiveMask(
   commands: Commands,

@@ -111,8 +111,8 @@ export function encodeTraining(
 
 /**
  * θ ← (1 − momentum) θ + momentum · min{f > 0}, over the codes of a training batch; without a positive code, once the
- * state has been halted, or where x is not finite, θ stays. (Upstream starts at 0 without correcting for it, and raises an error where no code is
- * positive.)
+ * state has been halted, or where x is not finite, θ stays. (Upstream starts at 0 without correcting for it, and raises
+ * an error where no code is positive.)
  */
 export function updateThreshold(
   commands: Commands,

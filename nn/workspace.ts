@@ -90,7 +90,8 @@ export class Workspace implements Disposable {
     const make = <T extends ElementType>(type: T, shape: number[], label: string): Tensor<T> =>
       stack.use(new Tensor(context, type, shape, label));
     const sparse = (codes: Codes, label: string): SparseSpace => {
-      const capacity = codes.values.size;
+      // Only training goes backward.
+      const capacity = training ? codes.values.size : 0;
       return {
         codes: stack.use(codes),
         transposition: stack.use(new Transposition(context, n_rows, d_sae, capacity, label)),
@@ -135,7 +136,7 @@ export class Workspace implements Disposable {
       list: make("u32", [d_sae], "dead latents"),
       count: make("u32", [1], "n_dead"),
     };
-    if (activation.aux.key === "auxk") {
+    if (training && activation.aux.key === "auxk") {
       const k = Math.min(activation.aux.k_aux, d_sae);
       this.aux = {
         ...sparse(new Codes(context, n_rows, d_sae, n_rows * k, "auxiliary f_x"), "auxiliary f_x"),

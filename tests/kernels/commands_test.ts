@@ -7,8 +7,8 @@
 import { assertEquals } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
 import { DeviceContext } from "../../kernels/device.ts";
-import { fill, scale } from "../../kernels/elementwise.ts";
-import { defineKernel, writes } from "../../kernels/kernel.ts";
+import { fill } from "../../kernels/elementwise.ts";
+import { defineKernel, reads, writes } from "../../kernels/kernel.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import { caseContext, caseDevice, check } from "../support/kernel_harness.ts";
 import { countBuffers } from "../support/gpu.ts";
@@ -24,6 +24,20 @@ const note = defineKernel({
   cost: () => ({ flops: 0, bytes: 4 }),
   body: "  list[dims.at] = dims.number;",
 });
+
+const scaleKernel = defineKernel({
+  name: "scale",
+  dims: ["size"],
+  bindings: { x: writes("f32", "size"), factor: reads("f32", "1") },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 64),
+  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+  body: "  if (group * 64u + lane < dims.size) { x[group * 64u + lane] *= factor[0]; }",
+});
+
+function scale(commands: Commands, x: Tensor, size: number, factor: Tensor): void {
+  commands.run(scaleKernel, { size, x, factor });
+}
 
 const double = defineKernel({
   name: "double",

@@ -5,11 +5,19 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { addRow, addSign, copyColumns, fill, positiveMask, scale, subtractRow } from "../../kernels/elementwise.ts";
+import {
+  aboveThreshold,
+  addRow,
+  addSign,
+  copyColumns,
+  fill,
+  positiveMask,
+  subtractRow,
+} from "../../kernels/elementwise.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import { check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
-import { assertExact, assertSumBound, assertUlps } from "../support/tolerance.ts";
+import { assertExact, assertSumBound } from "../support/tolerance.ts";
 
 const SHAPES = [[1, 1], [2, 3], [5, 1], [7, 17], [31, 33], [3, 63], [4, 64], [2, 65], [100, 129], [1, 1000]] as const;
 
@@ -36,8 +44,8 @@ Deno.test("more elements than one dimension of workgroups has invocations for", 
     gpu.expect(to, (got) => assertEquals(got.findIndex((word) => word !== 0x40400000), -1));
     const x = gpu.own(new Tensor(gpu.context, "f32", [size], "many more"));
     fill(gpu.commands, x, size, 0x40400000);
-    scale(gpu.commands, x, size, gpu.f32([2]));
-    gpu.expect(x, (got) => assertEquals(got.findIndex((value) => value !== 6), -1));
+    aboveThreshold(gpu.commands, { x, size, threshold: gpu.f32([5]) });
+    gpu.expect(x, (got) => assertEquals(got.findIndex((value) => value !== 0), -1));
   });
 });
 
@@ -99,21 +107,6 @@ const centring = (record: (gpu: Recording, given: Shifted) => void): KernelCase 
 Deno.test("a row is subtracted, and added", async () => {
   await check(centring(subtracted));
   await check(centring(added));
-});
-
-const scaling: KernelCase = (gpu) => {
-  const random = new Random(2);
-  for (const [rows, columns] of SHAPES) {
-    const values = random.normal(rows * columns);
-    const x = gpu.f32(values);
-    scale(gpu.commands, x, values.length, gpu.f32([0.1]));
-    const want = values.map((value) => value * Math.fround(0.1));
-    gpu.expect(x, (got) => assertUlps(got, want, 1, 0, `${values.length}`));
-  }
-};
-
-Deno.test("scale", async () => {
-  await check(scaling);
 });
 
 /** Signs, zeros of both, denormals, infinities and NaN of both. */
@@ -196,11 +189,6 @@ Deno.test("mutants of the elementwise kernels are found", async () => {
     ["other[column]", "row[column]"],
     ["dims.factor", "quantizeToF16(dims.factor)"],
   ], centring(added));
-  await mutants(
-    "scale",
-    [short, ["x[i] *=", "x[i ^ 1u] *="], ["*= factor[0]", "*= quantizeToF16(factor[0])"]],
-    scaling,
-  );
   await mutants("positive_mask", [
     short,
     ["|| (bits & 0x7fffffffu) > 0x7f800000u", ""],

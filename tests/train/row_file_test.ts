@@ -76,6 +76,13 @@ for (const [what, files, options, error, message] of WRONG) {
   });
 }
 
+Deno.test("a folder is no file of rows", async () => {
+  const folder = await Deno.makeTempDir();
+  const options = { format: "f32", d_model: 4 } as const;
+  await assertRejects(() => openRows(folder, options), RangeError, "a folder");
+  await Deno.remove(folder);
+});
+
 Deno.test("refused: columns that lie one after the other", async () => {
   const text = Array.from(NPY, (byte) => String.fromCharCode(byte)).join("").replace("False, ", "True,  ");
   await using made = await folder({ "a.npy": Uint8Array.from(text, (character) => character.charCodeAt(0)) });
