@@ -24,15 +24,21 @@ export type {
   AuxOptions,
   BatchTopK,
   InputScaling,
+  JumpRelu,
+  L0Sparsity,
   L1Sparsity,
   NoAux,
   NoSparsity,
   ParameterArrays,
+  PreAct,
   Relu,
   SparseAutoencoderConfig,
   SparseAutoencoderOptions,
   Sparsity,
+  TanhSparsity,
+  TargetL0Sparsity,
   TopK,
+  WeightedL1Sparsity,
 } from "./nn/config.ts";
 export type { Model } from "./nn/encode.ts";
 export { type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";

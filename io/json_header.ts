@@ -228,6 +228,16 @@ export class HeaderFields {
     return new HeaderFields(`${this.#what}.${name}`, object);
   }
 
+  /** An object with everything in it, as JavaScript has it. */
+  plain(name: string): Readonly<Record<string, unknown>> {
+    const object = this.#typed<JsonObject>(name, undefined, "an object", (found) => found instanceof Map);
+    const plain = (value: JsonValue): unknown => {
+      if (value instanceof Map) return Object.fromEntries([...value].map(([key, inner]) => [key, plain(inner)]));
+      return Array.isArray(value) ? value.map(plain) : value;
+    };
+    return plain(object) as Record<string, unknown>;
+  }
+
   /** A list of numbers. */
   numbers(name: string): readonly number[] {
     const isNumbers = (found: JsonValue): boolean =>

@@ -45,21 +45,22 @@ export class BatchTopK implements Disposable {
   }
 
   /**
-   * Writes the `capacity` largest of `values` [rows, columns] as sparse rows.
+   * Writes the `k` largest of `values` [rows, columns] as sparse rows, with room for `capacity`.
    *
-   * `capacity` must not be more than the matrix has elements.
+   * `k` must not be more than that, nor than the matrix has elements.
    */
   record(
     commands: Commands,
     given: {
       readonly values: Tensor;
+      readonly k: number;
       readonly capacity: number;
       readonly starts: Tensor<"u32">;
       readonly indices: Tensor<"u32">;
       readonly selected: Tensor;
     },
   ): void {
-    const { values, capacity, starts, indices, selected } = given;
+    const { values, k, capacity, starts, indices, selected } = given;
     const allRows = this.#rows;
     const columns = this.#columns;
     const blocks = [...spans(allRows, rowsPerBlock(commands.context, allRows, columns * 4, values.label))];
@@ -75,7 +76,7 @@ export class BatchTopK implements Disposable {
           histogram: this.#histogram,
         });
       }
-      commands.run(digitKernel, { shift, k: capacity, histogram: this.#histogram, found: this.#found });
+      commands.run(digitKernel, { shift, k, histogram: this.#histogram, found: this.#found });
     }
     for (const { from, to } of blocks) {
       commands.run(countKernel, {

@@ -87,10 +87,10 @@ const addRowKernel = defineKernel({
     x[i] = fma(x[i] + row[column], dims.factor, other[column]);`),
 });
 
-/** grad[i] = (grad[i] + slope) · 1[at[i] > 0]; where `at` is NaN, the gradient passes. */
+/** grad[i] becomes 0 unless at[i] > 0; where `at` is NaN, the gradient stays. */
 export function positiveMask(
   commands: Commands,
-  given: { readonly grad: Bindable; readonly at: Bindable; readonly size: number; readonly slope: number },
+  given: { readonly grad: Bindable; readonly at: Bindable; readonly size: number },
 ): void {
   commands.run(positiveMaskKernel, given);
 }
@@ -98,34 +98,29 @@ export function positiveMask(
 const positiveMaskKernel = defineKernel({
   name: "positive_mask",
   dims: ["size"],
-  scalars: ["slope"],
   bindings: { grad: writes("f32", "size"), at: reads("f32", "size") },
   workgroup: THREADS,
   grid,
-  cost: ({ size }) => ({ flops: size, bytes: 12 * size }),
+  cost: ({ size }) => ({ flops: 0, bytes: 12 * size }),
   body: everyElement(`
     let bits = bitcast<u32>(at[i]);
     let passes = (bits > 0u && bits < 0x80000000u) || (bits & 0x7fffffffu) > 0x7f800000u;
-    grad[i] = select(0.0, grad[i] + dims.slope, passes);`),
+    if (!passes) { grad[i] = 0.0; }`),
 });
 
-/** grad[i] += slope · sign(at[i]); at 0 the sign is 0. */
-export function addSign(
-  commands: Commands,
-  given: { readonly grad: Bindable; readonly at: Bindable; readonly size: number; readonly slope: number },
-): void {
-  commands.run(addSignKernel, given);
+/** x[i] becomes 0 where it is negative; NaN stays. */
+export function zeroNegatives(commands: Commands, given: { readonly x: Bindable; readonly size: number }): void {
+  commands.run(zeroNegativesKernel, given);
 }
 
-const addSignKernel = defineKernel({
-  name: "add_sign",
+const zeroNegativesKernel = defineKernel({
+  name: "zero_negatives",
   dims: ["size"],
-  scalars: ["slope"],
-  bindings: { grad: writes("f32", "size"), at: reads("f32", "size") },
+  bindings: { x: writes("f32", "size") },
   workgroup: THREADS,
   grid,
-  cost: ({ size }) => ({ flops: size, bytes: 12 * size }),
-  body: everyElement(`grad[i] = fma(dims.slope, sign(at[i]), grad[i]);`),
+  cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
+  body: everyElement(`if (x[i] < 0.0) { x[i] = 0.0; }`),
 });
 
 /** Columns `from` … of a strided matrix copied to columns `to` … of the same rows. */
@@ -157,23 +152,52 @@ const copyColumnsKernel = defineKernel({
     x[row + dims.targetColumn + column] = x[row + dims.source + column];`),
 });
 
-/** x[i] becomes 0 unless it is above max(threshold[0], 0); NaN stays. */
-export function aboveThreshold(
-  commands: Commands,
-  given: { readonly x: Bindable; readonly size: number; readonly threshold: Bindable },
-): void {
-  commands.run(aboveThresholdKernel, given);
+/** What {@link aboveThreshold} takes. */
+export interface AboveThresholdArguments {
+  /** [size] */
+  readonly x: Bindable;
+  /** Elements. */
+  readonly size: number;
+  /** [thresholds] */
+  readonly threshold: Bindable;
+  /** How many: 1 for all elements, or one for each column of rows that long. */
+  readonly thresholds: number;
+  /** [size], which gets the results; x itself if left out. */
+  readonly to?: Bindable;
 }
 
-const aboveThresholdKernel = defineKernel({
-  name: "above_threshold",
-  dims: ["size"],
-  bindings: { x: writes("f32", "size"), threshold: reads("f32", "1") },
-  workgroup: THREADS,
-  grid,
-  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
-  body: everyElement(`
-    let value = x[i];
-    let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-    if (!is_nan && !(value > max(threshold[0], 0.0))) { x[i] = 0.0; }`),
-});
+/** x[i] becomes 0 unless it is above max(threshold[i mod thresholds], 0); NaN stays. */
+export function aboveThreshold(commands: Commands, given: AboveThresholdArguments): void {
+  const { to, ...shared } = given;
+  if (to) commands.run(aboveThresholdKernels.copying, { ...shared, to });
+  else commands.run(aboveThresholdKernels.inPlace, shared);
+}
+
+const isAbove = (value: string): string => `
+    let is_nan = (bitcast<u32>(${value}) & 0x7fffffffu) > 0x7f800000u;
+    let passes = is_nan || ${value} > max(threshold[i % dims.thresholds], 0.0);`;
+
+const aboveThresholdKernels = {
+  inPlace: defineKernel({
+    name: "above_threshold",
+    dims: ["size", "thresholds"],
+    bindings: { x: writes("f32", "size"), threshold: reads("f32", "thresholds") },
+    workgroup: THREADS,
+    grid,
+    cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+    body: everyElement(`
+    let value = x[i];${isAbove("value")}
+    if (!passes) { x[i] = 0.0; }`),
+  }),
+  copying: defineKernel({
+    name: "copy_above_threshold",
+    dims: ["size", "thresholds"],
+    bindings: { x: reads("f32", "size"), threshold: reads("f32", "thresholds"), to: writes("f32", "size") },
+    workgroup: THREADS,
+    grid,
+    cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+    body: everyElement(`
+    let value = x[i];${isAbove("value")}
+    to[i] = select(0.0, value, passes);`),
+  }),
+};

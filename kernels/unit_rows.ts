@@ -1,5 +1,6 @@
 /**
- * Row operations on a matrix: unit length, removal of what is parallel to another matrix's rows, sums of squares.
+ * Row operations on a matrix: unit length, removal of what is parallel to another matrix's rows, sums of squares, and the
+ * gradient of lengths.
  *
  * A workgroup a row. A row's sum is made of eight strided partial sums and a tree over them, whatever the device: the
  * order depends on the number of columns alone.
@@ -148,3 +149,44 @@ const declareRowSquares = (width: Width) =>
   if (lane == 0u) { squares[dims.firstRow + group] = sum; }`,
   });
 const rowSquaresKernels = { scalar: declareRowSquares(scalar), vector: declareRowSquares(vector) };
+
+/** result[r] += weights[r] · matrix[r] / ‖matrix[r]‖, with squares[r] = ‖matrix[r]‖²; rows of zeros add nothing. */
+export function addUnitRows(
+  commands: Commands,
+  given: { readonly weights: Bindable; readonly squares: Bindable; readonly matrix: Tensor; readonly result: Tensor },
+): void {
+  const { weights, squares, matrix, result } = given;
+  const columns = matrix.rowSize;
+  for (const { from, to } of blocks(commands, matrix)) {
+    const size = (to - from) * columns;
+    commands.run(addUnitRowsKernel, {
+      size,
+      columns,
+      allRows: matrix.shape[0]!,
+      firstRow: from,
+      weights,
+      squares,
+      matrix: matrix.rows(from, to),
+      result: result.rows(from, to),
+    });
+  }
+}
+
+const addUnitRowsKernel = defineKernel({
+  name: "add_unit_rows",
+  dims: ["size", "columns", "allRows", "firstRow"],
+  bindings: {
+    weights: reads("f32", "allRows"),
+    squares: reads("f32", "allRows"),
+    matrix: reads("f32", "size"),
+    result: writes("f32", "size"),
+  },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 256),
+  cost: ({ size }) => ({ flops: 2 * size, bytes: 12 * size }),
+  body: `
+  for (var i = group * 256u + lane; i < min((group + 1u) * 256u, dims.size); i += 64u) {
+    let row = dims.firstRow + i / dims.columns;
+    if (squares[row] > 0.0) { result[i] = fma(weights[row] / sqrt(squares[row]), matrix[i], result[i]); }
+  }`,
+});

@@ -1,9 +1,11 @@
 /**
  * From pre-activations to codes, and back.
  *
- * TopK: f keeps the k largest of each row of h (also negative ones), ∂f/∂h is 1 there and 0 elsewhere.
  * ReLU: f = max(h, 0), ∂f/∂h is 1 where f > 0 and 0 elsewhere.
+ * TopK: f keeps the k largest of each row of h, ∂f/∂h is 1 there and 0 elsewhere. Negative ones among them stay, or with
+ * `relu` become 0 and have no gradient.
  * BatchTopK: in training, f keeps the k · B largest of the whole batch; otherwise f = h · 1[h > max(θ, 0)], row by row.
+ * JumpReLU: f = h · 1[h > max(θ_s, 0)], always; ∂f/∂h is 1[h > θ], and θ learns by the straight-through estimator below.
  *
  * @module
  */
@@ -11,7 +13,7 @@
 import type { BatchTopK } from "../kernels/batch_top_k.ts";
 import type { Commands } from "../kernels/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
-import { aboveThreshold, positiveMask } from "../kernels/elementwise.ts";
+import { aboveThreshold, positiveMask, zeroNegatives } from "../kernels/elementwise.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
@@ -30,6 +32,7 @@ export function emptyCodes(model: Model, n_rows: number): Codes {
     case "top-k":
       return Codes.uniform(context, n_rows, d_sae, Math.min(activation.top_k, d_sae));
     case "batch-top-k":
+    case "jump-relu":
     case "relu": {
       const most = rowsPerBlock(context, n_rows, d_sae * 4, "codes");
       if (most < n_rows) {
@@ -44,8 +47,15 @@ export function emptyCodes(model: Model, n_rows: number): Codes {
   }
 }
 
-/** f_x of the whole batch outside training, a tile of pre-activations at a time. */
-export function encodeInto(commands: Commands, model: Model, input: EncoderInput, tile: Tensor, codes: Codes): void {
+/** f_x of the whole batch outside training, a tile of pre-activations at a time; a TopK keeps `k`, its own if left out. */
+export function encodeInto(
+  commands: Commands,
+  model: Model,
+  input: EncoderInput,
+  tile: Tensor,
+  codes: Codes,
+  k?: number,
+): void {
   const { activation, d_sae } = model.cfg;
   const { n_rows, row_starts: starts, indices, values } = codes;
   const shared = { allRows: n_rows, starts, capacity: values.size, indices };
@@ -54,31 +64,30 @@ export function encodeInto(commands: Commands, model: Model, input: EncoderInput
     preActivations(commands, model, { input, span, tile, relu: activation.key === "relu" });
     const dense = tile.rows(0, rows);
     if (activation.key === "top-k") {
-      const k = activation.top_k;
       topK(commands, {
         ...shared,
         values: dense,
         rows,
         stride: d_sae,
         n: d_sae,
-        k,
+        k: k ?? activation.top_k,
         firstRow: span.from,
         selected: values,
       });
       continue;
     }
-    if (activation.key === "batch-top-k") {
-      aboveThreshold(commands, { x: dense, size: rows * d_sae, threshold: model.threshold });
+    if (activation.key !== "relu") {
+      const { threshold } = model;
+      aboveThreshold(commands, { x: dense, size: rows * d_sae, threshold, thresholds: threshold.size });
     }
     compactRows(commands, { ...shared, dense, rows, columns: d_sae, firstRow: span.from, values });
   }
+  if (activation.key === "top-k" && activation.relu) zeroNegatives(commands, { x: values, size: values.size });
 }
 
-/** Codes with room for what a TopK or BatchTopK makes of `n_rows` rows in training. */
-export function trainingCodes(model: Model, n_rows: number): Codes {
-  const { cfg: { activation, d_sae }, context } = model;
-  if (activation.key !== "batch-top-k") return emptyCodes(model, n_rows);
-  return new Codes(context, n_rows, d_sae, n_rows * Math.min(activation.top_k, d_sae));
+/** Codes with room for what a TopK or BatchTopK makes of `n_rows` rows in training, with at most `mostK` a row on average. */
+export function trainingCodes({ cfg: { d_sae }, context }: Model, n_rows: number, mostK: number): Codes {
+  return new Codes(context, n_rows, d_sae, n_rows * Math.min(mostK, d_sae));
 }
 
 /** What a BatchTopK needs in training: all pre-activations of the batch at once, and the selection's buffers. */
@@ -89,7 +98,10 @@ export interface BatchSpace {
   readonly selection: BatchTopK;
 }
 
-/** f_x of the whole batch in training: the same, but for a BatchTopK, whose rows compete with each other. */
+/**
+ * f_x of the whole batch in training, of a TopK or BatchTopK that keeps `k` a row: the same as outside, but that the rows
+ * of a BatchTopK compete with each other.
+ */
 export function encodeTraining(
   commands: Commands,
   model: Model,
@@ -98,40 +110,63 @@ export function encodeTraining(
     readonly tile: Tensor;
     readonly batch: BatchSpace | undefined;
     readonly codes: Codes;
+    readonly k: number;
   },
 ): void {
-  const { input, tile, batch, codes } = given;
-  if (!batch) return encodeInto(commands, model, input, tile, codes);
+  const { input, tile, batch, codes, k } = given;
+  const { activation, d_sae } = model.cfg;
+  if (!batch) {
+    codes.makeUniform(Math.min(k, d_sae));
+    return encodeInto(commands, model, input, tile, codes, k);
+  }
   const { n_rows, row_starts: starts, indices, values: selected } = codes;
   for (const span of spans(n_rows, tile.shape[0]!)) {
     preActivations(commands, model, { input, span, tile: batch.h_BS, tileFrom: span.from });
   }
-  batch.selection.record(commands, { values: batch.h_BS, capacity: selected.size, starts, indices, selected });
+  const count = n_rows * Math.min(k, d_sae);
+  batch.selection.record(commands, {
+    values: batch.h_BS,
+    k: count,
+    capacity: selected.size,
+    starts,
+    indices,
+    selected,
+  });
+  if (activation.key === "batch-top-k" && activation.relu) zeroNegatives(commands, { x: selected, size: count });
 }
 
 /**
- * θ ← (1 − momentum) θ + momentum · min{f > 0}, over the codes of a training batch; without a positive code, once the
- * state has been halted, or where x is not finite, θ stays. (Upstream starts at 0 without correcting for it, and raises
- * an error where no code is positive.)
+ * θ ← (1 − m) θ + m · min{f > 0}, over the codes of a training batch; without a positive code, once the state has been
+ * halted, or where x is not finite, θ stays.
+ *
+ * m is the momentum; with `bias_correction` it is m / (1 − (1 − m)ᵗ) at the t-th update, so that θ is the mean of what it
+ * has seen from the first one on. (Upstream starts at 0 without correcting for it, and raises an error where no code is
+ * positive.)
  */
 export function updateThreshold(
   commands: Commands,
   model: Model,
-  given: { readonly codes: Codes; readonly largest: Tensor<"u32">; readonly halted: Tensor<"u32"> },
+  given: {
+    readonly codes: Codes;
+    readonly largest: Tensor<"u32">;
+    readonly halted: Tensor<"u32">;
+    /** [1], (1 − m)ᵗ; 1 at the start. */
+    readonly bias: Tensor;
+  },
 ): void {
   const { cfg: { activation }, threshold } = model;
   if (activation.key !== "batch-top-k") return;
-  const { codes: { n_rows, row_starts, values }, largest, halted } = given;
-  const { momentum } = activation;
+  const { codes: { n_rows, row_starts, values }, largest, halted, bias } = given;
   commands.run(thresholdKernel, {
     n_rows,
     capacity: values.size,
-    keep: 1 - momentum,
-    momentum,
+    bias_correction: Number(activation.bias_correction),
+    momentum: activation.momentum,
     row_starts,
     values,
     largest,
     halted,
+    bias,
     threshold,
   });
 }
@@ -141,13 +176,14 @@ const THRESHOLD_THREADS = 256;
 /** Bits of positive numbers are ordered as the numbers are. */
 const thresholdKernel = defineKernel({
   name: "update_threshold",
-  dims: ["n_rows", "capacity"],
-  scalars: ["keep", "momentum"],
+  dims: ["n_rows", "capacity", "bias_correction"],
+  scalars: ["momentum"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
     values: reads("f32", "capacity"),
     largest: reads("u32", "1"),
     halted: reads("u32", "1"),
+    bias: writes("f32", "1"),
     threshold: writes("f32", "1"),
   },
   workgroup: THRESHOLD_THREADS,
@@ -179,7 +215,9 @@ fn positive_bits(value: f32) -> u32 {
     workgroupBarrier();
   }
   if (lane == 0u && least[0] != NONE && largest[0] < NONE && halted[0] == 0u) {
-    threshold[0] = dims.keep * threshold[0] + dims.momentum * bitcast<f32>(least[0]);
+    bias[0] *= 1.0 - dims.momentum;
+    let share = select(dims.momentum, dims.momentum / (1.0 - bias[0]), dims.bias_correction == 1u);
+    threshold[0] = (1.0 - share) * threshold[0] + share * bitcast<f32>(least[0]);
   }`,
 });
 
@@ -228,42 +266,35 @@ export function selectionBackward(
   sparseColumnSums(commands, { ...rows, result: gradients.b_enc });
 }
 
-/**
- * The same for a ReLU's dense codes: grad_h = (grad_f + slope) ∘ 1[f > 0] in place of `grad_f`, then
- * grad_W_enc (+)= grad_hᵀ x and grad_b_enc (+)= Σ_b grad_h.
- */
-export function reluBackward(
+/** The same for dense codes, from ∂loss/∂h of the rows of one tile: grad_W_enc (+)= grad_hᵀ x and grad_b_enc (+)= Σ_b grad_h. */
+export function denseEncoderBackward(
   commands: Commands,
   model: Model,
   given: {
-    readonly f_BS: Tensor;
-    readonly grad_f: Tensor;
-    readonly slope: number;
+    readonly grad_h: Tensor;
     readonly input: EncoderInput;
     readonly span: Span;
     readonly gradients: Gradients;
     readonly accumulate: boolean;
   },
 ): void {
-  const { f_BS, grad_f, slope, input, span: { from, to }, gradients, accumulate } = given;
+  const { grad_h, input, span: { from, to }, gradients, accumulate } = given;
   const { d_model, d_sae } = model.cfg;
   const rows = to - from;
-  const grad_h = grad_f.rows(0, rows);
-  positiveMask(commands, { grad: grad_h, at: f_BS.rows(from, to), size: rows * d_sae, slope });
   for (const block of latentBlocks(model)) {
     matmul(commands, {
       layout: "tn",
       M: block.to - block.from,
       N: d_model,
       K: rows,
-      a: { in: grad_h, offset: block.from },
+      a: { in: grad_h.rows(0, rows), offset: block.from },
       b: { in: input.centred_BD.rows(from, to) },
       c: { in: gradients.W_enc.rows(block.from, block.to) },
       accumulate,
     });
   }
   columnSums(commands, {
-    x: grad_h,
+    x: grad_h.rows(0, rows),
     rows,
     stride: d_sae,
     offset: 0,
@@ -272,3 +303,124 @@ export function reluBackward(
     accumulate,
   });
 }
+
+/** Dense codes in training. */
+export interface DenseSpace {
+  /** [B, S] */
+  readonly f_BS: Tensor;
+  /** [B, S], of a JumpReLU, whose backward needs what was cut off too. */
+  readonly h_BS: Tensor | undefined;
+}
+
+/** f_x of the whole batch, of a ReLU or JumpReLU, as dense codes. */
+export function encodeDense(
+  commands: Commands,
+  model: Model,
+  given: DenseSpace & { readonly input: EncoderInput; readonly spans: readonly Span[] },
+): void {
+  const { f_BS, h_BS, input } = given;
+  const { threshold, cfg: { d_sae } } = model;
+  for (const span of given.spans) {
+    preActivations(commands, model, { input, span, tile: h_BS ?? f_BS, tileFrom: span.from, relu: !h_BS });
+    if (!h_BS) continue;
+    aboveThreshold(commands, {
+      x: h_BS.rows(span.from, span.to),
+      size: (span.to - span.from) * d_sae,
+      threshold,
+      thresholds: d_sae,
+      to: f_BS.rows(span.from, span.to),
+    });
+  }
+}
+
+/** ∂h = ∂f ∘ 1[f > 0] of a ReLU, for the rows of one tile and in place; a JumpReLU's is {@link jumpReluBackward}. */
+export function reluBackward(
+  commands: Commands,
+  model: Model,
+  given: { readonly f_BS: Tensor; readonly grad_f: Tensor; readonly span: Span },
+): void {
+  const { f_BS, grad_f, span: { from, to } } = given;
+  const rows = to - from;
+  positiveMask(commands, { grad: grad_f.rows(0, rows), at: f_BS.rows(from, to), size: rows * model.cfg.d_sae });
+}
+
+/** The width of the estimators' window around a JumpReLU's θ; 0 for other activations. */
+export function windowOf({ cfg: { activation }, input: { pre_act_scale = 1 } }: Model): number {
+  return activation.key === "jump-relu" ? activation.bandwidth * pre_act_scale : 0;
+}
+
+/**
+ * For the rows of one tile and in place, with θ⁺ = max(θ, 0), the window ε and K = 1[|h − θ⁺| < ε/2]:
+ *
+ * - ∂h = ∂f ∘ 1[h > θ⁺]
+ * - ∂θ_s (+)= Σ_b −(θ⁺/ε) K ∂f − Σ_b K/ε · slope, where `slope` is ∂loss/∂‖f_b‖₀, for penalties on L0
+ *
+ * The estimator of f is that of Rajamanoharan et al. 2024, equations 11 and 12; Anthropic's of January 2025 is the same
+ * with log θ in the place of θ. A penalty that is a function of f comes in through ∂f, and so reaches all parameters, as
+ * in the latter. θ is trained itself, in float32.
+ */
+export function jumpReluBackward(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly h_BS: Tensor;
+    readonly grad_f: Tensor;
+    readonly span: Span;
+    /** [1], the slope of the penalty. */
+    readonly slope: Tensor;
+    /** Whether the penalty is on L0. */
+    readonly onL0: boolean;
+    /** B */
+    readonly n_rows: number;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { h_BS, grad_f, span: { from, to }, slope, onL0, n_rows, gradients, accumulate } = given;
+  const { threshold, cfg: { d_sae } } = model;
+  const bandwidth = windowOf(model);
+  commands.run(jumpReluKernel, {
+    rows: to - from,
+    d_sae,
+    accumulate: Number(accumulate),
+    bandwidth,
+    l0_share: onL0 ? 1 / (n_rows * bandwidth) : 0,
+    h: h_BS.rows(from, to),
+    threshold,
+    slope,
+    grad: grad_f.rows(0, to - from),
+    grad_threshold: gradients.threshold!,
+  });
+}
+
+const jumpReluKernel = defineKernel({
+  name: "jump_relu_backward",
+  dims: ["rows", "d_sae", "accumulate"],
+  scalars: ["bandwidth", "l0_share"],
+  bindings: {
+    h: reads("f32", "rows d_sae"),
+    threshold: reads("f32", "d_sae"),
+    slope: reads("f32", "1"),
+    grad: writes("f32", "rows d_sae"),
+    grad_threshold: writes("f32", "d_sae"),
+  },
+  workgroup: 32,
+  grid: ({ d_sae }) => Math.ceil(d_sae / 32),
+  cost: ({ rows, d_sae }) => ({ flops: 5 * rows * d_sae, bytes: 12 * rows * d_sae }),
+  body: `
+  let s = group * 32u + lane;
+  if (s >= dims.d_sae) { return; }
+  let theta = max(threshold[s], 0.0);
+  let jump = theta / dims.bandwidth;
+  let l0 = slope[0] * dims.l0_share;
+  var sum = 0.0;
+  if (dims.accumulate == 1u) { sum = grad_threshold[s]; }
+  for (var row = 0u; row < dims.rows; row += 1u) {
+    let i = row * dims.d_sae + s;
+    let value = h[i];
+    let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+    if (abs(value - theta) < 0.5 * dims.bandwidth) { sum -= fma(jump, grad[i], l0); }
+    if (!is_nan && !(value > theta)) { grad[i] = 0.0; }
+  }
+  grad_threshold[s] = sum;`,
+});

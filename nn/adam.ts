@@ -14,9 +14,12 @@ import type { Model } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
 import type { TrainState } from "./train_state.ts";
 
+/** The most parameters a model has. */
+const PARAMETERS = 5;
+
 /** Buffers for the norm of the gradients. */
 export class GradientNorm implements Disposable {
-  /** [4], Σ g² of W_dec, b_dec, W_enc, b_enc. */
+  /** [5], Σ g² of W_dec, b_dec, W_enc, b_enc and threshold; 0 where there is none. */
   readonly squares: Tensor;
   /** [1], the norm of all. */
   readonly norm: Tensor;
@@ -29,7 +32,7 @@ export class GradientNorm implements Disposable {
   constructor({ cfg: { d_model, d_sae }, context }: Model) {
     using stack = new DisposableStack();
     const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
-    this.squares = make(4, "squares of gradients");
+    this.squares = make(PARAMETERS, "squares of gradients");
     this.norm = make(1, "grad_norm");
     this.factor = make(1, "clipping factor");
     this.#rows = make(Math.max(d_model, d_sae), "squares of rows");
@@ -42,7 +45,7 @@ export class GradientNorm implements Disposable {
     for (const [, tensor] of gradients) {
       const rows = this.#rows.rows(0, tensor.shape[0]!);
       rowSquares(commands, tensor, rows);
-      sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: 4, at: at++ });
+      sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: PARAMETERS, at: at++ });
     }
     clipFactor(commands, { squares: this.squares, norm: this.norm, factor: this.factor, most });
   }

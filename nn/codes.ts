@@ -32,6 +32,7 @@ export class Codes implements Disposable {
   /** [capacity] */
   readonly values: Tensor;
   readonly #context: DeviceContext;
+  #k: number | undefined;
 
   /** Room for `capacity` entries; `row_starts` are zero. */
   constructor(context: DeviceContext, n_rows: number, d_sae: number, capacity: number, label = "f_x") {
@@ -48,8 +49,15 @@ export class Codes implements Disposable {
   /** The same number of entries in every row. */
   static uniform(context: DeviceContext, n_rows: number, d_sae: number, k: number, label?: string): Codes {
     const codes = new Codes(context, n_rows, d_sae, n_rows * k, label);
-    codes.row_starts.write(Uint32Array.from({ length: n_rows + 1 }, (_, row) => row * k));
+    codes.makeUniform(k);
     return codes;
+  }
+
+  /** From now on every row has `k` entries, which the codes must have room for. */
+  makeUniform(k: number): void {
+    if (this.#k === k) return;
+    this.row_starts.write(Uint32Array.from({ length: this.n_rows + 1 }, (_, row) => row * k));
+    this.#k = k;
   }
 
   /** How kernels see it. */

@@ -21,8 +21,44 @@ export interface L1Sparsity {
   readonly coeff: number;
 }
 
+/** `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024). */
+export interface WeightedL1Sparsity {
+  /** Discriminator. */
+  readonly key: "weighted-l1-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+}
+
+/** `coeff · mean_b Σ_s tanh(scale · |f_bs| ‖W_dec_s‖)`, between L0 and L1 (Anthropic, January 2025). */
+export interface TanhSparsity {
+  /** Discriminator. */
+  readonly key: "tanh-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+  /** How soon a code counts as one. */
+  readonly scale: number;
+}
+
+/** `coeff · mean_b ‖f_b‖₀`. Its gradient reaches a JumpReLU's thresholds and nothing else (Rajamanoharan et al. 2024). */
+export interface L0Sparsity {
+  /** Discriminator. */
+  readonly key: "l0-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+}
+
+/** `coeff · (mean_b ‖f_b‖₀ / target_l0 − 1)²`, for a JumpReLU as {@link L0Sparsity}. */
+export interface TargetL0Sparsity {
+  /** Discriminator. */
+  readonly key: "target-l0-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+  /** The mean L0 that costs nothing. */
+  readonly target_l0: number;
+}
+
 /** The penalty on the codes. */
-export type Sparsity = NoSparsity | L1Sparsity;
+export type Sparsity = NoSparsity | L1Sparsity | WeightedL1Sparsity | TanhSparsity | L0Sparsity | TargetL0Sparsity;
 
 /** No auxiliary loss. */
 export interface NoAux {
@@ -40,10 +76,20 @@ export interface AuxK {
   readonly alpha: number;
   /** Adds `b_dec` to the auxiliary reconstruction, as the Python package does. The literature does not. */
   readonly include_b_dec: boolean;
+  /** Divides the auxiliary loss by the residual's variance around its mean row, as Gao et al. do. The Python package does not. */
+  readonly normalize: boolean;
+}
+
+/** `coeff · mean_b Σ_{s dead} max(θ_s − h_bs, 0) ‖W_dec_s‖`: pulls a JumpReLU's dead latents back (Anthropic, January 2025). */
+export interface PreAct {
+  /** Discriminator. */
+  readonly key: "pre-act";
+  /** Weight of the auxiliary loss. */
+  readonly coeff: number;
 }
 
 /** The auxiliary loss. */
-export type Aux = NoAux | AuxK;
+export type Aux = NoAux | AuxK | PreAct;
 
 /** `f = max(h, 0)`. */
 export interface Relu {
@@ -55,12 +101,14 @@ export interface Relu {
   readonly aux: Aux;
 }
 
-/** The `top_k` largest pre-activations of each row, also negative ones; ties go to the lowest index. */
+/** The `top_k` largest pre-activations of each row; ties go to the lowest index. */
 export interface TopK {
   /** Discriminator. */
   readonly key: "top-k";
   /** How many latents a row keeps; more than `d_sae` keeps all. */
   readonly top_k: number;
+  /** Whether negative ones among them become 0, as most libraries have it; the Python package keeps them. */
+  readonly relu: boolean;
   /** Penalty on the codes. */
   readonly sparsity: Sparsity;
   /** Auxiliary loss. */
@@ -68,24 +116,45 @@ export interface TopK {
 }
 
 /**
- * In training, the `top_k` · B largest pre-activations of the whole batch, also negative ones; otherwise all above a
- * threshold that training estimates (Bussmann et al. 2024).
+ * In training, the `top_k` · B largest pre-activations of the whole batch; otherwise all above a threshold that training
+ * estimates (Bussmann et al. 2024).
  */
 export interface BatchTopK {
   /** Discriminator. */
   readonly key: "batch-top-k";
   /** How many latents a row keeps on average. */
   readonly top_k: number;
+  /** Whether negative ones among them become 0 in training, as most libraries have it; the Python package keeps them. */
+  readonly relu: boolean;
   /** Penalty on the codes. */
   readonly sparsity: Sparsity;
   /** How fast the threshold follows: θ ← (1 − momentum) θ + momentum · the smallest positive survivor. */
   readonly momentum: number;
+  /** Whether the threshold's start at 0 is corrected for, as Adam's moments are; the Python package does not. */
+  readonly bias_correction: boolean;
+  /** Auxiliary loss. */
+  readonly aux: Aux;
+}
+
+/**
+ * `f = h · 1[h > θ]` with a threshold of its own for each latent, trained through straight-through estimators
+ * (Rajamanoharan et al. 2024, arXiv 2407.14435). A negative θ is 0.
+ */
+export interface JumpRelu {
+  /** Discriminator. */
+  readonly key: "jump-relu";
+  /** Width of the estimators' window around θ, in units of {@link InputScaling.pre_act_scale}. */
+  readonly bandwidth: number;
+  /** Where every θ starts, in the same units. */
+  readonly threshold_init: number;
+  /** Penalty on the codes. */
+  readonly sparsity: Sparsity;
   /** Auxiliary loss. */
   readonly aux: Aux;
 }
 
 /** From pre-activations to codes. */
-export type Activation = Relu | TopK | BatchTopK;
+export type Activation = Relu | TopK | BatchTopK | JumpRelu;
 
 /** A complete configuration, as checkpoints hold it. */
 export interface SparseAutoencoderConfig {
@@ -110,25 +179,26 @@ export interface SparseAutoencoderConfig {
 /** What a user may write for an activation: the discriminator, and whatever differs from the defaults. */
 export type ActivationOptions =
   | (Pick<Relu, "key"> & { readonly sparsity?: Sparsity; readonly aux?: AuxOptions })
-  | (Pick<TopK, "key"> & { readonly top_k?: number; readonly sparsity?: Sparsity; readonly aux?: AuxOptions })
-  | (Pick<BatchTopK, "key"> & Partial<Pick<BatchTopK, "top_k" | "sparsity" | "momentum">> & {
-    readonly aux?: AuxOptions;
-  });
+  | (Pick<TopK, "key"> & Partial<Omit<TopK, "aux">> & { readonly aux?: AuxOptions })
+  | (Pick<BatchTopK, "key"> & Partial<Omit<BatchTopK, "aux">> & { readonly aux?: AuxOptions })
+  | (Pick<JumpRelu, "key"> & Partial<Omit<JumpRelu, "aux">> & { readonly aux?: AuxOptions });
 
 /** What a user may write for the auxiliary loss. */
-export type AuxOptions = NoAux | (Pick<AuxK, "key"> & Partial<AuxK>);
+export type AuxOptions = NoAux | (Pick<AuxK, "key"> & Partial<AuxK>) | (Pick<PreAct, "key"> & Partial<PreAct>);
 
 /** What a user may write for a model: everything has a default. */
 export type SparseAutoencoderOptions =
   & Partial<Omit<SparseAutoencoderConfig, "activation">>
   & { readonly activation?: ActivationOptions };
 
-/** Inputs are standardised before the encoder, `(x − mean) / scale`, and reconstructions brought back. */
+/** What was measured on data: inputs are standardised before the encoder, `(x − mean) / scale`, and brought back after. */
 export interface InputScaling {
   /** [D], or `null` for zero. */
   readonly mean: Float32Array | null;
   /** A positive factor; 1 changes nothing. */
   readonly scale: number;
+  /** The initial pre-activations' root mean square, which a JumpReLU's `bandwidth` counts in; 1 if left out. */
+  readonly pre_act_scale?: number;
 }
 
 /** The parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
@@ -141,7 +211,10 @@ export interface ParameterArrays {
   readonly W_dec: Float32Array;
   /** [D] */
   readonly b_dec: Float32Array;
-  /** [1], of a BatchTopK: what a pre-activation must exceed outside training. 0 if left out. */
+  /**
+   * What a pre-activation must exceed: [1] of a BatchTopK, outside training, 0 if left out; [S] of a JumpReLU,
+   * `threshold_init` · `pre_act_scale` if left out.
+   */
   readonly threshold?: Float32Array;
 }
 
@@ -194,6 +267,7 @@ export function completeConfig(options: SparseAutoencoderOptions = {}): SparseAu
     normalize_w_dec: boolean("normalize_w_dec", options.normalize_w_dec ?? DEFAULTS.normalize_w_dec),
     subtract_b_dec: boolean("subtract_b_dec", options.subtract_b_dec ?? DEFAULTS.subtract_b_dec),
   };
+  checkThresholds(cfg.activation);
   return Object.freeze(cfg);
 }
 
@@ -208,38 +282,85 @@ function completeActivation(options: ActivationOptions): Activation {
         aux: completeAux(options.aux ?? { key: "no-aux" }),
       });
     case "top-k":
-      onlyFields("activation top-k", options, ["key", "top_k", "sparsity", "aux"]);
+      onlyFields("activation top-k", options, ["key", "top_k", "relu", "sparsity", "aux"]);
       return Object.freeze({
         key: "top-k",
         top_k: integer("top_k", options.top_k ?? 32, 1),
+        relu: boolean("relu", options.relu ?? false),
         sparsity: completeSparsity(options.sparsity ?? { key: "no-sparsity" }),
         aux: completeAux(options.aux ?? { key: "auxk" }),
       });
     case "batch-top-k":
-      onlyFields("activation batch-top-k", options, ["key", "top_k", "sparsity", "momentum", "aux"]);
+      onlyFields("activation batch-top-k", options, [
+        "key",
+        "top_k",
+        "relu",
+        "sparsity",
+        "momentum",
+        "bias_correction",
+        "aux",
+      ]);
       return Object.freeze({
         key: "batch-top-k",
         top_k: integer("top_k", options.top_k ?? 32, 1),
+        relu: boolean("relu", options.relu ?? false),
         sparsity: completeSparsity(options.sparsity ?? { key: "no-sparsity" }),
         momentum: number("momentum", options.momentum ?? 0.1, 0, 1),
+        bias_correction: boolean("bias_correction", options.bias_correction ?? false),
+        aux: completeAux(options.aux ?? { key: "auxk" }),
+      });
+    case "jump-relu":
+      onlyFields("activation jump-relu", options, ["key", "bandwidth", "threshold_init", "sparsity", "aux"]);
+      return Object.freeze({
+        key: "jump-relu",
+        bandwidth: positive("bandwidth", options.bandwidth ?? 1),
+        threshold_init: number("threshold_init", options.threshold_init ?? 0.1, 0, Infinity),
+        sparsity: completeSparsity(options.sparsity ?? { key: "tanh-sparsity", coeff: 1e-2, scale: 4 }),
         aux: completeAux(options.aux ?? { key: "auxk" }),
       });
     default:
-      throw unknownKey("activation", options, ["relu", "top-k", "batch-top-k"]);
+      throw unknownKey("activation", options, ["relu", "top-k", "batch-top-k", "jump-relu"]);
+  }
+}
+
+/** What only a JumpReLU's thresholds can learn from. */
+function checkThresholds({ key, sparsity, aux }: Activation): void {
+  if (key === "jump-relu") return;
+  if (sparsity.key === "l0-sparsity" || sparsity.key === "target-l0-sparsity") {
+    throw new RangeError(`${sparsity.key} trains the thresholds of a jump-relu; the activation is ${key}`);
+  }
+  if (aux.key === "pre-act") {
+    throw new RangeError(`the auxiliary loss pre-act needs the thresholds of a jump-relu; the activation is ${key}`);
   }
 }
 
 /** @throws {RangeError | TypeError} as {@link completeConfig}. */
 export function completeSparsity(options: Sparsity): Sparsity {
+  const coeff = (): number => number("coeff", (options as L1Sparsity).coeff, 0, Infinity);
   switch (options.key) {
     case "no-sparsity":
       onlyFields("sparsity no-sparsity", options, ["key"]);
-      return Object.freeze({ key: "no-sparsity" });
+      return Object.freeze({ key: options.key });
     case "l1-sparsity":
-      onlyFields("sparsity l1-sparsity", options, ["key", "coeff"]);
-      return Object.freeze({ key: "l1-sparsity", coeff: number("coeff", options.coeff, 0, Infinity) });
+    case "weighted-l1-sparsity":
+    case "l0-sparsity":
+      onlyFields(`sparsity ${options.key}`, options, ["key", "coeff"]);
+      return Object.freeze({ key: options.key, coeff: coeff() });
+    case "tanh-sparsity":
+      onlyFields("sparsity tanh-sparsity", options, ["key", "coeff", "scale"]);
+      return Object.freeze({ key: options.key, coeff: coeff(), scale: positive("scale", options.scale) });
+    case "target-l0-sparsity":
+      onlyFields("sparsity target-l0-sparsity", options, ["key", "coeff", "target_l0"]);
+      return Object.freeze({ key: options.key, coeff: coeff(), target_l0: positive("target_l0", options.target_l0) });
     default:
-      throw unknownKey("sparsity", options, ["no-sparsity", "l1-sparsity"]);
+      throw unknownKey("sparsity", options, [
+        "no-sparsity",
+        "l1-sparsity",
+        "weighted-l1-sparsity",
+        "tanh-sparsity",
+        "l0-sparsity",
+        "target-l0-sparsity",
+      ]);
   }
 }
 
@@ -249,15 +370,19 @@ function completeAux(options: AuxOptions): Aux {
       onlyFields("aux no-aux", options, ["key"]);
       return Object.freeze({ key: "no-aux" });
     case "auxk":
-      onlyFields("aux auxk", options, ["key", "k_aux", "alpha", "include_b_dec"]);
+      onlyFields("aux auxk", options, ["key", "k_aux", "alpha", "include_b_dec", "normalize"]);
       return Object.freeze({
         key: "auxk",
         k_aux: integer("k_aux", options.k_aux ?? 512, 1),
         alpha: number("alpha", options.alpha ?? 1 / 32, 0, Infinity),
         include_b_dec: boolean("include_b_dec", options.include_b_dec ?? false),
+        normalize: boolean("normalize", options.normalize ?? false),
       });
+    case "pre-act":
+      onlyFields("aux pre-act", options, ["key", "coeff"]);
+      return Object.freeze({ key: "pre-act", coeff: number("coeff", options.coeff ?? 3e-6, 0, Infinity) });
     default:
-      throw unknownKey("aux", options, ["no-aux", "auxk"]);
+      throw unknownKey("aux", options, ["no-aux", "auxk", "pre-act"]);
   }
 }
 
@@ -288,6 +413,11 @@ function number(name: string, found: unknown, least: number, most: number): numb
     throw new RangeError(`${name} must be ${range}, found ${found}`);
   }
   return found;
+}
+
+function positive(name: string, found: unknown): number {
+  if (found === 0) throw new RangeError(`${name} must be positive, found 0`);
+  return number(name, found, 0, Infinity);
 }
 
 function boolean(name: string, found: unknown): boolean {

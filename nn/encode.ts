@@ -21,7 +21,7 @@ export interface Model {
   readonly cfg: SparseAutoencoderConfig;
   /** Its values. */
   readonly parameters: ParameterTensors;
-  /** [1], what a BatchTopK's pre-activations must exceed outside training; 0 for other activations. */
+  /** What pre-activations must exceed: [1] of a BatchTopK outside training, [S] of a JumpReLU; 0 for other activations. */
   readonly threshold: Tensor;
   /** How inputs are standardised. */
   readonly input: InputScaling;

@@ -1,5 +1,6 @@
 /**
- * The four parameters on the device, their gradients and moments, and the values they start from.
+ * The parameters on the device, their gradients and moments, and the values they start from: two matrices, two biases, and
+ * a JumpReLU's thresholds.
  *
  * `W_enc` lies as [S, D] on the device, like `W_dec`: a latent's row is contiguous in both, the encoder product reads rows
  * and both gradients are made latent by latent. Files and {@link ParameterTensors.read} have it as [D, S].
@@ -23,25 +24,29 @@ export class ParameterTensors implements Disposable {
   readonly W_dec: Tensor;
   /** [D] */
   readonly b_dec: Tensor;
+  /** [S], of a JumpReLU. */
+  readonly threshold: Tensor | undefined;
   readonly #owned = new DisposableStack();
 
-  /** Zeros for a model of `d_sae` latents on `d_model` inputs. `label` is what errors call it. */
-  constructor(context: DeviceContext, { d_model, d_sae }: { d_model: number; d_sae: number }, label: string) {
+  /** Zeros for a model. `label` is what errors call them. */
+  constructor(context: DeviceContext, { d_model, d_sae, activation }: SparseAutoencoderConfig, label: string) {
     using stack = new DisposableStack();
     const make = (name: string, shape: number[]) => stack.use(new Tensor(context, "f32", shape, `${label}${name}`));
     this.W_enc = make("W_enc", [d_sae, d_model]);
     this.b_enc = make("b_enc", [d_sae]);
     this.W_dec = make("W_dec", [d_sae, d_model]);
     this.b_dec = make("b_dec", [d_model]);
+    if (activation.key === "jump-relu") this.threshold = make("threshold", [d_sae]);
     this.#owned = stack.move();
   }
 
-  /** The four tensors with their names, in the order in which upstream registers them. */
-  *[Symbol.iterator](): Generator<["W_dec" | "b_dec" | "W_enc" | "b_enc", Tensor]> {
+  /** The tensors with their names, in the order in which upstream registers them. */
+  *[Symbol.iterator](): Generator<[keyof ParameterArrays, Tensor]> {
     yield ["W_dec", this.W_dec];
     yield ["b_dec", this.b_dec];
     yield ["W_enc", this.W_enc];
     yield ["b_enc", this.b_enc];
+    if (this.threshold) yield ["threshold", this.threshold];
   }
 
   /**
@@ -52,30 +57,29 @@ export class ParameterTensors implements Disposable {
   write(arrays: ParameterArrays): void {
     const [d_sae = 0, d_model = 0] = this.W_enc.shape;
     for (const [name, tensor] of this) {
-      if (arrays[name].length !== tensor.size) {
+      const found = arrays[name]?.length ?? 0;
+      if (found !== tensor.size) {
         throw new ShapeError(
-          `${name} of a model with d_model ${d_model} and d_sae ${d_sae} has ${tensor.size} values, found ${
-            arrays[name].length
-          }`,
+          `${name} of a model with d_model ${d_model} and d_sae ${d_sae} has ${tensor.size} values, found ${found}`,
         );
       }
     }
-    this.W_enc.write(transposed(arrays.W_enc, d_model, d_sae));
-    this.b_enc.write(arrays.b_enc);
-    this.W_dec.write(arrays.W_dec);
-    this.b_dec.write(arrays.b_dec);
+    for (const [name, tensor] of this) {
+      tensor.write(name === "W_enc" ? transposed(arrays.W_enc, d_model, d_sae) : arrays[name]!);
+    }
   }
 
   /** Brings the values back, `W_enc` as [D, S]. */
   async read(): Promise<ParameterArrays> {
-    const [W_enc, b_enc, W_dec, b_dec] = await Promise.all([
+    const [W_enc, b_enc, W_dec, b_dec, threshold] = await Promise.all([
       this.W_enc.read(),
       this.b_enc.read(),
       this.W_dec.read(),
       this.b_dec.read(),
+      this.threshold?.read(),
     ]);
     const [d_sae = 0, d_model = 0] = this.W_enc.shape;
-    return { W_enc: transposed(W_enc, d_sae, d_model), b_enc, W_dec, b_dec };
+    return { W_enc: transposed(W_enc, d_sae, d_model), b_enc, W_dec, b_dec, ...threshold && { threshold } };
   }
 
   /** Frees the memory. */
@@ -124,4 +128,10 @@ export function initialParameters(cfg: SparseAutoencoderConfig, seed: number): P
   }
   const W_dec = Float32Array.from(W_dec_SD);
   return { W_enc: transposed(W_dec, d_sae, d_model), W_dec, ...biases };
+}
+
+/** A JumpReLU's thresholds, `threshold_init` · `pre_act_scale` for all latents; otherwise one zero. */
+export function initialThreshold({ activation, d_sae }: SparseAutoencoderConfig, pre_act_scale: number): Float32Array {
+  if (activation.key !== "jump-relu") return new Float32Array(1);
+  return new Float32Array(d_sae).fill(activation.threshold_init * pre_act_scale);
 }

@@ -22,7 +22,7 @@ import {
 } from "./config.ts";
 import { checkPrefixes, decode } from "./decode.ts";
 import { EncoderInput, type Model } from "./encode.ts";
-import { type Gradients, initialParameters, ParameterTensors } from "./parameters.ts";
+import { type Gradients, initialParameters, initialThreshold, ParameterTensors } from "./parameters.ts";
 
 /** What {@link SparseAutoencoder.forward} returns. Yours to dispose of. */
 export interface Output extends Disposable {
@@ -64,7 +64,7 @@ export class SparseAutoencoder implements Model, Disposable {
   readonly device: GPUDevice;
   /** The parameters on the device; `W_enc` lies there as [S, D]. */
   readonly parameters: ParameterTensors;
-  /** [1], what a BatchTopK's pre-activations must exceed outside training; 0 for other activations. */
+  /** What pre-activations must exceed: [1] of a BatchTopK outside training, [S] of a JumpReLU; 0 for other activations. */
   readonly threshold: Tensor;
   /** [D], the inputs' mean. */
   readonly inputMean: Tensor;
@@ -76,10 +76,12 @@ export class SparseAutoencoder implements Model, Disposable {
     cfg: SparseAutoencoderConfig,
     values: ParameterArrays,
     device: GPUDevice,
-    { mean, scale }: InputScaling,
+    { mean, scale, pre_act_scale = 1 }: InputScaling,
   ) {
-    if (!(scale > 0 && Number.isFinite(scale))) {
-      throw new RangeError(`the scale of the inputs must be a positive number, found ${scale}`);
+    for (const [name, value] of [["inputs", scale], ["pre-activations", pre_act_scale]] as const) {
+      if (!(value > 0 && Number.isFinite(value))) {
+        throw new RangeError(`the scale of the ${name} must be a positive number, found ${value}`);
+      }
     }
     if (mean && mean.length !== cfg.d_model) {
       throw new ShapeError(`the mean of the inputs must have d_model ${cfg.d_model} values, found ${mean.length}`);
@@ -88,21 +90,20 @@ export class SparseAutoencoder implements Model, Disposable {
     this.cfg = cfg;
     this.device = device;
     this.context = contextOf(device);
-    this.input = Object.freeze({ mean: mean && mean.slice(), scale });
+    this.input = Object.freeze({ mean: mean && mean.slice(), scale, ...pre_act_scale !== 1 && { pre_act_scale } });
     this.inputMean = stack.use(
       Tensor.from(this.context, mean ?? new Float32Array(cfg.d_model), [cfg.d_model], "input mean"),
     );
     this.parameters = stack.use(new ParameterTensors(this.context, cfg, ""));
-    this.parameters.write(values);
-    const has = cfg.activation.key === "batch-top-k";
-    if (values.threshold && (!has || values.threshold.length !== 1)) {
-      throw new ShapeError(
-        `activation ${cfg.activation.key} has ${
-          has ? "one threshold" : "no threshold"
-        }, found ${values.threshold.length}`,
-      );
+    const { activation, d_sae } = cfg;
+    const n_thresholds = { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
+    if (values.threshold && values.threshold.length !== n_thresholds) {
+      const has = n_thresholds === 0 ? "no threshold" : n_thresholds === 1 ? "one threshold" : `${d_sae} thresholds`;
+      throw new ShapeError(`activation ${activation.key} has ${has}, found ${values.threshold.length}`);
     }
-    this.threshold = stack.use(Tensor.from(this.context, values.threshold ?? new Float32Array(1), [1], "threshold"));
+    const threshold = values.threshold ?? initialThreshold(cfg, pre_act_scale);
+    this.parameters.write({ ...values, threshold });
+    this.threshold = this.parameters.threshold ?? stack.use(Tensor.from(this.context, threshold, [1], "threshold"));
     this.#owned = stack.move();
   }
 
@@ -141,7 +142,10 @@ export class SparseAutoencoder implements Model, Disposable {
     return new SparseAutoencoder(cfg, parameters, used, input);
   }
 
-  /** The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D], a BatchTopK's `threshold` [1]. */
+  /**
+   * The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D], and the `threshold` of a
+   * BatchTopK [1] or JumpReLU [S].
+   */
   async readParameters(): Promise<ParameterArrays> {
     if (this.cfg.activation.key !== "batch-top-k") return await this.parameters.read();
     const [parameters, threshold] = await Promise.all([this.parameters.read(), this.threshold.read()]);

@@ -27,6 +27,10 @@ export interface TrainStateData {
   readonly tokens_since_active: Uint32Array;
   /** The first step's squared error, 0 before it: what a diverging run is measured against. */
   readonly firstMse: number;
+  /** What the controller of L0 has come to: the logarithm of its factor; 0 at the start. */
+  readonly control: number;
+  /** What the estimate of a BatchTopK's threshold has kept of its start; 1 at the start. */
+  readonly thresholdBias: number;
 }
 
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
@@ -52,6 +56,10 @@ export class TrainState implements Disposable {
   readonly halted: Tensor<"u32">;
   /** [1], the first step's squared error, 0 before it. */
   readonly firstMse: Tensor;
+  /** [1], the logarithm of the factor that the controller of L0 has come to. */
+  readonly control: Tensor;
+  /** [1], (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
+  readonly thresholdBias: Tensor;
   readonly #model: Model;
   readonly #owned: DisposableStack;
   readonly #workspaces: Workspace[] = [];
@@ -68,6 +76,8 @@ export class TrainState implements Disposable {
     this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
     this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
+    this.control = stack.use(new Tensor(context, "f32", [1], "controller of L0"));
+    this.thresholdBias = stack.use(Tensor.from(context, Float32Array.of(1), [1], "threshold's bias"));
     this.#owned = stack.move();
   }
 
@@ -90,6 +100,8 @@ export class TrainState implements Disposable {
     state.moment2.write(data.moment2);
     state.tokens_since_active.write(data.tokens_since_active);
     state.firstMse.write(Float32Array.of(data.firstMse));
+    state.control.write(Float32Array.of(data.control));
+    state.thresholdBias.write(Float32Array.of(data.thresholdBias));
     stack.move();
     return state;
   }
@@ -97,13 +109,16 @@ export class TrainState implements Disposable {
   /** Brings everything back as plain data. */
   async read(): Promise<TrainStateData> {
     const { step, n_tokens, seed } = this;
-    const [moment1, moment2, tokens_since_active, [firstMse = 0]] = await Promise.all([
-      this.moment1.read(),
-      this.moment2.read(),
-      this.tokens_since_active.read(),
-      this.firstMse.read(),
-    ]);
-    return { step, n_tokens, seed, moment1, moment2, tokens_since_active, firstMse };
+    const [moment1, moment2, tokens_since_active, [firstMse = 0], [control = 0], [thresholdBias = 1]] = await Promise
+      .all([
+        this.moment1.read(),
+        this.moment2.read(),
+        this.tokens_since_active.read(),
+        this.firstMse.read(),
+        this.control.read(),
+        this.thresholdBias.read(),
+      ]);
+    return { step, n_tokens, seed, moment1, moment2, tokens_since_active, firstMse, control, thresholdBias };
   }
 
   /**
@@ -111,10 +126,14 @@ export class TrainState implements Disposable {
    *
    * @internal
    */
-  workspace(n_rows: number, n_prefixes: number): Workspace {
+  workspace(n_rows: number, n_prefixes: number, mostK: number): Workspace {
     const kept = this.#workspaces;
-    const at = kept.findIndex((space) => space.n_rows === n_rows && space.n_prefixes === n_prefixes);
-    const space = at >= 0 ? kept.splice(at, 1)[0]! : new Workspace(this.#model, n_rows, n_prefixes, { training: true });
+    const at = kept.findIndex((space) =>
+      space.n_rows === n_rows && space.n_prefixes === n_prefixes && space.use.mostK === mostK
+    );
+    const space = at >= 0
+      ? kept.splice(at, 1)[0]!
+      : new Workspace(this.#model, n_rows, n_prefixes, { training: true, mostK });
     kept.unshift(space);
     for (const old of kept.splice(KEPT_WORKSPACES)) old[Symbol.dispose]();
     return space;

@@ -8,7 +8,7 @@ import { BatchTopK } from "../kernels/batch_top_k.ts";
 import { chunksOf } from "../kernels/reduce.ts";
 import { type ElementType, rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
-import { type BatchSpace, emptyCodes, newTile, trainingCodes } from "./activation.ts";
+import { type BatchSpace, type DenseSpace, emptyCodes, newTile, trainingCodes } from "./activation.ts";
 import { Codes } from "./codes.ts";
 import { EncoderInput, type Model, type Span } from "./encode.ts";
 
@@ -20,14 +20,37 @@ export interface SparseSpace {
   readonly transposition: Transposition;
   /** [entries], ∂loss/∂f. */
   readonly grad_values: Tensor;
+  /** [entries], ∂loss/∂‖W_dec_s‖ of each, where the penalty depends on it. */
+  readonly normValues: Tensor | undefined;
 }
 
-/** Buffers of the auxiliary loss. */
+/** Buffers of AuxK. */
 export interface AuxSpace extends SparseSpace {
   /** [B, D], what the reconstruction missed. */
   readonly residual: Tensor;
+  /** [D], its sum over the batch; [B], a row's squared distance from its mean; [1], 1 over the mean of those, or 1. */
+  readonly variance: { readonly sums: Tensor; readonly squares: Tensor; readonly inverse: Tensor };
   /** [rows of a span, 1, D], the dead latents' attempt at it, then its gradient. */
   readonly reconstruction: Tensor;
+}
+
+/** Sums of the pre-activation loss over the rows of a batch. */
+export interface PreActSpace {
+  /** [S], its part of ∂loss/∂θ. */
+  readonly grad_threshold: Tensor;
+  /** [S], its part of ∂loss/∂‖W_dec_s‖. */
+  readonly normSlopes: Tensor;
+}
+
+/** Places of the sums over a batch. */
+export const TOTALS = { squares: 0, l0: 1, l1: 2, penalty: 3, aux: 4 } as const;
+
+/** What a workspace is for. */
+export interface WorkspaceUse {
+  /** In training, or for the loss alone. */
+  readonly training: boolean;
+  /** The most latents a row of a TopK or BatchTopK keeps on average. */
+  readonly mostK: number;
 }
 
 /** A software driver ends loops at 65,535 turns; some kernels take one a row. */
@@ -46,10 +69,10 @@ export class Workspace implements Disposable {
   readonly upload: Tensor;
   /** What the model makes of the inputs. */
   readonly input: EncoderInput;
-  /** [rows of a tile, S], pre-activations; for a ReLU, the gradient of the codes. */
+  /** [rows of a tile, S], pre-activations; for dense codes, their gradient. */
   readonly tile: Tensor;
-  /** The codes: sparse, or for a ReLU `f_BS`. */
-  readonly f_x: { readonly sparse: SparseSpace } | { readonly f_BS: Tensor };
+  /** The codes: sparse, or for a ReLU or JumpReLU dense. */
+  readonly f_x: { readonly sparse: SparseSpace } | DenseSpace;
   /** A BatchTopK's, in training. */
   readonly batch: BatchSpace | undefined;
   /** [rows of a span, P, D], reconstructions, then summed residuals. */
@@ -59,9 +82,15 @@ export class Workspace implements Disposable {
   /** [1], S: the only prefix of what has none. */
   readonly whole: Tensor<"u32">;
   /** [B] each, sums over a row. */
-  readonly rowSums: { readonly squares: Tensor; readonly l0: Tensor; readonly l1: Tensor; readonly aux: Tensor };
-  /** [4], the sums of those over the batch, in that order. */
+  readonly rowSums: Readonly<Record<keyof typeof TOTALS, Tensor>>;
+  /** [5], the sums of those over the batch, in the order of {@link TOTALS}. */
   readonly totals: Tensor;
+  /** [S] each: ‖W_dec_s‖², and ∂loss/∂‖W_dec_s‖. */
+  readonly norms: { readonly squares: Tensor; readonly slopes: Tensor };
+  /** [1] each: the weight of the penalty, and its slope in the loss. */
+  readonly penalty: { readonly weight: Tensor; readonly slope: Tensor };
+  /** [1] each, for what there is not. */
+  readonly unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   /** The largest |x|, as bits. */
   readonly largest: { readonly partials: Tensor<"u32">; readonly bits: Tensor<"u32"> };
   /** Which latents fired, which are dead, and the dead ones in order. */
@@ -74,12 +103,18 @@ export class Workspace implements Disposable {
   };
   /** The dead latents' attempt at the residual. */
   readonly aux: AuxSpace | undefined;
+  /** What pulls dead latents back. */
+  readonly preAct: PreActSpace | undefined;
   /** Rows that are decoded and go backward at once. */
   readonly spans: readonly Span[];
   readonly #owned: DisposableStack;
 
-  /** Buffers for batches of `n_rows` and `n_prefixes` prefixes, in training or for its loss alone. */
-  constructor(model: Model, n_rows: number, n_prefixes: number, { training }: { readonly training: boolean }) {
+  /** What it was made for. */
+  readonly use: WorkspaceUse;
+
+  /** Buffers for batches of `n_rows` and `n_prefixes` prefixes. */
+  constructor(model: Model, n_rows: number, n_prefixes: number, use: WorkspaceUse) {
+    const { training, mostK } = use;
     const { cfg: { d_model, d_sae, activation }, context } = model;
     if (n_prefixes * d_model > MOST_SUMMED) {
       throw new RangeError(
@@ -89,6 +124,8 @@ export class Workspace implements Disposable {
     using stack = new DisposableStack();
     const make = <T extends ElementType>(type: T, shape: number[], label: string): Tensor<T> =>
       stack.use(new Tensor(context, type, shape, label));
+    const { sparsity } = activation;
+    const isWeighted = sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
     const sparse = (codes: Codes, label: string): SparseSpace => {
       // Only training goes backward.
       const capacity = training ? codes.values.size : 0;
@@ -96,23 +133,29 @@ export class Workspace implements Disposable {
         codes: stack.use(codes),
         transposition: stack.use(new Transposition(context, n_rows, d_sae, capacity, label)),
         grad_values: make("f32", [capacity], `grad of ${label}`),
+        normValues: isWeighted ? make("f32", [capacity], `slopes of ${label}`) : undefined,
       };
     };
+    this.use = use;
     this.n_rows = n_rows;
     this.n_prefixes = n_prefixes;
     this.upload = make("f32", [n_rows, d_model], "x");
     this.input = stack.use(new EncoderInput(model, n_rows));
     this.tile = stack.use(newTile(model, n_rows));
-    this.f_x = activation.key === "relu"
-      ? { f_BS: make("f32", [n_rows, d_sae], "f_x") }
-      : { sparse: sparse(training ? trainingCodes(model, n_rows) : emptyCodes(model, n_rows), "f_x") };
+    const isDense = activation.key === "relu" || activation.key === "jump-relu";
+    this.f_x = isDense
+      ? {
+        f_BS: make("f32", [n_rows, d_sae], "f_x"),
+        h_BS: activation.key === "jump-relu" ? make("f32", [n_rows, d_sae], "pre-activations of the batch") : undefined,
+      }
+      : { sparse: sparse(training ? trainingCodes(model, n_rows, mostK) : emptyCodes(model, n_rows), "f_x") };
     if (training && activation.key === "batch-top-k") {
       const selection = stack.use(new BatchTopK(context, n_rows, d_sae));
       this.batch = { h_BS: make("f32", [n_rows, d_sae], "pre-activations of the batch"), selection };
     }
-    // A ReLU's backward needs the gradient of a tile of codes at once.
+    // The backward of dense codes needs the gradient of a tile of them at once.
     const most = Math.min(rowsPerBlock(context, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
-    const spanRows = activation.key === "relu" ? Math.min(most, this.tile.shape[0]!) : most;
+    const spanRows = isDense ? Math.min(most, this.tile.shape[0]!) : most;
     this.spans = [...spans(n_rows, spanRows)];
     this.x_hats = make("f32", [Math.min(spanRows, n_rows), n_prefixes, d_model], "x_hats");
     this.ends = make("u32", [n_prefixes], "prefixes");
@@ -122,9 +165,16 @@ export class Workspace implements Disposable {
       squares: make("f32", [n_rows], "squared error a row"),
       l0: make("f32", [n_rows], "L0 a row"),
       l1: make("f32", [n_rows], "L1 a row"),
+      penalty: make("f32", [n_rows], "penalty a row"),
       aux: make("f32", [n_rows], "auxiliary error a row"),
     };
-    this.totals = make("f32", [4], "sums over the batch");
+    this.totals = make("f32", [Object.keys(TOTALS).length], "sums over the batch");
+    this.norms = {
+      squares: make("f32", [d_sae], "squared lengths of W_dec's rows"),
+      slopes: make("f32", [d_sae], "slopes of the lengths"),
+    };
+    this.penalty = { weight: make("f32", [1], "penalty's weight"), slope: make("f32", [1], "penalty's slope") };
+    this.unused = { control: make("f32", [1], "no controller"), halted: make("u32", [1], "never halted") };
     this.largest = {
       partials: make("u32", [chunksOf(n_rows * d_model)], "partial maxima"),
       bits: make("u32", [1], "largest |x|"),
@@ -141,9 +191,21 @@ export class Workspace implements Disposable {
       this.aux = {
         ...sparse(new Codes(context, n_rows, d_sae, n_rows * k, "auxiliary f_x"), "auxiliary f_x"),
         residual: make("f32", [n_rows, d_model], "residual"),
+        variance: {
+          sums: make("f32", [d_model], "summed residual"),
+          squares: make("f32", [n_rows], "squared distance from the mean residual"),
+          inverse: make("f32", [1], "inverse variance of the residual"),
+        },
         reconstruction: make("f32", [this.x_hats.shape[0]!, 1, d_model], "auxiliary reconstruction"),
       };
     }
+    if (training && activation.aux.key === "pre-act") {
+      this.preAct = {
+        grad_threshold: make("f32", [d_sae], "grad_threshold of dead latents"),
+        normSlopes: make("f32", [d_sae], "slopes of dead latents' lengths"),
+      };
+    }
+    this.aux?.variance.inverse.write(Float32Array.of(1));
     this.#owned = stack.move();
   }
 

@@ -17,6 +17,8 @@ export interface Matryoshka {
   readonly n_prefixes: number;
   /** Fixed groups of latents instead of samples, adding up to d_sae. */
   readonly group_sizes: readonly number[] | null;
+  /** The mean L0 that a controller brings the penalty's weight to reach; `null` leaves the weight as it is. */
+  readonly target_l0: number | null;
   /** Rows without firing after which a latent is dead. */
   readonly dead_threshold_tokens: number;
 }

@@ -7,11 +7,22 @@
  */
 
 import { Commands } from "../kernels/commands.ts";
+import { positiveMask } from "../kernels/elementwise.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { maxAbsBits, sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
-import { encodeInto, encodeTraining, reluBackward, selectionBackward, updateThreshold } from "../nn/activation.ts";
-import type { Sparsity } from "../nn/config.ts";
+import { rowSquares } from "../kernels/unit_rows.ts";
+import {
+  denseEncoderBackward,
+  encodeDense,
+  encodeInto,
+  encodeTraining,
+  jumpReluBackward,
+  reluBackward,
+  selectionBackward,
+  updateThreshold,
+} from "../nn/activation.ts";
+import { type Aux, completeSparsity, type Sparsity } from "../nn/config.ts";
 import {
   biasBackward,
   checkPrefixes,
@@ -21,17 +32,28 @@ import {
   decodeDenseBackward,
   type Prefixes,
 } from "../nn/decode.ts";
-import { centringBackward, type Model, preActivations } from "../nn/encode.ts";
+import { centringBackward, type Model } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import { countRows } from "../nn/sparse_autoencoder.ts";
 import type { TrainState } from "../nn/train_state.ts";
-import { Workspace } from "../nn/workspace.ts";
+import { TOTALS, Workspace } from "../nn/workspace.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
 import { markFired, markFiredDense, updateDead } from "./dead_latents.ts";
 import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";
-import { denseRowNorms, rowNorms, sparsityBackward, sparsityCoeff } from "./sparsity.ts";
+import { penaltyWeight } from "./penalty_weight.ts";
+import { preActBackward, preActGradients, preActSums } from "./pre_act.ts";
+import {
+  denseRowNorms,
+  denseRowPenalties,
+  denseSparsityBackward,
+  isWeighted,
+  normsBackward,
+  rowNorms,
+  rowPenalties,
+  sparsityBackward,
+} from "./sparsity.ts";
 import { residuals, SCALE_WGSL } from "./squared_error.ts";
-import { type Vanilla, vanillaSparsity } from "./vanilla.ts";
+import type { Vanilla } from "./vanilla.ts";
 
 /** A complete description of an objective. */
 export type ObjectiveConfig = Vanilla | Matryoshka;
@@ -57,6 +79,8 @@ export interface Loss {
   readonly aux: number;
   /** Dead latents; 0 outside training. */
   readonly n_dead: number;
+  /** The weight of the penalty in this step, after schedule and controller. */
+  readonly sparsity_coeff: number;
 }
 
 /** Numbers of a batch that are still on the GPU. */
@@ -66,7 +90,17 @@ export interface PendingLoss extends Disposable {
 }
 
 /** Places of the numbers in a row of a loss tensor. */
-export const LOSS = { mse: 0, sparsity: 1, l0: 2, l1: 3, aux: 4, n_dead: 5, loss: 6, largest_x: 7 } as const;
+export const LOSS = {
+  mse: 0,
+  sparsity: 1,
+  l0: 2,
+  l1: 3,
+  aux: 4,
+  n_dead: 5,
+  loss: 6,
+  largest_x: 7,
+  sparsity_coeff: 8,
+} as const;
 
 /** Numbers in a row of a loss tensor; those after {@link LOSS} are for whoever trains. */
 export const LOSS_WIDTH = 16;
@@ -82,6 +116,7 @@ export function lossOf(row: Float32Array): Loss {
     l1: at("l1"),
     aux: at("aux"),
     n_dead: at("n_dead"),
+    sparsity_coeff: at("sparsity_coeff"),
   };
 }
 
@@ -108,9 +143,26 @@ export class Objective {
     return this.cfg.key === "matryoshka" ? matryoshkaPrefixes(this.cfg, d_sae, at) : [d_sae];
   }
 
-  /** The penalty on the codes: the objective's own, or else the activation's. */
-  sparsity(model: Model): Sparsity {
-    return (this.cfg.key === "vanilla" ? vanillaSparsity(this.cfg) : null) ?? model.cfg.activation.sparsity;
+  /**
+   * The penalty on the codes: the activation's, with the weight that the objective says, if it says one. What has no
+   * penalty gets L1.
+   *
+   * @throws {RangeError} for a `target_l0` of an activation that has no penalty to control.
+   */
+  sparsity({ cfg: { activation: { key, sparsity } } }: Model): Sparsity {
+    const { target_l0 } = this.cfg;
+    const coeff = this.cfg.key === "vanilla" ? this.cfg.sparsity_coeff : null;
+    const own = coeff === null
+      ? sparsity
+      : completeSparsity({ ...sparsity.key === "no-sparsity" ? { key: "l1-sparsity" } : sparsity, coeff });
+    if (target_l0 === null) return own;
+    if (key === "top-k" || key === "batch-top-k") {
+      throw new RangeError(`the mean L0 of a ${key} is its top_k; it takes no target_l0`);
+    }
+    if (own.key === "no-sparsity" || own.key === "target-l0-sparsity" || own.coeff === 0) {
+      throw new RangeError(`target_l0 moves the weight of a penalty; ${own.key} has none to move`);
+    }
+    return own;
   }
 
   /**
@@ -128,10 +180,11 @@ export class Objective {
     { prefixes = [model.cfg.d_sae] }: { readonly prefixes?: readonly number[] } = {},
   ): Promise<Loss> {
     checkPrefixes(prefixes, model.cfg.d_sae);
-    using space = new Workspace(model, countRows(x, model.cfg.d_model), prefixes.length, { training: false });
+    const mostK = topK(model);
+    using space = new Workspace(model, countRows(x, model.cfg.d_model), prefixes.length, { training: false, mostK });
     using losses = new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses");
     const commands = new Commands(model.context);
-    const step = forward(commands, this, model, x, { space, prefixes, into: { losses, slot: 0 } });
+    const step = forward(commands, this, model, x, { space, prefixes, into: { losses, slot: 0 }, schedule: UNCHANGED });
     recordLoss(commands, step);
     commands.submit();
     return lossOf(await losses.read());
@@ -164,21 +217,43 @@ export class Objective {
   }
 }
 
+/** What schedules say about one step. */
+export interface StepSchedule {
+  /** What the penalty's weight is multiplied with. */
+  readonly sparsity: number;
+  /** What a TopK or BatchTopK keeps a row; its own `top_k` if `null`. */
+  readonly top_k: number | null;
+  /** The most that any step of the run keeps, which buffers are made for; the configuration's if `null`. */
+  readonly mostK: number | null;
+}
+
+const UNCHANGED: StepSchedule = { sparsity: 1, top_k: null, mostK: null };
+
+/** How many latents a row keeps on average, where the configuration says so. */
+function topK({ cfg: { activation } }: Model): number {
+  return activation.key === "top-k" || activation.key === "batch-top-k" ? activation.top_k : 0;
+}
+
 /** {@link Objective.lossAndGradients}, recorded with other work. */
 export function recordLossAndGradients(
   commands: Commands,
   objective: Objective,
   model: Model,
   x: Tensor | Float32Array,
-  given: { readonly state: TrainState; readonly prefixes?: readonly number[]; readonly into: LossSlot },
+  given: {
+    readonly state: TrainState;
+    readonly prefixes?: readonly number[];
+    readonly into: LossSlot;
+    readonly schedule?: StepSchedule;
+  },
 ): Gradients {
-  const { state, into } = given;
+  const { state, into, schedule = UNCHANGED } = given;
   const { cfg } = model;
   const prefixes = given.prefixes ?? objective.prefixes(cfg.d_sae, state);
   checkPrefixes(prefixes, cfg.d_sae);
   const n_rows = countRows(x, cfg.d_model);
-  const space = state.workspace(n_rows, prefixes.length);
-  const step = forward(commands, objective, model, x, { space, prefixes, into, state });
+  const space = state.workspace(n_rows, prefixes.length, schedule.mostK ?? topK(model));
+  const step = forward(commands, objective, model, x, { space, prefixes, into, state, schedule });
   recordDead(commands, objective, step, state);
   state.n_tokens += n_rows;
   backward(commands, step, state);
@@ -186,7 +261,7 @@ export function recordLossAndGradients(
   return state.gradients;
 }
 
-/** Codes, their norms and the largest |x|. */
+/** Codes, their norms, the largest |x|, and what the penalty weighs. */
 function forward(
   commands: Commands,
   objective: Objective,
@@ -197,28 +272,47 @@ function forward(
     readonly prefixes: readonly number[];
     readonly into: LossSlot;
     readonly state?: TrainState;
+    readonly schedule: StepSchedule;
   },
 ): Step {
-  const { space, prefixes: lengths, into, state } = given;
-  const { input, largest, rowSums, f_x, tile, ends } = space;
+  const { space, prefixes: lengths, into, state, schedule } = given;
+  const { input, largest, rowSums, f_x, tile, ends, norms: { squares }, totals, n_rows, spans } = space;
+  const sparsity = objective.sparsity(model);
   ends.write(Uint32Array.from(lengths));
   if (!(x instanceof Tensor)) space.upload.write(x);
   input.record(commands, model, x instanceof Tensor ? x : space.upload);
   maxAbsBits(commands, input.x_BD, largest.partials, largest.bits);
+  if (isWeighted(sparsity) || model.cfg.activation.aux.key === "pre-act") {
+    rowSquares(commands, model.parameters.W_dec, squares);
+  }
   if ("sparse" in f_x) {
     const { codes } = f_x.sparse;
     if (state) {
-      encodeTraining(commands, model, { input, tile, batch: space.batch, codes });
-      updateThreshold(commands, model, { codes, largest: largest.bits, halted: state.halted });
+      const { halted, thresholdBias: bias } = state;
+      encodeTraining(commands, model, { input, tile, batch: space.batch, codes, k: schedule.top_k ?? topK(model) });
+      updateThreshold(commands, model, { codes, largest: largest.bits, halted, bias });
     } else encodeInto(commands, model, input, tile, codes);
     rowNorms(commands, codes, rowSums.l0, rowSums.l1);
+    rowPenalties(commands, { sparsity, codes, squares, penalty: rowSums.penalty });
   } else {
-    for (const span of space.spans) {
-      preActivations(commands, model, { input, span, tile: f_x.f_BS, tileFrom: span.from, relu: true });
-    }
-    denseRowNorms(commands, f_x.f_BS, space.spans, rowSums.l0, rowSums.l1);
+    encodeDense(commands, model, { ...f_x, input, spans });
+    denseRowNorms(commands, f_x.f_BS, spans, rowSums.l0, rowSums.l1);
+    denseRowPenalties(commands, { sparsity, f_BS: f_x.f_BS, spans, squares, penalty: rowSums.penalty });
   }
-  return { model, space, prefixes: { lengths, ends }, into, coeff: sparsityCoeff(objective.sparsity(model)) };
+  for (const name of ["l0", "l1", "penalty"] as const) {
+    sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
+  }
+  penaltyWeight(commands, {
+    sparsity,
+    factor: schedule.sparsity,
+    totals,
+    l0At: TOTALS.l0,
+    n_rows,
+    ...space.penalty,
+    controlled: state && { ...state, target_l0: objective.cfg.target_l0 },
+    unused: space.unused,
+  });
+  return { model, space, prefixes: { lengths, ends }, into, sparsity };
 }
 
 /** Counts who fired, and lets the dead choose where to help. */
@@ -237,8 +331,10 @@ function recordDead(commands: Commands, objective: Objective, { model, space }: 
 
 /** Reconstructions, residuals, and the gradients from last to first. */
 function backward(commands: Commands, step: Step, { gradients }: TrainState): void {
-  const { model, space, prefixes, coeff } = step;
-  const { f_x, input, whole, n_rows, tile: grad_f } = space;
+  const { model, space, prefixes, sparsity } = step;
+  const { cfg: { activation } } = model;
+  const { f_x, input, whole, n_rows, tile: grad_f, dead, penalty: { slope }, norms: { squares, slopes } } = space;
+  const { aux } = activation;
   for (const span of space.spans) {
     const G = reconstruct(commands, step, span);
     const accumulate = span.from > 0;
@@ -246,22 +342,35 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
     biasBackward(commands, shared);
     if ("sparse" in f_x) {
       decodeBackward(commands, model, { ...shared, ...f_x.sparse });
-    } else {
-      const { f_BS } = f_x;
-      decodeDenseBackward(commands, model, { ...shared, f_BS, grad_f });
-      reluBackward(commands, model, { ...shared, f_BS, grad_f, slope: coeff / n_rows });
+      continue;
     }
+    const { f_BS, h_BS } = f_x;
+    decodeDenseBackward(commands, model, { ...shared, f_BS, grad_f });
+    denseSparsityBackward(commands, { sparsity, f_BS, grad_f, span, squares, slope, normSlopes: slopes, accumulate });
+    if (h_BS) {
+      const onL0 = sparsity.key === "l0-sparsity" || sparsity.key === "target-l0-sparsity";
+      jumpReluBackward(commands, model, { ...shared, h_BS, grad_f, slope, onL0, n_rows });
+      if (space.preAct && aux.key === "pre-act") {
+        const dying = { h_BS, squares, flags: dead.flags, span };
+        preActSums(commands, model, { ...dying, sums: space.rowSums.aux });
+        preActBackward(commands, model, { ...dying, cfg: aux, grad_h: grad_f, space: space.preAct, accumulate });
+      }
+    } else reluBackward(commands, model, { f_BS, grad_f, span });
+    denseEncoderBackward(commands, model, { ...shared, grad_h: grad_f });
   }
   if ("sparse" in f_x) {
     const { sparse } = f_x;
-    sparsityBackward(commands, sparse.codes, sparse.grad_values, coeff);
+    sparsityBackward(commands, { sparsity, space: sparse, squares, slope, normSlopes: slopes });
+    const { grad_values: grad, codes: { values: at } } = sparse;
+    if ("relu" in activation && activation.relu) positiveMask(commands, { grad, at, size: at.size });
     for (const span of space.spans) {
       const accumulate = span.from > 0;
       selectionBackward(commands, model, { ...sparse, input, span, whole, gradients, accumulate });
     }
   }
+  if (isWeighted(sparsity)) normsBackward(commands, model, { squares, normSlopes: slopes, gradients });
+  if (space.preAct) preActGradients(commands, model, { space: space.preAct, squares, gradients });
   centringBackward(commands, model, gradients);
-  const { aux } = model.cfg.activation;
   if (space.aux && aux.key === "auxk") {
     auxKBackward(commands, model, { space, aux: space.aux, cfg: aux, gradients });
   }
@@ -269,26 +378,56 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
 
 /** Sums over the batch, and the numbers into their slot. In evaluation the residuals are still to be made. */
 function recordLoss(commands: Commands, step: Step, state?: TrainState): void {
-  const { model: { cfg: { d_model, activation: { aux } } }, space, prefixes, into: { losses, slot }, coeff } = step;
-  const { rowSums, totals, n_rows, largest, dead } = space;
+  const { model: { cfg: { d_model, activation: { aux } } }, space, prefixes, into: { losses, slot }, sparsity } = step;
+  const { rowSums, totals, n_rows, largest, dead, penalty: { weight } } = space;
   if (!state) { for (const span of space.spans) reconstruct(commands, step, span); }
-  [rowSums.squares, rowSums.l0, rowSums.l1, rowSums.aux].forEach((x, at) =>
-    sum(commands, { x, size: n_rows, into: totals, results: totals.size, at })
-  );
+  for (const name of ["squares", "aux"] as const) {
+    sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
+  }
   const training = state !== undefined;
   commands.run(recordLossKernel, {
     slots: losses.shape[0]!,
     slot,
+    totals_size: totals.size,
+    penalty_at: penaltyPlace(sparsity),
     training: Number(training),
     mse_terms: n_rows * prefixes.lengths.length * d_model,
     n_rows,
-    coeff,
-    aux_weight: training && aux.key === "auxk" ? aux.alpha / (n_rows * d_model) : 0,
+    target_l0: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
+    aux_weight: training ? auxWeight(aux, n_rows, d_model) : 0,
     totals,
+    weight,
     largest: largest.bits,
     n_dead: dead.count,
     losses,
   });
+}
+
+/** What the sum of a batch's auxiliary errors is multiplied with. */
+function auxWeight(aux: Aux, n_rows: number, d_model: number): number {
+  switch (aux.key) {
+    case "no-aux":
+      return 0;
+    case "auxk":
+      return aux.alpha / (n_rows * d_model);
+    case "pre-act":
+      return aux.coeff / n_rows;
+  }
+}
+
+/** Which of the sums over the batch is the penalty. */
+function penaltyPlace({ key }: Sparsity): number {
+  switch (key) {
+    case "no-sparsity":
+    case "l1-sparsity":
+      return TOTALS.l1;
+    case "l0-sparsity":
+    case "target-l0-sparsity":
+      return TOTALS.l0;
+    case "weighted-l1-sparsity":
+    case "tanh-sparsity":
+      return TOTALS.penalty;
+  }
 }
 
 /** One batch on its way. */
@@ -297,7 +436,7 @@ interface Step {
   readonly space: Workspace;
   readonly prefixes: Prefixes;
   readonly into: LossSlot;
-  readonly coeff: number;
+  readonly sparsity: Sparsity;
 }
 
 /** x̂ of some rows, turned into summed residuals; their squared errors are noted. */
@@ -326,10 +465,11 @@ function reconstruct(commands: Commands, step: Step, span: { readonly from: numb
 
 const recordLossKernel = defineKernel({
   name: "record_loss",
-  dims: ["slots", "slot", "training"],
-  scalars: ["mse_terms", "n_rows", "coeff", "aux_weight"],
+  dims: ["slots", "slot", "totals_size", "penalty_at", "training"],
+  scalars: ["mse_terms", "n_rows", "target_l0", "aux_weight"],
   bindings: {
-    totals: reads("f32", "4"),
+    totals: reads("f32", "totals_size"),
+    weight: reads("f32", "1"),
     largest: reads("u32", "1"),
     n_dead: reads("u32", "1"),
     losses: writes("f32", `slots ${LOSS_WIDTH}`),
@@ -341,18 +481,21 @@ const recordLossKernel = defineKernel({
   body: `
   let scale = scale_of(largest[0]);
   let first = dims.slot * ${LOSS_WIDTH}u;
-  let mse = totals[0] / dims.mse_terms * scale * scale;
-  let l1 = totals[2] / dims.n_rows;
+  let mse = totals[${TOTALS.squares}] / dims.mse_terms * scale * scale;
+  var penalty = totals[dims.penalty_at] / dims.n_rows;
+  if (dims.target_l0 > 0.0) { penalty = (penalty / dims.target_l0 - 1.0) * (penalty / dims.target_l0 - 1.0); }
+  let sparsity = weight[0] * penalty;
   var aux = 0.0;
-  if (dims.aux_weight > 0.0) { aux = totals[3] * dims.aux_weight; }
+  if (dims.aux_weight > 0.0) { aux = totals[${TOTALS.aux}] * dims.aux_weight; }
   losses[first + ${LOSS.mse}u] = mse;
-  losses[first + ${LOSS.sparsity}u] = dims.coeff * l1;
-  losses[first + ${LOSS.l0}u] = totals[1] / dims.n_rows;
-  losses[first + ${LOSS.l1}u] = l1;
+  losses[first + ${LOSS.sparsity}u] = sparsity;
+  losses[first + ${LOSS.l0}u] = totals[${TOTALS.l0}] / dims.n_rows;
+  losses[first + ${LOSS.l1}u] = totals[${TOTALS.l1}] / dims.n_rows;
   losses[first + ${LOSS.aux}u] = aux;
   losses[first + ${LOSS.n_dead}u] = select(0.0, f32(n_dead[0]), dims.training == 1u);
-  losses[first + ${LOSS.loss}u] = mse + dims.coeff * l1 + aux;
-  losses[first + ${LOSS.largest_x}u] = bitcast<f32>(largest[0]);`,
+  losses[first + ${LOSS.loss}u] = mse + sparsity + aux;
+  losses[first + ${LOSS.largest_x}u] = bitcast<f32>(largest[0]);
+  losses[first + ${LOSS.sparsity_coeff}u] = weight[0];`,
 });
 
 const DEAD_THRESHOLD_TOKENS = 10_000_000;
@@ -360,20 +503,24 @@ const DEAD_THRESHOLD_TOKENS = 10_000_000;
 /**
  * An objective from its description.
  *
- * `vanilla`: `sparsity_coeff` (the activation's own sparsity if left out). `matryoshka`: `n_prefixes` (10) sampled anew at
- * each step, or fixed `group_sizes`. Both: `dead_threshold_tokens` (10,000,000).
+ * `vanilla`: `sparsity_coeff` (the activation's own if left out). `matryoshka`: `n_prefixes` (10) sampled anew at each
+ * step, or fixed `group_sizes`. Both: `dead_threshold_tokens` (10,000,000), and `target_l0`, which lets a controller move
+ * the penalty's weight until that many latents fire on a row.
  *
  * @throws {RangeError} for an unknown `key` or a number outside its range.
  * @throws {TypeError} for an unknown field.
  */
 export function getObjective(options: ObjectiveOptions): Objective {
-  const { key, dead_threshold_tokens = DEAD_THRESHOLD_TOKENS } = options;
+  const { key, dead_threshold_tokens = DEAD_THRESHOLD_TOKENS, target_l0 = null } = options;
   if (!Number.isInteger(dead_threshold_tokens) || dead_threshold_tokens < 1 || dead_threshold_tokens >= 2 ** 32) {
     throw new RangeError(`dead_threshold_tokens must be an integer from 1 to 2³² − 1, found ${dead_threshold_tokens}`);
   }
+  if (target_l0 !== null && !(target_l0 > 0 && Number.isFinite(target_l0))) {
+    throw new RangeError(`target_l0 must be a positive number or null, found ${target_l0}`);
+  }
   const allowed = {
-    vanilla: ["key", "sparsity_coeff", "dead_threshold_tokens"],
-    matryoshka: ["key", "n_prefixes", "group_sizes", "dead_threshold_tokens"],
+    vanilla: ["key", "sparsity_coeff", "target_l0", "dead_threshold_tokens"],
+    matryoshka: ["key", "n_prefixes", "group_sizes", "target_l0", "dead_threshold_tokens"],
   }[key];
   if (!allowed) throw new RangeError(`unknown objective key ${JSON.stringify(key)}; expected vanilla or matryoshka`);
   const unknown = Object.keys(options).find((field) => !allowed.includes(field));
@@ -381,9 +528,9 @@ export function getObjective(options: ObjectiveOptions): Objective {
     throw new TypeError(`objective ${key} has no field ${JSON.stringify(unknown)}; it has ${allowed.join(", ")}`);
   }
   if (key === "vanilla") {
-    const cfg = { key, sparsity_coeff: options.sparsity_coeff ?? null, dead_threshold_tokens };
-    vanillaSparsity(cfg);
-    return new Objective(cfg);
+    const { sparsity_coeff = null } = options;
+    if (sparsity_coeff !== null) completeSparsity({ key: "l1-sparsity", coeff: sparsity_coeff });
+    return new Objective({ key, sparsity_coeff, target_l0, dead_threshold_tokens });
   }
   const { n_prefixes = 10, group_sizes = null } = options;
   if (!Number.isInteger(n_prefixes) || n_prefixes < 1) {
@@ -399,6 +546,7 @@ export function getObjective(options: ObjectiveOptions): Objective {
     key,
     n_prefixes: group_sizes?.length ?? n_prefixes,
     group_sizes: group_sizes && Object.freeze([...group_sizes]),
+    target_l0,
     dead_threshold_tokens,
   });
 }

@@ -1,23 +1,43 @@
 /**
- * How many latents a row uses and how strongly, and the penalty on it: `coeff · mean_b Σ_s |f_bs|`.
+ * How many latents a row uses and how strongly, and the penalty on it: `λ · P`, with P a mean over rows of
  *
- * L0 counts what is not zero, also negative values and NaN. L1 is a sum over latents, so `coeff` is tied to that scale.
+ * | sparsity | a code's part of P |
+ * | --- | --- |
+ * | `l1-sparsity` | \|f\| |
+ * | `weighted-l1-sparsity` | \|f\| n, n = ‖W_dec_s‖ |
+ * | `tanh-sparsity` | tanh(c \|f\| n) |
+ * | `l0-sparsity`, `target-l0-sparsity` | 1[f ≠ 0] |
+ *
+ * L0 counts what is not zero, also negative values and NaN. P is a sum over latents, so λ is tied to that scale; the
+ * squared error beside it is a mean over dimensions, so a λ from a paper that sums them must be divided by d_model.
+ * The penalties on L0 have no gradient here: a JumpReLU's backward gives them one.
  *
  * @module
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { addSign } from "../kernels/elementwise.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import type { Tensor } from "../kernels/tensor.ts";
+import { addUnitRows } from "../kernels/unit_rows.ts";
 import type { Codes } from "../nn/codes.ts";
-import type { Sparsity } from "../nn/config.ts";
-import type { Span } from "../nn/encode.ts";
+import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/config.ts";
+import type { Model, Span } from "../nn/encode.ts";
+import type { Gradients } from "../nn/parameters.ts";
+import type { SparseSpace } from "../nn/workspace.ts";
 
-/** The factor before L1. */
+/** The factor before P; for `target-l0-sparsity`, before (P / target_l0 − 1)². */
 export function sparsityCoeff(sparsity: Sparsity): number {
-  return sparsity.key === "l1-sparsity" ? sparsity.coeff : 0;
+  return sparsity.key === "no-sparsity" ? 0 : sparsity.coeff;
 }
+
+/** Whether the lengths of W_dec's rows are part of the penalty. */
+export function isWeighted(sparsity: Sparsity): sparsity is WeightedSparsity {
+  return sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
+}
+
+type WeightedSparsity = WeightedL1Sparsity | TanhSparsity;
+type WeightedKey = WeightedSparsity["key"];
 
 /** l0[b] = Σ_s 1[f_bs ≠ 0] and l1[b] = Σ_s |f_bs| of sparse codes. */
 export function rowNorms(commands: Commands, codes: Codes, l0: Tensor, l1: Tensor): void {
@@ -113,9 +133,316 @@ var<workgroup> sums: array<f32, 64>;`,
   }`,
 });
 
-/** grad_f += coeff / B · sign(f), for the entries of sparse codes. (A ReLU's goes in with its mask.) */
-export function sparsityBackward(commands: Commands, codes: Codes, grad_values: Tensor, coeff: number): void {
-  if (coeff === 0) return;
-  const { values, n_rows } = codes;
-  addSign(commands, { grad: grad_values, at: values, size: values.size, slope: coeff / n_rows });
+/** WGSL: a code's part of P, its derivatives by |f| and by n. For |f| ≥ 0 they are those from the right at 0. */
+const WEIGHTED_WGSL: Readonly<Record<WeightedKey, string>> = {
+  "weighted-l1-sparsity": `
+fn part(f: f32, n: f32) -> f32 { return abs(f) * n; }
+fn slope_f(f: f32, n: f32) -> f32 { return n; }
+fn slope_n(f: f32, n: f32) -> f32 { return abs(f); }`,
+  "tanh-sparsity": `
+fn part(f: f32, n: f32) -> f32 {
+  let a = dims.scale * abs(f) * n;
+  // Near 0 the quotient below cancels; four terms of the series are exact to the last bit there.
+  if (a < 0.1) { return a * fma(a * a, fma(a * a, fma(a * a, -17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0); }
+  let t = exp(-2.0 * a);
+  return (1.0 - t) / (1.0 + t);
+}
+fn squared_sech(a: f32) -> f32 {
+  let t = exp(-2.0 * a);
+  return 4.0 * t / ((1.0 + t) * (1.0 + t));
+}
+fn slope_f(f: f32, n: f32) -> f32 { return dims.scale * n * squared_sech(dims.scale * abs(f) * n); }
+fn slope_n(f: f32, n: f32) -> f32 { return dims.scale * abs(f) * squared_sech(dims.scale * abs(f) * n); }`,
+};
+
+/** One kernel for each weighted penalty. */
+function weighted<K>(declare: (wgsl: string) => K): Readonly<Record<WeightedKey, K>> {
+  return {
+    "weighted-l1-sparsity": declare(WEIGHTED_WGSL["weighted-l1-sparsity"]),
+    "tanh-sparsity": declare(WEIGHTED_WGSL["tanh-sparsity"]),
+  };
+}
+
+/** What only the hyperbolic tangent has. */
+function scaleOf(sparsity: Sparsity): number {
+  return sparsity.key === "tanh-sparsity" ? sparsity.scale : 1;
+}
+
+/** penalty[b] = Σ_s of the parts of P, where they depend on n; `squares` [S] are n². Other penalties are L0 or L1. */
+export function rowPenalties(
+  commands: Commands,
+  given: {
+    readonly sparsity: Sparsity;
+    readonly codes: Codes;
+    readonly squares: Tensor;
+    readonly penalty: Tensor;
+  },
+): void {
+  const { sparsity, codes: { n_rows, d_sae, row_starts, indices, values }, squares, penalty } = given;
+  if (!isWeighted(sparsity)) return;
+  commands.run(rowPenaltiesKernels[sparsity.key], {
+    n_rows,
+    d_sae,
+    capacity: values.size,
+    scale: scaleOf(sparsity),
+    row_starts,
+    indices,
+    values,
+    squares,
+    penalty,
+  });
+}
+
+const sumTree = (threads: number) => `
+  sums[lane] = sum;
+  workgroupBarrier();
+  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { sums[lane] += sums[lane + half]; }
+    workgroupBarrier();
+  }`;
+
+const rowPenaltiesKernels = weighted((wgsl) =>
+  defineKernel({
+    name: "row_penalties",
+    dims: ["n_rows", "d_sae", "capacity"],
+    scalars: ["scale"],
+    bindings: {
+      row_starts: reads("u32", "n_rows+1"),
+      indices: reads("u32", "capacity"),
+      values: reads("f32", "capacity"),
+      squares: reads("f32", "d_sae"),
+      penalty: writes("f32", "n_rows"),
+    },
+    workgroup: PARTS,
+    grid: ({ n_rows }) => n_rows,
+    cost: ({ capacity }) => ({ flops: 8 * capacity, bytes: 12 * capacity }),
+    declarations: `var<workgroup> sums: array<f32, ${PARTS}>;${wgsl}`,
+    body: `
+  var sum = 0.0;
+  for (var entry = row_starts[group] + lane; entry < row_starts[group + 1u]; entry += ${PARTS}u) {
+    sum += part(values[entry], sqrt(squares[indices[entry]]));
+  }
+  ${sumTree(PARTS)}
+  if (lane == 0u) { penalty[group] = sums[0]; }`,
+  })
+);
+
+/** The same of dense codes. */
+export function denseRowPenalties(
+  commands: Commands,
+  given: {
+    readonly sparsity: Sparsity;
+    readonly f_BS: Tensor;
+    readonly spans: readonly Span[];
+    readonly squares: Tensor;
+    readonly penalty: Tensor;
+  },
+): void {
+  const { sparsity, f_BS, spans, squares, penalty } = given;
+  if (!isWeighted(sparsity)) return;
+  const [n_rows = 0, d_sae = 0] = f_BS.shape;
+  for (const { from, to } of spans) {
+    commands.run(denseRowPenaltiesKernels[sparsity.key], {
+      rows: to - from,
+      first_row: from,
+      n_rows,
+      d_sae,
+      scale: scaleOf(sparsity),
+      f: f_BS.rows(from, to),
+      squares,
+      penalty,
+    });
+  }
+}
+
+const denseRowPenaltiesKernels = weighted((wgsl) =>
+  defineKernel({
+    name: "dense_row_penalties",
+    dims: ["rows", "first_row", "n_rows", "d_sae"],
+    scalars: ["scale"],
+    bindings: {
+      f: reads("f32", "rows d_sae"),
+      squares: reads("f32", "d_sae"),
+      penalty: writes("f32", "n_rows"),
+    },
+    workgroup: 64,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, d_sae }) => ({ flops: 8 * rows * d_sae, bytes: 8 * rows * d_sae }),
+    declarations: `var<workgroup> sums: array<f32, 64>;${wgsl}`,
+    body: `
+  var sum = 0.0;
+  for (var s = lane; s < dims.d_sae; s += 64u) { sum += part(f[group * dims.d_sae + s], sqrt(squares[s])); }
+  ${sumTree(64)}
+  if (lane == 0u) { penalty[dims.first_row + group] = sums[0]; }`,
+  })
+);
+
+/**
+ * ∂f += slope/B · ∂P_b/∂f for the entries of sparse codes; at f = 0 the sign is 0. With `slope` [1] = ∂loss/∂P.
+ *
+ * Weighted penalties set normSlopes[s] = slope/B · Σ_b ∂P_b/∂n_s too, which {@link normsBackward} takes.
+ */
+export function sparsityBackward(
+  commands: Commands,
+  given: {
+    readonly sparsity: Sparsity;
+    readonly space: SparseSpace;
+    readonly squares: Tensor;
+    readonly slope: Tensor;
+    readonly normSlopes: Tensor;
+  },
+): void {
+  const { sparsity, space: { codes, transposition, grad_values, normValues }, squares, slope, normSlopes } = given;
+  const { n_rows, d_sae, row_starts, indices, values } = codes;
+  const shared = { n_rows, capacity: values.size, row_starts, values, slope, grad_values };
+  if (sparsity.key === "l1-sparsity") commands.run(l1BackwardKernel, shared);
+  if (!isWeighted(sparsity)) return;
+  commands.run(sparsityBackwardKernels[sparsity.key], {
+    ...shared,
+    d_sae,
+    scale: scaleOf(sparsity),
+    indices,
+    squares,
+    norm_values: normValues!,
+  });
+  sparseColumnSums(commands, {
+    sparse: transposition.columns,
+    entryRows: transposition.entryRows,
+    values: normValues!,
+    firstRow: 0,
+    rows: n_rows,
+    accumulate: false,
+    result: normSlopes,
+  });
+}
+
+const l1BackwardKernel = defineKernel({
+  name: "l1_backward",
+  dims: ["n_rows", "capacity"],
+  bindings: {
+    row_starts: reads("u32", "n_rows+1"),
+    values: reads("f32", "capacity"),
+    slope: reads("f32", "1"),
+    grad_values: writes("f32", "capacity"),
+  },
+  workgroup: 64,
+  grid: ({ capacity }) => Math.ceil(capacity / 64),
+  cost: ({ capacity }) => ({ flops: capacity, bytes: 12 * capacity }),
+  body: `
+  let entry = group * 64u + lane;
+  if (entry >= row_starts[dims.n_rows]) { return; }
+  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign(values[entry]), grad_values[entry]);`,
+});
+
+const sparsityBackwardKernels = weighted((wgsl) =>
+  defineKernel({
+    name: "sparsity_backward",
+    dims: ["n_rows", "d_sae", "capacity"],
+    scalars: ["scale"],
+    bindings: {
+      row_starts: reads("u32", "n_rows+1"),
+      indices: reads("u32", "capacity"),
+      values: reads("f32", "capacity"),
+      squares: reads("f32", "d_sae"),
+      slope: reads("f32", "1"),
+      grad_values: writes("f32", "capacity"),
+      norm_values: writes("f32", "capacity"),
+    },
+    workgroup: 64,
+    grid: ({ capacity }) => Math.ceil(capacity / 64),
+    cost: ({ capacity }) => ({ flops: 12 * capacity, bytes: 24 * capacity }),
+    declarations: wgsl,
+    body: `
+  let entry = group * 64u + lane;
+  if (entry >= row_starts[dims.n_rows]) { return; }
+  let f = values[entry];
+  let n = sqrt(squares[indices[entry]]);
+  let share = slope[0] / f32(dims.n_rows);
+  grad_values[entry] = fma(share * sign(f), slope_f(f, n), grad_values[entry]);
+  norm_values[entry] = share * slope_n(f, n);`,
+  })
+);
+
+/** The same for the rows of one tile of dense codes, which are not negative; at f = 0 the derivative is that from the right. */
+export function denseSparsityBackward(
+  commands: Commands,
+  given: {
+    readonly sparsity: Sparsity;
+    readonly f_BS: Tensor;
+    readonly grad_f: Tensor;
+    readonly span: Span;
+    readonly squares: Tensor;
+    readonly slope: Tensor;
+    readonly normSlopes: Tensor;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { sparsity, f_BS, grad_f, span: { from, to }, squares, slope, normSlopes, accumulate } = given;
+  const [n_rows = 0, d_sae = 0] = f_BS.shape;
+  const rows = to - from;
+  const shared = { rows, d_sae, n_rows, slope, grad: grad_f.rows(0, rows) };
+  if (sparsity.key === "l1-sparsity") commands.run(denseL1BackwardKernel, { ...shared, size: rows * d_sae });
+  if (!isWeighted(sparsity)) return;
+  commands.run(denseSparsityBackwardKernels[sparsity.key], {
+    ...shared,
+    accumulate: Number(accumulate),
+    scale: scaleOf(sparsity),
+    f: f_BS.rows(from, to),
+    squares,
+    norm_slopes: normSlopes,
+  });
+}
+
+const denseL1BackwardKernel = defineKernel({
+  name: "dense_l1_backward",
+  dims: ["size", "n_rows"],
+  bindings: { slope: reads("f32", "1"), grad: writes("f32", "size") },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 256),
+  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+  body: `
+  let share = slope[0] / f32(dims.n_rows);
+  for (var i = group * 256u + lane; i < min((group + 1u) * 256u, dims.size); i += 64u) { grad[i] += share; }`,
+});
+
+const denseSparsityBackwardKernels = weighted((wgsl) =>
+  defineKernel({
+    name: "dense_sparsity_backward",
+    dims: ["rows", "d_sae", "n_rows", "accumulate"],
+    scalars: ["scale"],
+    bindings: {
+      f: reads("f32", "rows d_sae"),
+      squares: reads("f32", "d_sae"),
+      slope: reads("f32", "1"),
+      grad: writes("f32", "rows d_sae"),
+      norm_slopes: writes("f32", "d_sae"),
+    },
+    workgroup: 32,
+    grid: ({ d_sae }) => Math.ceil(d_sae / 32),
+    cost: ({ rows, d_sae }) => ({ flops: 12 * rows * d_sae, bytes: 12 * rows * d_sae }),
+    declarations: wgsl,
+    body: `
+  let s = group * 32u + lane;
+  if (s >= dims.d_sae) { return; }
+  let n = sqrt(squares[s]);
+  let share = slope[0] / f32(dims.n_rows);
+  var sum = 0.0;
+  if (dims.accumulate == 1u) { sum = norm_slopes[s]; }
+  for (var row = 0u; row < dims.rows; row += 1u) {
+    let i = row * dims.d_sae + s;
+    grad[i] = fma(share, slope_f(f[i], n), grad[i]);
+    sum = fma(share, slope_n(f[i], n), sum);
+  }
+  norm_slopes[s] = sum;`,
+  })
+);
+
+/** ∂W_dec_s += normSlopes[s] · W_dec_s / ‖W_dec_s‖; rows of zeros have no direction and get nothing. */
+export function normsBackward(
+  commands: Commands,
+  model: Model,
+  given: { readonly squares: Tensor; readonly normSlopes: Tensor; readonly gradients: Gradients },
+): void {
+  const { squares, normSlopes, gradients } = given;
+  addUnitRows(commands, { weights: normSlopes, squares, matrix: model.parameters.W_dec, result: gradients.W_dec });
 }

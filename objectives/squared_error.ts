@@ -143,6 +143,8 @@ export interface AuxiliaryResidualsArguments {
   readonly include_b_dec: boolean;
   /** [1], how many latents may attempt it; without any, there is neither loss nor gradient. */
   readonly count: Bindable;
+  /** [1], which multiplies the loss. */
+  readonly inverse: Bindable;
   /** [B], which gets a row's squared error. */
   readonly squares: Bindable;
   /** Weight of the loss. */
@@ -157,10 +159,10 @@ export interface AuxiliaryResidualsArguments {
   readonly d_model: number;
 }
 
-/** squares[b] = ‖ê (+ b_dec) − e‖², and ê becomes 2 α (ê (+ b_dec) − e) / (B D). */
+/** squares[b] = ‖ê (+ b_dec) − e‖² · inverse, and ê becomes 2 α (ê (+ b_dec) − e) / (B D) · inverse. */
 export function auxiliaryResiduals(commands: Commands, given: AuxiliaryResidualsArguments): void {
-  const { residual, reconstruction, b_dec, include_b_dec, count, squares, alpha, rows, firstRow, n_rows, d_model } =
-    given;
+  const { residual, reconstruction, b_dec, include_b_dec, count, inverse, squares, alpha } = given;
+  const { rows, firstRow, n_rows, d_model } = given;
   commands.run(auxiliaryResidualsKernel, {
     rows,
     first_row: firstRow,
@@ -172,6 +174,7 @@ export function auxiliaryResiduals(commands: Commands, given: AuxiliaryResiduals
     reconstruction,
     b_dec,
     count,
+    inverse,
     squares,
   });
 }
@@ -185,6 +188,7 @@ const auxiliaryResidualsKernel = defineKernel({
     reconstruction: writes("f32", "rows d_model"),
     b_dec: reads("f32", "d_model"),
     count: reads("u32", "1"),
+    inverse: reads("f32", "1"),
     squares: writes("f32", "n_rows"),
   },
   workgroup: THREADS,
@@ -198,10 +202,10 @@ const auxiliaryResidualsKernel = defineKernel({
     var error = 0.0;
     if (count[0] > 0u) { error = fma(dims.bias_weight, b_dec[d], reconstruction[at]) - residual[at]; }
     square = fma(error, error, square);
-    reconstruction[at] = dims.weight * error;
+    reconstruction[at] = inverse[0] * (dims.weight * error);
   }
   let sum = total(lane, square);
-  if (lane == 0u) { squares[dims.first_row + group] = sum; }`,
+  if (lane == 0u) { squares[dims.first_row + group] = sum * inverse[0]; }`,
 });
 
 /**

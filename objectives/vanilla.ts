@@ -4,19 +4,14 @@
  * @module
  */
 
-import { completeSparsity, type Sparsity } from "../nn/config.ts";
-
 /** The plain objective. */
 export interface Vanilla {
   /** Discriminator. */
   readonly key: "vanilla";
-  /** Weight of L1; the activation's own sparsity if `null`. */
+  /** Weight of the activation's penalty, or of L1 where it has none; the activation's own if `null`. */
   readonly sparsity_coeff: number | null;
+  /** The mean L0 that a controller brings the penalty's weight to reach; `null` leaves the weight as it is. */
+  readonly target_l0: number | null;
   /** Rows without firing after which a latent is dead. */
   readonly dead_threshold_tokens: number;
-}
-
-/** The penalty that the objective puts in place of the activation's, if any. */
-export function vanillaSparsity({ sparsity_coeff }: Vanilla): Sparsity | null {
-  return sparsity_coeff === null ? null : completeSparsity({ key: "l1-sparsity", coeff: sparsity_coeff });
 }

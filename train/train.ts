@@ -22,6 +22,7 @@ import {
   lossOf,
   type Objective,
   recordLossAndGradients,
+  type StepSchedule,
 } from "../objectives/objective.ts";
 import { type Batches, evaluate, type Metrics } from "./evaluate.ts";
 
@@ -51,6 +52,12 @@ export interface TrainOptions {
   readonly n_lr_warmup?: number;
   /** Ends training after so many steps, with the rate going down to 0 along half a cosine; constant and endless if left out. */
   readonly n_steps?: number;
+  /** Steps in which the penalty's weight grows from 0 to what it is; 0 if left out. */
+  readonly n_sparsity_warmup?: number;
+  /** What a TopK or BatchTopK keeps a row at first, going in a straight line to its `top_k`; that from the start if left out. */
+  readonly k_start?: number;
+  /** Steps of that line. */
+  readonly n_k_warmup?: number;
   /** Largest norm of all gradients together; 1 if left out, `null` for no clipping. */
   readonly grad_clip?: number | null;
   /** Steps between yields; 25 if left out. It never changes a bit of the result. */
@@ -84,9 +91,9 @@ export class DivergenceError extends Error {
 const EXPLODED = 1e4;
 
 /** Places after {@link LOSS} in a row of losses. */
-const GRAD_NORM = 8;
-const GRAD_SQUARES = 9;
-const FIRST_MSE = 13;
+const GRAD_NORM = 9;
+const GRAD_SQUARES = 10;
+const FIRST_MSE = 15;
 
 /**
  * Trains a model on batches of rows, each a `Float32Array` of whole rows or a [B, d_model] tensor (which stays the caller's).
@@ -126,6 +133,7 @@ export async function* train(
   if (validation) wholeNumber("validation.every", validation.every, 1);
   if (grad_clip !== null && !(grad_clip > 0)) throw new RangeError(`grad_clip must be positive, found ${grad_clip}`);
   const rate = learningRate(options);
+  const schedule = stepSchedule(sae.cfg, options);
   using stack = new DisposableStack();
   const state = options.state ?? stack.use(new TrainState(sae));
   const norm = stack.use(new GradientNorm(sae));
@@ -153,7 +161,11 @@ export async function* train(
   for await (const x of batches) {
     sae.recordNormalizeWDec(commands, state.halted);
     const into = { losses, slot: waiting };
-    const gradients = recordLossAndGradients(commands, objective, sae, x, { state, into });
+    const gradients = recordLossAndGradients(commands, objective, sae, x, {
+      state,
+      into,
+      schedule: schedule(state.step),
+    });
     sae.recordRemoveParallelGrads(commands, gradients);
     norm.record(commands, gradients, grad_clip ?? Infinity);
     const { squares } = norm;
@@ -188,6 +200,28 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500, n_steps }: TrainOptions): 
   return (step) => step === 0 ? 0 : schedule.at(step);
 }
 
+/** What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, … */
+function stepSchedule(
+  { activation, d_sae }: SparseAutoencoder["cfg"],
+  { n_sparsity_warmup = 0, k_start, n_k_warmup }: TrainOptions,
+): (step: number) => StepSchedule {
+  wholeNumber("n_sparsity_warmup", n_sparsity_warmup, 0);
+  const sparsity = warmup(0, 1, n_sparsity_warmup);
+  if ((k_start === undefined) !== (n_k_warmup === undefined)) {
+    throw new TypeError("k_start and n_k_warmup belong together; only one of them is there");
+  }
+  if (k_start === undefined || n_k_warmup === undefined) {
+    return (step) => ({ sparsity: sparsity.at(step), top_k: null, mostK: null });
+  }
+  wholeNumber("k_start", k_start, 1);
+  wholeNumber("n_k_warmup", n_k_warmup, 1);
+  if (!("top_k" in activation)) throw new TypeError(`a ${activation.key} keeps no k, so k_start says nothing about it`);
+  const first = Math.min(k_start, d_sae);
+  const k = warmup(first, activation.top_k, n_k_warmup);
+  const mostK = Math.max(first, activation.top_k);
+  return (step) => ({ sparsity: sparsity.at(step), top_k: Math.round(k.at(step)), mostK });
+}
+
 function wholeNumber(name: string, found: number, least: number): void {
   if (!Number.isSafeInteger(found) || found < least) {
     throw new RangeError(`${name} must be an integer of at least ${least}, found ${found}`);
@@ -205,6 +239,7 @@ function checkRow(row: Float32Array, step: number): void {
     ["grad_b_dec", row[GRAD_SQUARES + 1]!],
     ["grad_W_enc", row[GRAD_SQUARES + 2]!],
     ["grad_b_enc", row[GRAD_SQUARES + 3]!],
+    ["grad_threshold", row[GRAD_SQUARES + 4]!],
     ["the gradient", row[GRAD_NORM]!],
   ];
   for (const [tensor, value] of numbers) {
@@ -221,7 +256,7 @@ const verdictKernel = defineKernel({
   name: "verdict",
   dims: ["slots", "slot"],
   bindings: {
-    squares: reads("f32", "4"),
+    squares: reads("f32", "5"),
     norm: reads("f32", "1"),
     losses: writes("f32", `slots ${LOSS_WIDTH}`),
     halted: writes("u32", "1"),
@@ -236,7 +271,7 @@ fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x
   body: `
   let first = dims.slot * ${LOSS_WIDTH}u;
   losses[first + ${GRAD_NORM}u] = norm[0];
-  for (var i = 0u; i < 4u; i += 1u) { losses[first + ${GRAD_SQUARES}u + i] = squares[i]; }
+  for (var i = 0u; i < 5u; i += 1u) { losses[first + ${GRAD_SQUARES}u + i] = squares[i]; }
   let mse = losses[first + ${LOSS.mse}u];
   if (firstMse[0] == 0.0 && finite(mse)) { firstMse[0] = mse; }
   losses[first + ${FIRST_MSE}u] = firstMse[0];

@@ -20,8 +20,8 @@
  * exactly and which Python refuses. Schema 1 is exact for the Python versions that wrote it; those of August and
  * September 2025 leave the subtraction out when they read it, from any writer, and later ones refuse it.
  *
- * What upstream's header has no place for stands in one more top-level key, `"saev_nn"`, which Python ignores. Its last
- * field is a CRC-32 of the header's text before it. Headers without the key (all of upstream's own) have no checksum, so
+ * What upstream's header has no place for stands in one more top-level key, `"saev_nn"`, which Python ignores: above all
+ * the activation as this library spells it, with everything that only matters to training. Its last field is a CRC-32 of the header's text before it. Headers without the key (all of upstream's own) have no checksum, so
  * that a damaged digit in one, or the loss of a field that has a default, may go unnoticed; the parameters are always
  * under the archive's checksums.
  *
@@ -40,6 +40,7 @@ import {
   type SparseAutoencoderOptions,
   type Sparsity,
 } from "../../nn/config.ts";
+import { initialThreshold } from "../../nn/parameters.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError, quote } from "../errors.ts";
 import {
@@ -201,27 +202,50 @@ function formatChecksum(text: string): string {
 }
 
 function readSchema5(header: HeaderFields, own: HeaderFields | null): Header {
-  return { options: { ...readConfig(header, own), subtract_b_dec: false }, input: NO_SCALING };
+  const cfg = header.object("cfg");
+  const activation = readActivation(cfg.object("activation"), { bareSparsity: false });
+  const options = {
+    d_model: cfg.integer("d_model"),
+    d_sae: cfg.integer("d_sae"),
+    activation: own === null ? activation : refined(activation, own),
+    subtract_b_dec: false,
+    ...readTrainingSwitches(cfg),
+  };
+  cfg.done();
+  return { options, input: NO_SCALING };
+}
+
+/** Our own words for the activation, which must say the same function as upstream's. */
+function refined(activation: ActivationOptions, own: HeaderFields): ActivationOptions {
+  const exact = readOwnActivation(own);
+  const top_k = (options: ActivationOptions) => "top_k" in options ? options.top_k : undefined;
+  if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || ("relu" in exact && exact.relu)) {
+    own.fail(`the activation ${String(exact.key)} contradicts that of the cfg, ${activation.key}`);
+  }
+  return exact;
 }
 
 function readOwnSchema(header: HeaderFields, own: HeaderFields | null): Header {
   if (own === null) return header.fail(`the schema "saev_nn" needs the key "saev_nn"`);
   const mean = own.value("input_mean") === null ? null : Float32Array.from(own.numbers("input_mean"));
-  const input = Object.freeze({ mean, scale: own.number("input_scale") });
-  return { options: { ...readConfig(header, own), subtract_b_dec: own.boolean("subtract_b_dec") }, input };
-}
-
-/** The `cfg` that schema 5 and our own schema share. */
-function readConfig(header: HeaderFields, own: HeaderFields | null): SparseAutoencoderOptions {
+  const scale = own.number("input_scale");
+  const pre_act_scale = own.number("pre_act_scale", 1);
+  const input = Object.freeze({ mean, scale, ...pre_act_scale !== 1 && { pre_act_scale } });
   const cfg = header.object("cfg");
   const options = {
     d_model: cfg.integer("d_model"),
     d_sae: cfg.integer("d_sae"),
-    activation: readActivation(cfg.object("activation"), { own, bareSparsity: false }),
+    activation: readOwnActivation(own),
+    subtract_b_dec: own.boolean("subtract_b_dec"),
     ...readTrainingSwitches(cfg),
   };
   cfg.done();
-  return options;
+  return { options, input };
+}
+
+/** As {@link completeConfig} takes and checks it. */
+function readOwnActivation(own: HeaderFields): ActivationOptions {
+  return own.plain("activation") as unknown as ActivationOptions;
 }
 
 function readTrainingSwitches(cfg: HeaderFields): SparseAutoencoderOptions {
@@ -272,8 +296,7 @@ function readSchema1(header: HeaderFields, own: HeaderFields | null): Header {
   cfg.done();
   if (own !== null) {
     // What we write into schema 1 beyond what it has fields for.
-    const activation = readActivation(own.object("activation"), { own, bareSparsity: false });
-    if (activation.key !== options.activation.key) own.fail(`the activation contradicts the class ${cls}`);
+    const activation = refined(options.activation, own);
     const reinit_blend = own.number("reinit_blend");
     const reinit_enc_dec_tranpose = own.boolean("reinit_enc_dec_tranpose");
     options = { ...options, activation, reinit_blend, reinit_enc_dec_tranpose };
@@ -292,13 +315,11 @@ function readPreSchema(header: HeaderFields): Header {
 
 /** How a header spells an activation. */
 interface Dialect {
-  /** Our own fields, where the header has them. */
-  readonly own: HeaderFields | null;
   /** Whether the penalty may stand there without its class, as before schema 5. */
   readonly bareSparsity: boolean;
 }
 
-const OLD: Dialect = { own: null, bareSparsity: true };
+const OLD: Dialect = { bareSparsity: true };
 
 /** Upstream's classes and their discriminators. */
 const ACTIVATIONS = { Relu: "relu", TopK: "top-k", BatchTopK: "batch-top-k" } as const;
@@ -317,7 +338,7 @@ function readActivationFields(
 ): ActivationOptions {
   const key = ACTIVATIONS[cls];
   const sparsity = readSparsity(params, key === "relu" ? UPSTREAM.reluSparsity : { key: "no-sparsity" }, dialect);
-  const aux = readAux(params, { key: key === "relu" ? "no-aux" : "auxk" }, dialect);
+  const aux = readAux(params, key === "relu" ? "no-aux" : "auxk");
   switch (key) {
     case "relu":
       return { key, sparsity, aux };
@@ -352,26 +373,23 @@ function readBareSparsity(fields: HeaderFields): Sparsity {
   return sparsity;
 }
 
-function readAux(owner: HeaderFields, fallback: { readonly key: Aux["key"] }, { own }: Dialect): AuxOptions {
-  let aux: AuxOptions = fallback;
-  if (owner.has("aux")) {
-    const { cls, params } = openClass(owner.object("aux"), { NoAux: "no-aux", AuxK: "auxk" });
-    if (cls === "NoAux") aux = { key: "no-aux" };
-    else {
-      aux = {
-        key: "auxk",
-        k_aux: params.integer("k_aux", UPSTREAM.k_aux),
-        alpha: params.number("alpha", UPSTREAM.alpha),
-      };
-      // It stood here for some hours of 9 December 2025, and is the objective's since.
-      params.integer("dead_threshold_tokens", UPSTREAM.dead_threshold_tokens);
-    }
-    params.done();
+function readAux(owner: HeaderFields, fallback: "no-aux" | "auxk"): AuxOptions {
+  // Upstream has no other way than to include b_dec.
+  const auxk = { key: "auxk", k_aux: UPSTREAM.k_aux, alpha: UPSTREAM.alpha, include_b_dec: true } as const;
+  if (!owner.has("aux")) return fallback === "no-aux" ? { key: fallback } : auxk;
+  const { cls, params } = openClass(owner.object("aux"), { NoAux: "no-aux", AuxK: "auxk" });
+  let aux: AuxOptions = { key: "no-aux" };
+  if (cls === "AuxK") {
+    aux = {
+      ...auxk,
+      k_aux: params.integer("k_aux", UPSTREAM.k_aux),
+      alpha: params.number("alpha", UPSTREAM.alpha),
+    };
+    // It stood here for some hours of 9 December 2025, and is the objective's since.
+    params.integer("dead_threshold_tokens", UPSTREAM.dead_threshold_tokens);
   }
-  if (aux.key === "no-aux") return aux;
-  // Upstream has no other way than to include it.
-  const include_b_dec = own === null ? true : own.boolean("include_b_dec");
-  return { k_aux: UPSTREAM.k_aux, alpha: UPSTREAM.alpha, ...aux, include_b_dec };
+  params.done();
+  return aux;
 }
 
 /** `{"cls": …, "params": {"key": …}}` */
@@ -445,6 +463,7 @@ function parameterShapes({ d_model, d_sae, activation }: SparseAutoencoderConfig
     ["b_dec", [d_model]],
   ]);
   if (activation.key === "batch-top-k") shapes.set("threshold", []);
+  if (activation.key === "jump-relu") shapes.set("threshold", [d_sae]);
   return shapes;
 }
 
@@ -457,13 +476,16 @@ function checkFinite(doing: string, name: string, data: Float32Array): void {
   }
 }
 
-function checkScaling(doing: string, cfg: SparseAutoencoderConfig, { mean, scale }: InputScaling): void {
+function checkScaling(doing: string, cfg: SparseAutoencoderConfig, input: InputScaling): void {
+  const { mean, scale, pre_act_scale = 1 } = input;
   if (mean !== null && mean.length !== cfg.d_model) {
     throw new CheckpointError(`${doing}: input_mean has ${mean.length} elements; expected d_model = ${cfg.d_model}`);
   }
   if (mean !== null) checkFinite(doing, "input_mean", mean);
-  if (!(scale > 0 && Number.isFinite(scale))) {
-    throw new CheckpointError(`${doing}: input_scale is ${scale}; expected a positive finite number`);
+  for (const [name, value] of Object.entries({ input_scale: scale, pre_act_scale })) {
+    if (!(value > 0 && Number.isFinite(value))) {
+      throw new CheckpointError(`${doing}: ${name} is ${value}; expected a positive finite number`);
+    }
   }
 }
 
@@ -518,10 +540,11 @@ export function formatCheckpointPieces(
   return [new TextEncoder().encode(`${formatModelHeader(schema, model)}\n`), ...formatTorchFile(tensors, MODULES)];
 }
 
-/** A threshold that is left out is 0, as upstream's is before training. */
+/** Thresholds that are left out are those before training. */
 function withThreshold(model: Model): Model {
-  if (model.cfg.activation.key !== "batch-top-k" || model.parameters.threshold !== undefined) return model;
-  return { ...model, parameters: { ...model.parameters, threshold: new Float32Array(1) } };
+  const { cfg, parameters, input: { pre_act_scale = 1 } } = model;
+  if (!parameterShapes(cfg).has("threshold") || parameters.threshold !== undefined) return model;
+  return { ...model, parameters: { ...parameters, threshold: initialThreshold(cfg, pre_act_scale) } };
 }
 
 function checkModel({ cfg, parameters, input }: Model): void {
@@ -558,20 +581,24 @@ function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: Model): string
   const reasons: string[] = [];
   const { subtract_b_dec, activation, d_model, d_sae } = cfg;
   if (!isIdentity(input)) reasons.push("the model standardises its inputs");
+  if (activation.key === "jump-relu") reasons.push("the activation is jump-relu");
+  if (activation.key === "top-k" && activation.relu) reasons.push("the activation's negative codes become 0");
   if (schema === 5 && subtract_b_dec) reasons.push("the model subtracts b_dec before the encoder");
   if (schema === 1) {
     if (!subtract_b_dec) reasons.push("the model does not subtract b_dec before the encoder");
-    if (activation.key !== "relu") reasons.push(`the activation is ${activation.key} instead of relu`);
+    if (activation.key === "top-k" || activation.key === "batch-top-k") {
+      reasons.push(`the activation is ${activation.key} instead of relu`);
+    }
     if (d_sae % d_model !== 0) reasons.push(`d_sae ${d_sae} is not a multiple of d_model ${d_model}`);
   }
   return reasons;
 }
 
 function choices(model: Model): string {
-  const choices = [
-    `{ fold: true } rewrites the parameters to the same function, as schema 5`,
-    `{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`,
-  ];
+  const choices = [`{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`];
+  if (reasonsAgainst(5, foldModel(model, false)).length === 0) {
+    choices.unshift(`{ fold: true } rewrites the parameters to the same function, as schema 5`);
+  }
   if (reasonsAgainst(1, model).length === 0) {
     choices.unshift(`{ schema: 1 } is exact, for Python's versions from before August 2025`);
   }
@@ -596,7 +623,9 @@ function isIdentity({ mean, scale }: InputScaling): boolean {
 function foldModel(model: Model, subtract: boolean): Model {
   const { cfg, parameters, input: { mean, scale } } = model;
   const { d_model, d_sae, subtract_b_dec } = cfg;
-  if (isIdentity(model.input) && subtract_b_dec === subtract) return { ...model, input: NO_SCALING };
+  if (isIdentity(model.input) && subtract_b_dec === subtract) {
+    return { ...model, input: withoutScaling(model.input) };
+  }
   const { W_enc, b_enc, W_dec, b_dec } = parameters;
   const shift = Float64Array.from(b_dec, (b, d) => {
     const m = (mean?.[d] ?? 0) / scale;
@@ -615,8 +644,13 @@ function foldModel(model: Model, subtract: boolean): Model {
       W_dec: W_dec.map((w) => w * scale),
       b_dec: b_dec.map((b, d) => b * scale + (mean?.[d] ?? 0)),
     },
-    input: NO_SCALING,
+    input: withoutScaling(model.input),
   };
+}
+
+/** What only training needs stays. */
+function withoutScaling({ pre_act_scale = 1 }: InputScaling): InputScaling {
+  return pre_act_scale === 1 ? NO_SCALING : { ...NO_SCALING, pre_act_scale };
 }
 
 function formatModelHeader(schema: CheckpointSchema, model: Model): string {
@@ -635,10 +669,9 @@ function formatModelHeader(schema: CheckpointSchema, model: Model): string {
       cls: "Relu",
     };
     const own = {
-      activation: activationValue(cfg.activation),
+      activation: plainValue(cfg.activation),
       reinit_blend: new PythonFloat(cfg.reinit_blend),
       reinit_enc_dec_tranpose: cfg.reinit_enc_dec_tranpose,
-      ...auxValue(cfg.activation.aux),
     };
     return signHeader(fields, own, "json.dumps");
   }
@@ -647,20 +680,36 @@ function formatModelHeader(schema: CheckpointSchema, model: Model): string {
     cfg: {
       d_model: cfg.d_model,
       d_sae: cfg.d_sae,
-      activation: activationValue(cfg.activation),
+      ...schema === 5 && { activation: activationValue(cfg.activation) },
       reinit_blend: new PythonFloat(cfg.reinit_blend),
       reinit_enc_dec_tranpose: cfg.reinit_enc_dec_tranpose,
       remove_parallel_grads: cfg.remove_parallel_grads,
       normalize_w_dec: cfg.normalize_w_dec,
     },
   };
-  const own = schema === 5 ? auxValue(cfg.activation.aux) : {
-    subtract_b_dec: cfg.subtract_b_dec,
-    ...auxValue(cfg.activation.aux),
-    input_mean: model.input.mean === null ? null : Array.from(model.input.mean, (m) => new PythonFloat(m)),
-    input_scale: new PythonFloat(model.input.scale),
+  const { mean, scale, pre_act_scale = 1 } = model.input;
+  const own = {
+    activation: plainValue(cfg.activation),
+    ...schema === "saev_nn" && {
+      subtract_b_dec: cfg.subtract_b_dec,
+      input_mean: mean === null ? null : Array.from(mean, (m) => new PythonFloat(m)),
+      input_scale: new PythonFloat(scale),
+      ...pre_act_scale !== 1 && { pre_act_scale: new PythonFloat(pre_act_scale) },
+    },
   };
   return signHeader(fields, own, "orjson");
+}
+
+/** An activation as this library spells it; its integers are those of the fields that count something. */
+function plainValue(activation: Activation): HeaderValue {
+  const plain = (value: unknown, name: string): HeaderValue => {
+    if (typeof value === "object") {
+      return Object.fromEntries(Object.entries(value!).map(([name, inner]) => [name, plain(inner, name)]));
+    }
+    const isCount = name === "top_k" || name === "k_aux";
+    return typeof value === "number" && !isCount ? new PythonFloat(value) : value as HeaderValue;
+  };
+  return plain(activation, "activation");
 }
 
 /** Adds what all headers end with. */
@@ -678,6 +727,7 @@ function signHeader(
   return format(formatChecksum(blank.slice(0, blank.lastIndexOf(`"crc32"`))));
 }
 
+/** What upstream has words for; the rest is training's, and stands in our own key. */
 function activationValue(activation: Activation): HeaderValue {
   const sparsity = sparsityValue(activation.sparsity);
   const aux = auxClassValue(activation.aux);
@@ -693,24 +743,19 @@ function activationValue(activation: Activation): HeaderValue {
         params: { key, top_k, sparsity, momentum: new PythonFloat(activation.momentum), aux },
       };
     }
+    case "jump-relu":
+      throw new CheckpointError("writing a checkpoint of schema 5: the activation is jump-relu, which Python lacks");
   }
 }
 
 function sparsityValue(sparsity: Sparsity): HeaderValue {
-  const { key } = sparsity;
-  return key === "no-sparsity"
-    ? { cls: "NoSparsity", params: { key } }
-    : { cls: "L1Sparsity", params: { key, coeff: new PythonFloat(sparsity.coeff) } };
+  return sparsity.key === "l1-sparsity"
+    ? { cls: "L1Sparsity", params: { key: sparsity.key, coeff: new PythonFloat(sparsity.coeff) } }
+    : { cls: "NoSparsity", params: { key: "no-sparsity" } };
 }
 
 function auxClassValue(aux: Aux): HeaderValue {
-  const { key } = aux;
-  return key === "no-aux"
-    ? { cls: "NoAux", params: { key } }
-    : { cls: "AuxK", params: { key, k_aux: aux.k_aux, alpha: new PythonFloat(aux.alpha) } };
-}
-
-/** What upstream's AuxK has no field for. */
-function auxValue(aux: Aux): Readonly<Record<string, HeaderValue>> {
-  return aux.key === "auxk" ? { include_b_dec: aux.include_b_dec } : {};
+  return aux.key === "auxk"
+    ? { cls: "AuxK", params: { key: aux.key, k_aux: aux.k_aux, alpha: new PythonFloat(aux.alpha) } }
+    : { cls: "NoAux", params: { key: "no-aux" } };
 }

@@ -35,8 +35,15 @@ export function randomModel(options: SparseAutoencoderOptions, input = NO_SCALIN
     W_dec: random.normal(d_sae * d_model),
     b_dec: random.normal(d_model),
   };
-  if (cfg.activation.key !== "batch-top-k") return { cfg, parameters, input };
-  return { cfg, parameters: { ...parameters, threshold: Float32Array.of(random.unit()) }, input };
+  const n_thresholds = thresholdsOf(cfg);
+  if (n_thresholds === 0) return { cfg, parameters, input };
+  const threshold = Float32Array.from({ length: n_thresholds }, () => random.unit());
+  return { cfg, parameters: { ...parameters, threshold }, input };
+}
+
+/** How many thresholds a model has. */
+function thresholdsOf({ activation, d_sae }: SparseAutoencoderConfig): number {
+  return { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
 }
 
 /** Names of the parameters that every model has. */
@@ -97,7 +104,8 @@ export function goldenCheckpoint(file: string): GoldenCheckpoint {
 const float = fc.double({ min: 0, max: 1e6, noNaN: true });
 const sparsity = fc.oneof(
   fc.constant({ key: "no-sparsity" } as const),
-  fc.record({ key: fc.constant("l1-sparsity" as const), coeff: float }),
+  fc.record({ key: fc.constantFrom("l1-sparsity" as const, "weighted-l1-sparsity" as const), coeff: float }),
+  fc.record({ key: fc.constant("tanh-sparsity" as const), coeff: float, scale: fc.constantFrom(0.5, 4) }),
 );
 const aux = fc.oneof(
   fc.constant({ key: "no-aux" } as const),
@@ -106,17 +114,37 @@ const aux = fc.oneof(
     k_aux: fc.integer({ min: 1, max: 2 ** 31 }),
     alpha: float,
     include_b_dec: fc.boolean(),
+    normalize: fc.boolean(),
   }),
 );
 const activation = fc.oneof(
   fc.record({ key: fc.constant("relu" as const), sparsity, aux }),
-  fc.record({ key: fc.constant("top-k" as const), top_k: fc.integer({ min: 1, max: 2 ** 31 }), sparsity, aux }),
+  fc.record({
+    key: fc.constant("top-k" as const),
+    top_k: fc.integer({ min: 1, max: 2 ** 31 }),
+    relu: fc.boolean(),
+    sparsity,
+    aux,
+  }),
   fc.record({
     key: fc.constant("batch-top-k" as const),
     top_k: fc.integer({ min: 1, max: 2 ** 31 }),
     sparsity,
+    relu: fc.boolean(),
     momentum: fc.double({ min: 0, max: 1, noNaN: true }),
+    bias_correction: fc.boolean(),
     aux,
+  }),
+  fc.record({
+    key: fc.constant("jump-relu" as const),
+    bandwidth: fc.double({ min: 1e-3, max: 10, noNaN: true }),
+    threshold_init: float,
+    sparsity: fc.oneof(
+      sparsity,
+      fc.record({ key: fc.constant("l0-sparsity" as const), coeff: float }),
+      fc.record({ key: fc.constant("target-l0-sparsity" as const), coeff: float, target_l0: fc.constantFrom(1, 32.5) }),
+    ),
+    aux: fc.oneof(aux, fc.record({ key: fc.constant("pre-act" as const), coeff: float })),
   }),
 );
 
@@ -147,7 +175,7 @@ export const anyModel: fc.Arbitrary<Model> = anyConfig.chain((cfg) =>
       b_enc: floats(cfg.d_sae),
       W_dec: floats(cfg.d_sae * cfg.d_model),
       b_dec: floats(cfg.d_model),
-      ...(cfg.activation.key === "batch-top-k" ? { threshold: floats(1) } : {}),
+      ...(thresholdsOf(cfg) > 0 ? { threshold: floats(thresholdsOf(cfg)) } : {}),
     }),
     input: fc.record({
       mean: fc.oneof(fc.constant(null), floats(cfg.d_model)),

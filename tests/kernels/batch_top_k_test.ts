@@ -25,7 +25,7 @@ function select(gpu: Recording, values: Float32Array, rows: number, k: number, u
   const selection = used ?? new BatchTopK(gpu.context, rows, columns);
   if (!used) gpu.after(selection);
   const [starts, indices, selected] = [gpu.outU32(rows + 1), gpu.outU32(k), gpu.out(k)];
-  selection.record(gpu.commands, { values: gpu.f32(values, rows, columns), capacity: k, starts, indices, selected });
+  selection.record(gpu.commands, { values: gpu.f32(values, rows, columns), k, capacity: k, starts, indices, selected });
   const what = `${k} of ${rows} × ${columns}`;
   gpu.expect(starts, (got) => assertExact(got, wantedStarts, `starts, ${what}`));
   gpu.expect(indices, (got) => assertExact(got, kept.map((i) => i % columns), `indices, ${what}`));
@@ -124,7 +124,7 @@ const thresholds: KernelCase = (gpu) => {
       const values = Float32Array.from({ length: size }, () => random.integer(-4, 4) / 2);
       values[0] = NaN;
       const x = gpu.f32(values);
-      aboveThreshold(gpu.commands, { x, size, threshold: gpu.f32([threshold]) });
+      aboveThreshold(gpu.commands, { x, size, threshold: gpu.f32([threshold]), thresholds: 1 });
       const want = values.map((value) => Number.isNaN(value) || value > Math.max(threshold, 0) ? value : 0);
       gpu.expect(x, (got) => assertSameBits(got, want, `${size} values above ${threshold}`));
     }
@@ -134,8 +134,8 @@ const thresholds: KernelCase = (gpu) => {
 Deno.test("what is not above the threshold becomes 0: strictly, never below 0, and NaN stays", async () => {
   await check(thresholds);
   await mutants("above_threshold", [
-    ["value > max(threshold[0], 0.0)", "value >= max(threshold[0], 0.0)"],
-    ["max(threshold[0], 0.0)", "threshold[0]"],
-    ["!is_nan && ", ""],
+    ["value > max(", "value >= max("],
+    ["max(threshold[i % dims.thresholds], 0.0)", "threshold[0]"],
+    ["is_nan || ", ""],
   ], thresholds);
 });

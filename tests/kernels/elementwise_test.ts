@@ -8,11 +8,11 @@ import { assertEquals } from "@std/assert";
 import {
   aboveThreshold,
   addRow,
-  addSign,
   copyColumns,
   fill,
   positiveMask,
   subtractRow,
+  zeroNegatives,
 } from "../../kernels/elementwise.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import { check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
@@ -44,7 +44,7 @@ Deno.test("more elements than one dimension of workgroups has invocations for", 
     gpu.expect(to, (got) => assertEquals(got.findIndex((word) => word !== 0x40400000), -1));
     const x = gpu.own(new Tensor(gpu.context, "f32", [size], "many more"));
     fill(gpu.commands, x, size, 0x40400000);
-    aboveThreshold(gpu.commands, { x, size, threshold: gpu.f32([5]) });
+    aboveThreshold(gpu.commands, { x, size, threshold: gpu.f32([5]), thresholds: 1 });
     gpu.expect(x, (got) => assertEquals(got.findIndex((value) => value !== 0), -1));
   });
 });
@@ -123,12 +123,12 @@ const masking: KernelCase = (gpu) => {
     const values = random.integers(size);
     const at = anyValues(random, size);
     const grad = gpu.f32(values);
-    positiveMask(gpu.commands, { grad, at: gpu.f32(at), size, slope: 0.5 });
-    const want = values.map((value, i) => at[i]! > 0 || Number.isNaN(at[i]!) ? value + 0.5 : 0);
+    positiveMask(gpu.commands, { grad, at: gpu.f32(at), size });
+    const want = values.map((value, i) => at[i]! > 0 || Number.isNaN(at[i]!) ? value : 0);
     gpu.expect(grad, (got) => assertExact(got, want, `${size}`));
   }
   const grad = gpu.f32([NaN, NaN, Infinity]);
-  positiveMask(gpu.commands, { grad, at: gpu.f32([-1, 1, -1]), size: 3, slope: 0 });
+  positiveMask(gpu.commands, { grad, at: gpu.f32([-1, 1, -1]), size: 3 });
   gpu.expect(grad, (got) => assertExact(got, [0, NaN, 0], "what is masked is 0, whatever it was"));
 };
 
@@ -136,23 +136,46 @@ Deno.test("a gradient passes where the value is positive or NaN", async () => {
   await check(masking);
 });
 
-const signs: KernelCase = (gpu) => {
+const rectifying: KernelCase = (gpu) => {
   const random = new Random(4);
-  // Whether a denormal has a sign is up to the adapter, and the sign of NaN is anything.
-  const normal = SPECIAL.filter((value) => Math.abs(value) > 1 || value === 0);
   for (const [rows, columns] of SHAPES) {
     const size = rows * columns;
-    const values = random.integers(size);
-    const at = Float32Array.from({ length: size }, () => normal[random.integer(0, normal.length - 1)]!);
-    const grad = gpu.f32(values);
-    addSign(gpu.commands, { grad, at: gpu.f32(at), size, slope: 0.25 });
-    const want = values.map((value, i) => value + 0.25 * Math.sign(at[i]!));
-    gpu.expect(grad, (got) => assertExact(got, want, `${size}`));
+    // Whether a denormal is negative is up to the adapter.
+    const values = anyValues(random, size).map((value) => Math.abs(value) < 1 ? 0.5 : value);
+    const x = gpu.f32(values);
+    zeroNegatives(gpu.commands, { x, size });
+    gpu.expect(x, (got) => assertExact(got, values.map((value) => value < 0 ? 0 : value), `${size}`));
   }
 };
 
-Deno.test("signs are added", async () => {
-  await check(signs);
+Deno.test("what is negative becomes 0, and NaN stays", async () => {
+  await check(rectifying);
+});
+
+/** Every column its own threshold, some of them negative, which count as 0. */
+const thresholds = (copying: boolean): KernelCase => (gpu) => {
+  const random = new Random(6);
+  for (const [rows, columns] of SHAPES) {
+    const size = rows * columns;
+    const values = random.integers(size).map((value) => random.unit() < 0.1 ? NaN : value);
+    const threshold = random.integers(columns);
+    const x = gpu.f32(values);
+    const to = copying ? gpu.out(size) : x;
+    aboveThreshold(gpu.commands, {
+      x,
+      size,
+      threshold: gpu.f32(threshold),
+      thresholds: columns,
+      ...copying && { to },
+    });
+    const want = values.map((value, i) => value > Math.max(threshold[i % columns]!, 0) || value !== value ? value : 0);
+    gpu.expect(to, (got) => assertExact(got, want, `${rows} × ${columns}`));
+  }
+};
+
+Deno.test("every column has its threshold, in place and copied", async () => {
+  await check(thresholds(false));
+  await check(thresholds(true));
 });
 
 const copying: KernelCase = (gpu) => {
@@ -193,12 +216,15 @@ Deno.test("mutants of the elementwise kernels are found", async () => {
     short,
     ["|| (bits & 0x7fffffffu) > 0x7f800000u", ""],
     ["bits > 0u && ", ""],
-    ["+ dims.slope", ""],
+    ["grad[i] = 0.0", "grad[i] = -1.0"],
   ], masking);
-  await mutants("add_sign", [short, ["fma(dims.slope, ", "fma(1.0, "], [
-    "sign(at[i])",
-    "select(-1.0, 1.0, at[i] >= 0.0)",
-  ]], signs);
+  await mutants("zero_negatives", [short, ["< 0.0", "< 1.0"], ["x[i] < 0.0", "!(x[i] >= 0.0)"]], rectifying);
+  await mutants("above_threshold", [short, ["i % dims.thresholds", "0"], [", 0.0)", ", -3.0)"]], thresholds(false));
+  await mutants("copy_above_threshold", [
+    end,
+    ["i % dims.thresholds", "i / dims.thresholds"],
+    ["is_nan || ", ""],
+  ], thresholds(true));
   await mutants("copy_columns", [
     ["row + dims.source", "dims.source"],
     ["i % dims.columns", "i % (dims.columns + 1u)"],

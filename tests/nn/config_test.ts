@@ -14,8 +14,9 @@ Deno.test("defaults are upstream's of 2026", () => {
     activation: {
       key: "top-k",
       top_k: 32,
+      relu: false,
       sparsity: { key: "no-sparsity" },
-      aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: false },
+      aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: false, normalize: false },
     },
     reinit_blend: 0.8,
     reinit_enc_dec_tranpose: true,
@@ -37,8 +38,9 @@ Deno.test("what is given is kept, what is left out is filled in", () => {
   assertEquals(activation, {
     key: "top-k",
     top_k: 7,
+    relu: false,
     sparsity: { key: "no-sparsity" },
-    aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: true },
+    aux: { key: "auxk", k_aux: 512, alpha: 1 / 32, include_b_dec: true, normalize: false },
   });
 });
 

@@ -25,9 +25,11 @@ function update(
   gpu: Recording,
   values: readonly number[],
   want: number,
-  { before = 2, halted = 0, largest = 1, entries = values.length } = {},
+  { before = 2, halted = 0, largest = 1, entries = values.length, bias = 1, bias_correction = false, biasAfter = NaN } =
+    {},
 ): void {
-  const cfg = completeConfig({ ...OPTIONS, activation: { ...OPTIONS.activation, momentum: 0.25 } });
+  const cfg = completeConfig({ ...OPTIONS, activation: { ...OPTIONS.activation, momentum: 0.25, bias_correction } });
+  const kept = gpu.f32([bias]);
   const threshold = gpu.f32([before]);
   const codes = { n_rows: 2, row_starts: gpu.u32([0, 1, entries]), values: gpu.f32(values) };
   const bits = gpu.u32(new Uint32Array(Float32Array.of(largest).buffer));
@@ -35,7 +37,9 @@ function update(
     codes: codes as unknown as Codes,
     largest: bits,
     halted: gpu.u32([halted]),
+    bias: kept,
   });
+  if (!Number.isNaN(biasAfter)) gpu.expect(kept, (got) => assertExact(got, [biasAfter], "what is kept of the start"));
   gpu.expect(threshold, (got) => assertExact(got, [want], `threshold after [${values.slice(0, 6)}]`));
 }
 
@@ -49,6 +53,11 @@ const every: KernelCase = (gpu) => {
   update(gpu, [4, 8], 2, { largest: NaN });
   update(gpu, [4, 8], 2, { largest: Infinity });
   update(gpu, [NaN, Infinity, 4], 2.5);
+  // The first value corrected is itself, whatever stood there; the second has the weight 1/4 / (1 − 9/16) of the two.
+  update(gpu, [8], 8, { bias_correction: true, before: 0, biasAfter: 0.75 });
+  update(gpu, [8], 8, { bias_correction: true, before: 8, bias: 0.75, biasAfter: 0.5625 });
+  update(gpu, [-8], 2, { bias_correction: true, biasAfter: 1 });
+  update(gpu, [4], 2.5, { biasAfter: 0.75 });
   update(gpu, new Array<number>(400).fill(8).with(320, 4), 3.5, { entries: 300 });
   const many = Array.from({ length: 5000 }, (_, i) => 16 + i);
   for (const at of [0, 255, 256, 700, 1023, 1024, 4999]) update(gpu, many.with(at, 4), 2.5);
@@ -61,7 +70,8 @@ Deno.test("the threshold follows the smallest positive code, and stays where the
     ["&& halted[0] == 0u", ""],
     ["if (i1 < end)", "if (i1 < dims.capacity)"],
     ["least[0] != NONE && ", ""],
-    ["dims.keep * threshold[0] +", "threshold[0] +"],
+    ["(1.0 - share) * threshold[0] +", "threshold[0] +"],
+    ["1.0 - bias[0]", "1.0"],
   ], every);
 });
 
@@ -74,7 +84,7 @@ Deno.test("training moves the threshold, evaluation does not, and files hold it"
   assertExact((await sae.readParameters()).threshold!, [0]);
   using first = objective.lossAndGradients(sae, x, { state }).loss;
   await first.read();
-  const { f_x } = state.workspace(9, 1);
+  const { f_x } = state.workspace(9, 1, 4);
   const { values } = await (f_x as Extract<typeof f_x, { sparse: unknown }>).sparse.codes.read();
   assertEquals(values.length, 9 * 4);
   const { threshold } = await sae.readParameters();

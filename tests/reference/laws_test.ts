@@ -7,9 +7,9 @@
 import fc from "fast-check";
 import { Random } from "../support/random.ts";
 import { assertAtLeast, assertExact, assertFloat64Close, assertVanishes } from "../support/tolerance.ts";
-import { decode, PARAMETER_NAMES, type Parameters } from "./model.ts";
+import { decode, parameterNames, type Parameters } from "./model.ts";
 import { decide, forward, lossAndGradients, squaredError } from "./objective.ts";
-import { everyProblem, type Example } from "./problems.ts";
+import { everyProblem, type Example, PROBLEMS } from "./problems.ts";
 import { removeParallel } from "./training.ts";
 
 const anyExample = fc.record({
@@ -19,7 +19,7 @@ const anyExample = fc.record({
     S: fc.integer({ min: 9, max: 17 }),
   }),
   seed: fc.integer({ min: 0, max: 2 ** 31 }),
-  which: fc.integer({ min: 0, max: 35 }),
+  which: fc.integer({ min: 0, max: PROBLEMS - 1 }),
 }).map(({ sizes, seed, which }): Example => everyProblem(sizes, seed)[which]!);
 
 const RUNS = { numRuns: 60, seed: 20250617 };
@@ -45,13 +45,13 @@ Deno.test("a batch stacked on itself keeps loss and gradients", () => {
       for (const name of ["loss", "mse", "sparsity", "l0", "l1", "aux"] as const) {
         assertFloat64Close([twice.record.loss[name]], [once.record.loss[name]], name);
       }
-      for (const name of PARAMETER_NAMES) assertFloat64Close(twice.gradients[name], once.gradients[name], name);
+      for (const name of parameterNames(p)) assertFloat64Close(twice.gradients[name]!, once.gradients[name]!, name);
     }),
     RUNS,
   );
 });
 
-Deno.test("AuxK with nothing dead is 0 and has no gradient", () => {
+Deno.test("an auxiliary loss with nothing dead is 0 and has no gradient", () => {
   fc.assert(
     fc.property(anyExample, ({ problem, p }) => {
       const alive = { ...problem, dead_S: new Uint8Array(problem.cfg.d_sae) };
@@ -59,13 +59,13 @@ Deno.test("AuxK with nothing dead is 0 and has no gradient", () => {
       const withAux = lossAndGradients(alive, p);
       const without = lossAndGradients({ ...alive, cfg }, p);
       assertExact([withAux.record.loss.aux], [0], "aux");
-      for (const name of PARAMETER_NAMES) assertExact(withAux.gradients[name], without.gradients[name], name);
+      for (const name of parameterNames(p)) assertExact(withAux.gradients[name]!, without.gradients[name]!, name);
     }),
     RUNS,
   );
 });
 
-Deno.test("AuxK reaches dead latents only", () => {
+Deno.test("an auxiliary loss reaches dead latents only", () => {
   fc.assert(
     fc.property(anyExample, ({ problem, p }) => {
       const cfg = { ...problem.cfg, activation: { ...problem.cfg.activation, aux: { key: "no-aux" } as const } };
@@ -75,6 +75,7 @@ Deno.test("AuxK reaches dead latents only", () => {
       for (let s = 0; s < S; s++) {
         if (problem.dead_S[s]) continue;
         assertExact([gradients.b_enc[s]!], [without.b_enc[s]!], `b_enc[${s}]`);
+        assertExact([gradients.threshold?.[s] ?? 0], [without.threshold?.[s] ?? 0], `threshold[${s}]`);
         assertExact(
           gradients.W_dec.subarray(s * D, s * D + D),
           without.W_dec.subarray(s * D, s * D + D),
@@ -82,7 +83,8 @@ Deno.test("AuxK reaches dead latents only", () => {
         );
       }
       const { aux } = problem.cfg.activation;
-      if (aux.key === "no-aux" || !aux.include_b_dec) assertExact(gradients.b_dec, without.b_dec, "b_dec");
+      const reaches = aux.key === "auxk" ? aux.include_b_dec : aux.key === "pre-act" && cfg.subtract_b_dec;
+      if (!reaches) assertExact(gradients.b_dec, without.b_dec, "b_dec");
     }),
     RUNS,
   );
@@ -117,7 +119,7 @@ Deno.test("permuted latents: the same codes permuted, the same reconstruction, l
       assertFloat64Close(after.record.x_hats_BPD, before.record.x_hats_BPD, "x_hat");
       assertFloat64Close([after.record.loss.loss], [before.record.loss.loss], "loss");
       const wanted = permuteLatents(before.gradients, order, D);
-      for (const name of PARAMETER_NAMES) assertFloat64Close(after.gradients[name], wanted[name], name);
+      for (const name of parameterNames(p)) assertFloat64Close(after.gradients[name]!, wanted[name]!, name);
     }),
     RUNS,
   );
@@ -160,6 +162,7 @@ function permuteLatents(p: Parameters, order: Uint32Array, D: number): Parameter
     b_enc: p.b_enc.map((_, s) => p.b_enc[order[s]!]!),
     W_dec: p.W_dec.map((_, i) => p.W_dec[order[Math.floor(i / D)]! * D + i % D]!),
     b_dec: p.b_dec.slice(),
+    ...p.threshold && { threshold: p.threshold.map((_, s) => p.threshold![order[s]!]!) },
   };
 }
 

@@ -9,16 +9,22 @@
 
 import type { Activation, ParameterArrays, SparseAutoencoderConfig } from "../../nn/config.ts";
 
-/** The four parameters in f64, laid out as in files: W_enc [D, S], b_enc [S], W_dec [S, D], b_dec [D]. */
+/** The parameters in f64, laid out as in files: W_enc [D, S], b_enc [S], W_dec [S, D], b_dec [D], a JumpReLU's threshold [S]. */
 export interface Parameters {
   readonly W_enc: Float64Array;
   readonly b_enc: Float64Array;
   readonly W_dec: Float64Array;
   readonly b_dec: Float64Array;
+  readonly threshold?: Float64Array;
 }
 
 /** In the order in which torch clips and steps them, which does not matter but in rounding. */
 export const PARAMETER_NAMES = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
+
+/** The same, and the thresholds where a model trains them. */
+export function parameterNames(p: Parameters): readonly (keyof Parameters)[] {
+  return p.threshold ? [...PARAMETER_NAMES, "threshold"] : PARAMETER_NAMES;
+}
 
 /** The same numbers in f64. */
 export function widen(p: ParameterArrays | Parameters): Parameters {
@@ -27,6 +33,7 @@ export function widen(p: ParameterArrays | Parameters): Parameters {
     b_enc: Float64Array.from(p.b_enc),
     W_dec: Float64Array.from(p.W_dec),
     b_dec: Float64Array.from(p.b_dec),
+    ...p.threshold && { threshold: Float64Array.from(p.threshold) },
   };
 }
 
@@ -37,6 +44,7 @@ export function narrow(p: Parameters): ParameterArrays {
     b_enc: Float32Array.from(p.b_enc),
     W_dec: Float32Array.from(p.W_dec),
     b_dec: Float32Array.from(p.b_dec),
+    ...p.threshold && { threshold: Float32Array.from(p.threshold) },
   };
 }
 
@@ -47,6 +55,7 @@ export function zerosLike(p: Parameters): Parameters {
     b_enc: new Float64Array(p.b_enc.length),
     W_dec: new Float64Array(p.W_dec.length),
     b_dec: new Float64Array(p.b_dec.length),
+    ...p.threshold && { threshold: new Float64Array(p.threshold.length) },
   };
 }
 
@@ -113,8 +122,14 @@ function encoderInput(cfg: SparseAutoencoderConfig, p: Parameters, x_BD: Float64
  *
  * A new activation is a new case here.
  */
-export function select(activation: Activation, h_BS: Float64Array, d_sae: number): Uint8Array {
+export function select(
+  activation: Activation,
+  h_BS: Float64Array,
+  d_sae: number,
+  threshold_S: ArrayLike<number> = [],
+): Uint8Array {
   const mask_BS = new Uint8Array(h_BS.length);
+  const keep = (i: number, relu: boolean) => mask_BS[i] = !relu || h_BS[i]! > 0 ? 1 : 0;
   switch (activation.key) {
     case "relu":
       for (let i = 0; i < h_BS.length; i++) mask_BS[i] = h_BS[i]! > 0 ? 1 : 0;
@@ -122,11 +137,14 @@ export function select(activation: Activation, h_BS: Float64Array, d_sae: number
     case "top-k":
       for (let start = 0; start < h_BS.length; start += d_sae) {
         const h_S = h_BS.subarray(start, start + d_sae);
-        for (const s of largest(h_S, activation.top_k)) mask_BS[start + s] = 1;
+        for (const s of largest(h_S, activation.top_k)) keep(start + s, activation.relu);
       }
       return mask_BS;
     case "batch-top-k":
-      for (const i of largest(h_BS, activation.top_k * h_BS.length / d_sae)) mask_BS[i] = 1;
+      for (const i of largest(h_BS, activation.top_k * h_BS.length / d_sae)) keep(i, activation.relu);
+      return mask_BS;
+    case "jump-relu":
+      for (let i = 0; i < h_BS.length; i++) mask_BS[i] = h_BS[i]! > Math.max(threshold_S[i % d_sae]!, 0) ? 1 : 0;
       return mask_BS;
   }
 }

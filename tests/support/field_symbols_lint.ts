@@ -31,6 +31,10 @@ const FIELDS = [
   "log_every",
   "row_starts",
   "batch_size",
+  "target_l0",
+  "pre_act_scale",
+  "bias_correction",
+  "k_start",
 ];
 
 const CAMEL = "[a-z][a-zA-Z0-9]*";

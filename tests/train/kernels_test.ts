@@ -121,8 +121,9 @@ Deno.test("mutants of the kernels of a step are found", async () => {
   ], steps);
   await mutants("record_loss", [
     ["totals[2] / dims.n_rows", "totals[2]"],
+    ["totals[dims.penalty_at] / dims.n_rows", "totals[dims.penalty_at]"],
     ["* scale * scale", "* scale"],
-    ["mse + dims.coeff * l1 + aux", "mse + aux"],
+    ["mse + sparsity + aux", "mse + aux"],
     ["f32(n_dead[0]), dims.training == 1u", "f32(n_dead[0]), dims.training == 0u"],
   ], steps);
   await mutants("verdict", [

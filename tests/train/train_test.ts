@@ -120,8 +120,22 @@ Deno.test("n_steps ends training and takes no batch more", async () => {
 
 const BATCH_TOP_K = { key: "batch-top-k", top_k: 5, aux: { key: "auxk", k_aux: 6 } } as const;
 
+/** Everything at once: weighted penalty, loss of dead latents, thresholds near the pre-activations. */
+const JUMP_RELU = {
+  key: "jump-relu",
+  threshold_init: 4,
+  sparsity: { key: "tanh-sparsity", coeff: 0.1, scale: 4 },
+  aux: { key: "pre-act", coeff: 0.5 },
+} as const;
+const RELU = { key: "relu", sparsity: { key: "weighted-l1-sparsity", coeff: 0.01 } } as const;
+
 for (
-  const [name, activation] of [["relu", { key: "relu" }], ["top-k", TOP_K], ["batch-top-k", BATCH_TOP_K]] as const
+  const [name, activation] of [
+    ["relu", RELU],
+    ["top-k", TOP_K],
+    ["batch-top-k", BATCH_TOP_K],
+    ["jump-relu", JUMP_RELU],
+  ] as const
 ) {
   Deno.test(`the same bits again, and whatever log_every is: ${name}`, async () => {
     const wanted = await freshRun(activation, { log_every: 25 });
