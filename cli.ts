@@ -78,21 +78,31 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   format = "npy"               # npy or f32; by the file's name
   d_model = 768                # for f32, unless activations.json beside it has a "shape"
   validation_share = 0.05      # of the rows, at the end of the file
-  standardise = "none"         # none, mean or mean_scale
+  standardise = "none"         # none, mean, scale or mean_scale
   buffer_rows = 87381          # rows shuffled at a time; 256 MiB of them
 
   [sae]
   d_sae = 16384
   activation = { key = "top-k", top_k = 32, aux = { key = "auxk" } }
+                               # or relu, batch-top-k, jump-relu
+
+  [init]                       # from the rows to train on
+  data_points = false          # true: the dictionary of sae.reinit_blend of them
+  b_dec = "zeros"              # zeros, mean or geometric-median
+  scale_encoder = false        # true: reconstructions as long as the rows
 
   [objective]
   key = "vanilla"              # or matryoshka
+  # target_l0 = 32             # relu, jump-relu: moves the penalty's weight to it
 
   [train]
   batch_size = 4096
   n_epochs = 1                 # or n_steps
   lr = 4e-4
   n_lr_warmup = 500
+  n_sparsity_warmup = 0
+  # k_start = 256              # top-k, batch-top-k: from so many to top_k
+  # n_k_warmup = 1000          # in so many steps
   grad_clip = 1.0              # false for none
   log_every = 25
   checkpoint_every = 1000

@@ -42,6 +42,7 @@ export type {
 } from "./nn/config.ts";
 export type { Model } from "./nn/encode.ts";
 export { type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";
+export type { InitialBDec, InitialData } from "./nn/initial_values.ts";
 export { type CodeArrays, Codes } from "./nn/codes.ts";
 export { type Gradients, ParameterTensors } from "./nn/parameters.ts";
 export { TrainState, type TrainStateData } from "./nn/train_state.ts";

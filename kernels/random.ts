@@ -101,7 +101,7 @@ export class RandomStream {
 }
 
 /** The streams, so that no two uses of a seed ever share numbers. */
-export const STREAMS = { decoder: 0, encoder: 1, lengths: 2, shuffle: 3, selfCheck: 4 } as const;
+export const STREAMS = { decoder: 0, encoder: 1, lengths: 2, shuffle: 3, selfCheck: 4, initialRows: 5 } as const;
 
 /** Fills `to` with the bits that {@link RandomStream.bits} gives for this seed, stream and step. */
 export function randomBits(

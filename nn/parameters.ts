@@ -91,7 +91,8 @@ export class ParameterTensors implements Disposable {
 /** Gradients of a loss, shaped like the parameters. */
 export type Gradients = ParameterTensors;
 
-function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
+/** A [rows, columns] matrix as [columns, rows]. */
+export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
   const result = new Float32Array(matrix.length);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
@@ -109,23 +110,13 @@ function transposed(matrix: Float32Array, rows: number, columns: number): Float3
  */
 export function initialParameters(cfg: SparseAutoencoderConfig, seed: number): ParameterArrays {
   const { d_model, d_sae, subtract_b_dec, normalize_w_dec } = cfg;
-  const draw = (stream: number, size: number, bound: number) => {
-    const random = new RandomStream(seed, stream);
-    return Float64Array.from({ length: size }, () => (2 * random.uniform() - 1) * bound);
-  };
-  const W_dec_SD = draw(STREAMS.decoder, d_sae * d_model, Math.sqrt(6 / d_model));
+  const W_dec_SD = drawDecoder(cfg, seed);
   const biases = { b_enc: new Float32Array(d_sae), b_dec: new Float32Array(d_model) };
   if (subtract_b_dec) {
-    const W_enc_DS = draw(STREAMS.encoder, d_model * d_sae, Math.sqrt(6 / d_sae));
+    const W_enc_DS = draw(seed, STREAMS.encoder, d_model * d_sae, Math.sqrt(6 / d_sae));
     return { W_enc: Float32Array.from(W_enc_DS), W_dec: Float32Array.from(W_dec_SD), ...biases };
   }
-  if (normalize_w_dec) {
-    for (let s = 0; s < d_sae; s++) {
-      const row_D = W_dec_SD.subarray(s * d_model, (s + 1) * d_model);
-      const norm = Math.sqrt(row_D.reduce((sum, w) => sum + w * w, 0));
-      row_D.forEach((w, d) => row_D[d] = w / norm);
-    }
-  }
+  if (normalize_w_dec) makeRowsUnit(W_dec_SD, d_model);
   const W_dec = Float32Array.from(W_dec_SD);
   return { W_enc: transposed(W_dec, d_sae, d_model), W_dec, ...biases };
 }
@@ -134,4 +125,23 @@ export function initialParameters(cfg: SparseAutoencoderConfig, seed: number): P
 export function initialThreshold({ activation, d_sae }: SparseAutoencoderConfig, pre_act_scale: number): Float32Array {
   if (activation.key !== "jump-relu") return new Float32Array(1);
   return new Float32Array(d_sae).fill(activation.threshold_init * pre_act_scale);
+}
+
+/** W_dec ~ U(±√(6/D)) as it is drawn, [S, D] in float64. */
+export function drawDecoder({ d_model, d_sae }: SparseAutoencoderConfig, seed: number): Float64Array {
+  return draw(seed, STREAMS.decoder, d_sae * d_model, Math.sqrt(6 / d_model));
+}
+
+function draw(seed: number, stream: number, size: number, bound: number): Float64Array {
+  const random = new RandomStream(seed, stream);
+  return Float64Array.from({ length: size }, () => (2 * random.uniform() - 1) * bound);
+}
+
+/** Divides every row of [rows, D], none of them zero, by its length. */
+export function makeRowsUnit(rows_SD: Float64Array, d_model: number): void {
+  for (let start = 0; start < rows_SD.length; start += d_model) {
+    const row_D = rows_SD.subarray(start, start + d_model);
+    const norm = Math.sqrt(row_D.reduce((sum, w) => sum + w * w, 0));
+    row_D.forEach((w, d) => row_D[d] = w / norm);
+  }
 }

@@ -22,6 +22,7 @@ import {
 } from "./config.ts";
 import { checkPrefixes, decode } from "./decode.ts";
 import { EncoderInput, type Model } from "./encode.ts";
+import { type InitialData, initialParametersFromData, rowMean, standardised } from "./initial_values.ts";
 import { type Gradients, initialParameters, initialThreshold, ParameterTensors } from "./parameters.ts";
 
 /** What {@link SparseAutoencoder.forward} returns. Yours to dispose of. */
@@ -76,16 +77,10 @@ export class SparseAutoencoder implements Model, Disposable {
     cfg: SparseAutoencoderConfig,
     values: ParameterArrays,
     device: GPUDevice,
-    { mean, scale, pre_act_scale = 1 }: InputScaling,
+    input: InputScaling,
   ) {
-    for (const [name, value] of [["inputs", scale], ["pre-activations", pre_act_scale]] as const) {
-      if (!(value > 0 && Number.isFinite(value))) {
-        throw new RangeError(`the scale of the ${name} must be a positive number, found ${value}`);
-      }
-    }
-    if (mean && mean.length !== cfg.d_model) {
-      throw new ShapeError(`the mean of the inputs must have d_model ${cfg.d_model} values, found ${mean.length}`);
-    }
+    checkScaling(input, cfg.d_model);
+    const { mean, scale, pre_act_scale = 1 } = input;
     using stack = new DisposableStack();
     this.cfg = cfg;
     this.device = device;
@@ -111,17 +106,24 @@ export class SparseAutoencoder implements Model, Disposable {
    * A new model with seeded initial values, the same on every device.
    *
    * Upstream's initialisation: W_dec ~ U(±√(6/d_model)) with unit rows, W_enc its transpose, biases zero; with
-   * `subtract_b_dec`, that of its April 2025 version, W_enc ~ U(±√(6/d_sae)) and W_dec ~ U(±√(6/d_model)).
+   * `subtract_b_dec`, that of its April 2025 version, W_enc ~ U(±√(6/d_sae)) and W_dec ~ U(±√(6/d_model)). With `data`,
+   * what {@link InitialData} says is made from it.
    *
-   * @throws {RangeError | TypeError} for a configuration that no model can have.
+   * @throws {RangeError | TypeError} for a configuration that no model can have, or data that nothing can be made from.
+   * @throws {ShapeError} if the data or the inputs' mean do not fit d_model.
    * @throws {DeviceError} if there is no usable GPU.
    */
   static async create(
     options: SparseAutoencoderOptions = {},
-    { seed = 0, ...placement }: PlacementOptions & { readonly seed?: number } = {},
+    { seed = 0, data, ...placement }: PlacementOptions & { readonly seed?: number; readonly data?: InitialData } = {},
   ): Promise<SparseAutoencoder> {
     const cfg = completeConfig(options);
-    return await SparseAutoencoder.fromParameters(cfg, initialParameters(cfg, seed), placement);
+    const { input = NO_SCALING } = placement;
+    checkScaling(input, cfg.d_model);
+    const made = data
+      ? initialParametersFromData(cfg, { seed, input, data })
+      : { parameters: initialParameters(cfg, seed), input };
+    return await SparseAutoencoder.fromParameters(cfg, made.parameters, { ...placement, input: made.input });
   }
 
   /**
@@ -134,7 +136,7 @@ export class SparseAutoencoder implements Model, Disposable {
   static async fromParameters(
     options: SparseAutoencoderOptions,
     parameters: ParameterArrays,
-    { device, input = { mean: null, scale: 1 } }: PlacementOptions = {},
+    { device, input = NO_SCALING }: PlacementOptions = {},
   ): Promise<SparseAutoencoder> {
     const cfg = completeConfig(options);
     const used = device ?? await defaultDevice();
@@ -235,10 +237,7 @@ export class SparseAutoencoder implements Model, Disposable {
         `initBDec takes one or more rows of d_model ${d_model} values, found ${values.length} values`,
       );
     }
-    const sums_D = new Float64Array(d_model);
-    values.forEach((value, index) => sums_D[index % d_model]! += value);
-    const { mean, scale } = this.input;
-    this.parameters.b_dec.write(Float32Array.from(sums_D, (sum, d) => (sum / n_rows - (mean?.[d] ?? 0)) / scale));
+    this.parameters.b_dec.write(standardised(rowMean(values, d_model), this.input));
   }
 
   /** Makes the rows of W_dec unit length, if the configuration says so. Rows of zeros stay. */
@@ -275,6 +274,19 @@ export class SparseAutoencoder implements Model, Disposable {
     const n_rows = countRows(x, this.cfg.d_model);
     if (x instanceof Tensor) return { tensor: x, n_rows };
     return { tensor: stack.use(Tensor.from(this.context, x, [n_rows, this.cfg.d_model], "x")), n_rows };
+  }
+}
+
+const NO_SCALING: InputScaling = { mean: null, scale: 1 };
+
+function checkScaling({ mean, scale, pre_act_scale = 1 }: InputScaling, d_model: number): void {
+  for (const [name, value] of [["inputs", scale], ["pre-activations", pre_act_scale]] as const) {
+    if (!(value > 0 && Number.isFinite(value))) {
+      throw new RangeError(`the scale of the ${name} must be a positive number, found ${value}`);
+    }
+  }
+  if (mean && mean.length !== d_model) {
+    throw new ShapeError(`the mean of the inputs must have d_model ${d_model} values, found ${mean.length}`);
   }
 }
 

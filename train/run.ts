@@ -4,7 +4,9 @@
  * @module
  */
 
-import { completeConfig } from "../nn/config.ts";
+import type { Dumpable, DumpOptions } from "../io/checkpoint.ts";
+import { completeConfig, type SparseAutoencoderConfig } from "../nn/config.ts";
+import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/train_state.ts";
 import { getObjective, type Loss } from "../objectives/objective.ts";
@@ -76,19 +78,31 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
 export async function runTraining(cfg: RunConfig, source: RowSource, options: RunOptions): Promise<RunResult> {
   const { directory, signal, onStart, onProgress } = options;
   const { training, validation, n_steps } = plan(cfg, source);
+  const { n_sparsity_warmup, k_start, n_k_warmup } = cfg.train;
   const { batch_size, seed, lr, n_lr_warmup, log_every, grad_clip, checkpoint_every: checkpointEvery } = cfg.train;
 
   const input = await measureScaling(training, cfg.data.standardise);
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
-  using sae = await SparseAutoencoder.create(model, { seed, input });
+  const initial = await initialData(cfg, training, model);
+  using sae = await SparseAutoencoder.create(model, { seed, input, ...(initial ? { data: initial } : {}) });
   using state = new TrainState(sae, { seed });
-  const config = { data: cfg.data, sae: sae.cfg, objective: cfg.objective, train: cfg.train };
+  const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
   const adapter = adapterName(sae.device);
   await directory.writeJson("config.json", config);
   onStart?.({ n_steps, n_rows: training.n_rows, n_validation: validation?.n_rows ?? 0, adapter });
 
   const batches = shuffledBatches(training, { batch_size, n_steps, seed, buffer_rows: cfg.data.buffer_rows });
-  const loop = { lr, n_lr_warmup, log_every, n_steps, state, grad_clip: grad_clip || null };
+  const loop = {
+    lr,
+    n_lr_warmup,
+    n_sparsity_warmup,
+    ...k_start !== null && { k_start },
+    ...n_k_warmup !== null && { n_k_warmup },
+    log_every,
+    n_steps,
+    state,
+    grad_clip: grad_clip || null,
+  };
   const losses: Loss[] = [];
   const started = performance.now();
   for await (
@@ -98,10 +112,10 @@ export async function runTraining(cfg: RunConfig, source: RowSource, options: Ru
     losses.push(...report.losses);
     onProgress?.({ step: report.step, ...report.losses.at(-1)! });
     const isDue = Math.floor(before / checkpointEvery) < Math.floor(losses.length / checkpointEvery);
-    if (isDue && losses.length < n_steps) await writeCheckpoint(directory, sae);
+    if (isDue && losses.length < n_steps) await directory.writeCheckpoint(sae, runDumpOptions(sae));
   }
   const seconds = (performance.now() - started) / 1000;
-  await writeCheckpoint(directory, sae);
+  await directory.writeCheckpoint(sae, runDumpOptions(sae));
 
   const isInterrupted = losses.length < n_steps;
   const metrics = isInterrupted ? null : await evaluate(sae, batchesInOrder(validation ?? training, EVALUATION_BATCH));
@@ -146,10 +160,31 @@ function plan(
   return { training, validation: end < n_rows ? rowRange(source, end, n_rows) : null, n_steps: steps };
 }
 
-/** Upstream's files can hold the model as it is, unless its inputs are standardised or b_dec is subtracted from them. */
-async function writeCheckpoint(directory: RunDirectory, sae: SparseAutoencoder): Promise<void> {
-  const { input: { mean, scale }, cfg: { subtract_b_dec } } = sae;
-  await directory.writeCheckpoint(sae, { fold: mean !== null || scale !== 1 || subtract_b_dec });
+/** Rows that initial values are made from, as many as upstream takes; more where the dictionary needs them. */
+const INITIAL_ROWS = 65536;
+
+/** Rows in the order in which training is going to see them, if the initial values are made from any. */
+async function initialData(
+  { init, data, train: { seed } }: RunConfig,
+  training: RowSource,
+  { d_sae, activation }: SparseAutoencoderConfig,
+): Promise<InitialData | undefined> {
+  const needsUnit = activation.key === "jump-relu";
+  if (!init.data_points && init.b_dec === "zeros" && !init.scale_encoder && !needsUnit) return undefined;
+  const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
+  const order = { batch_size, n_steps: 1, seed, buffer_rows: data.buffer_rows };
+  const [x] = await Array.fromAsync(shuffledBatches(training, order));
+  return { ...init, x: x! };
+}
+
+/**
+ * How a run's checkpoint is written: as Python reads it, with what its format has no place for folded into the parameters,
+ * or in our own schema where Python has no such function.
+ */
+export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { mean, scale } }: Dumpable): DumpOptions {
+  const isOurs = activation.key === "jump-relu" || (activation.key === "top-k" && activation.relu);
+  if (isOurs) return { schema: "saev_nn" };
+  return { fold: mean !== null || scale !== 1 || subtract_b_dec };
 }
 
 function runReport(

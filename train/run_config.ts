@@ -1,11 +1,12 @@
 /**
- * What a training run is: the tables `[data]`, `[sae]`, `[objective]` and `[train]` of its configuration file, checked
- * field by field, with every default filled in.
+ * What a training run is: the tables `[data]`, `[sae]`, `[init]`, `[objective]` and `[train]` of its configuration file,
+ * checked field by field, with every default filled in.
  *
  * @module
  */
 
 import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../nn/config.ts";
+import { CENTRES, type InitialData } from "../nn/initial_values.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
 import type { Standardisation } from "./loader.ts";
 import { nearest } from "./nearest.ts";
@@ -26,6 +27,9 @@ export interface DataConfig {
   readonly buffer_rows: number | null;
 }
 
+/** What the initial values are made of; without any of it, of random numbers alone. */
+export type InitConfig = Required<Omit<InitialData, "x">>;
+
 /** How to train. */
 export interface LoopConfig {
   /** Rows in a step. */
@@ -38,6 +42,12 @@ export interface LoopConfig {
   readonly lr: number;
   /** Steps until the peak. */
   readonly n_lr_warmup: number;
+  /** Steps until the penalty has its weight. */
+  readonly n_sparsity_warmup: number;
+  /** What a row keeps at first, before it is the activation's `top_k`; only together with `n_k_warmup`. */
+  readonly k_start: number | null;
+  /** Steps until it is. */
+  readonly n_k_warmup: number | null;
   /** The gradient's largest norm; `false` leaves it as it is. */
   readonly grad_clip: number | false;
   /** Steps between two reports. */
@@ -54,6 +64,8 @@ export interface RunConfig {
   readonly data: DataConfig;
   /** `[sae]`, as saev spells it; `d_model` comes from the data. */
   readonly sae: SparseAutoencoderOptions;
+  /** `[init]` */
+  readonly init: InitConfig;
   /** `[objective]` */
   readonly objective: ObjectiveOptions;
   /** `[train]` */
@@ -62,14 +74,22 @@ export interface RunConfig {
 
 const ACTIVATIONS = {
   "relu": ["sparsity", "aux"],
-  "top-k": ["top_k", "sparsity", "aux"],
-  "batch-top-k": ["top_k", "sparsity", "momentum", "aux"],
+  "top-k": ["top_k", "relu", "sparsity", "aux"],
+  "batch-top-k": ["top_k", "relu", "sparsity", "momentum", "bias_correction", "aux"],
+  "jump-relu": ["bandwidth", "threshold_init", "sparsity", "aux"],
 };
-const SPARSITIES = { "no-sparsity": [], "l1-sparsity": ["coeff"] };
-const AUXILIARIES = { "no-aux": [], "auxk": ["k_aux", "alpha", "include_b_dec"] };
+const SPARSITIES = {
+  "no-sparsity": [],
+  "l1-sparsity": ["coeff"],
+  "weighted-l1-sparsity": ["coeff"],
+  "tanh-sparsity": ["coeff", "scale"],
+  "l0-sparsity": ["coeff"],
+  "target-l0-sparsity": ["coeff", "target_l0"],
+};
+const AUXILIARIES = { "no-aux": [], "auxk": ["k_aux", "alpha", "include_b_dec", "normalize"], "pre-act": ["coeff"] };
 const OBJECTIVES = {
-  "vanilla": ["sparsity_coeff", "dead_threshold_tokens"],
-  "matryoshka": ["n_prefixes", "group_sizes", "dead_threshold_tokens"],
+  "vanilla": ["sparsity_coeff", "target_l0", "dead_threshold_tokens"],
+  "matryoshka": ["n_prefixes", "group_sizes", "target_l0", "dead_threshold_tokens"],
 };
 
 /**
@@ -79,15 +99,16 @@ const OBJECTIVES = {
  * @throws {RangeError} for a number outside its range, or an unknown `key`.
  */
 export function completeRunConfig(found: Readonly<Record<string, unknown>>): RunConfig {
-  const root = new Table("", found, ["data", "sae", "objective", "train"]);
+  const root = new Table("", found, ["data", "sae", "init", "objective", "train"]);
   const data = completeData(root.table("data", DATA_FIELDS));
   const sae = saeOptions(root.table("sae", CONFIG_KEYS));
+  const init = completeInit(root.table("init", INIT_FIELDS));
   const objective = root.keyed("objective", OBJECTIVES, "vanilla").found as unknown as ObjectiveOptions;
   const loop = completeLoop(root.table("train", LOOP_FIELDS));
   // Both say at once what they would say when the run starts.
   completeConfig(sae);
   getObjective(objective);
-  return { data, sae, objective, train: loop };
+  return { data, sae, init, objective, train: loop };
 }
 
 const DATA_FIELDS = ["path", "format", "d_model", "validation_share", "standardise", "buffer_rows"];
@@ -100,7 +121,7 @@ function completeData(table: Table): DataConfig {
     format: table.choice("format", ["npy", "f32"]) ?? (path.endsWith(".npy") ? "npy" : "f32"),
     d_model: table.integer("d_model", 1) ?? null,
     validation_share: table.number("validation_share", 0, 0.9) ?? 0.05,
-    standardise: table.choice("standardise", ["none", "mean", "mean_scale"]) ?? "none",
+    standardise: table.choice("standardise", ["none", "mean", "scale", "mean_scale"]) ?? "none",
     buffer_rows: table.integer("buffer_rows", 1) ?? null,
   };
 }
@@ -115,12 +136,25 @@ function saeOptions(table: Table): SparseAutoencoderOptions {
   return table.found as SparseAutoencoderOptions;
 }
 
+const INIT_FIELDS = ["data_points", "b_dec", "scale_encoder"];
+
+function completeInit(table: Table): InitConfig {
+  return {
+    data_points: table.boolean("data_points") ?? false,
+    b_dec: table.choice("b_dec", CENTRES) ?? "zeros",
+    scale_encoder: table.boolean("scale_encoder") ?? false,
+  };
+}
+
 const LOOP_FIELDS = [
   "batch_size",
   "n_epochs",
   "n_steps",
   "lr",
   "n_lr_warmup",
+  "n_sparsity_warmup",
+  "k_start",
+  "n_k_warmup",
   "grad_clip",
   "log_every",
   "checkpoint_every",
@@ -138,6 +172,9 @@ function completeLoop(table: Table): LoopConfig {
     n_steps: n_steps ?? null,
     lr: table.number("lr", 0, Infinity) ?? 4e-4,
     n_lr_warmup: table.integer("n_lr_warmup", 0) ?? 500,
+    n_sparsity_warmup: table.integer("n_sparsity_warmup", 0) ?? 0,
+    k_start: table.integer("k_start", 1) ?? null,
+    n_k_warmup: table.integer("n_k_warmup", 1) ?? null,
     grad_clip: table.isFalse("grad_clip") ? false : table.positive("grad_clip") ?? 1,
     log_every: table.integer("log_every", 1) ?? 25,
     checkpoint_every: table.integer("checkpoint_every", 1) ?? 1000,
@@ -215,6 +252,12 @@ class Table {
   positive(field: string): number | undefined {
     const value = this.number(field, 0, Infinity);
     if (value === 0) throw new RangeError(`${this.#path(field)} must be positive, found 0`);
+    return value;
+  }
+
+  boolean(field: string): boolean | undefined {
+    const value = this.found[field];
+    if (value !== undefined && typeof value !== "boolean") throw this.#wrong(field, "true or false", value);
     return value;
   }
 

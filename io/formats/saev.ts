@@ -219,7 +219,7 @@ function readSchema5(header: HeaderFields, own: HeaderFields | null): Header {
 function refined(activation: ActivationOptions, own: HeaderFields): ActivationOptions {
   const exact = readOwnActivation(own);
   const top_k = (options: ActivationOptions) => "top_k" in options ? options.top_k : undefined;
-  if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || ("relu" in exact && exact.relu)) {
+  if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || (exact.key === "top-k" && exact.relu)) {
     own.fail(`the activation ${String(exact.key)} contradicts that of the cfg, ${activation.key}`);
   }
   return exact;

@@ -69,9 +69,10 @@ Deno.test("help is everywhere", async () => {
 Deno.test("the configuration that the help shows is the default one", async () => {
   const { stdout } = await saev(["train", "--help"]);
   const shown = completeRunConfig(parse(stdout.slice(stdout.indexOf("  [data]"))));
-  const { data, train } = completeRunConfig({ data: { path: shown.data.path } });
+  const { data, init, train } = completeRunConfig({ data: { path: shown.data.path } });
   const buffer = 2 ** 28 / (4 * shown.data.d_model!);
   assertEquals(shown.data, { ...data, d_model: shown.data.d_model, buffer_rows: Math.floor(buffer) });
+  assertEquals(shown.init, init);
   assertEquals(shown.train, train);
   const defaults = completeConfig();
   assertEquals(completeConfig({ ...shown.sae, d_model: defaults.d_model }), defaults);

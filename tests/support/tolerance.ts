@@ -43,6 +43,9 @@ const SCHEDULE_ULPS = 4;
 /** Frequencies of draws: how many standard deviations χ² may lie above its expectation. */
 const CHI_SQUARE_DEVIATIONS = 4;
 
+/** A geometric median ends where 1e-5 of the rows' pull is left; it may be off by some such parts of their distance. */
+const MEDIAN = 1e-4;
+
 /** What the comparators read. */
 export type Numbers = ArrayLike<number>;
 
@@ -139,6 +142,26 @@ export function assertScheduleClose(got: Numbers, want: Numbers, what = "schedul
 /** A part that has been removed: |value| ≤ 32·u·`scale`, with the size of what it was removed from. */
 export function assertVanishes(got: Numbers, scale: Bound, what = "remainder"): number {
   return compare(got, new Float64Array(got.length), (i) => MODEL * at(scale, i), what);
+}
+
+/**
+ * A point is the geometric median that was wanted, and the wanted one is one: each coordinate within 1e-4 of the mean
+ * distance, and no more pull there than points at it hold, or than such an offset explains.
+ */
+export function assertMedianHolds(
+  got: Numbers,
+  want: Numbers,
+  { norm, n_here, stiffness, distance }: {
+    readonly norm: number;
+    readonly n_here: number;
+    readonly stiffness: number;
+    readonly distance: number;
+  },
+  what = "median",
+): void {
+  compare(got, want, () => MEDIAN * distance, what);
+  const allowed = Math.max(n_here, MEDIAN * stiffness * distance);
+  if (norm > allowed) throw new AssertionError(`${what}: a pull of ${norm} is left, and ${allowed} may be`);
 }
 
 /** Every value at least `least`, up to the rounding of an f64 sum whose terms have the size `scale`. */

@@ -7,6 +7,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import {
   assertExact,
+  assertMedianHolds,
   assertRefuses,
   assertRunLosses,
   assertRunParameter,
@@ -79,6 +80,15 @@ Deno.test("runs: 2e-6 relative, each loss and each parameter's norm", async () =
   await assertRefuses(() => assertRunLosses([1 + 2.1e-6, 10], [1, 10]));
   assertRunParameter([3, 4 + 9e-6], [3, 4]);
   await assertRefuses(() => assertRunParameter([3, 4 + 11e-6], [3, 4]));
+});
+
+Deno.test("medians: near the wanted point, which no pull may move", async () => {
+  const still = { norm: 0, n_here: 0, stiffness: 10, distance: 2 };
+  assertMedianHolds([1 + 1.9e-4], [1], still);
+  await assertRefuses(() => assertMedianHolds([1 + 2.1e-4], [1], still));
+  assertMedianHolds([1], [1], { ...still, norm: 1.9e-3 });
+  await assertRefuses(() => assertMedianHolds([1], [1], { ...still, norm: 2.1e-3 }));
+  assertMedianHolds([1], [1], { ...still, norm: 1.5, n_here: 2 });
 });
 
 Deno.test("selections: a near tie may go either way, anything else may not", async () => {

@@ -12,7 +12,7 @@ import {
   type ShuffleOptions,
 } from "../../train/loader.ts";
 import { Random } from "../support/random.ts";
-import { assertScalarClose, assertTensorClose } from "../support/tolerance.ts";
+import { assertTensorClose } from "../support/tolerance.ts";
 
 /** Rows that hold their own number, twice. */
 function numbered(n_rows: number): RowSource {
@@ -106,11 +106,15 @@ Deno.test("inputs are measured over all rows", async () => {
   const squares = data.reduce((sum, value, i) => sum + (value - mean[i % d_model]!) ** 2, 0);
   const scaled = await measureScaling(source, "mean_scale");
   assertEquals(scaled.mean, measured.mean);
-  assertScalarClose(scaled.scale, Math.sqrt(squares / (n_rows * d_model)));
+  const ratio = Math.sqrt(squares / (n_rows * d_model)) / scaled.scale;
+  assert(Number.isInteger(Math.log2(scaled.scale)) && ratio >= Math.SQRT1_2 && ratio <= Math.SQRT2, `${ratio}`);
+  const about0 = await measureScaling(source, "scale");
+  assertEquals([about0.mean, about0.scale], [null, 16]);
 });
 
 Deno.test("inputs without a scale, or that are no numbers, are refused", async () => {
   await assertRejects(() => measureScaling(rowsOf(new Float32Array(8).fill(2), 2), "mean_scale"), RangeError, "alike");
+  await assertRejects(() => measureScaling(rowsOf(new Float32Array(8), 2), "scale"), RangeError, "zero");
   const data = new Float32Array(4000);
   data[3001] = NaN;
   await assertRejects(() => measureScaling(rowsOf(data, 2), "mean"), RangeError, "row 1500 has NaN in column 1");

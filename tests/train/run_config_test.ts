@@ -14,6 +14,7 @@ Deno.test("a path is all that is needed", () => {
       buffer_rows: null,
     },
     sae: {},
+    init: { data_points: false, b_dec: "zeros", scale_encoder: false },
     objective: { key: "vanilla" },
     train: {
       batch_size: 4096,
@@ -21,6 +22,9 @@ Deno.test("a path is all that is needed", () => {
       n_steps: null,
       lr: 4e-4,
       n_lr_warmup: 500,
+      n_sparsity_warmup: 0,
+      k_start: null,
+      n_k_warmup: null,
       grad_clip: 1,
       log_every: 25,
       checkpoint_every: 1000,
@@ -41,6 +45,10 @@ Deno.test("everything can be said", () => {
     d_sae = 64
     subtract_b_dec = true
     activation = { key = "top-k", top_k = 4, aux = { key = "auxk", k_aux = 8 }, sparsity = { key = "no-sparsity" } }
+    [init]
+    data_points = true
+    b_dec = "geometric-median"
+    scale_encoder = true
     [objective]
     key = "matryoshka"
     n_prefixes = 3
@@ -56,6 +64,7 @@ Deno.test("everything can be said", () => {
     aux: { key: "auxk", k_aux: 8 },
     sparsity: { key: "no-sparsity" },
   });
+  assertEquals(config.init, { data_points: true, b_dec: "geometric-median", scale_encoder: true });
   assertEquals(config.objective, { key: "matryoshka", n_prefixes: 3 });
   assertEquals([config.train.n_steps, config.train.n_epochs, config.train.grad_clip], [10, null, false]);
 });
@@ -100,6 +109,9 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
     TypeError,
     "did you mean sae.activation.aux.k_aux?",
   ],
+  ["data.path = 'a'\ninit.b_dec = 'geometric_median'", RangeError, "did you mean geometric-median?"],
+  ["data.path = 'a'\ninit.scale_encoder = 1", TypeError, "init.scale_encoder must be true or false, found 1"],
+  ["data.path = 'a'\ninit.data_point = true", TypeError, "did you mean init.data_points?"],
   ["data.path = 'a'\nobjective.key = 'matroyshka'", RangeError, "did you mean matryoshka?"],
   ["data.path = 'a'\nobjective = { key = 'vanilla', n_prefixes = 2 }", TypeError, "objective.n_prefixes"],
   ["data.path = 'a'\nobjective = { key = 'matryoshka', n_prefixes = 0 }", RangeError, "n_prefixes"],

@@ -1,12 +1,14 @@
 /** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { load } from "../../io/checkpoint.ts";
-import { rowsOf } from "../../train/loader.ts";
+import { completeConfig } from "../../nn/config.ts";
+import { initialParametersFromData } from "../../nn/initial_values.ts";
+import { measureScaling, rowsOf } from "../../train/loader.ts";
 import { completeRunConfig, type RunConfig } from "../../train/run_config.ts";
 import { RunDirectory } from "../../train/run_directory.ts";
 import { runTraining } from "../../train/run.ts";
 import { Random } from "../support/random.ts";
-import { assertRunLosses } from "../support/tolerance.ts";
+import { assertRunLosses, assertTensorClose } from "../support/tolerance.ts";
 
 const D = 8;
 const ROWS = 600;
@@ -25,10 +27,11 @@ function mixtures(): Float32Array {
   return data;
 }
 
-function config(changes: { data?: object; sae?: object; train?: object } = {}): RunConfig {
+function config(changes: { data?: object; sae?: object; init?: object; train?: object } = {}): RunConfig {
   return completeRunConfig({
     data: { path: "mixtures.f32", d_model: D, validation_share: 0.1, ...changes.data },
     sae: { d_sae: 32, activation: { key: "top-k", top_k: 2 }, ...changes.sae },
+    init: { ...changes.init },
     objective: { key: "matryoshka", n_prefixes: 2 },
     train: { batch_size: 30, n_epochs: 2, lr: 0.01, n_lr_warmup: 5, seed: 3, ...changes.train },
   });
@@ -86,6 +89,46 @@ Deno.test("a standardisation is folded into the checkpoint", async () => {
   assertRunLosses([errors / x.length], [result.metrics!.mse], "mse of the folded model");
 });
 
+Deno.test("initial values come from the rows to train on, and from no others", async () => {
+  const init = { data_points: true, b_dec: "geometric-median", scale_encoder: true };
+  // Before the first step nothing but the initial values is in the checkpoint.
+  const stopped = AbortSignal.abort();
+  const data = { standardise: "mean_scale" };
+  const { files, json } = await runIn(config({ data, init }), stopped);
+  assertEquals(json("config.json").init, init);
+  using sae = await load(files.get("sae.pt")!);
+  const found = await sae.readParameters();
+
+  const training = mixtures().subarray(0, 0.9 * ROWS * D);
+  const cfg = completeConfig({ ...sae.cfg, activation: { key: "top-k", top_k: 2 } });
+  const input = await measureScaling(rowsOf(training, D), "mean_scale");
+  const { parameters: { b_dec } } = initialParametersFromData(cfg, {
+    seed: 3,
+    input,
+    data: { x: training, data_points: false, b_dec: "geometric-median" },
+  });
+  // Folded back into the data's own units.
+  const folded = b_dec.map((value, d) => value * input.scale + input.mean![d]!);
+  assertTensorClose(found.b_dec, folded, "b_dec");
+  assertEquals((await runIn(config({ data, init }), stopped)).files.get("sae.pt"), files.get("sae.pt"));
+  for (const name of Object.keys(init)) {
+    const without = await runIn(config({ data, init: { ...init, [name]: undefined } }), stopped);
+    assertNotEquals(without.files.get("sae.pt"), files.get("sae.pt"), name);
+  }
+  const { result } = await runIn(config({ data, init }));
+  assert(result.metrics!.nmse < 1);
+});
+
+Deno.test("a JumpReLU measures its pre-activations, and keeps all that it is in the checkpoint", async () => {
+  const sae = { d_sae: 16, activation: { key: "jump-relu" } };
+  const { files, result } = await runIn(config({ sae, data: { standardise: "scale" } }));
+  using loaded = await load(files.get("sae.pt")!);
+  assertEquals(loaded.cfg.activation.key, "jump-relu");
+  assert(loaded.input.pre_act_scale! > 0 && loaded.input.pre_act_scale !== 1);
+  assert(Number.isInteger(Math.log2(loaded.input.scale)));
+  assert((await loaded.readParameters()).threshold!.length === 16 && result.metrics!.nmse < 1);
+});
+
 Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
   const stopped = new AbortController();
   stopped.abort();
@@ -98,6 +141,8 @@ Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
 Deno.test("runs that cannot be are refused before anything is written", async () => {
   await assertRejects(() => runIn(config({ train: { batch_size: 2000 } })), RangeError, "too few for a batch of 2000");
   await assertRejects(() => runIn(config({ sae: { d_model: 9 } })), RangeError, "sae.d_model is 9");
+  const tooFew = config({ sae: { d_sae: 600 }, init: { data_points: true } });
+  await assertRejects(() => runIn(tooFew), RangeError, "d_sae 600 latents, found 540 rows");
 });
 
 Deno.test("subtracted biases are folded too", async () => {

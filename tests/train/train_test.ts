@@ -10,9 +10,11 @@ import { contextOf } from "../../kernels/device.ts";
 import { ShapeError } from "../../kernels/errors.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import type { ActivationOptions, ParameterArrays, SparseAutoencoderOptions } from "../../nn/config.ts";
+import type { CodeArrays } from "../../nn/codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
 import { getObjective, type Objective } from "../../objectives/objective.ts";
+import { measureScaling, rowsOf, shuffledBatches } from "../../train/loader.ts";
 import { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "../../train/train.ts";
 import { narrow, PARAMETER_NAMES } from "../reference/model.ts";
 import { randomParameters } from "../reference/problems.ts";
@@ -352,6 +354,29 @@ Deno.test("a state that was disposed of is named", async () => {
     Error,
     "was used after it was disposed of",
   );
+});
+
+Deno.test("data times 2⁻⁷ or 2⁷ train to the same codes, bit by bit, once they are standardised", async () => {
+  const rows = new Random(31).normal(200 * 20);
+  const found: CodeArrays[] = [];
+  for (const factor of [2 ** -7, 1, 2 ** 7]) {
+    const x = rows.map((value) => value * factor);
+    const input = await measureScaling(rowsOf(x, 20), "scale");
+    using sae = await SparseAutoencoder.create({ ...SIZES, activation: { ...JUMP_RELU, threshold_init: 0.5 } }, {
+      device: await sharedDevice(),
+      input,
+      data: { x, b_dec: "geometric-median", scale_encoder: true },
+    });
+    const objective = getObjective({ ...OBJECTIVE, target_l0: 5 });
+    await run(sae, objective, shuffledBatches(rowsOf(x, 20), { batch_size: 16, n_steps: 20 }), OPTIONS);
+    using codes = sae.encode(x);
+    found.push(await codes.read());
+  }
+  assert(found[0]!.values.length > 0);
+  for (const codes of found.slice(1)) {
+    assertExact(codes.indices, found[0]!.indices, "latents");
+    assertSameBits(codes.values, found[0]!.values, "codes");
+  }
 });
 
 async function run(
