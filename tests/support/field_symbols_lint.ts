@@ -35,6 +35,7 @@ const FIELDS = [
   "pre_act_scale",
   "bias_correction",
   "k_start",
+  "scale_encoder",
 ];
 
 const CAMEL = "[a-z][a-zA-Z0-9]*";
