@@ -5,15 +5,16 @@
  */
 
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
-import { type ByteSource, type ByteTarget, readBytes, writeBytes } from "./files.ts";
-import { formatCheckpointPieces, type FormatOptions, parseCheckpoint, type ParseOptions } from "./formats/saev.ts";
-import { joinBytes } from "./zip.ts";
+import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "./files.ts";
+import { type ReadOptions, recognise } from "./formats/recognise.ts";
+import { formatCheckpointPieces, type FormatOptions } from "./formats/saev.ts";
+import { joinBytes } from "./source.ts";
 
 /** How to write a model. */
 export type DumpOptions = FormatOptions;
 
 /** How to read a model. */
-export interface LoadOptions extends ParseOptions {
+export interface LoadOptions extends ReadOptions, SourceOptions {
   /** Where the parameters go; the shared default device where it is left out. */
   readonly device?: GPUDevice;
 }
@@ -54,10 +55,13 @@ export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promi
 }
 
 /**
- * Reads a model from a path, a URL, or bytes.
+ * Reads a model from a path, a web address, the Hugging Face hub (`hf:owner/repository/sae.pt@revision`), a browser's
+ * file, or bytes; for formats of several files from their folder, or from one of them beside the others.
  *
- * Nothing in the file is executed, and everything in it is checked: the archive's checksums, the header's fields, names
- * and shapes of the parameters, and that every number is finite.
+ * The format is known by what the files hold: `saev` in all its schemas, SAELens, dictionary_learning, sparsify, OpenAI,
+ * Gemma Scope, ViT-Prisma, Llamascopium. The model computes what the library computes from the file, or there is an
+ * error that names the field with which it could not. Nothing in a file is executed, and everything in it is checked: the
+ * archive's checksums, the configuration's fields, names and shapes of the tensors, and that every number is finite.
  *
  * @example
  * ```ts
@@ -70,9 +74,10 @@ export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promi
  *
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
  */
-export async function load(from: ByteSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
-  const { device, ...parseOptions } = options;
-  const { cfg, parameters, input } = parseCheckpoint(await readBytes(from), parseOptions);
+export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
+  const { device, hub, ...readOptions } = options;
+  const files = await openFiles(from, hub === undefined ? {} : { hub });
+  const { model: { cfg, parameters, input } } = await (await recognise(files)).read(readOptions);
   return await SparseAutoencoder.fromParameters(cfg, parameters, {
     input,
     ...(device === undefined ? {} : { device }),

@@ -18,11 +18,11 @@ function makeTables(): Uint32Array[] {
   return tables;
 }
 
-/** The CRC-32 of the bytes, unsigned. */
-export function crc32(bytes: Uint8Array): number {
+/** The CRC-32 of the bytes, unsigned; of bytes that follow others, where it is given that of the others. */
+export function crc32(bytes: Uint8Array, before = 0): number {
   const [t0, t1, t2, t3] = TABLES as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
   const whole = bytes.length - bytes.length % 4;
-  let crc = 0xffffffff;
+  let crc = ~before;
   let i = 0;
   for (; i < whole; i += 4) {
     crc ^= bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);

@@ -6,9 +6,42 @@
  */
 
 import { CheckpointError } from "./errors.ts";
+import { checkPath, type FileSet, pickedFiles, singleFile } from "./file_set.ts";
+import { openHttp, type RemoteSource, StatusError } from "./http.ts";
+import {
+  formatHubAddress,
+  HUB_ENDPOINT,
+  type HubAccess,
+  type HubAddress,
+  hubFiles,
+  type HubOptions,
+  isCommit,
+  isHubAddress,
+  openHubFile,
+  parseHubAddress,
+} from "./hub.ts";
+import { blobSource, buffered, bytesSource, type Source } from "./source.ts";
 
-/** Where bytes can come from. A string is a path, or an `http(s)` address; without a file system it is an address. */
-export type ByteSource = string | URL | Uint8Array | ArrayBuffer | Blob;
+/**
+ * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
+ * `hf:owner/repository/sae.pt@main`; without a file system it is an address.
+ */
+export type ByteSource = string | URL | Uint8Array | ArrayBuffer | Blob | FileHandle | Source;
+
+/** Where files that belong together can come from: a folder, or what bytes can come from, or what a user picked. */
+export type FilesSource = ByteSource | Iterable<File> | FileSet;
+
+/** How to get at bytes elsewhere. */
+export interface SourceOptions {
+  /** For addresses on the Hugging Face hub. */
+  readonly hub?: HubOptions;
+}
+
+/** A file that a browser's user picked or that lies in its private file system: a `FileSystemFileHandle`. */
+export interface FileHandle {
+  /** The file as it is now. */
+  getFile(): Promise<File>;
+}
 
 /** Something open for writing, such as a `Deno.FsFile`. It stays open. */
 export interface ByteSink {
@@ -25,6 +58,8 @@ export type ByteTarget = string | URL | ByteSink | WritableStream<Uint8Array>;
 export interface OpenFile extends Disposable {
   /** Its length in bytes. */
   readonly size: number;
+  /** Differs where the file was replaced or written since. */
+  readonly identity: string;
   /** `length` bytes from `start` on. */
   read(start: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
 }
@@ -36,13 +71,14 @@ export interface OpenFile extends Disposable {
  */
 export async function openFile(path: string | URL): Promise<OpenFile> {
   const file = await Deno.open(path);
-  const { size, isFile, isDirectory } = await file.stat();
+  const { size, isFile, isDirectory, dev, ino, mtime } = await file.stat();
   if (!isFile) {
     file.close();
     throw new RangeError(`reading ${path}: found ${isDirectory ? "a folder" : "no regular file"}, expected a file`);
   }
   return {
     size,
+    identity: [dev, ino, size, mtime?.getTime()].join(),
     async read(start, length) {
       const bytes = new Uint8Array(length);
       await file.seek(start, Deno.SeekMode.Start);
@@ -59,30 +95,248 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
   };
 }
 
+/**
+ * Opens anything that bytes can come from. Nothing need be closed.
+ *
+ * A file of the hub is downloaded into a folder of the user's, where there is one, and read from there; see
+ * {@link HubOptions}.
+ *
+ * @throws {CheckpointError} where a server does not answer with a file.
+ */
+export async function openSource(from: ByteSource, options: SourceOptions = {}): Promise<Source> {
+  if (from instanceof Uint8Array) return bytesSource(from);
+  if (from instanceof ArrayBuffer) return bytesSource(new Uint8Array(from));
+  if (from instanceof Blob) return blobSource(from);
+  if (typeof from === "string" || from instanceof URL) {
+    if (isOnHub(from)) return await openHub(parseHubAddress(from), options.hub);
+    return isRemote(from) ? await openHttp(from) : await fileSource(from);
+  }
+  return "getFile" in from ? blobSource(await from.getFile()) : from;
+}
+
+/**
+ * Opens files that belong together: those of a folder, those beside a file, or what a user picked.
+ *
+ * @throws {CheckpointError} where a server does not answer with files.
+ */
+export async function openFiles(from: FilesSource, options: SourceOptions = {}): Promise<FileSet> {
+  if (typeof from === "string" || from instanceof URL) {
+    if (isOnHub(from)) {
+      const open = (address: HubAddress): Promise<Source> => openHub(address, options.hub);
+      return await hubFiles(parseHubAddress(from), hubAccess(options.hub), open);
+    }
+    return isRemote(from) ? webFiles(new URL(from)) : await localFiles(from);
+  }
+  if ("find" in from && "list" in from) return from;
+  if (!(from instanceof Uint8Array) && Symbol.iterator in from) return pickedFiles(from);
+  return singleFile(await openSource(from));
+}
+
+/** Files at web addresses, of which there is no list. */
+function webFiles(url: URL): FileSet {
+  const base = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
+  const main = base === "" ? null : base;
+  return {
+    name: url.href,
+    main,
+    list: () => Promise.resolve(main === null ? [] : [main]),
+    async find(path) {
+      checkPath(path);
+      try {
+        return await openHttp(path === main ? url : below(url, path));
+      } catch (error) {
+        if (error instanceof StatusError && [404, 410].includes(error.status)) return null;
+        throw error;
+      }
+    },
+  };
+}
+
+async function localFiles(path: string | URL): Promise<FileSet> {
+  const { isDirectory } = await Deno.stat(path);
+  const folder = isDirectory ? path instanceof URL ? besides(path, "/") : `${path}/` : folderOf(path);
+  return {
+    name: String(path),
+    main: isDirectory ? null : baseOf(path),
+    async list() {
+      const names: string[] = [];
+      for await (const { name } of Deno.readDir(folder)) {
+        const info = await statOrNull(below(folder, name));
+        if (info?.isFile) names.push(name);
+        if (info?.isDirectory) names.push(`${name}/`);
+      }
+      return names.sort();
+    },
+    async find(path) {
+      checkPath(path);
+      const place = below(folder, path);
+      return (await statOrNull(place))?.isFile ? await fileSource(place) : null;
+    },
+  };
+}
+
+/** What stands at a path; `null` where nothing does. */
+async function statOrNull(path: string | URL): Promise<Deno.FileInfo | null> {
+  try {
+    return await Deno.stat(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+    throw error;
+  }
+}
+
+/**
+ * A file on disk. It is opened for each read and closed again, so that nobody need close it, and is an error once it is
+ * another file than it was.
+ */
+async function fileSource(path: string | URL, name = String(path)): Promise<Source> {
+  using first = await openFile(path);
+  return buffered({
+    name,
+    size: first.size,
+    async read(from, to) {
+      using file = await openFile(path);
+      if (file.identity !== first.identity) throw new CheckpointError(`reading ${name}: the file changed meanwhile`);
+      return await file.read(from, to - from);
+    },
+  });
+}
+
+// ------------------------------------------------------------------------------------------------------ the hub's files
+
+async function openHub(address: HubAddress, options: HubOptions = {}): Promise<Source> {
+  const access = hubAccess(options);
+  const cache = await hubCache(options.cache);
+  const report = (received: number, size: number): void => {
+    options.onProgress?.({ path: address.path, received, size });
+  };
+  if (cache === null) {
+    let [received, size] = [0, 0];
+    const remote = await openHubFile(address, access, (count) => {
+      received += count;
+      if (size > 0) report(received, size);
+    });
+    size = remote.size;
+    report(received, size);
+    return remote;
+  }
+  const { repo, revision, path } = address;
+  const place = [access.endpoint, repo, revision, ...path.split("/")];
+  const folder = [cache, ...place.map(asFileName)].join("/");
+  const name = formatHubAddress(address);
+  if (isCommit(revision)) {
+    const kept = await findCopy(folder);
+    if (kept !== null) return await fileSource(kept, name);
+  }
+  const remote = await openHubFile(address, access);
+  return remote.etag === null ? remote : await fileSource(await keepCopy(remote, remote.etag, folder, report), name);
+}
+
+/** The environment is asked only where the program may read it. */
+function hubAccess({ endpoint, token, signal }: HubOptions = {}): HubAccess {
+  const secret = token ?? (environment("HF_TOKEN")?.trim() || undefined);
+  return {
+    endpoint: endpoint ?? environment("HF_ENDPOINT") ?? HUB_ENDPOINT,
+    ...(secret === undefined ? {} : { token: secret }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
+
+/** A variable that is set to something, and may be read without asking anybody. */
+function environment(variable: string): string | undefined {
+  if (!hasFileSystem() || Deno.permissions.querySync({ name: "env", variable }).state !== "granted") return undefined;
+  return Deno.env.get(variable) || undefined;
+}
+
+/** The folder for copies. The user's own is taken where it can be had without asking anybody. */
+async function hubCache(given: string | null | undefined): Promise<string | null> {
+  if (given !== undefined) return given;
+  if (!hasFileSystem()) return null;
+  const home = environment(Deno.build.os === "windows" ? "USERPROFILE" : "HOME");
+  const base = environment("XDG_CACHE_HOME") ?? (home && `${home}/.cache`);
+  if (base === undefined) return null;
+  const path = `${base}/saev-nn/hub`;
+  const may = (name: "read" | "write"): boolean => Deno.permissions.querySync({ name, path }).state === "granted";
+  if (!may("read") || !may("write")) return null;
+  try {
+    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+    return path;
+  } catch {
+    return null;
+  }
+}
+
+/** One name for a file, whatever is in the text. */
+function asFileName(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*~]/g, (sign) => `%${sign.charCodeAt(0).toString(16)}`);
+}
+
+const PARTIAL = ".partial";
+
+/** Any whole copy of a file that never changes. */
+async function findCopy(folder: string): Promise<string | null> {
+  if (await statOrNull(folder) === null) return null;
+  for await (const { name, isFile } of Deno.readDir(folder)) {
+    if (isFile && !name.endsWith(PARTIAL)) return `${folder}/${name}`;
+  }
+  return null;
+}
+
+/**
+ * The path of a copy of the file, made if there is none. A download that was interrupted goes on where it stopped.
+ *
+ * Whoever downloads holds a lock on the partial file, which ends with the process; others wait for it.
+ */
+async function keepCopy(
+  remote: RemoteSource,
+  etag: string,
+  folder: string,
+  report: (received: number, size: number) => void,
+): Promise<string> {
+  const { size } = remote;
+  const path = `${folder}/${asFileName(etag)}`;
+  const isThere = async (): Promise<boolean> => (await statOrNull(path))?.size === size;
+  if (await isThere()) return path;
+  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+  using file = await Deno.open(path + PARTIAL, { read: true, write: true, create: true });
+  await file.lock(true);
+  if (await isThere()) {
+    await removeQuietly(path + PARTIAL);
+    return path;
+  }
+  let at = (await file.stat()).size;
+  // A weak tag does not promise that the bytes are the same.
+  if (at > size || etag.startsWith("W/")) await file.truncate(at = 0);
+  await file.seek(at, Deno.SeekMode.Start);
+  report(at, size);
+  for await (const piece of remote.stream(at, size)) {
+    await writeAll(file, piece);
+    report(at += piece.length, size);
+  }
+  await file.sync();
+  await Deno.rename(path + PARTIAL, path);
+  return path;
+}
+
 /** All bytes of a source. */
 export async function readBytes(from: ByteSource): Promise<Uint8Array> {
-  if (from instanceof Uint8Array) return from;
-  if (from instanceof ArrayBuffer) return new Uint8Array(from);
-  if (from instanceof Blob) return new Uint8Array(await from.arrayBuffer());
-  if (isRemote(from)) return await fetchBytes(from);
-  return await Deno.readFile(from);
+  const source = await openSource(from);
+  return await source.read(0, source.size);
 }
 
 function hasFileSystem(): boolean {
   return typeof Deno !== "undefined";
 }
 
-function isRemote(from: string | URL): boolean {
-  return !hasFileSystem() || (from instanceof URL ? from.protocol !== "file:" : /^https?:/i.test(from));
+function isOnHub(from: string | URL): from is string {
+  if (from instanceof URL && from.protocol === "hf:") {
+    throw new TypeError(`reading ${from}: give the hub's address as a string, which is not percent-encoded`);
+  }
+  return typeof from === "string" && isHubAddress(from);
 }
 
-async function fetchBytes(from: string | URL): Promise<Uint8Array> {
-  const response = await fetch(from);
-  if (!response.ok) {
-    await response.body?.cancel();
-    throw new CheckpointError(`reading ${from}: the server answered ${response.status} ${response.statusText}`);
-  }
-  return new Uint8Array(await response.arrayBuffer());
+function isRemote(from: string | URL): boolean {
+  return !hasFileSystem() || (from instanceof URL ? from.protocol !== "file:" : /^https?:/i.test(from));
 }
 
 /** Writes all pieces. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one. */
@@ -98,16 +352,18 @@ export async function writeBytes(to: ByteTarget, pieces: Iterable<Uint8Array>): 
 }
 
 async function writeToSink(sink: ByteSink, pieces: Iterable<Uint8Array>): Promise<void> {
-  for (let piece of pieces) {
-    while (piece.length > 0) {
-      const count = await sink.write(piece);
-      if (!(Number.isInteger(count) && count > 0 && count <= piece.length)) {
-        throw new TypeError(`writing ${piece.length} bytes: the handle says it wrote ${count}`);
-      }
-      piece = piece.subarray(count);
-    }
-  }
+  for (const piece of pieces) await writeAll(sink, piece);
   await sink.sync?.();
+}
+
+async function writeAll(sink: ByteSink, bytes: Uint8Array): Promise<void> {
+  for (let rest = bytes; rest.length > 0;) {
+    const count = await sink.write(rest);
+    if (!(Number.isInteger(count) && count > 0 && count <= rest.length)) {
+      throw new TypeError(`writing ${rest.length} bytes: the handle says it wrote ${count}`);
+    }
+    rest = rest.subarray(count);
+  }
 }
 
 /**
@@ -139,11 +395,27 @@ function besides(to: string | URL, suffix: string): string | URL {
   return beside;
 }
 
+/** The name of a file within its folder. */
+function baseOf(path: string | URL): string {
+  if (path instanceof URL) return decodeURIComponent(path.pathname.slice(path.pathname.lastIndexOf("/") + 1));
+  return path.slice(path.search(lastSeparator()) + 1);
+}
+
+/** A path below a folder, which ends with a separator; or, of an address, beside it. */
+function below(folder: string | URL, path: string): string | URL {
+  return typeof folder === "string"
+    ? folder + path
+    : new URL(path.split("/").map(encodeURIComponent).join("/"), folder);
+}
+
 function folderOf(to: string | URL): string | URL {
   if (to instanceof URL) return new URL(".", to);
-  const separator = Deno.build.os === "windows" ? /[\\/][^\\/]*$/ : /\/[^/]*$/;
-  const at = to.search(separator);
-  return at < 0 ? "." : to.slice(0, at + 1);
+  const at = to.search(lastSeparator());
+  return at < 0 ? "./" : to.slice(0, at + 1);
+}
+
+function lastSeparator(): RegExp {
+  return Deno.build.os === "windows" ? /[\\/](?=[^\\/]*$)/ : /\/(?=[^/]*$)/;
 }
 
 /** The failure that led here matters more than one of the removal. */

@@ -6,39 +6,36 @@
  */
 
 import { CheckpointError, quote } from "./errors.ts";
+import { decodeText, describeValue, type JsonObject, type JsonValue, parseJson } from "./json.ts";
+import { sliceSource, type Source } from "./source.ts";
 
-/** What JSON text means. Objects are maps, so that no key (`__proto__`) can be anything but a key. */
-export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
-
-/** A JSON object. */
-export type JsonObject = ReadonlyMap<string, JsonValue>;
-
-/** A header and what follows its newline, as views into the file. */
+/** A header and what follows its newline. */
 export interface SplitFile {
   /** The first line, without its newline. */
   readonly header: string;
   /** Everything after the newline. */
-  readonly body: Uint8Array;
+  readonly body: Source;
 }
 
 /** Far above any real header: the longest holds one input mean per dimension, for some 85,000 of them at least. */
 const MAX_HEADER_BYTES = 2 ** 21;
-const MAX_DEPTH = 16;
-/** Objects, lists and strings cost far more memory than their bytes; real headers have less than a hundred. */
+/** Real headers have less than a hundred objects, lists and strings. */
 const MAX_PARTS = 4096;
 
-/** @throws {CheckpointError} where the bytes do not begin with a line of UTF-8 text. */
-export function splitHeader(bytes: Uint8Array): SplitFile {
-  const end = bytes.subarray(0, MAX_HEADER_BYTES + 1).indexOf(0x0a);
+/** Nearly every header is shorter than this. */
+const FIRST_READ_BYTES = 2 ** 14;
+
+/** @throws {CheckpointError} where the file does not begin with a line of UTF-8 text. */
+export async function splitHeader(source: Source): Promise<SplitFile> {
+  let bytes = await source.read(0, Math.min(FIRST_READ_BYTES, source.size));
+  if (bytes[0] === 0x7b && !bytes.includes(0x0a)) {
+    bytes = await source.read(0, Math.min(MAX_HEADER_BYTES + 1, source.size));
+  }
+  const end = bytes.indexOf(0x0a);
   if (bytes[0] !== 0x7b || end < 0) {
     throw new CheckpointError(`reading a checkpoint: ${describeStart(bytes)}; expected one line of JSON`);
   }
-  try {
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    return { header: decoder.decode(bytes.subarray(0, end)), body: bytes.subarray(end + 1) };
-  } catch (cause) {
-    throw new CheckpointError("reading a checkpoint: the header line is not UTF-8 text", { cause });
-  }
+  return { header: decodeText(bytes.subarray(0, end), "the header line"), body: sliceSource(source, end + 1) };
 }
 
 function describeStart(bytes: Uint8Array): string {
@@ -54,127 +51,9 @@ function describeStart(bytes: Uint8Array): string {
 
 /** @throws {CheckpointError} for anything but one JSON object with distinct keys and finite numbers. */
 export function parseHeader(text: string): JsonObject {
-  const value = new JsonParser(text).parse();
+  const value = parseJson(text, { what: "the header", maxParts: MAX_PARTS });
   if (!(value instanceof Map)) throw new CheckpointError("reading the header: found no JSON object");
   return value;
-}
-
-const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-
-class JsonParser {
-  readonly #text: string;
-  #at = 0;
-  #nParts = 0;
-
-  constructor(text: string) {
-    this.#text = text;
-  }
-
-  parse(): JsonValue {
-    const value = this.#value(0);
-    this.#skipSpace();
-    if (this.#at < this.#text.length) this.#fail("expected the end of the line");
-    return value;
-  }
-
-  #value(depth: number): JsonValue {
-    if (depth > MAX_DEPTH) this.#fail(`more than ${MAX_DEPTH} levels of nesting`);
-    this.#skipSpace();
-    switch (this.#text[this.#at]) {
-      case "{":
-        return this.#object(depth);
-      case "[":
-        return this.#array(depth);
-      case '"':
-        return this.#string();
-      case "t":
-        return this.#word("true", true);
-      case "f":
-        return this.#word("false", false);
-      case "n":
-        return this.#word("null", null);
-      default:
-        return this.#number();
-    }
-  }
-
-  #object(depth: number): JsonObject {
-    const object = new Map<string, JsonValue>();
-    this.#countPart();
-    this.#at++;
-    if (this.#take("}")) return object;
-    do {
-      this.#skipSpace();
-      if (this.#text[this.#at] !== '"') this.#fail("expected a key");
-      const key = this.#string();
-      if (object.has(key)) this.#fail(`the key ${quote(key)} stands twice in one object`);
-      if (!this.#take(":")) this.#fail(`expected ":"`);
-      object.set(key, this.#value(depth + 1));
-    } while (this.#take(","));
-    if (!this.#take("}")) this.#fail(`expected "," or "}"`);
-    return object;
-  }
-
-  #array(depth: number): JsonValue[] {
-    const array: JsonValue[] = [];
-    this.#countPart();
-    this.#at++;
-    if (this.#take("]")) return array;
-    do array.push(this.#value(depth + 1)); while (this.#take(","));
-    if (!this.#take("]")) this.#fail(`expected "," or "]"`);
-    return array;
-  }
-
-  #countPart(): void {
-    if (++this.#nParts > MAX_PARTS) this.#fail(`more than ${MAX_PARTS} objects, lists and strings`);
-  }
-
-  #string(): string {
-    this.#countPart();
-    const start = this.#at++;
-    while (this.#at < this.#text.length && this.#text[this.#at] !== '"') {
-      this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
-    }
-    if (this.#at >= this.#text.length) this.#fail("a string without its end");
-    this.#at++;
-    try {
-      return JSON.parse(this.#text.slice(start, this.#at));
-    } catch {
-      this.#at = start;
-      return this.#fail("a string with a control character or an unknown escape");
-    }
-  }
-
-  #number(): number {
-    NUMBER.lastIndex = this.#at;
-    if (!NUMBER.test(this.#text)) this.#fail("expected a value");
-    const digits = this.#text.slice(this.#at, NUMBER.lastIndex);
-    const value = Number(digits);
-    if (!Number.isFinite(value)) this.#fail(`the number ${quote(digits)} is beyond float64`);
-    this.#at += digits.length;
-    return value;
-  }
-
-  #word<T extends JsonValue>(word: string, value: T): T {
-    if (!this.#text.startsWith(word, this.#at)) this.#fail("expected a value");
-    this.#at += word.length;
-    return value;
-  }
-
-  #take(character: string): boolean {
-    this.#skipSpace();
-    if (this.#text[this.#at] !== character) return false;
-    this.#at++;
-    return true;
-  }
-
-  #skipSpace(): void {
-    while (" \t\r".includes(this.#text[this.#at] ?? "x")) this.#at++;
-  }
-
-  #fail(what: string): never {
-    throw new CheckpointError(`reading the header, character ${this.#at}: ${what}`);
-  }
 }
 
 /**
@@ -268,13 +147,6 @@ export class HeaderFields {
     if (!matches(found)) this.fail(`${name} is ${describeValue(found)}; expected ${expected}`);
     return found as T;
   }
-}
-
-/** How messages show a value of any kind. */
-export function describeValue(value: JsonValue | undefined): string {
-  if (value instanceof Map) return "an object";
-  if (Array.isArray(value)) return "a list";
-  return typeof value === "string" ? quote(value) : String(value);
 }
 
 /** A number that Python holds as a float, so that 1 is written `1.0`. */

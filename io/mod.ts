@@ -4,10 +4,10 @@
  *
  * @example
  * ```ts
- * import { readNpy, writeNpy } from "@saev/nn/io";
+ * import { bytesSource, readNpy, writeNpy } from "@saev/nn/io";
  *
  * const bytes = writeNpy({ rows: 2, cols: 3, data: Float32Array.of(1, 2, 3, 4, 5, 6) });
- * const { rows, data } = readNpy(bytes);
+ * const { rows, data } = await readNpy(bytesSource(bytes));
  * console.log(rows, data);
  * ```
  *
@@ -16,15 +16,30 @@
 
 export { dump, type Dumpable, dumpBytes, type DumpOptions, load, type LoadOptions } from "./checkpoint.ts";
 export { CheckpointError } from "./errors.ts";
-export type { ByteSink, ByteSource, ByteTarget } from "./files.ts";
+export { type FileSet, pickedFiles, requireFile } from "./file_set.ts";
+export {
+  type ByteSink,
+  type ByteSource,
+  type ByteTarget,
+  type FileHandle,
+  type FilesSource,
+  openFiles,
+  openSource,
+  type SourceOptions,
+} from "./files.ts";
+export type { HubOptions, HubProgress } from "./hub.ts";
 export {
   type CheckpointSchema,
   formatCheckpoint,
   type FormatOptions,
   parseCheckpoint,
-  type ParsedCheckpoint,
   type ParseOptions,
 } from "./formats/saev.ts";
-export { type NpyMatrix, readNpy, writeNpy } from "./npy.ts";
-export type { FloatType } from "./numbers.ts";
-export { readTorchFile, type TorchTensor } from "./torch_file.ts";
+export type { ParsedCheckpoint } from "./model.ts";
+export { type NpyMatrix, openNpy, readNpy, writeNpy } from "./npy.ts";
+export { type Npz, openNpz } from "./npz.ts";
+export type { FloatType, IntegerType, NumberType } from "./numbers.ts";
+export { formatSafetensors, readSafetensors, type Safetensors, writeSafetensors } from "./safetensors.ts";
+export { blobSource, bytesSource, type Source } from "./source.ts";
+export type { NamedTensor, StoredTensor } from "./stored_tensor.ts";
+export { readTorchFile } from "./torch_file.ts";

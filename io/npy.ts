@@ -1,5 +1,5 @@
 /**
- * Matrices in NumPy's `.npy` files.
+ * Arrays in NumPy's `.npy` files.
  *
  * Format: NumPy Enhancement Proposal 1, versions 1.0 to 3.0.
  *
@@ -7,8 +7,9 @@
  */
 
 import { CheckpointError, quote } from "./errors.ts";
-import { BYTES_PER_NUMBER, type FloatType, littleEndianBytes, readFloats } from "./numbers.ts";
-import { joinBytes } from "./zip.ts";
+import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.ts";
+import { joinBytes, readPieces, type Source } from "./source.ts";
+import { countElements, MAX_RANK, rowMajorStrides, type StoredTensor, TensorView } from "./stored_tensor.ts";
 
 /** A matrix in memory. */
 export interface NpyMatrix {
@@ -20,104 +21,199 @@ export interface NpyMatrix {
   readonly cols: number;
 }
 
+/** What messages call a file that has no name. */
+const A_FILE = "an .npy file";
+
 const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
-const FLOAT_TYPES: ReadonlyMap<string, FloatType> = new Map([["f2", "float16"], ["f4", "float32"], ["f8", "float64"]]);
+const TYPES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
+  ["f2", "float16"],
+  ["f4", "float32"],
+  ["f8", "float64"],
+  ["b1", "bool"],
+  ["i1", "int8"],
+  ["u1", "uint8"],
+  ["i2", "int16"],
+  ["u2", "uint16"],
+  ["i4", "int32"],
+  ["u4", "uint32"],
+  ["i8", "int64"],
+  ["u8", "uint64"],
+]);
 /** NumPy starts the numbers at a multiple of this. */
 const ALIGNMENT = 64;
+const MAX_HEADER_BYTES = 2 ** 20;
+/** Nearly every header is shorter than this. */
+const FIRST_READ_BYTES = 2 ** 12;
 
 /** What a `.npy` file says before its numbers. */
 export interface NpyHeader {
   /** Of each number. */
-  readonly type: FloatType;
+  readonly type: NumberType;
   /** The byte order. */
   readonly isLittleEndian: boolean;
-  /** Whether columns lie one after the other, instead of rows. */
+  /** Whether the first axis is the contiguous one, instead of the last. */
   readonly isFortranOrder: boolean;
-  /** Number of rows. */
-  readonly rows: number;
-  /** Number of columns. */
-  readonly cols: number;
+  /** The dimensions. */
+  readonly shape: readonly number[];
   /** The byte at which the numbers start. */
   readonly start: number;
 }
 
+/** Bytes that begin a file, and some way to read what is inside it. */
+export interface NpyContent {
+  /** What messages call it. */
+  readonly what: string;
+  /** Its length in bytes, header included. */
+  readonly size: number;
+  /** The first bytes, all of them where there are fewer. */
+  head(length: number): Promise<Uint8Array>;
+  /** All bytes. */
+  read(): Promise<Uint8Array>;
+  /** All bytes in pieces. */
+  pieces(): AsyncIterable<Uint8Array>;
+}
+
 /**
- * The matrix in a `.npy` file of float16, float32 or float64, either byte order, C or Fortran order. Its numbers are a
- * view of the bytes where those are little-endian float32 in C order and aligned, else a copy.
+ * The array in a `.npy` file: numbers or bools of any shape, either byte order, C or Fortran order. Only the header is
+ * read now.
  *
  * @throws {CheckpointError} naming what was found, for anything else.
  */
-export function readNpy(bytes: Uint8Array): NpyMatrix {
-  const { type, isLittleEndian, isFortranOrder, rows, cols, start } = readNpyHeader(bytes);
-  const expected = rows * cols * BYTES_PER_NUMBER[type];
-  if (bytes.length - start !== expected) {
-    fail(`found ${bytes.length - start} bytes of numbers; ${rows} × ${cols} of ${type} take ${expected}`);
+export async function openNpy(source: Source): Promise<StoredTensor> {
+  return await openNpyContent({
+    what: A_FILE,
+    size: source.size,
+    head: (length) => source.read(0, Math.min(length, source.size)),
+    read: () => source.read(0, source.size),
+    pieces: () => readPieces(source),
+  });
+}
+
+/** {@link openNpy}, wherever the file lies. */
+export async function openNpyContent(content: NpyContent): Promise<StoredTensor> {
+  const { what, size } = content;
+  let head = await content.head(FIRST_READ_BYTES);
+  if (headerEnd(head, what) > head.length) head = await content.head(MAX_HEADER_BYTES);
+  const { type, isLittleEndian, isFortranOrder, shape, start } = readNpyHeader(head, what);
+  const length = countElements(shape);
+  const expected = length * BYTES_PER_NUMBER[type];
+  if (size - start !== expected) {
+    fail(what, `found ${size - start} bytes of numbers; ${type} of shape [${shape}] takes ${expected}`);
   }
-  const data = readFloats(bytes.subarray(start), type, isLittleEndian);
-  return { data: isFortranOrder ? transposed(data, cols, rows) : data, rows, cols };
+  const strides = isFortranOrder ? rowMajorStrides(shape.toReversed()).reverse() : rowMajorStrides(shape);
+  return new TensorView(
+    {
+      what,
+      dtype: type,
+      isLittleEndian,
+      length,
+      bytes: async () => (await content.read()).subarray(start),
+      pieces: () => dropBytes(content.pieces(), start),
+    },
+    shape,
+    strides,
+  );
+}
+
+async function* dropBytes(pieces: AsyncIterable<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
+  let left = count;
+  for await (const piece of pieces) {
+    if (left < piece.length) yield piece.subarray(left);
+    left = Math.max(0, left - piece.length);
+  }
+}
+
+/**
+ * The matrix of floating-point numbers in a `.npy` file.
+ *
+ * @throws {CheckpointError} as {@link openNpy}, and for an array that is no such matrix.
+ */
+export async function readNpy(source: Source): Promise<NpyMatrix> {
+  const tensor = await openNpy(source);
+  const [rows, cols] = matrixShape(tensor.shape);
+  return { data: await tensor.read(), rows, cols };
+}
+
+/** @throws {CheckpointError} where these are not the dimensions of a matrix. */
+export function matrixShape(shape: readonly number[]): readonly [rows: number, cols: number] {
+  const [rows, cols] = shape;
+  if (shape.length !== 2) fail(A_FILE, `found the shape [${shape}]; expected [rows, columns]`);
+  return [rows!, cols!];
 }
 
 /**
  * The header of a `.npy` file; the bytes may end anywhere behind it.
  *
- * @throws {CheckpointError} as {@link readNpy}.
+ * @throws {CheckpointError} as {@link openNpy}.
  */
-export function readNpyHeader(bytes: Uint8Array): NpyHeader {
-  const { text, start } = splitNpy(bytes);
-  return { ...parseNpyHeader(text), start };
+export function readNpyHeader(bytes: Uint8Array, what = A_FILE): NpyHeader {
+  const start = headerEnd(bytes, what);
+  if (start > bytes.length || start > MAX_HEADER_BYTES) fail(what, "the header is cut off, or over 1 MiB long");
+  const text = new TextDecoder().decode(bytes.subarray(headerStart(bytes), start));
+  return { ...parseNpyHeader(text, what), start };
 }
 
-function splitNpy(bytes: Uint8Array): { readonly text: string; readonly start: number } {
+/** Where the header ends, and the numbers start, as the first twelve bytes say. */
+function headerEnd(bytes: Uint8Array, what: string): number {
   if (bytes.length < 12 || MAGIC.some((byte, i) => bytes[i] !== byte)) {
-    fail(`the file of ${bytes.length} bytes does not start as .npy files do`);
+    fail(what, `the file of ${bytes.length} bytes does not start as .npy files do`);
   }
   const version = `${bytes[6]}.${bytes[7]}`;
-  if (!["1.0", "2.0", "3.0"].includes(version)) fail(`found version ${version}; expected 1.0, 2.0 or 3.0`);
+  if (!["1.0", "2.0", "3.0"].includes(version)) fail(what, `found version ${version}; expected 1.0, 2.0 or 3.0`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const isShort = version === "1.0";
-  const headerStart = isShort ? 10 : 12;
-  const start = headerStart + (isShort ? view.getUint16(8, true) : view.getUint32(8, true));
-  if (start > bytes.length || start > 2 ** 20) fail("the header is cut off, or over 1 MiB long");
-  return { text: new TextDecoder().decode(bytes.subarray(headerStart, start)), start };
+  const start = headerStart(bytes);
+  return start + (start === 10 ? view.getUint16(8, true) : view.getUint32(8, true));
+}
+
+function headerStart(bytes: Uint8Array): number {
+  return bytes[6] === 1 ? 10 : 12;
 }
 
 /** The header is a Python dict of three entries, written as source text. */
-function parseNpyHeader(text: string): Omit<NpyHeader, "start"> {
+function parseNpyHeader(text: string, what: string): Omit<NpyHeader, "start"> {
   const fields = new Map<string, string>();
-  const body = /^\{(.*)\}\s*$/s.exec(text)?.[1] ?? fail(`found the header ${quote(text)}; expected a dict`);
+  const body = /^\{(.*)\}\s*$/s.exec(text)?.[1] ?? fail(what, `found the header ${quote(text)}; expected a dict`);
   const entry = /\s*'(descr|fortran_order|shape)'\s*:\s*('[^']*'|True|False|\([0-9, ]*\))\s*(?:,\s*|$)/y;
   while (entry.lastIndex < body.length) {
     const [, name, value] = entry.exec(body) ?? [];
     if (name === undefined || value === undefined || fields.has(name)) {
-      return fail(`found the header ${quote(text)}; expected descr, fortran_order and shape of a plain array`);
+      return fail(what, `found the header ${quote(text)}; expected descr, fortran_order and shape of a plain array`);
     }
     fields.set(name, value);
   }
 
-  const [, order, kind] = /^'([<>])(f[248])'$/.exec(fields.get("descr") ?? "") ?? [];
-  const type = FLOAT_TYPES.get(kind ?? "");
-  if (type === undefined) fail(`found the type ${fields.get("descr")}; expected f2, f4 or f8`);
   const fortran = fields.get("fortran_order");
-  if (fortran !== "True" && fortran !== "False") fail(`fortran_order is ${fortran}; expected True or False`);
-  const shape = fields.get("shape");
-  const [, rows, cols] = /^\(\s*([0-9]+)\s*,\s*([0-9]+)\s*,?\s*\)$/.exec(shape ?? "") ?? [];
-  if (rows === undefined || cols === undefined) fail(`found the shape ${shape}; expected (rows, columns)`);
+  if (fortran !== "True" && fortran !== "False") {
+    fail(what, `fortran_order is ${shown(fortran)}; expected True or False`);
+  }
   return {
-    type,
-    isLittleEndian: order === "<",
+    ...parseType(what, fields.get("descr")),
     isFortranOrder: fortran === "True",
-    rows: Number(rows),
-    cols: Number(cols),
+    shape: parseShape(what, fields.get("shape")),
   };
 }
 
-/** [rows, cols] to [cols, rows]. */
-function transposed(data: Float32Array, rows: number, cols: number): Float32Array {
-  const result = new Float32Array(data.length);
-  for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) result[col * rows + row] = data[row * cols + col]!;
+/** The byte order and the type, such as `'<f4'`. Of a single byte there is no order. */
+function parseType(what: string, descr: string | undefined): Pick<NpyHeader, "type" | "isLittleEndian"> {
+  const [, order, kind] = /^'([<>|])([fiub][1248])'$/.exec(descr ?? "") ?? [];
+  const type = TYPES.get(kind ?? "");
+  if (type === undefined || (order === "|") !== (BYTES_PER_NUMBER[type] === 1)) {
+    return fail(what, `found the type ${shown(descr)}; expected numbers or bools`);
   }
-  return result;
+  return { type, isLittleEndian: order !== ">" };
+}
+
+/** A Python tuple: `()`, `(6,)`, `(2, 3)`. */
+function parseShape(what: string, tuple: string | undefined): number[] {
+  const parts = tuple?.slice(1, -1).split(",").map((part) => part.trim()) ?? ["none"];
+  const endsInComma = parts.at(-1) === "";
+  if (endsInComma) parts.pop();
+  const shape = parts.map((part) => /^[0-9]+$/.test(part) ? Number(part) : NaN);
+  const isTuple = shape.length !== 1 || endsInComma;
+  if (!isTuple || shape.length > MAX_RANK || !shape.every(Number.isSafeInteger)) {
+    fail(what, `found the shape ${shown(tuple)}; expected a tuple of at most ${MAX_RANK} sizes`);
+  }
+  return shape;
 }
 
 /**
@@ -138,6 +234,11 @@ export function writeNpy({ data, rows, cols }: NpyMatrix): Uint8Array<ArrayBuffe
   return joinBytes([prefix, header, littleEndianBytes(data)]);
 }
 
-function fail(what: string): never {
-  throw new CheckpointError(`reading an .npy file: ${what}`);
+/** A field's source text, cut so that a message stays readable. */
+function shown(text: string | undefined): string {
+  return text === undefined ? "none" : text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
+function fail(what: string, problem: string): never {
+  throw new CheckpointError(`reading ${what}: ${problem}`);
 }

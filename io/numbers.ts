@@ -1,19 +1,43 @@
 /**
- * Floating-point numbers in files: four types, two byte orders; in memory always float32.
+ * Numbers in files: many types, two byte orders. In memory floating-point numbers are always float32, and integers
+ * float64, which holds them exactly up to 2^53.
  *
  * @module
  */
 
-/** The types that can be read. */
+import { CheckpointError } from "./errors.ts";
+import { joinBytes } from "./source.ts";
+
+/** The floating-point types that can be read. */
 export type FloatType = "float16" | "bfloat16" | "float32" | "float64";
 
+/** The integer types that can be read; of a `bool`, 0 is false and 1 is true. */
+export type IntegerType = "bool" | "int8" | "uint8" | "int16" | "uint16" | "int32" | "uint32" | "int64" | "uint64";
+
+/** The types that numbers have in files. */
+export type NumberType = FloatType | IntegerType;
+
 /** How many bytes a number of each type takes. */
-export const BYTES_PER_NUMBER: Readonly<Record<FloatType, number>> = Object.freeze({
+export const BYTES_PER_NUMBER: Readonly<Record<NumberType, number>> = Object.freeze({
   float16: 2,
   bfloat16: 2,
   float32: 4,
   float64: 8,
+  bool: 1,
+  int8: 1,
+  uint8: 1,
+  int16: 2,
+  uint16: 2,
+  int32: 4,
+  uint32: 4,
+  int64: 8,
+  uint64: 8,
 });
+
+/** Whether these are floating-point numbers. */
+export function isFloatType(type: NumberType): type is FloatType {
+  return type === "float32" || type === "float16" || type === "bfloat16" || type === "float64";
+}
 
 const HOST_IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
@@ -33,6 +57,74 @@ export function readFloats(bytes: Uint8Array, type: FloatType, isLittleEndian: b
     case "bfloat16":
       return widen(new Uint16Array(buffer, byteOffset, length / 2), (bits) => bits << 16);
   }
+}
+
+/**
+ * The integers in these bytes.
+ *
+ * @throws {CheckpointError} for one beyond 2^53, and for a `bool` that is neither 0 nor 1.
+ */
+export function readIntegers(bytes: Uint8Array, type: IntegerType, isLittleEndian: boolean): Float64Array<ArrayBuffer> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const size = BYTES_PER_NUMBER[type];
+  return Float64Array.from({ length: bytes.length / size }, (_, i) => integerAt(view, i * size, type, isLittleEndian));
+}
+
+function integerAt(view: DataView, at: number, type: IntegerType, isLittleEndian: boolean): number {
+  switch (type) {
+    case "bool":
+      return checked(view.getUint8(at), (value) => value <= 1, "expected 0 or 1");
+    case "int8":
+      return view.getInt8(at);
+    case "uint8":
+      return view.getUint8(at);
+    case "int16":
+      return view.getInt16(at, isLittleEndian);
+    case "uint16":
+      return view.getUint16(at, isLittleEndian);
+    case "int32":
+      return view.getInt32(at, isLittleEndian);
+    case "uint32":
+      return view.getUint32(at, isLittleEndian);
+    case "int64":
+      return checked(Number(view.getBigInt64(at, isLittleEndian)), Number.isSafeInteger, "expected less than 2^53");
+    case "uint64":
+      return checked(Number(view.getBigUint64(at, isLittleEndian)), Number.isSafeInteger, "expected less than 2^53");
+  }
+}
+
+function checked(value: number, isRight: (value: number) => boolean, expected: string): number {
+  if (!isRight(value)) throw new CheckpointError(`reading integers: found ${value}; ${expected}`);
+  return value;
+}
+
+/**
+ * Fills `into` with the numbers in pieces of bytes, from the number `skip` on; `convert` is given whole numbers only. All
+ * pieces are taken, also those that hold none of the numbers, since who gives them may check what they are at the end.
+ */
+export async function collectNumbers<T extends Float32Array | Float64Array>(
+  pieces: AsyncIterable<Uint8Array>,
+  { into, bytesPerNumber, skip, convert }: {
+    readonly into: T;
+    readonly bytesPerNumber: number;
+    readonly skip: number;
+    readonly convert: (bytes: Uint8Array) => ArrayLike<number>;
+  },
+): Promise<T> {
+  let at = -skip;
+  let rest: Uint8Array = new Uint8Array();
+  for await (const piece of pieces) {
+    const bytes = rest.length === 0 ? piece : joinBytes([rest, piece]);
+    const count = Math.floor(bytes.length / bytesPerNumber);
+    rest = bytes.slice(count * bytesPerNumber);
+    const first = Math.max(0, -at);
+    const last = Math.min(count, into.length - at);
+    if (first < last) {
+      into.set(convert(bytes.subarray(first * bytesPerNumber, last * bytesPerNumber)), at + first);
+    }
+    at += count;
+  }
+  return into;
 }
 
 /** The numbers' bytes in little-endian order: their own where this machine has that order. */

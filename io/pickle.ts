@@ -1,8 +1,9 @@
 /**
- * A reader and a writer for the part of Python's pickle protocol 2 that state dicts consist of.
+ * A reader and a writer for the part of Python's pickle protocol 2 that state dicts, and configurations beside them,
+ * consist of.
  *
- * The reader executes nothing: a name it is not given a meaning for is refused, the meanings are functions of ours, and
- * bytes and opcodes are limited, so that memory is.
+ * The reader executes nothing: a name it is not given a meaning for is refused, the meanings are functions of ours, an
+ * object of a class becomes a record of what the pickle says of it, and bytes and opcodes are limited, so that memory is.
  *
  * @module
  */
@@ -20,14 +21,41 @@ export class PickledDict {
 /** A tuple. */
 export type PickledTuple = readonly PickledValue[];
 
+/** A list. */
+export class PickledList {
+  /** Its items, in order. */
+  readonly items: PickledValue[] = [];
+}
+
 /** Something that the {@link Vocabulary} made; opaque to the reader. */
 export abstract class PickledObject {
   /** What messages call it. */
   abstract readonly what: string;
 }
 
+/** What a pickle says of an object of some class. Nothing of the class itself is known or used. */
+export class PickledRecord extends PickledObject {
+  /** `module.name` of the class. */
+  readonly className: string;
+  /** What it was made with. */
+  readonly args: PickledTuple;
+  /** What stands in its `__dict__`. */
+  attributes: PickledDict | null = null;
+
+  /** An object made with `args`. */
+  constructor(className: string, args: PickledTuple) {
+    super();
+    this.className = className;
+    this.args = args;
+  }
+
+  override get what(): string {
+    return `an object of ${quote(this.className)}`;
+  }
+}
+
 /** What a pickle can mean here. */
-export type PickledValue = null | boolean | number | string | PickledTuple | PickledDict | PickledObject;
+export type PickledValue = null | boolean | number | string | PickledTuple | PickledList | PickledDict | PickledObject;
 
 /** The names a pickle may use, and what they mean. */
 export interface Vocabulary {
@@ -35,6 +63,8 @@ export interface Vocabulary {
   readonly callables: ReadonlyMap<string, (args: PickledTuple) => PickledValue>;
   /** Names that may only be mentioned, by `module.name`. */
   readonly constants: ReadonlyMap<string, PickledObject>;
+  /** Classes, by `module.name`, whose objects become {@link PickledRecord}s; none if left out. */
+  readonly records?: RegExp;
   /** What a persistent id stands for. */
   persistent(id: PickledValue): PickledValue;
 }
@@ -43,6 +73,7 @@ const Op = {
   MARK: 0x28,
   EMPTY_TUPLE: 0x29,
   STOP: 0x2e,
+  BINFLOAT: 0x47,
   BININT: 0x4a,
   BININT1: 0x4b,
   BININT2: 0x4d,
@@ -50,8 +81,11 @@ const Op = {
   BINPERSID: 0x51,
   REDUCE: 0x52,
   BINUNICODE: 0x58,
+  EMPTY_LIST: 0x5d,
+  APPEND: 0x61,
   BUILD: 0x62,
   GLOBAL: 0x63,
+  APPENDS: 0x65,
   BINGET: 0x68,
   LONG_BINGET: 0x6a,
   BINPUT: 0x71,
@@ -61,6 +95,7 @@ const Op = {
   SETITEMS: 0x75,
   EMPTY_DICT: 0x7d,
   PROTO: 0x80,
+  NEWOBJ: 0x81,
   TUPLE1: 0x85,
   TUPLE2: 0x86,
   TUPLE3: 0x87,
@@ -82,12 +117,14 @@ class PickledGlobal extends PickledObject {
 
 /** A tensor takes some forty opcodes and 120 bytes, an opcode at most some 300 bytes of memory. */
 const MAX_OPCODES = 2 ** 17;
-const MAX_BYTES = 2 ** 22;
+
+/** Pickles longer than this are refused. */
+export const MAX_PICKLE_BYTES = 2 ** 22;
 
 /** @throws {CheckpointError} for anything that is not one pickled value in the vocabulary. */
 export function unpickle(bytes: Uint8Array, vocabulary: Vocabulary): PickledValue {
-  if (bytes.length > MAX_BYTES) {
-    throw new CheckpointError(`reading the pickle: it has ${bytes.length} bytes; expected at most ${MAX_BYTES}`);
+  if (bytes.length > MAX_PICKLE_BYTES) {
+    throw new CheckpointError(`reading the pickle: it has ${bytes.length} bytes; expected at most ${MAX_PICKLE_BYTES}`);
   }
   return new Unpickler(bytes, vocabulary).run();
 }
@@ -141,6 +178,15 @@ class Unpickler {
       case Op.TUPLE3:
         this.#stack.push(this.#popMany(opcode - Op.TUPLE1 + 1));
         break;
+      case Op.EMPTY_LIST:
+        this.#stack.push(new PickledList());
+        break;
+      case Op.APPEND:
+        this.#append(this.#popMany(1));
+        break;
+      case Op.APPENDS:
+        this.#append(this.#popToMark());
+        break;
       case Op.EMPTY_DICT:
         this.#stack.push(new PickledDict());
         break;
@@ -156,6 +202,9 @@ class Unpickler {
       case Op.NEWTRUE:
       case Op.NEWFALSE:
         this.#stack.push(opcode === Op.NEWTRUE);
+        break;
+      case Op.BINFLOAT:
+        this.#stack.push(this.#view.getFloat64(this.#take(8)));
         break;
       case Op.BININT:
         this.#stack.push(this.#view.getInt32(this.#take(4), true));
@@ -177,6 +226,9 @@ class Unpickler {
         break;
       case Op.REDUCE:
         this.#reduce();
+        break;
+      case Op.NEWOBJ:
+        this.#newObject();
         break;
       case Op.BINPERSID:
         this.#stack.push(this.#vocabulary.persistent(this.#pop()));
@@ -204,23 +256,40 @@ class Unpickler {
   #global(name: string): PickledObject {
     const constant = this.#vocabulary.constants.get(name);
     if (constant !== undefined) return constant;
-    if (this.#vocabulary.callables.has(name)) return new PickledGlobal(name);
+    if (this.#vocabulary.callables.has(name) || this.#isRecord(name)) return new PickledGlobal(name);
     return this.#fail(`the name ${quote(name)} is not one that a state dict may use`);
   }
 
   #reduce(): void {
     const args = this.#pop();
     const callable = this.#pop();
-    const call = callable instanceof PickledGlobal ? this.#vocabulary.callables.get(callable.name) : undefined;
-    if (call === undefined || !isTuple(args)) return this.#fail("REDUCE without a callable and a tuple");
-    this.#stack.push(call(args));
+    if (!(callable instanceof PickledGlobal) || !isTuple(args)) {
+      return this.#fail("REDUCE without a callable and a tuple");
+    }
+    const call = this.#vocabulary.callables.get(callable.name);
+    this.#stack.push(call === undefined ? new PickledRecord(callable.name, args) : call(args));
+  }
+
+  #newObject(): void {
+    const args = this.#pop();
+    const cls = this.#pop();
+    if (!(cls instanceof PickledGlobal) || !this.#isRecord(cls.name) || !isTuple(args)) {
+      return this.#fail("NEWOBJ without a class and a tuple");
+    }
+    this.#stack.push(new PickledRecord(cls.name, args));
+  }
+
+  #isRecord(name: string): boolean {
+    const { records } = this.#vocabulary;
+    return records !== undefined && name.search(records) >= 0;
   }
 
   #build(): void {
     const state = this.#pop();
     const target = this.#top();
-    if (!(target instanceof PickledDict && state instanceof PickledDict && target.attributes === null)) {
-      this.#fail("BUILD of something other than a dict's attributes");
+    const hasAttributes = target instanceof PickledDict || target instanceof PickledRecord;
+    if (!(hasAttributes && state instanceof PickledDict && target.attributes === null)) {
+      return this.#fail("BUILD of something other than an object's attributes");
     }
     target.attributes = state;
   }
@@ -235,6 +304,12 @@ class Unpickler {
       if (dict.items.has(key)) this.#fail(`the key ${quote(key)} stands twice in one dict`);
       dict.items.set(key, items[i + 1]!);
     }
+  }
+
+  #append(items: PickledTuple): void {
+    const list = this.#top();
+    if (!(list instanceof PickledList)) return this.#fail("items appended to something other than a list");
+    for (const item of items) list.items.push(item);
   }
 
   #remember(index: number): void {

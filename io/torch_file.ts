@@ -6,50 +6,55 @@
 
 import { crc32 } from "./crc32.ts";
 import { CheckpointError, quote } from "./errors.ts";
-import { BYTES_PER_NUMBER, type FloatType, littleEndianBytes, readFloats } from "./numbers.ts";
-import { PickledDict, PickledObject, type PickledTuple, type PickledValue, PickleWriter, unpickle } from "./pickle.ts";
-import { formatZip, readZip, type ZipRecord, zipRecord } from "./zip.ts";
+import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.ts";
+import {
+  MAX_PICKLE_BYTES,
+  PickledDict,
+  PickledList,
+  PickledObject,
+  type PickledTuple,
+  type PickledValue,
+  PickleWriter,
+  unpickle,
+} from "./pickle.ts";
+import type { Source } from "./source.ts";
+import {
+  countElements,
+  MAX_RANK,
+  type NamedTensor,
+  type NumberRun,
+  rowMajorStrides,
+  type StoredTensor,
+  TensorView,
+} from "./stored_tensor.ts";
+import { formatZip, readZip, type ZipMember, type ZipRecord, zipRecord } from "./zip.ts";
 
-/** A tensor to be written. */
-export interface NamedTensor {
-  /** Its key in the state dict. */
-  readonly name: string;
-  /** Its dimensions. */
-  readonly shape: readonly number[];
-  /** Its elements, row-major. */
-  readonly data: Float32Array;
-}
-
-const STORAGE_CLASSES: ReadonlyMap<string, FloatType> = new Map([
+const STORAGE_CLASSES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
   ["torch.HalfStorage", "float16"],
   ["torch.BFloat16Storage", "bfloat16"],
   ["torch.FloatStorage", "float32"],
   ["torch.DoubleStorage", "float64"],
+  ["torch.BoolStorage", "bool"],
+  ["torch.ByteStorage", "uint8"],
+  ["torch.CharStorage", "int8"],
+  ["torch.ShortStorage", "int16"],
+  ["torch.IntStorage", "int32"],
+  ["torch.LongStorage", "int64"],
 ]);
 
 /** Every pickle of protocol 2 and later starts with it; a zip archive does not. */
 const PICKLE_START = 0x80;
 
-// ---------------------------------------------------------------------------------------------------------- reading
+/** Versions and byte orders are shorter. */
+const MAX_TEXT_BYTES = 2 ** 10;
 
-/** A tensor of a file; its numbers are taken out of the file when asked for. */
-export interface TorchTensor {
-  /** Its dimensions. */
-  readonly shape: readonly number[];
-  /** How the file holds its numbers. */
-  readonly dtype: FloatType;
-  /**
-   * Its elements, row-major, as float32. A view into the file's bytes where they are float32, aligned and in this order
-   * already; a copy otherwise.
-   */
-  read(): Float32Array;
-}
+// ---------------------------------------------------------------------------------------------------------- reading
 
 class StorageClass extends PickledObject {
   override readonly what = "a storage class";
-  readonly dtype: FloatType;
+  readonly dtype: NumberType;
 
-  constructor(dtype: FloatType) {
+  constructor(dtype: NumberType) {
     super();
     this.dtype = dtype;
   }
@@ -59,117 +64,124 @@ class StorageClass extends PickledObject {
 class Storage extends PickledObject {
   override readonly what = "a storage";
   readonly key: string;
-  readonly dtype: FloatType;
-  readonly length: number;
-  readonly #bytes: Uint8Array;
-  readonly #isLittleEndian: boolean;
-  #floats: Float32Array | null = null;
+  readonly run: NumberRun;
 
-  constructor(key: string, dtype: FloatType, bytes: Uint8Array, isLittleEndian: boolean) {
+  constructor(key: string, run: NumberRun) {
     super();
     this.key = key;
-    this.dtype = dtype;
-    this.length = bytes.length / BYTES_PER_NUMBER[dtype];
-    this.#bytes = bytes;
-    this.#isLittleEndian = isLittleEndian;
-  }
-
-  floats(): Float32Array {
-    return this.#floats ??= readFloats(this.#bytes, this.dtype, this.#isLittleEndian);
+    this.run = run;
   }
 }
 
-/** Every element is known to lie in the storage. */
-class StoredTensor extends PickledObject implements TorchTensor {
+/** A tensor in the graph of a pickle. */
+export class PickledTensor extends PickledObject {
   override readonly what = "a tensor";
-  readonly shape: readonly number[];
-  readonly #storage: Storage;
-  readonly #offset: number;
-  readonly #strides: readonly number[];
+  /** The tensor. */
+  readonly tensor: StoredTensor;
 
-  constructor(storage: Storage, offset: number, shape: readonly number[], strides: readonly number[]) {
+  /** Wraps it. */
+  constructor(tensor: StoredTensor) {
     super();
-    this.shape = shape;
-    this.#storage = storage;
-    this.#offset = offset;
-    this.#strides = strides;
-  }
-
-  get dtype(): FloatType {
-    return this.#storage.dtype;
-  }
-
-  read(): Float32Array {
-    const floats = this.#storage.floats();
-    const length = product(this.shape);
-    if (isRowMajor(this.shape, this.#strides)) return floats.subarray(this.#offset, this.#offset + length);
-    return gather(floats, this.#offset, this.shape, this.#strides);
+    this.tensor = tensor;
   }
 }
 
 /**
- * The tensors of a file written by `torch.save(state_dict, file)`, by name and in the file's order.
+ * The tensors of a file written by `torch.save(state_dict, file)`, by name and in the file's order. Their numbers are
+ * read when asked for.
  *
  * Nothing in the file is executed. Strides, offsets, storages shared by several tensors, both byte orders, and any
- * device are understood; numbers of other types than {@link FloatType}, anything but a flat dict of tensors, and the
+ * device are understood; numbers of other types than {@link NumberType}, anything but a flat dict of tensors, and the
  * files of PyTorch before 1.6, which are no archives, are refused.
  *
  * @throws {CheckpointError} naming what was found.
  */
-export function readTorchFile(bytes: Uint8Array): Map<string, TorchTensor> {
-  if (bytes[0] === PICKLE_START) {
+export async function readTorchFile(source: Source): Promise<Map<string, StoredTensor>> {
+  return readStateDict(await readTorchObject(source));
+}
+
+/**
+ * What a file written by `torch.save(object, file)` holds, its tensors as {@link PickledTensor}s. Objects of the classes
+ * whose `module.name` matches `records` are kept as inert {@link PickledRecord}s.
+ *
+ * @throws {CheckpointError} as {@link readTorchFile}.
+ */
+export async function readTorchObject(
+  source: Source,
+  { records: classes }: { readonly records?: RegExp } = {},
+): Promise<PickledValue> {
+  const start = await source.read(0, Math.min(1, source.size));
+  if (start[0] === PICKLE_START) {
     fail("found a bare pickle, as PyTorch wrote before version 1.6; load it with PyTorch and save it again");
   }
-  const records = stripFolder(readZip(bytes));
-  const pickle = record(records, "data.pkl");
-  checkVersion(record(records, "version"));
-  const isLittleEndian = readByteOrder(records.get("byteorder"));
+  const records = stripFolder(await readZip(source));
+  const pickle = await readSmall(records, "data.pkl", MAX_PICKLE_BYTES);
+  checkVersion(await readSmall(records, "version", MAX_TEXT_BYTES));
+  // Files from before PyTorch 2.1 have no such record and are little-endian.
+  const hasOrder = records.has("byteorder");
+  const isLittleEndian = !hasOrder || readByteOrder(await readSmall(records, "byteorder", MAX_TEXT_BYTES));
   for (const name of records.keys()) {
     if (!/^(data\.pkl|version|byteorder|data\/[^/]+|\..+)$/.test(name)) fail(`unknown record ${quote(name)}`);
   }
 
   const storages = new Map<string, Storage>();
-  const openStorage = (dtype: FloatType, key: string, length: number): Storage => {
+  const openStorage = (dtype: NumberType, key: string, length: number): Storage => {
     const known = storages.get(key);
     if (known !== undefined) {
-      if (known.dtype !== dtype || known.length !== length) fail(`storage ${quote(key)} is described in two ways`);
+      const { run } = known;
+      if (run.dtype !== dtype || run.length !== length) fail(`storage ${quote(key)} is described in two ways`);
       return known;
     }
-    const bytes = record(records, `data/${key}`);
+    const member = findRecord(records, `data/${key}`);
+    const what = `storage ${quote(key)}`;
     const expected = length * BYTES_PER_NUMBER[dtype];
-    if (bytes.length !== expected) {
-      fail(`storage ${quote(key)} has ${bytes.length} bytes; ${length} elements of ${dtype} take ${expected}`);
+    if (member.size !== expected) {
+      fail(`${what} has ${member.size} bytes; ${length} elements of ${dtype} take ${expected}`);
     }
-    const storage = new Storage(key, dtype, bytes, isLittleEndian);
+    const storage = new Storage(key, {
+      what,
+      dtype,
+      isLittleEndian,
+      length,
+      bytes: () => member.read(),
+      pieces: () => member.pieces(),
+    });
     storages.set(key, storage);
     return storage;
   };
 
-  const root = unpickle(pickle, {
+  return unpickle(pickle, {
     constants: new Map([...STORAGE_CLASSES].map(([name, dtype]) => [name, new StorageClass(dtype)])),
     callables: new Map<string, (args: PickledTuple) => PickledValue>([
       ["collections.OrderedDict", rebuildOrderedDict],
       ["torch._utils._rebuild_tensor_v2", rebuildTensor],
+      ["torch._utils._rebuild_parameter", rebuildParameter],
     ]),
+    ...(classes === undefined ? {} : { records: classes }),
     persistent: (id) => readPersistentId(id, openStorage),
   });
-  return readStateDict(root);
 }
 
 /** All records lie in one folder, whose name is the writer's choice. */
-function stripFolder(records: ReadonlyMap<string, Uint8Array>): Map<string, Uint8Array> {
-  const inner = new Map<string, Uint8Array>();
+function stripFolder(records: ReadonlyMap<string, ZipMember>): Map<string, ZipMember> {
+  const inner = new Map<string, ZipMember>();
   let folder: string | undefined;
-  for (const [name, bytes] of records) {
+  for (const [name, member] of records) {
     folder ??= name.slice(0, name.indexOf("/") + 1);
     if (folder === "" || !name.startsWith(folder)) fail(`record ${quote(name)} is not in the archive's one folder`);
-    inner.set(name.slice(folder.length), bytes);
+    inner.set(name.slice(folder.length), member);
   }
   return inner;
 }
 
-function record(records: ReadonlyMap<string, Uint8Array>, name: string): Uint8Array {
+function findRecord(records: ReadonlyMap<string, ZipMember>, name: string): ZipMember {
   return records.get(name) ?? fail(`the archive has no record ${quote(name)}`);
+}
+
+async function readSmall(records: ReadonlyMap<string, ZipMember>, name: string, most: number): Promise<Uint8Array> {
+  const member = findRecord(records, name);
+  if (member.size > most) fail(`record ${quote(name)} has ${member.size} bytes; expected at most ${most}`);
+  return await member.read();
 }
 
 function checkVersion(bytes: Uint8Array): void {
@@ -177,9 +189,8 @@ function checkVersion(bytes: Uint8Array): void {
   if (!/^([1-9]|10)\n?$/.test(text)) fail(`the archive has version ${quote(text)}; expected 1 to 10`);
 }
 
-function readByteOrder(bytes: Uint8Array | undefined): boolean {
-  // Files from before PyTorch 2.1 have no such record and are little-endian.
-  const order = bytes === undefined ? "little" : asciiText(bytes);
+function readByteOrder(bytes: Uint8Array): boolean {
+  const order = asciiText(bytes);
   if (order !== "little" && order !== "big") fail(`the byte order is ${quote(order)}; expected "little" or "big"`);
   return order === "little";
 }
@@ -195,17 +206,17 @@ function rebuildOrderedDict(args: PickledTuple): PickledDict {
 
 function readPersistentId(
   id: PickledValue,
-  openStorage: (dtype: FloatType, key: string, length: number) => Storage,
+  openStorage: (dtype: NumberType, key: string, length: number) => Storage,
 ): Storage {
   const [kind, storageClass, key, location, length] = Array.isArray(id) ? id : [];
   if (
     kind !== "storage" || !(storageClass instanceof StorageClass) || typeof key !== "string" ||
     typeof location !== "string" || !isCount(length) || (id as PickledTuple).length !== 5
-  ) return fail("a persistent id that names no storage of float16, bfloat16, float32 or float64");
+  ) return fail("a persistent id that names no storage of numbers");
   return openStorage(storageClass.dtype, key, length);
 }
 
-function rebuildTensor(args: PickledTuple): StoredTensor {
+function rebuildTensor(args: PickledTuple): PickledTensor {
   const [storage, offset, shape, strides, requiresGrad, hooks] = args;
   if (
     args.length !== 6 || !(storage instanceof Storage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides) ||
@@ -213,12 +224,22 @@ function rebuildTensor(args: PickledTuple): StoredTensor {
   ) return fail("a tensor whose description has another form");
 
   const what = `a tensor of shape [${shape}] with strides [${strides}] at ${offset} of storage ${quote(storage.key)}`;
-  const length = product(shape);
+  const length = countElements(shape);
+  const most = storage.run.length;
   // A tensor that repeats elements could be made as large as one likes out of a few bytes.
-  if (length > storage.length) fail(`${what} has more elements than the storage's ${storage.length}`);
+  if (length > most) fail(`${what} has more elements than the storage's ${most}`);
   const last = shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis]!, offset);
-  if (length > 0 && last >= storage.length) fail(`${what} reaches element ${last} of ${storage.length}`);
-  return new StoredTensor(storage, length > 0 ? offset : 0, shape, strides);
+  if (length > 0 && last >= most) fail(`${what} reaches element ${last} of ${most}`);
+  return new PickledTensor(new TensorView(storage.run, shape, strides, length > 0 ? offset : 0));
+}
+
+/** A tensor that was to be trained. */
+function rebuildParameter(args: PickledTuple): PickledTensor {
+  const [tensor, requiresGrad, hooks] = args;
+  if (
+    args.length !== 3 || !(tensor instanceof PickledTensor) || typeof requiresGrad !== "boolean" || !isEmptyHooks(hooks)
+  ) return fail("a parameter whose description has another form");
+  return tensor;
 }
 
 function isEmptyHooks(hooks: PickledValue | undefined): boolean {
@@ -229,18 +250,16 @@ function isCount(value: PickledValue | undefined): value is number {
   return typeof value === "number" && value >= 0;
 }
 
-const MAX_RANK = 8;
-
 function isCounts(value: PickledValue | undefined): value is readonly number[] {
   return Array.isArray(value) && value.length <= MAX_RANK && value.every(isCount);
 }
 
-function readStateDict(root: PickledValue): Map<string, TorchTensor> {
+function readStateDict(root: PickledValue): Map<string, StoredTensor> {
   if (!(root instanceof PickledDict)) return fail("the pickle is not a dict");
-  const tensors = new Map<string, TorchTensor>();
+  const tensors = new Map<string, StoredTensor>();
   for (const [name, value] of root.items) {
-    if (!(value instanceof StoredTensor)) return fail(`the entry ${quote(name)} is ${describe(value)}, not a tensor`);
-    tensors.set(name, value);
+    if (!(value instanceof PickledTensor)) return fail(`the entry ${quote(name)} is ${describe(value)}, not a tensor`);
+    tensors.set(name, value.tensor);
   }
   return tensors;
 }
@@ -248,40 +267,9 @@ function readStateDict(root: PickledValue): Map<string, TorchTensor> {
 function describe(value: PickledValue): string {
   if (value instanceof PickledObject) return value.what;
   if (value instanceof PickledDict) return "a dict";
+  if (value instanceof PickledList) return "a list";
   if (Array.isArray(value)) return "a tuple";
   return typeof value === "string" ? quote(value) : String(value);
-}
-
-function product(shape: readonly number[]): number {
-  return shape.reduce((length, size) => length * size, 1);
-}
-
-function isRowMajor(shape: readonly number[], strides: readonly number[]): boolean {
-  let expected = 1;
-  for (let axis = shape.length - 1; axis >= 0; axis--) {
-    if (strides[axis] !== expected) return product(shape) === 0;
-    expected *= shape[axis]!;
-  }
-  return true;
-}
-
-/** Copies a strided view into row-major order, one run of the last axis at a time. */
-function gather(
-  floats: Float32Array,
-  offset: number,
-  shape: readonly number[],
-  strides: readonly number[],
-): Float32Array {
-  const gathered = new Float32Array(product(shape));
-  const runLength = shape.at(-1)!;
-  const runStride = strides.at(-1)!;
-  const index = shape.map(() => 0);
-  for (let start = 0; start < gathered.length; start += runLength) {
-    let from = index.reduce((sum, position, axis) => sum + position * strides[axis]!, offset);
-    for (let i = 0; i < runLength; i++, from += runStride) gathered[start + i] = floats[from]!;
-    for (let axis = shape.length - 2; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
-  }
-  return gathered;
 }
 
 function fail(what: string): never {
@@ -331,10 +319,6 @@ function formatTensor(writer: PickleWriter, { name, shape, data }: NamedTensor, 
     writer.persistent().integer(0).integers(shape).integers(rowMajorStrides(shape)).false().emptyOrderedDict();
   });
   writer.reduce();
-}
-
-function rowMajorStrides(shape: readonly number[]): number[] {
-  return shape.map((_, axis) => product(shape.slice(axis + 1)));
 }
 
 /**

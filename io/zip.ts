@@ -1,6 +1,6 @@
 /**
- * Zip archives of stored records, as PyTorch writes them: every record aligned to 64 bytes, sizes in the central
- * directory, zip64 where needed. Reading gives views into the bytes and trusts nothing.
+ * Zip archives. Those of stored records, as PyTorch writes them, are written: every record aligned to 64 bytes, sizes in
+ * the central directory, zip64 where needed. Reading takes a record's content when asked for, and trusts nothing.
  *
  * Format: PKWARE's APPNOTE 6.3.
  *
@@ -9,6 +9,7 @@
 
 import { crc32 } from "./crc32.ts";
 import { CheckpointError, quote } from "./errors.ts";
+import { joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
 
 /** What an archive's headers say of a record. */
 export interface ZipEntry {
@@ -49,8 +50,12 @@ const ZIP64_END_SIZE = 56;
 const ZIP64_LOCATOR_SIZE = 20;
 const END_SIZE = 22;
 
+const STORED = 0;
+const DEFLATED = 8;
 const SIZES_FOLLOW = 0x0008;
 const UTF8_NAMES = 0x0800;
+/** How hard the compressor tried, which says nothing to a reader. */
+const DEFLATE_EFFORT = 0x0006;
 const ZIP64_EXTRA = 1;
 const MAX_16 = 0xffff;
 const MAX_32 = 0xffffffff;
@@ -60,12 +65,44 @@ const ALIGNMENT = 64;
 
 /** A record that is listed takes more memory than its 46 bytes; PyTorch's archives have one for each storage. */
 const MAX_RECORDS = 2 ** 16;
+const MAX_DIRECTORY_BYTES = 2 ** 24;
+/** All that can stand behind the directory: the end with the longest comment, and zip64's records. */
+const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
+/** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
+const MOST_DEFLATED = 1032;
+/** The decompressor is fed with so many bytes at a time. */
+const CHUNK_BYTES = 2 ** 14;
 
 // ---------------------------------------------------------------------------------------------------------- reading
 
+/** A record of an archive, whose content is read when asked for. */
+export interface ZipMember extends ZipEntry {
+  /**
+   * The content.
+   *
+   * @throws {CheckpointError} where it is damaged, or the header before it contradicts the directory.
+   */
+  read(): Promise<Uint8Array>;
+  /** The content in pieces of any length; its checksum is compared when the last has been taken. */
+  pieces(): AsyncGenerator<Uint8Array>;
+  /** The first bytes of the content, which no checksum covers; all of them where it has fewer than `length`. */
+  head(length: number): Promise<Uint8Array>;
+}
+
+/** What an archive may be. */
+export interface ZipOptions {
+  /** Whether records may be compressed, by the method `deflate`. */
+  readonly allowDeflated?: boolean;
+}
+
 interface CentralEntry extends ZipEntry {
   readonly flags: number;
+  readonly isDeflated: boolean;
+  /** Length of the content as it lies in the archive. */
+  readonly storedSize: number;
   readonly offset: number;
+  /** Length of the name in bytes. */
+  readonly nameSize: number;
 }
 
 interface Directory {
@@ -75,43 +112,50 @@ interface Directory {
 }
 
 /**
- * The records of an archive by name, in its order, as views.
+ * The records of an archive by name, in its order. Only the directory is read now.
  *
- * Compressed or encrypted records, duplicate names, records that overlap or leave the archive, and wrong checksums are
- * refused, as is an archive with anything before or after it.
+ * Encrypted records, compressed ones unless they are allowed, duplicate names, records that overlap or leave the
+ * archive, and wrong checksums are refused, as is an archive with anything before or after it.
  *
  * @throws {CheckpointError} for every such archive.
  */
-export function readZip(bytes: Uint8Array): Map<string, Uint8Array> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const directory = findDirectory(view);
-  const entries = readDirectory(bytes, view, directory);
-
-  const records = new Map<string, Uint8Array>();
-  let end = 0;
-  for (const entry of [...entries].sort((a, b) => a.offset - b.offset)) {
-    if (entry.offset < end) fail(`record ${quote(entry.name)} overlaps the one before it`);
-    const start = contentStart(bytes, view, entry, directory.offset);
-    end = start + entry.size;
-    if (end > directory.offset) fail(`record ${quote(entry.name)} of ${entry.size} bytes reaches beyond the archive`);
+export async function readZip(source: Source, options: ZipOptions = {}): Promise<Map<string, ZipMember>> {
+  const { entries, directory } = await readEntries(source, options);
+  const sorted = entries.toSorted((a, b) => a.offset - b.offset);
+  const limits = new Map<CentralEntry, number>();
+  for (const [i, entry] of sorted.entries()) {
+    const least = entry.offset + LOCAL_HEADER_SIZE + entry.nameSize + entry.storedSize;
+    const next = sorted[i + 1];
+    if (entry.offset + LOCAL_HEADER_SIZE > directory.offset) failAbsent(entry);
+    if (least > directory.offset) failBeyond(entry);
+    if (next !== undefined && least > next.offset) fail(`record ${quote(next.name)} overlaps the one before it`);
+    limits.set(entry, next?.offset ?? directory.offset);
   }
-  for (const entry of entries) {
-    const start = contentStart(bytes, view, entry, directory.offset);
-    const content = bytes.subarray(start, start + entry.size);
-    const found = crc32(content);
-    if (found !== entry.crc32) {
-      fail(
-        `record ${quote(entry.name)} is damaged: its CRC-32 is ${hex(found)}, the directory says ${hex(entry.crc32)}`,
-      );
-    }
-    records.set(entry.name, content);
-  }
-  return records;
+  return new Map(entries.map((entry) => [entry.name, new ArchiveMember(source, entry, limits.get(entry)!)]));
 }
 
-function findDirectory(view: DataView): Directory {
-  const least = Math.max(0, view.byteLength - END_SIZE - MAX_16);
-  let end = view.byteLength - END_SIZE;
+async function readEntries(
+  source: Source,
+  options: ZipOptions,
+): Promise<{ readonly entries: readonly CentralEntry[]; readonly directory: Directory }> {
+  const tailStart = Math.max(0, source.size - TAIL_BYTES);
+  const tail = await source.read(tailStart, source.size);
+  const directory = findDirectory(tail, tailStart);
+  if (directory.size > MAX_DIRECTORY_BYTES) {
+    fail(`the directory has ${directory.size} bytes; expected at most ${MAX_DIRECTORY_BYTES}`);
+  }
+  const start = directory.offset - tailStart;
+  const bytes = start >= 0
+    ? tail.subarray(start, start + directory.size)
+    : await source.read(directory.offset, directory.offset + directory.size);
+  return { entries: readDirectory(bytes, directory, options), directory };
+}
+
+/** The archive ends with `tail`, which starts at byte `tailStart` of it. */
+function findDirectory(tail: Uint8Array, tailStart: number): Directory {
+  const view = viewOf(tail);
+  const least = Math.max(0, tail.length - END_SIZE - MAX_16);
+  let end = tail.length - END_SIZE;
   while (end >= least && !(view.getUint32(end, true) === END && commentEndsFile(view, end))) end--;
   if (end < least) fail("found no zip archive, or the end of it is missing");
 
@@ -126,8 +170,8 @@ function findDirectory(view: DataView): Directory {
 
   const locator = end - ZIP64_LOCATOR_SIZE;
   const isZip64 = locator >= 0 && view.getUint32(locator, true) === ZIP64_LOCATOR;
-  const directory = isZip64 ? readZip64End(view, locator, plain) : plain;
-  const directoryEnd = isZip64 ? locator - ZIP64_END_SIZE : end;
+  const directory = isZip64 ? readZip64End(view, tailStart, locator, plain) : plain;
+  const directoryEnd = tailStart + (isZip64 ? locator - ZIP64_END_SIZE : end);
   if (directory.offset + directory.size !== directoryEnd) {
     fail(
       `the directory of ${directory.size} bytes at ${directory.offset} does not end at ${directoryEnd}, ` +
@@ -141,11 +185,11 @@ function commentEndsFile(view: DataView, end: number): boolean {
   return end + END_SIZE + view.getUint16(end + 20, true) === view.byteLength;
 }
 
-function readZip64End(view: DataView, locator: number, plain: Directory): Directory {
+function readZip64End(view: DataView, tailStart: number, locator: number, plain: Directory): Directory {
   const at = locator - ZIP64_END_SIZE;
   if (
-    view.getUint32(locator + 4, true) !== 0 || view.getUint32(locator + 16, true) !== 1 ||
-    readUint64(view, locator + 8, "the place of the zip64 end record") !== at ||
+    view.getUint32(locator + 4, true) !== 0 || view.getUint32(locator + 16, true) !== 1 || at < 0 ||
+    readUint64(view, locator + 8, "the place of the zip64 end record") !== tailStart + at ||
     view.getUint32(at, true) !== ZIP64_END ||
     readUint64(view, at + 4, "the size of the zip64 end record") !== ZIP64_END_SIZE - 12
   ) fail("the zip64 end record is not where its locator says, or has an unknown form");
@@ -164,19 +208,21 @@ function readZip64End(view: DataView, locator: number, plain: Directory): Direct
   return directory;
 }
 
-function readDirectory(bytes: Uint8Array, view: DataView, directory: Directory): CentralEntry[] {
+function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated }: ZipOptions): CentralEntry[] {
+  const view = viewOf(bytes);
   const entries: CentralEntry[] = [];
   const names = new Set<string>();
-  const end = directory.offset + directory.size;
-  let at = directory.offset;
-  while (at < end) {
-    if (at + CENTRAL_HEADER_SIZE > end || view.getUint32(at, true) !== CENTRAL_HEADER) {
-      fail(`the directory has no record at ${at}`);
+  let at = 0;
+  while (at < bytes.length) {
+    if (at + CENTRAL_HEADER_SIZE > bytes.length || view.getUint32(at, true) !== CENTRAL_HEADER) {
+      fail(`the directory has no record at ${directory.offset + at}`);
     }
     const nameSize = view.getUint16(at + 28, true);
     const extraSize = view.getUint16(at + 30, true);
     const next = at + CENTRAL_HEADER_SIZE + nameSize + extraSize + view.getUint16(at + 32, true);
-    if (next > end) fail(`the directory's record at ${at} reaches beyond the directory`);
+    if (next > bytes.length) {
+      fail(`the directory's record at ${directory.offset + at} reaches beyond the directory`);
+    }
 
     const extraStart = at + CENTRAL_HEADER_SIZE + nameSize;
     const name = decodeName(bytes.subarray(at + CENTRAL_HEADER_SIZE, extraStart));
@@ -186,10 +232,15 @@ function readDirectory(bytes: Uint8Array, view: DataView, directory: Directory):
 
     const flags = view.getUint16(at + 8, true);
     const method = view.getUint16(at + 10, true);
-    if ((flags & ~(SIZES_FOLLOW | UTF8_NAMES)) !== 0) {
+    const isDeflated = method === DEFLATED && allowDeflated === true;
+    const known = SIZES_FOLLOW | UTF8_NAMES | (isDeflated ? DEFLATE_EFFORT : 0);
+    if ((flags & ~known) !== 0) {
       fail(`record ${quote(name)} is encrypted or has unknown flags (${hex(flags)})`);
     }
-    if (method !== 0) fail(`record ${quote(name)} is compressed (method ${method}); expected stored records`);
+    if (method !== STORED && !isDeflated) {
+      const expected = allowDeflated ? "stored or deflated" : "stored";
+      fail(`record ${quote(name)} is compressed (method ${method}); expected ${expected} records`);
+    }
     if (view.getUint16(at + 34, true) !== 0) fail(`record ${quote(name)} is on another disk`);
 
     const long = zip64Fields(view, extraStart, extraSize, name);
@@ -197,9 +248,11 @@ function readDirectory(bytes: Uint8Array, view: DataView, directory: Directory):
     const size = wide(view.getUint32(at + 24, true), "its size");
     const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
     const offset = wide(view.getUint32(at + 42, true), "its place");
-    if (storedSize !== size) fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
+    if (isDeflated ? size > storedSize * MOST_DEFLATED : size !== storedSize) {
+      fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
+    }
 
-    entries.push({ name, size, crc32: view.getUint32(at + 16, true), flags, offset });
+    entries.push({ name, size, crc32: view.getUint32(at + 16, true), flags, isDeflated, storedSize, offset, nameSize });
     at = next;
   }
   if (entries.length !== directory.count) {
@@ -230,24 +283,141 @@ function zip64Fields(view: DataView, start: number, size: number, name: string):
   };
 }
 
-/** Where a record's content starts, after a local header that agrees with the directory. */
-function contentStart(bytes: Uint8Array, view: DataView, entry: CentralEntry, most: number): number {
-  const { name, offset } = entry;
-  if (offset + LOCAL_HEADER_SIZE > most || view.getUint32(offset, true) !== LOCAL_HEADER) {
-    fail(`record ${quote(name)} is not at ${offset}, where the directory says it is`);
+class ArchiveMember implements ZipMember {
+  readonly name: string;
+  readonly size: number;
+  readonly crc32: number;
+  readonly #source: Source;
+  readonly #entry: CentralEntry;
+  /** Where the next record starts, or the directory. */
+  readonly #limit: number;
+
+  constructor(source: Source, entry: CentralEntry, limit: number) {
+    this.name = entry.name;
+    this.size = entry.size;
+    this.crc32 = entry.crc32;
+    this.#source = source;
+    this.#entry = entry;
+    this.#limit = limit;
   }
-  const nameStart = offset + LOCAL_HEADER_SIZE;
-  const nameEnd = nameStart + view.getUint16(offset + 26, true);
-  const start = nameEnd + view.getUint16(offset + 28, true);
-  if (start > most) fail(`record ${quote(name)} reaches beyond the archive`);
-  const sizes = [view.getUint32(offset + 18, true), view.getUint32(offset + 22, true)];
-  const sizesAgree = sizes.every((size) => size === entry.size || size === MAX_32);
-  const followingSizes = (entry.flags & SIZES_FOLLOW) !== 0 && sizes.every((size) => size === 0);
-  if (
-    decodeName(bytes.subarray(nameStart, nameEnd)) !== name || view.getUint16(offset + 6, true) !== entry.flags ||
-    view.getUint16(offset + 8, true) !== 0 || !(sizesAgree || followingSizes)
-  ) fail(`the header before record ${quote(name)} contradicts the directory`);
-  return start;
+
+  async read(): Promise<Uint8Array> {
+    if (this.#entry.isDeflated) {
+      const content = new Uint8Array(this.size);
+      let at = 0;
+      for await (const piece of this.pieces()) {
+        content.set(piece, at);
+        at += piece.length;
+      }
+      return content;
+    }
+    const start = await this.#start();
+    const content = await this.#source.read(start, start + this.size);
+    this.#check(crc32(content));
+    return content;
+  }
+
+  async *pieces(): AsyncGenerator<Uint8Array> {
+    let crc = 0;
+    for await (const piece of this.#unchecked(await this.#start())) {
+      crc = crc32(piece, crc);
+      yield piece;
+    }
+    this.#check(crc);
+  }
+
+  async head(length: number): Promise<Uint8Array> {
+    const start = await this.#start();
+    const wanted = Math.min(length, this.size);
+    if (!this.#entry.isDeflated) return await this.#source.read(start, start + wanted);
+    const pieces: Uint8Array[] = [];
+    let found = 0;
+    for await (const piece of this.#unchecked(start)) {
+      pieces.push(piece);
+      found += piece.length;
+      if (found >= wanted) break;
+    }
+    return joinBytes(pieces).subarray(0, wanted);
+  }
+
+  #unchecked(start: number): AsyncIterable<Uint8Array> {
+    const { name, size, storedSize, isDeflated } = this.#entry;
+    const content = sliceSource(this.#source, start, start + storedSize);
+    return isDeflated ? inflate(content, size, `record ${quote(name)}`) : readPieces(content);
+  }
+
+  #check(found: number): void {
+    const { name, crc32: expected } = this.#entry;
+    if (found !== expected) {
+      fail(`record ${quote(name)} is damaged: its CRC-32 is ${hex(found)}, the directory says ${hex(expected)}`);
+    }
+  }
+
+  /** Where the content starts, after a local header that agrees with the directory. */
+  async #start(): Promise<number> {
+    const { name, size, storedSize, flags, isDeflated, offset, nameSize } = this.#entry;
+    const head = await this.#source.read(offset, offset + LOCAL_HEADER_SIZE + nameSize);
+    const view = viewOf(head);
+    if (view.getUint32(0, true) !== LOCAL_HEADER) failAbsent(this.#entry);
+    const start = offset + head.length + view.getUint16(28, true);
+    if (start + storedSize > this.#limit) failBeyond(this.#entry);
+    const sizes = [view.getUint32(18, true), view.getUint32(22, true)];
+    const sizesAgree = [storedSize, size].every((size, i) => sizes[i] === size || sizes[i] === MAX_32);
+    const followingSizes = (flags & SIZES_FOLLOW) !== 0 && sizes.every((size) => size === 0);
+    if (
+      view.getUint16(26, true) !== nameSize || decodeName(head.subarray(LOCAL_HEADER_SIZE)) !== name ||
+      view.getUint16(6, true) !== flags || view.getUint16(8, true) !== (isDeflated ? DEFLATED : STORED) ||
+      !(sizesAgree || followingSizes)
+    ) fail(`the header before record ${quote(name)} contradicts the directory`);
+    return start;
+  }
+}
+
+/** What deflated bytes decompress to, which must be `size` bytes. */
+async function* inflate(deflated: Source, size: number, what: string): AsyncGenerator<Uint8Array> {
+  const chunks = inChunks(readPieces(deflated));
+  const compressed = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      const { done, value } = await chunks.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+  });
+  const reader = compressed.pipeThrough(new DecompressionStream("deflate-raw")).getReader();
+  let found = 0;
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      found += next.value.length;
+      if (found > size) fail(`${what} decompresses to more than the ${size} bytes that it claims`);
+      yield next.value;
+    }
+  } catch (cause) {
+    // What the platform's decompressor throws for damaged bytes.
+    if (cause instanceof TypeError) fail(`${what} does not decompress`, cause);
+    throw cause;
+  } finally {
+    await reader.cancel().catch(() => {});
+  }
+  if (found !== size) fail(`${what} decompresses to ${found} bytes; it claims ${size}`);
+}
+
+/** The decompressor hands out at once whatever a chunk decompresses to, up to 1032 times as much. */
+async function* inChunks(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for await (const piece of pieces) {
+    for (let at = 0; at < piece.length; at += CHUNK_BYTES) yield piece.slice(at, at + CHUNK_BYTES);
+  }
+}
+
+function failAbsent({ name, offset }: CentralEntry): never {
+  return fail(`record ${quote(name)} is not at ${offset}, where the directory says it is`);
+}
+
+function failBeyond({ name, storedSize }: CentralEntry): never {
+  return fail(`record ${quote(name)} of ${storedSize} bytes reaches beyond the archive, or into what stands behind it`);
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function decodeName(bytes: Uint8Array): string {
@@ -268,8 +438,8 @@ function hex(value: number): string {
   return `0x${value.toString(16)}`;
 }
 
-function fail(what: string): never {
-  throw new CheckpointError(`reading the zip archive: ${what}`);
+function fail(what: string, cause?: unknown): never {
+  throw new CheckpointError(`reading the zip archive: ${what}`, { cause });
 }
 
 // ---------------------------------------------------------------------------------------------------------- writing
@@ -391,15 +561,4 @@ class ByteWriter {
   done(): Uint8Array {
     return this.#bytes;
   }
-}
-
-/** One array of all the pieces. */
-export function joinBytes(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const joined = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    joined.set(piece, at);
-    at += piece.length;
-  }
-  return joined;
 }

@@ -8,8 +8,8 @@
  */
 
 import { type OpenFile, openFile, readBytes } from "../io/files.ts";
-import { readNpyHeader } from "../io/npy.ts";
-import { BYTES_PER_NUMBER, type FloatType, readFloats } from "../io/numbers.ts";
+import { matrixShape, readNpyHeader } from "../io/npy.ts";
+import { BYTES_PER_NUMBER, type FloatType, isFloatType, readFloats } from "../io/numbers.ts";
 import type { RowSource } from "./loader.ts";
 
 /** What is known of a file. */
@@ -42,7 +42,9 @@ export async function openRows(path: string, { format, d_model }: RowFileOptions
 
 async function npyRows(path: string, file: OpenFile, d_model: number | null): Promise<RowSource> {
   const header = readNpyHeader(await file.read(0, Math.min(file.size, HEADER_BYTES)));
-  const { type, isLittleEndian, isFortranOrder, rows, cols, start } = header;
+  const { type, isLittleEndian, isFortranOrder, start } = header;
+  const [rows, cols] = matrixShape(header.shape);
+  if (!isFloatType(type)) throw new RangeError(`${path} holds ${type}; expected floating-point numbers`);
   if (isFortranOrder) throw new RangeError(`${path} lies column by column; save it in C order to read it row by row`);
   if (d_model !== null && d_model !== cols) {
     throw new RangeError(`${path} has ${cols} columns, and d_model is given as ${d_model}`);

@@ -43,8 +43,9 @@ import {
 import { initialThreshold } from "../../nn/parameters.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError, quote } from "../errors.ts";
+import { foldModel } from "../fold.ts";
+import { describeValue } from "../json.ts";
 import {
-  describeValue,
   formatHeader,
   HeaderFields,
   type HeaderStyle,
@@ -53,18 +54,18 @@ import {
   PythonFloat,
   splitHeader,
 } from "../json_header.ts";
-import { formatTorchFile, type NamedTensor, readTorchFile, type TorchTensor } from "../torch_file.ts";
-import { joinBytes } from "../zip.ts";
-
-/** A model out of a file. */
-export interface ParsedCheckpoint {
-  /** Complete and frozen. */
-  readonly cfg: SparseAutoencoderConfig;
-  /** Finite numbers in the shapes that `cfg` says; possibly views into the file's bytes. */
-  readonly parameters: ParameterArrays;
-  /** Mean and scale of the inputs. */
-  readonly input: InputScaling;
-}
+import {
+  checkFinite,
+  checkScaling,
+  isIdentity,
+  NO_SCALING,
+  type ParameterName,
+  parameterShapes,
+  type ParsedCheckpoint,
+} from "../model.ts";
+import { joinBytes, type Source } from "../source.ts";
+import type { NamedTensor, StoredTensor } from "../stored_tensor.ts";
+import { formatTorchFile, readTorchFile } from "../torch_file.ts";
 
 /** How to read a file. */
 export interface ParseOptions {
@@ -121,8 +122,6 @@ const UPSTREAM = {
   dead_threshold_tokens: 10_000_000,
 } as const;
 
-const NO_SCALING: InputScaling = Object.freeze({ mean: null, scale: 1 });
-
 // ---------------------------------------------------------------------------------------------------------- reading
 
 interface Header {
@@ -150,8 +149,8 @@ const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | n
  * @throws {CheckpointError} naming what was found, for an unknown schema, class or field, parameters that are missing,
  * unexpected, of other shapes or not finite, and for damaged or malicious bytes.
  */
-export function parseCheckpoint(bytes: Uint8Array, options: ParseOptions = {}): ParsedCheckpoint {
-  const { header: text, body } = splitHeader(bytes);
+export async function parseCheckpoint(source: Source, options: ParseOptions = {}): Promise<ParsedCheckpoint> {
+  const { header: text, body } = await splitHeader(source);
   const { options: read, input } = readHeader(text);
   const overridden = options.subtract_b_dec === undefined ? read : { ...read, subtract_b_dec: options.subtract_b_dec };
   let cfg: SparseAutoencoderConfig;
@@ -162,7 +161,7 @@ export function parseCheckpoint(bytes: Uint8Array, options: ParseOptions = {}): 
     throw new CheckpointError(`reading the header's cfg: ${message}`, { cause });
   }
   checkScaling("reading the header", cfg, input);
-  return Object.freeze({ cfg, parameters: readParameters(cfg, readTorchFile(body)), input });
+  return Object.freeze({ cfg, parameters: await readParameters(cfg, await readTorchFile(body)), input });
 }
 
 function readHeader(text: string): Header {
@@ -417,7 +416,10 @@ function checkDiscriminator(params: HeaderFields, key: string, what: string): vo
   if (found !== key) params.fail(`the key ${quote(found)} contradicts ${what}; expected ${quote(key)}`);
 }
 
-function readParameters(cfg: SparseAutoencoderConfig, tensors: ReadonlyMap<string, TorchTensor>): ParameterArrays {
+async function readParameters(
+  cfg: SparseAutoencoderConfig,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): Promise<ParameterArrays> {
   const doing = "reading the parameters";
   const shapes = parameterShapes(cfg);
   const missing = [...shapes.keys()].map(stateDictKey).filter((key) => !tensors.has(key));
@@ -437,7 +439,7 @@ function readParameters(cfg: SparseAutoencoderConfig, tensors: ReadonlyMap<strin
     if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
       throw new CheckpointError(`${doing}: ${name} has shape [${tensor.shape}]; the header says [${shape}]`);
     }
-    const data = tensor.read();
+    const data = await tensor.read();
     checkFinite(doing, name, data);
     parameters[name] = data;
   }
@@ -448,54 +450,11 @@ const WHY_NO_THRESHOLD =
   "a BatchTopK without its threshold is from before 16 November 2025, when its codes depended on " +
   "the batch or it was a TopK of each row, which of them the file does not say";
 
-type ParameterName = keyof ParameterArrays;
-
 function stateDictKey(name: ParameterName): string {
   return name === "threshold" ? THRESHOLD_KEY : name;
 }
 
-/** Of the parameters that the model has. */
-function parameterShapes({ d_model, d_sae, activation }: SparseAutoencoderConfig): Map<ParameterName, number[]> {
-  const shapes = new Map<ParameterName, number[]>([
-    ["W_enc", [d_model, d_sae]],
-    ["b_enc", [d_sae]],
-    ["W_dec", [d_sae, d_model]],
-    ["b_dec", [d_model]],
-  ]);
-  if (activation.key === "batch-top-k") shapes.set("threshold", []);
-  if (activation.key === "jump-relu") shapes.set("threshold", [d_sae]);
-  return shapes;
-}
-
-/** A model with a NaN or an infinity computes nothing of use, so it is neither written nor read. */
-function checkFinite(doing: string, name: string, data: Float32Array): void {
-  for (let i = 0; i < data.length; i++) {
-    if (!Number.isFinite(data[i])) {
-      throw new CheckpointError(`${doing}: ${name} is ${data[i]} at element ${i}; expected finite numbers`);
-    }
-  }
-}
-
-function checkScaling(doing: string, cfg: SparseAutoencoderConfig, input: InputScaling): void {
-  const { mean, scale, pre_act_scale = 1 } = input;
-  if (mean !== null && mean.length !== cfg.d_model) {
-    throw new CheckpointError(`${doing}: input_mean has ${mean.length} elements; expected d_model = ${cfg.d_model}`);
-  }
-  if (mean !== null) checkFinite(doing, "input_mean", mean);
-  for (const [name, value] of Object.entries({ input_scale: scale, pre_act_scale })) {
-    if (!(value > 0 && Number.isFinite(value))) {
-      throw new CheckpointError(`${doing}: ${name} is ${value}; expected a positive finite number`);
-    }
-  }
-}
-
 // ---------------------------------------------------------------------------------------------------------- writing
-
-interface Model {
-  readonly cfg: SparseAutoencoderConfig;
-  readonly parameters: ParameterArrays;
-  readonly input: InputScaling;
-}
 
 /**
  * The file of a model. Equal models give equal bytes.
@@ -541,13 +500,13 @@ export function formatCheckpointPieces(
 }
 
 /** Thresholds that are left out are those before training. */
-function withThreshold(model: Model): Model {
+function withThreshold(model: ParsedCheckpoint): ParsedCheckpoint {
   const { cfg, parameters, input: { pre_act_scale = 1 } } = model;
   if (!parameterShapes(cfg).has("threshold") || parameters.threshold !== undefined) return model;
   return { ...model, parameters: { ...parameters, threshold: initialThreshold(cfg, pre_act_scale) } };
 }
 
-function checkModel({ cfg, parameters, input }: Model): void {
+function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
   const doing = "writing a checkpoint";
   const shapes = parameterShapes(cfg);
   if (parameters.threshold !== undefined && !shapes.has("threshold")) {
@@ -564,7 +523,7 @@ function checkModel({ cfg, parameters, input }: Model): void {
   checkScaling(doing, cfg, input);
 }
 
-function chooseSchema(model: Model): CheckpointSchema {
+function chooseSchema(model: ParsedCheckpoint): CheckpointSchema {
   const schema = ([5, 1] as const).find((schema) => reasonsAgainst(schema, model).length === 0);
   if (schema !== undefined) return schema;
   const reasons = ([5, 1] as const).map((schema) =>
@@ -576,7 +535,7 @@ function chooseSchema(model: Model): CheckpointSchema {
 }
 
 /** Why a file of this schema would be read as another function. */
-function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: Model): string[] {
+function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: ParsedCheckpoint): string[] {
   if (schema === "saev_nn") return [];
   const reasons: string[] = [];
   const { subtract_b_dec, activation, d_model, d_sae } = cfg;
@@ -594,7 +553,7 @@ function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: Model): string
   return reasons;
 }
 
-function choices(model: Model): string {
+function choices(model: ParsedCheckpoint): string {
   const choices = [`{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`];
   if (reasonsAgainst(5, foldModel(model, false)).length === 0) {
     choices.unshift(`{ fold: true } rewrites the parameters to the same function, as schema 5`);
@@ -605,55 +564,7 @@ function choices(model: Model): string {
   return `Choose one: ${choices.join("; ")}`;
 }
 
-function isIdentity({ mean, scale }: InputScaling): boolean {
-  return scale === 1 && (mean === null || mean.every((element) => element === 0));
-}
-
-/**
- * The same function without scaling of the inputs, and with `subtract` as its encoder formula.
- *
- * With m and s the mean and scale, [p] for 1 where p holds and 0 elsewhere:
- *
- * - `W_enc' = W_enc / s`, `W_dec' = s W_dec`, `b_dec' = s b_dec + m`
- * - `b_enc' = b_enc + ([subtract] (b_dec + m/s) − [subtracted] b_dec − m/s) W_enc`
- *
- * Every pre-activation stays what it was, and so do the codes, which W_dec' scales: no activation changes, and a
- * threshold, which is compared with pre-activations, stays as it is.
- */
-function foldModel(model: Model, subtract: boolean): Model {
-  const { cfg, parameters, input: { mean, scale } } = model;
-  const { d_model, d_sae, subtract_b_dec } = cfg;
-  if (isIdentity(model.input) && subtract_b_dec === subtract) {
-    return { ...model, input: withoutScaling(model.input) };
-  }
-  const { W_enc, b_enc, W_dec, b_dec } = parameters;
-  const shift = Float64Array.from(b_dec, (b, d) => {
-    const m = (mean?.[d] ?? 0) / scale;
-    return (subtract ? b + m : 0) - (subtract_b_dec ? b : 0) - m;
-  });
-  const sums = Float64Array.from(b_enc);
-  for (let d = 0; d < d_model; d++) {
-    for (let s = 0; s < d_sae; s++) sums[s]! += shift[d]! * W_enc[d * d_sae + s]!;
-  }
-  return {
-    cfg: completeConfig({ ...cfg, subtract_b_dec: subtract }),
-    parameters: {
-      ...parameters,
-      W_enc: W_enc.map((w) => w / scale),
-      b_enc: Float32Array.from(sums),
-      W_dec: W_dec.map((w) => w * scale),
-      b_dec: b_dec.map((b, d) => b * scale + (mean?.[d] ?? 0)),
-    },
-    input: withoutScaling(model.input),
-  };
-}
-
-/** What only training needs stays. */
-function withoutScaling({ pre_act_scale = 1 }: InputScaling): InputScaling {
-  return pre_act_scale === 1 ? NO_SCALING : { ...NO_SCALING, pre_act_scale };
-}
-
-function formatModelHeader(schema: CheckpointSchema, model: Model): string {
+function formatModelHeader(schema: CheckpointSchema, model: ParsedCheckpoint): string {
   const { cfg } = model;
   if (schema === 1) {
     const fields = {

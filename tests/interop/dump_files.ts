@@ -9,6 +9,7 @@
 import { formatCheckpoint, type FormatOptions, parseCheckpoint } from "../../io/formats/saev.ts";
 import { formatHeader, PythonFloat } from "../../io/json_header.ts";
 import { writeNpy } from "../../io/npy.ts";
+import { bytesSource } from "../../io/source.ts";
 import { type Model, NO_SCALING, randomModel } from "../io/models.ts";
 import { Random } from "../support/random.ts";
 
@@ -38,7 +39,7 @@ const index: Record<string, unknown> = {};
 for (const [name, [model, options]] of Object.entries(MODELS)) {
   const bytes = formatCheckpoint(model.cfg, model.parameters, model.input, options);
   Deno.writeFileSync(`${folder}/${name}.pt`, bytes);
-  const { parameters } = parseCheckpoint(bytes);
+  const { parameters } = await parseCheckpoint(bytesSource(bytes));
   for (const [parameter, data] of Object.entries(parameters) as [string, Float32Array][]) {
     Deno.writeFileSync(`${folder}/${name}.${parameter}.f32`, new Uint8Array(data.slice().buffer));
   }

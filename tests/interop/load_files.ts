@@ -6,8 +6,9 @@
  * @module
  */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
+import { openSource } from "../../io/files.ts";
 import { parseCheckpoint } from "../../io/formats/saev.ts";
 import { bitsOf } from "../io/models.ts";
 
@@ -17,7 +18,8 @@ if (folder === undefined) throw new TypeError("name the folder to read from");
 for (const { name } of Deno.readDirSync(folder)) {
   const stem = /^(python_.+)\.pt$/.exec(name)?.[1];
   if (stem === undefined) continue;
-  const bits = bitsOf(parseCheckpoint(Deno.readFileSync(`${folder}/${name}`)).parameters);
+  const { parameters } = await parseCheckpoint(await openSource(`${folder}/${name}`));
+  const bits = bitsOf(parameters);
   for (const [parameter, found] of Object.entries(bits)) {
     const expected = Deno.readFileSync(`${folder}/${stem}.${parameter}.f32`);
     assertEquals(found, [...new Uint32Array(expected.buffer)], `${name} ${parameter}`);
@@ -25,6 +27,6 @@ for (const { name } of Deno.readDirSync(folder)) {
   console.log(`${name}: every bit of ${Object.keys(bits).join(", ")} as PyTorch says`);
 }
 
-const legacy = Deno.readFileSync(`${folder}/refused_legacy.pt`);
-assertThrows(() => parseCheckpoint(legacy), CheckpointError, "as PyTorch wrote before version 1.6");
+const legacy = await openSource(`${folder}/refused_legacy.pt`);
+await assertRejects(() => parseCheckpoint(legacy), CheckpointError, "as PyTorch wrote before version 1.6");
 console.log("refused_legacy.pt: refused by name");

@@ -10,7 +10,9 @@
 import { AssertionError } from "@std/assert";
 import * as zlib from "node:zlib";
 import { CheckpointError } from "../../io/errors.ts";
-import { formatCheckpoint, parseCheckpoint, type ParsedCheckpoint } from "../../io/formats/saev.ts";
+import { formatCheckpoint, parseCheckpoint } from "../../io/formats/saev.ts";
+import type { ParsedCheckpoint } from "../../io/model.ts";
+import { bytesSource } from "../../io/source.ts";
 import { readZip } from "../../io/zip.ts";
 import { Random } from "../support/random.ts";
 import { bitsOf, goldenCheckpoint, randomModel } from "./models.ts";
@@ -54,23 +56,23 @@ const GOLDENS = [
   "schema5_shared_storage.pt",
 ];
 
-function subjects(): Subject[] {
+async function subjects(): Promise<Subject[]> {
   const small = { d_model: 2, d_sae: 4 } as const;
   const relu = randomModel({ ...small, activation: { key: "relu" }, subtract_b_dec: true });
   const batch = randomModel({ ...small, activation: { key: "batch-top-k" } });
   const input = { mean: Float32Array.of(1, -2), scale: 0.3 };
-  return [
+  return await Promise.all([
     ...GOLDENS.map((file) => subject(file, goldenCheckpoint(file).bytes)),
     subject("our schema 1", formatCheckpoint(relu.cfg, relu.parameters)),
     subject("our schema 5", formatCheckpoint(batch.cfg, batch.parameters)),
     subject("our own schema", formatCheckpoint(batch.cfg, batch.parameters, input, { schema: "saev_nn" })),
-  ];
+  ]);
 }
 
-function subject(name: string, bytes: Uint8Array): Subject {
+async function subject(name: string, bytes: Uint8Array): Promise<Subject> {
   const end = bytes.indexOf(10);
   const header = new TextDecoder().decode(bytes.subarray(0, end));
-  const model = parseCheckpoint(bytes);
+  const model = await parseCheckpoint(bytesSource(bytes));
   return {
     name,
     bytes,
@@ -89,15 +91,15 @@ function subject(name: string, bytes: Uint8Array): Subject {
  * @throws {AssertionError} naming the case, where a file is read as what it must not be, or the reader throws anything but
  * a `CheckpointError`.
  */
-export function fuzz(depth: Depth, seed: number, count: number): FuzzReport {
-  const files = subjects();
+export async function fuzz(depth: Depth, seed: number, count: number): Promise<FuzzReport> {
+  const files = await subjects();
   const report: FuzzReport = { refused: 0, unharmed: 0, changed: 0 };
   for (let i = 0; i < count; i++) {
     const random = new Random(seed * 1_000_003 + i);
     const file = files[random.integer(0, files.length - 1)]!;
-    const bytes = DAMAGE[depth](random, file);
+    const bytes = await DAMAGE[depth](random, file);
     try {
-      report[judge(depth, file, bytes)]++;
+      report[await judge(depth, file, bytes)]++;
     } catch (cause) {
       throw new AssertionError(`${file.name}, damage to the ${depth}, case ${i} of seed ${seed}: ${cause}`, { cause });
     }
@@ -105,7 +107,7 @@ export function fuzz(depth: Depth, seed: number, count: number): FuzzReport {
   return report;
 }
 
-const DAMAGE: Readonly<Record<Depth, (random: Random, file: Subject) => Uint8Array>> = {
+const DAMAGE: Readonly<Record<Depth, (random: Random, file: Subject) => Uint8Array | Promise<Uint8Array>>> = {
   file: damageFile,
   header: damageHeader,
   pickle: damagePickle,
@@ -113,10 +115,10 @@ const DAMAGE: Readonly<Record<Depth, (random: Random, file: Subject) => Uint8Arr
 
 // --------------------------------------------------------------------------------------------------------- judging
 
-function judge(depth: Depth, file: Subject, bytes: Uint8Array): keyof FuzzReport {
+async function judge(depth: Depth, file: Subject, bytes: Uint8Array): Promise<keyof FuzzReport> {
   let model: ParsedCheckpoint;
   try {
-    model = parseCheckpoint(bytes);
+    model = await parseCheckpoint(bytesSource(bytes));
   } catch (error) {
     if (error instanceof CheckpointError) return "refused";
     throw error;
@@ -198,11 +200,13 @@ function damageFile(random: Random, { bytes, header }: Subject): Uint8Array {
   return damageBytes(random, bytes, starts[part]!, ends[part]!);
 }
 
-function damagePickle(random: Random, { header, body }: Subject): Uint8Array {
-  const records = [...readZip(body)].map(([name, bytes]) => ({
-    name,
-    bytes: name.endsWith("/data.pkl") ? damageOpcodes(random, bytes) : bytes,
-  }));
+async function damagePickle(random: Random, { header, body }: Subject): Promise<Uint8Array> {
+  const records = await Promise.all(
+    [...await readZip(bytesSource(body))].map(async ([name, member]) => {
+      const bytes = await member.read();
+      return { name, bytes: name.endsWith("/data.pkl") ? damageOpcodes(random, bytes) : bytes };
+    }),
+  );
   return joined([utf8(`${header}\n`), rawZip(records)]);
 }
 
@@ -325,7 +329,7 @@ function signed(header: string): string {
 if (import.meta.main) {
   const [seed = "0", count = "10000"] = Deno.args;
   for (const depth of ["file", "header", "pickle"] as const) {
-    const { refused, unharmed, changed } = fuzz(depth, Number(seed), Number(count));
+    const { refused, unharmed, changed } = await fuzz(depth, Number(seed), Number(count));
     console.log(`${depth}: ${refused} refused, ${unharmed} read as they were, ${changed} read as the damage says`);
   }
 }

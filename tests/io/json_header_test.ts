@@ -1,17 +1,11 @@
 /** `io/json_header.ts`: strict reading, and writing as Python's writers do. */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { CheckpointError } from "../../io/errors.ts";
-import {
-  formatHeader,
-  HeaderFields,
-  type JsonObject,
-  type JsonValue,
-  parseHeader,
-  PythonFloat,
-  splitHeader,
-} from "../../io/json_header.ts";
+import type { JsonObject, JsonValue } from "../../io/json.ts";
+import { formatHeader, HeaderFields, parseHeader, PythonFloat, splitHeader } from "../../io/json_header.ts";
+import { bytesSource, joinBytes } from "../../io/source.ts";
 import { joined, utf8 } from "./raw_zip.ts";
 
 fc.configureGlobal({ seed: 0 });
@@ -83,13 +77,16 @@ Deno.test("sixteen levels are read", () => {
   assertEquals(plain(parseHeader(text)), JSON.parse(text));
 });
 
-Deno.test("a header is the first line", () => {
-  const { header, body } = splitHeader(joined([utf8('{"a":"é"}\n'), Uint8Array.of(1, 10, 2)]));
-  assertEquals(header, '{"a":"é"}');
-  assertEquals([...body], [1, 10, 2]);
+Deno.test("a header is the first line", async () => {
+  for (const length of [0, 1, 2 ** 14, 2 ** 21 - 20]) {
+    const line = `{"a":"é${"x".repeat(length)}"}`;
+    const { header, body } = await splitHeader(bytesSource(joinBytes([utf8(`${line}\n`), Uint8Array.of(1, 10, 2)])));
+    assertEquals(header, line);
+    assertEquals([...await body.read(0, body.size)], [1, 10, 2]);
+  }
 });
 
-Deno.test("files without a header line are told apart", () => {
+Deno.test("files without a header line are told apart", async () => {
   const refused: [bytes: Uint8Array, message: string][] = [
     [new Uint8Array(), "an empty file"],
     [utf8("PK\x03\x04\n"), "a bare torch.save"],
@@ -98,11 +95,13 @@ Deno.test("files without a header line are told apart", () => {
     [utf8("\x89PNG\n"), "starts with the bytes c2 89 50 4e 47 0a"],
     [joined([utf8('{"a":"'), Uint8Array.of(0xff), utf8('"}\n')]), "not UTF-8"],
   ];
-  for (const [bytes, message] of refused) assertThrows(() => splitHeader(bytes), CheckpointError, message);
+  for (const [bytes, message] of refused) {
+    await assertRejects(() => splitHeader(bytesSource(bytes)), CheckpointError, message);
+  }
   const endless = new Uint8Array(2 ** 21 + 9).fill(0x20);
   endless[0] = 0x7b;
   endless[2 ** 21 + 5] = 0x0a;
-  assertThrows(() => splitHeader(endless), CheckpointError, "within 2097152 bytes");
+  await assertRejects(() => splitHeader(bytesSource(endless)), CheckpointError, "within 2097152 bytes");
 });
 
 Deno.test("headers of many parts, and headers too long to be read again, are refused", () => {

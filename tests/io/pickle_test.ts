@@ -5,7 +5,9 @@ import * as fc from "fast-check";
 import { CheckpointError } from "../../io/errors.ts";
 import {
   PickledDict,
+  PickledList,
   PickledObject,
+  PickledRecord,
   type PickledTuple,
   type PickledValue,
   PickleWriter,
@@ -60,6 +62,8 @@ Deno.test("values mean what Python's pickle says", () => {
     [[int(7), "q\x05h\x05\x86"], [7, 7]],
     [[int(7), ["r", uint32(70000)], ["j", uint32(70000)], "\x86"], [7, 7]],
     [[int(7), "Q"], ["persistent", 7]],
+    ["G\x3f\xf8\x00\x00\x00\x00\x00\x00", 1.5],
+    ["G\xbf\xb9\x99\x99\x99\x99\x99\x9a", -0.1],
     [[global("m", "call"), int(1), int(2), "\x86R"], 2],
   ];
   for (const [codes, value] of cases) assertEquals(read(codes), value);
@@ -79,6 +83,49 @@ Deno.test("dicts keep their items, order and attributes", () => {
   assert(dict.attributes?.items.get("_metadata") instanceof PickledDict);
 });
 
+Deno.test("lists keep their items and order", () => {
+  const list = read("]", int(1), "a", ["(", int(2), "]", int(3), "a", "e"]);
+  assert(list instanceof PickledList);
+  const [one, two, inner] = list.items;
+  assertEquals([one, two, (inner as PickledList).items], [1, 2, [3]]);
+  const cycle = read("]q\x00h\x00a");
+  assert(cycle instanceof PickledList);
+  assertStrictEquals(cycle.items[0], cycle);
+});
+
+Deno.test("an object of a class that is named becomes a record, and nothing is called", () => {
+  CALLS.length = 0;
+  const made = pickle(
+    [global("package.config", "Config"), ")\x81"],
+    ["}", unicode("d_in"), int(5), "s", "b"],
+  );
+  assertThrows(() => unpickle(made, VOCABULARY), CheckpointError, `the name "package.config.Config"`);
+  const records = { ...VOCABULARY, records: /^package\./ };
+  const config = unpickle(made, records);
+  assert(config instanceof PickledRecord);
+  assertEquals([config.className, config.args, config.what], [
+    "package.config.Config",
+    [],
+    `an object of "package.config.Config"`,
+  ]);
+  assertEquals([...config.attributes!.items], [["d_in", 5]]);
+  const called = unpickle(pickle(global("package", "Enum"), unicode("x"), "\x85R"), records);
+  assert(called instanceof PickledRecord);
+  assertEquals([called.className, called.args, called.attributes], ["package.Enum", ["x"], null]);
+  const refused: [code: Code, message: string][] = [
+    [[global("os", "system"), unicode("x"), "\x85R"], `the name "os.system"`],
+    [[global("os", "package.x"), ")\x81"], `the name "os.package.x"`],
+    [[global("package", "A"), int(1), "\x81"], "NEWOBJ without a class and a tuple"],
+    [[global("package", "A"), ")\x81", int(1), "b"], "BUILD of something other"],
+    [[global("package", "A"), ")\x81}b}b"], "BUILD of something other"],
+    [[global("package", "A"), "}b"], "BUILD of something other"],
+  ];
+  for (const [code, message] of refused) {
+    assertThrows(() => unpickle(pickle(code), records), CheckpointError, message);
+  }
+  assertEquals(CALLS, []);
+});
+
 Deno.test("hostile pickles are refused, and nothing is called", () => {
   CALLS.length = 0;
   const system = global("os", "system");
@@ -93,12 +140,18 @@ Deno.test("hostile pickles are refused, and nothing is called", () => {
     [pickle(int(1), ")R"), "REDUCE without a callable"],
     [pickle("}", "}", "R"), "REDUCE without a callable"],
     [pickle(unicode("os"), unicode("system"), "\x93"), "the opcode 0x93"],
-    [pickle(")", "\x81"), "the opcode 0x81"],
+    [pickle(")", ")", "\x81"), "NEWOBJ without a class and a tuple"],
     [pickle("(", system, "o"), `"os.system"`],
     [pickle("(S'x'\nios\nsystem\n"), "the opcode 0x53"],
     [pickle("\x82\x01"), "the opcode 0x82"],
     [pickle("Ppid\n"), "the opcode 0x50"],
-    [pickle("]"), "the opcode 0x5d"],
+    [pickle(int(1), int(2), "a"), "items appended to something other than a list"],
+    [pickle(")", "(", int(2), "e"), "items appended to something other than a list"],
+    [pickle("]a"), "the stack is empty"],
+    [pickle("]", int(1), "e"), "no mark is open"],
+    [pickle("G\x00\x00"), "8 bytes are wanted where 3 are left"],
+    [pickle("]", "}", "b"), "BUILD of something other"],
+    [pickle(global("m", "call"), ")\x81"), "NEWOBJ without a class and a tuple"],
     [pickle("I1\n"), "the opcode 0x49"],
     [pickle("\x8b", uint32(1), "\x01"), "the opcode 0x8b"],
     [pickle("\x8d\xff\xff\xff\xff\xff\xff\xff\x7f"), "the opcode 0x8d"],
@@ -158,7 +211,7 @@ Deno.test("depth, cycles and repetition cost no more than their bytes", () => {
 });
 
 Deno.test("opcodes and bytes are limited", () => {
-  for (const code of ["}", "(t", ")\x85", "(", "N", "X\x01\x00\x00\x00a"]) {
+  for (const code of ["}", "]", "(t", ")\x85", "(", "N", "X\x01\x00\x00\x00a"]) {
     assertThrows(() => read(code.repeat(200_000)), CheckpointError, "more than 131072 opcodes");
   }
   const long = (length: number): Uint8Array => pickle("X", uint32(length), new Uint8Array(length).fill(0x61));

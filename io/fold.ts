@@ -1,0 +1,53 @@
+/**
+ * The same function in other parameters, for formats that have no place for the scaling of inputs or for both encoder
+ * formulas.
+ *
+ * @module
+ */
+
+import type { InputScaling } from "../nn/config.ts";
+import { isIdentity, NO_SCALING, type ParsedCheckpoint } from "./model.ts";
+
+/**
+ * The same function without scaling of the inputs, and with `subtract` as its encoder formula.
+ *
+ * With m and s the mean and scale, [p] for 1 where p holds and 0 elsewhere:
+ *
+ * - `W_enc' = W_enc / s`, `W_dec' = s W_dec`, `b_dec' = s b_dec + m`
+ * - `b_enc' = b_enc + ([subtract] (b_dec + m/s) − [subtracted] b_dec − m/s) W_enc`
+ *
+ * Every pre-activation stays what it was, and so do the codes, which W_dec' scales: no activation changes, and a
+ * threshold, which is compared with pre-activations, stays as it is.
+ */
+export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedCheckpoint {
+  const { cfg, parameters, input: { mean, scale } } = model;
+  const { d_model, d_sae, subtract_b_dec } = cfg;
+  if (isIdentity(model.input) && subtract_b_dec === subtract) {
+    return { ...model, input: withoutScaling(model.input) };
+  }
+  const { W_enc, b_enc, W_dec, b_dec } = parameters;
+  const shift = Float64Array.from(b_dec, (b, d) => {
+    const m = (mean?.[d] ?? 0) / scale;
+    return (subtract ? b + m : 0) - (subtract_b_dec ? b : 0) - m;
+  });
+  const sums = Float64Array.from(b_enc);
+  for (let d = 0; d < d_model; d++) {
+    for (let s = 0; s < d_sae; s++) sums[s]! += shift[d]! * W_enc[d * d_sae + s]!;
+  }
+  return {
+    cfg: Object.freeze({ ...cfg, subtract_b_dec: subtract }),
+    parameters: {
+      ...parameters,
+      W_enc: W_enc.map((w) => w / scale),
+      b_enc: Float32Array.from(sums),
+      W_dec: W_dec.map((w) => w * scale),
+      b_dec: b_dec.map((b, d) => b * scale + (mean?.[d] ?? 0)),
+    },
+    input: withoutScaling(model.input),
+  };
+}
+
+/** What only training needs stays. */
+function withoutScaling({ pre_act_scale = 1 }: InputScaling): InputScaling {
+  return pre_act_scale === 1 ? NO_SCALING : { ...NO_SCALING, pre_act_scale };
+}

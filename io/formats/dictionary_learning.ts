@@ -1,0 +1,190 @@
+/**
+ * dictionary_learning: `ae.pt`, a PyTorch file of tensors, and mostly `config.json` beside it.
+ *
+ * `f = activation((x − [subtracts] b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`
+ *
+ * | `dict_class` | tensors (D activation_dim, F dict_size) | read as |
+ * | --- | --- | --- |
+ * | `AutoEncoder` | `bias` [D], `encoder.weight` [F, D], `encoder.bias` [F], `decoder.weight` [D, F] | relu, subtracts |
+ * | `AutoEncoderNew` | the same with `decoder.bias` [D] for `bias` | relu |
+ * | `AutoEncoderTopK` | `b_dec` [D], the encoder's and decoder's as above, `k`, `threshold` | top-k with relu, subtracts |
+ * | `BatchTopKSAE` | the same | batch-top-k, subtracts |
+ * | `MatryoshkaBatchTopKSAE` | `W_enc` [D, F], `b_enc`, `W_dec` [F, D], `b_dec`, `k`, `threshold`, `group_sizes` | the same |
+ * | `JumpReluAutoEncoder` | `W_enc`, `b_enc`, `W_dec`, `b_dec`, `threshold` [F] | jump-relu |
+ * | `GatedAutoEncoder`, others | | refused |
+ *
+ * A TopK and a BatchTopK have the same tensors, so that only `config.json` tells them apart; the other classes are known
+ * without it. It also holds how the model was trained, which changes nothing and is not checked. A BatchTopK computes with
+ * its threshold, as in the library outside training. Codes are those of the weights as they are; the library's own loader
+ * rescales an `AutoEncoder` to unit decoder rows first, unless told not to, which changes codes and no reconstruction.
+ *
+ * @module
+ */
+
+import { quote } from "../errors.ts";
+import { describeValue } from "../json.ts";
+import { HeaderFields } from "../json_header.ts";
+import {
+  batchTopKActivation,
+  fail,
+  type ForeignFormat,
+  type ForeignModel,
+  foreignModel,
+  type ForeignOptions,
+  hasTensors,
+  JUMP_RELU,
+  matrixShape,
+  readInteger,
+  readParameters,
+  RELU,
+  topKActivation,
+  type Weights,
+} from "./foreign.ts";
+
+/** The file with the tensors. */
+export const DICTIONARY_LEARNING_WEIGHTS = "ae.pt";
+/** The file with the class and how it was trained. */
+export const DICTIONARY_LEARNING_CONFIG = "config.json";
+
+const LINEAR = { W_enc: "encoder.weight", b_enc: "encoder.bias", W_dec: "decoder.weight" } as const;
+const PLAIN = { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" } as const;
+const FLIPPED = ["W_enc", "W_dec"] as const;
+
+/** The format. */
+export const DICTIONARY_LEARNING: ForeignFormat = {
+  recognises: (weights) =>
+    weights.container === "torch" && weights.extras.size === 0 && (
+      hasTensors(weights, "encoder.weight", "decoder.weight") && !weights.tensors.has("pre_bias") ||
+      hasTensors(weights, "W_enc", "threshold")
+    ),
+  read: async (weights, { input }: ForeignOptions) => {
+    const config = await weights.findJson(DICTIONARY_LEARNING_CONFIG);
+    const trainer = config === null ? null : new HeaderFields(DICTIONARY_LEARNING_CONFIG, config).object("trainer");
+    const name = trainer?.string("dict_class") ?? classOf(weights);
+    const dict = Object.hasOwn(CLASSES, name) ? CLASSES[name] : undefined;
+    if (dict === undefined) {
+      return fail(weights.name, `the dict_class ${quote(name)} is none of ${Object.keys(CLASSES).join(", ")}`);
+    }
+    const [rows, columns] = matrixShape(weights, dict.isLinear ? LINEAR.W_enc : PLAIN.W_enc);
+    const sizes = dict.isLinear ? { d_model: columns, d_sae: rows } : { d_model: rows, d_sae: columns };
+    if (trainer !== null) {
+      for (const [field, size] of [["activation_dim", sizes.d_model], ["dict_size", sizes.d_sae]] as const) {
+        const said = trainer.integer(field);
+        if (said !== size) trainer.fail(`${field} is ${said}, and the tensors in ${weights.name} say ${size}`);
+      }
+    }
+    const { model, notes } = await dict.read(weights, sizes);
+    if (trainer !== null && "top_k" in model.cfg.activation) {
+      const { top_k } = model.cfg.activation;
+      const said = trainer.integer("k");
+      if (said !== top_k) trainer.fail(`k is ${said}, and the tensor in ${weights.name} says ${top_k}`);
+    }
+    return { model: { ...model, input: input ?? model.input }, notes };
+  },
+};
+
+interface Sizes {
+  readonly d_model: number;
+  readonly d_sae: number;
+}
+
+interface DictClass {
+  /** Whether its matrices are `torch.nn.Linear`s, which lie transposed. */
+  readonly isLinear: boolean;
+  readonly read: (weights: Weights, sizes: Sizes) => Promise<ForeignModel>;
+}
+
+const CLASSES: Readonly<Record<string, DictClass>> = {
+  AutoEncoder: { isLinear: true, read: (weights, sizes) => readRelu(weights, sizes, "bias") },
+  AutoEncoderNew: { isLinear: true, read: (weights, sizes) => readRelu(weights, sizes, "decoder.bias") },
+  AutoEncoderTopK: {
+    isLinear: true,
+    read: async (weights, sizes) => {
+      const top_k = await readInteger(weights, "k");
+      const { threshold: _, ...parameters } = await readParameters(weights, sizes, {
+        names: { ...LINEAR, b_dec: "b_dec" },
+        transposed: FLIPPED,
+        threshold: { name: "threshold", shape: [] },
+        ignored: ["k"],
+      });
+      return foreignModel(
+        weights.name,
+        { ...sizes, subtract_b_dec: true, activation: topKActivation(top_k) },
+        parameters,
+      );
+    },
+  },
+  BatchTopKSAE: { isLinear: true, read: readBatchTopK },
+  MatryoshkaBatchTopKSAE: { isLinear: false, read: readMatryoshka },
+  JumpReluAutoEncoder: {
+    isLinear: false,
+    read: async (weights, sizes) => {
+      const threshold = { name: "threshold", shape: [sizes.d_sae] };
+      const parameters = await readParameters(weights, sizes, { names: PLAIN, threshold });
+      return foreignModel(weights.name, { ...sizes, subtract_b_dec: false, activation: JUMP_RELU }, parameters);
+    },
+  },
+};
+
+async function readRelu(weights: Weights, sizes: Sizes, b_dec: string): Promise<ForeignModel> {
+  const parameters = await readParameters(weights, sizes, { names: { ...LINEAR, b_dec }, transposed: FLIPPED });
+  return foreignModel(weights.name, { ...sizes, subtract_b_dec: b_dec === "bias", activation: RELU }, parameters);
+}
+
+async function readBatchTopK(weights: Weights, sizes: Sizes): Promise<ForeignModel> {
+  const top_k = await readInteger(weights, "k");
+  const parameters = await readParameters(weights, sizes, {
+    names: { ...LINEAR, b_dec: "b_dec" },
+    transposed: FLIPPED,
+    threshold: { name: "threshold", shape: [] },
+    ignored: ["k"],
+  });
+  return batchTopKModel(weights, sizes, top_k, parameters);
+}
+
+async function readMatryoshka(weights: Weights, sizes: Sizes): Promise<ForeignModel> {
+  const top_k = await readInteger(weights, "k");
+  const groups = await weights.tensors.get("group_sizes")?.readIntegers() ??
+    fail(weights.name, "missing tensors: group_sizes");
+  const sum = groups.reduce((sum, size) => sum + size, 0);
+  if (sum !== sizes.d_sae) fail(weights.name, `group_sizes sum to ${sum}; expected dict_size, ${sizes.d_sae}`);
+  const parameters = await readParameters(weights, sizes, {
+    names: PLAIN,
+    threshold: { name: "threshold", shape: [] },
+    ignored: ["k", "group_sizes"],
+  });
+  return batchTopKModel(weights, sizes, top_k, parameters);
+}
+
+function batchTopKModel(
+  { name }: Weights,
+  sizes: Sizes,
+  top_k: number,
+  parameters: Parameters<typeof foreignModel>[2],
+): ForeignModel {
+  const notes = parameters.threshold![0]! < 0
+    ? ["the threshold is negative, as before training has estimated it: every positive pre-activation is a code"]
+    : [];
+  return foreignModel(
+    name,
+    { ...sizes, subtract_b_dec: true, activation: batchTopKActivation(top_k) },
+    parameters,
+    { notes },
+  );
+}
+
+/** The class, where the tensors alone say it. */
+function classOf(weights: Weights): string {
+  const has = (...names: readonly string[]): boolean => hasTensors(weights, ...names);
+  if (has("gate_bias", "mag_bias")) return "GatedAutoEncoder";
+  if (has("encoder.weight", "decoder.bias")) return "AutoEncoderNew";
+  if (has("encoder.weight", "bias")) return "AutoEncoder";
+  if (has("W_enc", "group_sizes")) return "MatryoshkaBatchTopKSAE";
+  if (has("W_enc", "threshold") && !has("k")) return "JumpReluAutoEncoder";
+  const found = [...weights.tensors.keys()].slice(0, 8).map((name) => describeValue(name)).join(", ");
+  return fail(
+    weights.name,
+    `the tensors ${found} are those of an AutoEncoderTopK and of a BatchTopKSAE; ${DICTIONARY_LEARNING_CONFIG} beside ` +
+      "it would say the dict_class: name the folder that holds both",
+  );
+}

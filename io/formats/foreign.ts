@@ -1,0 +1,275 @@
+/**
+ * What the readers of other libraries' files share: weights with a configuration beside them, strict reading of both, and
+ * the model that comes out.
+ *
+ * Each reader maps a file to the function that its library computes from it, or refuses it and names the field that this
+ * library has no place for. Nothing is approximated. Numbers are read as float32; wider ones are rounded. What a file does
+ * not say about training is off: no penalty, no auxiliary loss, no unit rows.
+ *
+ * @module
+ */
+
+import {
+  type ActivationOptions,
+  completeConfig,
+  type InputScaling,
+  type ParameterArrays,
+  type SparseAutoencoderConfig,
+} from "../../nn/config.ts";
+import { CheckpointError, quote } from "../errors.ts";
+import type { JsonObject } from "../json.ts";
+import { HeaderFields } from "../json_header.ts";
+import type { PickledValue } from "../pickle.ts";
+import { countElements, type StoredTensor } from "../stored_tensor.ts";
+import { checkFinite, checkScaling, NO_SCALING, type ParsedCheckpoint } from "../model.ts";
+
+/**
+ * What a caller can agree to, where a file holds more than this library's models compute.
+ *
+ * - `"normalised-rows"`: the library normalises each row before the encoder and undoes it after the decoder. The caller
+ *   does both; the model is what stands between.
+ * - `"rescaled-codes"`: each code is the library's times the norm of its latent's decoder row. Reconstructions are the
+ *   same.
+ */
+export type Concession = "normalised-rows" | "rescaled-codes";
+
+/** How to read another library's file. */
+export interface ForeignOptions {
+  /** Mean and scale of the inputs, where the file was made with some that it does not hold. */
+  readonly input?: InputScaling;
+  /** What to read although it is not all that the library does; nothing if left out. */
+  readonly accept?: readonly Concession[];
+}
+
+/** A file of tensors and what lies beside it. */
+export interface Weights {
+  /** What messages call the file. */
+  readonly name: string;
+  /** How the tensors are packed. */
+  readonly container: "safetensors" | "torch" | "npz";
+  /** The tensors by name. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  /** What else a PyTorch file holds, by name. */
+  readonly extras: ReadonlyMap<string, PickledValue>;
+  /** A file of JSON in the same folder; `null` where there is none. */
+  readonly findJson: (name: string) => Promise<JsonObject | null>;
+}
+
+/** A model, and what its file leaves open. */
+export interface ForeignModel {
+  /** The model. */
+  readonly model: ParsedCheckpoint;
+  /** What a user should know about the file, in sentences; mostly nothing. */
+  readonly notes: readonly string[];
+}
+
+/** One library's format. */
+export interface ForeignFormat {
+  /** Whether a file with such tensors is of this format. */
+  readonly recognises: (weights: Weights) => boolean;
+  /** @throws {CheckpointError} for whatever is not exactly such a file. */
+  readonly read: (weights: Weights, options: ForeignOptions) => Promise<ForeignModel>;
+}
+
+/** What training would need and no other library's file says. */
+const NOT_TRAINED = { sparsity: { key: "no-sparsity" }, aux: { key: "no-aux" } } as const;
+
+/** An activation by its key, without penalty and auxiliary loss. */
+export const RELU: ActivationOptions = { key: "relu", ...NOT_TRAINED };
+
+/** `f = h · 1[h > max(θ_s, 0)]` */
+export const JUMP_RELU: ActivationOptions = { key: "jump-relu", ...NOT_TRAINED };
+
+/** The k largest of each row; negative ones among them become 0, unless told otherwise. */
+export function topKActivation(top_k: number, relu = true): ActivationOptions {
+  return { key: "top-k", top_k, relu, ...NOT_TRAINED };
+}
+
+/** `f = h · 1[h > max(θ, 0)]`, as a BatchTopK computes outside training. */
+export function batchTopKActivation(top_k: number): ActivationOptions {
+  return { key: "batch-top-k", top_k, relu: true, ...NOT_TRAINED };
+}
+
+/** Throws a {@link CheckpointError} about a file. */
+export function fail(name: string, what: string): never {
+  throw new CheckpointError(`reading ${name}: ${what}`);
+}
+
+/** Whether the weights have all of these tensors. */
+export function hasTensors({ tensors }: Weights, ...names: readonly string[]): boolean {
+  return names.every((name) => tensors.has(name));
+}
+
+/** The configuration beside the weights. */
+export async function requireJson({ name, findJson }: Weights, file: string): Promise<JsonObject> {
+  return await findJson(file) ??
+    fail(name, `found no ${file} beside it, which says what the model computes; name the folder that holds both`);
+}
+
+/**
+ * The fields of a configuration that matter, without those that are known to change nothing. What is neither is found by
+ * {@link HeaderFields.done}.
+ */
+export function relevantFields(what: string, object: JsonObject, harmless: ReadonlySet<string>): HeaderFields {
+  return new HeaderFields(what, new Map([...object].filter(([name]) => !harmless.has(name))));
+}
+
+/** Where the parameters lie in a file. */
+export interface Layout {
+  /** Their names there. */
+  readonly names: Readonly<Record<"W_enc" | "b_enc" | "W_dec" | "b_dec", string>>;
+  /** Which matrices are the transposes of ours there. */
+  readonly transposed?: readonly ("W_enc" | "W_dec")[];
+  /** Name and shape of the thresholds, where there are any. */
+  readonly threshold?: { readonly name: string; readonly shape: readonly number[] };
+  /** Tensors that change nothing or were read already. */
+  readonly ignored?: readonly string[];
+}
+
+/** The sizes of a matrix, for files that say them nowhere else. */
+export function matrixShape({ name, tensors }: Weights, key: string): readonly [number, number] {
+  const shape = tensors.get(key)?.shape ?? fail(name, `found no tensor ${quote(key)}`);
+  const [rows, columns] = shape;
+  if (shape.length !== 2 || !(rows! > 0 && columns! > 0)) {
+    fail(name, `${quote(key)} has the shape [${shape}]; expected a matrix`);
+  }
+  return [rows!, columns!];
+}
+
+/** Reads the parameters, and refuses any tensor that is not expected. */
+export async function readParameters(
+  weights: Weights,
+  { d_model, d_sae }: Pick<SparseAutoencoderConfig, "d_model" | "d_sae">,
+  { names, transposed: flipped = [], threshold, ignored = [] }: Layout,
+): Promise<ParameterArrays> {
+  const { name: file, tensors } = weights;
+  const shapeOf = (matrix: "W_enc" | "W_dec"): readonly number[] =>
+    (matrix === "W_enc") === flipped.includes(matrix) ? [d_sae, d_model] : [d_model, d_sae];
+  const expected = new Map<string, readonly number[]>([
+    [names.W_enc, shapeOf("W_enc")],
+    [names.b_enc, [d_sae]],
+    [names.W_dec, shapeOf("W_dec")],
+    [names.b_dec, [d_model]],
+  ]);
+  if (threshold !== undefined) expected.set(threshold.name, threshold.shape);
+  const missing = [...expected.keys()].filter((name) => !tensors.has(name));
+  const unexpected = [...tensors.keys()].filter((name) => !expected.has(name) && !ignored.includes(name));
+  if (missing.length + unexpected.length > 0) {
+    const complaints = [
+      missing.length > 0 ? `missing tensors: ${missing.join(", ")}` : "",
+      unexpected.length > 0 ? `unexpected tensors: ${unexpected.slice(0, 8).map(quote).join(", ")}` : "",
+    ];
+    fail(file, complaints.filter(Boolean).join("; "));
+  }
+  for (const [name, shape] of expected) checkShape(weights, name, shape);
+  const read = async (parameter: "W_enc" | "b_enc" | "W_dec" | "b_dec"): Promise<Float32Array> => {
+    const data = await readFinite(weights, names[parameter]);
+    if (!flipped.includes(parameter as "W_enc")) return data;
+    const [rows, columns] = shapeOf(parameter as "W_enc");
+    return transposed(data, rows!, columns!);
+  };
+  return {
+    W_enc: await read("W_enc"),
+    b_enc: await read("b_enc"),
+    W_dec: await read("W_dec"),
+    b_dec: await read("b_dec"),
+    ...threshold && { threshold: await readFinite(weights, threshold.name) },
+  };
+}
+
+/** @throws {CheckpointError} where the tensor is missing or has another shape. */
+export function checkShape({ name: file, tensors }: Weights, name: string, shape: readonly number[]): void {
+  const found = tensors.get(name)?.shape ?? fail(file, `missing tensors: ${name}`);
+  if (found.length !== shape.length || found.some((size, axis) => size !== shape[axis])) {
+    fail(file, `${quote(name)} has the shape [${found}]; expected [${shape}]`);
+  }
+}
+
+/** A tensor's numbers, all finite. */
+export async function readFinite({ name: file, tensors }: Weights, name: string): Promise<Float32Array> {
+  const data = await tensors.get(name)!.read();
+  checkFinite(`reading ${file}`, name, data);
+  return data;
+}
+
+/** One whole number out of a tensor without dimensions. */
+export async function readInteger({ name, tensors }: Weights, key: string): Promise<number> {
+  const tensor = tensors.get(key) ?? fail(name, `missing tensors: ${key}`);
+  if (countElements(tensor.shape) !== 1) {
+    fail(name, `${quote(key)} has the shape [${tensor.shape}]; expected one number`);
+  }
+  const [value] = await tensor.readIntegers();
+  return value!;
+}
+
+/** A model with every check that all formats share. */
+export function foreignModel(
+  name: string,
+  cfg: Pick<SparseAutoencoderConfig, "d_model" | "d_sae" | "subtract_b_dec"> & {
+    readonly activation: ActivationOptions;
+  },
+  parameters: ParameterArrays,
+  { input = NO_SCALING, notes = [] }: { readonly input?: InputScaling; readonly notes?: readonly string[] } = {},
+): ForeignModel {
+  let complete: SparseAutoencoderConfig;
+  try {
+    complete = completeConfig({ ...cfg, normalize_w_dec: false, remove_parallel_grads: false });
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new CheckpointError(`reading ${name}: ${message}`, { cause });
+  }
+  checkScaling(`reading ${name}`, complete, input);
+  return { model: Object.freeze({ cfg: complete, parameters: Object.freeze(parameters), input }), notes };
+}
+
+/** @throws {CheckpointError} naming the field, unless the caller agreed to it. */
+export function requireConcession(
+  name: string,
+  { accept = [] }: ForeignOptions,
+  concession: Concession,
+  because: string,
+): void {
+  if (accept.includes(concession)) return;
+  const CONSEQUENCES = {
+    "normalised-rows": "this library's models do not. Do it to the rows yourself, and undo it on reconstructions",
+    "rescaled-codes":
+      "this library's models cannot. Take codes that are larger by that norm, and the same reconstructions",
+  };
+  fail(name, `${because}; ${CONSEQUENCES[concession]}, with { accept: ["${concession}"] }`);
+}
+
+/** The transpose of a matrix of `rows` × `columns`. */
+export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const result = new Float32Array(matrix.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
+  }
+  return result;
+}
+
+/** The norm of each row, in float64. */
+export function rowNorms(matrix: Float32Array, columns: number): Float64Array {
+  return Float64Array.from({ length: matrix.length / columns }, (_, row) => {
+    let sum = 0;
+    for (let i = row * columns; i < (row + 1) * columns; i++) sum += matrix[i]! ** 2;
+    return Math.sqrt(sum);
+  });
+}
+
+/**
+ * The same reconstructions from codes that are `factor` times as large: `h'_s = a_s h_s`, `W_dec'_s = W_dec_s / a_s`.
+ * float64, rounded once.
+ */
+export function rescaleLatents(
+  { W_enc, b_enc, W_dec, b_dec }: Omit<ParameterArrays, "threshold">,
+  factor: Float64Array,
+): Omit<ParameterArrays, "threshold"> {
+  const d_sae = b_enc.length;
+  const d_model = b_dec.length;
+  return {
+    W_enc: W_enc.map((w, i) => w * factor[i % d_sae]!),
+    b_enc: b_enc.map((b, s) => b * factor[s]!),
+    W_dec: W_dec.map((w, i) => w / factor[Math.floor(i / d_model)]!),
+    b_dec,
+  };
+}

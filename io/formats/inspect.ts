@@ -1,0 +1,232 @@
+/**
+ * What a checkpoint is, whether or not a model can be made of it.
+ *
+ * @module
+ */
+
+import type { InputScaling, SparseAutoencoderConfig } from "../../nn/config.ts";
+import { CheckpointError } from "../errors.ts";
+import { type FilesSource, openFiles, type SourceOptions } from "../files.ts";
+import { describeValue, type JsonObject, type JsonValue } from "../json.ts";
+import { parseHeader, splitHeader } from "../json_header.ts";
+import { isFloatType, type NumberType } from "../numbers.ts";
+import type { StoredTensor } from "../stored_tensor.ts";
+import { readTorchFile } from "../torch_file.ts";
+import type { Concession, ForeignModel } from "./foreign.ts";
+import { type FormatName, type ReadOptions, recognise, type RecognisedFiles } from "./recognise.ts";
+
+/** Numbers of one tensor, over its finite elements. */
+export interface TensorStatistics {
+  /** The smallest. */
+  readonly min: number;
+  /** The largest. */
+  readonly max: number;
+  /** The mean. */
+  readonly mean: number;
+  /** The standard deviation. */
+  readonly std: number;
+  /** How many are 0. */
+  readonly n_zero: number;
+  /** How many are NaN or infinite, and not in the other numbers. */
+  readonly n_not_finite: number;
+}
+
+/** One tensor of a file. */
+export interface TensorSummary {
+  /** Its name in the file. */
+  readonly name: string;
+  /** Its dimensions. */
+  readonly shape: readonly number[];
+  /** How the file holds its numbers. */
+  readonly dtype: NumberType;
+  /** `null` where it has no elements. */
+  readonly statistics: TensorStatistics | null;
+}
+
+/** What {@link inspectCheckpoint} finds. */
+export interface Inspection {
+  /** Whose format it is. */
+  readonly format: FormatName;
+  /** Which form of it, where it has several; `null` otherwise. */
+  readonly schema: string | null;
+  /** The configurations as they stand, by file; the header of a file of `saev` under `header`. */
+  readonly configs: Readonly<Record<string, unknown>>;
+  /** The tensors in the file's order. */
+  readonly tensors: readonly TensorSummary[];
+  /** The model as this library has it; `null` where it cannot be read. */
+  readonly cfg: SparseAutoencoderConfig | null;
+  /** Mean and scale of the inputs; `null` where the model cannot be read. */
+  readonly input: InputScaling | null;
+  /** What the model computes, a line each for pre-activations, codes and reconstruction; none where it cannot be read. */
+  readonly formula: readonly string[];
+  /** What must be accepted for the model to be read. */
+  readonly accept: readonly Concession[];
+  /** What a user should know, in sentences; why the model cannot be read, where it cannot. */
+  readonly warnings: readonly string[];
+}
+
+const CONCESSIONS: readonly (readonly Concession[])[] = [
+  [],
+  ["normalised-rows"],
+  ["rescaled-codes"],
+  ["normalised-rows", "rescaled-codes"],
+];
+
+/**
+ * Describes a checkpoint of any format that is read, and what is wrong with it, if anything. No GPU is needed.
+ *
+ * @throws {CheckpointError} for files that are nobody's format, or too damaged to say what they hold.
+ */
+export async function inspectCheckpoint(
+  from: FilesSource,
+  options: Omit<ReadOptions, "accept"> & SourceOptions = {},
+): Promise<Inspection> {
+  const { hub, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  const { header, tensors, configs } = await openContents(recognised);
+  const summaries: TensorSummary[] = [];
+  for (const [name, tensor] of tensors) summaries.push(await summarise(name, tensor));
+  const { found, accept, problems } = await tryReading(recognised, readOptions);
+  return {
+    format: recognised.format,
+    schema: header === null ? null : header.has("schema") ? String(header.get("schema")) : "none",
+    configs,
+    tensors: summaries,
+    cfg: found?.model.cfg ?? null,
+    input: found?.model.input ?? null,
+    formula: found === null ? [] : formulaOf(found),
+    accept,
+    warnings: [...problems, ...found?.notes ?? [], ...warningsAbout(summaries, found)],
+  };
+}
+
+interface Contents {
+  /** Of a file of `saev`. */
+  readonly header: JsonObject | null;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly configs: Readonly<Record<string, unknown>>;
+}
+
+async function openContents({ source, weights }: RecognisedFiles): Promise<Contents> {
+  if (weights === null) {
+    const { header: text, body } = await splitHeader(source);
+    const header = parseHeader(text);
+    return { header, tensors: await readTorchFile(body), configs: { header: plain(header) } };
+  }
+  const configs: Record<string, unknown> = {};
+  for (const file of ["cfg.json", "config.json", "activation_scaler.json"]) {
+    const json = await weights.findJson(file);
+    if (json !== null) configs[file] = plain(json);
+  }
+  for (const [name, value] of weights.extras) {
+    if (value === null || typeof value !== "object") configs[name] = value;
+  }
+  return { header: null, tensors: weights.tensors, configs };
+}
+
+/** JSON as JavaScript has it. */
+function plain(value: JsonValue): unknown {
+  if (value instanceof Map) return Object.fromEntries([...value].map(([key, inner]) => [key, plain(inner)]));
+  return Array.isArray(value) ? value.map(plain) : value;
+}
+
+async function tryReading(
+  { read }: RecognisedFiles,
+  options: ReadOptions,
+): Promise<{ found: ForeignModel | null; accept: readonly Concession[]; problems: string[] }> {
+  const problems: string[] = [];
+  for (const accept of CONCESSIONS) {
+    try {
+      return { found: await read({ ...options, accept }), accept, problems: problems.slice(0, 1) };
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return { found: null, accept: [], problems: problems.slice(0, 1) };
+}
+
+async function summarise(name: string, tensor: StoredTensor): Promise<TensorSummary> {
+  const { shape, dtype } = tensor;
+  const numbers = isFloatType(dtype) ? await tensor.read() : await tensor.readIntegers();
+  return { name, shape, dtype, statistics: numbers.length === 0 ? null : statisticsOf(numbers) };
+}
+
+/** Two passes, since a mean that is large against the deviation would spoil a single one. */
+function statisticsOf(numbers: Float32Array | Float64Array): TensorStatistics {
+  let [min, max, sum, n_zero, n_not_finite] = [Infinity, -Infinity, 0, 0, 0];
+  for (const value of numbers) {
+    if (!Number.isFinite(value)) {
+      n_not_finite++;
+      continue;
+    }
+    if (value === 0) n_zero++;
+    if (value < min) min = value;
+    if (value > max) max = value;
+    sum += value;
+  }
+  const n = numbers.length - n_not_finite;
+  if (n === 0) return { min: NaN, max: NaN, mean: NaN, std: NaN, n_zero, n_not_finite };
+  const mean = sum / n;
+  let squares = 0;
+  for (const value of numbers) if (Number.isFinite(value)) squares += (value - mean) ** 2;
+  return { min, max, mean, std: Math.sqrt(squares / n), n_zero, n_not_finite };
+}
+
+function formulaOf({ model: { cfg, input, parameters } }: ForeignModel): string[] {
+  const { activation, subtract_b_dec } = cfg;
+  const hasMean = input.mean?.some((mean) => mean !== 0) ?? false;
+  const factor = input.scale === 1 ? "" : String(Number(input.scale.toPrecision(7)));
+  const centred = hasMean ? "(x − mean)" : "x";
+  const standardised = factor === "" ? centred : `${centred} / ${factor}`;
+  const given = subtract_b_dec ? `(${standardised} − b_dec)` : /[ ]/.test(standardised) ? `(${standardised})` : "x";
+  const decoded = factor === "" ? "f W_dec + b_dec" : `${factor} (f W_dec + b_dec)`;
+  return [`h = ${given} W_enc + b_enc`, codesOf(), `x̂ = ${decoded}${hasMean ? " + mean" : ""}`];
+
+  function codesOf(): string {
+    switch (activation.key) {
+      case "relu":
+        return "f = max(h, 0)";
+      case "top-k":
+        return `f = the ${activation.top_k} largest of h${activation.relu ? ", negative ones as 0" : ""}`;
+      case "batch-top-k":
+        return `f = h where h > ${Number(Math.max(parameters.threshold?.[0] ?? 0, 0).toPrecision(7))}, else 0`;
+      case "jump-relu":
+        return "f = h where h > max(threshold, 0), else 0";
+    }
+  }
+}
+
+function warningsAbout(tensors: readonly TensorSummary[], found: ForeignModel | null): string[] {
+  const warnings = tensors.flatMap(({ name, statistics }) =>
+    statistics !== null && statistics.n_not_finite > 0
+      ? [`${name} has ${statistics.n_not_finite} elements that are not finite`]
+      : []
+  );
+  const wide = tensors.filter(({ dtype }) => dtype === "float64").map(({ name }) => name);
+  if (wide.length > 0) warnings.push(`float64 is rounded to float32: ${wide.join(", ")}`);
+  if (found === null) return warnings;
+  const { cfg: { d_sae, d_model, activation }, parameters: { W_enc, W_dec } } = found.model;
+  const n_undecoded = countZero(d_sae, (s) => W_dec.subarray(s * d_model, (s + 1) * d_model));
+  if (n_undecoded > 0) warnings.push(`${n_undecoded} of ${d_sae} rows of W_dec are 0: these latents change nothing`);
+  const n_unencoded = countZero(d_sae, (s) => W_enc.filter((_, i) => i % d_sae === s), W_enc.every((w) => w !== 0));
+  if (n_unencoded > 0) warnings.push(`${n_unencoded} of ${d_sae} columns of W_enc are 0: these latents see no input`);
+  if ("top_k" in activation && activation.top_k > d_sae) {
+    warnings.push(`top_k is ${activation.top_k}, more than the ${d_sae} latents`);
+  }
+  return warnings;
+}
+
+/** How many of the vectors are 0. */
+function countZero(count: number, vector: (index: number) => Float32Array, isKnownNone = false): number {
+  if (isKnownNone) return 0;
+  let n = 0;
+  for (let i = 0; i < count; i++) if (vector(i).every((value) => value === 0)) n++;
+  return n;
+}
+
+/** A configuration's value on one line, cut. */
+export function describeConfig(value: unknown): string {
+  const text = typeof value === "string" ? describeValue(value) : JSON.stringify(value) ?? String(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}

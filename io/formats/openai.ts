@@ -1,0 +1,117 @@
+/**
+ * OpenAI's sparse autoencoders: a PyTorch file of a state dict that also names its activation.
+ *
+ * `f = activation((x − pre_bias) W_enc + latent_bias)`, `x̂ = f W_dec + pre_bias`
+ *
+ * | entry | shape (d inputs, n latents) |
+ * | --- | --- |
+ * | `pre_bias` | [d] |
+ * | `encoder.weight` | [n, d], W_enc transposed |
+ * | `latent_bias` | [n] |
+ * | `decoder.weight` | [d, n], W_dec transposed; `decoder.linear.weight` [n, d], the encoder's again, where they are tied |
+ * | `activation` | the text `ReLU` or `TopK` |
+ * | `activation_state_dict` | of a TopK: `k`, and `postact_fn`, `ReLU` or `Identity` |
+ * | `stats_last_nonzero`, `latents_activation_frequency`, `latents_mean_square` | [n], training's; not read |
+ *
+ * Whether rows are normalised (`(x − mean) / (std + 1e-5)`, the mean and the unbiased standard deviation of the row, undone
+ * behind the decoder) does not stand in the file. OpenAI's loader takes every TopK for one that does and every other for
+ * one that does not, and so does this one: a TopK is read if the caller accepts normalised rows.
+ *
+ * @module
+ */
+
+import { quote } from "../errors.ts";
+import { PickledDict, type PickledValue } from "../pickle.ts";
+import {
+  checkShape,
+  fail,
+  type ForeignFormat,
+  foreignModel,
+  hasTensors,
+  matrixShape,
+  readFinite,
+  readParameters,
+  RELU,
+  requireConcession,
+  topKActivation,
+  transposed,
+  type Weights,
+} from "./foreign.ts";
+
+const TIED = "decoder.linear.weight";
+const STATISTICS = ["stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"];
+
+/** The format. */
+export const OPENAI: ForeignFormat = {
+  recognises: (weights) => weights.container === "torch" && hasTensors(weights, "pre_bias", "latent_bias"),
+  read: async (weights, options) => {
+    const { name, extras, tensors } = weights;
+    for (const key of extras.keys()) {
+      if (key !== "activation" && key !== "activation_state_dict") fail(name, `unknown entry ${quote(key)}`);
+    }
+    const activation = readActivation(name, extras);
+    if (activation.key === "TopK") {
+      requireConcession(
+        name,
+        options,
+        "normalised-rows",
+        `activation is "TopK", of which OpenAI's loader normalises rows`,
+      );
+    }
+    const [d_sae, d_model] = matrixShape(weights, "encoder.weight");
+    const isTied = tensors.has(TIED) && !tensors.has("decoder.weight");
+    const parameters = isTied ? await readTied(weights, d_model, d_sae) : await readParameters(
+      weights,
+      { d_model, d_sae },
+      { names: { ...NAMES, W_dec: "decoder.weight" }, transposed: ["W_enc", "W_dec"], ignored: STATISTICS },
+    );
+    const cfg = {
+      d_model,
+      d_sae,
+      subtract_b_dec: true,
+      activation: activation.key === "ReLU" ? RELU : topKActivation(activation.k, activation.relu),
+    };
+    return foreignModel(name, cfg, parameters, options.input && { input: options.input });
+  },
+};
+
+const NAMES = { W_enc: "encoder.weight", b_enc: "latent_bias", b_dec: "pre_bias" } as const;
+
+/** The decoder is the encoder's transpose, and the file has the encoder's matrix twice. */
+async function readTied(weights: Weights, d_model: number, d_sae: number): ReturnType<typeof readParameters> {
+  checkShape(weights, TIED, [d_sae, d_model]);
+  const parameters = await readParameters(weights, { d_model, d_sae }, {
+    names: { ...NAMES, W_dec: TIED },
+    transposed: ["W_enc"],
+    ignored: STATISTICS,
+  });
+  const encoder = await readFinite(weights, NAMES.W_enc);
+  const at = parameters.W_dec.findIndex((value, i) => value !== encoder[i]);
+  if (at >= 0) fail(weights.name, `${TIED} differs from ${NAMES.W_enc} at element ${at}; tied weights are the same`);
+  return { ...parameters, W_enc: transposed(encoder, d_sae, d_model) };
+}
+
+type OpenaiActivation = { readonly key: "ReLU" } | { readonly key: "TopK"; readonly k: number; readonly relu: boolean };
+
+function readActivation(name: string, extras: ReadonlyMap<string, PickledValue>): OpenaiActivation {
+  // Models from before there was a choice name none.
+  const key = extras.get("activation") ?? "ReLU";
+  const state = extras.get("activation_state_dict");
+  if (state !== undefined && !(state instanceof PickledDict)) return fail(name, "activation_state_dict is not a dict");
+  const fields = state?.items ?? new Map<string, PickledValue>();
+  const known = key === "TopK" ? ["k", "postact_fn"] : [];
+  for (const field of fields.keys()) {
+    if (!known.includes(field)) fail(name, `activation_state_dict has the unknown entry ${quote(field)}`);
+  }
+  if (key === "ReLU") return { key };
+  if (key !== "TopK") {
+    return fail(name, `activation is ${typeof key === "string" ? quote(key) : "no text"}; expected "ReLU" or "TopK"`);
+  }
+  const k = fields.get("k");
+  const after = fields.get("postact_fn");
+  if (typeof k !== "number" || !Number.isInteger(k)) return fail(name, "activation_state_dict.k is not a whole number");
+  if (after !== "ReLU" && after !== "Identity") {
+    return fail(name, `activation_state_dict.postact_fn is none of "ReLU" and "Identity"`);
+  }
+  return { key, k, relu: after === "ReLU" };
+}

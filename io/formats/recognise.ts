@@ -1,0 +1,188 @@
+/**
+ * From files to the format they have, by what they hold and never by their names, and on to the model.
+ *
+ * @module
+ */
+
+import { CheckpointError, quote } from "../errors.ts";
+import type { FileSet } from "../file_set.ts";
+import { type JsonObject, readJsonObject } from "../json.ts";
+import { openNpz } from "../npz.ts";
+import { PickledDict, type PickledValue } from "../pickle.ts";
+import { readSafetensors } from "../safetensors.ts";
+import type { Source } from "../source.ts";
+import type { StoredTensor } from "../stored_tensor.ts";
+import { PickledTensor, readTorchObject } from "../torch_file.ts";
+import { readZip } from "../zip.ts";
+import { DICTIONARY_LEARNING } from "./dictionary_learning.ts";
+import type { ForeignFormat, ForeignModel, ForeignOptions, Weights } from "./foreign.ts";
+import { GEMMA_SCOPE } from "./gemma_scope.ts";
+import { LLAMASCOPIUM } from "./llamascopium.ts";
+import { OPENAI } from "./openai.ts";
+import { SAELENS } from "./saelens.ts";
+import { checkScaling, isIdentity } from "../model.ts";
+import { parseCheckpoint, type ParseOptions } from "./saev.ts";
+import { SPARSIFY } from "./sparsify.ts";
+import { VIT_PRISMA } from "./vit_prisma.ts";
+
+/** Whose files can be read. */
+export type FormatName =
+  | "saev"
+  | "saelens"
+  | "dictionary_learning"
+  | "sparsify"
+  | "openai"
+  | "gemma_scope"
+  | "vit_prisma"
+  | "llamascopium";
+
+/** The first that recognises a file reads it. */
+const FOREIGN: ReadonlyMap<Exclude<FormatName, "saev">, ForeignFormat> = new Map([
+  ["llamascopium", LLAMASCOPIUM],
+  ["sparsify", SPARSIFY],
+  ["saelens", SAELENS],
+  ["openai", OPENAI],
+  ["dictionary_learning", DICTIONARY_LEARNING],
+  ["vit_prisma", VIT_PRISMA],
+  ["gemma_scope", GEMMA_SCOPE],
+]);
+
+/** What the files with the tensors are called in folders. */
+const USUAL_NAMES: readonly string[] = [
+  "sae_weights.safetensors",
+  "sae.safetensors",
+  "ae.pt",
+  "sae.pt",
+  "weights.pt",
+  "params.npz",
+  "sae_weights.pt",
+];
+
+/** How to read a file of any format. */
+export interface ReadOptions extends ParseOptions, ForeignOptions {}
+
+/** Files whose format is known, before anything in them is taken for a model. */
+export interface RecognisedFiles {
+  /** Whose format it is. */
+  readonly format: FormatName;
+  /** The file with the tensors. */
+  readonly source: Source;
+  /** What it holds; `null` for one of `saev`, whose header comes first. */
+  readonly weights: Weights | null;
+  /** @throws {CheckpointError} for whatever is not exactly such a file. */
+  read(options?: ReadOptions): Promise<ForeignModel>;
+}
+
+/**
+ * Finds the file with the tensors, and whose format it has.
+ *
+ * @throws {CheckpointError} where there is no such file, or nobody's.
+ */
+export async function recognise(files: FileSet): Promise<RecognisedFiles> {
+  const source = await findWeights(files);
+  const start = await source.read(0, Math.min(9, source.size));
+  if (start[0] === 0x7b) {
+    return {
+      format: "saev",
+      source,
+      weights: null,
+      read: async ({ subtract_b_dec, input } = {}) => {
+        const model = await parseCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
+        if (input === undefined) return { model, notes: [] };
+        if (!isIdentity(model.input)) {
+          throw new CheckpointError(
+            `reading ${source.name}: it holds the scaling of its inputs; input contradicts that`,
+          );
+        }
+        checkScaling(`reading ${source.name}`, model.cfg, input);
+        return { model: { ...model, input }, notes: [] };
+      },
+    };
+  }
+  const weights = await openWeights(files, source, start);
+  for (const [format, { recognises, read }] of FOREIGN) {
+    if (!recognises(weights)) continue;
+    return {
+      format,
+      source,
+      weights,
+      read: async (options = {}) => {
+        if (options.subtract_b_dec === undefined) return await read(weights, options);
+        throw new CheckpointError(
+          `reading ${source.name}: subtract_b_dec is for files of saev; this one is ${format}'s`,
+        );
+      },
+    };
+  }
+  const names = [...weights.tensors.keys(), ...weights.extras.keys()].slice(0, 8).map(quote).join(", ") || "none";
+  throw new CheckpointError(
+    `reading ${source.name}: found a ${weights.container} file with the entries ${names}; expected those of one of ` +
+      ["saev", ...FOREIGN.keys()].join(", "),
+  );
+}
+
+async function findWeights(files: FileSet): Promise<Source> {
+  if (files.main !== null) {
+    const source = await files.find(files.main);
+    if (source !== null) return source;
+  }
+  const names = await files.list();
+  const found = USUAL_NAMES.filter((name) => names.includes(name));
+  if (found.length !== 1) {
+    const what = found.length > 1 ? found.join(" and ") : names.slice(0, 20).map(quote).join(", ") || "nothing";
+    throw new CheckpointError(
+      `reading ${files.name}: found ${what}; expected one of ${USUAL_NAMES.join(", ")}, or the name of the file itself`,
+    );
+  }
+  return (await files.find(found[0]!))!;
+}
+
+async function openWeights(files: FileSet, source: Source, start: Uint8Array): Promise<Weights> {
+  const { name } = source;
+  const findJson = async (file: string): Promise<JsonObject | null> => {
+    const found = await files.find(file);
+    return found === null ? null : await readJsonObject(found);
+  };
+  const common = { name, findJson, extras: new Map<string, PickledValue>() };
+  if (start[0] === 0x50 && start[1] === 0x4b) {
+    const members = await readZip(source, { allowDeflated: true });
+    if (members.size > 0 && [...members.keys()].every((member) => member.endsWith(".npy"))) {
+      return { ...common, container: "npz", tensors: await npzTensors(source) };
+    }
+    return { ...common, container: "torch", ...splitObject(name, await readTorchObject(source)) };
+  }
+  // A bare pickle, which the reader of PyTorch files refuses by name.
+  if (start[0] === 0x80 && start[8] !== 0x7b) await readTorchObject(source);
+  if (start[8] === 0x7b) {
+    return { ...common, container: "safetensors", tensors: (await readSafetensors(source)).tensors };
+  }
+  const bytes = Array.from(start, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  const found = start.length === 0 ? "an empty file" : `a file that starts with the bytes ${bytes}`;
+  throw new CheckpointError(
+    `reading ${name}: found ${found}; expected a checkpoint of saev, a safetensors or a PyTorch file, or an npz archive`,
+  );
+}
+
+async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
+  const npz = await openNpz(source);
+  const tensors = new Map<string, StoredTensor>();
+  for (const name of npz.names) tensors.set(name, await npz.open(name));
+  return tensors;
+}
+
+/** The tensors and the rest of a dict; of one that holds a state dict beside a version, of that. */
+function splitObject(
+  name: string,
+  root: PickledValue,
+): { readonly tensors: Map<string, StoredTensor>; readonly extras: Map<string, PickledValue> } {
+  if (!(root instanceof PickledDict)) throw new CheckpointError(`reading ${name}: the PyTorch file holds no dict`);
+  const inner = root.items.get("sae");
+  const { items } = inner instanceof PickledDict ? inner : root;
+  const tensors = new Map<string, StoredTensor>();
+  const extras = new Map<string, PickledValue>();
+  for (const [key, value] of items) {
+    if (value instanceof PickledTensor) tensors.set(key, value.tensor);
+    else extras.set(key, value);
+  }
+  return { tensors, extras };
+}

@@ -1,0 +1,209 @@
+/**
+ * SAELens, versions 3 to 6: a folder with `cfg.json` and `sae_weights.safetensors`.
+ *
+ * `h = (s x − [apply_b_dec_to_input] b_dec) W_enc + b_enc`, `x̂ = (f W_dec + b_dec) / s`
+ *
+ * | tensor | shape | |
+ * | --- | --- | --- |
+ * | `W_enc` | [d_in, d_sae] | |
+ * | `b_enc` | [d_sae] | |
+ * | `W_dec` | [d_sae, d_in] | |
+ * | `b_dec` | [d_in] | |
+ * | `threshold` | [d_sae] | of a `jumprelu` |
+ * | `scaling_factor` | [d_sae] | ones, in old files; any other is refused |
+ *
+ * | `architecture` | read as |
+ * | --- | --- |
+ * | `standard` | relu |
+ * | `topk` | top-k with relu; with `rescale_acts_by_decoder_norm` the norms are folded into the weights |
+ * | `jumprelu`, also what `batchtopk` and `matryoshka_batchtopk` are saved as | jump-relu |
+ * | `gated`, transcoders, all others | refused |
+ *
+ * | `normalize_activations` | read as |
+ * | --- | --- |
+ * | `none` | |
+ * | `expected_average_only_in` | s, out of `activation_scaler.json` or the caller's `input`; without either refused |
+ * | `layer_norm`, `constant_norm_rescale` | refused, unless the caller accepts normalised rows |
+ *
+ * Before version 6 fields had other names: `activation_fn_str` or `activation_fn` with `activation_fn_kwargs`,
+ * `hook_point`, a bool for `normalize_activations`, and no `architecture`. `reshape_activations: "hook_z"` means that x is
+ * the concatenation of the heads.
+ *
+ * @module
+ */
+
+import type { InputScaling } from "../../nn/config.ts";
+import { quote } from "../errors.ts";
+import { describeValue, type JsonObject } from "../json.ts";
+import { HeaderFields } from "../json_header.ts";
+import {
+  checkShape,
+  fail,
+  type ForeignFormat,
+  foreignModel,
+  type ForeignOptions,
+  hasTensors,
+  JUMP_RELU,
+  readFinite,
+  readParameters,
+  relevantFields,
+  RELU,
+  requireConcession,
+  requireJson,
+  rescaleLatents,
+  rowNorms,
+  topKActivation,
+  type Weights,
+} from "./foreign.ts";
+import { NO_SCALING } from "../model.ts";
+
+/** The file with the tensors. */
+export const SAELENS_WEIGHTS = "sae_weights.safetensors";
+/** The file with the configuration. */
+export const SAELENS_CONFIG = "cfg.json";
+const SCALER = "activation_scaler.json";
+
+/** Where the model came from, how it was trained and where its tensors were. */
+const HARMLESS: ReadonlySet<string> = new Set([
+  ..."dtype device metadata reshape_activations seed verbose".split(" "),
+  ..."model_name model_class_name model_from_pretrained_kwargs hook_name hook_layer hook_head_index".split(" "),
+  ..."hook_point hook_point_layer hook_point_head_index hook_eval prepend_bos exclude_special_tokens".split(" "),
+  ..."context_size seqpos_slice dataset_path dataset_trust_remote_code streaming is_dataset_tokenized".split(" "),
+  ..."sae_lens_version sae_lens_training_version neuronpedia_id release checkpoint_path".split(" "),
+  // A training configuration, which the first versions saved instead.
+  ..."expansion_factor from_pretrained_path l1_coefficient lp_norm lr lr_end lr_scheduler_name".split(" "),
+  ..."lr_warm_up_steps lr_decay_steps l1_warm_up_steps n_restart_cycles adam_beta1 adam_beta2".split(" "),
+  ..."train_batch_size train_batch_size_tokens training_tokens n_batches_in_buffer store_batch_size".split(" "),
+  ..."store_batch_size_prompts total_training_tokens tokens_per_buffer use_cached_activations".split(" "),
+  ..."cached_activations_path b_dec_init_method use_ghost_grads feature_sampling_window".split(" "),
+  ..."dead_feature_window dead_feature_threshold n_checkpoints n_eval_batches mse_loss_normalization".split(" "),
+  ..."decoder_orthogonal_init decoder_heuristic_init init_encoder_as_decoder_transpose".split(" "),
+  ..."normalize_sae_decoder noise_scale scale_sparsity_penalty_by_decoder_norm".split(" "),
+  ..."log_to_wandb wandb_project wandb_entity wandb_log_frequency wandb_id run_name".split(" "),
+]);
+
+/** The format. */
+export const SAELENS: ForeignFormat = {
+  recognises: (weights) => weights.container === "safetensors" && hasTensors(weights, "W_enc", "W_dec"),
+  read: async (weights, options) => {
+    const cfg = await requireJson(weights, SAELENS_CONFIG);
+    const fields = relevantFields(SAELENS_CONFIG, cfg, HARMLESS);
+    const d_model = fields.integer("d_in");
+    const d_sae = fields.integer("d_sae");
+    const subtract_b_dec = fields.boolean("apply_b_dec_to_input", true);
+    if (![undefined, false, null].includes(fields.value("finetuning_scaling_factor") as undefined)) {
+      fields.fail("finetuning_scaling_factor is set; this library has no factor behind the activation");
+    }
+    const input = await readInput(weights, fields, options);
+    const architecture = fields.string("architecture", "standard");
+    const activation = readActivation(fields, architecture);
+    fields.done();
+
+    await checkFactors(weights, d_sae);
+    const parameters = await readParameters(weights, { d_model, d_sae }, {
+      names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
+      ...activation.key === "jumprelu" && { threshold: { name: "threshold", shape: [d_sae] } },
+      ignored: ["scaling_factor"],
+    });
+    const sizes = { d_model, d_sae, subtract_b_dec };
+    switch (activation.key) {
+      case "standard":
+        return foreignModel(weights.name, { ...sizes, activation: RELU }, parameters, { input });
+      case "jumprelu":
+        return foreignModel(weights.name, { ...sizes, activation: JUMP_RELU }, parameters, { input });
+      case "topk": {
+        const cfg = { ...sizes, activation: topKActivation(activation.k) };
+        if (!activation.isRescaled) return foreignModel(weights.name, cfg, parameters, { input });
+        const norms = rowNorms(parameters.W_dec, d_model);
+        const zero = norms.indexOf(0);
+        if (zero >= 0) fail(weights.name, `rescale_acts_by_decoder_norm divides by the norm of W_dec's row ${zero}, 0`);
+        return foreignModel(weights.name, cfg, rescaleLatents(parameters, norms), { input });
+      }
+    }
+  },
+};
+
+/** Old versions wrote a factor behind the activation, mostly of ones. */
+async function checkFactors(weights: Weights, d_sae: number): Promise<void> {
+  if (!weights.tensors.has("scaling_factor")) return;
+  checkShape(weights, "scaling_factor", [d_sae]);
+  if ((await readFinite(weights, "scaling_factor")).some((factor) => factor !== 1)) {
+    fail(weights.name, "scaling_factor is not 1 everywhere; this library has no factor behind the activation");
+  }
+}
+
+type SaelensActivation =
+  | { readonly key: "standard" | "jumprelu" }
+  | { readonly key: "topk"; readonly k: number; readonly isRescaled: boolean };
+
+function readActivation(fields: HeaderFields, architecture: string): SaelensActivation {
+  if (fields.has("activation_fn_str") && fields.has("activation_fn")) {
+    fields.fail("both activation_fn_str and activation_fn are there");
+  }
+  const fieldName = fields.has("activation_fn") ? "activation_fn" : "activation_fn_str";
+  const functionName = fields.string(fieldName, architecture === "topk" ? "topk" : "relu");
+  const kwargs = fields.has("activation_fn_kwargs") && fields.value("activation_fn_kwargs") !== null
+    ? fields.object("activation_fn_kwargs")
+    : null;
+  if (functionName === "topk" && (architecture === "standard" || architecture === "topk")) {
+    const k = kwargs?.has("k") ? kwargs.integer("k") : fields.integer("k");
+    if (fields.has("k") && fields.integer("k") !== k) fields.fail(`k is ${describeValue(fields.value("k"))}, and ${k}`);
+    kwargs?.done();
+    return { key: "topk", k, isRescaled: fields.boolean("rescale_acts_by_decoder_norm", false) };
+  }
+  kwargs?.done();
+  if (functionName !== "relu") {
+    fields.fail(`${fieldName} is ${quote(functionName)} with the architecture ${quote(architecture)}; expected "relu"`);
+  }
+  if (architecture === "standard" || architecture === "jumprelu") return { key: architecture };
+  const why = architecture === "batchtopk" || architecture === "matryoshka_batchtopk"
+    ? "; this is a checkpoint of training, of which SAELens saves a jumprelu with save_inference_model"
+    : "";
+  return fields.fail(
+    `the architecture is ${quote(architecture)}; this library has standard, topk and jumprelu${why}`,
+  );
+}
+
+async function readInput(weights: Weights, fields: HeaderFields, options: ForeignOptions): Promise<InputScaling> {
+  const field = "normalize_activations";
+  const found = fields.value(field);
+  switch (found) {
+    case undefined:
+    case null:
+    case false:
+    case "none":
+      return options.input ?? NO_SCALING;
+    case true:
+    case "expected_average_only_in": {
+      if (options.input !== undefined) return options.input;
+      const scaler = await weights.findJson(SCALER);
+      if (scaler === null) {
+        return fields.fail(
+          `${field} is "expected_average_only_in", and neither it nor ${SCALER} beside it holds the factor; give ` +
+            "{ input: { mean: null, scale } }, where scale is how often larger the inputs are than those trained on",
+        );
+      }
+      return { mean: null, scale: 1 / readScaler(scaler) };
+    }
+    case "layer_norm":
+    case "constant_norm_rescale":
+      requireConcession(
+        weights.name,
+        options,
+        "normalised-rows",
+        `${field} is ${quote(found)}: each row is normalised`,
+      );
+      return NO_SCALING;
+    default:
+      return fields.fail(`${field} is ${describeValue(found)}; this library cannot do that`);
+  }
+}
+
+function readScaler(object: JsonObject): number {
+  const fields = new HeaderFields(SCALER, object);
+  const factor = fields.number("scaling_factor");
+  if (fields.boolean("has_whitening", false)) fields.fail("has_whitening is true; this library whitens no inputs");
+  fields.done();
+  if (!(factor > 0)) fields.fail(`scaling_factor is ${factor}; expected a positive number`);
+  return factor;
+}

@@ -1,0 +1,102 @@
+/**
+ * ViT-Prisma: a folder with `config.json` and `weights.pt`, a PyTorch file of four tensors.
+ *
+ * `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`
+ *
+ * | tensor | shape |
+ * | --- | --- |
+ * | `W_enc` | [d_in, d_sae] |
+ * | `b_enc` | [d_sae] |
+ * | `W_dec` | [d_sae, d_in] |
+ * | `b_dec` | [d_in] |
+ *
+ * | field | read as |
+ * | --- | --- |
+ * | `activation_fn_str` `relu` | relu |
+ * | `activation_fn_str` `topk`, `activation_fn_kwargs.k` | top-k with relu |
+ * | `activation_fn_str` `tanh-relu`, others | refused |
+ * | `architecture` `gated`, `is_transcoder` | refused |
+ * | `normalize_activations` `layer_norm` (the default), `constant_norm_rescale` | refused, unless the caller accepts normalised rows |
+ *
+ * The form of one file with the configuration pickled in it, which is older, is refused.
+ *
+ * @module
+ */
+
+import { quote } from "../errors.ts";
+import { describeValue } from "../json.ts";
+import {
+  fail,
+  type ForeignFormat,
+  foreignModel,
+  hasTensors,
+  readParameters,
+  relevantFields,
+  RELU,
+  requireConcession,
+  requireJson,
+  topKActivation,
+} from "./foreign.ts";
+
+/** The file with the tensors. */
+export const VIT_PRISMA_WEIGHTS = "weights.pt";
+const CONFIG = "config.json";
+
+/** Where the model came from and how it was trained. */
+const HARMLESS: ReadonlySet<string> = new Set([
+  ..."model_class_name model_name vit_model_cfg model_path hook_point hook_point_layer layer_subtype".split(" "),
+  ..."hook_point_head_index context_size use_cached_activations use_patches_only cached_activations_path".split(" "),
+  ..."cls_token_only max_grad_norm initialization_method n_batches_in_buffer store_batch_size num_workers".split(" "),
+  ..."num_epochs total_training_images total_training_tokens total_training_steps image_size device seed".split(" "),
+  ..."dtype verbose b_dec_init_method expansion_factor from_pretrained_path l1_coefficient lp_norm lr".split(" "),
+  ..."lr_scheduler_name lr_warm_up_steps train_batch_size out_hook_point_layer layer_out_subtype d_out".split(" "),
+  ..."dataset_name dataset_path dataset_train_path dataset_val_path use_ghost_grads tokens_per_buffer".split(" "),
+  ..."feature_sampling_window dead_feature_window dead_feature_threshold log_to_wandb wandb_project".split(" "),
+  ..."wandb_entity wandb_log_frequency n_validation_runs n_checkpoints checkpoint_path".split(" "),
+  ..."min_l0 min_explained_variance prepend_bos".split(" "),
+]);
+
+/** The format. */
+export const VIT_PRISMA: ForeignFormat = {
+  recognises: (weights) =>
+    weights.container === "torch" && (weights.extras.has("cfg") || hasTensors(weights, "W_enc", "W_dec")),
+  read: async (weights, options) => {
+    const { name } = weights;
+    if (weights.extras.size > 0) {
+      const [entry] = weights.extras.keys();
+      fail(name, `found the entry ${quote(entry!)}; expected tensors alone, with ${CONFIG} beside them`);
+    }
+    const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
+    const d_model = fields.integer("d_in");
+    const d_sae = fields.integer("d_sae");
+    const architecture = fields.string("architecture", "standard");
+    if (architecture !== "standard") {
+      fields.fail(`the architecture is ${quote(architecture)}; this library has "standard"`);
+    }
+    for (const field of ["is_transcoder", "transcoder_with_skip_connection"]) {
+      if (fields.boolean(field, false)) fields.fail(`${field} is true; this library has no transcoders`);
+    }
+    const normalisation = fields.value("normalize_activations");
+    if (normalisation === "layer_norm" || normalisation === "constant_norm_rescale" || normalisation === undefined) {
+      const what = normalisation === undefined ? `not there, which is "layer_norm"` : quote(normalisation);
+      requireConcession(name, options, "normalised-rows", `normalize_activations is ${what}: each row is normalised`);
+    } else if (normalisation !== null && normalisation !== "none") {
+      fields.fail(`normalize_activations is ${describeValue(normalisation)}; this library cannot do that`);
+    }
+    const functionName = fields.string("activation_fn_str", "relu");
+    const kwargs = fields.has("activation_fn_kwargs") ? fields.object("activation_fn_kwargs") : null;
+    if (functionName !== "relu" && functionName !== "topk") {
+      fields.fail(`activation_fn_str is ${quote(functionName)}; expected "relu" or "topk"`);
+    }
+    const top_k = functionName === "topk"
+      ? kwargs?.integer("k") ?? fields.fail("activation_fn_kwargs is missing, which holds k")
+      : null;
+    kwargs?.done();
+    fields.done();
+    const parameters = await readParameters(weights, { d_model, d_sae }, {
+      names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
+    });
+    const cfg = { d_model, d_sae, subtract_b_dec: true, activation: top_k === null ? RELU : topKActivation(top_k) };
+    return foreignModel(name, cfg, parameters, options.input && { input: options.input });
+  },
+};

@@ -1,0 +1,253 @@
+/**
+ * Files of the Hugging Face hub, and of servers that speak as it does.
+ *
+ * An address is `hf:owner/repository/path/of/the/file`, with `@revision` behind it where that is not `main`: a branch, a
+ * tag, or the hash of a commit, such as in `hf:owner/saes/layer_5/sae.pt@v1.0` or `hf:owner/saes@refs/pr/1`. Without a
+ * path, or with that of a folder, it means the folder. The revision is what follows the last `@`; a path that holds one
+ * itself therefore needs a revision. Nothing is percent-encoded. `hf://…` is the same.
+ *
+ * @module
+ */
+
+import { CheckpointError, quote } from "./errors.ts";
+import { checkPath, type FileSet } from "./file_set.ts";
+import { type NamedOptions, openHttp, readBody, refuseStatus, type RemoteSource, request } from "./http.ts";
+import { decodeText, type JsonValue, parseJson } from "./json.ts";
+import type { Source } from "./source.ts";
+
+/** How far a download has come. */
+export interface HubProgress {
+  /** The file's path in its repository. */
+  readonly path: string;
+  /** How many of its bytes are here. */
+  readonly received: number;
+  /** How many it has. */
+  readonly size: number;
+}
+
+/** Where a hub is and how to ask it. */
+export interface HubOptions {
+  /** Its address; if left out, the environment's `HF_ENDPOINT`, else `https://huggingface.co`. */
+  readonly endpoint?: string;
+  /** For repositories that are not everybody's; if left out, the environment's `HF_TOKEN`. It is sent to the hub alone. */
+  readonly token?: string;
+  /**
+   * The folder where downloaded files are kept; `null` keeps none and reads ranges of the remote file instead. If left
+   * out, a folder in the user's own cache, where there is one that may be written.
+   */
+  readonly cache?: string | null;
+  /** Called as bytes arrive. */
+  readonly onProgress?: (progress: HubProgress) => void;
+  /** Ends every request. */
+  readonly signal?: AbortSignal;
+}
+
+/** Where the hub is unless told otherwise. */
+export const HUB_ENDPOINT = "https://huggingface.co";
+
+/** How to reach a hub, with nothing left to the environment. */
+export interface HubAccess extends Pick<HubOptions, "token" | "signal"> {
+  /** The hub's address. */
+  readonly endpoint: string;
+}
+
+/** What an `hf:` address names. */
+export interface HubAddress {
+  /** `owner/name` */
+  readonly repo: string;
+  /** Below the repository's root; empty for the root itself. */
+  readonly path: string;
+  /** A branch, a tag or a commit. */
+  readonly revision: string;
+}
+
+const SCHEME = /^hf:(?:\/\/)?/;
+const REPO = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;
+const REVISION = /^[A-Za-z0-9][A-Za-z0-9._+-]*(?:\/[A-Za-z0-9][A-Za-z0-9._+-]*)*$/;
+const MAX_PAGES = 50;
+const MAX_PAGE_BYTES = 2 ** 23;
+const MAX_PAGE_PARTS = 2 ** 17;
+
+/** Whether a string is an address of this kind. */
+export function isHubAddress(text: string): boolean {
+  return SCHEME.test(text);
+}
+
+/** @throws {CheckpointError} for any other string. */
+export function parseHubAddress(text: string): HubAddress {
+  const form = "expected hf:owner/repository/path@revision, path and @revision as needed";
+  const fail = (what: string): never => {
+    throw new CheckpointError(`reading ${quote(text)}: ${what}; ${form}`);
+  };
+  const rest = text.replace(SCHEME, "").replace(/\/$/, "");
+  const at = rest.lastIndexOf("@");
+  const [owner = "", name = "", ...segments] = (at < 0 ? rest : rest.slice(0, at)).split("/");
+  const revision = at < 0 ? "main" : rest.slice(at + 1);
+  const [repo, path] = [`${owner}/${name}`, segments.join("/")];
+  if (!isHubAddress(text) || !REPO.test(repo)) fail(`found the repository ${quote(repo)}`);
+  if (!REVISION.test(revision)) fail(`found the revision ${quote(revision)}`);
+  // Elsewhere the revision stands behind the repository.
+  if (path === "" && revision.includes("/") && !revision.startsWith("refs/")) {
+    fail(`found the revision ${quote(revision)} of the whole repository`);
+  }
+  if (path !== "") checkPath(path);
+  return { repo, path, revision };
+}
+
+/** The address as {@link parseHubAddress} reads it. */
+export function formatHubAddress({ repo, path, revision }: HubAddress): string {
+  const place = path === "" ? repo : `${repo}/${path}`;
+  return revision === "main" && !place.includes("@") ? `hf:${place}` : `hf:${place}@${revision}`;
+}
+
+/** Whether the revision is a commit, whose files never change. */
+export function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
+}
+
+/**
+ * Opens a file; its bytes come from wherever the hub redirects to.
+ *
+ * @throws {CheckpointError} where there is no such file, or the hub wants a token.
+ */
+export async function openHubFile(
+  address: HubAddress,
+  access: HubAccess,
+  onBytes?: (count: number) => void,
+): Promise<RemoteSource> {
+  const { repo, path, revision } = address;
+  if (path === "") {
+    throw new CheckpointError(`reading ${formatHubAddress(address)}: found a repository; expected the path of a file`);
+  }
+  const url = hubUrl(access, `${repo}/resolve/${encodeURIComponent(revision)}/${encodePath(path)}`);
+  return await openHttp(url, { ...requestOptions(address, access), ...(onBytes === undefined ? {} : { onBytes }) });
+}
+
+/**
+ * The files beside a file, or in a folder; `open` opens one of them.
+ *
+ * @throws {CheckpointError} where there is neither a file nor a folder at that address.
+ */
+export async function hubFiles(
+  address: HubAddress,
+  access: HubAccess,
+  open: (address: HubAddress) => Promise<Source>,
+): Promise<FileSet> {
+  const { path } = address;
+  const slash = path.lastIndexOf("/");
+  const parent = { ...address, path: path.slice(0, Math.max(0, slash)) };
+  if (path === "") return hubFolder(address, null, access, open);
+  const base = path.slice(slash + 1);
+  const names = await listHubFolder(parent, access);
+  if (names.includes(base)) return hubFolder(parent, base, access, open);
+  if (names.includes(`${base}/`)) return hubFolder(address, null, access, open);
+  throw new CheckpointError(`reading ${formatHubAddress(address)}: found neither a file nor a folder of that name`);
+}
+
+function hubFolder(
+  address: HubAddress,
+  main: string | null,
+  access: HubAccess,
+  open: (address: HubAddress) => Promise<Source>,
+): FileSet {
+  const within = (path: string): string => address.path === "" ? path : `${address.path}/${path}`;
+  const listings = new Map<string, Promise<readonly string[]>>();
+  const list = (folder: string): Promise<readonly string[]> => {
+    const listing = listings.get(folder) ?? listHubFolder({ ...address, path: folder }, access);
+    listings.set(folder, listing);
+    return listing;
+  };
+  return {
+    name: formatHubAddress(address),
+    main,
+    list: () => list(address.path),
+    async find(path) {
+      checkPath(path);
+      const whole = within(path);
+      // Each folder on the way must be in the one above it, or the hub would be asked for one that is not there.
+      const segments = path.split("/");
+      for (const [depth, segment] of segments.entries()) {
+        const names = await list(depth === 0 ? address.path : within(segments.slice(0, depth).join("/")));
+        if (!names.includes(depth === segments.length - 1 ? segment : `${segment}/`)) return null;
+      }
+      return await open({ ...address, path: whole });
+    },
+  };
+}
+
+/** Names of what is in a folder; those of folders end with `/`. */
+async function listHubFolder(address: HubAddress, access: HubAccess): Promise<readonly string[]> {
+  const { repo, path, revision } = address;
+  const options = requestOptions(address, access);
+  const folder = path === "" ? "" : `${path}/`;
+  const names: string[] = [];
+  const tree = `api/models/${repo}/tree/${encodeURIComponent(revision)}${path && `/${encodePath(path)}`}`;
+  let url: URL | null = hubUrl(access, tree);
+  for (let page = 0; url !== null; page++) {
+    if (page === MAX_PAGES) fail(address, `the folder has more than ${MAX_PAGES} pages of files`);
+    const response: Response = await request(url, {}, options);
+    if (response.status !== 200) await refuseStatus(response, options);
+    const text = decodeText(await readBody(response, options, MAX_PAGE_BYTES), "the hub's list of files");
+    const entries = parseJson(text, { what: "the hub's list of files", maxParts: MAX_PAGE_PARTS });
+    if (!Array.isArray(entries)) return fail(address, "the hub's list of files is no list");
+    for (const entry of entries as readonly JsonValue[]) {
+      const [type, place] = entry instanceof Map ? [entry.get("type"), entry.get("path")] : [];
+      if (typeof place !== "string" || !place.startsWith(folder) || place.indexOf("/", folder.length) >= 0) {
+        return fail(address, "the hub's list of files has an entry that is not in the folder");
+      }
+      if (type === "file" || type === "directory") {
+        names.push(place.slice(folder.length) + (type === "file" ? "" : "/"));
+      }
+    }
+    url = nextPage(address, response, url);
+  }
+  return names.sort();
+}
+
+/** The address after `rel="next"`, which must be the same hub's. */
+function nextPage(address: HubAddress, { headers }: Response, page: URL): URL | null {
+  const next = /<([^>]*)>\s*;\s*rel="?next"?/.exec(headers.get("link") ?? "")?.[1];
+  if (next === undefined) return null;
+  const url = URL.canParse(next, page) ? new URL(next, page) : null;
+  if (url === null || url.origin !== page.origin) return fail(address, `the list of files goes on at ${quote(next)}`);
+  return url;
+}
+
+function hubUrl({ endpoint }: HubAccess, place: string): URL {
+  const base = endpoint.replace(/\/+$/, "");
+  if (!/^https?:\/\//i.test(base) || !URL.canParse(base)) {
+    throw new TypeError(`the hub's endpoint is ${quote(endpoint)}; expected an http or https address`);
+  }
+  return new URL(`${base}/${place}`);
+}
+
+function encodePath(path: string): string {
+  return path.split("/").map(encodeURIComponent).join("/");
+}
+
+function requestOptions(address: HubAddress, { token, signal }: HubAccess): NamedOptions {
+  // A bad header would be quoted in the platform's own message.
+  if (token !== undefined && !/^[!-~]+$/.test(token)) {
+    throw new TypeError("the hub's token (HF_TOKEN) has characters that no token has, or none at all");
+  }
+  return {
+    name: formatHubAddress(address),
+    explain: (answer) => explain(answer, token !== undefined),
+    ...(token === undefined ? {} : { token }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
+
+function explain({ status, headers }: Response, hasToken: boolean): string {
+  const said = headers.get("x-error-message");
+  const words = said === null ? "" : `: ${quote(said)}`;
+  if (status === 401 || status === 403) {
+    const remedy = hasToken ? "the token given (HF_TOKEN) does not open it" : "set HF_TOKEN to a token that opens it";
+    return `${words}; the repository is private or gated, or there is none of that name: ${remedy}`;
+  }
+  return status === 404 ? `${words}; there is no such repository, revision or file` : words;
+}
+
+function fail(address: HubAddress, what: string): never {
+  throw new CheckpointError(`reading ${formatHubAddress(address)}: ${what}`);
+}

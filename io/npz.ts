@@ -1,0 +1,56 @@
+/**
+ * Archives of NumPy's arrays, as `numpy.savez` and `numpy.savez_compressed` write them: a zip of `.npy` files.
+ *
+ * @module
+ */
+
+import { CheckpointError, quote } from "./errors.ts";
+import { openNpyContent } from "./npy.ts";
+import type { Source } from "./source.ts";
+import type { StoredTensor } from "./stored_tensor.ts";
+import { readZip } from "./zip.ts";
+
+/** The arrays of an archive. */
+export interface Npz {
+  /** Their names, in the archive's order. */
+  readonly names: readonly string[];
+  /**
+   * The array of that name. Only its header is read now.
+   *
+   * @throws {CheckpointError} where there is none, or it is not an array of numbers or bools.
+   */
+  open(name: string): Promise<StoredTensor>;
+}
+
+const SUFFIX = ".npy";
+
+/**
+ * Opens an archive; only its directory is read now.
+ *
+ * @throws {CheckpointError} naming what was found, for any other file.
+ */
+export async function openNpz(source: Source): Promise<Npz> {
+  const members = await readZip(source, { allowDeflated: true });
+  const names = [...members.keys()].map((record) => {
+    if (!record.endsWith(SUFFIX)) fail(`found the record ${quote(record)}; expected ${SUFFIX} files alone`);
+    return record.slice(0, -SUFFIX.length);
+  });
+  return {
+    names,
+    async open(name) {
+      const member = members.get(name + SUFFIX) ??
+        fail(`found no array ${quote(name)}; there are ${names.slice(0, 8).map(quote).join(", ") || "none"}`);
+      return await openNpyContent({
+        what: `array ${quote(name)}`,
+        size: member.size,
+        head: (length) => member.head(length),
+        read: () => member.read(),
+        pieces: () => member.pieces(),
+      });
+    },
+  };
+}
+
+function fail(what: string): never {
+  throw new CheckpointError(`reading the npz archive: ${what}`);
+}
