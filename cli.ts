@@ -16,12 +16,15 @@ import {
   batchesInOrder,
   completeRunConfig,
   evaluate,
+  measureCoherence,
+  metricsTable,
   nearest,
   openRows,
   ProgressLine,
   type RunConfig,
   RunDirectory,
   runTraining,
+  typedArraysAsArrays,
 } from "./train/mod.ts";
 import manifest from "./deno.json" with { type: "json" };
 
@@ -110,9 +113,18 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: trainCommand,
   },
   evaluate: {
-    summary: "Measure a checkpoint on a matrix in a file; prints JSON.",
+    summary: "Measure a checkpoint on a matrix in a file.",
     positionals: ["CHECKPOINT", "DATA"],
-    options: { "batch-size": { value: "N", help: "rows at a time (2048)" } },
+    options: {
+      json: { help: "print JSON, with a number for each latent where there is one" },
+      monosemanticity: { help: "measure how alike the rows are that excite a latent" },
+      embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
+      "dense-above": { value: "X", help: "latents active on more than this share of the rows are dense (0.01)" },
+      "almost-dead-below": { value: "X", help: "latents active on less than this share are almost dead (1e-7)" },
+      "batch-size": { value: "N", help: "rows at a time (2048)" },
+    },
+    details: `DATA and FILE are .npy or raw little-endian float32. A raw FILE has a JSON file of its name beside it that
+holds its "shape". Monosemanticity takes 8 bytes for each latent and column of FILE.`,
     run: evaluateCommand,
   },
 };
@@ -204,11 +216,19 @@ class Arguments {
   }
 
   number(option: string, least: number): number | undefined {
+    return this.#numberWithin(option, least, Number.MAX_VALUE, `of at least ${least}`);
+  }
+
+  share(option: string): number | undefined {
+    return this.#numberWithin(option, 0, 1, "from 0 to 1");
+  }
+
+  #numberWithin(option: string, least: number, most: number, expected: string): number | undefined {
     const found = this.text(option);
     if (found === undefined) return undefined;
     const value = Number(found);
-    if (found.trim() !== "" && Number.isFinite(value) && value >= least) return value;
-    throw new UsageError(`--${option} must be a number of at least ${least}, found ${JSON.stringify(found)}`);
+    if (found.trim() !== "" && value >= least && value <= most) return value;
+    throw new UsageError(`--${option} must be a number ${expected}, found ${JSON.stringify(found)}`);
   }
 
   integer(option: string, least: number): number | undefined {
@@ -297,14 +317,35 @@ function configOf(file: string, text: string): RunConfig {
 
 async function evaluateCommand(args: Arguments): Promise<number> {
   const [checkpoint, data] = args.positionals as [string, string];
+  const [batchSize, file] = [args.integer("batch-size", 1) ?? 2048, args.text("embeddings")];
+  const [dense_above, almost_dead_below] = [args.share("dense-above"), args.share("almost-dead-below")];
+  const thresholds = {
+    ...dense_above === undefined ? {} : { dense_above },
+    ...almost_dead_below === undefined ? {} : { almost_dead_below },
+  };
   using sae = await load(checkpoint);
-  using rows = await openRows(data, { format: data.endsWith(".npy") ? "npy" : "f32", d_model: sae.cfg.d_model });
-  const metrics = await evaluate(sae, batchesInOrder(rows, args.integer("batch-size", 1) ?? 2048));
-  const { density, ...numbers } = metrics;
-  console.log(
-    JSON.stringify({ checkpoint, data, ...numbers, adapter: adapterName(sae.device), density: [...density] }),
-  );
+  using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
+  using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
+  const batches = batchesInOrder(rows, batchSize);
+  const metrics = embeddings || args.flag("monosemanticity")
+    ? await evaluate(sae, batches, { ...thresholds, monosemanticity: embeddings ? { embeddings } : true })
+    : await evaluate(sae, batches, thresholds);
+  const measured = { ...metrics, coherence: await measureCoherence(sae) };
+  const adapter = adapterName(sae.device);
+  if (args.flag("json")) {
+    console.log(JSON.stringify({ checkpoint, data, adapter, ...measured }, typedArraysAsArrays));
+  } else {
+    const { n_rows, density } = metrics;
+    const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${
+      density.length.toLocaleString("en")
+    } latents`;
+    console.log(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+  }
   return 0;
+}
+
+function formatOf(file: string): "npy" | "f32" {
+  return file.endsWith(".npy") ? "npy" : "f32";
 }
 
 function say(line: string): void {

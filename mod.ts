@@ -59,5 +59,5 @@ export {
 export type { Vanilla } from "./objectives/vanilla.ts";
 export type { Matryoshka } from "./objectives/matryoshka.ts";
 export { meanSquaredErr } from "./objectives/squared_error.ts";
-export { dump, dumpBytes, load } from "./io/checkpoint.ts";
+export { dump, dumpBytes, type DumpOptions, load, type LoadOptions } from "./io/checkpoint.ts";
 export { CheckpointError } from "./io/errors.ts";

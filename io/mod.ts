@@ -1,6 +1,6 @@
 /**
- * Files: checkpoints that the Python package `saev` reads and writes, PyTorch files of plain tensors, and `.npy`
- * matrices.
+ * Files: checkpoints of this library, of the Python package `saev` and of seven others, PyTorch files, safetensors, and
+ * `.npy` and `.npz` arrays.
  *
  * @example
  * ```ts
@@ -35,6 +35,9 @@ export {
   parseCheckpoint,
   type ParseOptions,
 } from "./formats/saev.ts";
+export type { Concession, ForeignOptions } from "./formats/foreign.ts";
+export { inspectCheckpoint, type Inspection, type TensorStatistics, type TensorSummary } from "./formats/inspect.ts";
+export type { FormatName, ReadOptions } from "./formats/recognise.ts";
 export type { ParsedCheckpoint } from "./model.ts";
 export { type NpyMatrix, openNpy, readNpy, writeNpy } from "./npy.ts";
 export { type Npz, openNpz } from "./npz.ts";

@@ -1,5 +1,5 @@
 /**
- * Reductions over whole arrays and over columns, in an order that the shape alone fixes.
+ * Reductions over whole arrays, over rows and over columns, in an order that the shape alone fixes.
  *
  * @module
  */
@@ -13,6 +13,10 @@ const THREADS = 256;
 const CHUNK = 16384;
 /** The most elements of one dispatch of the second stage: a software driver ends loops at 65,535 turns. */
 const MOST = 32768 * THREADS;
+
+/** Invocations that share a row, and the columns that they can go through in that many turns. */
+const ROW_THREADS = 64;
+const MOST_COLUMNS = 65_000 * ROW_THREADS;
 
 /** How many partial results {@link maxAbsBits} needs for `size` elements. */
 export function chunksOf(size: number): number {
@@ -46,10 +50,11 @@ export function maxAbsBits(commands: Commands, x: Tensor, partials: Tensor<"u32"
   }
 }
 
-const maxTree = `
+/** WGSL: the largest `most` of a workgroup of `threads`, in `largest[0]`. */
+const maxTree = (threads: number): string => `
   largest[lane] = most;
   workgroupBarrier();
-  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
+  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
     if (lane < half) { largest[lane] = max(largest[lane], largest[lane + half]); }
     workgroupBarrier();
   }`;
@@ -66,7 +71,7 @@ const maxAbsChunksKernel = defineKernel({
   let end = min((group + 1u) * ${CHUNK}u, dims.size);
   var most = 0u;
   for (var i = group * ${CHUNK}u + lane; i < end; i += ${THREADS}u) { most = max(most, bitcast<u32>(x[i]) & 0x7fffffffu); }
-  ${maxTree}
+  ${maxTree(THREADS)}
   if (lane == 0u) { partials[group] = largest[0]; }`,
 });
 
@@ -81,8 +86,56 @@ const maxKernel = defineKernel({
   body: `
   var most = 0u;
   for (var i = lane; i < dims.size; i += ${THREADS}u) { most = max(most, partials[i]); }
-  ${maxTree}
+  ${maxTree(THREADS)}
   if (lane == 0u) { bits[0] = select(largest[0], max(largest[0], bits[0]), dims.accumulate == 1u); }`,
+});
+
+/** What {@link rowMaxAbsBits} takes. */
+export interface RowMaxAbsArguments {
+  /** [rows, columns] */
+  readonly x: Bindable;
+  /** Rows. */
+  readonly rows: number;
+  /** Columns. */
+  readonly columns: number;
+  /** Which row of the whole matrix the first one is. */
+  readonly firstRow: number;
+  /** [allRows] */
+  readonly bits: Bindable;
+  /** Rows of the whole matrix. */
+  readonly allRows: number;
+}
+
+/**
+ * bits[firstRow + r] = the largest |x[r, c]| off the whole matrix's diagonal, c ≠ firstRow + r, as f32 bits like those of
+ * {@link maxAbsBits}; 0 where there is none.
+ *
+ * @throws {RangeError} for rows of more than 4,160,000 columns.
+ */
+export function rowMaxAbsBits(commands: Commands, given: RowMaxAbsArguments): void {
+  if (given.columns > MOST_COLUMNS) {
+    throw new RangeError(`the maximum of a row is over at most ${MOST_COLUMNS} columns, found ${given.columns}`);
+  }
+  commands.run(rowMaxAbsKernel, { ...given });
+}
+
+const rowMaxAbsKernel = defineKernel({
+  name: "row_max_abs",
+  dims: ["rows", "columns", "firstRow", "allRows"],
+  bindings: { x: reads("f32", "rows columns"), bits: writes("u32", "allRows") },
+  workgroup: ROW_THREADS,
+  grid: ({ rows }) => rows,
+  cost: ({ rows, columns }) => ({ flops: 0, bytes: 4 * rows * columns }),
+  declarations: `var<workgroup> largest: array<u32, ${ROW_THREADS}>;`,
+  body: `
+  let diagonal = dims.firstRow + group;
+  var most = 0u;
+  for (var c = lane; c < dims.columns; c += ${ROW_THREADS}u) {
+    let word = bitcast<u32>(x[group * dims.columns + c]) & 0x7fffffffu;
+    if (c != diagonal) { most = max(most, word); }
+  }
+  ${maxTree(ROW_THREADS)}
+  if (lane == 0u) { bits[diagonal] = largest[0]; }`,
 });
 
 /** What {@link sum} takes. */

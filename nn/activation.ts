@@ -25,6 +25,12 @@ import { Codes } from "./codes.ts";
 import { type EncoderInput, latentBlocks, type Model, preActivations, type Span, tileRows } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
 
+/** How many of `n_rows` rows can be encoded at once outside training: as many as have codes that fit a binding for certain. */
+export function encodableRows({ cfg: { activation, d_sae }, context }: Model, n_rows: number): number {
+  const most = activation.key === "top-k" ? Math.min(activation.top_k, d_sae) : d_sae;
+  return rowsPerBlock(context, n_rows, most * 4, "codes");
+}
+
 /** Codes with room for whatever the activation makes of `n_rows` rows outside training. */
 export function emptyCodes(model: Model, n_rows: number): Codes {
   const { cfg: { activation, d_sae }, context } = model;
@@ -34,7 +40,7 @@ export function emptyCodes(model: Model, n_rows: number): Codes {
     case "batch-top-k":
     case "jump-relu":
     case "relu": {
-      const most = rowsPerBlock(context, n_rows, d_sae * 4, "codes");
+      const most = encodableRows(model, n_rows);
       if (most < n_rows) {
         throw new RangeError(
           `the codes of ${n_rows} rows may have ${

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { BINS_PER_DECADE, densityHistogram } from "./metrics.ts";
+
 /** One number that sums the run up. */
 export interface ReportNumber {
   /** What it is. */
@@ -285,22 +287,20 @@ function logAxis(least: number, most: number): Axis {
   return { from: 10 ** first, to: 10 ** last, ticks, scale: Math.log10 };
 }
 
-/** Decades shown, and bars in each. */
+/** Decades shown; what lies below them is in the first bar. */
 const DECADES = 5;
-const BARS = 4;
 
 function renderDensity(density: ArrayLike<number>): Html {
-  const counts = new Array<number>(DECADES * BARS + 1).fill(0);
-  for (const share of Array.from(density)) {
-    const bar = Math.floor((Math.log10(share) + DECADES) * BARS);
-    counts[share === 0 ? 0 : 1 + Math.min(Math.max(bar, 0), DECADES * BARS - 1)]!++;
-  }
+  const bins = densityHistogram(density).counts;
+  const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+  const shown = bins.slice(-DECADES * BINS_PER_DECADE);
+  const counts = [density.length - total(bins), total(bins) - total(shown.slice(1)), ...shown.slice(1)];
   const [width, height, left, bottom, top] = [940, 240, 48, 34, 10];
   const slot = (width - left - CHART.right) / (counts.length + 1);
   const y = linearAxis(0, Math.max(1, ...counts));
   const atY = (count: number): number => height - bottom - count / y.to * (height - bottom - top);
   const atX = (bar: number): number => left + (bar === 0 ? 0 : bar + 1) * slot;
-  const edge = (bar: number): string => short(10 ** ((bar - 1) / BARS - DECADES));
+  const edge = (bar: number): string => short(10 ** ((bar - 1) / BINS_PER_DECADE - DECADES));
   const what = (bar: number): string => {
     if (bar === 0) return "never active";
     return bar === 1 ? `active on at most ${edge(2)} of rows` : `active on ${edge(bar)} to ${edge(bar + 1)} of rows`;
@@ -331,7 +331,7 @@ ${
 ${
     Array.from({ length: DECADES + 1 }, (_, decade) =>
       html`
-        <text x="${atX(1 + decade * BARS)}" y="${height - 18}" text-anchor="${decade === DECADES
+        <text x="${atX(1 + decade * BINS_PER_DECADE)}" y="${height - 18}" text-anchor="${decade === DECADES
           ? "end"
           : "middle"}">${short(10 ** (decade - DECADES))}</text>
       `)

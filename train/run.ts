@@ -10,8 +10,10 @@ import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/train_state.ts";
 import { getObjective, type Loss } from "../objectives/objective.ts";
-import { evaluate, type Metrics } from "./evaluate.ts";
+import { type Coherence, measureCoherence } from "./coherence.ts";
+import { evaluate } from "./evaluate.ts";
 import { batchesInOrder, measureScaling, rowRange, type RowSource, shuffledBatches } from "./loader.ts";
+import type { Metrics } from "./metrics.ts";
 import { renderReport } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
@@ -55,7 +57,13 @@ export interface RunResult {
   /** The rows kept back, or those of training if none were. */
   readonly evaluated_on: "validation" | "training";
   /** On those rows; `null` after an interruption. */
-  readonly metrics: Metrics | null;
+  readonly metrics: RunMetrics | null;
+}
+
+/** The metrics on a run's rows, and those of its dictionary. */
+export interface RunMetrics extends Metrics {
+  /** How much alike the rows of W_dec are. */
+  readonly coherence: Coherence;
 }
 
 /** Rows in a batch of the evaluation. */
@@ -118,7 +126,8 @@ export async function runTraining(cfg: RunConfig, source: RowSource, options: Ru
   await directory.writeCheckpoint(sae, runDumpOptions(sae));
 
   const isInterrupted = losses.length < n_steps;
-  const metrics = isInterrupted ? null : await evaluate(sae, batchesInOrder(validation ?? training, EVALUATION_BATCH));
+  const evaluated = batchesInOrder(validation ?? training, EVALUATION_BATCH);
+  const metrics = isInterrupted ? null : { ...await evaluate(sae, evaluated), coherence: await measureCoherence(sae) };
   const result = {
     steps: losses.length,
     isInterrupted,
@@ -130,7 +139,6 @@ export async function runTraining(cfg: RunConfig, source: RowSource, options: Ru
   await directory.writeJson("metrics.json", {
     config,
     ...result,
-    metrics: metrics && { ...metrics, density: Array.from(metrics.density) },
     adapter,
     losses: Object.fromEntries(
       (["loss", "mse", "sparsity", "l0", "l1", "aux"] as const).map((name) => [name, losses.map((loss) => loss[name])]),
@@ -189,10 +197,11 @@ export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { m
 
 function runReport(
   config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
-  result: RunResult & { readonly metrics: Metrics; readonly adapter: string },
+  result: RunResult & { readonly metrics: RunMetrics; readonly adapter: string },
   losses: readonly Loss[],
 ): string {
-  const { metrics: { nmse, mse, l0, n_dead, dead_fraction, n_rows, density }, steps, seconds, adapter } = result;
+  const { metrics, steps, seconds, adapter } = result;
+  const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
   return renderReport({
     title: `A sparse autoencoder of ${density.length.toLocaleString("en")} latents`,
     summary:
@@ -201,14 +210,33 @@ function runReport(
     numbers: [
       {
         label: "NMSE",
-        value: nmse.toFixed(4),
-        note: `the unexplained share of the variance; MSE ${mse.toPrecision(3)}`,
+        value: metrics.nmse.toFixed(4),
+        note: `the unexplained share of the variance; explained ${metrics.explained_variance.toFixed(4)}; MSE ${
+          metrics.mse.toPrecision(3)
+        }`,
       },
-      { label: "Active latents", value: l0.toFixed(1), note: "a row" },
+      {
+        label: "Cosine",
+        value: metrics.cosine.toFixed(4),
+        note: `of x and x̂; ‖x̂‖ / ‖x‖ is ${metrics.norm_ratio.toFixed(3)}, γ is ${
+          metrics.reconstruction_bias.toFixed(3)
+        }`,
+      },
+      { label: "Active latents", value: metrics.l0.toFixed(1), note: `a row; L1 ${metrics.l1.toPrecision(3)}` },
       {
         label: "Dead latents",
-        value: `${(100 * dead_fraction).toFixed(1)} %`,
+        value: `${(100 * metrics.dead_fraction).toFixed(1)} %`,
         note: `${n_dead}, active on none of these rows`,
+      },
+      {
+        label: "Dense latents",
+        value: `${(100 * n_dense / density.length).toFixed(1)} %`,
+        note: `${n_dense}, active on more than ${100 * dense_above} % of these rows`,
+      },
+      {
+        label: "Coherence",
+        value: coherence.max.toFixed(3),
+        note: `the largest |cosine| of two decoder rows; of each with its nearest ${coherence.mean_max.toFixed(3)}`,
       },
       {
         label: "Speed",

@@ -6,6 +6,7 @@
 
 import { dump, type Dumpable, type DumpOptions } from "../io/checkpoint.ts";
 import { writeBytes } from "../io/files.ts";
+import { typedArraysAsArrays } from "./metrics.ts";
 
 /** The files of a run. */
 export class RunDirectory {
@@ -44,9 +45,9 @@ export class RunDirectory {
     await writeBytes(this.#file(name), [bytes]);
   }
 
-  /** Writes a file of JSON. */
+  /** Writes a file of JSON; typed arrays go in as arrays, and what is not finite as `null`. */
   async writeJson(name: string, value: unknown): Promise<void> {
-    await this.write(name, `${JSON.stringify(value, null, 2)}\n`);
+    await this.write(name, `${JSON.stringify(value, typedArraysAsArrays, 2)}\n`);
   }
 
   #file(name: string): string {

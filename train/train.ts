@@ -24,7 +24,8 @@ import {
   recordLossAndGradients,
   type StepSchedule,
 } from "../objectives/objective.ts";
-import { type Batches, evaluate, type Metrics } from "./evaluate.ts";
+import { type Batches, evaluate } from "./evaluate.ts";
+import type { Metrics } from "./metrics.ts";
 
 /** The numbers of one training step. */
 export interface TrainLoss extends Loss {

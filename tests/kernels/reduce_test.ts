@@ -1,12 +1,13 @@
 /**
- * Sums and maxima of whole arrays and of columns, also where a thread has more than 65,535 elements.
+ * Sums and maxima of whole arrays, of rows and of columns, also where a thread has more than 65,535 elements.
  *
  * @module
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
-import { chunksOf, columnSums, maxAbsBits, subtractWeightedRows, sum } from "../../kernels/reduce.ts";
+import { chunksOf, columnSums, maxAbsBits, rowMaxAbsBits, subtractWeightedRows, sum } from "../../kernels/reduce.ts";
+import { Tensor } from "../../kernels/tensor.ts";
 import { caseContext, check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumClose } from "../support/tolerance.ts";
@@ -58,6 +59,56 @@ Deno.test("the largest of 20 million values is found at either end", async () =>
       largest(gpu, values, 20_000);
     }
   });
+});
+
+/** The largest |x| of each row of a square matrix off its diagonal, `block` rows at a time. */
+function largestOfRows(gpu: Recording, values: Float32Array, columns: number, block: number): void {
+  const allRows = values.length / columns;
+  const x = gpu.f32(values, allRows, columns);
+  const bits = gpu.outU32(allRows);
+  for (let firstRow = 0; firstRow < allRows; firstRow += block) {
+    const end = Math.min(firstRow + block, allRows);
+    rowMaxAbsBits(gpu.commands, { x: x.rows(firstRow, end), rows: end - firstRow, columns, firstRow, bits, allRows });
+  }
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const want = Uint32Array.from({ length: allRows }, (_, r) => {
+    const row = words.slice(r * columns, (r + 1) * columns);
+    return row.reduce((most, word, c) => c === r ? most : Math.max(most, word & 0x7fffffff), 0);
+  });
+  gpu.expect(bits, (got) => assertExact(got, want, `${allRows} rows of ${columns}`));
+}
+
+const rowMaxima: KernelCase = (gpu) => {
+  const random = new Random(8);
+  for (const size of SIZES.filter((size) => size < 300)) {
+    // The diagonal is larger than everything else, and the first element of every row too.
+    const values = random.normal(size * size).map((value, i) =>
+      i % (size + 1) === 0 ? 99 : i % size === 0 ? -9 : value
+    );
+    largestOfRows(gpu, values, size, 64);
+    largestOfRows(gpu, random.normal(size * size, 1e-40), size, 128);
+  }
+  // Wherever it is in the row, whatever it is, also where the matrix is no square.
+  for (const special of [NaN, -Infinity, -7, 1e-45]) {
+    const values = new Float32Array(130 * 200);
+    for (let r = 0; r < 130; r++) values[r * 200 + (r * 3 + 1) % 200] = special;
+    largestOfRows(gpu, values, 200, 64);
+  }
+};
+
+Deno.test("the largest |x| of a row is found off the diagonal, NaN and infinity included", async () => {
+  await check(rowMaxima);
+});
+
+Deno.test("rows of as many columns as there may be are seen whole, and longer ones refused", async () => {
+  const most = 4_160_000;
+  await check((gpu) => {
+    for (const at of [1, most - 1]) largestOfRows(gpu, new Float32Array(most).fill(0.5).with(at, -3), most, 1);
+  });
+  const context = await caseContext();
+  using none = new Tensor(context, "f32", [1], "none");
+  const given = { x: none, rows: 1, columns: most + 1, firstRow: 0, bits: none, allRows: 1 };
+  assertThrows(() => rowMaxAbsBits(new Commands(context), given), RangeError, `${most + 1}`);
 });
 
 function summed(gpu: Recording, values: Float32Array, judge: (got: number) => void): void {
@@ -245,6 +296,14 @@ Deno.test("mutants of the reductions are found", async () => {
     ["lane < half", "lane + 1u < half"],
   ], maxima);
   await mutants("max", [["dims.accumulate == 1u", "false"]], maxima, { bindingLimit: 65_536 });
+  await mutants("row_max_abs", [
+    ["group * dims.columns + c", "c"],
+    ["bits[diagonal]", "bits[group]"],
+    ["c != diagonal", "c != group"],
+    ["c < dims.columns", "c <= dims.columns"],
+    ["& 0x7fffffffu", "& 0x7ffff000u"],
+    ["half > 0u", "half > 1u"],
+  ], rowMaxima);
   await mutants("sum", [
     ["into[dims.at]", "into[0]"],
     ["i < dims.size", "i <= dims.size"],

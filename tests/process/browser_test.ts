@@ -48,5 +48,6 @@ Deno.test("browser: Chromium computes the numbers that Deno computes", async () 
   assertEquals(there.initialBits, here.initialBits, "the initial parameters differ in their bits");
   assertRunLosses(there.losses, here.losses);
   assertRunParameter(there.W_dec, here.W_dec, "W_dec");
+  assertRunParameter(there.metrics, here.metrics, "metrics");
   assertEquals([there.isRoundTrip, here.isRoundTrip], [true, true]);
 });

@@ -55,7 +55,14 @@ Deno.test("help is everywhere", async () => {
       [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
       [["train", "--help"], ["--overwrite", "data.path", "validation_share", "checkpoint_every", "[objective]"]],
       [["train", "x.toml", "-h"], ["Usage: saev train CONFIG [OPTIONS]"]],
-      [["evaluate", "--help"], ["--batch-size N"]],
+      [["evaluate", "--help"], [
+        "--batch-size N",
+        "--json",
+        "--monosemanticity",
+        "--embeddings FILE",
+        "(1e-7)",
+        "(0.01)",
+      ]],
     ] as const
   ) {
     const { code, stdout, stderr } = await saev(args);
@@ -103,6 +110,8 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train wide.toml --out wide", 1, "sae.d_model is 9, and a.npy has rows of 8"],
   ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
   ["evaluate a.npy a.npy", 1, "reading"],
+  ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
+  ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
 ];
 
 Deno.test("mistakes are told in one line", async () => {
@@ -148,6 +157,8 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
     "raw.toml": RUN.replace("PATH", "a.f32"),
     "a.npy": writeNpy({ data, rows: 400, cols: 8 }),
     "a.f32": littleEndianBytes(data),
+    "a.json": '{ "shape": [400, 8] }',
+    "few.npy": writeNpy({ data: data.slice(0, 6), rows: 2, cols: 3 }),
   });
   const first = await saev(["train", "npy.toml"], { cwd: made.path });
   assertEquals([first.code, first.stdout], [0, ""], first.stderr);
@@ -167,11 +178,40 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   assertEquals((await saev(["train", `${made.path}/raw.toml`, "--out", `${made.path}/raw`], {})).code, 0);
   assertEquals(await Deno.readFile(`${made.path}/raw/sae.pt`), await Deno.readFile(`${run}/sae.pt`));
 
-  const evaluated = await saev(["evaluate", "runs/npy/sae.pt", "a.npy"], { cwd: made.path });
-  assertEquals([evaluated.code, evaluated.stderr], [0, ""]);
-  const { n_rows, l0, density } = JSON.parse(evaluated.stdout);
-  assertEquals([n_rows, l0, density.length], [400, 2, 32]);
+  const [shown, json, own, given, wrong] = await Promise.all([
+    [],
+    ["--json", "--dense-above", "0.5", "--batch-size", "7"],
+    ["--json", "--monosemanticity"],
+    // The rows as embeddings of themselves, from a file that says its own width.
+    ["--json", "--embeddings", "a.f32"],
+    ["--embeddings", "few.npy"],
+  ].map((options) => saev(["evaluate", "runs/npy/sae.pt", "a.npy", ...options], { cwd: made.path })));
+  assertEquals([shown!.code, shown!.stderr], [0, ""]);
+  assertMatch(shown!.stdout, /^runs\/npy\/sae\.pt on a\.npy: 400 rows of 8, 32 latents, on .+\n\nreconstruction\n/);
+  assertMatch(shown!.stdout, /\n {2}L0 +2 +active latents a row\n/);
+  assertEquals(shown!.stdout.includes("monosemanticity"), false);
+
+  assertEquals([json!.code, json!.stderr], [0, ""]);
+  const { n_rows, l0, density, dense_above, coherence, monosemanticity, ...others } = JSON.parse(json!.stdout);
+  assertEquals([n_rows, l0, density.length, coherence.per_latent.length], [400, 2, 32, 32]);
+  assertEquals([dense_above, others.n_dense, monosemanticity], [0.5, countAbove(density, 0.5), undefined]);
+  assertEquals(others.explained_variance, 1 - others.nmse);
+
+  assertEquals([own!.code, given!.code], [0, 0], given!.stderr);
+  assertEquals(JSON.parse(given!.stdout), JSON.parse(own!.stdout));
+  const { per_latent: scores, n_latents, mean } = JSON.parse(own!.stdout).monosemanticity;
+  assertEquals([scores.length, scores.filter((score: number | null) => score !== null).length], [32, n_latents]);
+  assert(mean > 0 && mean < 1, `monosemanticity ${mean}`);
+  assertEquals([wrong!.code, wrong!.stdout], [1, ""]);
+  assertMatch(
+    wrong!.stderr,
+    /^error: monosemanticity takes one embedding for each row, found 2 for 400 rows or more\n$/,
+  );
 });
+
+function countAbove(density: readonly number[], least: number): number {
+  return density.filter((share) => share > least).length;
+}
 
 Deno.test("Ctrl-C leaves a checkpoint and ends with 130", async () => {
   await using made = await folder({

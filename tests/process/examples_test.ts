@@ -10,7 +10,14 @@ import { load } from "../../mod.ts";
 const ROOT = new URL("../../", import.meta.url);
 
 /** Modules with examples in their doc comments. */
-const DOCUMENTED = ["io/checkpoint.ts", "io/mod.ts", "mod.ts", "nn/sparse_autoencoder.ts", "train/train.ts"];
+const DOCUMENTED = [
+  "io/checkpoint.ts",
+  "io/mod.ts",
+  "mod.ts",
+  "nn/sparse_autoencoder.ts",
+  "train/evaluate.ts",
+  "train/train.ts",
+];
 
 async function deno(args: string[], cwd: URL | string): Promise<{ code: number; stdout: string; stderr: string }> {
   const output = await new Deno.Command(Deno.execPath(), { args, cwd, env: { NO_COLOR: "1" } }).output();

@@ -7,7 +7,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { completeConfig } from "../../nn/config.ts";
 import { assertFloat64Close } from "../support/tolerance.ts";
-import { metrics } from "./metrics.ts";
+import { largestCosines, metrics, monosemanticity } from "./metrics.ts";
 import { activate, decode, encode, largest, select, standardise, unstandardise } from "./model.ts";
 import { countSinceActive, dead } from "./objective.ts";
 import { clip, initBDec, learningRate, normalizeRows, removeParallel, warmup } from "./training.ts";
@@ -112,16 +112,50 @@ Deno.test("standardisation: there and back", () => {
 Deno.test("metrics: the mean has an nmse of 1, the truth of 0", () => {
   const x_ND = Float64Array.of(1, 0, 3, 4);
   const f_NS = Float64Array.of(1, 0, 0, -2, 0, 0);
-  const atMean = metrics(x_ND, Float64Array.of(2, 2, 2, 2), f_NS, 2);
+  const { cosine, norm_ratio: ratio, ...atMean } = metrics(x_ND, Float64Array.of(2, 2, 2, 2), f_NS, 2);
   assertEquals(atMean, {
     n_rows: 2,
     mse: (1 + 4 + 1 + 4) / 4,
     nmse: 1,
+    explained_variance: 0,
+    reconstruction_bias: (8 + 8) / (2 + 14),
     l0: 1,
     l1: 1.5,
     n_dead: 2,
     dead_fraction: 2 / 3,
+    n_almost_dead: 2,
+    n_dense: 1,
     density: Float64Array.of(1, 0, 0),
+    histogram: new Array<number>(32).fill(0).with(31, 1),
   });
-  assertEquals(metrics(x_ND, x_ND, f_NS, 2).nmse, 0);
+  const length = Math.sqrt(8);
+  assertFloat64Close([cosine, ratio], [(2 / length + 14 / length / 5) / 2, (length + length / 5) / 2]);
+  const perfect = metrics(x_ND, x_ND, f_NS, 2);
+  assertEquals([perfect.nmse, perfect.explained_variance, perfect.norm_ratio, perfect.reconstruction_bias], [
+    0,
+    1,
+    1,
+    1,
+  ]);
+});
+
+Deno.test("monosemanticity: rows that are alike, opposite, at right angles, and no pair at all", () => {
+  const embeddings_NE = Float64Array.of(3, 0, 5, 0, 0, 2, -1, 0);
+  const f_NS = Float64Array.of(
+    ...[1, 1, 0, 0, 7, 1, -1],
+    ...[4, 0, 0, 0, 7, 1, 0],
+    ...[0, 0, 2, 0, 7, 1, -1],
+    ...[0, 3, 0, 9, 7, 2, -1],
+  );
+  assertEquals(monosemanticity(f_NS, embeddings_NE, 7), Float64Array.of(1, -1, NaN, NaN, NaN, NaN, NaN));
+  // a = 1, ½, ½ with the cosines 1, 0 and 0.
+  assertEquals(monosemanticity(Float64Array.of(2, 1, 1, 0), embeddings_NE, 1), Float64Array.of(0.5 / 1.25));
+  // The same, the least being 5; a row without an embedding says nothing.
+  const more = Float64Array.of(...embeddings_NE, 0, 0);
+  assertEquals(monosemanticity(Float64Array.of(7, 6, 6, 5, -9), more, 1), Float64Array.of(0.5 / 1.25));
+});
+
+Deno.test("cosines: of the nearest other row, either way", () => {
+  const W_dec_SD = Float64Array.of(2, 0, 0, 3, -4, 0, 0, 0, 3, 4);
+  assertEquals(largestCosines(W_dec_SD, 2), Float64Array.of(1, 0.8, 1, 0, 0.8));
 });

@@ -4,7 +4,7 @@
  * @module
  */
 import { dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
-import { train } from "../../train/mod.ts";
+import { evaluate, measureCoherence, train } from "../../train/mod.ts";
 
 /** What the run gives, as plain numbers that cross the border of a page. */
 export interface BrowserRun {
@@ -14,6 +14,8 @@ export interface BrowserRun {
   readonly losses: readonly number[];
   /** The rows of W_dec after the run. */
   readonly W_dec: readonly number[];
+  /** Explained variance, cosine and monosemanticity on the last batch, and the dictionary's coherence. */
+  readonly metrics: readonly number[];
   /** Whether a file written to bytes and read again holds the same W_dec. */
   readonly isRoundTrip: boolean;
 }
@@ -41,6 +43,10 @@ export async function run(): Promise<BrowserRun> {
     losses.push(...report.losses.map(({ loss }) => loss));
   }
   const { W_dec } = await sae.readParameters();
+  const { explained_variance: explained, cosine, monosemanticity } = await evaluate(sae, batches.slice(-1), {
+    monosemanticity: true,
+  });
+  const coherence = await measureCoherence(sae);
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   const sink = {
     write(piece: Uint8Array): number {
@@ -55,6 +61,7 @@ export async function run(): Promise<BrowserRun> {
     initialBits: [initial.W_enc, initial.W_dec, initial.b_enc, initial.b_dec].map(bits),
     losses,
     W_dec: [...W_dec],
+    metrics: [explained, cosine, monosemanticity.mean, coherence.max, coherence.mean_max],
     isRoundTrip: W_dec.every((value, i) => Object.is(value, read[i])),
   };
 }

@@ -19,9 +19,12 @@ Deno.test("a folder is made, filled, and not overwritten unasked", async () => {
     const directory = await RunDirectory.create(path);
     await directory.write("report.html", "one");
     await directory.write("report.html", Uint8Array.of(50));
-    await directory.writeJson("metrics.json", { nmse: 0.5 });
+    await directory.writeJson("metrics.json", { nmse: NaN, l0: [1], density: Float64Array.of(0.5) });
     assertEquals(await Deno.readTextFile(`${path}/report.html`), "2");
-    assertEquals(await Deno.readTextFile(`${path}/metrics.json`), '{\n  "nmse": 0.5\n}\n');
+    assertEquals(
+      await Deno.readTextFile(`${path}/metrics.json`),
+      JSON.stringify({ nmse: null, l0: [1], density: [0.5] }, null, 2) + "\n",
+    );
     await RunDirectory.create(path);
 
     using sae = await SparseAutoencoder.fromParameters(CFG, PARAMETERS);

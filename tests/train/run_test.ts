@@ -1,5 +1,5 @@
 /** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
-import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { load } from "../../io/checkpoint.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { initialParametersFromData } from "../../nn/initial_values.ts";
@@ -67,7 +67,13 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
   const metrics = json("metrics.json");
   assertEquals(metrics.losses.loss.length, result.steps);
   assertEquals(metrics.metrics.nmse, result.metrics!.nmse);
-  assertEquals(metrics.metrics.density.length, 32);
+  assertEquals([metrics.metrics.density.length, metrics.metrics.coherence.per_latent.length], [32, 32]);
+  const { max, mean_max: mean } = metrics.metrics.coherence;
+  assert(0 < mean && mean < max && max <= 1, `coherence ${mean}, ${max}`);
+  const report = new TextDecoder().decode(files.get("report.html"));
+  for (const label of ["NMSE", "Cosine", "Active latents", "Dead latents", "Dense latents", "Coherence", "Speed"]) {
+    assertStringIncludes(report, `<dt>${label}</dt>`);
+  }
   assertEquals(metrics.config, json("config.json"));
   assertEquals(metrics.config.sae.d_model, D);
   assert(metrics.losses.mse.at(-1) < metrics.losses.mse[0]);
