@@ -101,6 +101,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   [train]
   batch_size = 4096
   n_epochs = 1                 # or n_steps
+  optim = "adam"               # or muon
   lr = 4e-4
   n_lr_warmup = 500
   n_sparsity_warmup = 0

@@ -45,6 +45,8 @@ export { type Output, type PlacementOptions, SparseAutoencoder } from "./nn/spar
 export type { InitialBDec, InitialData } from "./nn/initial_values.ts";
 export { type CodeArrays, Codes } from "./nn/codes.ts";
 export { type Gradients, ParameterTensors } from "./nn/parameters.ts";
+export type { OptimizerOptions } from "./nn/adam.ts";
+export type { MuonOptions } from "./nn/muon.ts";
 export { TrainState, type TrainStateData } from "./nn/train_state.ts";
 export { type ElementArrays, type ElementType, Tensor, type TensorRows } from "./kernels/tensor.ts";
 export { DeviceError, KernelError, ShapeError } from "./kernels/errors.ts";

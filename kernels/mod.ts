@@ -16,6 +16,8 @@ export * from "./elementwise.ts";
 export * from "./errors.ts";
 export * from "./kernel.ts";
 export * from "./matmul.ts";
+export * from "./muon.ts";
+export * from "./newton_schulz.ts";
 export * from "./random.ts";
 export * from "./reduce.ts";
 export * from "./self_check.ts";

@@ -1,5 +1,5 @@
 /**
- * One update of all parameters: global norm, clipping factor, Adam.
+ * One update of all parameters: global norm, clipping factor, Adam, or Muon for the matrices.
  *
  * @module
  */
@@ -11,6 +11,7 @@ import { sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
 import type { Model } from "./encode.ts";
+import type { Muon, MuonOptions } from "./muon.ts";
 import type { Gradients } from "./parameters.ts";
 import type { TrainState } from "./train_state.ts";
 
@@ -56,6 +57,12 @@ export class GradientNorm implements Disposable {
   }
 }
 
+/** How parameters are updated: Adam, or Muon for the matrices and Adam for the biases. */
+export type OptimizerOptions = {
+  /** Discriminator. */
+  readonly key: "adam";
+} | MuonOptions;
+
 /** Adam's constants beside the learning rate. */
 export type AdamConstants = Omit<AdamStep, "lr" | "step">;
 
@@ -66,23 +73,22 @@ export const ADAM: AdamConstants = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 export function updateParameters(
   commands: Commands,
   model: Model,
-  given: { readonly state: TrainState; readonly norm: GradientNorm; readonly lr: number },
+  given: {
+    readonly state: TrainState;
+    readonly norm: GradientNorm;
+    readonly lr: number;
+    /** Updates the matrices, if given. */
+    readonly muon?: Muon | undefined;
+  },
 ): void {
-  const { state, norm, lr } = given;
+  const { state, norm: { factor }, lr, muon } = given;
+  const { halted } = state;
   const gradients = new Map(state.gradients);
   const moments1 = new Map(state.moment1);
   const moments2 = new Map(state.moment2);
   for (const [name, parameter] of model.parameters) {
-    adam(commands, {
-      ...ADAM,
-      lr,
-      step: state.step + 1,
-      parameter,
-      grad: gradients.get(name)!,
-      moment1: moments1.get(name)!,
-      moment2: moments2.get(name)!,
-      factor: norm.factor,
-      halted: state.halted,
-    });
+    const shared = { parameter, grad: gradients.get(name)!, moment1: moments1.get(name)!, factor, halted, lr };
+    if (muon && (name === "W_enc" || name === "W_dec")) muon.record(commands, name, shared);
+    else adam(commands, { ...ADAM, ...shared, step: state.step + 1, moment2: moments2.get(name)! });
   }
 }

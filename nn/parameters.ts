@@ -28,13 +28,21 @@ export class ParameterTensors implements Disposable {
   readonly threshold: Tensor | undefined;
   readonly #owned = new DisposableStack();
 
-  /** Zeros for a model. `label` is what errors call them. */
-  constructor(context: DeviceContext, { d_model, d_sae, activation }: SparseAutoencoderConfig, label: string) {
+  /**
+   * Zeros for a model. `label` is what errors call them. Without `matrices`, W_enc and W_dec have no rows.
+   */
+  constructor(
+    context: DeviceContext,
+    { d_model, d_sae, activation }: SparseAutoencoderConfig,
+    label: string,
+    { matrices = true }: { readonly matrices?: boolean } = {},
+  ) {
     using stack = new DisposableStack();
     const make = (name: string, shape: number[]) => stack.use(new Tensor(context, "f32", shape, `${label}${name}`));
-    this.W_enc = make("W_enc", [d_sae, d_model]);
+    const rows = matrices ? d_sae : 0;
+    this.W_enc = make("W_enc", [rows, d_model]);
     this.b_enc = make("b_enc", [d_sae]);
-    this.W_dec = make("W_dec", [d_sae, d_model]);
+    this.W_dec = make("W_dec", [rows, d_model]);
     this.b_dec = make("b_dec", [d_model]);
     if (activation.key === "jump-relu") this.threshold = make("threshold", [d_sae]);
     this.#owned = stack.move();
@@ -55,17 +63,17 @@ export class ParameterTensors implements Disposable {
    * @throws {ShapeError} if a length is not that of its parameter.
    */
   write(arrays: ParameterArrays): void {
-    const [d_sae = 0, d_model = 0] = this.W_enc.shape;
+    const [rows = 0, d_model = 0] = this.W_enc.shape;
     for (const [name, tensor] of this) {
       const found = arrays[name]?.length ?? 0;
       if (found !== tensor.size) {
         throw new ShapeError(
-          `${name} of a model with d_model ${d_model} and d_sae ${d_sae} has ${tensor.size} values, found ${found}`,
+          `${tensor.label} of a model with d_model ${d_model} and d_sae ${this.b_enc.size} has ${tensor.size} values, found ${found}`,
         );
       }
     }
     for (const [name, tensor] of this) {
-      tensor.write(name === "W_enc" ? transposed(arrays.W_enc, d_model, d_sae) : arrays[name]!);
+      tensor.write(name === "W_enc" ? transposed(arrays.W_enc, d_model, rows) : arrays[name]!);
     }
   }
 
@@ -78,8 +86,8 @@ export class ParameterTensors implements Disposable {
       this.b_dec.read(),
       this.threshold?.read(),
     ]);
-    const [d_sae = 0, d_model = 0] = this.W_enc.shape;
-    return { W_enc: transposed(W_enc, d_sae, d_model), b_enc, W_dec, b_dec, ...threshold && { threshold } };
+    const [rows = 0, d_model = 0] = this.W_enc.shape;
+    return { W_enc: transposed(W_enc, rows, d_model), b_enc, W_dec, b_dec, ...threshold && { threshold } };
   }
 
   /** Frees the memory. */

@@ -6,6 +6,7 @@
 
 import { ShapeError } from "../kernels/errors.ts";
 import { Tensor } from "../kernels/tensor.ts";
+import type { OptimizerOptions } from "./adam.ts";
 import type { ParameterArrays } from "./config.ts";
 import type { Model } from "./encode.ts";
 import { type Gradients, ParameterTensors } from "./parameters.ts";
@@ -19,9 +20,11 @@ export interface TrainStateData {
   readonly n_tokens: number;
   /** Seed of everything random in training. */
   readonly seed: number;
-  /** Adam's first moments, shaped like the parameters in files. */
+  /** Whose moments these are. */
+  readonly optimizer: OptimizerOptions["key"];
+  /** Adam's first moments, or the means that Muon keeps, shaped like the parameters in files. */
   readonly moment1: ParameterArrays;
-  /** Adam's second moments. */
+  /** Adam's second moments; Muon has none of the matrices, whose arrays are then empty. */
   readonly moment2: ParameterArrays;
   /** [S], rows since each latent last fired. */
   readonly tokens_since_active: Uint32Array;
@@ -44,9 +47,11 @@ export class TrainState implements Disposable {
   n_tokens = 0;
   /** Seed of everything random in training. */
   readonly seed: number;
-  /** Adam's first moments. */
+  /** Whose moments it has. */
+  readonly optimizer: OptimizerOptions["key"];
+  /** Adam's first moments, or the means that Muon keeps. */
   readonly moment1: ParameterTensors;
-  /** Adam's second moments. */
+  /** Adam's second moments; without rows of the matrices where Muon updates those. */
   readonly moment2: ParameterTensors;
   /** The last step's gradients. */
   readonly gradients: Gradients;
@@ -65,13 +70,21 @@ export class TrainState implements Disposable {
   readonly #workspaces: Workspace[] = [];
 
   /** A fresh state for a model. */
-  constructor(model: Model, { seed = 0 }: { readonly seed?: number } = {}) {
+  constructor(
+    model: Model,
+    { seed = 0, optimizer = "adam" }: { readonly seed?: number; readonly optimizer?: OptimizerOptions["key"] } = {},
+  ) {
+    if (optimizer !== "adam" && optimizer !== "muon") {
+      throw new RangeError(`optimizer must be adam or muon, found ${JSON.stringify(optimizer)}`);
+    }
     using stack = new DisposableStack();
     const { cfg, context } = model;
     this.#model = model;
     this.seed = seed;
+    this.optimizer = optimizer;
     this.moment1 = stack.use(new ParameterTensors(context, cfg, "first moment of "));
-    this.moment2 = stack.use(new ParameterTensors(context, cfg, "second moment of "));
+    const matrices = optimizer === "adam";
+    this.moment2 = stack.use(new ParameterTensors(context, cfg, "second moment of ", { matrices }));
     this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
     this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
@@ -108,7 +121,7 @@ export class TrainState implements Disposable {
 
   /** Brings everything back as plain data. */
   async read(): Promise<TrainStateData> {
-    const { step, n_tokens, seed } = this;
+    const { step, n_tokens, seed, optimizer } = this;
     const [moment1, moment2, tokens_since_active, [firstMse = 0], [control = 0], [thresholdBias = 1]] = await Promise
       .all([
         this.moment1.read(),
@@ -118,7 +131,7 @@ export class TrainState implements Disposable {
         this.control.read(),
         this.thresholdBias.read(),
       ]);
-    return { step, n_tokens, seed, moment1, moment2, tokens_since_active, firstMse, control, thresholdBias };
+    return { step, n_tokens, seed, optimizer, moment1, moment2, tokens_since_active, firstMse, control, thresholdBias };
   }
 
   /**

@@ -10,6 +10,8 @@ export type { Monosemanticity } from "./monosemanticity.ts";
 export { type Coherence, measureCoherence } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
 export { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "./train.ts";
+export type { OptimizerOptions } from "../nn/adam.ts";
+export type { MuonOptions } from "../nn/muon.ts";
 export { TrainState, type TrainStateData } from "../nn/train_state.ts";
 export { type Schedule, warmup, warmupCosine } from "../nn/schedule.ts";
 export {

@@ -86,14 +86,14 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
 export async function runTraining(cfg: RunConfig, source: RowSource, options: RunOptions): Promise<RunResult> {
   const { directory, signal, onStart, onProgress } = options;
   const { training, validation, n_steps } = plan(cfg, source);
-  const { n_sparsity_warmup, k_start, n_k_warmup } = cfg.train;
+  const { optim, n_sparsity_warmup, k_start, n_k_warmup } = cfg.train;
   const { batch_size, seed, lr, n_lr_warmup, log_every, grad_clip, checkpoint_every: checkpointEvery } = cfg.train;
 
   const input = await measureScaling(training, cfg.data.standardise);
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
   const initial = await initialData(cfg, training, model);
   using sae = await SparseAutoencoder.create(model, { seed, input, ...(initial ? { data: initial } : {}) });
-  using state = new TrainState(sae, { seed });
+  using state = new TrainState(sae, { seed, optimizer: optim });
   const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
   const adapter = adapterName(sae.device);
   await directory.writeJson("config.json", config);
@@ -101,6 +101,7 @@ export async function runTraining(cfg: RunConfig, source: RowSource, options: Ru
 
   const batches = shuffledBatches(training, { batch_size, n_steps, seed, buffer_rows: cfg.data.buffer_rows });
   const loop = {
+    optimizer: { key: optim },
     lr,
     n_lr_warmup,
     n_sparsity_warmup,

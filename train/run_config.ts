@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { OptimizerOptions } from "../nn/adam.ts";
 import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
@@ -38,6 +39,8 @@ export interface LoopConfig {
   readonly n_epochs: number | null;
   /** How many steps to make. Not together with `n_epochs`. */
   readonly n_steps: number | null;
+  /** Adam, or Muon for the matrices and Adam for the biases. */
+  readonly optim: OptimizerOptions["key"];
   /** The learning rate's peak. */
   readonly lr: number;
   /** Steps until the peak. */
@@ -150,6 +153,7 @@ const LOOP_FIELDS = [
   "batch_size",
   "n_epochs",
   "n_steps",
+  "optim",
   "lr",
   "n_lr_warmup",
   "n_sparsity_warmup",
@@ -170,6 +174,7 @@ function completeLoop(table: Table): LoopConfig {
     batch_size: table.integer("batch_size", 1) ?? 4096,
     n_epochs: n_steps === undefined ? n_epochs ?? 1 : null,
     n_steps: n_steps ?? null,
+    optim: table.choice("optim", ["adam", "muon"]) ?? "adam",
     lr: table.number("lr", 0, Infinity) ?? 4e-4,
     n_lr_warmup: table.integer("n_lr_warmup", 0) ?? 500,
     n_sparsity_warmup: table.integer("n_sparsity_warmup", 0) ?? 0,

@@ -36,6 +36,7 @@ Deno.test("what is read is restored, bit by bit", async () => {
     step: 12,
     n_tokens: 345,
     seed: 6,
+    optimizer: "adam" as const,
     moment1: narrow(randomParameters(random, { D: 12, S: 37 })),
     moment2: narrow(randomParameters(random, { D: 12, S: 37 })),
     tokens_since_active: random.permutation(37),
@@ -52,6 +53,27 @@ Deno.test("what is read is restored, bit by bit", async () => {
     assertSameBits(again.moment1[name], data.moment1[name], name);
     assertSameBits(again.moment2[name], data.moment2[name], name);
   }
+});
+
+Deno.test("Muon's state has no second moments of the matrices, and is restored as it was", async () => {
+  const random = new Random(2);
+  using sae = await SparseAutoencoder.create(SIZES, { device: await sharedDevice() });
+  using fresh = new TrainState(sae, { optimizer: "muon" });
+  const [moment1, moment2] = [1, 2].map(() => narrow(randomParameters(random, { D: 12, S: 37 })));
+  const none = { W_enc: new Float32Array(0), W_dec: new Float32Array(0) };
+  const data = { ...await fresh.read(), moment1: moment1!, moment2: { ...moment2!, ...none } };
+  using state = TrainState.restore(sae, structuredClone(data));
+  const again = await state.read();
+  assertEquals([fresh.optimizer, again.optimizer], ["muon", "muon"]);
+  for (const name of PARAMETER_NAMES) {
+    assertSameBits(again.moment1[name], data.moment1[name], name);
+    assertSameBits(again.moment2[name], data.moment2[name], name);
+  }
+  // Each optimizer refuses the other's moments.
+  assertThrows(() => TrainState.restore(sae, { ...data, optimizer: "adam" }), ShapeError, "second moment of W_dec");
+  assertThrows(() => TrainState.restore(sae, { ...data, moment2: moment2! }), ShapeError, "has 0 values, found 444");
+  const unknown = "sgd" as "adam";
+  assertThrows(() => new TrainState(sae, { optimizer: unknown }), RangeError, 'adam or muon, found "sgd"');
 });
 
 Deno.test("a state of another model is refused, and one that was disposed of is named", async () => {

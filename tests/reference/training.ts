@@ -7,6 +7,7 @@
 
 import type { SparseAutoencoderConfig, Sparsity } from "../../nn/config.ts";
 import { PARAMETER_NAMES, type Parameters, widen, zerosLike } from "./model.ts";
+import { muon, type MuonStep } from "./muon.ts";
 import { countSinceActive, dead, decide, forward, type Loss, lossAndGradients, type Problem } from "./objective.ts";
 
 /** What Adam and the dead latents remember between steps. */
@@ -33,6 +34,8 @@ export interface StepOptions {
   readonly prefixes: readonly number[];
   readonly dead_threshold_tokens: number;
   readonly sparsity?: Sparsity;
+  /** Updates the matrices with Muon; Adam if left out. */
+  readonly muon?: Omit<MuonStep, "lr">;
 }
 
 /** One step: changes `p` and `state`, returns the loss before it and the norm of its gradients before clipping. */
@@ -49,7 +52,9 @@ export function trainStep(
   if (cfg.remove_parallel_grads) removeParallel(gradients.W_dec, p.W_dec, cfg.d_model);
   const grad_norm = clip(gradients, options.grad_clip);
   state.step++;
-  adam(p, gradients, state, options.lr);
+  const { lr, muon } = options;
+  if (muon) updateWithMuon(p, gradients, state, { ...muon, lr });
+  else adam(p, gradients, state, lr);
   return { ...record.loss, grad_norm };
 }
 
@@ -103,11 +108,17 @@ export function clip(gradients: Parameters, maxNorm: number | null): number {
 }
 
 /** θ ← θ − lr · m̂ / (√v̂ + ε), with β = (0.9, 0.999), ε = 1e-8 and both moments corrected for their start at 0. */
-export function adam(p: Parameters, gradients: Parameters, state: TrainState, lr: number): void {
+export function adam(
+  p: Parameters,
+  gradients: Parameters,
+  state: TrainState,
+  lr: number,
+  names: readonly (typeof PARAMETER_NAMES)[number][] = PARAMETER_NAMES,
+): void {
   const [beta1, beta2, epsilon] = [0.9, 0.999, 1e-8];
   const correction1 = 1 - beta1 ** state.step;
   const correction2 = 1 - beta2 ** state.step;
-  for (const name of PARAMETER_NAMES) {
+  for (const name of names) {
     const [theta, g, m, v] = [p[name], gradients[name], state.m[name], state.v[name]];
     for (let i = 0; i < theta.length; i++) {
       m[i] = beta1 * m[i]! + (1 - beta1) * g[i]!;
@@ -115,6 +126,16 @@ export function adam(p: Parameters, gradients: Parameters, state: TrainState, lr
       theta[i]! -= lr * (m[i]! / correction1) / (Math.sqrt(v[i]! / correction2) + epsilon);
     }
   }
+}
+
+/** Muon for W_enc [D, S] and W_dec [S, D], Adam for the biases, all at one rate. */
+export function updateWithMuon(p: Parameters, gradients: Parameters, state: TrainState, step: MuonStep): void {
+  const [D, S] = [p.b_dec.length, p.b_enc.length];
+  for (const [name, rows, columns] of [["W_enc", D, S], ["W_dec", S, D]] as const) {
+    const [parameter, gradient, mean] = [p, gradients, state.m].map((all) => ({ rows, columns, values: all[name] }));
+    muon(parameter!, gradient!, mean!, step);
+  }
+  adam(p, gradients, state, step.lr, ["b_enc", "b_dec"]);
 }
 
 /** b_dec ← mean of the rows of x. */

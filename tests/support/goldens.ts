@@ -117,7 +117,24 @@ export interface TrainTopKMatryoshkaGolden {
   readonly end: GoldenParameters;
 }
 
+/** `muon.json`: one matrix through some steps of PyTorch's Muon. */
+export interface MuonGolden {
+  readonly name: string;
+  /** [rows, columns] */
+  readonly shape: readonly [rows: number, columns: number];
+  readonly options: { readonly momentum: number; readonly weight_decay: number; readonly nesterov: boolean };
+  readonly lrs: readonly number[];
+  readonly start: Float32Array;
+  /** One a step. */
+  readonly gradients: readonly Float32Array[];
+  /** The parameter and its momentum afterwards, with nothing rounded to bfloat16. */
+  readonly float64: { readonly end: Float32Array; readonly momentum_buffer: Float32Array };
+  /** The same as it is, with an orthogonalisation in bfloat16. */
+  readonly bfloat16: { readonly end: Float32Array; readonly momentum_buffer: Float32Array };
+}
+
 interface Goldens {
+  muon: MuonGolden;
   relu_vanilla: ReluVanillaGolden;
   warmup: WarmupGolden;
   warmup_cosine: WarmupCosineGolden;

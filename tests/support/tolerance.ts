@@ -46,6 +46,12 @@ const CHI_SQUARE_DEVIATIONS = 4;
 /** A geometric median ends where 1e-5 of the rows' pull is left; it may be off by some such parts of their distance. */
 const MEDIAN = 1e-4;
 
+/**
+ * Muon against PyTorch's own, which orthogonalises in bfloat16 (unit round-off 2⁻⁹): its fifteen products and sums leave
+ * up to 8 such units of what the steps moved.
+ */
+const BFLOAT16 = 16 * 2 ** -9;
+
 /** What the comparators read. */
 export type Numbers = ArrayLike<number>;
 
@@ -120,6 +126,11 @@ export function assertRunLosses(got: Numbers, want: Numbers, what = "losses"): n
 /** A parameter at the end of a run: ‖got − want‖ ≤ 2e-6·‖want‖. */
 export function assertRunParameter(got: Numbers, want: Numbers, what = "parameter"): number {
   return compareNorm(got, want, RUN, what);
+}
+
+/** What some steps from `start` made of a parameter, where one side rounds to bfloat16: ‖got − want‖ ≤ 2⁻⁵ ‖want − start‖. */
+export function assertBfloat16Close(got: Numbers, want: Numbers, start: Numbers, what = "parameter"): number {
+  return judge(got, want, distance(got, want), BFLOAT16 * distance(want, start), what);
 }
 
 /** A gradient written by hand against central differences of the float64 loss. */

@@ -20,6 +20,7 @@ Deno.test("a path is all that is needed", () => {
       batch_size: 4096,
       n_epochs: 1,
       n_steps: null,
+      optim: "adam",
       lr: 4e-4,
       n_lr_warmup: 500,
       n_sparsity_warmup: 0,
@@ -55,6 +56,7 @@ Deno.test("everything can be said", () => {
     [train]
     batch_size = 32
     n_steps = 10
+    optim = "muon"
     grad_clip = false
   `));
   assertEquals(config.data.format, "f32");
@@ -67,6 +69,7 @@ Deno.test("everything can be said", () => {
   assertEquals(config.init, { data_points: true, b_dec: "geometric-median", scale_encoder: true });
   assertEquals(config.objective, { key: "matryoshka", n_prefixes: 3 });
   assertEquals([config.train.n_steps, config.train.n_epochs, config.train.grad_clip], [10, null, false]);
+  assertEquals(config.train.optim, "muon");
 });
 
 /** What is wrong, and what the sentence must say. */
@@ -84,6 +87,7 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
   ["data.path = 'a'\ntrain.batch_size = 0", RangeError, "train.batch_size must be a finite number of at least 1"],
   ["data.path = 'a'\ntrain.lr = nan", RangeError, "train.lr must be a finite number"],
   ["data.path = 'a'\ntrain.lr = '1'", TypeError, 'train.lr must be a number, found "1"'],
+  ["data.path = 'a'\ntrain.optim = 'mnuo'", RangeError, 'train.optim is "mnuo"; did you mean muon?'],
   ["data.path = 'a'\ntrain.grad_clip = true", TypeError, "train.grad_clip must be a number, found true"],
   ["data.path = 'a'\ntrain.grad_clip = 0", RangeError, "train.grad_clip must be positive, found 0"],
   ["data.path = 'a'\ntrain.n_epochs = 1\ntrain.n_steps = 1", TypeError, "give one of them"],

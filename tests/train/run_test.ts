@@ -135,6 +135,13 @@ Deno.test("a JumpReLU measures its pre-activations, and keeps all that it is in 
   assert((await loaded.readParameters()).threshold!.length === 16 && result.metrics!.nmse < 1);
 });
 
+Deno.test("Muon, where the configuration says so", async () => {
+  const shorter = { n_steps: 5, n_epochs: undefined };
+  const { files, json } = await runIn(config({ train: { ...shorter, optim: "muon" } }));
+  assertEquals(json("config.json").train.optim, "muon");
+  assertNotEquals((await runIn(config({ train: shorter }))).files.get("sae.pt"), files.get("sae.pt"));
+});
+
 Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
   const stopped = new AbortController();
   stopped.abort();

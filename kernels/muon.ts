@@ -1,0 +1,208 @@
+/**
+ * Muon: momentum, brought near orthogonality (Jordan et al. 2024), in the form and order of PyTorch's.
+ *
+ * PyTorch orthogonalises in bfloat16; this does it in float32.
+ *
+ * @module
+ */
+
+import type { Commands } from "./commands.ts";
+import type { DeviceContext } from "./device.ts";
+import { defineKernel, reads, writes } from "./kernel.ts";
+import { divideByNorm, newtonSchulz, STEEPEST } from "./newton_schulz.ts";
+import { rowsPerBlock, spans, Tensor } from "./tensor.ts";
+
+/** Steps of Newton and Schulz's iteration, and the least norm that it divides by. */
+const STEPS = 5;
+const LEAST_NORM = 1e-7;
+
+/** The numbers of one step. */
+export interface MuonStep {
+  /** Learning rate. */
+  readonly lr: number;
+  /** Multiplies the rate of the update, and not that of the decay. */
+  readonly ratio: number;
+  /** Decay of the momentum. */
+  readonly momentum: number;
+  /** Whether the update looks one step of the momentum ahead. */
+  readonly nesterov: boolean;
+  /** The part of the parameter that a rate of 1 would take away. */
+  readonly weight_decay: number;
+}
+
+/** What {@link muonMomentum} takes: three matrices of one shape, and a factor and a verdict that only the GPU knows. */
+export interface MuonMomentumArguments extends Pick<MuonStep, "momentum" | "nesterov"> {
+  /** The gradient. */
+  readonly grad: Tensor;
+  /** The mean of the gradients so far. */
+  readonly mean: Tensor;
+  /** The update, before it is orthogonalised. */
+  readonly x: Tensor;
+  /** [1], multiplies the gradient. */
+  readonly factor: Tensor;
+  /** [1], anything but 0 keeps mean and update. */
+  readonly halted: Tensor<"u32">;
+}
+
+/** What {@link muonStep} takes. */
+export interface MuonStepArguments extends Pick<MuonStep, "lr" | "ratio" | "weight_decay"> {
+  /** What is updated. */
+  readonly parameter: Tensor;
+  /** By this, a matrix of the same shape. */
+  readonly update: Tensor;
+  /** [1], anything but 0 keeps the parameter. */
+  readonly halted: Tensor<"u32">;
+}
+
+/** What {@link muon} takes. */
+export interface MuonArguments extends MuonStep {
+  /** What is updated. */
+  readonly parameter: Tensor;
+  /** Its gradient. */
+  readonly grad: Tensor;
+  /** The mean of its gradients so far. */
+  readonly mean: Tensor;
+  /** Room for matrices of this shape. */
+  readonly space: MuonSpace;
+  /** [1], multiplies the gradient. */
+  readonly factor: Tensor;
+  /** [1], anything but 0 stops the update. */
+  readonly halted: Tensor<"u32">;
+}
+
+/** Room for the update of matrices of one shape, one after the other. */
+export class MuonSpace implements Disposable {
+  /** [rows, columns], the update. */
+  readonly x: Tensor;
+  /** [rows, columns] */
+  readonly spare: Tensor;
+  /** [m, m], m the smaller of rows and columns. */
+  readonly gram: Tensor;
+  /** [m, m] */
+  readonly square: Tensor;
+  /** [rows], squares of the update's rows. */
+  readonly squares: Tensor;
+  /** [1], their sum. */
+  readonly total: Tensor;
+  readonly #owned: DisposableStack;
+
+  /** For matrices of `rows` × `columns`. */
+  constructor(context: DeviceContext, rows: number, columns: number) {
+    using stack = new DisposableStack();
+    const make = (shape: number[], label: string) => stack.use(new Tensor(context, "f32", shape, `Muon: ${label}`));
+    const least = Math.min(rows, columns);
+    this.x = make([rows, columns], "update");
+    this.spare = make([rows, columns], "next update");
+    this.gram = make([least, least], "Gram matrix");
+    this.square = make([least, least], "its square");
+    this.squares = make([rows], "squares of rows");
+    this.total = make([1], "square of the norm");
+    this.#owned = stack.move();
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/**
+ * An update of one matrix: {@link muonMomentum}, divided by its norm, through five steps of {@link newtonSchulz}, and
+ * {@link muonStep}. The same matrix transposed gets the same update, transposed.
+ */
+export function muon(commands: Commands, given: MuonArguments): void {
+  const { space: { x, spare, gram, square, squares, total } } = given;
+  muonMomentum(commands, { ...given, x });
+  divideByNorm(commands, { x, squares, total, least: LEAST_NORM });
+  const update = newtonSchulz(commands, { x, spare, gram, square, steps: STEPS, coefficients: STEEPEST });
+  muonStep(commands, { ...given, update });
+}
+
+/** m ← μm + (1−μ)g, with g = factor · grad; x = μm + (1−μ)g with `nesterov`, else m. */
+export function muonMomentum(commands: Commands, given: MuonMomentumArguments): void {
+  const { grad, mean, x, factor, halted, momentum, nesterov } = given;
+  for (const { from, to, size } of blocks(commands, mean)) {
+    commands.run(size % 4 === 0 ? momentumKernels.vector : momentumKernels.scalar, {
+      size,
+      nesterov: Number(nesterov),
+      rest: 1 - momentum,
+      grad: grad.rows(from, to),
+      mean: mean.rows(from, to),
+      x: x.rows(from, to),
+      factor,
+      halted,
+    });
+  }
+}
+
+/** p ← (1 − lr · weight_decay) p − lr · ratio · update. */
+export function muonStep(commands: Commands, given: MuonStepArguments): void {
+  const { parameter, update, halted, lr, ratio, weight_decay: decay } = given;
+  for (const { from, to, size } of blocks(commands, parameter)) {
+    commands.run(size % 4 === 0 ? stepKernels.vector : stepKernels.scalar, {
+      size,
+      keep: 1 - lr * decay,
+      step_size: lr * ratio,
+      parameter: parameter.rows(from, to),
+      update: update.rows(from, to),
+      halted,
+    });
+  }
+}
+
+/** The rows of a matrix, in blocks that fit a binding. */
+function* blocks(
+  { context }: Commands,
+  matrix: Tensor,
+): Generator<{ readonly from: number; readonly to: number; readonly size: number }> {
+  const [rows = 0] = matrix.shape;
+  const columns = matrix.rowSize;
+  for (const { from, to } of spans(rows, rowsPerBlock(context, rows, columns * 4, matrix.label))) {
+    yield { from, to, size: (to - from) * columns };
+  }
+}
+
+const declareMomentum = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "muon_momentum",
+    dims: ["size", "nesterov"],
+    scalars: ["rest"],
+    bindings: {
+      grad: reads(element, "size"),
+      mean: writes(element, "size"),
+      x: writes(element, "size"),
+      factor: reads("f32", "1"),
+      halted: reads("u32", "1"),
+    },
+    workgroup: 64,
+    grid: ({ size }) => Math.ceil(size / scalars / 256),
+    cost: ({ size }) => ({ flops: 7 * size, bytes: 16 * size }),
+    body: `
+  if (halted[0] != 0u) { return; }
+  let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
+  for (var i = group * 256u + lane; i < end; i += 64u) {
+    let g = factor[0] * grad[i];
+    let m = fma(${element}(dims.rest), g - mean[i], mean[i]);
+    mean[i] = m;
+    x[i] = select(m, fma(${element}(dims.rest), g - m, m), dims.nesterov == 1u);
+  }`,
+  });
+const momentumKernels = { scalar: declareMomentum("f32", 1), vector: declareMomentum("vec4f", 4) };
+
+const declareStep = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "muon_step",
+    dims: ["size"],
+    scalars: ["keep", "step_size"],
+    bindings: { parameter: writes(element, "size"), update: reads(element, "size"), halted: reads("u32", "1") },
+    workgroup: 64,
+    grid: ({ size }) => Math.ceil(size / scalars / 256),
+    cost: ({ size }) => ({ flops: 3 * size, bytes: 12 * size }),
+    body: `
+  if (halted[0] != 0u) { return; }
+  let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
+  for (var i = group * 256u + lane; i < end; i += 64u) {
+    parameter[i] = fma(${element}(-dims.step_size), update[i], dims.keep * parameter[i]);
+  }`,
+  });
+const stepKernels = { scalar: declareStep("f32", 1), vector: declareStep("vec4f", 4) };
