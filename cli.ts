@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `saev train`, `saev evaluate`.
+ * The command line: `saev demo`, `saev train`, `saev evaluate`, `saev inspect`, `saev convert`.
  *
  * Arguments are parsed here; the work is done in `train/` and `examples/`. Results go to stdout, progress and errors to
  * stderr. A mistake in the arguments or in a configuration file ends with 2, any other failure with 1, Ctrl-C with 130.
@@ -10,6 +10,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { parse as parseToml } from "@std/toml";
 import { DEMO_DEFAULTS, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "./examples/demo.ts";
+import { convertCheckpoint, inspectCheckpoint, type Inspection, TARGET_FORMATS } from "./io/mod.ts";
 import { load } from "./mod.ts";
 import {
   adapterName,
@@ -49,6 +50,10 @@ interface Command {
 class UsageError extends Error {}
 
 const INTERRUPTED = 130;
+
+const FILES_HELP =
+  `A file or folder of saev (every schema), SAELens, dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma or
+Llamascopium, known by what it holds; or hf:ORG/REPOSITORY/PATH.`;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   demo: {
@@ -127,6 +132,26 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     details: `DATA and FILE are .npy or raw little-endian float32. A raw FILE has a JSON file of its name beside it that
 holds its "shape". Monosemanticity takes 8 bytes for each latent and column of FILE.`,
     run: evaluateCommand,
+  },
+  inspect: {
+    summary: "Describe a checkpoint of any format that is read.",
+    positionals: ["FILE"],
+    options: { json: { help: "print JSON" } },
+    details: FILES_HELP,
+    run: inspectCommand,
+  },
+  convert: {
+    summary: "Write a checkpoint of any format that is read as another file.",
+    positionals: ["IN", "OUT"],
+    options: {
+      to: { value: "FORMAT", help: "saev (the Python package's schema 5), saev-1 (its schema 1), or saev_nn (saev)" },
+      accept: { value: "WHAT", help: "normalised-rows or rescaled-codes: what inspect says must be accepted" },
+      json: { help: "print JSON" },
+    },
+    details: `${FILES_HELP}
+
+What the target has no place for is folded into the parameters; saev_nn keeps everything, for this library alone.`,
+    run: convertCommand,
   },
 };
 
@@ -341,6 +366,61 @@ async function evaluateCommand(args: Arguments): Promise<number> {
       density.length.toLocaleString("en")
     } latents`;
     console.log(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+  }
+  return 0;
+}
+
+async function inspectCommand(args: Arguments): Promise<number> {
+  const file = args.positionals[0]!;
+  const inspection = await inspectCheckpoint(file);
+  console.log(
+    args.flag("json") ? JSON.stringify({ file, ...inspection }, typedArraysAsArrays) : describe(file, inspection),
+  );
+  return 0;
+}
+
+/** What a person wants to know, most important first. */
+function describe(file: string, inspection: Inspection): string {
+  const { format, schema, cfg, input, formula, tensors, configs, accept, warnings } = inspection;
+  const about: [string, string][] = [["format", schema === null ? format : `${format}, schema ${schema}`]];
+  if (cfg !== null) {
+    const { activation, ...others } = cfg;
+    about.push(["activation", JSON.stringify(activation)]);
+    for (const [name, value] of Object.entries(others)) about.push([name, String(value)]);
+  }
+  if (input !== null) about.push(["inputs", `scale ${input.scale}, ${input.mean === null ? "no mean" : "a mean"}`]);
+  if (accept.length > 0) about.push(["must be accepted", accept.join(", ")]);
+  const rows = tensors.map(({ name, shape, dtype, statistics }): [string, string] => {
+    const size = `[${shape.join(", ")}] ${dtype}`;
+    if (statistics === null) return [name, `${size}, no elements`];
+    const { min, max, mean, std, n_zero, n_not_finite } = statistics;
+    const short = (value: number) => value.toPrecision(4);
+    const broken = n_not_finite === 0 ? "" : `, ${n_not_finite} NaN or infinite`;
+    return [
+      name,
+      `${size}, ${short(min)} … ${short(max)}, mean ${short(mean)} ± ${short(std)}, ${n_zero} zero${broken}`,
+    ];
+  });
+  const parts = [
+    file,
+    table(about),
+    ...formula.length > 0 ? [formula.map((line) => `  ${line}`).join("\n")] : [],
+    table(rows),
+    ...Object.entries(configs).map(([name, config]) => `  ${name}: ${JSON.stringify(config)}`),
+    ...warnings.map((warning) => `  warning: ${warning}`),
+  ];
+  return parts.join("\n\n");
+}
+
+async function convertCommand(args: Arguments): Promise<number> {
+  const [file, out] = args.positionals as [string, string];
+  const to = args.choice("to", TARGET_FORMATS) ?? "saev";
+  const accept = args.choice("accept", ["normalised-rows", "rescaled-codes"] as const);
+  const conversion = await convertCheckpoint(file, out, { to, ...accept === undefined ? {} : { accept: [accept] } });
+  if (args.flag("json")) console.log(JSON.stringify({ file, out, ...conversion }));
+  else {
+    for (const note of conversion.notes) say(`note: ${note}`);
+    console.log(`${file} (${conversion.from}) -> ${out} (${conversion.to})`);
   }
   return 0;
 }

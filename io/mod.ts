@@ -15,6 +15,13 @@
  */
 
 export { dump, type Dumpable, dumpBytes, type DumpOptions, load, type LoadOptions } from "./checkpoint.ts";
+export {
+  type Conversion,
+  convertCheckpoint,
+  type ConvertOptions,
+  TARGET_FORMATS,
+  type TargetFormat,
+} from "./convert.ts";
 export { CheckpointError } from "./errors.ts";
 export { type FileSet, pickedFiles, requireFile } from "./file_set.ts";
 export {

@@ -51,7 +51,7 @@ function matrix(rows: number, cols: number): Float32Array {
 Deno.test("help is everywhere", async () => {
   for (
     const [args, words] of [
-      [["--help"], ["demo", "train CONFIG", "evaluate CHECKPOINT DATA", "--version"]],
+      [["--help"], ["demo", "train CONFIG", "evaluate CHECKPOINT DATA", "inspect FILE", "convert IN OUT", "--version"]],
       [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
       [["train", "--help"], ["--overwrite", "data.path", "validation_share", "checkpoint_every", "[objective]"]],
       [["train", "x.toml", "-h"], ["Usage: saev train CONFIG [OPTIONS]"]],
@@ -88,7 +88,7 @@ Deno.test("the configuration that the help shows is the default one", async () =
 /** Mistakes, the exit code, and what the one line of the error must say. */
 const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["dmeo", 2, "unknown command dmeo; did you mean demo?"],
-  ["frobnicate", 2, "unknown command frobnicate; there is demo, train, evaluate"],
+  ["frobnicate", 2, "unknown command frobnicate; there is demo, train, evaluate, inspect, convert"],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
   ["demo --stpes 3", 2, "unknown option --stpes; did you mean --steps?"],
@@ -109,6 +109,10 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train no-data.toml", 1, "no-such.npy"],
   ["train wide.toml --out wide", 1, "sae.d_model is 9, and a.npy has rows of 8"],
   ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
+  ["inspect no-such.pt", 1, "no-such.pt"],
+  ["inspect a.npy", 1, "a.npy"],
+  ["convert a.npy b.pt --to onnx", 2, '--to is "onnx"; expected one of saev, saev-1, saev_nn'],
+  ["convert a.npy", 2, "convert takes IN OUT, found a.npy"],
   ["evaluate a.npy a.npy", 1, "reading"],
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
   ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
@@ -264,4 +268,26 @@ Deno.test("the user's own script does the same on the public API", async () => {
   );
   using sae = await load(`${made.path}/runs/example/sae.pt`);
   assertEquals([sae.cfg.d_model, sae.cfg.d_sae], [100, 256]);
+});
+
+Deno.test("a checkpoint is described and converted, in words and in JSON", async () => {
+  await using made = await folder();
+  const golden = new URL("../goldens/formats/saelens/standard", import.meta.url).pathname;
+  const words = await saev(["inspect", golden], { cwd: made.path });
+  assertEquals([words.code, words.stderr], [0, ""]);
+  for (const word of ["saelens", "W_enc", "[8, 16] float32", "h = (x − b_dec) W_enc + b_enc"]) {
+    assertStringIncludes(words.stdout, word);
+  }
+  const { stdout } = await saev(["inspect", golden, "--json"], { cwd: made.path });
+  assertEquals(JSON.parse(stdout).cfg.d_sae, 16);
+  const converted = await saev(["convert", golden, "out/sae.pt"], { cwd: made.path });
+  assertEquals([converted.code, converted.stderr], [0, ""]);
+  const again = await saev(["inspect", "out/sae.pt", "--json"], { cwd: made.path });
+  assertEquals([JSON.parse(again.stdout).format, JSON.parse(again.stdout).schema], ["saev", "5"]);
+  const jump = new URL("../goldens/formats/saelens/jumprelu", import.meta.url).pathname;
+  const refused = await saev(["convert", jump, "out/jump.pt"], { cwd: made.path });
+  assertEquals(refused.code, 1);
+  assertStringIncludes(refused.stderr, "jump-relu");
+  const kept = await saev(["convert", jump, "out/jump.pt", "--to", "saev_nn", "--json"], { cwd: made.path });
+  assertEquals(JSON.parse(kept.stdout).to, "saev_nn");
 });
