@@ -9,6 +9,7 @@ import { matmul } from "../kernels/matmul.ts";
 import { rowMaxAbsBits } from "../kernels/reduce.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import type { Metrics } from "./metrics.ts";
 
 /** The cosines between the rows of W_dec. */
 export interface Coherence {
@@ -21,6 +22,12 @@ export interface Coherence {
   readonly mean_max: number;
   /** [S], the largest |cos(W_dec[i], W_dec[j])| over j ≠ i. */
   readonly per_latent: Float32Array;
+}
+
+/** {@link Metrics} on some data, and the coherence of the dictionary. */
+export interface MetricsWithCoherence extends Metrics {
+  /** How much alike the rows of W_dec are. */
+  readonly coherence: Coherence;
 }
 
 /** Rows of the product that are there at a time. */

@@ -4,14 +4,12 @@
  * @module
  */
 
-import type { Coherence } from "./coherence.ts";
+import type { MetricsWithCoherence } from "./coherence.ts";
 import { BINS_PER_DECADE, type Metrics } from "./metrics.ts";
 import type { Monosemanticity } from "./monosemanticity.ts";
 
 /** What {@link metricsTable} shows. */
-export interface MeasuredModel extends Metrics {
-  /** How much alike the rows of W_dec are. */
-  readonly coherence: Coherence;
+export interface MeasuredModel extends MetricsWithCoherence {
   /** How alike the rows are that excite each latent, if it was measured. */
   readonly monosemanticity?: Monosemanticity;
 }

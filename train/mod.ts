@@ -7,7 +7,7 @@
 export { type Batches, evaluate, type MetricsWithMonosemanticity, type MonosemanticityEmbeddings } from "./evaluate.ts";
 export { type DensityHistogram, type DensityThresholds, type Metrics, typedArraysAsArrays } from "./metrics.ts";
 export type { Monosemanticity } from "./monosemanticity.ts";
-export { type Coherence, measureCoherence } from "./coherence.ts";
+export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
 export { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "./train.ts";
 export type { OptimizerOptions } from "../nn/adam.ts";
@@ -28,7 +28,7 @@ export { nearest } from "./nearest.ts";
 export { openRows, type RowFile, type RowFileOptions } from "./row_file.ts";
 export { completeRunConfig, type DataConfig, type InitConfig, type LoopConfig, type RunConfig } from "./run_config.ts";
 export { RunDirectory } from "./run_directory.ts";
-export { adapterName, type RunMetrics, type RunOptions, type RunPlan, type RunResult, runTraining } from "./run.ts";
+export { adapterName, type RunOptions, type RunPlan, type RunResult, runTraining } from "./run.ts";
 export { duration, ProgressLine, type ProgressOptions, type ProgressState } from "./terminal.ts";
 export {
   renderReport,

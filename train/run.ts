@@ -10,10 +10,9 @@ import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/train_state.ts";
 import { getObjective, type Loss } from "../objectives/objective.ts";
-import { type Coherence, measureCoherence } from "./coherence.ts";
+import { measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
 import { evaluate } from "./evaluate.ts";
 import { batchesInOrder, measureScaling, rowRange, type RowSource, shuffledBatches } from "./loader.ts";
-import type { Metrics } from "./metrics.ts";
 import { renderReport } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
@@ -56,14 +55,8 @@ export interface RunResult {
   readonly examples_per_second: number;
   /** The rows kept back, or those of training if none were. */
   readonly evaluated_on: "validation" | "training";
-  /** On those rows; `null` after an interruption. */
-  readonly metrics: RunMetrics | null;
-}
-
-/** The metrics on a run's rows, and those of its dictionary. */
-export interface RunMetrics extends Metrics {
-  /** How much alike the rows of W_dec are. */
-  readonly coherence: Coherence;
+  /** On those rows, and of the dictionary; `null` after an interruption. */
+  readonly metrics: MetricsWithCoherence | null;
 }
 
 /** Rows in a batch of the evaluation. */
@@ -198,7 +191,7 @@ export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { m
 
 function runReport(
   config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
-  result: RunResult & { readonly metrics: RunMetrics; readonly adapter: string },
+  result: RunResult & { readonly metrics: MetricsWithCoherence; readonly adapter: string },
   losses: readonly Loss[],
 ): string {
   const { metrics, steps, seconds, adapter } = result;

@@ -62,7 +62,7 @@ export interface TrainOptions {
   readonly k_start?: number;
   /** Steps of that line. */
   readonly n_k_warmup?: number;
-  /** Adam if left out. Muon, at the same rates, costs about 20 · d_model / B encoder products more a step. */
+  /** Adam if left out. Muon costs about 20 · min(d_model, d_sae) / B encoder products more a step. */
   readonly optimizer?: OptimizerOptions;
   /** Largest norm of all gradients together; 1 if left out, `null` for no clipping. */
   readonly grad_clip?: number | null;

@@ -8,22 +8,14 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ShapeError } from "../../kernels/errors.ts";
-import type { InputScaling, ParameterArrays } from "../../nn/config.ts";
+import type { ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
 import { getObjective, type Loss, type Objective } from "../../objectives/objective.ts";
-import {
-  encode,
-  narrow,
-  PARAMETER_NAMES,
-  parameterNames,
-  type Parameters,
-  standardise,
-  unstandardise,
-} from "../reference/model.ts";
-import { backward, decideWith, forward, type Problem } from "../reference/objective.ts";
+import { narrow, PARAMETER_NAMES, standardise, unstandardise } from "../reference/model.ts";
 import { everyProblem, PROBLEMS, randomParameters } from "../reference/problems.ts";
 import { removeParallel } from "../reference/training.ts";
+import { checkStep } from "../conformance/checks.ts";
 import { loadGoldens, loadMatryoshkaGoldens } from "../support/goldens.ts";
 import { sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";
@@ -34,8 +26,6 @@ import {
   assertTensorClose,
   assertVanishes,
 } from "../support/tolerance.ts";
-
-const THRESHOLD = 1000;
 
 for (const golden of loadGoldens("relu_vanilla")) {
   const d_model = golden.cfg.d_vit;
@@ -106,16 +96,10 @@ for (const golden of loadMatryoshkaGoldens().filter(({ name }) => name === "batc
   });
 }
 
-for (const { name, problem, p } of everyProblem({ B: 9, D: 20, S: 45 }, 4)) {
-  Deno.test(`loss and gradients are the reference's: ${name}`, async () => {
-    await compareWithReference(problem, p);
-  });
-}
-
 for (const which of [1, 7, 11, 15, 21, 25, 28, 31, 32, 37, 51, 58, 67]) {
   const { name, problem, p } = everyProblem({ B: 130, D: 150, S: 300 }, 20)[which]!;
   Deno.test(`loss and gradients are the reference's at more than a tile: ${name}`, async () => {
-    await compareWithReference(problem, p);
+    await checkStep({ problem, p }, { device: await sharedDevice() });
   });
 }
 
@@ -125,7 +109,10 @@ Deno.test("standardised inputs: losses and gradients are about them", async () =
     const { problem, p } = everyProblem({ B: 9, D: 20, S: 45 }, 22)[which]!;
     const x = Float32Array.from(unstandardise(problem.x_BD, mean, 3));
     const x_BD = standardise(x, mean, 3);
-    await compareWithReference({ ...problem, x_BD }, p, { mean, scale: 3, x });
+    await checkStep({ problem: { ...problem, x_BD }, p }, {
+      device: await sharedDevice(),
+      raw: { mean, scale: 3, x },
+    });
   }
 });
 
@@ -138,7 +125,7 @@ Deno.test("loss and gradients are the reference's at ragged and at empty-handed 
     fc.integer({ min: 0, max: PROBLEMS - 1 }),
     async (B, D, S, seed, which) => {
       const { problem, p } = everyProblem({ B, D, S }, seed)[which]!;
-      await compareWithReference(problem, p);
+      await checkStep({ problem, p }, { device: await sharedDevice() });
     },
   );
   await fc.assert(property, { numRuns: 20, seed: 5 });
@@ -293,44 +280,4 @@ async function run(
   const step = objective.lossAndGradients(sae, x, prefixes ? { state, prefixes } : { state });
   using loss = step.loss;
   return { loss: await loss.read(), gradients: await step.gradients.read() };
-}
-
-/** On the adapter's own selection, which another test has found valid. */
-async function compareWithReference(
-  problem: Problem,
-  p: Parameters,
-  { x, ...input }: InputScaling & { readonly x: Float32Array } = {
-    mean: null,
-    scale: 1,
-    x: Float32Array.from(problem.x_BD),
-  },
-): Promise<void> {
-  const { cfg, x_BD, prefixes, dead_S } = problem;
-  using sae = await SparseAutoencoder.fromParameters(cfg, narrow(p), { device: await sharedDevice(), input });
-  const objective = getObjective({
-    key: "matryoshka",
-    n_prefixes: prefixes.length,
-    dead_threshold_tokens: THRESHOLD,
-  });
-  using state = new TrainState(sae);
-  state.tokens_since_active.write(Uint32Array.from(dead_S, (isDead) => isDead * THRESHOLD));
-  const step = objective.lossAndGradients(sae, x, { state, prefixes });
-  using pending = step.loss;
-  const loss = await pending.read();
-  const gradients = await step.gradients.read();
-
-  // A BatchTopK selects otherwise outside training.
-  const mostK = "top_k" in cfg.activation ? cfg.activation.top_k : 0;
-  const { f_x } = state.workspace(x.length / cfg.d_model, prefixes.length, mostK);
-  using codes = sae.encode(x);
-  using f_BS = ("sparse" in f_x ? f_x.sparse.codes : codes).dense();
-  const mask_BS = Uint8Array.from(await f_BS.read(), (f) => f !== 0 ? 1 : 0);
-  const decisions = decideWith(problem, p, encode(cfg, p, x_BD), mask_BS);
-  const record = forward(problem, p, decisions);
-  const wantedGradients = backward(problem, p, decisions, record);
-  for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux"] as const) {
-    assertScalarClose(loss[name], record.loss[name], name);
-  }
-  assertExact([loss.n_dead], [record.loss.n_dead], "n_dead");
-  for (const name of parameterNames(p)) assertTensorClose(gradients[name]!, wantedGradients[name]!, `grad_${name}`);
 }

@@ -1,0 +1,80 @@
+/**
+ * Does the controller reach its target? Trains ReLU, JumpReLU and BatchTopK for a mean L0 on data of three scales, without
+ * retuning, and measures L0 in evaluation over the last tenth of the steps.
+ *
+ *     deno run -A bench/l0.ts [--target N] [--steps N] [FILE.f32.bin:D ...]
+ *
+ * Without files, on the whitened patches of the committed photographs.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { COMPONENTS, loadDataset } from "../examples/dataset.ts";
+import { type ActivationOptions, getObjective, SparseAutoencoder } from "../mod.ts";
+import { measureScaling, rowsOf, shuffledBatches, train } from "../train/mod.ts";
+
+const ACTIVATIONS = (target: number): Readonly<Record<string, ActivationOptions>> => ({
+  "relu": { key: "relu" },
+  "jump-relu": { key: "jump-relu" },
+  "batch-top-k": { key: "batch-top-k", top_k: target },
+});
+
+/** Rows on which L0 is measured in evaluation. */
+const MEASURED = 2048;
+
+async function reached(
+  rows: Float32Array,
+  d_model: number,
+  activation: ActivationOptions,
+  { target, steps }: { readonly target: number; readonly steps: number },
+): Promise<{ readonly l0: number; readonly nmse: number }> {
+  const source = rowsOf(rows, d_model);
+  const input = await measureScaling(source, "mean_scale");
+  const sample = rows.subarray(0, MEASURED * d_model);
+  using sae = await SparseAutoencoder.create({ d_model, d_sae: 512, activation }, {
+    input,
+    data: { x: sample, data_points: false },
+  });
+  const isControlled = activation.key !== "batch-top-k";
+  const objective = getObjective({ key: "vanilla", ...isControlled && { target_l0: target } });
+  const batches = shuffledBatches(source, { batch_size: 256, n_steps: steps });
+  let [sum, count, mse] = [0, 0, 0];
+  const log_every = Math.max(1, Math.floor(steps / 100));
+  for await (
+    const { step, losses } of train(sae, objective, batches, { lr: 2e-3, n_lr_warmup: 100, n_steps: steps, log_every })
+  ) {
+    if (step <= 0.9 * steps) continue;
+    using codes = sae.encode(sample);
+    const { row_starts } = await codes.read();
+    sum += row_starts.at(-1)! / MEASURED;
+    count++;
+    mse = losses.at(-1)!.mse;
+  }
+  return { l0: sum / count, nmse: mse };
+}
+
+if (import.meta.main) {
+  const args = parseArgs(Deno.args, { string: ["target", "steps", "_"] });
+  const options = { target: Number(args.target ?? 16), steps: Number(args.steps ?? 2000) };
+  const sources: [name: string, rows: Float32Array, d_model: number][] = [];
+  for (const file of args._.map(String)) {
+    const [path, width] = file.split(":");
+    const bytes = await Deno.readFile(path!);
+    sources.push([path!.replace(/^.*\//, ""), new Float32Array(bytes.buffer), Number(width)]);
+  }
+  if (sources.length === 0) sources.push(["photographs", (await loadDataset()).training, COMPONENTS]);
+  console.log(
+    "| data | scale | activation | L0 / target | mse of standardised inputs |\n| --- | --- | --- | --- | --- |",
+  );
+  for (const [name, rows, d_model] of sources) {
+    for (const [key, activation] of Object.entries(ACTIVATIONS(options.target))) {
+      for (const scale of [0.01, 1, 100]) {
+        const { l0, nmse } = await reached(rows.map((x) => x * scale), d_model, activation, options);
+        console.log(
+          `| ${name} | ${scale} | ${key} | ${(l0 / options.target).toFixed(3)} | ${nmse.toPrecision(3)} |`,
+        );
+      }
+    }
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * Bugs that SAE libraries have shipped, put back one at a time: into the WGSL, or into what a step is expected to give.
+ * Each must be caught by the check that it names.
+ *
+ * @module
+ */
+
+import { AssertionError } from "@std/assert";
+import { requestDevice } from "../../kernels/device.ts";
+import { DeviceContext } from "../../kernels/device.ts";
+import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../nn/train_state.ts";
+import { getObjective } from "../../objectives/objective.ts";
+import { evaluate } from "../../train/evaluate.ts";
+import { narrow, type Parameters, widen } from "../reference/model.ts";
+import { metrics } from "../reference/metrics.ts";
+import { everyProblem, type Example } from "../reference/problems.ts";
+import { removeParallel } from "../reference/training.ts";
+import { Random } from "../support/random.ts";
+import { sharedDevice } from "../support/gpu.ts";
+import { assertScalarClose, assertTensorClose } from "../support/tolerance.ts";
+import { checkStep } from "./checks.ts";
+
+/** A bug, where it was seen, and a check that must refuse it. */
+export interface FieldBug {
+  /** What is wrong. */
+  readonly name: string;
+  /** Where it was. */
+  readonly origin: string;
+  /** What catches it. */
+  readonly check: string;
+}
+
+/** A bug in a kernel: the check passes without the replacements and must not with them. */
+export interface WgslBug extends FieldBug {
+  readonly kernel: string;
+  readonly replacements: readonly (readonly [from: string, to: string])[];
+  readonly run: (device: GPUDevice) => Promise<void>;
+}
+
+/** A bug in what is expected: the right step must be refused by it. */
+export interface ExpectationBug extends FieldBug {
+  readonly run: () => Promise<void>;
+}
+
+const EXAMPLES = everyProblem({ B: 9, D: 20, S: 45 }, 4);
+
+function example(...words: readonly string[]): Example {
+  const found = EXAMPLES.find(({ name }) => words.every((word) => name.includes(word)));
+  if (!found) throw new RangeError(`no problem is ${words.join(" and ")}`);
+  return found;
+}
+
+const stepOf = (...words: readonly string[]) => (device: GPUDevice) => checkStep(example(...words), { device });
+/** So many codes that some are negative. */
+function manyCodes(device: GPUDevice): Promise<void> {
+  const { problem, p } = example("top-k, no-aux", "x W");
+  const activation = { ...problem.cfg.activation, top_k: 40 } as typeof problem.cfg.activation;
+  const cfg = { ...problem.cfg, activation };
+  return checkStep({ problem: { ...problem, cfg, dead_S: new Uint8Array(cfg.d_sae) }, p }, { device });
+}
+const STEP = "a step against the float64 reference";
+
+/** W_dec's rows are not of unit length here. */
+async function parallelRemoval(device: GPUDevice): Promise<void> {
+  const { problem: { cfg, x_BD }, p } = example("top-k", "no-aux");
+  using sae = await SparseAutoencoder.fromParameters(cfg, narrow(p), { device });
+  using state = new TrainState(sae);
+  const { loss, gradients } = getObjective({ key: "vanilla" }).lossAndGradients(sae, Float32Array.from(x_BD), {
+    state,
+  });
+  loss[Symbol.dispose]();
+  const wanted = widen(await gradients.read());
+  sae.removeParallelGrads(gradients);
+  removeParallel(wanted.W_dec, p.W_dec, cfg.d_model);
+  assertTensorClose((await gradients.read()).W_dec, wanted.W_dec, "grad_W_dec without its parallel part");
+}
+
+/** No code is positive, so the threshold stays. */
+async function emptyBatch(device: GPUDevice): Promise<void> {
+  const { problem: { cfg, x_BD }, p } = example("batch-top-k", "no-aux", "x W");
+  const values = { ...narrow(p), b_enc: new Float32Array(cfg.d_sae).fill(-1000), threshold: Float32Array.of(0.5) };
+  using sae = await SparseAutoencoder.fromParameters(cfg, values, { device });
+  using state = new TrainState(sae);
+  const step = getObjective({ key: "vanilla" }).lossAndGradients(sae, Float32Array.from(x_BD), { state });
+  using _loss = step.loss;
+  assertScalarClose((await sae.readParameters()).threshold![0]!, 0.5, "threshold");
+}
+
+/** In kernels. */
+export const WGSL_BUGS: readonly WgslBug[] = [
+  {
+    name: "b_dec is added to AuxK's reconstruction",
+    origin: "sparsify #132, SAELens #644, saev",
+    check: STEP,
+    kernel: "auxiliary_residuals",
+    replacements: [["fma(dims.bias_weight, b_dec[d]", "fma(1.0, b_dec[d]"]],
+    run: stepOf("top-k", "auxk,", "x W"),
+  },
+  {
+    name: "b_dec is added once for every prefix",
+    origin: "nested decoders that call decode() for each group",
+    check: STEP,
+    kernel: "residuals",
+    replacements: [["(x_hats[at] + bias)", "(x_hats[at] + bias * f32(p))"]],
+    run: stepOf("relu, no-aux", "prefixes 1,"),
+  },
+  {
+    name: "L0 counts what is > 0",
+    origin: "metrics written for ReLU, applied to TopK's negative codes",
+    check: STEP,
+    kernel: "row_norms",
+    replacements: [["u32((bitcast<u32>(values[entry]) & 0x7fffffffu) != 0u)", "u32(values[entry] > 0.0)"]],
+    run: manyCodes,
+  },
+  {
+    name: "the threshold is taken from a batch without a positive code",
+    origin: "saev: `numel() >= 0`",
+    check: "the threshold of such a batch",
+    kernel: "update_threshold",
+    replacements: [["least[0] != NONE && ", ""]],
+    run: emptyBatch,
+  },
+  {
+    name: "the parallel part is removed without dividing by ‖w‖²",
+    origin: "projections written for unit rows",
+    check: "⟨grad, row⟩ of rows of any length",
+    kernel: "remove_parallel_rows",
+    replacements: [["total(lane, along) / norm_squared", "total(lane, along)"]],
+    run: parallelRemoval,
+  },
+  {
+    name: "the dead mask is that of the batch before",
+    origin: "counters updated after the auxiliary loss",
+    check: STEP,
+    kernel: "update_dead",
+    replacements: [
+      ["tokens_since_active[s] = waited;", "let stale = tokens_since_active[s]; tokens_since_active[s] = waited;"],
+      ["u32(waited >=", "u32(stale >="],
+    ],
+    run: stepOf("top-k", "auxk,", "x W"),
+  },
+  {
+    name: "JumpReLU's estimator has no gradient through the codes",
+    origin: "thresholds that only the penalty trains",
+    check: STEP,
+    kernel: "jump_relu_backward",
+    replacements: [["fma(jump, grad[i], l0)", "l0"]],
+    run: stepOf("jump-relu, no-aux", "l1-sparsity"),
+  },
+  {
+    name: "JumpReLU's estimator lacks θ / ε",
+    origin: "estimators of the step in the place of that of the jump",
+    check: STEP,
+    kernel: "jump_relu_backward",
+    replacements: [["theta / dims.bandwidth", "1.0"]],
+    run: stepOf("jump-relu, no-aux", "l1-sparsity"),
+  },
+  {
+    name: "the penalty on L0 trains no threshold",
+    origin: "SAELens #494: λ has no effect",
+    check: STEP,
+    kernel: "jump_relu_backward",
+    replacements: [["slope[0] * dims.l0_share", "0.0"]],
+    run: stepOf("jump-relu", "l0-sparsity, prefixes 45"),
+  },
+];
+
+/** The right step of a problem, compared with what a bug makes of it. */
+const expecting = (of: Example, expected: Partial<Pick<Example, "problem" | "p">>) => async () => {
+  await checkStep(of, { device: await sharedDevice() });
+  await refuse(async () => await checkStep(of, { device: await sharedDevice(), expected }));
+};
+
+async function refuse(check: () => Promise<void> | void): Promise<void> {
+  try {
+    await check();
+  } catch (error) {
+    if (error instanceof AssertionError) return;
+    throw error;
+  }
+  throw new AssertionError("the bug passes");
+}
+
+const withAux = example("top-k", "auxk,", "x W");
+const nested = example("top-k, no-aux", "prefixes 1,");
+const plain = example("relu, no-aux", "x W");
+
+function tied(p: Parameters, d_model: number, d_sae: number): Parameters {
+  return { ...p, W_enc: p.W_enc.map((_, i) => p.W_dec[(i % d_sae) * d_model + Math.floor(i / d_sae)]!) };
+}
+
+/** In what a step must give. */
+export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
+  {
+    name: "AuxK's gradient is lost",
+    origin: "sparsify: FusedEncoder drops grad_preacts; crosscode #3",
+    check: STEP,
+    run: expecting(withAux, {
+      problem: {
+        ...withAux.problem,
+        cfg: {
+          ...withAux.problem.cfg,
+          activation: { ...withAux.problem.cfg.activation, aux: { key: "no-aux" } },
+        },
+      },
+    }),
+  },
+  {
+    name: "prefixes are one latent too long",
+    origin: "inclusive ends",
+    check: STEP,
+    run: expecting(nested, {
+      problem: {
+        ...nested.problem,
+        prefixes: nested.problem.prefixes.map((length, i, all) => i + 1 < all.length ? length + 1 : length),
+      },
+    }),
+  },
+  {
+    name: "W_enc shares W_dec's storage",
+    origin: "W_enc.data = W_dec.data.T without a copy",
+    check: STEP,
+    run: expecting(plain, { p: tied(plain.p, plain.problem.cfg.d_model, plain.problem.cfg.d_sae) }),
+  },
+  {
+    name: "explained variance is relative to zero",
+    origin: "SAELens #443, #659, #665, #710; OpenAI's loss.py",
+    check: "evaluate() against the float64 metrics",
+    run: async () => {
+      const { problem: { cfg }, p } = example("relu, no-aux", "x W");
+      const x = new Random(3).normal(40 * cfg.d_model).map((value) => value + 3);
+      using sae = await SparseAutoencoder.fromParameters(cfg, narrow(p), { device: await sharedDevice() });
+      using out = sae.forward(x);
+      using f_BS = out.f_x.dense();
+      const [x_hat, f] = [Float64Array.from(await out.x_hat.read()), Float64Array.from(await f_BS.read())];
+      const x_BD = Float64Array.from(x);
+      const { nmse } = await evaluate(sae, [x]);
+      assertScalarClose(nmse, metrics(x_BD, x_hat, f, cfg.d_model).nmse, "nmse");
+      const sum = (values: Float64Array) => values.reduce((total, value) => total + value * value, 0);
+      await refuse(() => void assertScalarClose(nmse, sum(x_BD.map((v, i) => v - x_hat[i]!)) / sum(x_BD), "nmse"));
+    },
+  },
+];
+
+/** `null` if the bug is caught and the right step passes; otherwise what happened. */
+export async function survives(bug: WgslBug | ExpectationBug): Promise<string | null> {
+  try {
+    if (!("kernel" in bug)) {
+      await bug.run();
+      return null;
+    }
+    const right = await requestDevice();
+    await bug.run(right);
+    right.destroy();
+    const wrong = await requestDevice();
+    let n_found = 0;
+    new DeviceContext(wrong, {
+      rewriteShader: (name, wgsl) => {
+        if (name !== bug.kernel && name !== `keeping_${bug.kernel}`) return wgsl;
+        for (const [from, to] of bug.replacements) {
+          if (wgsl.includes(from)) n_found++;
+          wgsl = wgsl.replaceAll(from, to);
+        }
+        return wgsl;
+      },
+    });
+    await refuse(() => bug.run(wrong));
+    wrong.destroy();
+    return n_found > 0 ? null : `the WGSL of ${bug.kernel} has nothing to replace`;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
