@@ -10,7 +10,15 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { parse as parseToml } from "@std/toml";
 import { DEMO_DEFAULTS, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "./examples/demo.ts";
-import { convertCheckpoint, inspectCheckpoint, type Inspection, TARGET_FORMATS } from "./io/mod.ts";
+import {
+  type Concession,
+  inspectCheckpoint,
+  type Inspection,
+  readCheckpoint,
+  TARGET_FORMATS,
+  type TensorSummary,
+  writeCheckpoint,
+} from "./io/mod.ts";
 import { load } from "./mod.ts";
 import {
   adapterName,
@@ -51,9 +59,11 @@ class UsageError extends Error {}
 
 const INTERRUPTED = 130;
 
-const FILES_HELP =
-  `A file or folder of saev (every schema), SAELens, dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma or
-Llamascopium, known by what it holds; or hf:ORG/REPOSITORY/PATH.`;
+const CHECKPOINT_DETAILS =
+  `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, of saev, SAELens,
+dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma or Llamascopium. What it is is known by its content.`;
+
+const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   demo: {
@@ -134,23 +144,25 @@ holds its "shape". Monosemanticity takes 8 bytes for each latent and column of F
     run: evaluateCommand,
   },
   inspect: {
-    summary: "Describe a checkpoint of any format that is read.",
-    positionals: ["FILE"],
+    summary: "Say what a checkpoint of any format is: configuration, tensors, formula, warnings.",
+    positionals: ["CHECKPOINT"],
     options: { json: { help: "print JSON" } },
-    details: FILES_HELP,
+    details: CHECKPOINT_DETAILS,
     run: inspectCommand,
   },
   convert: {
-    summary: "Write a checkpoint of any format that is read as another file.",
-    positionals: ["IN", "OUT"],
+    summary: "Write a checkpoint of any format in another one.",
+    positionals: ["CHECKPOINT", "OUT"],
     options: {
-      to: { value: "FORMAT", help: "saev (the Python package's schema 5), saev-1 (its schema 1), or saev_nn (saev)" },
-      accept: { value: "WHAT", help: "normalised-rows or rescaled-codes: what inspect says must be accepted" },
+      to: { value: "FORMAT", help: TARGET_FORMATS.join(", ") },
+      lossy: { help: "write also what the format computes differently, and say what that is" },
+      accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
       json: { help: "print JSON" },
     },
-    details: `${FILES_HELP}
+    details: `${CHECKPOINT_DETAILS}
 
-What the target has no place for is folded into the parameters; saev_nn keeps everything, for this library alone.`,
+OUT is a file, and a folder for saelens and dictionary_learning. saev is read by the Python package, saev_nn by this
+library alone, which keeps everything; onnx computes x_hat and f_x of x, onnx_encoder f_x alone.`,
     run: convertCommand,
   },
 };
@@ -371,56 +383,63 @@ async function evaluateCommand(args: Arguments): Promise<number> {
 }
 
 async function inspectCommand(args: Arguments): Promise<number> {
-  const file = args.positionals[0]!;
-  const inspection = await inspectCheckpoint(file);
-  console.log(
-    args.flag("json") ? JSON.stringify({ file, ...inspection }, typedArraysAsArrays) : describe(file, inspection),
-  );
+  const found = await inspectCheckpoint(args.positionals[0]!);
+  if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
+  else console.log(describe(found).join("\n"));
   return 0;
 }
 
-/** What a person wants to know, most important first. */
-function describe(file: string, inspection: Inspection): string {
-  const { format, schema, cfg, input, formula, tensors, configs, accept, warnings } = inspection;
-  const about: [string, string][] = [["format", schema === null ? format : `${format}, schema ${schema}`]];
-  if (cfg !== null) {
-    const { activation, ...others } = cfg;
-    about.push(["activation", JSON.stringify(activation)]);
-    for (const [name, value] of Object.entries(others)) about.push([name, String(value)]);
+function describe({ format, schema, configs, tensors, formula, accept, warnings }: Inspection): string[] {
+  const lines = [`format    ${format}${schema === null ? "" : `, schema ${schema}`}`];
+  for (const line of formula) lines.push(`${lines.length === 1 ? "computes" : "        "}  ${line}`);
+  if (accept.length > 0) lines.push(`accept    ${accept.join(", ")}`);
+  for (const [file, config] of Object.entries(configs)) {
+    lines.push("", `${file}:`, ...configLines(config));
   }
-  if (input !== null) about.push(["inputs", `scale ${input.scale}, ${input.mean === null ? "no mean" : "a mean"}`]);
-  if (accept.length > 0) about.push(["must be accepted", accept.join(", ")]);
-  const rows = tensors.map(({ name, shape, dtype, statistics }): [string, string] => {
-    const size = `[${shape.join(", ")}] ${dtype}`;
-    if (statistics === null) return [name, `${size}, no elements`];
-    const { min, max, mean, std, n_zero, n_not_finite } = statistics;
-    const short = (value: number) => value.toPrecision(4);
-    const broken = n_not_finite === 0 ? "" : `, ${n_not_finite} NaN or infinite`;
-    return [
-      name,
-      `${size}, ${short(min)} … ${short(max)}, mean ${short(mean)} ± ${short(std)}, ${n_zero} zero${broken}`,
-    ];
-  });
-  const parts = [
-    file,
-    table(about),
-    ...formula.length > 0 ? [formula.map((line) => `  ${line}`).join("\n")] : [],
-    table(rows),
-    ...Object.entries(configs).map(([name, config]) => `  ${name}: ${JSON.stringify(config)}`),
-    ...warnings.map((warning) => `  warning: ${warning}`),
-  ];
-  return parts.join("\n\n");
+  lines.push("", "tensors:", table(tensors.map(describeTensor)));
+  if (warnings.length > 0) lines.push("", ...warnings.map((warning) => `warning: ${oneLine(warning)}`));
+  return lines;
+}
+
+/** The fields of a configuration, a line each. */
+function configLines(config: unknown): string[] {
+  if (config === null || typeof config !== "object") return [`  ${cut(config)}`];
+  return Object.entries(config).map(([name, value]) => `  ${oneLine(name)} = ${cut(value)}`);
+}
+
+function cut(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}
+
+function describeTensor({ name, shape, dtype, statistics }: TensorSummary): [string, string] {
+  const what = `${dtype} [${shape.join(", ")}]`.padEnd(24);
+  if (statistics === null) return [oneLine(name), `${what} empty`];
+  const { min, max, mean, std, n_zero } = statistics;
+  const [low, high, middle, spread] = [min, max, mean, std].map((value) => Number(value.toPrecision(4)));
+  const zeros = n_zero > 0 ? `, ${n_zero} zeros` : "";
+  return [oneLine(name), `${what} ${low} to ${high}, mean ${middle}, std ${spread}${zeros}`];
+}
+
+/** Text out of a file without anything that a terminal would obey. */
+function oneLine(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
 async function convertCommand(args: Arguments): Promise<number> {
-  const [file, out] = args.positionals as [string, string];
-  const to = args.choice("to", TARGET_FORMATS) ?? "saev";
-  const accept = args.choice("accept", ["normalised-rows", "rescaled-codes"] as const);
-  const conversion = await convertCheckpoint(file, out, { to, ...accept === undefined ? {} : { accept: [accept] } });
-  if (args.flag("json")) console.log(JSON.stringify({ file, out, ...conversion }));
+  const [from, to] = args.positionals as [string, string];
+  const format = args.choice("to", TARGET_FORMATS);
+  if (format === undefined) throw new UsageError(`convert needs --to; there is ${TARGET_FORMATS.join(", ")}`);
+  const accept = args.text("accept")?.split(",") ?? [];
+  const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
+  if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
+  const model = await readCheckpoint(from, { accept: accept as Concession[] });
+  const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
+  if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
   else {
-    for (const note of conversion.notes) say(`note: ${note}`);
-    console.log(`${file} (${conversion.from}) -> ${out} (${conversion.to})`);
+    for (const path of paths) console.log(path);
+    for (const what of lost) say(`lost: ${what}`);
   }
   return 0;
 }

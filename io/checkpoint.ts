@@ -8,6 +8,7 @@ import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "./files.ts";
 import { type ReadOptions, recognise } from "./formats/recognise.ts";
 import { formatCheckpointPieces, type FormatOptions } from "./formats/saev.ts";
+import type { ParsedCheckpoint } from "./model.ts";
 import { joinBytes } from "./source.ts";
 
 /** How to write a model. */
@@ -75,11 +76,24 @@ export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promi
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
-  const { device, hub, ...readOptions } = options;
-  const files = await openFiles(from, hub === undefined ? {} : { hub });
-  const { model: { cfg, parameters, input } } = await (await recognise(files)).read(readOptions);
+  const { device, ...readOptions } = options;
+  const { cfg, parameters, input } = await readCheckpoint(from, readOptions);
   return await SparseAutoencoder.fromParameters(cfg, parameters, {
     input,
     ...(device === undefined ? {} : { device }),
   });
+}
+
+/**
+ * What {@link load} reads, without a GPU: the configuration, and the parameters as arrays.
+ *
+ * @throws {CheckpointError} as {@link load}.
+ */
+export async function readCheckpoint(
+  from: FilesSource,
+  options: Omit<LoadOptions, "device"> = {},
+): Promise<ParsedCheckpoint> {
+  const { hub, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  return (await recognised.read(readOptions)).model;
 }

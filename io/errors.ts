@@ -17,3 +17,8 @@ export class CheckpointError extends SyntaxError {
 export function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }
+
+/** Bytes out of a file, as messages show them: `50 4b 03 04`. */
+export function hexBytes(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+}

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { CheckpointError, quote } from "./errors.ts";
+import { CheckpointError, hexBytes, quote } from "./errors.ts";
 import { decodeText, describeValue, type JsonObject, type JsonValue, parseJson } from "./json.ts";
 import { sliceSource, type Source } from "./source.ts";
 
@@ -27,26 +27,29 @@ const FIRST_READ_BYTES = 2 ** 14;
 
 /** @throws {CheckpointError} where the file does not begin with a line of UTF-8 text. */
 export async function splitHeader(source: Source): Promise<SplitFile> {
-  let bytes = await source.read(0, Math.min(FIRST_READ_BYTES, source.size));
-  if (bytes[0] === 0x7b && !bytes.includes(0x0a)) {
-    bytes = await source.read(0, Math.min(MAX_HEADER_BYTES + 1, source.size));
-  }
+  const bytes = await readFirstLine(source);
   const end = bytes.indexOf(0x0a);
   if (bytes[0] !== 0x7b || end < 0) {
-    throw new CheckpointError(`reading a checkpoint: ${describeStart(bytes)}; expected one line of JSON`);
+    throw new CheckpointError(`reading a checkpoint: ${describeNoHeader(bytes)}; expected one line of JSON`);
   }
   return { header: decodeText(bytes.subarray(0, end), "the header line"), body: sliceSource(source, end + 1) };
 }
 
-function describeStart(bytes: Uint8Array): string {
+/** The bytes up to the end of the first line at least, where that is JSON and not too long; else some first bytes. */
+export async function readFirstLine(source: Source): Promise<Uint8Array> {
+  const bytes = await source.read(0, Math.min(FIRST_READ_BYTES, source.size));
+  if (bytes[0] !== 0x7b || bytes.includes(0x0a)) return bytes;
+  return await source.read(0, Math.min(MAX_HEADER_BYTES + 1, source.size));
+}
+
+function describeNoHeader(bytes: Uint8Array): string {
   if (bytes.length === 0) return "found an empty file";
   if (bytes[0] === 0x50 && bytes[1] === 0x4b) return "found a zip file (a bare torch.save?) without a header line";
   if (bytes[0] === 0x80) return "found a bare pickle (a torch.save of before version 1.6?) without a header line";
   if (bytes[0] === 0x7b) {
     return `found no end of the header line within ${Math.min(bytes.length, MAX_HEADER_BYTES)} bytes`;
   }
-  const start = Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  return `found a file that starts with the bytes ${start}`;
+  return `found a file that starts with the bytes ${hexBytes(bytes.subarray(0, 8))}`;
 }
 
 /** @throws {CheckpointError} for anything but one JSON object with distinct keys and finite numbers. */

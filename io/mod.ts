@@ -1,6 +1,6 @@
 /**
- * Files: checkpoints of this library, of the Python package `saev` and of seven others, PyTorch files, safetensors, and
- * `.npy` and `.npz` arrays.
+ * Files: checkpoints of the Python package `saev` and of seven other libraries, safetensors, PyTorch files of plain
+ * tensors, ONNX models, and NumPy's arrays.
  *
  * @example
  * ```ts
@@ -14,14 +14,15 @@
  * @module
  */
 
-export { dump, type Dumpable, dumpBytes, type DumpOptions, load, type LoadOptions } from "./checkpoint.ts";
 export {
-  type Conversion,
-  convertCheckpoint,
-  type ConvertOptions,
-  TARGET_FORMATS,
-  type TargetFormat,
-} from "./convert.ts";
+  dump,
+  type Dumpable,
+  dumpBytes,
+  type DumpOptions,
+  load,
+  type LoadOptions,
+  readCheckpoint,
+} from "./checkpoint.ts";
 export { CheckpointError } from "./errors.ts";
 export { type FileSet, pickedFiles, requireFile } from "./file_set.ts";
 export {
@@ -34,6 +35,9 @@ export {
   openSource,
   type SourceOptions,
 } from "./files.ts";
+export type { Concession, ForeignOptions } from "./formats/foreign.ts";
+export { inspectCheckpoint, type Inspection, type TensorStatistics, type TensorSummary } from "./formats/inspect.ts";
+export type { FormatName, ReadOptions } from "./formats/recognise.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
 export {
   type CheckpointSchema,
@@ -42,9 +46,15 @@ export {
   parseCheckpoint,
   type ParseOptions,
 } from "./formats/saev.ts";
-export type { Concession, ForeignOptions } from "./formats/foreign.ts";
-export { inspectCheckpoint, type Inspection, type TensorStatistics, type TensorSummary } from "./formats/inspect.ts";
-export type { FormatName, ReadOptions } from "./formats/recognise.ts";
+export {
+  formatModel,
+  type FormattedModel,
+  TARGET_FORMATS,
+  type TargetFormat,
+  writeCheckpoint,
+  type WriteOptions,
+  type WrittenModel,
+} from "./formats/write.ts";
 export type { ParsedCheckpoint } from "./model.ts";
 export { type NpyMatrix, openNpy, readNpy, writeNpy } from "./npy.ts";
 export { type Npz, openNpz } from "./npz.ts";
@@ -52,4 +62,5 @@ export type { FloatType, IntegerType, NumberType } from "./numbers.ts";
 export { formatSafetensors, readSafetensors, type Safetensors, writeSafetensors } from "./safetensors.ts";
 export { blobSource, bytesSource, type Source } from "./source.ts";
 export type { NamedTensor, StoredTensor } from "./stored_tensor.ts";
+export { type FileKind, recognise } from "./recognise.ts";
 export { readTorchFile } from "./torch_file.ts";

@@ -128,7 +128,7 @@ export async function collectNumbers<T extends Float32Array | Float64Array>(
 }
 
 /** The numbers' bytes in little-endian order: their own where this machine has that order. */
-export function littleEndianBytes(numbers: Float32Array): Uint8Array {
+export function littleEndianBytes(numbers: Float32Array | Int32Array): Uint8Array {
   const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
   return HOST_IS_LITTLE_ENDIAN ? bytes : swapped(bytes, 4);
 }

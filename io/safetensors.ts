@@ -170,7 +170,7 @@ function fail(what: string): never {
 // ---------------------------------------------------------------------------------------------------------- writing
 
 /**
- * Writes float32 tensors; at a path the file is replaced at once or not at all. Equal tensors and metadata give equal
+ * Writes tensors; at a path the file is replaced at once or not at all. Equal tensors and metadata give equal
  * bytes, in any order.
  *
  * @throws {RangeError} where a tensor's data has another length than its shape, or two have one name.
@@ -201,7 +201,11 @@ export function formatSafetensors(
       throw new RangeError(`writing safetensors: the name ${name} is taken`);
     }
     const end = begin + data.byteLength;
-    fields.push(`${JSON.stringify(name)}:{"dtype":"F32","shape":[${shape}],"data_offsets":[${begin},${end}]}`);
+    fields.push(
+      `${JSON.stringify(name)}:{"dtype":"${
+        data instanceof Int32Array ? "I32" : "F32"
+      }","shape":[${shape}],"data_offsets":[${begin},${end}]}`,
+    );
     begin = end;
   }
   // The tensors start at a multiple of 8, as the format's own writer pads its header.

@@ -35,7 +35,7 @@ export interface NamedTensor {
   /** Its dimensions. */
   readonly shape: readonly number[];
   /** Its elements, row-major. */
-  readonly data: Float32Array;
+  readonly data: Float32Array | Int32Array;
 }
 
 /** Numbers that lie one after the other in a file. */

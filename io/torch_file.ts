@@ -314,7 +314,8 @@ function formatStateDict(tensors: readonly NamedTensor[], modules: readonly stri
 function formatTensor(writer: PickleWriter, { name, shape, data }: NamedTensor, key: string): void {
   writer.string(name).global("torch._utils", "_rebuild_tensor_v2").tuple(() => {
     writer.tuple(() => {
-      writer.literal("storage").global("torch", "FloatStorage").string(key).literal("cpu").integer(data.length);
+      const storage = data instanceof Int32Array ? "IntStorage" : "FloatStorage";
+      writer.literal("storage").global("torch", storage).string(key).literal("cpu").integer(data.length);
     });
     writer.persistent().integer(0).integers(shape).integers(rowMajorStrides(shape)).false().emptyOrderedDict();
   });

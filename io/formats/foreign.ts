@@ -259,17 +259,21 @@ export function rowNorms(matrix: Float32Array, columns: number): Float64Array {
 /**
  * The same reconstructions from codes that are `factor` times as large: `h'_s = a_s h_s`, `W_dec'_s = W_dec_s / a_s`.
  * float64, rounded once.
+ *
+ * @throws {CheckpointError} where a number becomes too large for float32.
  */
 export function rescaleLatents(
+  file: string,
   { W_enc, b_enc, W_dec, b_dec }: Omit<ParameterArrays, "threshold">,
   factor: Float64Array,
 ): Omit<ParameterArrays, "threshold"> {
   const d_sae = b_enc.length;
   const d_model = b_dec.length;
-  return {
+  const rescaled = {
     W_enc: W_enc.map((w, i) => w * factor[i % d_sae]!),
     b_enc: b_enc.map((b, s) => b * factor[s]!),
     W_dec: W_dec.map((w, i) => w / factor[Math.floor(i / d_model)]!),
-    b_dec,
   };
+  for (const [name, data] of Object.entries(rescaled)) checkFinite(`reading ${file}`, `${name}, rescaled,`, data);
+  return { ...rescaled, b_dec };
 }

@@ -7,7 +7,7 @@
 import type { InputScaling, SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
 import { type FilesSource, openFiles, type SourceOptions } from "../files.ts";
-import { describeValue, type JsonObject, type JsonValue } from "../json.ts";
+import type { JsonObject, JsonValue } from "../json.ts";
 import { parseHeader, splitHeader } from "../json_header.ts";
 import { isFloatType, type NumberType } from "../numbers.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
@@ -223,10 +223,4 @@ function countZero(count: number, vector: (index: number) => Float32Array, isKno
   let n = 0;
   for (let i = 0; i < count; i++) if (vector(i).every((value) => value === 0)) n++;
   return n;
-}
-
-/** A configuration's value on one line, cut. */
-export function describeConfig(value: unknown): string {
-  const text = typeof value === "string" ? describeValue(value) : JSON.stringify(value) ?? String(value);
-  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }

@@ -54,7 +54,7 @@ import {
   topKActivation,
   type Weights,
 } from "./foreign.ts";
-import { NO_SCALING } from "../model.ts";
+import { checkFinite, NO_SCALING } from "../model.ts";
 
 const CONFIG = "config.json";
 const LOG_THRESHOLD = "activation_function.log_jumprelu_threshold";
@@ -98,6 +98,7 @@ export const LLAMASCOPIUM: ForeignFormat = {
     if (zero >= 0) fail(name, `sparsity_include_decoder_norm divides by the norm of W_D's row ${zero}, which is 0`);
     if (actFn === "jumprelu") {
       const threshold = parameters.threshold!.map((log, s) => Math.fround(Math.exp(log)) / norms[s]!);
+      checkFinite(`reading ${name}`, "the threshold", threshold);
       return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...parameters, threshold }, { input });
     }
     const cfg = { ...sizes, activation: topKActivation(top_k) };
@@ -109,7 +110,7 @@ export const LLAMASCOPIUM: ForeignFormat = {
       "sparsity_include_decoder_norm is true: the largest products of code and norm are kept, and the codes are not " +
         "those products",
     );
-    return foreignModel(name, cfg, rescaleLatents(parameters, norms), { input });
+    return foreignModel(name, cfg, rescaleLatents(name, parameters, norms), { input });
   },
 };
 

@@ -117,7 +117,7 @@ export const SAELENS: ForeignFormat = {
         const norms = rowNorms(parameters.W_dec, d_model);
         const zero = norms.indexOf(0);
         if (zero >= 0) fail(weights.name, `rescale_acts_by_decoder_norm divides by the norm of W_dec's row ${zero}, 0`);
-        return foreignModel(weights.name, cfg, rescaleLatents(parameters, norms), { input });
+        return foreignModel(weights.name, cfg, rescaleLatents(weights.name, parameters, norms), { input });
       }
     }
   },

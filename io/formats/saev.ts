@@ -95,7 +95,7 @@ export interface FormatOptions {
 }
 
 /** Version of this library, which the files it writes name. */
-const VERSION = "0.1.0";
+export const VERSION = "0.1.0";
 /** Version of the Python package whose schemas 1 and 5 these are. */
 const LIB = "0.1.0";
 
@@ -218,7 +218,9 @@ function readSchema5(header: HeaderFields, own: HeaderFields | null): Header {
 function refined(activation: ActivationOptions, own: HeaderFields): ActivationOptions {
   const exact = readOwnActivation(own);
   const top_k = (options: ActivationOptions) => "top_k" in options ? options.top_k : undefined;
-  if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || (exact.key === "top-k" && exact.relu)) {
+  // A BatchTopK's relu matters while it trains alone: in evaluation no threshold lets a negative code pass.
+  const keepsNegatives = exact.key !== "top-k" || !exact.relu;
+  if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || !keepsNegatives) {
     own.fail(`the activation ${String(exact.key)} contradicts that of the cfg, ${activation.key}`);
   }
   return exact;

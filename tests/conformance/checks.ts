@@ -10,7 +10,7 @@ import type { InputScaling } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
 import { getObjective } from "../../objectives/objective.ts";
-import { encode, narrow, parameterNames, type Parameters, widen } from "../reference/model.ts";
+import { encode, narrow, PARAMETER_NAMES, parameterNames, type Parameters, widen } from "../reference/model.ts";
 import {
   backward,
   decideWith,
@@ -20,6 +20,7 @@ import {
   type Problem,
 } from "../reference/objective.ts";
 import type { Example } from "../reference/problems.ts";
+import type { MatryoshkaGolden } from "../support/goldens.ts";
 import { assertExact, assertFiniteDifference, assertScalarClose, assertTensorClose } from "../support/tolerance.ts";
 
 const H = 1e-3;
@@ -104,4 +105,26 @@ export async function checkStep({ problem, p }: Omit<Example, "name">, given: Co
   }
   assertExact([loss.n_dead], [record.loss.n_dead], "n_dead");
   for (const name of parameterNames(p)) assertTensorClose(gradients[name]!, wanted[name]!, `grad_${name}`);
+}
+
+/** Loss, dead counters and all gradients of a step are those that the Python package computes. */
+export async function checkGolden(golden: MatryoshkaGolden, device: GPUDevice): Promise<void> {
+  using sae = await SparseAutoencoder.fromParameters(golden.cfg, golden.params, { device });
+  const { n_prefixes, dead_threshold_tokens, prefixes } = golden;
+  const objective = getObjective({ key: "matryoshka", n_prefixes, dead_threshold_tokens });
+  using state = new TrainState(sae);
+  state.tokens_since_active.write(Uint32Array.from(golden.tokens_since_active_before));
+  const step = objective.lossAndGradients(sae, golden.x, { state, prefixes });
+  using pending = step.loss;
+  const loss = await pending.read();
+  for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux"] as const) {
+    assertScalarClose(loss[name], golden.loss[name], name);
+  }
+  assertExact([loss.n_dead], [golden.loss.n_dead], "n_dead");
+  assertExact(await state.tokens_since_active.read(), golden.tokens_since_active_after, "tokens since active");
+  const gradients = await step.gradients.read();
+  for (const name of PARAMETER_NAMES) assertTensorClose(gradients[name], golden.grads[name], `grad_${name}`);
+  sae.removeParallelGrads(step.gradients);
+  const { W_dec } = await step.gradients.read();
+  assertTensorClose(W_dec, golden.grad_W_dec_without_parallel, "grad_W_dec without its parallel part");
 }

@@ -7,7 +7,7 @@
 import { everyProblem } from "../reference/problems.ts";
 import { loadMatryoshkaGoldens } from "../support/goldens.ts";
 import { requestDevice } from "../../kernels/device.ts";
-import { checkDifferences, checkStep } from "./checks.ts";
+import { checkDifferences, checkGolden, checkStep } from "./checks.ts";
 import { EXPECTATION_BUGS, survives, WGSL_BUGS } from "./field_bugs.ts";
 
 let n_failed = 0;
@@ -37,7 +37,7 @@ for (const [at, example] of everyProblem({ B: 9, D: 20, S: 45 }, 4).entries()) {
   const cells = [
     await cell(() => checkDifferences(small[at]!)),
     await cell(() => checkStep(example, { device })),
-    golden ? `ok: ${golden.name}, in objective_test` : "n/a: upstream has none",
+    golden ? await cell(() => checkGolden(golden, device)) : "n/a: upstream has none",
   ];
   console.log(`| ${[example.name, ...cells].join(" | ")} |`);
 }

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { type ByteSink, readBytes, writeBytes } from "../../io/files.ts";
+import { type ByteSink, openSource, readBytes, writeBytes } from "../../io/files.ts";
+import { bytesSource } from "../../io/source.ts";
 import { joined, utf8 } from "./raw_zip.ts";
 
 const PIECES = [utf8("one "), new Uint8Array(), utf8("two "), utf8("three")];
@@ -196,6 +197,50 @@ Deno.test("bytes are read from a path, and a missing file says so", async () => 
     assertEquals(await readBytes(`${folder}/x`), utf8(WHOLE));
     await assertRejects(() => readBytes(`${folder}/y`), Deno.errors.NotFound);
   });
+});
+
+Deno.test("a file is read in parts, and by many at once", async () => {
+  await inFolder(async (folder) => {
+    const bytes = Uint8Array.from({ length: 400_000 }, (_, i) => (i * 2654435761) >>> 24);
+    await Deno.writeFile(`${folder}/x`, bytes);
+    const source = await openSource(`${folder}/x`);
+    assertEquals([source.name, source.size], [`${folder}/x`, 400_000]);
+    const starts = Array.from({ length: 50 }, (_, i) => i * 6007);
+    const parts = await Promise.all(starts.map((start) => source.read(start, start + 10 + 1000 * (start % 100))));
+    for (const [i, start] of starts.entries()) assertEquals(parts[i]!.at(-1), bytes[start + parts[i]!.length - 1]);
+    assertEquals(await source.read(100_000, 300_000), bytes.slice(100_000, 300_000));
+    await assertRejects(() => source.read(0, 400_001), CheckpointError, "expected bytes 0 to 400001");
+    await assertRejects(() => openSource(folder), RangeError, "found a folder");
+  });
+});
+
+Deno.test("a file that is written or replaced between two reads is an error", async () => {
+  const changes: ((path: string) => Promise<void>)[] = [
+    (path) => Deno.writeFile(path, new Uint8Array(200_001)),
+    (path) => Deno.truncate(path, 5),
+    (path) => Deno.utime(path, 0, 1),
+    async (path) => {
+      await Deno.writeFile(`${path}.new`, new Uint8Array(200_000));
+      await Deno.rename(`${path}.new`, path);
+    },
+  ];
+  await inFolder(async (folder) => {
+    for (const change of changes) {
+      await Deno.writeFile(`${folder}/x`, new Uint8Array(200_000));
+      const source = await openSource(`${folder}/x`);
+      await source.read(0, 100_000);
+      await change(`${folder}/x`);
+      await assertRejects(() => source.read(100_000, 200_000), CheckpointError, "the file changed meanwhile");
+    }
+  });
+});
+
+Deno.test("a source and a browser's file handle are opened as what they are", async () => {
+  const source = bytesSource(utf8(WHOLE));
+  assertEquals(await openSource(source), source);
+  const handle = { getFile: () => Promise.resolve(new File(["one two three"], "sae.pt")) };
+  const opened = await openSource(handle);
+  assertEquals([opened.name, await opened.read(0, opened.size)], ["sae.pt", utf8(WHOLE)]);
 });
 
 Deno.test("bytes are read from a server, and its refusals are errors", async () => {

@@ -15,17 +15,11 @@ import { getObjective, type Loss, type Objective } from "../../objectives/object
 import { narrow, PARAMETER_NAMES, standardise, unstandardise } from "../reference/model.ts";
 import { everyProblem, PROBLEMS, randomParameters } from "../reference/problems.ts";
 import { removeParallel } from "../reference/training.ts";
-import { checkStep } from "../conformance/checks.ts";
+import { checkGolden, checkStep } from "../conformance/checks.ts";
 import { loadGoldens, loadMatryoshkaGoldens } from "../support/goldens.ts";
 import { sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";
-import {
-  assertExact,
-  assertSameBits,
-  assertScalarClose,
-  assertTensorClose,
-  assertVanishes,
-} from "../support/tolerance.ts";
+import { assertSameBits, assertScalarClose, assertTensorClose, assertVanishes } from "../support/tolerance.ts";
 
 for (const golden of loadGoldens("relu_vanilla")) {
   const d_model = golden.cfg.d_vit;
@@ -57,24 +51,7 @@ for (const golden of loadGoldens("relu_vanilla")) {
 
 for (const golden of loadMatryoshkaGoldens()) {
   Deno.test(`matryoshka: loss, gradients and counters, ${golden.name}, prefixes ${golden.prefixes}`, async () => {
-    using sae = await SparseAutoencoder.fromParameters(golden.cfg, golden.params, { device: await sharedDevice() });
-    const { n_prefixes, dead_threshold_tokens, prefixes } = golden;
-    const objective = getObjective({ key: "matryoshka", n_prefixes, dead_threshold_tokens });
-    using state = new TrainState(sae);
-    state.tokens_since_active.write(Uint32Array.from(golden.tokens_since_active_before));
-    const step = objective.lossAndGradients(sae, golden.x, { state, prefixes });
-    using pending = step.loss;
-    const loss = await pending.read();
-    for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux"] as const) {
-      assertScalarClose(loss[name], golden.loss[name], name);
-    }
-    assertExact([loss.n_dead], [golden.loss.n_dead], "n_dead");
-    assertExact(await state.tokens_since_active.read(), golden.tokens_since_active_after, "tokens since active");
-    const gradients = await step.gradients.read();
-    for (const name of PARAMETER_NAMES) assertTensorClose(gradients[name], golden.grads[name], `grad_${name}`);
-    sae.removeParallelGrads(step.gradients);
-    const { W_dec } = await step.gradients.read();
-    assertTensorClose(W_dec, golden.grad_W_dec_without_parallel, "grad_W_dec without its parallel part");
+    await checkGolden(golden, await sharedDevice());
   });
 }
 

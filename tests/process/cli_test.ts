@@ -51,7 +51,14 @@ function matrix(rows: number, cols: number): Float32Array {
 Deno.test("help is everywhere", async () => {
   for (
     const [args, words] of [
-      [["--help"], ["demo", "train CONFIG", "evaluate CHECKPOINT DATA", "inspect FILE", "convert IN OUT", "--version"]],
+      [["--help"], [
+        "demo",
+        "train CONFIG",
+        "evaluate CHECKPOINT DATA",
+        "inspect CHECKPOINT",
+        "convert CHECKPOINT OUT",
+        "--version",
+      ]],
       [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
       [["train", "--help"], ["--overwrite", "data.path", "validation_share", "checkpoint_every", "[objective]"]],
       [["train", "x.toml", "-h"], ["Usage: saev train CONFIG [OPTIONS]"]],
@@ -109,10 +116,6 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train no-data.toml", 1, "no-such.npy"],
   ["train wide.toml --out wide", 1, "sae.d_model is 9, and a.npy has rows of 8"],
   ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
-  ["inspect no-such.pt", 1, "no-such.pt"],
-  ["inspect a.npy", 1, "a.npy"],
-  ["convert a.npy b.pt --to onnx", 2, '--to is "onnx"; expected one of saev, saev-1, saev_nn'],
-  ["convert a.npy", 2, "convert takes IN OUT, found a.npy"],
   ["evaluate a.npy a.npy", 1, "reading"],
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
   ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
@@ -270,24 +273,75 @@ Deno.test("the user's own script does the same on the public API", async () => {
   assertEquals([sae.cfg.d_model, sae.cfg.d_sae], [100, 256]);
 });
 
-Deno.test("a checkpoint is described and converted, in words and in JSON", async () => {
+const GOLDENS = new URL("../goldens/", import.meta.url).pathname;
+
+Deno.test("inspect says what a checkpoint is, as text and as JSON", async () => {
+  const path = `${GOLDENS}formats/saelens/topk`;
+  const { code, stdout, stderr } = await saev(["inspect", path]);
+  assertEquals([code, stderr], [0, ""]);
+  for (
+    const expected of [
+      "format    saelens\n",
+      "computes  h = (x − b_dec) W_enc + b_enc\n          f = the 3 largest of h, negative ones as 0\n",
+      "\ncfg.json:\n  d_in = 8\n",
+      "\n  W_dec  float32 [16, 8]",
+    ]
+  ) assertStringIncludes(stdout, expected);
+
+  const parsed = JSON.parse((await saev(["inspect", "--json", `${GOLDENS}checkpoints/schema1_relu.pt`])).stdout);
+  assertEquals([parsed.format, parsed.schema, parsed.cfg.subtract_b_dec], ["saev", "1", true]);
+  const names = parsed.tensors.map(({ name }: { name: string }) => name);
+  assertEquals(names.sort(), ["W_dec", "W_enc", "b_dec", "b_enc"]);
+
+  const gated = await saev(["inspect", `${GOLDENS}formats/saelens/gated`]);
+  assertEquals(gated.code, 0);
+  assertStringIncludes(gated.stdout, `warning: reading cfg.json: the architecture is "gated"`);
+});
+
+Deno.test("convert writes what other programs read, and says what is lost", async () => {
   await using made = await folder();
-  const golden = new URL("../goldens/formats/saelens/standard", import.meta.url).pathname;
-  const words = await saev(["inspect", golden], { cwd: made.path });
-  assertEquals([words.code, words.stderr], [0, ""]);
-  for (const word of ["saelens", "W_enc", "[8, 16] float32", "h = (x − b_dec) W_enc + b_enc"]) {
-    assertStringIncludes(words.stdout, word);
+  const source = `${GOLDENS}checkpoints/schema5_top_k.pt`;
+  const convert = (...args: string[]) => saev(["convert", source, ...args], { cwd: made.path });
+  const refused = await convert("out", "--to", "saelens");
+  assertEquals([refused.code, refused.stdout], [1, ""]);
+  assertMatch(refused.stderr, /^error: writing saelens: the negative ones .* with lossy\n$/);
+
+  const written = await convert("out", "--to", "saelens", "--lossy");
+  assertEquals([written.code, written.stdout], [0, "out/cfg.json\nout/sae_weights.safetensors\n"]);
+  assertMatch(written.stderr, /^lost: the negative ones .*\n$/);
+  using sae = await load(`${made.path}/out`);
+  assertEquals(sae.cfg.activation.key, "top-k");
+
+  const { code, stdout } = await convert("sae.onnx", "--to", "onnx", "--json");
+  assertEquals([code, JSON.parse(stdout)], [0, { format: "onnx", paths: ["sae.onnx"], lost: [] }]);
+  assert((await Deno.stat(`${made.path}/sae.onnx`)).size > 2000);
+
+  const normalised = `${GOLDENS}formats/openai/topk.pt`;
+  const without = await saev(["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn"]);
+  assertEquals(without.code, 1);
+  assertStringIncludes(without.stderr, "normalised-rows");
+  const accepted = ["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn", "--accept", "normalised-rows"];
+  assertEquals((await saev(accepted)).code, 0);
+});
+
+Deno.test("inspect and convert end with one line on what they cannot read or do", async () => {
+  await using made = await folder({ "bytes.pt": Uint8Array.of(1, 2, 3) });
+  const cases: [string[], number, RegExp][] = [
+    [
+      ["inspect", "bytes.pt"],
+      1,
+      /^error: reading (?:\.\/)?bytes\.pt: found a file that starts with the bytes 01 02 03; .*\n$/,
+    ],
+    [["inspect", "missing.pt"], 1, /^error: No such file or directory .*\n$/],
+    [["inspect", "."], 1, /^error: reading \.: found "bytes\.pt"; expected one of .*\n$/],
+    [["convert", "bytes.pt", "out"], 2, /^error: convert needs --to; there is saev, .*\n$/],
+    [["convert", "bytes.pt", "out", "--to", "saelen"], 2, /^error: --to is "saelen"; did you mean saelens\?\n$/],
+    [["convert", "bytes.pt", "out", "--to", "onnx", "--accept", "x"], 2, /^error: unknown value of --accept x; .*\n$/],
+    [["convert", "bytes.pt", "--to", "onnx"], 2, /^error: convert takes CHECKPOINT OUT, found bytes\.pt; .*\n$/],
+  ];
+  for (const [args, code, message] of cases) {
+    const found = await saev(args, { cwd: made.path });
+    assertEquals([found.code, found.stdout], [code, ""], args.join(" "));
+    assertMatch(found.stderr, message);
   }
-  const { stdout } = await saev(["inspect", golden, "--json"], { cwd: made.path });
-  assertEquals(JSON.parse(stdout).cfg.d_sae, 16);
-  const converted = await saev(["convert", golden, "out/sae.pt"], { cwd: made.path });
-  assertEquals([converted.code, converted.stderr], [0, ""]);
-  const again = await saev(["inspect", "out/sae.pt", "--json"], { cwd: made.path });
-  assertEquals([JSON.parse(again.stdout).format, JSON.parse(again.stdout).schema], ["saev", "5"]);
-  const jump = new URL("../goldens/formats/saelens/jumprelu", import.meta.url).pathname;
-  const refused = await saev(["convert", jump, "out/jump.pt"], { cwd: made.path });
-  assertEquals(refused.code, 1);
-  assertStringIncludes(refused.stderr, "jump-relu");
-  const kept = await saev(["convert", jump, "out/jump.pt", "--to", "saev_nn", "--json"], { cwd: made.path });
-  assertEquals(JSON.parse(kept.stdout).to, "saev_nn");
 });

@@ -1,0 +1,289 @@
+/**
+ * Models to the formats of others.
+ *
+ * A format that has no place for the scaling of inputs, or for one of the encoder formulas, gets parameters that compute
+ * the same without it; sums are float64, rounded once. What a format cannot compute is an error, unless the caller wants
+ * it anyway, and then listed.
+ *
+ * | format | files | cannot compute |
+ * | --- | --- | --- |
+ * | `saev` | one, schema 5 or 1 | a jump-relu, a top-k whose negative codes become 0 |
+ * | `saev_nn` | one, which this library alone reads | |
+ * | `saelens` | `cfg.json`, `sae_weights.safetensors` | a top-k that keeps negative codes |
+ * | `dictionary_learning` | `config.json`, `ae.pt` | a top-k that keeps negative codes |
+ * | `onnx` | one: `x` to `x_hat` and `f_x` | |
+ * | `onnx_encoder` | one: `x` to `f_x` | |
+ *
+ * How a model was trained, its penalty, auxiliary loss and the like, only `saev` and `saev_nn` hold.
+ *
+ * @module
+ */
+
+import { type Activation, completeConfig } from "../../nn/config.ts";
+import { initialThreshold } from "../../nn/parameters.ts";
+import { CheckpointError } from "../errors.ts";
+import { writeBytes } from "../files.ts";
+import { foldModel } from "../fold.ts";
+import { checkFinite, checkScaling, parameterShapes, type ParsedCheckpoint } from "../model.ts";
+import { formatOnnx } from "../onnx.ts";
+import { formatSafetensors } from "../safetensors.ts";
+import { countElements } from "../stored_tensor.ts";
+import { formatTorchFile } from "../torch_file.ts";
+import { DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS } from "./dictionary_learning.ts";
+import { transposed } from "./foreign.ts";
+import { onnxGraph } from "./onnx.ts";
+import { SAELENS_CONFIG, SAELENS_WEIGHTS } from "./saelens.ts";
+import { formatCheckpointPieces, VERSION } from "./saev.ts";
+
+/** The formats that can be written. */
+export const TARGET_FORMATS = [
+  "saev",
+  "saev_nn",
+  "saelens",
+  "dictionary_learning",
+  "onnx",
+  "onnx_encoder",
+] as const;
+
+/** A format that can be written. */
+export type TargetFormat = (typeof TARGET_FORMATS)[number];
+
+/** How to write a model in another's format. */
+export interface WriteOptions {
+  /** Whose format. */
+  readonly format: TargetFormat;
+  /** Writes also what the format computes differently; what that is the result says. */
+  readonly lossy?: boolean;
+}
+
+/** A model as files. */
+export interface FormattedModel {
+  /** The files' contents in pieces, by name; of a format of one file under the name `""`. */
+  readonly files: ReadonlyMap<string, readonly Uint8Array[]>;
+  /** What the files compute differently, in sentences; nothing unless it was allowed. */
+  readonly lost: readonly string[];
+}
+
+/** What {@link writeCheckpoint} wrote. */
+export interface WrittenModel {
+  /** Where the files are. */
+  readonly paths: readonly string[];
+  /** What they compute differently, in sentences. */
+  readonly lost: readonly string[];
+}
+
+/**
+ * Writes a model in another's format. `to` is a file's path or URL, or a folder's, for formats of several files; folders
+ * are made, and each file is replaced at once or not at all.
+ *
+ * @throws {CheckpointError} where the format cannot compute what the model does. Nothing is written then.
+ */
+export async function writeCheckpoint(
+  to: string | URL,
+  model: ParsedCheckpoint,
+  options: WriteOptions,
+): Promise<WrittenModel> {
+  const { files, lost } = formatModel(model, options);
+  const paths: string[] = [];
+  for (const [name, pieces] of files) {
+    const path = name === ""
+      ? to
+      : to instanceof URL
+      ? new URL(name, `${to.href.replace(/\/?$/, "/")}`)
+      : within(to, name);
+    await writeBytes(path, pieces);
+    paths.push(String(path));
+  }
+  return { paths, lost };
+}
+
+function within(folder: string, name: string): string {
+  return /[\\/]$/.test(folder) ? folder + name : `${folder}/${name}`;
+}
+
+/**
+ * The files that {@link writeCheckpoint} writes. Equal models give equal bytes.
+ *
+ * @throws {CheckpointError} as {@link writeCheckpoint}.
+ */
+export function formatModel(given: ParsedCheckpoint, { format, lossy = false }: WriteOptions): FormattedModel {
+  const model = checkedModel(given);
+  const lost: string[] = [];
+  const lose = (what: string): void => {
+    if (!lossy) throw new CheckpointError(`writing ${format}: ${what}; write it nevertheless with lossy`);
+    lost.push(what);
+  };
+  return { files: FORMATTERS[format](model, lose), lost };
+}
+
+/** Says what would be lost; throws unless that is allowed. */
+type Lose = (what: string) => void;
+
+type Files = ReadonlyMap<string, readonly Uint8Array[]>;
+
+const FORMATTERS: Readonly<Record<TargetFormat, (model: ParsedCheckpoint, lose: Lose) => Files>> = {
+  saev: (model, lose) => oneFile(formatForPython(model, lose)),
+  saev_nn: ({ cfg, parameters, input }) =>
+    oneFile(formatCheckpointPieces(cfg, parameters, input, { schema: "saev_nn" })),
+  saelens: formatSaelens,
+  dictionary_learning: formatDictionaryLearning,
+  onnx: (model) => oneFile(formatOnnx(onnxGraph(model, "forward"), PRODUCER)),
+  onnx_encoder: (model) => oneFile(formatOnnx(onnxGraph(model, "encoder"), PRODUCER)),
+};
+
+const PRODUCER = { name: "@saev/nn", version: VERSION };
+
+function oneFile(pieces: readonly Uint8Array[]): Files {
+  return new Map([["", pieces]]);
+}
+
+/** With its thresholds, which may be left out before training; every size and number checked. */
+function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoint): ParsedCheckpoint {
+  const doing = "writing a checkpoint";
+  const cfg = completeConfig(options);
+  const shapes = parameterShapes(cfg);
+  const threshold = given.threshold ?? initialThreshold(cfg, input.pre_act_scale ?? 1);
+  const parameters = shapes.has("threshold") ? { ...given, threshold } : given;
+  for (const [name, shape] of shapes) {
+    const data = parameters[name]!;
+    if (data.length !== countElements(shape)) {
+      throw new CheckpointError(`${doing}: ${name} has ${data.length} elements; expected [${shape}]`);
+    }
+    checkFinite(doing, name, data);
+  }
+  checkScaling(doing, cfg, input);
+  return { cfg, parameters, input };
+}
+
+/** A file that Python reads as the same function, as it is or folded. */
+function formatForPython(model: ParsedCheckpoint, lose: Lose): Uint8Array[] {
+  const { cfg, parameters, input } = model;
+  const { activation } = cfg;
+  if (activation.key === "jump-relu") {
+    throw new CheckpointError("writing saev: the activation is jump-relu, which Python lacks; saev_nn keeps it");
+  }
+  if (activation.key === "top-k" && activation.relu) {
+    lose("Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model");
+    return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose);
+  }
+  try {
+    return formatCheckpointPieces(cfg, parameters, input);
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error;
+    return formatCheckpointPieces(cfg, parameters, input, { fold: true });
+  }
+}
+
+/** What both libraries do to a TopK's codes. */
+function loseNegatives(activation: Activation, library: string, lose: Lose): void {
+  if (activation.key !== "top-k" || activation.relu) return;
+  lose(`the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}`);
+}
+
+// --------------------------------------------------------------------------------------------------------- SAELens
+
+/** The version whose form of the configuration this is. */
+const SAELENS_VERSION = "6.0.0";
+
+const ARCHITECTURES = {
+  "relu": "standard",
+  "top-k": "topk",
+  // As SAELens itself saves a BatchTopK: a threshold for each latent.
+  "batch-top-k": "jumprelu",
+  "jump-relu": "jumprelu",
+} as const;
+
+function formatSaelens(given: ParsedCheckpoint, lose: Lose): Files {
+  const { cfg, parameters } = foldModel(given, given.cfg.subtract_b_dec);
+  const { d_model, d_sae, activation, subtract_b_dec } = cfg;
+  loseNegatives(activation, "SAELens", lose);
+  const config = {
+    d_in: d_model,
+    d_sae,
+    dtype: "float32",
+    device: "cpu",
+    apply_b_dec_to_input: subtract_b_dec,
+    normalize_activations: "none",
+    reshape_activations: "none",
+    metadata: { sae_lens_version: SAELENS_VERSION },
+    ...activation.key === "top-k" && { k: Math.min(activation.top_k, d_sae), rescale_acts_by_decoder_norm: false },
+    architecture: ARCHITECTURES[activation.key],
+  };
+  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
+  const tensors = [
+    { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
+    { name: "b_enc", shape: [d_sae], data: b_enc },
+    { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
+    { name: "b_dec", shape: [d_model], data: b_dec },
+  ];
+  if (threshold !== undefined) {
+    const data = threshold.length === d_sae ? threshold : new Float32Array(d_sae).fill(threshold[0]!);
+    tensors.push({ name: "threshold", shape: [d_sae], data });
+  }
+  return new Map([[SAELENS_CONFIG, json(config)], [SAELENS_WEIGHTS, formatSafetensors(tensors)]]);
+}
+
+// ----------------------------------------------------------------------------------------------- dictionary_learning
+
+function formatDictionaryLearning(given: ParsedCheckpoint, lose: Lose): Files {
+  const { activation } = given.cfg;
+  loseNegatives(activation, "dictionary_learning", lose);
+  // An AutoEncoderNew does not subtract b_dec, a JumpReLU neither; the others always do.
+  const subtracts = activation.key !== "jump-relu" && (activation.key !== "relu" || given.cfg.subtract_b_dec);
+  const { cfg, parameters } = foldModel(given, subtracts);
+  const { d_model, d_sae } = cfg;
+  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
+  const matrices = [
+    { name: "encoder.weight", shape: [d_sae, d_model], data: transposed(W_enc, d_model, d_sae) },
+    { name: "encoder.bias", shape: [d_sae], data: b_enc },
+    { name: "decoder.weight", shape: [d_model, d_sae], data: transposed(W_dec, d_sae, d_model) },
+  ];
+  const biasCalled = (name: string) => ({ name, shape: [d_model], data: b_dec });
+  const numberCalled = (name: string, data: Float32Array | Int32Array) => ({ name, shape: [], data });
+  const written = (() => {
+    switch (activation.key) {
+      case "relu":
+        return subtracts
+          ? { dict_class: "AutoEncoder", tensors: [biasCalled("bias"), ...matrices] }
+          : { dict_class: "AutoEncoderNew", tensors: [...matrices, biasCalled("decoder.bias")] };
+      case "top-k":
+      case "batch-top-k": {
+        const k = Math.min(activation.top_k, d_sae);
+        // What the library has before training estimates it. Its TopK computes with k alone.
+        const theta = threshold ?? Float32Array.of(-1);
+        return {
+          dict_class: activation.key === "top-k" ? "AutoEncoderTopK" : "BatchTopKSAE",
+          k,
+          tensors: [
+            biasCalled("b_dec"),
+            numberCalled("k", Int32Array.of(k)),
+            numberCalled("threshold", theta),
+            ...matrices,
+          ],
+        };
+      }
+      case "jump-relu":
+        return {
+          dict_class: "JumpReluAutoEncoder",
+          tensors: [
+            { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
+            { name: "b_enc", shape: [d_sae], data: b_enc },
+            { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
+            biasCalled("b_dec"),
+            { name: "threshold", shape: [d_sae], data: threshold! },
+          ],
+        };
+    }
+  })();
+  const { tensors, ...fields } = written;
+  const config = { trainer: { ...fields, activation_dim: d_model, dict_size: d_sae }, buffer: {} };
+  const modules = activation.key === "jump-relu" ? [""] : ["", "encoder", "decoder"];
+  return new Map([
+    [DICTIONARY_LEARNING_CONFIG, json(config)],
+    [DICTIONARY_LEARNING_WEIGHTS, formatTorchFile(tensors, modules)],
+  ]);
+}
+
+function json(value: unknown): Uint8Array[] {
+  return [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
+}

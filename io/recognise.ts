@@ -1,0 +1,84 @@
+/**
+ * What kind of file it is, by its content; names and their endings say nothing.
+ *
+ * @module
+ */
+
+import { CheckpointError, hexBytes, quote } from "./errors.ts";
+import { readFirstLine } from "./json_header.ts";
+import type { Source } from "./source.ts";
+import { readZip } from "./zip.ts";
+
+/**
+ * What a file can be.
+ *
+ * - `saev`: a line of JSON, and what PyTorch writes behind it
+ * - `torch`: what `torch.save` writes since PyTorch 1.6
+ * - `pickle`: a bare pickle, which `torch.save` wrote before
+ * - `safetensors`
+ * - `npz`, `npy`: NumPy's archives and arrays
+ * - `json`: JSON text
+ */
+export type FileKind = "saev" | "torch" | "pickle" | "safetensors" | "npz" | "npy" | "json";
+
+const ZIP_STARTS = ["PK\x03\x04", "PK\x05\x06"];
+
+/** What is often found where a checkpoint should be, by how it starts. */
+const OTHERS: readonly [start: RegExp, what: string][] = [
+  [/^version https:\/\/git-lfs/, "a Git LFS pointer instead of the file; fetch the file itself"],
+  [/^\s*<(?:!doctype|html|\?xml|head|body)/i, "a web page; the address may be that of a page about the file"],
+  // deno-lint-ignore no-control-regex
+  [/^\x1f\x8b/, "a gzip file; unpack it first"],
+  [/^.{257}ustar/s, "a tar archive; unpack it first"],
+  [/^\x89HDF\r\n/, "an HDF5 file"],
+  [/^GGUF/, "a GGUF file"],
+];
+
+/**
+ * Says what a file is, from its first bytes, and its directory where it is an archive. Whether it is a whole and right
+ * one only reading it can tell.
+ *
+ * @throws {CheckpointError} for every other file, saying what was found.
+ */
+export async function recognise(source: Source): Promise<FileKind> {
+  const { name, size } = source;
+  const head = await source.read(0, Math.min(512, size));
+  // One character for each byte.
+  const text = String.fromCharCode(...head);
+  if (size === 0) fail(name, "an empty file");
+  if (ZIP_STARTS.some((start) => text.startsWith(start))) return await recogniseZip(source);
+  if (text.startsWith("\x93NUMPY")) return "npy";
+  if (isSafetensors(head, size)) return "safetensors";
+  if (head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5) return "pickle";
+  if (text.startsWith("{")) return await recogniseJson(source);
+  if (/^[\s[]*[[{]/.test(text)) return "json";
+  const other = OTHERS.find(([start]) => start.test(text));
+  return fail(name, other?.[1] ?? `a file that starts with the bytes ${hexBytes(head.subarray(0, 8))}`);
+}
+
+async function recogniseZip(source: Source): Promise<FileKind> {
+  const names = [...(await readZip(source, { allowDeflated: true })).keys()];
+  if (names.some((name) => /^[^/]*\/data\.pkl$/.test(name))) return "torch";
+  if (names.length > 0 && names.every((name) => name.endsWith(".npy"))) return "npz";
+  const found = names.slice(0, 4).map(quote).join(", ") || "nothing";
+  return fail(source.name, `a zip archive of ${found}, which is neither PyTorch's nor NumPy's`);
+}
+
+/** The header's length, and the header's start. */
+function isSafetensors(head: Uint8Array, size: number): boolean {
+  if (head.length < 10 || head[8] !== 0x7b) return false;
+  return new DataView(head.buffer, head.byteOffset).getBigUint64(0, true) <= BigInt(size - 8);
+}
+
+async function recogniseJson(source: Source): Promise<FileKind> {
+  const end = (await readFirstLine(source)).indexOf(0x0a) + 1;
+  const behind = await source.read(end, Math.min(end + 4, source.size));
+  const isTorch = behind[0] === 0x80 || ZIP_STARTS.includes(String.fromCharCode(...behind));
+  return end > 0 && isTorch ? "saev" : "json";
+}
+
+function fail(name: string, what: string): never {
+  throw new CheckpointError(
+    `reading ${name}: found ${what}; expected a checkpoint: saev's, PyTorch's, safetensors, NumPy's, or JSON`,
+  );
+}

@@ -1,0 +1,235 @@
+/** Damage and malice in other libraries' files: refused with a `CheckpointError`, or read as a whole model. @module */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { CheckpointError } from "../../../io/errors.ts";
+import { recognise } from "../../../io/formats/recognise.ts";
+import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
+import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
+import { bytesSource, joinBytes } from "../../../io/source.ts";
+import { Random } from "../../support/random.ts";
+import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
+
+const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
+const CASES = goldenFiles();
+/** One that reads of each format, and one more where a configuration matters. */
+const SUBJECTS = [
+  "saelens/jumprelu",
+  "saelens/topk",
+  "dictionary_learning/batch_top_k",
+  "dictionary_learning/matryoshka_batch_top_k",
+  "sparsify/topk",
+  "openai/topk.pt",
+  "gemma_scope/params.npz",
+  "gemma_scope/compressed.npz",
+  "vit_prisma/topk",
+  "llamascopium/jumprelu",
+  "llamascopium/dataset_wise",
+].map((key) => CASES.find(({ format, name }) => `${format}/${name}` === key)!);
+
+function read(files: ReadonlyMap<string, Uint8Array>, main: string | null): Promise<ParsedCheckpoint> {
+  return recognise(memoryFiles(files, main)).then((found) => found.read({ accept: ACCEPT })).then(({ model }) => model);
+}
+
+/** The model, or `null` where it is refused; anything but a `CheckpointError` is thrown on. */
+async function readOrRefuse(files: ReadonlyMap<string, Uint8Array>, main: string | null) {
+  try {
+    return await read(files, main);
+  } catch (error) {
+    if (error instanceof CheckpointError) return null;
+    throw error;
+  }
+}
+
+function assertWhole({ cfg, parameters }: ParsedCheckpoint): void {
+  for (const [name, shape] of parameterShapes(cfg)) {
+    const data: Float32Array = parameters[name]!;
+    assertEquals(data.length, shape.reduce((product, size) => product * size, 1), name);
+    assert(data.every(Number.isFinite), name);
+  }
+}
+
+function replaced({ files }: GoldenFiles, name: string, bytes: Uint8Array): Map<string, Uint8Array> {
+  return new Map([...files, [name, bytes]]);
+}
+
+function weightsOf({ files }: GoldenFiles): string {
+  return [...files.keys()].find((name) => !name.endsWith(".json"))!;
+}
+
+/** The same model in every bit. */
+function isSame(a: ParsedCheckpoint, b: ParsedCheckpoint): boolean {
+  const bits = ({ parameters }: ParsedCheckpoint) =>
+    JSON.stringify(Object.entries(parameters).map(([name, data]) => [name, [...new Uint32Array(data.slice().buffer)]]));
+  return JSON.stringify([a.cfg, a.input]) === JSON.stringify([b.cfg, b.input]) && bits(a) === bits(b);
+}
+
+for (const golden of SUBJECTS) {
+  const { format, name, files, main } = golden;
+  const title = `${format}/${name}`;
+  const hasChecksums = !weightsOf(golden).endsWith(".safetensors");
+
+  Deno.test(`${title}: a file cut anywhere is refused`, async () => {
+    for (const [file, bytes] of files) {
+      for (let length = 0; length < bytes.length; length++) {
+        const model = await readOrRefuse(replaced(golden, file, bytes.subarray(0, length)), main);
+        // White space behind a JSON document may go.
+        assert(model === null || isSame(model, await read(files, main)), `${file} cut after ${length} bytes`);
+      }
+    }
+  });
+
+  Deno.test(`${title}: a file with any byte flipped is refused or whole`, async () => {
+    const weights = weightsOf(golden);
+    const bytes = files.get(weights)!;
+    const original = await read(files, main);
+    for (let at = 0; at < bytes.length; at++) {
+      const flipped = bytes.slice();
+      flipped[at]! ^= 0xff;
+      const model = await readOrRefuse(replaced(golden, weights, flipped), main);
+      if (model === null) continue;
+      assertWhole(model);
+      if (hasChecksums) assert(isSame(model, original), `byte ${at} changed the model under the archive's checksums`);
+    }
+  });
+
+  Deno.test(`${title}: 300 seeded mutations of each file are refused or whole`, async () => {
+    for (const [file, bytes] of files) {
+      const random = new Random(bytes.length);
+      for (let i = 0; i < 300; i++) {
+        const damaged = [...bytes];
+        for (let n = random.integer(1, 4); n > 0; n--) {
+          const at = random.integer(0, damaged.length - 1);
+          const count = random.integer(0, 8);
+          damaged.splice(at, count, ...Array.from({ length: random.integer(0, 8) }, () => random.integer(0, 255)));
+        }
+        const model = await readOrRefuse(replaced(golden, file, Uint8Array.from(damaged)), main);
+        if (model !== null) assertWhole(model);
+      }
+    }
+  });
+}
+
+// --------------------------------------------------------------------------------------------------- configurations
+
+const VALUES = [
+  ...["NaN", "Infinity", "1e999", "-1", "0", "0.5", "9007199254740993", "1e300", "null", "true", "false", '"x"', "[]"],
+  ...["{}", '"topk"', '"gated"', '{"__proto__":1}', '"\\u0000"', '"none"', "[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]"],
+];
+
+for (const golden of SUBJECTS) {
+  const { format, name, files } = golden;
+  for (const [file, bytes] of files) {
+    if (!file.endsWith(".json")) continue;
+    const text = new TextDecoder().decode(bytes);
+    const change = (changed: string) => replaced(golden, file, new TextEncoder().encode(changed));
+
+    Deno.test(`${format}/${name}: no field of ${file} can be anything that makes another kind of error`, async () => {
+      const fields = Object.keys(format === "dictionary_learning" ? JSON.parse(text).trainer : JSON.parse(text));
+      for (const field of fields) {
+        const pattern = new RegExp(`("${field}": )(?:"[^"]*"|\\{[^{}]*\\}|\\[[^\\]]*\\]|[^,{}\\n]+)`);
+        assert(pattern.test(text), field);
+        for (const value of VALUES) {
+          const model = await readOrRefuse(change(text.replace(pattern, (_, key) => key + value)), null);
+          if (model !== null) assertWhole(model);
+        }
+      }
+    });
+
+    Deno.test(`${format}/${name}: ${file} with a key twice, an unknown one or no object is refused`, async () => {
+      const twice = text.replace("{", `{"__proto__": 1, "__proto__": 2,`);
+      await assertRejects(() => read(change(twice), null), CheckpointError, "stands twice");
+      for (const other of ["", "[]", "null", "{", "\ufeff{}", text + "x"]) {
+        await assertRejects(() => read(change(other), null), CheckpointError, "", other);
+      }
+      if (format === "dictionary_learning") return;
+      const unknown = text.replace("{", `{"a_new_function": 1,`);
+      await assertRejects(() => read(change(unknown), null), CheckpointError, `unknown field "a_new_function"`);
+      const polluted = text.replace("{", `{"__proto__": {"polluted": true},`);
+      await assertRejects(() => read(change(polluted), null), CheckpointError, `unknown field "__proto__"`);
+    });
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------- tensors
+
+/** A golden file of safetensors with its tensors changed. */
+async function withTensors(
+  golden: GoldenFiles,
+  change: (tensors: Map<string, { shape: readonly number[]; data: Float32Array }>) => void,
+): Promise<Map<string, Uint8Array>> {
+  const name = weightsOf(golden);
+  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array }>();
+  for (const [key, tensor] of (await readSafetensors(bytesSource(golden.files.get(name)!))).tensors) {
+    tensors.set(key, { shape: tensor.shape, data: (await tensor.read()).slice() });
+  }
+  change(tensors);
+  return replaced(golden, name, joinBytes(formatSafetensors([...tensors].map(([name, rest]) => ({ name, ...rest })))));
+}
+
+for (const golden of SUBJECTS.filter((golden) => weightsOf(golden).endsWith(".safetensors"))) {
+  Deno.test(`${golden.format}/${golden.name}: tensors missing, more, of other shapes or not finite are named`, async () => {
+    const names: string[] = [];
+    await withTensors(golden, (tensors) => names.push(...tensors.keys()));
+    for (const name of names) {
+      const files = await withTensors(golden, (tensors) => tensors.delete(name));
+      const required = !name.startsWith("dataset_average") || golden.name === "dataset_wise";
+      if (required) await assertRejects(() => read(files, null), CheckpointError, "", name);
+      if (name.startsWith("dataset_average")) continue;
+      const flat = await withTensors(golden, (tensors) => {
+        const { data } = tensors.get(name)!;
+        tensors.set(name, { shape: [1, 1, data.length], data });
+      });
+      await assertRejects(() => read(flat, null), CheckpointError, `${JSON.stringify(name)} has the shape [1,1,`);
+      for (const value of [NaN, Infinity, -Infinity]) {
+        const broken = await withTensors(golden, (tensors) => tensors.get(name)!.data[2] = value);
+        await assertRejects(() => read(broken, null), CheckpointError, `${name} is ${value} at element 2`);
+      }
+    }
+    const more = await withTensors(
+      golden,
+      (tensors) => tensors.set("W_skip", { shape: [1], data: Float32Array.of(1) }),
+    );
+    await assertRejects(() => read(more, null), CheckpointError, `unexpected tensors: "W_skip"`);
+  });
+}
+
+Deno.test("files that are nobody's are refused by what they are", async () => {
+  const cases: [Map<string, Uint8Array>, string | null, string][] = [
+    [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
+    [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
+    [new Map([["a", Uint8Array.of(1, 2, 3)]]), "a", "starts with the bytes 01 02 03"],
+    [new Map([["ae.pt", new Uint8Array(9)], ["params.npz", new Uint8Array(9)]]), null, "found ae.pt and params.npz"],
+    [
+      new Map([["a", joinBytes(formatSafetensors([{ name: "weight", shape: [1], data: new Float32Array(1) }]))]]),
+      "a",
+      `found a safetensors file with the entries "weight"; expected those of one of saev, llamascopium`,
+    ],
+  ];
+  for (const [files, main, message] of cases) {
+    await assertRejects(() => read(files, main), CheckpointError, message);
+  }
+});
+
+Deno.test("a format is known by content, whatever the file is called", async () => {
+  for (const golden of CASES) {
+    if (golden.refused !== undefined || golden.files.size > 1) continue;
+    const bytes = [...golden.files.values()][0]!;
+    assertEquals((await recognise(memoryFiles(new Map([["model.bin", bytes]]), "model.bin"))).format, golden.format);
+  }
+});
+
+Deno.test("a file of saev takes the scaling of its inputs from the caller, once", async () => {
+  const bytes = Deno.readFileSync(new URL("../../goldens/checkpoints/schema1_relu.pt", import.meta.url));
+  const found = await recognise(memoryFiles(new Map([["sae.pt", bytes]]), null));
+  const plain = (await found.read()).model;
+  const input = { mean: new Float32Array(plain.cfg.d_model).fill(0.5), scale: 2 };
+  assertEquals((await found.read({ input })).model.input, input);
+  await assertRejects(() => found.read({ input: { mean: null, scale: -1 } }), CheckpointError, "input_scale is -1");
+  const [saelens] = CASES;
+  const other = await recognise(memoryFiles(saelens!.files, saelens!.main));
+  await assertRejects(
+    () => other.read({ subtract_b_dec: true }),
+    CheckpointError,
+    "subtract_b_dec is for files of saev",
+  );
+});
