@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `saev train`, `saev evaluate`, `saev inspect`, `saev convert`.
+ * The command line: `saev demo`, `train`, `evaluate`, `inspect` and `convert`.
  *
  * Arguments are parsed here; the work is done in `train/` and `examples/`. Results go to stdout, progress and errors to
  * stderr. A mistake in the arguments or in a configuration file ends with 2, any other failure with 1, Ctrl-C with 130.
