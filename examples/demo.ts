@@ -6,7 +6,13 @@
  *
  * @module
  */
-import { getObjective, type Loss, SparseAutoencoder, type SparseAutoencoderOptions } from "../mod.ts";
+import {
+  type ActivationOptions,
+  getObjective,
+  type Loss,
+  SparseAutoencoder,
+  type SparseAutoencoderOptions,
+} from "../mod.ts";
 import {
   adapterName,
   batchesInOrder,
@@ -40,10 +46,10 @@ export interface DemoOptions {
   /** Number of latents. */
   readonly d_sae: number;
   /** Which activation. */
-  readonly activation: "top-k" | "batch-top-k" | "relu";
+  readonly activation: "top-k" | "batch-top-k" | "relu" | "jump-relu";
   /** Active latents a patch, for `top-k`; on average, for `batch-top-k`. */
   readonly top_k: number;
-  /** Weight of the L1 penalty, for `relu`. */
+  /** Weight of the penalty, for `relu` and `jump-relu`. */
   readonly sparsity_coeff: number;
   /** Patches in a step. */
   readonly batch_size: number;
@@ -133,7 +139,9 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
   const n_patches = dataset.training.length / COMPONENTS;
   say(`${n_patches.toLocaleString("en")} patches of ${TRAINING_PHOTOGRAPHS.length} photographs, whitened`);
 
-  using sae = await SparseAutoencoder.create(modelOptions(options), { seed });
+  // A JumpReLU counts in the pre-activations of some rows.
+  const data = { x: dataset.training.subarray(0, EVALUATION_BATCH * COMPONENTS), data_points: false };
+  using sae = await SparseAutoencoder.create(modelOptions(options), { seed, data });
   const adapter = adapterName(sae.device);
   say(`training ${options.d_sae} latents for ${steps} steps of ${batch_size} patches on ${adapter}`);
   const batches = shuffledBatches(rowsOf(dataset.training, COMPONENTS), { batch_size, n_steps: steps, seed });
@@ -149,7 +157,7 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
     }
   }
   const seconds = (performance.now() - started) / 1000;
-  await directory.writeCheckpoint(sae);
+  await directory.writeCheckpoint(sae, options.activation === "jump-relu" ? { schema: "saev_nn" } : {});
   if (losses.length < steps) {
     say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model as it was`);
     return null;
@@ -208,9 +216,16 @@ function modelOptions({ d_sae, activation, top_k, sparsity_coeff }: DemoOptions)
   return {
     d_model: COMPONENTS,
     d_sae,
-    activation: activation === "relu"
-      ? { key: activation, sparsity: { key: "l1-sparsity", coeff: sparsity_coeff } }
-      : { key: activation, top_k },
+    activation: {
+      "relu": { key: "relu", sparsity: { key: "l1-sparsity", coeff: sparsity_coeff } },
+      "jump-relu": {
+        key: "jump-relu",
+        threshold_init: 1,
+        sparsity: { key: "tanh-sparsity", coeff: sparsity_coeff, scale: 1 },
+      },
+      "top-k": { key: "top-k", top_k },
+      "batch-top-k": { key: "batch-top-k", top_k },
+    }[activation] as ActivationOptions,
   };
 }
 
