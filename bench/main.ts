@@ -1,20 +1,32 @@
 /**
- * `deno task bench`: the adapter's ceilings, the matrix products, and the training step by phase, in one run.
+ * `deno task bench`: the adapter's ceilings, the matrix products, the training step by phase, and the peers, in one run.
  *
- * `--json` prints the same as one JSON document.
+ *     deno task bench [--json] [--svg FILE] [--no-peers] [--python PYTHON]
+ *
+ * `--json` prints the same as one JSON document, `--svg` draws the phases of the steps. The peers take most of the time.
  */
 
+import { parseArgs } from "@std/cli/parse-args";
+import { stackedBars } from "./chart.ts";
 import { flopsOf, Product, shapeName, SHAPES } from "./matmul_shapes.ts";
+import { peers, productPeers } from "./peers.ts";
 import { best, type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
 import { STEPS, timeStep } from "./step.ts";
 
-const unknown = Deno.args.filter((argument) => argument !== "--json");
+const unknown: string[] = [];
+const args = parseArgs(Deno.args, {
+  boolean: ["json", "peers"],
+  string: ["svg", "python"],
+  negatable: ["peers"],
+  default: { peers: true, python: "python3" },
+  unknown: (argument) => void unknown.push(argument),
+});
 if (unknown.length > 0) {
-  console.error(`error: unknown argument ${unknown[0]}; this takes --json or nothing`);
+  console.error(`error: unknown argument ${unknown[0]}; this takes --json, --svg FILE, --no-peers and --python PYTHON`);
   Deno.exit(2);
 }
-const json = Deno.args.includes("--json");
+const { json } = args;
 const say = (text: string) => json || console.log(text);
 
 const device = await timedDevice();
@@ -33,10 +45,13 @@ for (const shape of SHAPES) {
 say(`${table(products)}\n`);
 
 const steps: Row[] = [];
+const bars = [];
 for (const shape of STEPS) {
   const phases = await timeStep(device, shape);
   const total = phases.get("total")!;
   const encoder = phases.get("encoder product")!;
+  const parts = [...phases].filter(([phase]) => phase !== "total");
+  bars.push({ label: shape.name, parts: parts.map(([phase, ms]): [string, number] => [phase, ms / encoder]) });
   for (const [phase, milliseconds] of phases) {
     steps.push({
       step: `${shape.name} (B ${shape.B}, D ${shape.D}, S ${shape.S}, k ${shape.k || "-"})`,
@@ -47,6 +62,19 @@ for (const shape of STEPS) {
     });
   }
 }
-say(table(steps));
-if (json) console.log(JSON.stringify({ adapter, deno: Deno.version.deno, ceilings, products, steps }));
+say(`${table(steps)}\n`);
+if (args.svg) {
+  await Deno.writeTextFile(
+    String(args.svg),
+    stackedBars(`Training steps as multiples of their encoder product, ${adapter}`, bars),
+  );
+}
+const engines = args.peers ? await productPeers(device) : [];
+if (args.peers) say(`${table(engines)}\n`);
+const others = args.peers ? await peers(device, { python: String(args.python) }) : [];
+if (args.peers) say(table(others));
+if (json) {
+  const deno = Deno.version.deno;
+  console.log(JSON.stringify({ adapter, deno, ceilings, products, steps, engines, peers: others }));
+}
 Deno.exit();

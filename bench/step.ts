@@ -6,8 +6,9 @@
 
 import { contextOf } from "../kernels/mod.ts";
 import { getObjective, SparseAutoencoder } from "../mod.ts";
-import { train } from "../train/mod.ts";
+import { train, TrainState } from "../train/mod.ts";
 import { timeDispatches } from "./measure.ts";
+import { startOf } from "./peers/problem.ts";
 
 /** A step to measure. */
 export interface StepShape {
@@ -23,13 +24,16 @@ export interface StepShape {
   readonly k: number;
   /** Prefixes. */
   readonly P: number;
+  /** Dead latents, which the auxiliary loss trains (k_aux 512). */
+  readonly n_dead: number;
 }
 
 /** The steps of the table. */
 export const STEPS: readonly StepShape[] = [
-  { name: "TopK", B: 1024, D: 768, S: 6144, k: 32, P: 1 },
-  { name: "TopK, 10 prefixes", B: 1024, D: 768, S: 6144, k: 32, P: 10 },
-  { name: "ReLU (dense)", B: 1024, D: 768, S: 6144, k: 0, P: 1 },
+  { name: "TopK", B: 1024, D: 768, S: 6144, k: 32, P: 1, n_dead: 0 },
+  { name: "TopK, 10 prefixes, 64 dead", B: 1024, D: 768, S: 6144, k: 32, P: 10, n_dead: 64 },
+  { name: "TopK, 10 prefixes, 512 dead", B: 1024, D: 768, S: 6144, k: 32, P: 10, n_dead: 512 },
+  { name: "ReLU (half of the codes)", B: 1024, D: 768, S: 6144, k: 0, P: 1, n_dead: 0 },
 ];
 
 /** Which phase a kernel belongs to. */
@@ -48,14 +52,20 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
 
 /** Milliseconds of each phase in one step, the fastest of `rounds`. */
 export async function timeStep(device: GPUDevice, shape: StepShape, rounds = 3): Promise<Map<string, number>> {
-  const { B, D, S, k, P } = shape;
+  const { B, D, S, k, P, n_dead } = shape;
   const activation = k === 0 ? { key: "relu" } as const : { key: "top-k", top_k: k } as const;
-  using sae = await SparseAutoencoder.create({ d_model: D, d_sae: S, activation }, { device });
-  const x = Float32Array.from({ length: B * D }, (_, i) => Math.sin(i * 12.9898) * 2);
-  const objective = getObjective({ key: "matryoshka", n_prefixes: P });
+  const { x, parameters } = startOf(shape);
+  using sae = await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, parameters, { device });
+  const dead_threshold_tokens = 1000 * B;
+  using fresh = new TrainState(sae);
+  using state = TrainState.restore(sae, {
+    ...await fresh.read(),
+    tokens_since_active: new Uint32Array(S).fill(dead_threshold_tokens, S - n_dead),
+  });
+  const objective = getObjective({ key: "matryoshka", n_prefixes: P, dead_threshold_tokens });
   let fastest = new Map<string, number>();
   let least = Infinity;
-  const steps = train(sae, objective, Array(rounds + 2).fill(x), { log_every: 1 });
+  const steps = train(sae, objective, Array(rounds + 2).fill(x), { state, log_every: 1 });
   // The first steps compile the kernels.
   await steps.next();
   for (let round = 0; round < rounds; round++) {
