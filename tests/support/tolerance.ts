@@ -145,6 +145,19 @@ export function assertFloat64Close(got: Numbers, want: Numbers, what = "array"):
   return judge(got, want, distance(got, want), bound, what);
 }
 
+/**
+ * A mean over the middles of `points` equally likely intervals against the integral: the middle is off by at most half an
+ * interval's share of the integrand's total `variation`, and float32 sums the terms, whose mean size is `absMean`.
+ */
+export function assertQuadratureClose(
+  got: Numbers,
+  want: Numbers,
+  { points, variation, absMean }: { readonly points: number; readonly variation: Numbers; readonly absMean: Numbers },
+  what = "integral",
+): number {
+  return compare(got, want, (i) => 0.5 * variation[i]! / points + (points + 1) * U * absMean[i]!, what);
+}
+
 /** A learning rate or weight of a schedule, computed in f64: equal but for the last bits of a cosine. */
 export function assertScheduleClose(got: Numbers, want: Numbers, what = "schedule"): number {
   return compare(got, want, (i) => SCHEDULE_ULPS * 2 ** -53 * Math.max(Math.abs(want[i]!), maximum(want)), what);

@@ -95,6 +95,57 @@ Deno.test("rates: 0 at first, a warm-up, then constant or down a cosine", async 
   );
 });
 
+Deno.test("k goes from k_start to top_k in a straight line, and stays", async () => {
+  for (
+    const [k_start, expected] of [[11, [11, 10, 8, 7, 5, 5]], [1, [1, 2, 3, 4, 5, 5]], [99, [
+      45,
+      35,
+      25,
+      15,
+      5,
+      5,
+    ]]] as const
+  ) {
+    for (const activation of [TOP_K, BATCH_TOP_K]) {
+      using sae = await newModel(activation);
+      const options = { ...OPTIONS, k_start, n_k_warmup: 4 };
+      const { losses } = await run(sae, getObjective(OBJECTIVE), someBatches(6), options);
+      assertEquals(losses.map(({ l0 }) => l0), [...expected], `${activation.key} from ${k_start}`);
+      using codes = sae.encode(someBatches(1)[0]!);
+      if (activation.key === "top-k") assertEquals((await codes.read()).row_starts.at(-1), 16 * 5);
+    }
+  }
+});
+
+Deno.test("k_start and n_k_warmup belong together and to what keeps a k", async () => {
+  const refused = async (activation: ActivationOptions, options: TrainOptions, kind: new () => Error, what: string) => {
+    using sae = await newModel(activation);
+    await assertRejects(() => run(sae, getObjective(OBJECTIVE), someBatches(1), options), kind, what);
+  };
+  await refused(TOP_K, { k_start: 8 }, TypeError, "belong together");
+  await refused(TOP_K, { n_k_warmup: 8 }, TypeError, "belong together");
+  await refused(RELU, { k_start: 8, n_k_warmup: 8 }, TypeError, "keeps no k");
+  await refused(TOP_K, { k_start: 0, n_k_warmup: 8 }, RangeError, "k_start");
+  await refused(TOP_K, { k_start: 8, n_k_warmup: 0.5 }, RangeError, "n_k_warmup");
+  await refused(TOP_K, { n_sparsity_warmup: -1 }, RangeError, "n_sparsity_warmup");
+});
+
+Deno.test("the penalty's weight grows in a straight line from 0 to what it is", async () => {
+  for (const activation of [{ ...RELU, sparsity: { key: "l1-sparsity", coeff: 0.5 } }, JUMP_RELU] as const) {
+    using sae = await newModel(activation);
+    const options = { ...OPTIONS, n_sparsity_warmup: 4 };
+    const { losses } = await run(sae, getObjective(OBJECTIVE), someBatches(7), options);
+    const { coeff } = activation.sparsity;
+    assertExact(
+      losses.map((loss) => loss.sparsity_coeff),
+      [0, 0.25, 0.5, 0.75, 1, 1, 1].map((t) => Math.fround(coeff * t)),
+    );
+    if (activation.key !== "relu") continue;
+    assertEquals(losses.map(({ sparsity }) => sparsity > 0), [false, true, true, true, true, true, true]);
+    for (const { sparsity, sparsity_coeff, l1 } of losses) assertExact([sparsity], [Math.fround(sparsity_coeff * l1)]);
+  }
+});
+
 Deno.test("yields after every log_every steps, and once more for the rest", async () => {
   using sae = await newModel(TOP_K);
   const { yields } = await run(sae, getObjective(OBJECTIVE), someBatches(11), { ...OPTIONS, log_every: 4 });
