@@ -103,6 +103,34 @@ export class RandomStream {
 /** The streams, so that no two uses of a seed ever share numbers. */
 export const STREAMS = { decoder: 0, encoder: 1, lengths: 2, shuffle: 3, selfCheck: 4, initialRows: 5 } as const;
 
+/**
+ * WGSL: `fn philox(counter: vec4u, key: vec2u) -> vec4u`, the same as {@link philox}, for the declarations of kernels that
+ * draw as they go. {@link RandomStream} counts `vec4u(block, step, stream, 0)` with the seed's low and high words as key.
+ */
+export const PHILOX_WGSL = `
+fn mul_high(a: u32, b: u32) -> u32 {
+  let low = (a & 0xffffu) * (b & 0xffffu);
+  let middle = (a >> 16u) * (b & 0xffffu);
+  let other = (a & 0xffffu) * (b >> 16u);
+  let carry = ((low >> 16u) + (middle & 0xffffu) + (other & 0xffffu)) >> 16u;
+  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u) + carry;
+}
+fn philox(counter: vec4u, key: vec2u) -> vec4u {
+  var c = counter;
+  var k = key;
+  for (var round = 0u; round < ${ROUNDS}u; round += 1u) {
+    c = vec4u(
+      mul_high(${M1}u, c.z) ^ c.y ^ k.x,
+      ${M1}u * c.z,
+      mul_high(${M0}u, c.x) ^ c.w ^ k.y,
+      ${M0}u * c.x,
+    );
+    k += vec2u(${W0}u, ${W1}u);
+  }
+  return c;
+}
+`;
+
 /** Fills `to` with the bits that {@link RandomStream.bits} gives for this seed, stream and step. */
 export function randomBits(
   commands: Commands,
@@ -126,29 +154,11 @@ const randomBitsKernel = defineKernel({
   workgroup: 64,
   grid: ({ size }) => Math.ceil(size / 256),
   cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
-  declarations: `
-fn mul_high(a: u32, b: u32) -> u32 {
-  let low = (a & 0xffffu) * (b & 0xffffu);
-  let middle = (a >> 16u) * (b & 0xffffu);
-  let other = (a & 0xffffu) * (b >> 16u);
-  let carry = ((low >> 16u) + (middle & 0xffffu) + (other & 0xffffu)) >> 16u;
-  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u) + carry;
-}
-`,
+  declarations: PHILOX_WGSL,
   body: `
   let block = group * 64u + lane;
-  var c = vec4u(block, dims.step, dims.stream, 0u);
-  var k = vec2u(dims.key0, dims.key1);
-  for (var round = 0u; round < ${ROUNDS}u; round += 1u) {
-    c = vec4u(
-      mul_high(${M1}u, c.z) ^ c.y ^ k.x,
-      ${M1}u * c.z,
-      mul_high(${M0}u, c.x) ^ c.w ^ k.y,
-      ${M0}u * c.x,
-    );
-    k += vec2u(${W0}u, ${W1}u);
-  }
+  let words = philox(vec4u(block, dims.step, dims.stream, 0u), vec2u(dims.key0, dims.key1));
   for (var i = 0u; i < 4u; i += 1u) {
-    if (block * 4u + i < dims.size) { to[block * 4u + i] = c[i]; }
+    if (block * 4u + i < dims.size) { to[block * 4u + i] = words[i]; }
   }`,
 });
