@@ -43,6 +43,19 @@ const SCHEDULE_ULPS = 4;
 /** Frequencies of draws: how many standard deviations χ² may lie above its expectation. */
 const CHI_SQUARE_DEVIATIONS = 4;
 
+/**
+ * How many standard deviations each of many frequencies may lie from its probability: 6e-7 of normal ones are further off,
+ * so that of a thousand features none is. Counts expected to be small are skewed, and get as much again in draws.
+ */
+const FREQUENCY_DEVIATIONS = 5;
+
+/** Φ in f32: what its approximation is off (7.5e-8), and some thirty roundings of numbers below 1. */
+const NORMAL_CDF = 7.5e-8 + 32 * U;
+
+/** How far WGSL's cosine may be off, and its logarithm between ½ and 2. */
+const COSINE = 2 ** -11;
+const LOGARITHM = 2 ** -21;
+
 /** A geometric median ends where 1e-5 of the rows' pull is left; it may be off by some such parts of their distance. */
 const MEDIAN = 1e-4;
 
@@ -268,6 +281,35 @@ export function assertSameFrequencies(
   throw new AssertionError(
     `${what}: χ² is ${chiSquare} over ${n_bins} bins, bound ${bound}, ratio ${(chiSquare / bound).toPrecision(3)}`,
   );
+}
+
+/** Each count is that of independent draws with its probability: within 5 √(N p (1 − p)) + 5 of N p. */
+export function assertFrequencies(counts: Numbers, draws: number, probability: Numbers, what = "frequencies"): number {
+  const expected = Float64Array.from({ length: probability.length }, (_, i) => draws * probability[i]!);
+  return compare(
+    counts,
+    expected,
+    (i) => FREQUENCY_DEVIATIONS * (1 + Math.sqrt(expected[i]! * (1 - probability[i]!))),
+    what,
+  );
+}
+
+/** 1 where a uniform number is below Φ of something computed in f32, else 0; where the two are too close, either. */
+export function assertDecisions(got: Numbers, uniform: Numbers, probability: Numbers, what = "decisions"): number {
+  const decided = Float64Array.from({ length: uniform.length }, (_, i) => {
+    const isOpen = Math.abs(uniform[i]! - probability[i]!) <= NORMAL_CDF;
+    return isOpen ? got[i]! : Number(uniform[i]! < probability[i]!);
+  });
+  return assertExact(got, decided, what);
+}
+
+/**
+ * Normal numbers of Box and Muller times `spread`, plus a mean, as good as WGSL's functions: with the radius r = √(−2 ln u),
+ * the cosine leaves 2⁻¹¹ r, and a logarithm that is off by 2⁻²¹ leaves 2⁻²¹ / r; twice that, and the rounding of the sum.
+ */
+export function assertNormals(got: Numbers, want: Numbers, radius: Numbers, spread: Bound, what = "normals"): number {
+  const bound = (i: number) => at(spread, i) * (COSINE * radius[i]! + LOGARITHM / radius[i]!);
+  return compare(got, want, (i) => 2 * bound(i) + ULPS_PER_OPERATION * ulp(want[i]!), what);
 }
 
 /** Runs a check that must fail, as a mutant's must; returns its message. */
