@@ -31,8 +31,11 @@ export interface SparseRows {
  */
 const MOST_TURNS = 60000;
 
-/** Columns that one invocation of the row kernels owns, in units of a load. */
-const UNROLL = 4;
+/**
+ * The most columns that one invocation of the row kernels owns, in units of a load. Every load of an entry's place and
+ * value is shared by all of them. A software driver keeps them in its cache, a GPU in registers.
+ */
+const MOST_UNROLL = { software: 24, gpu: 8 };
 
 /** How kernels over [rows, columns] share out a row: four neighbours a load where rows are aligned. */
 interface Width {
@@ -44,40 +47,55 @@ function widthOf(columns: number): Width {
   return columns % 4 === 0 ? { element: "vec4f", scalars: 4 } : { element: "f32", scalars: 1 };
 }
 
-/** One kernel for each combination of load width and lanes, declared on first use. */
-function perWidth<D extends string, B extends string>(
-  declare: (width: Width, lanes: number) => Kernel<D, never, B>,
+/** How the columns of a row are shared out among workgroups. */
+interface Share extends Width {
+  /** Invocations of a workgroup. */
+  readonly lanes: number;
+  /** Columns that each owns, in units of a load. */
+  readonly unroll: number;
+}
+
+/** As few workgroups a row as may be, and as few columns an invocation as that takes, in fours. */
+function shareOf(columns: number, lanes: number): Share {
+  const width = widthOf(columns);
+  const each = Math.ceil(columns / width.scalars / lanes);
+  const groups = Math.ceil(each / (lanes === 8 ? MOST_UNROLL.software : MOST_UNROLL.gpu));
+  return { ...width, lanes, unroll: 4 * Math.ceil(each / groups / 4) };
+}
+
+/** How many workgroups share the columns of a row. */
+function columnGroups(columns: number, { scalars, lanes, unroll }: Share): number {
+  return Math.ceil(columns / scalars / (lanes * unroll));
+}
+
+/** One kernel for each way to share out a row, declared on first use. */
+function perShare<D extends string, B extends string>(
+  declare: (share: Share) => Kernel<D, never, B>,
 ): (columns: number, lanes: number) => Kernel<D, never, B> {
   const made = new Map<string, Kernel<D, never, B>>();
   return (columns, lanes) => {
-    const width = widthOf(columns);
-    const id = `${width.element} ${lanes}`;
-    const kernel = made.get(id) ?? declare(width, lanes);
+    const share = shareOf(columns, lanes);
+    const id = `${share.element} ${lanes} ${share.unroll}`;
+    const kernel = made.get(id) ?? declare(share);
     made.set(id, kernel);
     return kernel;
   };
 }
 
-/** How many workgroups of `lanes` share the columns of a row. */
-function columnGroups(columns: number, lanes: number): number {
-  return Math.ceil(columns / widthOf(columns).scalars / (lanes * UNROLL));
+/**
+ * WGSL: `statement` for each column that an invocation owns: which of them it is, and how far it lies behind `first`, in
+ * units of a load. Columns past the end of a row are computed from what lies there, and not stored.
+ */
+function everyColumn({ lanes, unroll }: Share, statement: (c: number, offset: string) => string): string {
+  return Array.from({ length: unroll }, (_, c) => statement(c, `${c * lanes}u`)).join("\n  ");
 }
 
-const chunks = Array.from({ length: UNROLL }, (_, index) => index);
-
-/** WGSL: which columns this invocation owns, `column0` … in units of a load, and whether they exist. */
-function columnsOfLane(width: Width, lanes: number): string {
-  return `
-  let loads = dims.columns / ${width.scalars}u;
-  let groups_a_row = (loads + ${lanes * UNROLL - 1}u) / ${lanes * UNROLL}u;
+/** WGSL: the `row` of this invocation, its `loads`, and the `first` that it owns. */
+const columnsOfLane = ({ scalars, lanes, unroll }: Share): string => `
+  let loads = dims.columns / ${scalars}u;
+  let groups_a_row = (loads + ${lanes * unroll - 1}u) / ${lanes * unroll}u;
   let row = group / groups_a_row;
-  ${
-    chunks.map((c) => `let column${c} = (group % groups_a_row) * ${lanes * UNROLL}u + ${c * lanes}u + lane;`).join(
-      "\n  ",
-    )
-  }
-  ${chunks.map((c) => `let clamped${c} = min(column${c}, loads - 1u);`).join("\n  ")}`;
-}
+  let first = (group % groups_a_row) * ${lanes * unroll}u + lane;`;
 
 /** What {@link sparseRowsMatmul} takes. */
 export interface SparseRowsMatmulArguments {
@@ -138,7 +156,7 @@ export function sparseRowsMatmul(commands: Commands, given: SparseRowsMatmulArgu
   }
 }
 
-const sparseRowsMatmulKernel = perWidth((width, lanes) =>
+const sparseRowsMatmulKernel = perShare((share) =>
   defineKernel({
     name: "sparse_rows_matmul",
     dims: [
@@ -158,21 +176,21 @@ const sparseRowsMatmulKernel = perWidth((width, lanes) =>
       starts: reads("u32", "allRows+1"),
       indices: reads("u32", "capacity"),
       values: reads("f32", "capacity"),
-      matrix: reads(width.element, "extent columns"),
+      matrix: reads(share.element, "extent columns"),
       ends: reads("u32", "parts"),
-      result: writes(width.element, "rows parts columns"),
+      result: writes(share.element, "rows parts columns"),
     },
-    workgroup: lanes,
-    grid: ({ rows, columns }) => rows * columnGroups(columns, lanes),
+    workgroup: share.lanes,
+    grid: ({ rows, columns }) => rows * columnGroups(columns, share),
     cost: ({ rows, columns, parts, capacity, allRows }) => ({
       flops: 2 * columns * capacity * (rows / allRows),
       bytes: 4 * columns * (capacity * (rows / allRows) + rows * parts),
     }),
-    body: `${columnsOfLane(width, lanes)}
-  ${chunks.map((c) => `var sum${c} = ${width.element}(0.0);`).join("\n  ")}
+    body: `${columnsOfLane(share)}
+  ${everyColumn(share, (c) => `var sum${c} = ${share.element}(0.0);`)}
   if (dims.accumulate == 1u) {
-    let last = (row * dims.parts + dims.parts - 1u) * loads;
-    ${chunks.map((c) => `sum${c} = result[last + clamped${c}];`).join("\n    ")}
+    let last = (row * dims.parts + dims.parts - 1u) * loads + first;
+    ${everyColumn(share, (c, offset) => `sum${c} = result[last + ${offset}];`)}
   }
   let end = starts[dims.firstRow + row + 1u];
   var entry = starts[dims.firstRow + row];
@@ -186,12 +204,12 @@ const sparseRowsMatmulKernel = perWidth((width, lanes) =>
     for (; entry < end; entry += 1u) {
       let index = indices[entry];
       if (index >= below) { break; }
-      let value = ${width.element}(values[entry]);
-      let at = (index - dims.boundFrom) * loads;
-      ${chunks.map((c) => `sum${c} = fma(value, matrix[at + clamped${c}], sum${c});`).join("\n      ")}
+      let value = ${share.element}(values[entry]);
+      let at = (index - dims.boundFrom) * loads + first;
+      ${everyColumn(share, (c, offset) => `sum${c} = fma(value, matrix[at + ${offset}], sum${c});`)}
     }
-    let at = (row * dims.parts + part) * loads;
-    ${chunks.map((c) => `if (column${c} < loads) { result[at + column${c}] = sum${c}; }`).join("\n    ")}
+    let at = (row * dims.parts + part) * loads + first;
+    ${everyColumn(share, (c, offset) => `if (first + ${offset} < loads) { result[at + ${offset}] = sum${c}; }`)}
   }`,
   })
 );
@@ -224,12 +242,18 @@ export interface SampledMatmulArguments {
   readonly result: Bindable;
 }
 
+/** Entries that one invocation of the sampled product takes: those of one row share its loads. */
+const SAMPLES = 4;
+
+/** Turns of one of its loops in a dispatch; an invocation may end up with neighbours in either of the two. */
+const MOST_SAMPLED_TURNS = 20000;
+
 /** result[e] = ⟨left[row of e, part of e], right[index of e]⟩: a dense product, only where the entries are. */
 export function sampledMatmul(commands: Commands, given: SampledMatmulArguments): void {
   const { sparse, entryRows, firstRow, rows, left, parts, ends, right, from, to, columns, result } = given;
-  const loads = columns / widthOf(columns).scalars;
-  for (const terms of spans(loads, MOST_TURNS)) {
-    commands.run(sampledMatmulKernel(columns, 64), {
+  const { element, scalars } = widthOf(columns);
+  for (const terms of spans(columns / scalars, MOST_SAMPLED_TURNS)) {
+    commands.run(sampledMatmulKernels[element], {
       rows,
       columns,
       parts,
@@ -251,7 +275,21 @@ export function sampledMatmul(commands: Commands, given: SampledMatmulArguments)
   }
 }
 
-const sampledMatmulKernel = perWidth((width, threads) =>
+const SAMPLED_THREADS = 64;
+
+/** WGSL: `statement` for each entry of an invocation. */
+const everySample = (statement: (sample: number) => string): string =>
+  Array.from({ length: SAMPLES }, (_, e) => statement(e)).join("\n    ");
+
+/** WGSL: the sum of entry `e` goes on with one load of each factor. */
+const addProduct = ({ scalars }: Width, e: number, x: string): string =>
+  `{ let y = right[r${e} + c]; sum${e} = ${
+    scalars === 1
+      ? `fma(${x}, y, sum${e})`
+      : `fma(${x}.w, y.w, fma(${x}.z, y.z, fma(${x}.y, y.y, fma(${x}.x, y.x, sum${e}))))`
+  }; }`;
+
+const declareSampledMatmul = (width: Width) =>
   defineKernel({
     name: "sampled_matmul",
     dims: [
@@ -275,31 +313,47 @@ const sampledMatmulKernel = perWidth((width, threads) =>
       right: reads(width.element, "extent columns"),
       result: writes("f32", "capacity"),
     },
-    workgroup: threads,
-    grid: ({ capacity }) => Math.ceil(capacity / threads),
+    workgroup: SAMPLED_THREADS,
+    grid: ({ capacity }) => Math.ceil(capacity / (SAMPLES * SAMPLED_THREADS)),
     cost: ({ columns, capacity }) => ({ flops: 2 * columns * capacity, bytes: 8 * columns * capacity }),
     body: `
-  let entry = group * ${threads}u + lane;
-  if (entry >= starts[dims.allRows]) { return; }
-  let index = indices[entry];
-  let row = entryRows[entry];
-  if (index < dims.begin || index - dims.begin >= dims.extent) { return; }
-  if (row < dims.firstRow || row - dims.firstRow >= dims.rows) { return; }
-  var part = 0u;
-  for (; part + 1u < dims.parts; part += 1u) { if (index < ends[part]) { break; } }
+  let end = starts[dims.allRows];
+  let entry0 = ${SAMPLES}u * (group * ${SAMPLED_THREADS}u + lane);
+  if (entry0 >= end) { return; }
   let loads = dims.columns / ${width.scalars}u;
-  let l = ((row - dims.firstRow) * dims.parts + part) * loads;
-  let r = (index - dims.begin) * loads;
-  var sum = 0.0;
-  if (dims.firstLoad > 0u) { sum = result[entry]; }
-  for (var c = dims.firstLoad; c < dims.endLoad; c += 1u) {
-    let x = left[l + c];
-    let y = right[r + c];
-    sum = ${width.scalars === 1 ? "fma(x, y, sum)" : "fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, sum))))"};
+  ${
+      everySample((e) => `
+    ${e > 0 ? `let entry${e} = min(entry0 + ${e}u, end - 1u);` : ""}
+    let row${e} = entryRows[entry${e}] - dims.firstRow;
+    let index${e} = indices[entry${e}];
+    var part${e} = 0u;
+    for (; part${e} + 1u < dims.parts; part${e} += 1u) { if (index${e} < ends[part${e}]) { break; } }
+    let l${e} = (min(row${e}, dims.rows - 1u) * dims.parts + part${e}) * loads;
+    let r${e} = min(index${e} - dims.begin, dims.extent - 1u) * loads;
+    let wanted${e} = entry0 + ${e}u < end && row${e} < dims.rows && index${e} - dims.begin < dims.extent;
+    var sum${e} = 0.0;`)
+    }
+  if (!(${Array.from({ length: SAMPLES }, (_, e) => `wanted${e}`).join(" || ")})) { return; }
+  if (dims.firstLoad > 0u) {
+    ${everySample((e) => `sum${e} = result[entry${e}];`)}
   }
-  result[entry] = sum;`,
-  })
-);
+  // Entries ascend by row and part, so that those between two equal ones are equal too.
+  if (row0 == row${SAMPLES - 1} && part0 == part${SAMPLES - 1}) {
+    for (var c = dims.firstLoad; c < dims.endLoad; c += 1u) {
+      let x = left[l0 + c];
+      ${everySample((e) => addProduct(width, e, "x"))}
+    }
+  } else {
+    for (var c = dims.firstLoad; c < dims.endLoad; c += 1u) {
+      ${everySample((e) => `let x${e} = left[l${e} + c];\n    ${addProduct(width, e, `x${e}`)}`)}
+    }
+  }
+  ${everySample((e) => `if (wanted${e}) { result[entry${e}] = sum${e}; }`)}`,
+  });
+const sampledMatmulKernels = {
+  f32: declareSampledMatmul({ element: "f32", scalars: 1 }),
+  vec4f: declareSampledMatmul({ element: "vec4f", scalars: 4 }),
+};
 
 /** The entries of a sparse matrix by column: {@link transposeEntries} makes it. */
 export interface SparseColumns {
@@ -385,7 +439,7 @@ const entriesOfColumn = `
     if (entryRows[entries[middle]] - dims.firstRow < dims.rows) { below = middle + 1u; } else { end = middle; }
   }`;
 
-const sparseColumnsMatmulKernel = perWidth((width, lanes) =>
+const sparseColumnsMatmulKernel = perShare((share) =>
   defineKernel({
     name: "sparse_columns_matmul",
     dims: [
@@ -406,33 +460,45 @@ const sparseColumnsMatmulKernel = perWidth((width, lanes) =>
       entries: reads("u32", "capacity"),
       entryRows: reads("u32", "capacity"),
       values: reads("f32", "capacity"),
-      matrix: reads(width.element, "boundRows parts columns"),
+      matrix: reads(share.element, "boundRows parts columns"),
       ends: reads("u32", "parts"),
-      result: writes(width.element, "extent columns"),
+      result: writes(share.element, "extent columns"),
     },
-    workgroup: lanes,
-    grid: ({ extent, columns }) => extent * columnGroups(columns, lanes),
+    workgroup: share.lanes,
+    grid: ({ extent, columns }) => extent * columnGroups(columns, share),
     cost: ({ columns, capacity, extent }) => ({
       flops: 2 * columns * capacity,
       bytes: 4 * columns * (capacity + extent),
     }),
-    body: `${columnsOfLane(width, lanes)}
+    body: `${columnsOfLane(share)}
   let column = dims.begin + row;
   ${entriesOfColumn}
   if (dims.accumulate == 1u && entry == end) { return; }
   var part = 0u;
   for (; part + 1u < dims.parts; part += 1u) { if (column < ends[part]) { break; } }
-  ${chunks.map((c) => `var sum${c} = ${width.element}(0.0);`).join("\n  ")}
+  ${everyColumn(share, (c) => `var sum${c} = ${share.element}(0.0);`)}
   if (dims.accumulate == 1u) {
-    ${chunks.map((c) => `sum${c} = result[row * loads + clamped${c}];`).join("\n    ")}
+    ${everyColumn(share, (c, offset) => `sum${c} = result[row * loads + first + ${offset}];`)}
   }
-  for (; entry < end; entry += 1u) {
-    let e = entries[entry];
-    let value = ${width.element}(values[e]);
-    let at = ((entryRows[e] - dims.boundRow) * dims.parts + part) * loads;
-    ${chunks.map((c) => `sum${c} = fma(value, matrix[at + clamped${c}], sum${c});`).join("\n    ")}
+  // Lists are short, and a software driver runs the body of a loop that tests first once more, for nobody.
+  if (entry < end) {
+    loop {
+      let e = entries[entry];
+      let value = ${share.element}(values[e]);
+      let at = ((entryRows[e] - dims.boundRow) * dims.parts + part) * loads + first;
+      ${everyColumn(share, (c, offset) => `sum${c} = fma(value, matrix[at + ${offset}], sum${c});`)}
+      continuing {
+        entry += 1u;
+        break if entry >= end;
+      }
+    }
   }
-  ${chunks.map((c) => `if (column${c} < loads) { result[row * loads + column${c}] = sum${c}; }`).join("\n  ")}`,
+  ${
+      everyColumn(
+        share,
+        (c, offset) => `if (first + ${offset} < loads) { result[row * loads + first + ${offset}] = sum${c}; }`,
+      )
+    }`,
   })
 );
 

@@ -18,6 +18,8 @@ const MOST_ROWS = 262144;
 /** Rows whose bits fit the workgroup's memory at once. */
 const ROWS_AT_ONCE = 32768;
 const THREADS = 64;
+/** Entries of a workgroup: as few workgroups as that for a matrix with far fewer entries than there is room for. */
+const ENTRIES = 4 * THREADS;
 /** Invocations that scan the counts, each a stretch. */
 const SCANNERS = 256;
 
@@ -106,18 +108,19 @@ const countKernel = defineKernel({
     entryRows: writes("u32", "capacity"),
   },
   workgroup: THREADS,
-  grid: ({ capacity }) => Math.ceil(capacity / THREADS),
+  grid: ({ capacity }) => Math.ceil(capacity / ENTRIES),
   cost: ({ capacity }) => ({ flops: 0, bytes: 16 * capacity }),
   body: `
-  let entry = group * ${THREADS}u + lane;
-  if (entry >= row_starts[dims.rows]) { return; }
-  var row = 0u;
-  for (var above = dims.rows; row + 1u < above;) {
-    let middle = (row + above) / 2u;
-    if (row_starts[middle] <= entry) { row = middle; } else { above = middle; }
-  }
-  entryRows[entry] = row;
-  atomicAdd(&counts[indices[entry]], 1u);`,
+  let end = min((group + 1u) * ${ENTRIES}u, row_starts[dims.rows]);
+  for (var entry = group * ${ENTRIES}u + lane; entry < end; entry += ${THREADS}u) {
+    var row = 0u;
+    for (var above = dims.rows; row + 1u < above;) {
+      let middle = (row + above) / 2u;
+      if (row_starts[middle] <= entry) { row = middle; } else { above = middle; }
+    }
+    entryRows[entry] = row;
+    atomicAdd(&counts[indices[entry]], 1u);
+  }`,
 });
 
 /** starts[i] = Σ of counts before i, for i = 0 … n. */
@@ -158,13 +161,14 @@ const placeKernel = defineKernel({
     unordered: writes("u32", "capacity"),
   },
   workgroup: THREADS,
-  grid: ({ capacity }) => Math.ceil(capacity / THREADS),
+  grid: ({ capacity }) => Math.ceil(capacity / ENTRIES),
   cost: ({ capacity }) => ({ flops: 0, bytes: 16 * capacity }),
   body: `
-  let entry = group * ${THREADS}u + lane;
-  if (entry >= row_starts[dims.rows]) { return; }
-  let column = indices[entry];
-  unordered[starts[column] + atomicSub(&counts[column], 1u) - 1u] = entry;`,
+  let end = min((group + 1u) * ${ENTRIES}u, row_starts[dims.rows]);
+  for (var entry = group * ${ENTRIES}u + lane; entry < end; entry += ${THREADS}u) {
+    let column = indices[entry];
+    unordered[starts[column] + atomicSub(&counts[column], 1u) - 1u] = entry;
+  }`,
 });
 
 /** A workgroup a column: the place of an entry is the number of the column's rows before its own. */

@@ -470,6 +470,16 @@ const sampledCase: KernelCase = (gpu) => {
       gpu.expect(sampled(gpu, product), (got) => assertExact(got, want, `${rows} × ${width}, ${columns} terms`));
     }
   }
+  // Four neighbours of which the first is in the block of rows before, and the last in the last row of the next.
+  const product = {
+    given: sparse(66, 2, (row, column) => row === 64 || (row === 63 || row === 65) && column === 1, integersOf(random)),
+    columns: 8,
+    ends: Uint32Array.of(2),
+    left: random.integers(66 * 8),
+    right: random.integers(2 * 8),
+    block: [64, 2] as const,
+  };
+  gpu.expect(sampled(gpu, product), (got) => assertExact(got, sampledReference(product).want, "at the end of a block"));
 };
 
 const preciseSampled: KernelCase = (gpu) => {
@@ -569,7 +579,7 @@ Deno.test("mutants of the sparse products are found", async () => {
     ["if (index >= below) { break; }", "if (index > below) { break; }"],
     ["indices[middle] < dims.begin", "indices[middle] <= dims.begin"],
     ["row * dims.parts + part", "row * dims.parts + dims.parts - 1u - part"],
-    ["if (column0 < loads)", "if (column0 <= loads)"],
+    ["if (first + 0u < loads)", "if (first + 0u <= loads)"],
   ], rowsCase);
   await mutants("sparse_rows_matmul", [["= sum1;", "= quantizeToF16(sum1);"]], preciseRows);
   await mutants("sparse_columns_matmul", [
@@ -584,11 +594,14 @@ Deno.test("mutants of the sparse products are found", async () => {
   ], columnSumsCase);
   await mutants("sparse_column_sums", [["= sum;", "= quantizeToF16(sum);"]], preciseColumnSums);
   await mutants("sampled_matmul", [
-    ["if (index < ends[part]) { break; }", "if (index <= ends[part]) { break; }"],
-    ["((row - dims.firstRow) * dims.parts + part)", "((row - dims.firstRow) * dims.parts)"],
-    ["let row = entryRows[entry];", "let row = entryRows[entry] / 2u;"],
+    ["if (index1 < ends[part1]) { break; }", "if (index1 <= ends[part1]) { break; }"],
+    ["* dims.parts + part0)", "* dims.parts)"],
+    ["if (row0 == row3 && part0 == part3)", "if (row0 == row2 && part0 == part2)"],
+    ["if (row0 == row3 && part0 == part3)", "if (l0 == l3)"],
+    ["if (wanted3) {", "if (wanted2) {"],
+    ["let x2 = left[l2 + c];", "let x2 = left[l1 + c];"],
   ], sampledCase);
-  await mutants("sampled_matmul", [["= sum;", "= quantizeToF16(sum);"]], preciseSampled);
+  await mutants("sampled_matmul", [["= sum1;", "= quantizeToF16(sum1);"]], preciseSampled);
   await mutants("dense_rows", [
     ["starts[dims.firstRow + group] + lane", "starts[dims.firstRow + group] + lane + 1u"],
     ["] = 0.0;", "] = 1.0;"],
