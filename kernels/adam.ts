@@ -46,7 +46,8 @@ export function adam(commands: Commands, given: AdamArguments): void {
   const block = rowsPerBlock(commands.context, rows, columns * 4, parameter.label);
   for (const { from, to } of spans(rows, block)) {
     const size = (to - from) * columns;
-    commands.run(size % 4 === 0 ? adamKernels.vector : adamKernels.scalar, {
+    const kernels = commands.context.lanes === 8 ? adamKernels.narrow : adamKernels.wide;
+    commands.run(size % 4 === 0 ? kernels.vector : kernels.scalar, {
       size,
       step_size: lr / (1 - beta1 ** step),
       one_minus_beta1: 1 - beta1,
@@ -64,11 +65,16 @@ export function adam(commands: Commands, given: AdamArguments): void {
   }
 }
 
-const declare = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+/** Loads of one workgroup. */
+const LOADS = 256;
+
+const NUMBERS = ["step_size", "one_minus_beta1", "beta2", "one_minus_beta2", "root_correction", "eps"] as const;
+
+const declare = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
   defineKernel({
     name: "adam",
     dims: ["size"],
-    scalars: ["step_size", "one_minus_beta1", "beta2", "one_minus_beta2", "root_correction", "eps"],
+    scalars: NUMBERS,
     bindings: {
       parameter: writes(element, "size"),
       grad: reads(element, "size"),
@@ -77,19 +83,29 @@ const declare = (element: "f32" | "vec4f", scalars: 1 | 4) =>
       factor: reads("f32", "1"),
       halted: reads("u32", "1"),
     },
-    workgroup: 64,
-    grid: ({ size }) => Math.ceil(size / scalars / 256),
+    workgroup: threads,
+    grid: ({ size }) => Math.ceil(size / scalars / LOADS),
     cost: ({ size }) => ({ flops: 12 * size, bytes: 28 * size }),
     body: `
   if (halted[0] != 0u) { return; }
-  let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
-  for (var i = group * 256u + lane; i < end; i += 64u) {
-    let g = factor[0] * grad[i];
-    let m = fma(${element}(dims.one_minus_beta1), g - moment1[i], moment1[i]);
-    let v = fma(dims.one_minus_beta2 * g, g, dims.beta2 * moment2[i]);
+  // Read once and not at every turn.
+  let clip = factor[0];
+  ${NUMBERS.map((name) => `let ${name} = dims.${name};`).join("\n  ")}
+  let end = min((group + 1u) * ${LOADS}u, dims.size / ${scalars}u);
+  for (var i = group * ${LOADS}u + lane; i < end; i += ${threads}u) {
+    let g = clip * grad[i];
+    let before = moment1[i];
+    let m = fma(${element}(one_minus_beta1), g - before, before);
+    let v = fma(one_minus_beta2 * g, g, beta2 * moment2[i]);
     moment1[i] = m;
     moment2[i] = v;
-    parameter[i] -= dims.step_size * (m / (sqrt(v) / dims.root_correction + dims.eps));
+    parameter[i] -= step_size * (m / (sqrt(v) / root_correction + eps));
   }`,
   });
-const adamKernels = { scalar: declare("f32", 1), vector: declare("vec4f", 4) };
+const declareWidths = (threads: number) => ({
+  scalar: declare(threads, "f32", 1),
+  vector: declare(threads, "vec4f", 4),
+});
+
+/** A CPU has one SIMD vector go through its part of the arrays, a GPU as many invocations as hide its memory. */
+const adamKernels = { narrow: declareWidths(8), wide: declareWidths(64) };
