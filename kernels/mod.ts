@@ -20,6 +20,7 @@ export * from "./muon.ts";
 export * from "./newton_schulz.ts";
 export * from "./random.ts";
 export * from "./reduce.ts";
+export * from "./row_sums.ts";
 export * from "./self_check.ts";
 export * from "./sparse_matmul.ts";
 export * from "./tensor.ts";

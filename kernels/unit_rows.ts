@@ -10,36 +10,29 @@
 
 import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
+import { dot, perWay, rowSum, type Way } from "./row_sums.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
-import { totalWgsl } from "./wgsl.ts";
 
 const THREADS = 8;
 /** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */
 const MOST_COLUMNS = 32000 * THREADS;
 
-const declarations = totalWgsl(THREADS);
+/** What a declaration has in common with the others. */
+const sums = (way: Way) => ({
+  ...rowSum(way, THREADS),
+  workgroup: THREADS,
+  grid: ({ rows }: { readonly rows: number }) => rows,
+});
 
-/** How a row is loaded: by fours where it is aligned. */
-interface Width {
-  readonly element: "f32" | "vec4f";
-  readonly scalars: 1 | 4;
-}
-
-const scalar: Width = { element: "f32", scalars: 1 };
-const vector: Width = { element: "vec4f", scalars: 4 };
-
-/** WGSL: `statement` for every load `i` of this invocation's part of the row. */
-const everyLoad = ({ scalars }: Width, statement: string): string => `
-  for (var c = lane; c < dims.columns / ${scalars}u; c += ${THREADS}u) {
-    let i = group * (dims.columns / ${scalars}u) + c;
+/** WGSL: `statement` for every load `i` of this invocation's part of the row, of those before `end`. */
+const everyLoad = (end: string, statement: string): string => `
+  for (var c = lane; c < ${end}; c += ${THREADS}u) {
+    let i = group * loads + c;
     ${statement}
   }`;
 
-/** WGSL: `sum` plus the products of the elements of two loads, in order. */
-const dot = ({ scalars }: Width, a: string, b: string, sum: string): string =>
-  scalars === 1
-    ? `fma(${a}, ${b}, ${sum})`
-    : ["x", "y", "z", "w"].reduce((inner, part) => `fma(${a}.${part}, ${b}.${part}, ${inner})`, sum);
+/** WGSL: the loads of a row. */
+const loadsOfRow = ({ scalars }: Way): string => `let loads = dims.columns / ${scalars}u;`;
 
 /** The rows of a matrix, in blocks that fit a binding. */
 function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: number; readonly to: number }> {
@@ -53,74 +46,105 @@ function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: n
 /** Every row divided by its length; rows of zeros stay, and so does everything if `halted[0]` is not 0. */
 export function unitRows(commands: Commands, matrix: Tensor, halted: Tensor<"u32">): void {
   const columns = matrix.rowSize;
-  const kernel = columns % 4 === 0 ? unitRowsKernels.vector : unitRowsKernels.scalar;
+  const kernel = unitRowsKernel(columns, commands.context);
   for (const { from, to } of blocks(commands, matrix)) {
     commands.run(kernel, { rows: to - from, columns, matrix: matrix.rows(from, to), halted });
   }
 }
 
-const declareUnitRows = (width: Width) =>
+const unitRowsKernel = perWay((way) =>
   defineKernel({
     name: "unit_rows",
     dims: ["rows", "columns"],
-    bindings: { matrix: writes(width.element, "rows columns"), halted: reads("u32", "1") },
-    workgroup: THREADS,
-    grid: ({ rows }) => rows,
+    bindings: { matrix: writes(way.element, "rows columns"), halted: reads("u32", "1") },
+    ...sums(way),
     cost: ({ rows, columns }) => ({ flops: 3 * rows * columns, bytes: 12 * rows * columns }),
-    declarations,
     body: `
   if (halted[0] != 0u) { return; }
+  ${loadsOfRow(way)}
   var squares = 0.0;
-  ${everyLoad(width, `let w = matrix[i]; squares = ${dot(width, "w", "w", "squares")};`)}
+  ${everyLoad("loads", `let w = matrix[i]; squares = ${dot(way, "w", "w", "squares")};`)}
   let norm = sqrt(total(lane, squares));
   if (norm == 0.0) { return; }
-  ${everyLoad(width, "matrix[i] /= norm;")}`,
-  });
-const unitRowsKernels = { scalar: declareUnitRows(scalar), vector: declareUnitRows(vector) };
+  ${everyLoad("loads", "matrix[i] /= norm;")}`,
+  })
+);
+
+/** What {@link removeParallelRows} takes. */
+export interface RemoveParallelRowsArguments {
+  /** [rows, columns] */
+  readonly grad: Tensor;
+  /** [rows, columns] */
+  readonly matrix: Tensor;
+  /** [rows], which gets ‖grad[r]‖² of what is left. */
+  readonly squares: Bindable;
+}
 
 /** grad[r] −= (⟨grad[r], matrix[r]⟩ / ‖matrix[r]‖²) · matrix[r]; rows whose matrix row is zero stay. */
-export function removeParallelRows(commands: Commands, grad: Tensor, matrix: Tensor): void {
+export function removeParallelRows(commands: Commands, { grad, matrix, squares }: RemoveParallelRowsArguments): void {
   const columns = matrix.rowSize;
-  const kernel = columns % 4 === 0 ? removeParallelRowsKernels.vector : removeParallelRowsKernels.scalar;
+  const kernel = removeParallelRowsKernel(columns, commands.context);
   for (const { from, to } of blocks(commands, matrix)) {
-    commands.run(kernel, { rows: to - from, columns, grad: grad.rows(from, to), matrix: matrix.rows(from, to) });
+    commands.run(kernel, {
+      rows: to - from,
+      columns,
+      allRows: matrix.shape[0]!,
+      firstRow: from,
+      grad: grad.rows(from, to),
+      matrix: matrix.rows(from, to),
+      squares,
+    });
   }
 }
 
-const declareRemoveParallelRows = (width: Width) =>
+const removeParallelRowsKernel = perWay((way) =>
   defineKernel({
     name: "remove_parallel_rows",
-    dims: ["rows", "columns"],
-    bindings: { grad: writes(width.element, "rows columns"), matrix: reads(width.element, "rows columns") },
-    workgroup: THREADS,
-    grid: ({ rows }) => rows,
-    cost: ({ rows, columns }) => ({ flops: 6 * rows * columns, bytes: 20 * rows * columns }),
-    declarations,
+    dims: ["rows", "columns", "allRows", "firstRow"],
+    bindings: {
+      grad: writes(way.element, "rows columns"),
+      matrix: reads(way.element, "rows columns"),
+      squares: writes("f32", "allRows"),
+    },
+    ...sums(way),
+    cost: ({ rows, columns }) => ({ flops: 10 * rows * columns, bytes: 20 * rows * columns }),
     body: `
-  var squares = 0.0;
+  ${loadsOfRow(way)}
+  var norm_squared = 0.0;
   var along = 0.0;
+  var squared = 0.0;
   ${
       everyLoad(
-        width,
+        "loads",
         `let w = matrix[i]; let g = grad[i];
-    squares = ${dot(width, "w", "w", "squares")};
-    along = ${dot(width, "g", "w", "along")};`,
+    norm_squared = ${dot(way, "w", "w", "norm_squared")};
+    along = ${dot(way, "g", "w", "along")};
+    squared = ${dot(way, "g", "g", "squared")};`,
       )
     }
-  let norm_squared = total(lane, squares);
-  let parallel = total(lane, along) / norm_squared;
-  if (norm_squared == 0.0) { return; }
-  ${everyLoad(width, `grad[i] = fma(${width.element}(-parallel), matrix[i], grad[i]);`)}`,
-  });
-const removeParallelRowsKernels = {
-  scalar: declareRemoveParallelRows(scalar),
-  vector: declareRemoveParallelRows(vector),
-};
+  norm_squared = total(lane, norm_squared);
+  along = total(lane, along);
+  let parallel = select(along / norm_squared, 0.0, norm_squared == 0.0);
+  // Gradients of zero are common, and left as they are; NaN is not.
+  let changed = !(parallel == 0.0);
+  squared = select(squared, 0.0, changed);
+  ${
+      everyLoad(
+        "select(0u, loads, changed)",
+        `let g = fma(${way.element}(-parallel), matrix[i], grad[i]);
+    grad[i] = g;
+    squared = ${dot(way, "g", "g", "squared")};`,
+      )
+    }
+  squared = total(lane, squared);
+  if (lane == 0u) { squares[dims.firstRow + group] = squared; }`,
+  })
+);
 
 /** squares[r] = ‖matrix[r]‖². */
 export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable): void {
   const columns = matrix.rowSize;
-  const kernel = columns % 4 === 0 ? rowSquaresKernels.vector : rowSquaresKernels.scalar;
+  const kernel = rowSquaresKernel(columns, commands.context);
   for (const { from, to } of blocks(commands, matrix)) {
     commands.run(kernel, {
       rows: to - from,
@@ -133,22 +157,21 @@ export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable
   }
 }
 
-const declareRowSquares = (width: Width) =>
+const rowSquaresKernel = perWay((way) =>
   defineKernel({
     name: "row_squares",
     dims: ["rows", "columns", "allRows", "firstRow"],
-    bindings: { matrix: reads(width.element, "rows columns"), squares: writes("f32", "allRows") },
-    workgroup: THREADS,
-    grid: ({ rows }) => rows,
+    bindings: { matrix: reads(way.element, "rows columns"), squares: writes("f32", "allRows") },
+    ...sums(way),
     cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * columns }),
-    declarations,
     body: `
+  ${loadsOfRow(way)}
   var sum = 0.0;
-  ${everyLoad(width, `let w = matrix[i]; sum = ${dot(width, "w", "w", "sum")};`)}
+  ${everyLoad("loads", `let w = matrix[i]; sum = ${dot(way, "w", "w", "sum")};`)}
   sum = total(lane, sum);
   if (lane == 0u) { squares[dims.firstRow + group] = sum; }`,
-  });
-const rowSquaresKernels = { scalar: declareRowSquares(scalar), vector: declareRowSquares(vector) };
+  })
+);
 
 /** result[r] += weights[r] · matrix[r] / ‖matrix[r]‖, with squares[r] = ‖matrix[r]‖²; rows of zeros add nothing. */
 export function addUnitRows(

@@ -22,6 +22,14 @@ fn total(lane: u32, value: f32) -> f32 {
 `;
 }
 
+/** WGSL: the same for a subgroup of eight, without a barrier: the bits are those of the tree. */
+export const SUBGROUP_TOTAL_WGSL = `
+fn total(lane: u32, value: f32) -> f32 {
+  ${Array.from({ length: 8 }, (_, i) => `let v${i} = subgroupBroadcast(value, ${i}u);`).join("\n  ")}
+  return ((v0 + v4) + (v2 + v6)) + ((v1 + v5) + (v3 + v7));
+}
+`;
+
 /** WGSL: `key_of(value)`, whose unsigned order is the order of values; −0 equals 0, and NaN is on top. */
 export const KEY_WGSL = `
 fn key_of(value: f32) -> u32 {

@@ -9,7 +9,7 @@ import { clipFactor } from "../kernels/clip.ts";
 import type { Commands } from "../kernels/commands.ts";
 import { sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
-import { rowSquares } from "../kernels/unit_rows.ts";
+import { removeParallelRows, rowSquares } from "../kernels/unit_rows.ts";
 import type { Model } from "./encode.ts";
 import type { Muon, MuonOptions } from "./muon.ts";
 import type { Gradients } from "./parameters.ts";
@@ -40,12 +40,17 @@ export class GradientNorm implements Disposable {
     this.#owned = stack.move();
   }
 
-  /** Measures the gradients; the factor brings their norm down to `most`. */
-  record(commands: Commands, gradients: Gradients, most: number): void {
+  /**
+   * Measures the gradients, after removing from each row of grad_W_dec its part along W_dec's row, if the configuration
+   * says so; the factor brings their norm down to `most`.
+   */
+  record(commands: Commands, { cfg, parameters }: Model, gradients: Gradients, most: number): void {
     let at = 0;
-    for (const [, tensor] of gradients) {
+    for (const [name, tensor] of gradients) {
       const rows = this.#rows.rows(0, tensor.shape[0]!);
-      rowSquares(commands, tensor, rows);
+      if (name === "W_dec" && cfg.remove_parallel_grads) {
+        removeParallelRows(commands, { grad: tensor, matrix: parameters.W_dec, squares: rows });
+      } else rowSquares(commands, tensor, rows);
       sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: PARAMETERS, at: at++ });
     }
     clipFactor(commands, { squares: this.squares, norm: this.norm, factor: this.factor, most });

@@ -255,14 +255,11 @@ export class SparseAutoencoder implements Model, Disposable {
 
   /** Removes from each row of grad_W_dec its part along W_dec's row, if the configuration says so. Rows of zeros stay. */
   removeParallelGrads(gradients: Gradients): void {
+    if (!this.cfg.remove_parallel_grads) return;
     const commands = new Commands(this.context);
-    this.recordRemoveParallelGrads(commands, gradients);
+    using squares = new Tensor(this.context, "f32", [this.cfg.d_sae], "squares of rows");
+    removeParallelRows(commands, { grad: gradients.W_dec, matrix: this.parameters.W_dec, squares });
     commands.submit();
-  }
-
-  /** The same, recorded with other work. */
-  recordRemoveParallelGrads(commands: Commands, gradients: Gradients): void {
-    if (this.cfg.remove_parallel_grads) removeParallelRows(commands, gradients.W_dec, this.parameters.W_dec);
   }
 
   /** Frees the model's memory; the device stays. */

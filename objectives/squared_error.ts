@@ -11,6 +11,7 @@ import { type Bindable, Commands } from "../kernels/commands.ts";
 import { ShapeError } from "../kernels/errors.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
+import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
 import { Tensor } from "../kernels/tensor.ts";
 import { totalWgsl } from "../kernels/wgsl.ts";
 
@@ -57,6 +58,7 @@ export interface ResidualsArguments {
  */
 export function residuals(commands: Commands, given: ResidualsArguments): void {
   const { x, x_hats, b_dec, largest, squares, residual, rows, firstRow, n_rows, d_model, n_prefixes } = given;
+  const { context } = commands;
   const shared = {
     rows,
     first_row: firstRow,
@@ -70,31 +72,41 @@ export function residuals(commands: Commands, given: ResidualsArguments): void {
     largest,
     squares,
   };
-  if (residual) commands.run(keepingResidualsKernel, { ...shared, residual });
-  else commands.run(residualsKernel, shared);
+  if (residual) commands.run(keepingResidualsKernel(d_model, context), { ...shared, residual });
+  else commands.run(residualsKernel(d_model, context), shared);
 }
 
+/** What a declaration has in common with the others: 32 elements of a row a turn, in loads of four or one. */
+const rowKernel = (way: Way) => ({
+  declarations: SCALE_WGSL + rowSum(way, THREADS / way.scalars).declarations,
+  directives: rowSum(way, THREADS / way.scalars).directives ?? "",
+  workgroup: THREADS / way.scalars,
+  grid: ({ rows }: { readonly rows: number }) => rows,
+});
+
 const dims = ["rows", "first_row", "n_rows", "d_model", "n_prefixes"] as const;
-const bindings = {
-  x: reads("f32", "rows d_model"),
-  x_hats: writes("f32", "rows n_prefixes d_model"),
-  b_dec: reads("f32", "d_model"),
+const bindings = ({ element }: Way) => ({
+  x: reads(element, "rows d_model"),
+  x_hats: writes(element, "rows n_prefixes d_model"),
+  b_dec: reads(element, "d_model"),
   largest: reads("u32", "1"),
   squares: writes("f32", "n_rows"),
-};
-const body = (keep: string) => `
+});
+const body = (way: Way, keep: string) => `
   let inverse = inverse_scale_of(largest[0]);
+  let loads = dims.d_model / ${way.scalars}u;
   var square = 0.0;
-  for (var d = lane; d < dims.d_model; d += ${THREADS}u) {
-    let target_value = x[group * dims.d_model + d];
+  for (var d = lane; d < loads; d += ${THREADS / way.scalars}u) {
+    let target_value = x[group * loads + d];
     let bias = b_dec[d];
-    var summed = 0.0;
+    var summed = ${way.element}(0.0);
     for (var p = dims.n_prefixes; p > 0u; p -= 1u) {
-      let at = (group * dims.n_prefixes + p - 1u) * dims.d_model + d;
+      let at = (group * dims.n_prefixes + p - 1u) * loads + d;
       let error = (x_hats[at] + bias) - target_value;
       if (p == dims.n_prefixes) { ${keep} }
-      square = fma(error * inverse, error * inverse, square);
-      summed = fma(dims.weight, error, summed);
+      let scaled = error * inverse;
+      square = ${dot(way, "scaled", "scaled", "square")};
+      summed = fma(${way.element}(dims.weight), error, summed);
       x_hats[at] = summed;
     }
   }
@@ -107,29 +119,29 @@ const cost = (
   bytes: 4 * rows * d_model * (1 + 2 * n_prefixes),
 });
 
-const residualsKernel = defineKernel({
-  name: "residuals",
-  dims,
-  scalars: ["weight"],
-  bindings,
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost,
-  declarations: SCALE_WGSL + TOTAL_WGSL,
-  body: body(""),
-});
+const residualsKernel = perWay((way) =>
+  defineKernel({
+    name: "residuals",
+    dims,
+    scalars: ["weight"],
+    bindings: bindings(way),
+    ...rowKernel(way),
+    cost,
+    body: body(way, ""),
+  })
+);
 
-const keepingResidualsKernel = defineKernel({
-  name: "keeping_residuals",
-  dims,
-  scalars: ["weight"],
-  bindings: { ...bindings, residual: writes("f32", "rows d_model") },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost,
-  declarations: SCALE_WGSL + TOTAL_WGSL,
-  body: body("residual[group * dims.d_model + d] = -error;"),
-});
+const keepingResidualsKernel = perWay((way) =>
+  defineKernel({
+    name: "keeping_residuals",
+    dims,
+    scalars: ["weight"],
+    bindings: { ...bindings(way), residual: writes(way.element, "rows d_model") },
+    ...rowKernel(way),
+    cost,
+    body: body(way, "residual[group * loads + d] = -error;"),
+  })
+);
 
 /** What {@link auxiliaryResiduals} takes. */
 export interface AuxiliaryResidualsArguments {
@@ -163,7 +175,7 @@ export interface AuxiliaryResidualsArguments {
 export function auxiliaryResiduals(commands: Commands, given: AuxiliaryResidualsArguments): void {
   const { residual, reconstruction, b_dec, include_b_dec, count, inverse, squares, alpha } = given;
   const { rows, firstRow, n_rows, d_model } = given;
-  commands.run(auxiliaryResidualsKernel, {
+  commands.run(auxiliaryResidualsKernel(d_model, commands.context), {
     rows,
     first_row: firstRow,
     n_rows,
@@ -179,34 +191,37 @@ export function auxiliaryResiduals(commands: Commands, given: AuxiliaryResiduals
   });
 }
 
-const auxiliaryResidualsKernel = defineKernel({
-  name: "auxiliary_residuals",
-  dims: ["rows", "first_row", "n_rows", "d_model"],
-  scalars: ["bias_weight", "weight"],
-  bindings: {
-    residual: reads("f32", "rows d_model"),
-    reconstruction: writes("f32", "rows d_model"),
-    b_dec: reads("f32", "d_model"),
-    count: reads("u32", "1"),
-    inverse: reads("f32", "1"),
-    squares: writes("f32", "n_rows"),
-  },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, d_model }) => ({ flops: 6 * rows * d_model, bytes: 12 * rows * d_model }),
-  declarations: TOTAL_WGSL,
-  body: `
+const auxiliaryResidualsKernel = perWay((way) =>
+  defineKernel({
+    name: "auxiliary_residuals",
+    dims: ["rows", "first_row", "n_rows", "d_model"],
+    scalars: ["bias_weight", "weight"],
+    bindings: {
+      residual: reads(way.element, "rows d_model"),
+      reconstruction: writes(way.element, "rows d_model"),
+      b_dec: reads(way.element, "d_model"),
+      count: reads("u32", "1"),
+      inverse: reads("f32", "1"),
+      squares: writes("f32", "n_rows"),
+    },
+    ...rowKernel(way),
+    cost: ({ rows, d_model }) => ({ flops: 6 * rows * d_model, bytes: 12 * rows * d_model }),
+    body: `
+  let loads = dims.d_model / ${way.scalars}u;
   var square = 0.0;
-  for (var d = lane; d < dims.d_model; d += ${THREADS}u) {
-    let at = group * dims.d_model + d;
-    var error = 0.0;
-    if (count[0] > 0u) { error = fma(dims.bias_weight, b_dec[d], reconstruction[at]) - residual[at]; }
-    square = fma(error, error, square);
+  for (var d = lane; d < loads; d += ${THREADS / way.scalars}u) {
+    let at = group * loads + d;
+    var error = ${way.element}(0.0);
+    if (count[0] > 0u) {
+      error = fma(${way.element}(dims.bias_weight), b_dec[d], reconstruction[at]) - residual[at];
+    }
+    square = ${dot(way, "error", "error", "square")};
     reconstruction[at] = inverse[0] * (dims.weight * error);
   }
   let sum = total(lane, square);
   if (lane == 0u) { squares[dims.first_row + group] = sum * inverse[0]; }`,
-});
+  })
+);
 
 /**
  * (x̂ − x)² element by element, computed as upstream's `mean_squared_err`; with `norm`, divided by the length of x's row:

@@ -177,8 +177,7 @@ export async function* train(
       into,
       schedule: schedule(state.step),
     });
-    sae.recordRemoveParallelGrads(commands, gradients);
-    norm.record(commands, gradients, grad_clip ?? Infinity);
+    norm.record(commands, sae, gradients, grad_clip ?? Infinity);
     const { squares } = norm;
     const { halted, firstMse } = state;
     commands.run(verdictKernel, {

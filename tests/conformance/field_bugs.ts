@@ -94,7 +94,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     origin: "sparsify #132, SAELens #644, saev",
     check: STEP,
     kernel: "auxiliary_residuals",
-    replacements: [["fma(dims.bias_weight, b_dec[d]", "fma(1.0, b_dec[d]"]],
+    replacements: [["dims.bias_weight), b_dec[d]", "1.0), b_dec[d]"]],
     run: stepOf("top-k", "auxk,", "x W"),
   },
   {
@@ -126,7 +126,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     origin: "projections written for unit rows",
     check: "⟨grad, row⟩ of rows of any length",
     kernel: "remove_parallel_rows",
-    replacements: [["total(lane, along) / norm_squared", "total(lane, along)"]],
+    replacements: [["along / norm_squared", "along"]],
     run: parallelRemoval,
   },
   {

@@ -23,8 +23,8 @@ const SHAPES = [[1, 1], [2, 3], [5, 2], [7, 5], [3, 17], [17, 31], [4, 33], [31,
   9,
   129,
 ], [3, 1000]] as const;
-/** Row blocks of 64 rows and more. */
-const VARIANTS: readonly Variant[] = [{}, { bindingLimit: 65_536 }, { lanes: 32 }];
+/** Row blocks of 64 rows and more; sums with barriers, which other devices have, and where subgroups are eight without. */
+const VARIANTS: readonly Variant[] = [{}, { bindingLimit: 65_536 }, { lanes: 32 }, { subgroups: false }];
 
 /** Rows with lengths that are integers: multiples of (3, 4), (2, 3, 6) or a single number, scattered. */
 function pythagorean(random: Random, rows: number, columns: number): Float32Array {
@@ -120,8 +120,15 @@ function parallel(
   judge: Judge,
 ): void {
   const tensor = gpu.f32(grad, rows, grad.length / rows);
-  removeParallelRows(gpu.commands, tensor, gpu.f32(matrix, rows, grad.length / rows));
+  const squares = gpu.out(rows);
+  removeParallelRows(gpu.commands, { grad: tensor, matrix: gpu.f32(matrix, rows, grad.length / rows), squares });
+  // The squares of what is left are those that it has by itself.
+  const own = gpu.out(rows);
+  rowSquares(gpu.commands, tensor, own);
+  let left: Float32Array;
   gpu.expect(tensor, judge);
+  gpu.expect(own, (got) => left = got);
+  gpu.expect(squares, (got) => assertSameBits(got, left, "squares of what is left"));
 }
 
 /** Rows with a single power of two: what is parallel is exact. */
@@ -248,7 +255,22 @@ Deno.test("mutants of the row kernels are found", async () => {
     ["(-parallel)", "(parallel)"],
   ], parallelExact);
   await mutants("remove_parallel_rows", [["(-parallel)", "(-quantizeToF16(parallel))"]], parallelPrecise);
-  await mutants("remove_parallel_rows", [["if (norm_squared == 0.0) { return; }", ""]], zeroDirection);
+  await mutants("remove_parallel_rows", [["norm_squared == 0.0)", "norm_squared < 0.0)"]], zeroDirection);
+  await mutants(
+    "remove_parallel_rows",
+    [["let changed = !(parallel == 0.0)", "let changed = parallel > 0.0"]],
+    parallelExact,
+  );
+  await mutants(
+    "remove_parallel_rows",
+    [
+      ["squared = fma(g, g, squared)", "squared = fma(g, g, 0.0 * squared)"],
+      ["select(squared, 0.0, changed)", "squared"],
+      ["squares[dims.firstRow + group]", "squares[group]"],
+    ],
+    parallelPrecise,
+    { bindingLimit: 65_536 },
+  );
   await mutants(
     "row_squares",
     [
@@ -256,7 +278,7 @@ Deno.test("mutants of the row kernels are found", async () => {
       ["half > 0u", "half > 1u"],
     ],
     squares,
-    { bindingLimit: 65_536 },
+    { bindingLimit: 65_536, subgroups: false },
   );
   await mutants("row_squares", [["= sum;", "= quantizeToF16(sum);"]], preciseSquares);
 });

@@ -22,20 +22,22 @@ import {
   assertTensorClose,
 } from "../support/tolerance.ts";
 
-const SIZES = { d_model: 12, d_sae: 37 };
+/** Nothing parallel is removed from gradients that are made up. */
+const SIZES = { d_model: 12, d_sae: 37, remove_parallel_grads: false };
 
 for (const golden of loadMatryoshkaGoldens()) {
-  Deno.test(`matryoshka: norm and clipped gradients, ${golden.name}, prefixes ${golden.prefixes}`, async () => {
+  Deno.test(`matryoshka: removal of the parallel part, norm and clipped gradients, ${golden.name}, prefixes ${golden.prefixes}`, async () => {
     using sae = await SparseAutoencoder.fromParameters(golden.cfg, golden.params, { device: await sharedDevice() });
     using state = new TrainState(sae);
     using norm = new GradientNorm(sae);
     const unclipped = { ...golden.grads, W_dec: golden.grad_W_dec_without_parallel };
-    state.gradients.write(unclipped);
+    state.gradients.write(golden.grads);
     const commands = new Commands(sae.context);
-    norm.record(commands, state.gradients, 0.05);
+    norm.record(commands, sae, state.gradients, 0.05);
     commands.submit();
     assertScalarClose((await norm.norm.read())[0]!, golden.grad_norm_before_clip, "grad_norm");
     const [factor = NaN] = await norm.factor.read();
+    assertTensorClose(await state.gradients.W_dec.read(), unclipped.W_dec, "grad_W_dec without the parallel part");
     for (const name of PARAMETER_NAMES) {
       const clipped = unclipped[name].map((g) => g * factor);
       assertTensorClose(clipped, golden["grads_after_clip_0.05"][name], `clipped grad_${name}`);
@@ -50,7 +52,7 @@ Deno.test("gradients below the limit, or without one, are not clipped", async ()
   state.gradients.write(narrow(randomParameters(new Random(1), { D: 12, S: 37 })));
   for (const most of [1000, Infinity]) {
     const commands = new Commands(sae.context);
-    norm.record(commands, state.gradients, most);
+    norm.record(commands, sae, state.gradients, most);
     commands.submit();
     assertExact(await norm.factor.read(), [1], `factor for a limit of ${most}`);
   }
@@ -69,7 +71,7 @@ for (const grad_clip of [0.5, null]) {
       const gradients = narrow(randomParameters(random, { D: 12, S: 37 }));
       state.gradients.write(gradients);
       const commands = new Commands(sae.context);
-      norm.record(commands, state.gradients, grad_clip ?? Infinity);
+      norm.record(commands, sae, state.gradients, grad_clip ?? Infinity);
       updateParameters(commands, sae, { state, norm, lr });
       commands.submit();
       state.step++;
@@ -96,7 +98,7 @@ Deno.test("a halted state updates nothing", async () => {
   state.gradients.write(narrow(randomParameters(new Random(3), { D: 12, S: 37 })));
   state.halted.write(Uint32Array.of(1));
   const commands = new Commands(sae.context);
-  norm.record(commands, state.gradients, 1);
+  norm.record(commands, sae, state.gradients, 1);
   updateParameters(commands, sae, { state, norm, lr: 0.1 });
   commands.submit();
   const [after, { moment1 }] = [await sae.readParameters(), await state.read()];
