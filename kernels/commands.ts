@@ -4,10 +4,10 @@
  * @module
  */
 
-import { type DeviceContext, SLOT_BYTES } from "./device.ts";
+import { type DeviceContext, MOST_JOINED, SLOT_BYTES } from "./device.ts";
 import { DeviceError, KernelError, ShapeError } from "./errors.ts";
-import { type Binding, compiled, type Kernel, shapeSize } from "./kernel.ts";
-import { type ElementType, Tensor, type TensorRows } from "./tensor.ts";
+import { type Binding, compiled, joinedKernel, type Kernel, shapeSize } from "./kernel.ts";
+import { type ElementType, spans, Tensor, type TensorRows } from "./tensor.ts";
 
 /** What may be bound: a whole tensor or some of its rows. */
 export type Bindable = Tensor<ElementType> | TensorRows;
@@ -20,14 +20,25 @@ export type KernelArguments<D extends string, F extends string, B extends string
   & Readonly<Record<D | F, number>>
   & Readonly<Record<B, Bindable>>;
 
+/** What a run binds: `bytes` of a tensor, from its byte `from` on. */
+interface Bound {
+  readonly tensor: Tensor<ElementType>;
+  readonly from: number;
+  readonly bytes: number;
+}
+
+/** One recorded run, checked. */
+interface Run {
+  readonly kernel: Kernel;
+  readonly groups: number;
+  readonly values: Readonly<Record<string, number>>;
+  readonly bound: readonly Bound[];
+}
+
 /** A list of kernel runs, in order, each seeing what those before it wrote. */
 export class Commands {
   readonly #context: DeviceContext;
-  readonly #words = new ArrayBuffer(SLOT_BYTES * 64);
-  #slots = new Uint8Array(this.#words);
-  #used = 0;
-  #encoder: GPUCommandEncoder | undefined;
-  #pass: GPUComputePassEncoder | undefined;
+  #runs: Run[] = [];
 
   /** An empty list. */
   constructor(context: DeviceContext) {
@@ -49,7 +60,6 @@ export class Commands {
     kernel: Kernel<D, F, B>,
     given: KernelArguments<D, F, B>,
   ): void {
-    const context = this.#context;
     const values = given as Readonly<Record<string, number>>;
     for (const dim of kernel.dims) {
       if (!(values[dim]! >= 0 && values[dim]! < 2 ** 32 && Number.isInteger(values[dim]))) {
@@ -58,69 +68,41 @@ export class Commands {
     }
     const groups = kernel.grid(values as Record<D, number>);
     if (groups === 0) return;
-    const { pipeline, layout } = compiled(context, kernel as unknown as Kernel);
+    const any = kernel as unknown as Kernel;
     const bound = Object.entries<Binding>(kernel.bindings).map(([name, binding]) =>
-      this.#resource(kernel as unknown as Kernel, name, binding, (given as Record<string, Bindable>)[name], values)
+      this.#bound(any, name, binding, (given as Record<string, Bindable>)[name], values)
     );
-    const group = context.device.createBindGroup({
-      label: kernel.name,
-      layout,
-      entries: [
-        { binding: 0, resource: { buffer: context.slots, offset: 0, size: SLOT_BYTES } },
-        ...bound.map((resource, index) => ({ binding: index + 1, resource })),
-      ],
-    });
-    if (this.#used === context.slotCount) this.submit();
-    this.#encoder ??= context.device.createCommandEncoder();
-    const timestampWrites = context.timings?.writesOf(kernel.name);
-    // A timed dispatch has a pass of its own.
-    if (timestampWrites) this.#endPass();
-    this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
-    const offset = this.#fillSlot([groups, ...kernel.dims.map((dim) => values[dim]!)], [
-      ...(kernel.scalars ?? []).map((scalar) => values[scalar]!),
-    ]);
-    const x = Math.min(groups, MOST_GROUPS);
-    this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, group, [offset]);
-    this.#pass.dispatchWorkgroups(x, Math.ceil(groups / x));
-    context.onDispatch?.(kernel.name, bound.map(({ buffer }) => buffer.label));
+    this.#runs.push({ kernel: any, groups, values, bound });
   }
 
   /** Hands everything recorded to the GPU, without waiting. The list is empty again. */
   submit(): void {
-    if (!this.#encoder) return;
-    const { device, slots } = this.#context;
-    this.#endPass();
-    device.queue.writeBuffer(slots, 0, this.#slots as Uint8Array<ArrayBuffer>, 0, this.#used * SLOT_BYTES);
-    device.queue.submit([this.#encoder.finish()]);
-    this.#encoder = undefined;
-    this.#used = 0;
+    Commands.submitTogether([this]);
   }
 
-  #endPass(): void {
-    this.#pass?.end();
-    this.#pass = undefined;
+  /**
+   * Hands several lists of one device to the GPU in one submission. None may use what another writes. In lists of one
+   * length, runs of one kernel at the same place become one dispatch, whatever their arguments; the tensors that they
+   * bind move into one buffer the first time. No result depends on it.
+   */
+  static submitTogether(lists: readonly Commands[]): void {
+    const [first] = lists;
+    if (!first) return;
+    const all = lists.map((list) => list.#runs);
+    const plan = dispatchesOf(first.#context, all);
+    const submission = new Submission(first.#context);
+    for (const runs of plan) submission.dispatch(runs);
+    for (const list of lists) list.#runs = [];
+    submission.end();
   }
 
-  #fillSlot(integers: readonly number[], floats: readonly number[]): number {
-    const offset = this.#used++ * SLOT_BYTES;
-    if (offset + SLOT_BYTES > this.#slots.length) {
-      const larger = new Uint8Array(this.#slots.length * 2);
-      larger.set(this.#slots);
-      this.#slots = larger;
-    }
-    new Uint32Array(this.#slots.buffer, offset, integers.length).set(integers);
-    new Float32Array(this.#slots.buffer, offset + integers.length * 4, floats.length).set(floats);
-    return offset;
-  }
-
-  #resource(
+  #bound(
     kernel: Kernel,
     name: string,
     { shape, element }: Binding,
     bindable: Bindable | undefined,
     dims: Readonly<Record<string, number>>,
-  ): { buffer: GPUBuffer; offset: number; size: number } {
+  ): Bound {
     if (!bindable) throw new KernelError(`kernel ${kernel.name}: ${name} is missing`);
     const expected = shapeSize(kernel, shape, dims);
     const whole = bindable instanceof Tensor;
@@ -141,10 +123,172 @@ export class Commands {
         } bytes, and this device binds at most ${this.#context.bindingLimit}`,
       );
     }
-    const offset = whole ? 0 : bindable.from * tensor.rowSize * 4;
-    const { buffer } = tensor;
-    // The end of the buffer belongs to the binding when the last row does, so that tests' guards are inside it.
+    // Throws if it was disposed of.
+    void tensor.buffer;
+    const from = whole ? 0 : bindable.from * tensor.rowSize * 4;
+    // What fills a tensor up belongs to the binding when the last row does, so that tests' guards are inside it.
     const last = whole || bindable.to === tensor.shape[0];
-    return { buffer, offset, size: last ? buffer.size - offset : expected * 4 };
+    return { tensor, from, bytes: last ? tensor.bytes - from : expected * 4 };
+  }
+}
+
+/** The runs of each dispatch, in order. Tensors move before anything is encoded that uses them. */
+function dispatchesOf(context: DeviceContext, lists: readonly (readonly Run[])[]): (readonly Run[])[] {
+  if (lists.length === 1) return lists[0]!.map((run) => [run]);
+  const joiner = new Joiner(context, lists);
+  const dispatches: (readonly Run[])[] = [];
+  for (const alike of groupBy(lists, ({ length }) => length)) {
+    for (let place = 0; place < alike[0]!.length; place++) {
+      for (const runs of groupBy(alike.map((list) => list[place]!), ({ kernel }) => kernel)) {
+        if (!joiner.join(runs)) dispatches.push(...runs.map((run) => [run]));
+        else for (const { from, to } of spans(runs.length, MOST_JOINED)) dispatches.push(runs.slice(from, to));
+      }
+    }
+  }
+  return dispatches;
+}
+
+function groupBy<T>(values: readonly T[], keyOf: (value: T) => unknown): Iterable<readonly T[]> {
+  return Map.groupBy(values, keyOf).values();
+}
+
+/** Brings what runs of several lists bind into one buffer, where that can be. */
+class Joiner {
+  readonly #context: DeviceContext;
+  readonly #lists: readonly (readonly Run[])[];
+  #common: Set<Tensor<ElementType>> | undefined;
+
+  constructor(context: DeviceContext, lists: readonly (readonly Run[])[]) {
+    this.#context = context;
+    this.#lists = lists;
+  }
+
+  /** Whether one dispatch can do these runs of one kernel, since the tensors of each binding lie in one buffer by now. */
+  join(runs: readonly Run[]): boolean {
+    if (runs.length === 1) return false;
+    const apart: Tensor<ElementType>[][] = [];
+    for (const [index, { access }] of Object.values<Binding>(runs[0]!.kernel.bindings).entries()) {
+      const tensors = runs.map(({ bound }) => bound[index]!.tensor);
+      const areDistinct = new Set(tensors).size === tensors.length;
+      if (access === "write" && !areDistinct) return false;
+      const { buffer } = tensors[0]!;
+      let bytes = buffer.size;
+      if (!tensors.every((tensor) => tensor.buffer === buffer)) {
+        if (!areDistinct || !tensors.every((tensor) => this.#isMovable(tensor))) return false;
+        bytes = Tensor.joinedBytes(tensors);
+        apart.push(tensors);
+      }
+      if (bytes > this.#context.bindingLimit) return false;
+    }
+    for (const tensors of apart) Tensor.join(tensors);
+    return true;
+  }
+
+  /** What several lists use stays alone: next to a tensor that one of them writes, that one could not read it. */
+  #isMovable(tensor: Tensor<ElementType>): boolean {
+    return tensor.isAlone && !(this.#common ??= this.#usedTogether()).has(tensor);
+  }
+
+  #usedTogether(): Set<Tensor<ElementType>> {
+    const users = new Map<Tensor<ElementType>, readonly Run[]>();
+    const common = new Set<Tensor<ElementType>>();
+    for (const list of this.#lists) {
+      for (const { tensor } of list.flatMap(({ bound }) => bound)) {
+        if ((users.get(tensor) ?? list) !== list) common.add(tensor);
+        users.set(tensor, list);
+      }
+    }
+    return common;
+  }
+}
+
+/** Bind groups that a kernel keeps; a step of training has fewer. */
+const MOST_BIND_GROUPS = 256;
+
+/** One submission in the making. */
+class Submission {
+  readonly #context: DeviceContext;
+  readonly #floats: Float32Array;
+  #used = 0;
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+
+  constructor(context: DeviceContext) {
+    this.#context = context;
+    this.#floats = new Float32Array(context.slotWords.buffer);
+  }
+
+  /** Adds a dispatch of one run, or of several whose bindings have been joined. */
+  dispatch(runs: readonly Run[]): void {
+    const context = this.#context;
+    const [{ kernel, bound }] = runs as [Run];
+    if (this.#used + runs.length > context.slotCount) this.end();
+    const isJoined = runs.length > 1;
+    const { pipeline, layout, bindGroups } = compiled(context, isJoined ? joinedKernel(kernel) : kernel);
+    const resources = bound.map(({ tensor, from, bytes }) =>
+      isJoined
+        ? { id: tensor.bufferId, buffer: tensor.buffer, offset: 0, size: tensor.buffer.size }
+        : { id: tensor.bufferId, buffer: tensor.buffer, offset: tensor.offset + from, size: bytes }
+    );
+    const key = resources.map(({ id, offset, size }) => `${id} ${offset} ${size}`).join();
+    let group = bindGroups.get(key);
+    if (!group) {
+      if (bindGroups.size === MOST_BIND_GROUPS) bindGroups.clear();
+      const size = (isJoined ? MOST_JOINED : 1) * SLOT_BYTES;
+      group = context.device.createBindGroup({
+        label: kernel.name,
+        layout,
+        entries: [
+          { binding: 0, resource: { buffer: context.slots, offset: 0, size } },
+          ...resources.map(({ buffer, offset, size }, index) => ({
+            binding: index + 1,
+            resource: { buffer, offset, size },
+          })),
+        ],
+      });
+      bindGroups.set(key, group);
+    }
+    this.#encoder ??= context.device.createCommandEncoder();
+    const timestampWrites = context.timings?.writesOf(kernel.name);
+    // A timed dispatch has a pass of its own.
+    if (timestampWrites) this.#endPass();
+    this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
+    this.#pass.setPipeline(pipeline);
+    this.#pass.setBindGroup(0, group, [this.#used * SLOT_BYTES]);
+    for (const run of runs) this.#fillSlot(run, isJoined);
+    const groups = Math.max(...runs.map((run) => run.groups));
+    const x = Math.min(groups, MOST_GROUPS);
+    this.#pass.dispatchWorkgroups(x, Math.ceil(groups / x), runs.length);
+    context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
+  }
+
+  /** Hands everything to the GPU. */
+  end(): void {
+    if (!this.#encoder) return;
+    const { device, slots, slotWords } = this.#context;
+    this.#endPass();
+    device.queue.writeBuffer(slots, 0, slotWords, 0, this.#used * SLOT_BYTES / 4);
+    device.queue.submit([this.#encoder.finish()]);
+    this.#encoder = undefined;
+    this.#used = 0;
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+
+  #fillSlot({ kernel, groups, values, bound }: Run, isJoined: boolean): void {
+    const words = this.#context.slotWords;
+    let at = this.#used++ * SLOT_BYTES / 4;
+    words[at++] = groups;
+    for (const dim of kernel.dims) words[at++] = values[dim]!;
+    if (isJoined) {
+      for (const [index, { element }] of Object.values<Binding>(kernel.bindings).entries()) {
+        const { tensor, from } = bound[index]!;
+        words[at++] = (tensor.offset + from) / (element.startsWith("vec4") ? 16 : 4);
+      }
+    }
+    for (const scalar of kernel.scalars ?? []) this.#floats[at++] = values[scalar]!;
   }
 }

@@ -28,6 +28,8 @@ export interface CompiledKernel {
   readonly pipeline: GPUComputePipeline;
   /** Its only bind group layout. */
   readonly layout: GPUBindGroupLayout;
+  /** Bind groups that it had of late, by what they bind. */
+  readonly bindGroups: Map<string, GPUBindGroup>;
 }
 
 const contexts = new WeakMap<GPUDevice, DeviceContext>();
@@ -37,6 +39,9 @@ export const SLOT_BYTES = 256;
 
 /** How many dispatches one submission may hold before another is begun. */
 const SLOTS = 2048;
+
+/** How many sets of arguments one dispatch takes; their slots fit the uniform binding of any adapter. */
+export const MOST_JOINED = 32;
 
 /** The state that this library keeps for a `GPUDevice`. */
 export class DeviceContext {
@@ -52,6 +57,8 @@ export class DeviceContext {
   readonly slots: GPUBuffer;
   /** How many slots there are. */
   readonly slotCount: number = SLOTS;
+  /** What the slots are going to hold. */
+  readonly slotWords: Uint32Array<ArrayBuffer> = new Uint32Array(SLOTS * SLOT_BYTES / 4);
   /** Compiled kernels, by what declares them. */
   readonly pipelines: Map<object, CompiledKernel> = new Map();
   /** What a kernel says first when it uses subgroups of eight; `undefined` where it cannot. */
@@ -76,7 +83,8 @@ export class DeviceContext {
     this.lanes = options.lanes ?? (device.adapterInfo?.isFallbackAdapter ? 8 : 32);
     this.slots = device.createBuffer({
       label: "uniform slots",
-      size: SLOTS * SLOT_BYTES,
+      // A joined dispatch binds as many slots as it could need, whichever it begins with.
+      size: (SLOTS + MOST_JOINED) * SLOT_BYTES,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
     this.#lost = device.lost.then((info) => {

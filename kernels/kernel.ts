@@ -6,14 +6,14 @@
  * generated. The body may use
  *
  * - `dims.NAME` for every dim and scalar,
- * - the bindings by name,
+ * - the bindings by name, each with an index,
  * - `group`, the index of the workgroup among `grid(dims)`, whatever its size,
  * - `lane`, the invocation's index in its workgroup.
  *
  * @module
  */
 
-import type { CompiledKernel, DeviceContext } from "./device.ts";
+import { type CompiledKernel, type DeviceContext, MOST_JOINED, SLOT_BYTES } from "./device.ts";
 import { KernelError } from "./errors.ts";
 
 /** How a kernel uses a binding. */
@@ -75,24 +75,87 @@ export interface Kernel<D extends string = string, F extends string = string, B 
   readonly wgsl: string;
 }
 
+/** Fields that fit a uniform slot. */
+const MOST_FIELDS = SLOT_BYTES / 4;
+
 /**
  * Generates the WGSL around a kernel's body.
  *
- * @throws {KernelError} if the uniform struct does not fit its slot.
+ * @throws {KernelError} if the uniform struct does not fit its slot, or declarations use what only the body has.
  */
 export function defineKernel<const D extends string, const B extends string, const F extends string = never>(
   declaration: KernelDeclaration<D, F, B>,
 ): Kernel<D, F, B> {
-  const { name, dims, scalars = [], bindings, workgroup, directives = "", declarations = "", body } = declaration;
+  const { name, dims, scalars = [], bindings, declarations = "" } = declaration;
+  // A joined dispatch knows them in the entry point alone.
+  const misplaced = new RegExp(`\\bdims\\.|\\b(?:${Object.keys(bindings).join("|")})\\[`).exec(declarations)?.[0];
+  if (misplaced) {
+    throw new KernelError(`kernel ${name}: declarations cannot use ${misplaced.slice(0, -1)}, only the body can`);
+  }
   const fields = ["groups", ...dims].map((dim) => `${dim}: u32`).concat(scalars.map((scalar) => `${scalar}: f32`));
-  if (fields.length > 64) throw new KernelError(`kernel ${name} has ${fields.length} uniform fields, at most 64 fit`);
+  if (fields.length > MOST_FIELDS) {
+    throw new KernelError(`kernel ${name} has ${fields.length} uniform fields, at most ${MOST_FIELDS} fit`);
+  }
+  const uniforms = `struct Dims { ${fields.join(", ")} }
+@group(0) @binding(0) var<uniform> dims: Dims;`;
+  const { body } = declaration;
+  return Object.freeze({
+    ...declaration,
+    wgsl: wgslOf(declaration as KernelDeclaration<string, string, string>, { uniforms, body }),
+  });
+}
+
+const joinedKernels = new WeakMap<object, Kernel>();
+
+/**
+ * The same kernel for up to {@link MOST_JOINED} sets of arguments in one dispatch. Workgroups of `group_id.z` = i see the
+ * uniforms of slot i; what a binding means to them starts `start_<binding>` elements into it.
+ *
+ * @throws {KernelError} if the uniform struct does not fit its slot.
+ */
+export function joinedKernel(kernel: Kernel): Kernel {
+  const known = joinedKernels.get(kernel);
+  if (known) return known;
+  const { name, dims, scalars = [], bindings, body } = kernel;
+  const names = Object.keys(bindings);
+  const fields = ["groups", ...dims, ...names.map((binding) => `start_${binding}`)].map((field) => `${field}: u32`)
+    .concat(scalars.map((scalar) => `${scalar}: f32`));
+  if (fields.length > MOST_FIELDS) {
+    throw new KernelError(`joined kernel ${name} has ${fields.length} uniform fields, at most ${MOST_FIELDS} fit`);
+  }
+  const padding = SLOT_BYTES - 4 * (fields.length - 1);
+  const uniforms = `struct Dims { ${fields.with(-1, `@size(${padding}) ${fields.at(-1)}`).join(", ")} }
+@group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MOST_JOINED}>;`;
+  const wgsl = wgslOf(kernel, {
+    uniforms,
+    dims: "  let dims = joined_dims[group_id.z];\n",
+    body: shiftIndices(body, names),
+  });
+  const joined = Object.freeze({ ...kernel, wgsl });
+  joinedKernels.set(kernel, joined);
+  return joined;
+}
+
+/** WGSL with `name[index]` turned into `name[dims.start_name + (index)]`, also within indices. */
+function shiftIndices(wgsl: string, names: readonly string[]): string {
+  const open: boolean[] = [];
+  return wgsl.replaceAll(new RegExp(`\\b(${names.join("|")})\\[|[[\\]]`, "g"), (found, name: string | undefined) => {
+    if (found === "]") return open.pop() ? ")]" : "]";
+    open.push(name !== undefined);
+    return name === undefined ? found : `${found}dims.start_${name} + (`;
+  });
+}
+
+function wgslOf(
+  { bindings, workgroup, directives = "", declarations = "" }: KernelDeclaration<string, string, string>,
+  { uniforms, dims = "", body }: { readonly uniforms: string; readonly dims?: string; readonly body: string },
+): string {
   const entries = Object.entries<Binding>(bindings).map(([binding, { access, element }], index) =>
     `@group(0) @binding(${index + 1}) var<storage, ${
       access === "read" ? "read" : "read_write"
     }> ${binding}: array<${element}>;`
   );
-  const wgsl = `${directives}struct Dims { ${fields.join(", ")} }
-@group(0) @binding(0) var<uniform> dims: Dims;
+  return `${directives}${uniforms}
 ${entries.join("\n")}
 ${declarations}
 @compute @workgroup_size(${workgroup})
@@ -101,12 +164,11 @@ fn main(
   @builtin(num_workgroups) group_count: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let group = group_id.x + group_id.y * group_count.x;
+${dims}  let group = group_id.x + group_id.y * group_count.x;
   if (group >= dims.groups) { return; }
 ${body}
 }
 `;
-  return Object.freeze({ ...declaration, wgsl });
 }
 
 /** The compiled kernel, from the device's cache or made now. Compile errors reach whoever next reads from the device. */
@@ -143,7 +205,7 @@ export function compiled(context: DeviceContext, kernel: Kernel): CompiledKernel
       message ? explain(name, code, message) : `kernel ${name} was refused: ${error.message}`,
     );
   }));
-  const result = { pipeline, layout };
+  const result = { pipeline, layout, bindGroups: new Map<string, GPUBindGroup>() };
   context.pipelines.set(kernel, result);
   return result;
 }
@@ -161,10 +223,30 @@ function explain(name: string, code: string, { lineNum, linePos, message }: GPUC
  * @throws {KernelError} for a dim that the kernel does not have.
  */
 export function shapeSize(kernel: Kernel, shape: string, dims: Readonly<Record<string, number>>): number {
-  return shape.split(" ").reduce((product, term) => {
+  let size = 1;
+  for (const { name, plus } of termsOf(shape)) {
+    const term = typeof name === "number" ? name : dims[name];
+    if (term === undefined) throw new KernelError(`kernel ${kernel.name} has no dim ${name} for the shape "${shape}"`);
+    size *= term + plus;
+  }
+  return size;
+}
+
+/** One factor of a shape. */
+interface Term {
+  readonly name: string | number;
+  readonly plus: number;
+}
+
+const shapes = new Map<string, readonly Term[]>();
+
+function termsOf(shape: string): readonly Term[] {
+  const known = shapes.get(shape);
+  if (known) return known;
+  const terms = shape.split(" ").map((term) => {
     const [name = "", plus = "0"] = term.split("+");
-    const size = /^\d+$/.test(name) ? Number(name) : dims[name];
-    if (size === undefined) throw new KernelError(`kernel ${kernel.name} has no dim ${name} for the shape "${shape}"`);
-    return product * (size + Number(plus));
-  }, 1);
+    return { name: /^\d+$/.test(name) ? Number(name) : name, plus: Number(plus) };
+  });
+  shapes.set(shape, terms);
+  return terms;
 }

@@ -28,7 +28,19 @@ export interface TensorRows {
   readonly to: number;
 }
 
-/** A row-major array in one GPU buffer. Whoever creates it disposes of it. */
+/** A GPU buffer and how many tensors lie in it. */
+interface Storage {
+  readonly buffer: GPUBuffer;
+  readonly id: number;
+  tensors: number;
+}
+
+let storages = 0;
+
+/** A multiple that every adapter accepts as the offset of a binding. */
+const OFFSET_BYTES = 256;
+
+/** A row-major array in a GPU buffer. Whoever creates it disposes of it. */
 export class Tensor<T extends ElementType = "f32"> implements Disposable {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];
@@ -36,9 +48,12 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   readonly type: T;
   /** What errors call it. */
   readonly label: string;
+  /** Bytes that it has in its buffer, with those that fill it up. */
+  readonly bytes: number;
   /** The device it lives on. */
   readonly context: DeviceContext;
-  #buffer: GPUBuffer | undefined;
+  #storage: Storage | undefined;
+  #offset = 0;
 
   /**
    * An array of zeros.
@@ -64,14 +79,11 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
       );
     }
     context.check();
-    this.#buffer = context.device.createBuffer({
-      label,
-      size: bytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
+    this.bytes = bytes;
+    this.#storage = newStorage(context, bytes, label, 1);
     if (context.guardWords > 0) {
       const guards = new Uint32Array(bytes / 4 - this.size).fill(0xffffffff);
-      context.device.queue.writeBuffer(this.#buffer, this.size * 4, guards);
+      context.device.queue.writeBuffer(this.buffer, this.size * 4, guards);
     }
   }
 
@@ -118,8 +130,52 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   /** The GPU's buffer. @throws {DeviceError} after dispose. */
   get buffer(): GPUBuffer {
-    if (!this.#buffer) throw new DeviceError(`${this.label} was used after it was disposed of`);
-    return this.#buffer;
+    if (!this.#storage) throw new DeviceError(`${this.label} was used after it was disposed of`);
+    return this.#storage.buffer;
+  }
+
+  /** A number that no other buffer has. */
+  get bufferId(): number {
+    return this.#storage?.id ?? 0;
+  }
+
+  /** Bytes before it in its buffer. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /** Whether its buffer is its own. */
+  get isAlone(): boolean {
+    return this.#storage?.tensors === 1;
+  }
+
+  /** Bytes of the buffer that {@link Tensor.join} makes. */
+  static joinedBytes(tensors: readonly Tensor<ElementType>[]): number {
+    return tensors.reduce((sum, { bytes }) => sum + aligned(bytes), 0);
+  }
+
+  /**
+   * Moves tensors of one device, each alone in its buffer, into one buffer, so that a single dispatch can bind them all.
+   * Values, labels and owners stay what they are; the memory is freed with the last of them. Nothing that uses them may
+   * be encoded and not yet submitted.
+   */
+  static join(tensors: readonly Tensor<ElementType>[]): void {
+    const [{ context, label }] = tensors as [Tensor<ElementType>];
+    const joined = newStorage(context, Tensor.joinedBytes(tensors), label, tensors.length);
+    const encoder = context.device.createCommandEncoder({ label: `join ${label}` });
+    let offset = 0;
+    for (const tensor of tensors) {
+      encoder.copyBufferToBuffer(tensor.buffer, tensor.#offset, joined.buffer, offset, tensor.bytes);
+      offset += aligned(tensor.bytes);
+    }
+    context.device.queue.submit([encoder.finish()]);
+    offset = 0;
+    for (const tensor of tensors) {
+      tensor[Symbol.dispose]();
+      tensor.#storage = joined;
+      tensor.#offset = offset;
+      offset += aligned(tensor.bytes);
+    }
   }
 
   /** Some rows, to bind. */
@@ -139,7 +195,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
       );
     }
     if (data.length === 0) return;
-    this.context.device.queue.writeBuffer(this.buffer, 0, data as Float32Array<ArrayBuffer>);
+    this.context.device.queue.writeBuffer(this.buffer, this.#offset, data as Float32Array<ArrayBuffer>);
   }
 
   /**
@@ -153,7 +209,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     const bytes = size * 4;
     const staging = context.takeStaging(bytes);
     const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
-    if (bytes > 0) encoder.copyBufferToBuffer(buffer, 0, staging, 0, bytes);
+    if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset, staging, 0, bytes);
     context.device.queue.submit([encoder.finish()]);
     try {
       await context.settled(staging.mapAsync(GPUMapMode.READ));
@@ -169,9 +225,18 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   /** Frees the memory. A second call does nothing. */
   [Symbol.dispose](): void {
-    this.#buffer?.destroy();
-    this.#buffer = undefined;
+    if (this.#storage && --this.#storage.tensors === 0) this.#storage.buffer.destroy();
+    this.#storage = undefined;
   }
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / OFFSET_BYTES) * OFFSET_BYTES;
+}
+
+function newStorage(context: DeviceContext, size: number, label: string, tensors: number): Storage {
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+  return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors };
 }
 
 /** How many rows (a multiple of 64, so that offsets are aligned) of `rowBytes` fit a binding. At least all of `rows`, if they fit. */

@@ -162,7 +162,8 @@ export class SparseAutoencoder implements Model, Disposable {
    */
   encode(x: Tensor | Float32Array): Codes {
     using stack = new DisposableStack();
-    const { tensor, n_rows } = this.#batch(x, stack);
+    const tensor = batchTensor(this, x, stack);
+    const n_rows = tensor.shape[0]!;
     using made = new DisposableStack();
     const codes = made.use(emptyCodes(this, n_rows));
     const input = stack.use(new EncoderInput(this, n_rows));
@@ -266,12 +267,6 @@ export class SparseAutoencoder implements Model, Disposable {
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
-
-  #batch(x: Tensor | Float32Array, stack: DisposableStack): { tensor: Tensor; n_rows: number } {
-    const n_rows = countRows(x, this.cfg.d_model);
-    if (x instanceof Tensor) return { tensor: x, n_rows };
-    return { tensor: stack.use(Tensor.from(this.context, x, [n_rows, this.cfg.d_model], "x")), n_rows };
-  }
 }
 
 const NO_SCALING: InputScaling = { mean: null, scale: 1 };
@@ -285,6 +280,20 @@ function checkScaling({ mean, scale, pre_act_scale = 1 }: InputScaling, d_model:
   if (mean && mean.length !== d_model) {
     throw new ShapeError(`the mean of the inputs must have d_model ${d_model} values, found ${mean.length}`);
   }
+}
+
+/**
+ * x [B, D] on the device; what has to be copied there belongs to `stack`.
+ *
+ * @throws {ShapeError} if it is not [B, d_model], or an array that is no whole number of rows.
+ */
+export function batchTensor(
+  { cfg: { d_model }, context }: Model,
+  x: Tensor | Float32Array,
+  stack: DisposableStack,
+): Tensor {
+  const n_rows = countRows(x, d_model);
+  return x instanceof Tensor ? x : stack.use(Tensor.from(context, x, [n_rows, d_model], "x"));
 }
 
 /**

@@ -65,8 +65,6 @@ export class Workspace implements Disposable {
   readonly n_rows: number;
   /** P */
   readonly n_prefixes: number;
-  /** [B, D], for inputs that come as arrays. */
-  readonly upload: Tensor;
   /** What the model makes of the inputs. */
   readonly input: EncoderInput;
   /** [rows of a tile, S], pre-activations; for dense codes, their gradient. */
@@ -139,7 +137,6 @@ export class Workspace implements Disposable {
     this.use = use;
     this.n_rows = n_rows;
     this.n_prefixes = n_prefixes;
-    this.upload = make("f32", [n_rows, d_model], "x");
     this.input = stack.use(new EncoderInput(model, n_rows));
     this.tile = stack.use(newTile(model, n_rows));
     const isDense = activation.key === "relu" || activation.key === "jump-relu";

@@ -34,7 +34,7 @@ import {
 } from "../nn/decode.ts";
 import { centringBackward, type Model } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import { countRows } from "../nn/sparse_autoencoder.ts";
+import { batchTensor, countRows } from "../nn/sparse_autoencoder.ts";
 import type { TrainState } from "../nn/train_state.ts";
 import { TOTALS, Workspace } from "../nn/workspace.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
@@ -181,10 +181,17 @@ export class Objective {
   ): Promise<Loss> {
     checkPrefixes(prefixes, model.cfg.d_sae);
     const mostK = topK(model);
-    using space = new Workspace(model, countRows(x, model.cfg.d_model), prefixes.length, { training: false, mostK });
+    using stack = new DisposableStack();
+    const x_BD = batchTensor(model, x, stack);
+    using space = new Workspace(model, x_BD.shape[0]!, prefixes.length, { training: false, mostK });
     using losses = new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses");
     const commands = new Commands(model.context);
-    const step = forward(commands, this, model, x, { space, prefixes, into: { losses, slot: 0 }, schedule: UNCHANGED });
+    const step = forward(commands, this, model, x_BD, {
+      space,
+      prefixes,
+      into: { losses, slot: 0 },
+      schedule: UNCHANGED,
+    });
     recordLoss(commands, step);
     commands.submit();
     return lossOf(await losses.read());
@@ -203,10 +210,12 @@ export class Objective {
     x: Tensor | Float32Array,
     options: { readonly state: TrainState; readonly prefixes?: readonly number[] },
   ): { readonly loss: PendingLoss; readonly gradients: Gradients } {
+    using batch = new DisposableStack();
+    const x_BD = batchTensor(model, x, batch);
     using stack = new DisposableStack();
     const losses = stack.use(new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses"));
     const commands = new Commands(model.context);
-    const gradients = recordLossAndGradients(commands, this, model, x, { ...options, into: { losses, slot: 0 } });
+    const gradients = recordLossAndGradients(commands, this, model, x_BD, { ...options, into: { losses, slot: 0 } });
     commands.submit();
     const loss = {
       read: async () => lossOf(await losses.read()),
@@ -239,7 +248,7 @@ export function recordLossAndGradients(
   commands: Commands,
   objective: Objective,
   model: Model,
-  x: Tensor | Float32Array,
+  x: Tensor,
   given: {
     readonly state: TrainState;
     readonly prefixes?: readonly number[];
@@ -266,7 +275,7 @@ function forward(
   commands: Commands,
   objective: Objective,
   model: Model,
-  x: Tensor | Float32Array,
+  x: Tensor,
   given: {
     readonly space: Workspace;
     readonly prefixes: readonly number[];
@@ -279,8 +288,7 @@ function forward(
   const { input, largest, rowSums, f_x, tile, ends, norms: { squares }, totals, n_rows, spans } = space;
   const sparsity = objective.sparsity(model);
   ends.write(Uint32Array.from(lengths));
-  if (!(x instanceof Tensor)) space.upload.write(x);
-  input.record(commands, model, x instanceof Tensor ? x : space.upload);
+  input.record(commands, model, x);
   maxAbsBits(commands, input.x_BD, largest.partials, largest.bits);
   if (isWeighted(sparsity) || model.cfg.activation.aux.key === "pre-act") {
     rowSquares(commands, model.parameters.W_dec, squares);

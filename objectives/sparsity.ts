@@ -133,15 +133,15 @@ var<workgroup> sums: array<f32, 64>;`,
   }`,
 });
 
-/** WGSL: a code's part of P, its derivatives by |f| and by n. For |f| ≥ 0 they are those from the right at 0. */
+/** WGSL: a code's part of P, its derivatives by |f| and by n; tanh has a scale. For |f| ≥ 0 they are those from the right at 0. */
 const WEIGHTED_WGSL: Readonly<Record<WeightedKey, string>> = {
   "weighted-l1-sparsity": `
-fn part(f: f32, n: f32) -> f32 { return abs(f) * n; }
-fn slope_f(f: f32, n: f32) -> f32 { return n; }
-fn slope_n(f: f32, n: f32) -> f32 { return abs(f); }`,
+fn part(f: f32, n: f32, scale: f32) -> f32 { return abs(f) * n; }
+fn slope_f(f: f32, n: f32, scale: f32) -> f32 { return n; }
+fn slope_n(f: f32, n: f32, scale: f32) -> f32 { return abs(f); }`,
   "tanh-sparsity": `
-fn part(f: f32, n: f32) -> f32 {
-  let a = dims.scale * abs(f) * n;
+fn part(f: f32, n: f32, scale: f32) -> f32 {
+  let a = scale * abs(f) * n;
   // Near 0 the quotient below cancels; four terms of the series are exact to the last bit there.
   if (a < 0.1) { return a * fma(a * a, fma(a * a, fma(a * a, -17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0); }
   let t = exp(-2.0 * a);
@@ -151,8 +151,8 @@ fn squared_sech(a: f32) -> f32 {
   let t = exp(-2.0 * a);
   return 4.0 * t / ((1.0 + t) * (1.0 + t));
 }
-fn slope_f(f: f32, n: f32) -> f32 { return dims.scale * n * squared_sech(dims.scale * abs(f) * n); }
-fn slope_n(f: f32, n: f32) -> f32 { return dims.scale * abs(f) * squared_sech(dims.scale * abs(f) * n); }`,
+fn slope_f(f: f32, n: f32, scale: f32) -> f32 { return scale * n * squared_sech(scale * abs(f) * n); }
+fn slope_n(f: f32, n: f32, scale: f32) -> f32 { return scale * abs(f) * squared_sech(scale * abs(f) * n); }`,
 };
 
 /** One kernel for each weighted penalty. */
@@ -220,7 +220,7 @@ const rowPenaltiesKernels = weighted((wgsl) =>
     body: `
   var sum = 0.0;
   for (var entry = row_starts[group] + lane; entry < row_starts[group + 1u]; entry += ${PARTS}u) {
-    sum += part(values[entry], sqrt(squares[indices[entry]]));
+    sum += part(values[entry], sqrt(squares[indices[entry]]), dims.scale);
   }
   ${sumTree(PARTS)}
   if (lane == 0u) { penalty[group] = sums[0]; }`,
@@ -271,7 +271,7 @@ const denseRowPenaltiesKernels = weighted((wgsl) =>
     declarations: `var<workgroup> sums: array<f32, 64>;${wgsl}`,
     body: `
   var sum = 0.0;
-  for (var s = lane; s < dims.d_sae; s += 64u) { sum += part(f[group * dims.d_sae + s], sqrt(squares[s])); }
+  for (var s = lane; s < dims.d_sae; s += 64u) { sum += part(f[group * dims.d_sae + s], sqrt(squares[s]), dims.scale); }
   ${sumTree(64)}
   if (lane == 0u) { penalty[dims.first_row + group] = sums[0]; }`,
   })
@@ -358,8 +358,8 @@ const sparsityBackwardKernels = weighted((wgsl) =>
   let f = values[entry];
   let n = sqrt(squares[indices[entry]]);
   let share = slope[0] / f32(dims.n_rows);
-  grad_values[entry] = fma(share * sign(f), slope_f(f, n), grad_values[entry]);
-  norm_values[entry] = share * slope_n(f, n);`,
+  grad_values[entry] = fma(share * sign(f), slope_f(f, n, dims.scale), grad_values[entry]);
+  norm_values[entry] = share * slope_n(f, n, dims.scale);`,
   })
 );
 
@@ -430,8 +430,8 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
   if (dims.accumulate == 1u) { sum = norm_slopes[s]; }
   for (var row = 0u; row < dims.rows; row += 1u) {
     let i = row * dims.d_sae + s;
-    grad[i] = fma(share, slope_f(f[i], n), grad[i]);
-    sum = fma(share, slope_n(f[i], n), sum);
+    grad[i] = fma(share, slope_f(f[i], n, dims.scale), grad[i]);
+    sum = fma(share, slope_n(f[i], n, dims.scale), sum);
   }
   norm_slopes[s] = sum;`,
   })

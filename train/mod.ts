@@ -9,7 +9,17 @@ export { type DensityHistogram, type DensityThresholds, type Metrics, typedArray
 export type { Monosemanticity } from "./monosemanticity.ts";
 export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
-export { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "./train.ts";
+export {
+  DivergenceError,
+  type LoopOptions,
+  type ModelOptions,
+  type Progress,
+  train,
+  type Training,
+  type TrainLoss,
+  trainMany,
+  type TrainOptions,
+} from "./train.ts";
 export type { OptimizerOptions } from "../nn/adam.ts";
 export type { MuonOptions } from "../nn/muon.ts";
 export { TrainState, type TrainStateData } from "../nn/train_state.ts";

@@ -1,9 +1,9 @@
 /**
- * The training loop.
+ * The training loop, of one model or of many on the same batches.
  *
  * One step, in upstream's order: rows of W_dec made unit length, loss and gradients, the parallel part of grad_W_dec
- * removed, gradients clipped by their global norm, Adam or Muon. All of it is one submission to the GPU without waiting;
- * losses stay there and come back together.
+ * removed, gradients clipped by their global norm, Adam or Muon. All of it, of all models, is one submission to the GPU
+ * without waiting; losses stay there and come back together.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { Tensor } from "../kernels/tensor.ts";
 import { GradientNorm, type OptimizerOptions, updateParameters } from "../nn/adam.ts";
 import { Muon } from "../nn/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/schedule.ts";
-import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/train_state.ts";
 import {
   LOSS,
@@ -46,16 +46,16 @@ export interface Progress {
   readonly lr: number;
   /** The newest validation, if there was one since the last yield. */
   readonly validation?: Metrics;
+  /** Why {@link trainMany} trains this model no further; {@link train} throws it. */
+  readonly diverged?: DivergenceError;
 }
 
-/** How {@link train} trains. */
-export interface TrainOptions {
+/** How one model is trained. */
+export interface ModelOptions {
   /** Peak learning rate; 4e-4 if left out. */
   readonly lr?: number;
   /** Steps of linear warm-up from 0; 500 if left out. */
   readonly n_lr_warmup?: number;
-  /** Ends training after so many steps, with the rate going down to 0 along half a cosine; constant and endless if left out. */
-  readonly n_steps?: number;
   /** Steps in which the penalty's weight grows from 0 to what it is; 0 if left out. */
   readonly n_sparsity_warmup?: number;
   /** What a TopK or BatchTopK keeps a row at first, going in a straight line to its `top_k`; that from the start if left out. */
@@ -66,14 +66,33 @@ export interface TrainOptions {
   readonly optimizer?: OptimizerOptions;
   /** Largest norm of all gradients together; 1 if left out, `null` for no clipping. */
   readonly grad_clip?: number | null;
+  /** Moments of the same optimizer and counters to go on with; a fresh state if left out. The caller's to dispose of. */
+  readonly state?: TrainState;
+}
+
+/** What all models that train together have in common. */
+export interface LoopOptions {
+  /** Ends training after so many steps, with the rate going down to 0 along half a cosine; constant and endless if left out. */
+  readonly n_steps?: number;
   /** Steps between yields; 25 if left out. It never changes a bit of the result. */
   readonly log_every?: number;
   /** Stops after the step under way: the losses so far are yielded, and the loop ends. */
   readonly signal?: AbortSignal;
-  /** Moments of the same optimizer and counters to go on with; a fresh state if left out. The caller's to dispose of. */
-  readonly state?: TrainState;
   /** Evaluates these batches after every `every` steps. */
   readonly validation?: { readonly every: number; readonly batches: () => Batches };
+}
+
+/** How {@link train} trains. */
+export interface TrainOptions extends ModelOptions, LoopOptions {}
+
+/** One model of {@link trainMany}. */
+export interface Training {
+  /** The model. */
+  readonly sae: SparseAutoencoder;
+  /** What it minimises. */
+  readonly objective: Objective;
+  /** How. */
+  readonly options?: ModelOptions;
 }
 
 /** A run that cannot go on: a number was not finite, or the loss exploded. The model has the last good values. */
@@ -133,71 +152,234 @@ export async function* train(
   batches: Batches,
   options: TrainOptions = {},
 ): AsyncGenerator<Progress, void, void> {
-  const { log_every = 25, grad_clip = 1, signal, validation, n_steps = Infinity } = options;
-  const { optimizer = { key: "adam" } } = options;
+  for await (const [progress] of trainMany([{ sae, objective, options }], batches, options)) {
+    if (progress!.diverged) throw progress!.diverged;
+    yield progress!;
+  }
+}
+
+/**
+ * Trains several models of one device on the same batches, which are uploaded once. Every model becomes what
+ * {@link train} makes of it alone, bit by bit.
+ *
+ * Yields as {@link train} does, the progress of each model in its place. A model that cannot go on keeps its last good
+ * values, says so in `diverged`, and the others go on without it.
+ *
+ * What models of the same kind do at the same point of a step is one dispatch, for which their arrays move next to each
+ * other: memory is freed when the last of the models and states is disposed of. Models may differ in size and in every
+ * number; it is of use where a model alone is too small to keep the GPU busy.
+ *
+ * @example
+ * ```ts
+ * import { getObjective, SparseAutoencoder } from "@saev/nn";
+ * import { trainMany } from "@saev/nn/train";
+ *
+ * using models = new DisposableStack();
+ * const trainings = [];
+ * for (const lr of [1e-3, 1e-4]) {
+ *   const activation = { key: "top-k", top_k: 4 } as const;
+ *   const sae = models.use(await SparseAutoencoder.create({ d_model: 8, d_sae: 32, activation }));
+ *   trainings.push({ sae, objective: getObjective({ key: "vanilla" }), options: { lr } });
+ * }
+ * const batch = Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i));
+ * for await (const progress of trainMany(trainings, [batch, batch, batch])) {
+ *   console.log(progress.map(({ losses }) => losses.at(-1)!.mse));
+ * }
+ * ```
+ *
+ * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {RangeError} for an option outside its range, models of several devices or widths, or states at several steps.
+ * @throws {DeviceError} if the GPU goes away.
+ */
+export async function* trainMany(
+  trainings: readonly Training[],
+  batches: Batches,
+  options: LoopOptions = {},
+): AsyncGenerator<readonly Progress[], void, void> {
+  const { log_every = 25, signal, validation, n_steps = Infinity } = options;
   wholeNumber("log_every", log_every, 1);
   if (n_steps !== Infinity) wholeNumber("n_steps", n_steps, 0);
   if (validation) wholeNumber("validation.every", validation.every, 1);
-  if (grad_clip !== null && !(grad_clip > 0)) throw new RangeError(`grad_clip must be positive, found ${grad_clip}`);
-  const rate = learningRate(options);
-  const schedule = stepSchedule(sae.cfg, options);
+  checkTogether(trainings);
   using stack = new DisposableStack();
-  const state = options.state ?? stack.use(new TrainState(sae, { optimizer: optimizer.key }));
-  if (state.optimizer !== optimizer.key) {
-    throw new RangeError(`the state has moments of ${state.optimizer}, and the optimizer is ${optimizer.key}`);
+  const trainers = trainings.map((training) => stack.use(new Trainer(training, { log_every, n_steps })));
+  const [first] = trainers;
+  if (!first) return;
+  const step = first.state.step;
+  if (trainers.some(({ state }) => state.step !== step)) {
+    throw new RangeError(`states must be at one step, found ${trainers.map(({ state }) => state.step).join(", ")}`);
   }
-  const muon = optimizer.key === "muon" ? stack.use(new Muon(sae, optimizer)) : undefined;
-  const norm = stack.use(new GradientNorm(sae));
-  const losses = stack.use(new Tensor(sae.context, "f32", [log_every, LOSS_WIDTH], "losses"));
-  const commands = new Commands(sae.context);
-  let waiting = 0;
-  let validated: Metrics | undefined;
+  const uploads = stack.use(new Uploads(first.sae));
+  let done = step;
+  let active = trainers;
+  if (done >= n_steps || signal?.aborted) return;
+  for await (const batch of batches) {
+    const x = uploads.take(batch);
+    for (const trainer of active) trainer.record(x);
+    Commands.submitTogether(active.map(({ commands }) => commands));
+    done++;
+    if (validation && done % validation.every === 0) {
+      for (const trainer of active) await trainer.validate(validation.batches());
+    }
+    if ((done - step) % log_every === 0) {
+      yield await Promise.all(trainers.map((trainer) => trainer.report()));
+      active = active.filter(({ diverged }) => !diverged);
+    }
+    if (done >= n_steps || signal?.aborted || active.length === 0) break;
+  }
+  if ((done - step) % log_every !== 0) yield await Promise.all(trainers.map((trainer) => trainer.report()));
+}
 
-  const report = async (): Promise<Progress> => {
-    const rows = await losses.read();
-    const read = Array.from(
-      { length: waiting },
-      (_, slot) => rows.subarray(slot * LOSS_WIDTH, (slot + 1) * LOSS_WIDTH),
-    );
-    read.forEach((row, index) => checkRow(row, state.step - waiting + index));
-    const found = read.map((row) => ({ ...lossOf(row), grad_norm: row[GRAD_NORM]!, grad_norms: gradNorms(row) }));
-    const progress = { step: state.step, losses: found, lr: rate(state.step - 1) };
-    waiting = 0;
-    const result = validated ? { ...progress, validation: validated } : progress;
-    validated = undefined;
-    return result;
-  };
+/** @throws {RangeError} for models that cannot train on the same batches. */
+function checkTogether(trainings: readonly Training[]): void {
+  const models = trainings.map(({ sae }) => sae);
+  const states: unknown[] = trainings.flatMap(({ options }) => options?.state ?? []);
+  const distinct = (values: readonly unknown[]) => new Set(values).size;
+  if (distinct(models) < models.length || distinct(states) < states.length) {
+    throw new RangeError("a model, or a state, stands in several trainings; each can be trained once at a time");
+  }
+  const widths = models.map(({ cfg: { d_model } }) => d_model);
+  if (distinct(widths) > 1) {
+    throw new RangeError(`models that train together need one d_model, found ${widths.join(", ")}`);
+  }
+  if (distinct(models.map(({ device }) => device)) > 1) {
+    throw new RangeError("models that train together need one device, found several");
+  }
+}
 
-  if (state.step >= n_steps || signal?.aborted) return;
-  for await (const x of batches) {
+/** How many sizes of batches keep their buffer: the usual one, and the shorter last batch of a pass. */
+const KEPT_UPLOADS = 2;
+
+/** Batches on their way to the GPU. The queue orders what is written after the steps before it. */
+class Uploads implements Disposable {
+  readonly #sae: SparseAutoencoder;
+  readonly #tensors: Tensor[] = [];
+
+  constructor(sae: SparseAutoencoder) {
+    this.#sae = sae;
+  }
+
+  /** [B, D]; arrays are copied to where the next of the same size will be. */
+  take(batch: Float32Array | Tensor): Tensor {
+    const { cfg: { d_model }, context } = this.#sae;
+    const n_rows = countRows(batch, d_model);
+    if (batch instanceof Tensor) return batch;
+    const at = this.#tensors.findIndex(({ shape }) => shape[0] === n_rows);
+    const tensor = at >= 0 ? this.#tensors.splice(at, 1)[0]! : new Tensor(context, "f32", [n_rows, d_model], "x");
+    this.#tensors.unshift(tensor);
+    for (const old of this.#tensors.splice(KEPT_UPLOADS)) old[Symbol.dispose]();
+    tensor.write(batch);
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.#tensors.splice(0)) tensor[Symbol.dispose]();
+  }
+}
+
+/** One model's part of every step. */
+class Trainer implements Disposable {
+  readonly sae: SparseAutoencoder;
+  readonly state: TrainState;
+  /** What the next step is recorded into. */
+  readonly commands: Commands;
+  /** Why it cannot go on. */
+  diverged: DivergenceError | undefined;
+  readonly #objective: Objective;
+  readonly #rate: (step: number) => number;
+  readonly #schedule: (step: number) => StepSchedule;
+  readonly #mostNorm: number;
+  readonly #muon: Muon | undefined;
+  readonly #norm: GradientNorm;
+  readonly #losses: Tensor;
+  readonly #owned: DisposableStack;
+  #waiting = 0;
+  #validated: Metrics | undefined;
+
+  constructor(
+    { sae, objective, options = {} }: Training,
+    loop: { readonly log_every: number; readonly n_steps: number },
+  ) {
+    const { grad_clip = 1, optimizer = { key: "adam" } } = options;
+    if (grad_clip !== null && !(grad_clip > 0)) throw new RangeError(`grad_clip must be positive, found ${grad_clip}`);
+    this.sae = sae;
+    this.#objective = objective;
+    this.#mostNorm = grad_clip ?? Infinity;
+    this.#rate = learningRate(options, loop.n_steps);
+    this.#schedule = stepSchedule(sae.cfg, options);
+    using stack = new DisposableStack();
+    this.state = options.state ?? stack.use(new TrainState(sae, { optimizer: optimizer.key }));
+    if (this.state.optimizer !== optimizer.key) {
+      throw new RangeError(`the state has moments of ${this.state.optimizer}, and the optimizer is ${optimizer.key}`);
+    }
+    this.#muon = optimizer.key === "muon" ? stack.use(new Muon(sae, optimizer)) : undefined;
+    this.#norm = stack.use(new GradientNorm(sae));
+    this.#losses = stack.use(new Tensor(sae.context, "f32", [loop.log_every, LOSS_WIDTH], "losses"));
+    this.commands = new Commands(sae.context);
+    this.#owned = stack.move();
+  }
+
+  /** Records a step, to be submitted before the next. */
+  record(x: Tensor): void {
+    const { sae, state, commands } = this;
+    const [losses, slot, norm] = [this.#losses, this.#waiting, this.#norm];
     sae.recordNormalizeWDec(commands, state.halted);
-    const into = { losses, slot: waiting };
-    const gradients = recordLossAndGradients(commands, objective, sae, x, {
+    const gradients = recordLossAndGradients(commands, this.#objective, sae, x, {
       state,
-      into,
-      schedule: schedule(state.step),
+      into: { losses, slot },
+      schedule: this.#schedule(state.step),
     });
-    norm.record(commands, sae, gradients, grad_clip ?? Infinity);
+    norm.record(commands, sae, gradients, this.#mostNorm);
     const { squares } = norm;
     const { halted, firstMse } = state;
     commands.run(verdictKernel, {
-      slots: log_every,
-      slot: waiting,
+      slots: losses.shape[0]!,
+      slot,
       squares,
       norm: norm.norm,
       losses,
       halted,
       firstMse,
     });
-    updateParameters(commands, sae, { state, norm, lr: rate(state.step), muon });
-    commands.submit();
+    updateParameters(commands, sae, { state, norm, lr: this.#rate(state.step), muon: this.#muon });
     state.step++;
-    waiting++;
-    if (validation && state.step % validation.every === 0) validated = await evaluate(sae, validation.batches());
-    if (waiting === log_every) yield await report();
-    if (state.step >= n_steps || signal?.aborted) break;
+    this.#waiting++;
   }
-  if (waiting > 0) yield await report();
+
+  /** Evaluates it as it is. */
+  async validate(batches: Batches): Promise<void> {
+    this.#validated = await evaluate(this.sae, batches);
+  }
+
+  /** What became of the steps since the last report. */
+  async report(): Promise<Progress> {
+    const waiting = this.#waiting;
+    const first = this.state.step - waiting;
+    const losses: TrainLoss[] = [];
+    if (waiting > 0) {
+      const rows = await this.#losses.read();
+      for (let slot = 0; slot < waiting && !this.diverged; slot++) {
+        const row = rows.subarray(slot * LOSS_WIDTH, (slot + 1) * LOSS_WIDTH);
+        this.diverged = badRow(row, first + slot);
+        if (this.diverged) break;
+        losses.push({ ...lossOf(row), grad_norm: row[GRAD_NORM]!, grad_norms: gradNorms(row) });
+      }
+    }
+    this.#waiting = 0;
+    const validation = this.#validated;
+    this.#validated = undefined;
+    return {
+      step: this.diverged?.step ?? this.state.step,
+      losses,
+      lr: this.#rate(this.state.step - 1),
+      ...validation && { validation },
+      ...this.diverged && { diverged: this.diverged },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
 }
 
 function gradNorms(row: Float32Array): TrainLoss["grad_norms"] {
@@ -206,10 +388,10 @@ function gradNorms(row: Float32Array): TrainLoss["grad_norms"] {
 }
 
 /** The rate of step t = 0, 1, …; upstream's first step has rate 0 whatever the schedule. */
-function learningRate({ lr = 4e-4, n_lr_warmup = 500, n_steps }: TrainOptions): (step: number) => number {
+function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: number): (step: number) => number {
   if (!(lr >= 0 && Number.isFinite(lr))) throw new RangeError(`lr must be a non-negative number, found ${lr}`);
   wholeNumber("n_lr_warmup", n_lr_warmup, 0);
-  const schedule: Schedule = n_steps === undefined
+  const schedule: Schedule = n_steps === Infinity
     ? warmup(0, lr, n_lr_warmup)
     : warmupCosine(0, n_lr_warmup, lr, n_steps, 0);
   return (step) => step === 0 ? 0 : schedule.at(step);
@@ -218,7 +400,7 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500, n_steps }: TrainOptions): 
 /** What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, … */
 function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
-  { n_sparsity_warmup = 0, k_start, n_k_warmup }: TrainOptions,
+  { n_sparsity_warmup = 0, k_start, n_k_warmup }: ModelOptions,
 ): (step: number) => StepSchedule {
   wholeNumber("n_sparsity_warmup", n_sparsity_warmup, 0);
   const sparsity = warmup(0, 1, n_sparsity_warmup);
@@ -243,8 +425,8 @@ function wholeNumber(name: string, found: number, least: number): void {
   }
 }
 
-/** @throws {DivergenceError} naming the first thing, in the order of the step, that is not finite. */
-function checkRow(row: Float32Array, step: number): void {
+/** The first thing, in the order of the step, that is not finite, if there is one, or a loss that exploded. */
+function badRow(row: Float32Array, step: number): DivergenceError | undefined {
   const numbers: [tensor: string, value: number][] = [
     ["x", row[LOSS.largest_x]!],
     ["f_x", row[LOSS.l1]!],
@@ -258,12 +440,11 @@ function checkRow(row: Float32Array, step: number): void {
     ["the gradient", row[GRAD_NORM]!],
   ];
   for (const [tensor, value] of numbers) {
-    if (!Number.isFinite(value)) throw new DivergenceError(step, tensor, "has a value that is not finite");
+    if (!Number.isFinite(value)) return new DivergenceError(step, tensor, "has a value that is not finite");
   }
   const [mse, first] = [row[LOSS.mse]!, row[FIRST_MSE]!];
-  if (mse > EXPLODED * first) {
-    throw new DivergenceError(step, "x_hat", `has a squared error of ${mse}, and began with ${first}`);
-  }
+  if (mse <= EXPLODED * first) return undefined;
+  return new DivergenceError(step, "x_hat", `has a squared error of ${mse}, and began with ${first}`);
 }
 
 /** Notes the norms, and halts the run at the first bad step, before anything is updated. */

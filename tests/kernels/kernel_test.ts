@@ -8,7 +8,7 @@ import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from 
 import { Commands } from "../../kernels/commands.ts";
 import { DeviceContext, requestDevice } from "../../kernels/device.ts";
 import { DeviceError, KernelError, ShapeError } from "../../kernels/errors.ts";
-import { defineKernel, reads, shapeSize, writes } from "../../kernels/kernel.ts";
+import { defineKernel, joinedKernel, type Kernel, reads, shapeSize, writes } from "../../kernels/kernel.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import { caseContext, check } from "../support/kernel_harness.ts";
 import { assertExact } from "../support/tolerance.ts";
@@ -45,8 +45,32 @@ Deno.test("the WGSL has one binding line per binding, in order, after the unifor
 });
 
 Deno.test("a uniform struct that does not fit its slot is refused", () => {
-  const dims = Array.from({ length: 64 }, (_, i) => `d${i}`);
-  assertThrows(() => defineKernel({ ...declaration, dims, scalars: [], grid: () => 1 }), KernelError, "scaled_copy");
+  const wide = (length: number) => {
+    const dims = Array.from({ length }, (_, i) => `d${i}`);
+    return defineKernel({ ...declaration, dims, scalars: [], grid: () => 1 }) as unknown as Kernel;
+  };
+  assertThrows(() => wide(64), KernelError, "scaled_copy");
+  // Joined, it also says where its two bindings start.
+  assertThrows(() => joinedKernel(wide(62)), KernelError, "scaled_copy");
+});
+
+Deno.test("declarations that use what only the body has are refused", () => {
+  for (const word of ["dims.rows", "source[0]"]) {
+    const declarations = `fn f() -> u32 { return u32(${word}); }`;
+    assertThrows(() => defineKernel({ ...declaration, declarations }), KernelError, word.slice(0, 4));
+  }
+});
+
+Deno.test("joined, every index of a binding is counted from where the binding starts", () => {
+  const kernel = defineKernel({
+    ...declaration,
+    body: "  result[source[group] | 1u] = my_source[result[lane] + local[2]];",
+  });
+  const { wgsl } = joinedKernel(kernel as unknown as Kernel);
+  const body = wgsl.split("\n").find((line) => line.includes("my_source"));
+  const source = "source[dims.start_source + (group)]";
+  const result = "result[dims.start_result + (lane)]";
+  assertEquals(body, `  result[dims.start_result + (${source} | 1u)] = my_source[${result} + local[2]];`);
 });
 
 Deno.test("a missing or misspelt argument does not compile, and a missing dim does not run", async () => {

@@ -69,6 +69,33 @@ Deno.test("use after dispose names the tensor, and disposing twice is nothing", 
   assertThrows(() => tensor.buffer, DeviceError, "gone");
 });
 
+Deno.test("tensors that are joined keep their values, and the memory until the last is gone", async () => {
+  const context = await caseContext();
+  const make = (length: number, first: number) => {
+    const values = Float32Array.from({ length }, (_, i) => first + i);
+    return { values, tensor: Tensor.from(context, values, [length], `from ${first}`) };
+  };
+  const [a, b, c, d] = [make(3, 1), make(70, 10), make(1, 100), make(5, 200)];
+  Tensor.join([a.tensor, b.tensor, c.tensor]);
+  assertEquals([a, b, c].map(({ tensor }) => tensor.buffer === a.tensor.buffer), [true, true, true]);
+  assertEquals([a, b, c].map(({ tensor }) => [tensor.offset % 256, tensor.isAlone]), Array(3).fill([0, false]));
+  for (const { tensor, values } of [a, b, c]) assertExact(await tensor.read(), values);
+  b.tensor.write(b.values.fill(7));
+  for (const { tensor, values } of [a, b, c]) assertExact(await tensor.read(), values);
+  a.tensor[Symbol.dispose]();
+  a.tensor[Symbol.dispose]();
+  await assertRejects(() => a.tensor.read(), DeviceError, "from 1");
+  assertExact(await b.tensor.read(), b.values);
+  // What is left alone can be joined again.
+  c.tensor[Symbol.dispose]();
+  Tensor.join([d.tensor, b.tensor]);
+  for (const { tensor, values } of [b, d]) {
+    assertExact(await tensor.read(), values);
+    tensor[Symbol.dispose]();
+  }
+  assertThrows(() => b.tensor.buffer, DeviceError, "from 10");
+});
+
 Deno.test("many reads at once bring back each its own", async () => {
   const context = await caseContext();
   using stack = new DisposableStack();

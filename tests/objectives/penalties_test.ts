@@ -41,7 +41,7 @@ const CASES: readonly (readonly [
     "2.0 * slope[0] /",
   ]]],
   ["dense_sparsity_backward", ["relu", "tanh-sparsity"], [
-    ["slope_f(f[i], n)", "slope_f(f[i], 1.0)"],
+    ["slope_f(f[i], n, dims.scale)", "slope_f(f[i], 1.0, dims.scale)"],
     ["norm_slopes[s] = sum", "norm_slopes[s] = 0.0"],
     ["i = row * dims.d_sae + s", "i = row * dims.d_sae"],
   ]],

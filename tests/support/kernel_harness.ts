@@ -85,7 +85,7 @@ export class Recording {
     queue.writeBuffer(
       tensor.buffer,
       4 * tensor.size,
-      guardsOf(this.tensors.length, tensor.buffer.size / 4 - tensor.size),
+      guardsOf(this.tensors.length, tensor.bytes / 4 - tensor.size),
     );
     this.tensors.push(tensor as Tensor<ElementType>);
     return tensor;
@@ -246,7 +246,7 @@ async function readParts(
   parts: readonly { readonly tensor: Tensor<ElementType>; readonly from: number }[],
 ): Promise<Uint32Array[]> {
   const { device } = context;
-  const sizes = parts.map(({ tensor, from }) => tensor.buffer.size - 4 * from);
+  const sizes = parts.map(({ tensor, from }) => tensor.bytes - 4 * from);
   const staging = device.createBuffer({
     label: "results",
     size: sizes.reduce((sum, size) => sum + size, 0),
@@ -256,7 +256,7 @@ async function readParts(
     const encoder = device.createCommandEncoder();
     let to = 0;
     for (const [at, { tensor, from }] of parts.entries()) {
-      encoder.copyBufferToBuffer(tensor.buffer, 4 * from, staging, to, sizes[at]!);
+      encoder.copyBufferToBuffer(tensor.buffer, tensor.offset + 4 * from, staging, to, sizes[at]!);
       to += sizes[at]!;
     }
     device.queue.submit([encoder.finish()]);
