@@ -23,16 +23,22 @@ import { load } from "./mod.ts";
 import {
   adapterName,
   batchesInOrder,
-  completeRunConfig,
+  completeSweep,
   evaluate,
   measureCoherence,
   metricsTable,
   nearest,
   openRows,
   ProgressLine,
-  type RunConfig,
+  type ProgressState,
+  type RowFile,
   RunDirectory,
+  type RunPlan,
+  type RunResult,
+  runSweep,
   runTraining,
+  type SweepRun,
+  type SweptConfig,
   typedArraysAsArrays,
 } from "./train/mod.ts";
 import manifest from "./deno.json" with { type: "json" };
@@ -90,9 +96,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     positionals: ["CONFIG"],
     options: {
       out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
-      overwrite: { help: "replace the run that the folder holds" },
+      overwrite: { help: "replace the runs that the folder holds" },
     },
-    details: `CONFIG is a TOML file. Only data.path is needed; these are the defaults:
+    details:
+      `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
+lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
+same rows, batches and seed train together and load their data once; each becomes what it is alone.
+
+Only data.path is needed; these are the defaults:
 
   [data]
   path = "activations.npy"     # beside CONFIG: .npy, or raw little-endian float32
@@ -312,29 +323,61 @@ async function demo(args: Arguments, signal: AbortSignal): Promise<number> {
 async function trainCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const file = args.positionals[0]!;
   const text = await Deno.readTextFile(file);
-  const cfg = configOf(file, text);
+  const sweep = sweepOf(file, text);
   const folder = file.includes("/") ? file.replace(/[^/]*$/, "") : "";
-  const path = cfg.data.path.startsWith("/") ? cfg.data.path : folder + cfg.data.path;
-  using rows = await openRows(path, cfg.data);
   const out = args.text("out") ?? `runs/${file.slice(folder.length).replace(/\.toml$/, "")}`;
-  const directory = await RunDirectory.create(out, { overwrite: args.flag("overwrite") });
-  await directory.write("config.toml", text);
+  const overwrite = args.flag("overwrite");
+  using files = new DisposableStack();
+  const opened = new Map<string, RowFile>();
+  const sources: RowFile[] = [];
+  for (const { cfg: { data } } of sweep) {
+    const key = JSON.stringify(data);
+    const path = data.path.startsWith("/") ? data.path : folder + data.path;
+    const rows = opened.get(key) ?? files.use(await openRows(path, data));
+    opened.set(key, rows);
+    sources.push(rows);
+  }
+  const whole = await RunDirectory.create(out, { overwrite });
+  const isSweep = sweep.length > 1;
+  const digits = String(sweep.length - 1).length;
+  const names = sweep.map((_, i) => String(i).padStart(digits, "0"));
+  const runs: SweepRun[] = [];
+  for (const [i, { cfg }] of sweep.entries()) {
+    const directory = isSweep ? await RunDirectory.create(`${out}/${names[i]}`, { overwrite }) : whole;
+    runs.push({ cfg, source: sources[i]!, directory });
+  }
+  await whole.write("config.toml", text);
   let progress: ProgressLine | undefined;
-  const result = await runTraining(cfg, rows, {
-    directory,
+  const options = {
     signal,
-    onStart: ({ n_steps, n_rows, n_validation, adapter }) => {
-      const { batch_size } = cfg.train;
+    onStart: ({ n_models, n_steps, n_rows, n_validation, batch_size, d_model, adapter }: RunPlan) => {
+      progress?.[Symbol.dispose]();
       say(
-        `${n_rows.toLocaleString("en")} rows of ${rows.d_model} to train on, ${
-          n_validation.toLocaleString("en")
-        } kept back`,
+        `${n_rows.toLocaleString("en")} rows of ${d_model} to train on, ${n_validation.toLocaleString("en")} kept back`,
       );
-      say(`${n_steps} steps of ${batch_size} on ${adapter}`);
+      const models = n_models > 1 ? `${n_models} models, ` : "";
+      say(`${models}${n_steps} steps of ${batch_size} on ${adapter}`);
       progress = new ProgressLine({ n_steps, batch_size });
     },
-    onProgress: (state) => progress?.show(state),
-  }).finally(() => progress?.[Symbol.dispose]());
+    onProgress: (state: ProgressState) => progress?.show(state),
+  };
+  const trained = isSweep
+    ? runSweep(runs, options)
+    : runTraining(runs[0]!.cfg, runs[0]!.source, { ...runs[0]!, ...options });
+  const results = [await trained.finally(() => progress?.[Symbol.dispose]())].flat();
+  if (isSweep) {
+    const outcomes = results.map((result, i) => outcomeOf(names[i]!, sweep[i]!, result));
+    await whole.writeJson("sweep.json", outcomes);
+    say(table(outcomes.map(({ directory, changes, nmse, l0, diverged }) => [
+      `${directory}  ${
+        Object.entries(changes).map(([field, value]) => `${field} ${JSON.stringify(value)}`).join(", ")
+      }`,
+      diverged ?? (nmse === null ? "stopped" : `NMSE ${nmse.toFixed(4)}, L0 ${l0!.toFixed(1)}`),
+    ])));
+    say(`look at ${out}/${names[0]}/report.html and its neighbours`);
+    return results.length < runs.length || results.some(({ isInterrupted }) => isInterrupted) ? INTERRUPTED : 0;
+  }
+  const [result] = results as [RunResult];
   if (result.isInterrupted) {
     say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model as it was`);
     return INTERRUPTED;
@@ -347,10 +390,16 @@ async function trainCommand(args: Arguments, signal: AbortSignal): Promise<numbe
   return 0;
 }
 
+/** A run in a sweep's summary. */
+function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged }: RunResult) {
+  const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
+  return { directory, changes, steps, nmse, l0, dead_fraction, diverged: diverged?.message ?? null };
+}
+
 /** @throws {UsageError} for a configuration that says what it cannot. */
-function configOf(file: string, text: string): RunConfig {
+function sweepOf(file: string, text: string): SweptConfig[] {
   try {
-    return completeRunConfig(parseToml(text));
+    return completeSweep(parseToml(text));
   } catch (error) {
     throw new UsageError(`${file}: ${error instanceof Error ? error.message : error}`);
   }

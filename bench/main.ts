@@ -1,5 +1,6 @@
 /**
- * `deno task bench`: the adapter's ceilings, the matrix products, the training step by phase, and the peers, in one run.
+ * `deno task bench`: the adapter's ceilings, the matrix products, the training step by phase, small steps on a stream, and
+ * the peers, in one run.
  *
  *     deno task bench [--json] [--svg FILE] [--no-peers] [--python PYTHON]
  *
@@ -13,6 +14,7 @@ import { peers, productPeers } from "./peers.ts";
 import { best, type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
 import { STEPS, timeStep } from "./step.ts";
+import { timeStream } from "./stream.ts";
 
 const unknown: string[] = [];
 const args = parseArgs(Deno.args, {
@@ -69,12 +71,14 @@ if (args.svg) {
     stackedBars(`Training steps as multiples of their encoder product, ${adapter}`, bars),
   );
 }
+const stream = await timeStream(device);
+say(`${table(stream)}\n`);
 const engines = args.peers ? await productPeers(device) : [];
 if (args.peers) say(`${table(engines)}\n`);
 const others = args.peers ? await peers(device, { python: String(args.python) }) : [];
 if (args.peers) say(table(others));
 if (json) {
   const deno = Deno.version.deno;
-  console.log(JSON.stringify({ adapter, deno, ceilings, products, steps, engines, peers: others }));
+  console.log(JSON.stringify({ adapter, deno, ceilings, products, steps, stream, engines, peers: others }));
 }
 Deno.exit();

@@ -36,9 +36,26 @@ export {
 } from "./loader.ts";
 export { nearest } from "./nearest.ts";
 export { openRows, type RowFile, type RowFileOptions } from "./row_file.ts";
-export { completeRunConfig, type DataConfig, type InitConfig, type LoopConfig, type RunConfig } from "./run_config.ts";
+export {
+  completeRunConfig,
+  completeSweep,
+  type DataConfig,
+  type InitConfig,
+  type LoopConfig,
+  type RunConfig,
+  type SweptConfig,
+} from "./run_config.ts";
 export { RunDirectory } from "./run_directory.ts";
-export { adapterName, type RunOptions, type RunPlan, type RunResult, runTraining } from "./run.ts";
+export {
+  adapterName,
+  type RunOptions,
+  type RunPlan,
+  type RunResult,
+  runSweep,
+  runTraining,
+  type SweepOptions,
+  type SweepRun,
+} from "./run.ts";
 export { duration, ProgressLine, type ProgressOptions, type ProgressState } from "./terminal.ts";
 export {
   renderReport,

@@ -1,11 +1,11 @@
 /**
- * A training run from its configuration to its folder: reads rows, trains, evaluates, writes checkpoint, metrics, report.
+ * Training runs from their configurations to their folders: read rows, train, evaluate, write checkpoint, metrics, report.
  *
  * @module
  */
 
 import type { Dumpable, DumpOptions } from "../io/checkpoint.ts";
-import { completeConfig, type SparseAutoencoderConfig } from "../nn/config.ts";
+import { completeConfig, type InputScaling, type SparseAutoencoderConfig } from "../nn/config.ts";
 import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/train_state.ts";
@@ -17,24 +17,44 @@ import { renderReport } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 import type { ProgressState } from "./terminal.ts";
-import { train } from "./train.ts";
+import { type DivergenceError, type Progress, type Training, trainMany } from "./train.ts";
 
-/** What a run is given besides its configuration and its rows. */
-export interface RunOptions {
+/** One run of a sweep. */
+export interface SweepRun {
+  /** What it is. */
+  readonly cfg: RunConfig;
+  /** Its rows; runs that train together take those of the first. */
+  readonly source: RowSource;
   /** Where its files go. */
   readonly directory: RunDirectory;
-  /** Ends it early, with a checkpoint of the step it has come to. */
+}
+
+/** What a sweep is given besides its runs. */
+export interface SweepOptions {
+  /** Ends it early, with checkpoints of the step it has come to. */
   readonly signal?: AbortSignal;
-  /** Told once before the first step. */
+  /** Told once before the first step of runs that train together. */
   readonly onStart?: (plan: RunPlan) => void;
-  /** Told every `log_every` steps. */
+  /** Told every `log_every` steps; of several models the mean, without those that have diverged. */
   readonly onProgress?: (state: ProgressState) => void;
 }
 
-/** What a run is going to do. */
+/** What a run is given besides its configuration and its rows. */
+export interface RunOptions extends SweepOptions {
+  /** Where its files go. */
+  readonly directory: RunDirectory;
+}
+
+/** What runs that train together are going to do. */
 export interface RunPlan {
+  /** How many they are. */
+  readonly n_models: number;
   /** Steps. */
   readonly n_steps: number;
+  /** Rows in a step. */
+  readonly batch_size: number;
+  /** Numbers in a row. */
+  readonly d_model: number;
   /** Rows to train on. */
   readonly n_rows: number;
   /** Rows kept back for validation. */
@@ -49,7 +69,9 @@ export interface RunResult {
   readonly steps: number;
   /** Whether the signal ended it. Then there is a checkpoint, and nothing was evaluated. */
   readonly isInterrupted: boolean;
-  /** Seconds of training. */
+  /** Why it could not go on, if it could not. Then the checkpoint is the last before that, if there was one. */
+  readonly diverged: DivergenceError | null;
+  /** Seconds of training, of all models that trained together. */
   readonly seconds: number;
   /** Rows a second while training. */
   readonly examples_per_second: number;
@@ -76,79 +98,177 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
  * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take.
  * @throws {DivergenceError} if the run cannot go on; the checkpoint that the folder holds by then stays.
  */
-export async function runTraining(cfg: RunConfig, source: RowSource, options: RunOptions): Promise<RunResult> {
-  const { directory, signal, onStart, onProgress } = options;
-  const { training, validation, n_steps } = plan(cfg, source);
-  const { optim, n_sparsity_warmup, k_start, n_k_warmup } = cfg.train;
-  const { batch_size, seed, lr, n_lr_warmup, log_every, grad_clip, checkpoint_every: checkpointEvery } = cfg.train;
+export async function runTraining(
+  cfg: RunConfig,
+  source: RowSource,
+  { directory, ...options }: RunOptions,
+): Promise<RunResult> {
+  const [result] = await runTogether([{ cfg, source, directory }], options);
+  if (result!.diverged) throw result!.diverged;
+  return result!;
+}
 
-  const input = await measureScaling(training, cfg.data.standardise);
+/**
+ * {@link runTraining} for each of many configurations. Those that go through the same rows in the same batches train
+ * together, the others one after the other; each leaves the checkpoint that it leaves alone, bit by bit. A run that
+ * cannot go on says so in its result and its `metrics.json`.
+ *
+ * @throws {RangeError} as {@link runTraining}.
+ */
+export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
+  const results = new Map<SweepRun, RunResult>();
+  for (const together of Map.groupBy(runs, ({ cfg }) => JSON.stringify(streamOf(cfg))).values()) {
+    if (options.signal?.aborted) break;
+    (await runTogether(together, options)).forEach((result, i) => results.set(together[i]!, result));
+  }
+  return runs.flatMap((run) => results.get(run) ?? []);
+}
+
+/** What must be the same in runs that train together. */
+function streamOf({ data, train: { batch_size, n_epochs, n_steps, log_every, checkpoint_every, seed } }: RunConfig) {
+  return { data, batch_size, n_epochs, n_steps, log_every, checkpoint_every, seed };
+}
+
+/** A run under way. */
+interface Started extends SweepRun {
+  readonly sae: SparseAutoencoder;
+  readonly training: Training;
+  /** The configuration as files have it. */
+  readonly config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">;
+  readonly losses: Loss[];
+}
+
+async function runTogether(runs: readonly SweepRun[], options: SweepOptions): Promise<RunResult[]> {
+  const { signal, onStart, onProgress } = options;
+  const plans = runs.map(({ cfg, source }) => plan(cfg, source));
+  const [{ cfg: { data, train: { batch_size, log_every, checkpoint_every: checkpointEvery, seed } } }] = runs as [
+    Started,
+  ];
+  const [{ training, validation, n_steps }] = plans as [Plan];
+  const input = await measureScaling(training, data.standardise);
+  using stack = new DisposableStack();
+  const started: Started[] = [];
+  for (const run of runs) started.push(await start(run, { training, input }, stack));
+  const adapter = adapterName(started[0]!.sae.device);
+  const { n_rows, d_model } = training;
+  const sizes = { n_steps, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
+  onStart?.({ n_models: runs.length, ...sizes, adapter });
+
+  const batches = shuffledBatches(training, { batch_size, n_steps, seed, buffer_rows: data.buffer_rows });
+  const begin = performance.now();
+  const loop = { log_every, n_steps, ...signal && { signal } };
+  let diverged: readonly (DivergenceError | undefined)[] = [];
+  for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
+    progress.forEach(({ losses }, i) => started[i]!.losses.push(...losses));
+    diverged = progress.map(({ diverged }) => diverged);
+    const good = progress.filter(({ diverged }) => !diverged);
+    if (good.length === 0) continue;
+    const { step } = good[0]!;
+    onProgress?.({ step, loss: mean(good, ({ loss }) => loss), l0: mean(good, ({ l0 }) => l0) });
+    const isDue = Math.floor((step - good[0]!.losses.length) / checkpointEvery) < Math.floor(step / checkpointEvery);
+    if (isDue && step < n_steps) await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+  }
+  const seconds = (performance.now() - begin) / 1000;
+  await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+  const evaluated = { on: validation ? "validation" : "training", rows: validation ?? training } as const;
+  const results: RunResult[] = [];
+  for (const [i, run] of started.entries()) {
+    results.push(await finish(run, { n_steps, seconds, evaluated, diverged: diverged[i] ?? null, adapter }));
+  }
+  return results;
+}
+
+/** The model of a run, and its configuration in its folder. */
+async function start(
+  { cfg, source, directory }: SweepRun,
+  { training, input }: { readonly training: RowSource; readonly input: InputScaling },
+  stack: DisposableStack,
+): Promise<Started> {
+  const { optim, lr, n_lr_warmup, n_sparsity_warmup, k_start, n_k_warmup, grad_clip, seed } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
   const initial = await initialData(cfg, training, model);
-  using sae = await SparseAutoencoder.create(model, { seed, input, ...(initial ? { data: initial } : {}) });
-  using state = new TrainState(sae, { seed, optimizer: optim });
-  const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
-  const adapter = adapterName(sae.device);
-  await directory.writeJson("config.json", config);
-  onStart?.({ n_steps, n_rows: training.n_rows, n_validation: validation?.n_rows ?? 0, adapter });
-
-  const batches = shuffledBatches(training, { batch_size, n_steps, seed, buffer_rows: cfg.data.buffer_rows });
-  const loop = {
+  const sae = stack.use(await SparseAutoencoder.create(model, { seed, input, ...initial && { data: initial } }));
+  const options = {
     optimizer: { key: optim },
     lr,
     n_lr_warmup,
     n_sparsity_warmup,
     ...k_start !== null && { k_start },
     ...n_k_warmup !== null && { n_k_warmup },
-    log_every,
-    n_steps,
-    state,
+    state: stack.use(new TrainState(sae, { seed, optimizer: optim })),
     grad_clip: grad_clip || null,
   };
-  const losses: Loss[] = [];
-  const started = performance.now();
-  for await (
-    const report of train(sae, getObjective(cfg.objective), batches, { ...loop, ...(signal ? { signal } : {}) })
-  ) {
-    const before = losses.length;
-    losses.push(...report.losses);
-    onProgress?.({ step: report.step, ...report.losses.at(-1)! });
-    const isDue = Math.floor(before / checkpointEvery) < Math.floor(losses.length / checkpointEvery);
-    if (isDue && losses.length < n_steps) await directory.writeCheckpoint(sae, runDumpOptions(sae));
-  }
-  const seconds = (performance.now() - started) / 1000;
-  await directory.writeCheckpoint(sae, runDumpOptions(sae));
+  const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
+  await directory.writeJson("config.json", config);
+  return {
+    cfg,
+    source,
+    directory,
+    sae,
+    training: { sae, objective: getObjective(cfg.objective), options },
+    config,
+    losses: [],
+  };
+}
 
-  const isInterrupted = losses.length < n_steps;
-  const evaluated = batchesInOrder(validation ?? training, EVALUATION_BATCH);
-  const metrics = isInterrupted ? null : { ...await evaluate(sae, evaluated), coherence: await measureCoherence(sae) };
+function mean(progress: readonly Progress[], of: (loss: Loss) => number): number {
+  return progress.reduce((sum, { losses }) => sum + of(losses.at(-1)!), 0) / progress.length;
+}
+
+async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
+  for (const { sae, directory } of runs) await directory.writeCheckpoint(sae, runDumpOptions(sae));
+}
+
+/** Measures what was trained, and writes that down. */
+async function finish(
+  { sae, directory, config, losses }: Started,
+  given: {
+    readonly n_steps: number;
+    readonly seconds: number;
+    readonly evaluated: { readonly on: RunResult["evaluated_on"]; readonly rows: RowSource };
+    readonly diverged: DivergenceError | null;
+    readonly adapter: string;
+  },
+): Promise<RunResult> {
+  const { n_steps, seconds, evaluated, diverged, adapter } = given;
+  const steps = losses.length;
+  const metrics = steps < n_steps ? null : {
+    ...await evaluate(sae, batchesInOrder(evaluated.rows, EVALUATION_BATCH)),
+    coherence: await measureCoherence(sae),
+  };
   const result = {
-    steps: losses.length,
-    isInterrupted,
+    steps,
+    isInterrupted: steps < n_steps && !diverged,
     seconds,
-    examples_per_second: losses.length * batch_size / seconds,
-    evaluated_on: validation === null ? "training" as const : "validation" as const,
+    examples_per_second: steps * config.train.batch_size / seconds,
+    evaluated_on: evaluated.on,
     metrics,
   };
   await directory.writeJson("metrics.json", {
     config,
     ...result,
+    diverged: diverged?.message ?? null,
     adapter,
     losses: Object.fromEntries(
       (["loss", "mse", "sparsity", "l0", "l1", "aux"] as const).map((name) => [name, losses.map((loss) => loss[name])]),
     ),
   });
-  if (metrics) {
-    await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
-  }
-  return result;
+  if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
+  return { ...result, diverged };
+}
+
+/** What a run goes through. */
+interface Plan {
+  readonly training: RowSource;
+  readonly validation: RowSource | null;
+  readonly n_steps: number;
 }
 
 /** Which rows train, which are kept back, and how many steps there will be. */
 function plan(
   { data, sae, train: { n_epochs, n_steps, batch_size } }: RunConfig,
   source: RowSource,
-): { training: RowSource; validation: RowSource | null; n_steps: number } {
+): Plan {
   const { n_rows, d_model } = source;
   if (sae.d_model !== undefined && sae.d_model !== d_model) {
     throw new RangeError(`sae.d_model is ${sae.d_model}, and ${data.path} has rows of ${d_model}`);
@@ -191,7 +311,7 @@ export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { m
 
 function runReport(
   config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
-  result: RunResult & { readonly metrics: MetricsWithCoherence; readonly adapter: string },
+  result: Omit<RunResult, "diverged"> & { readonly metrics: MetricsWithCoherence; readonly adapter: string },
   losses: readonly Loss[],
 ): string {
   const { metrics, steps, seconds, adapter } = result;

@@ -1,6 +1,6 @@
 /**
  * What a training run is: the tables `[data]`, `[sae]`, `[init]`, `[objective]` and `[train]` of its configuration file,
- * checked field by field, with every default filled in.
+ * checked field by field, with every default filled in. Lists in place of values make it a sweep.
  *
  * @module
  */
@@ -112,6 +112,56 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
   completeConfig(sae);
   getObjective(objective);
   return { data, sae, init, objective, train: loop };
+}
+
+/** One run of a sweep. */
+export interface SweptConfig {
+  /** What the lists of the file say about this run: `{ "train.lr": 0.001 }`; empty if there are none. */
+  readonly changes: Readonly<Record<string, unknown>>;
+  /** The whole of it. */
+  readonly cfg: RunConfig;
+}
+
+/** Fields whose value is a list. */
+const LISTS = ["objective.group_sizes"];
+
+/**
+ * The runs that a configuration file describes: one for each combination of what stands in lists, the first list changing
+ * slowest. A field that is a list by itself is swept by a list of lists.
+ *
+ * @throws {TypeError | RangeError} as {@link completeRunConfig}, and for an empty list.
+ */
+export function completeSweep(found: Readonly<Record<string, unknown>>): SweptConfig[] {
+  return combinations(found, "").map(({ value, changes }) => ({
+    changes,
+    cfg: completeRunConfig(value as Record<string, unknown>),
+  }));
+}
+
+/** One way to take a value out of every list. */
+interface Combination {
+  readonly value: unknown;
+  readonly changes: Readonly<Record<string, unknown>>;
+}
+
+function combinations(found: unknown, path: string): Combination[] {
+  if (Array.isArray(found) && (!LISTS.includes(path) || Array.isArray(found[0]))) {
+    if (found.length === 0) throw new TypeError(`${path} is an empty list; a sweep needs something to go through`);
+    return found.flatMap((one) =>
+      (Array.isArray(one) ? [{ value: one, changes: {} }] : combinations(one, path))
+        .map(({ value, changes }) => ({ value, changes: { [path]: one, ...changes } }))
+    );
+  }
+  if (typeof found !== "object" || found === null || Array.isArray(found)) return [{ value: found, changes: {} }];
+  return Object.entries(found).reduce<Combination[]>((all, [field, value]) => {
+    const ways = combinations(value, path === "" ? field : `${path}.${field}`);
+    return all.flatMap((one) =>
+      ways.map((way) => ({
+        value: { ...one.value as object, [field]: way.value },
+        changes: { ...one.changes, ...way.changes },
+      }))
+    );
+  }, [{ value: {}, changes: {} }]);
 }
 
 const DATA_FIELDS = ["path", "format", "d_model", "validation_share", "standardise", "buffer_rows"];

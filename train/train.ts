@@ -218,6 +218,9 @@ export async function* trainMany(
     for (const trainer of active) trainer.record(x);
     Commands.submitTogether(active.map(({ commands }) => commands));
     done++;
+    if ((done - step) % MOST_IN_FLIGHT === 0) {
+      await first.sae.context.settled(first.sae.device.queue.onSubmittedWorkDone());
+    }
     if (validation && done % validation.every === 0) {
       for (const trainer of active) await trainer.validate(validation.batches());
     }
@@ -246,6 +249,9 @@ function checkTogether(trainings: readonly Training[]): void {
     throw new RangeError("models that train together need one device, found several");
   }
 }
+
+/** Steps that wait for the GPU at most, where losses are read less often: each holds its rows in memory. */
+const MOST_IN_FLIGHT = 256;
 
 /** How many sizes of batches keep their buffer: the usual one, and the shorter last batch of a pass. */
 const KEPT_UPLOADS = 2;

@@ -60,7 +60,14 @@ Deno.test("help is everywhere", async () => {
         "--version",
       ]],
       [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
-      [["train", "--help"], ["--overwrite", "data.path", "validation_share", "checkpoint_every", "[objective]"]],
+      [["train", "--help"], [
+        "--overwrite",
+        "makes a sweep",
+        "data.path",
+        "validation_share",
+        "checkpoint_every",
+        "[objective]",
+      ]],
       [["train", "x.toml", "-h"], ["Usage: saev train CONFIG [OPTIONS]"]],
       [["evaluate", "--help"], [
         "--batch-size N",
@@ -219,6 +226,29 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
 function countAbove(density: readonly number[], least: number): number {
   return density.filter((share) => share > least).length;
 }
+
+Deno.test("lists in the configuration are swept, each run in its folder, with a summary", async () => {
+  await using made = await folder({
+    "sweep.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 2\nlr = [1e-3, 1e-2]"),
+    "single.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 2\nlr = 1e-2"),
+    "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
+  });
+  const { code, stdout, stderr } = await saev(["train", "sweep.toml"], { cwd: made.path });
+  assertEquals([code, stdout], [0, ""], stderr);
+  for (const text of ["2 models, 18 steps of 50", "  1  train.lr 0.01   NMSE 0.", "look at runs/sweep/0/report.html"]) {
+    assertStringIncludes(stderr, text);
+  }
+  const summary = JSON.parse(await Deno.readTextFile(`${made.path}/runs/sweep/sweep.json`));
+  assertEquals(summary.map(({ directory, changes, steps }: Record<string, unknown>) => [directory, changes, steps]), [
+    ["0", { "train.lr": 1e-3 }, 18],
+    ["1", { "train.lr": 1e-2 }, 18],
+  ]);
+  assertEquals((await saev(["train", "single.toml"], { cwd: made.path })).code, 0);
+  const model = (path: string) => Deno.readFile(`${made.path}/runs/${path}/sae.pt`);
+  assertEquals(await model("sweep/1"), await model("single"));
+  const again = await saev(["train", "sweep.toml"], { cwd: made.path });
+  assertMatch(again.stderr, /^error: runs\/sweep\/0 holds a run already[^\n]*\n$/);
+});
 
 Deno.test("Ctrl-C leaves a checkpoint and ends with 130", async () => {
   await using made = await folder({

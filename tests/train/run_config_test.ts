@@ -1,7 +1,7 @@
 /** Configuration files: defaults, and a clear sentence for everything that cannot be. @module */
 import { assertEquals, assertThrows } from "@std/assert";
 import { parse } from "@std/toml";
-import { completeRunConfig } from "../../train/run_config.ts";
+import { completeRunConfig, completeSweep } from "../../train/run_config.ts";
 
 Deno.test("a path is all that is needed", () => {
   assertEquals(completeRunConfig(parse('data.path = "a.npy"')), {
@@ -126,3 +126,45 @@ for (const [text, error, message] of WRONG) {
     assertThrows(() => completeRunConfig(parse(text)), error, message);
   });
 }
+
+Deno.test("lists are swept, the first changing slowest, and tables in them too", () => {
+  const sweep = completeSweep(parse(`
+    data.path = "a.npy"
+    [sae]
+    activation = [{ key = "relu" }, { key = "top-k", top_k = [2, 4] }]
+    [train]
+    lr = [1e-3, 1e-4]
+    seed = [7]
+  `));
+  const found = sweep.map(({ cfg: { sae: { activation }, train: { lr, seed } } }) => [activation, lr, seed]);
+  assertEquals(found, [
+    [{ key: "relu" }, 1e-3, 7],
+    [{ key: "relu" }, 1e-4, 7],
+    [{ key: "top-k", top_k: 2 }, 1e-3, 7],
+    [{ key: "top-k", top_k: 2 }, 1e-4, 7],
+    [{ key: "top-k", top_k: 4 }, 1e-3, 7],
+    [{ key: "top-k", top_k: 4 }, 1e-4, 7],
+  ]);
+  assertEquals(sweep[0]!.changes, { "sae.activation": { key: "relu" }, "train.lr": 1e-3, "train.seed": 7 });
+  assertEquals(sweep[3]!.changes["sae.activation.top_k"], 2);
+});
+
+Deno.test("what is a list by itself is swept by a list of lists", () => {
+  const groups = (list: string) =>
+    completeSweep(parse(`data.path = "a.npy"\nobjective = { key = "matryoshka", group_sizes = ${list} }`))
+      .map(({ cfg: { objective }, changes }) => [objective, changes]);
+  const of = (group_sizes: number[]) => ({ key: "matryoshka", group_sizes });
+  assertEquals(groups("[4, 8]"), [[of([4, 8]), {}]]);
+  assertEquals(groups("[[4, 8], [12]]"), [
+    [of([4, 8]), { "objective.group_sizes": [4, 8] }],
+    [of([12]), { "objective.group_sizes": [12] }],
+  ]);
+});
+
+Deno.test("a file without lists is one run, and a mistake in any run is one in the file", () => {
+  const text = "data.path = 'a.npy'\n";
+  assertEquals(completeSweep(parse(text)), [{ changes: {}, cfg: completeRunConfig(parse(text)) }]);
+  assertThrows(() => completeSweep(parse(`${text}train.lr = []`)), TypeError, "train.lr is an empty list");
+  assertThrows(() => completeSweep(parse(`${text}train.lr = [1, "2"]`)), TypeError, "train.lr must be a number");
+  assertThrows(() => completeSweep(parse(`${text}train.lr = [[1, 2]]`)), TypeError, "train.lr must be a number");
+});

@@ -6,7 +6,8 @@ import { initialParametersFromData } from "../../nn/initial_values.ts";
 import { measureScaling, rowsOf } from "../../train/loader.ts";
 import { completeRunConfig, type RunConfig } from "../../train/run_config.ts";
 import { RunDirectory } from "../../train/run_directory.ts";
-import { runTraining } from "../../train/run.ts";
+import { type RunPlan, runSweep, runTraining } from "../../train/run.ts";
+import { DivergenceError } from "../../train/train.ts";
 import { Random } from "../support/random.ts";
 import { assertRunLosses, assertTensorClose } from "../support/tolerance.ts";
 
@@ -162,4 +163,43 @@ Deno.test("subtracted biases are folded too", async () => {
   const plain = await runIn(config({ sae: { subtract_b_dec: true }, train: { n_steps: 3, n_epochs: undefined } }));
   using sae = await load(plain.files.get("sae.pt")!);
   assertEquals(sae.cfg.subtract_b_dec, false);
+});
+
+Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on when one cannot", async () => {
+  const shorter = { n_steps: 8, n_epochs: undefined };
+  const cfgs = [
+    config({ train: shorter }),
+    config({ train: { ...shorter, lr: 0.3, optim: "muon" } }),
+    config({ train: { ...shorter, lr: 1e9, n_lr_warmup: 0, log_every: 25 } }),
+    config({ train: { ...shorter, seed: 4 }, sae: { d_sae: 40, activation: { key: "batch-top-k", top_k: 3 } } }),
+    config({ train: shorter, data: { standardise: "mean_scale" } }),
+  ];
+  const path = await Deno.makeTempDir();
+  try {
+    const runs = await Promise.all(cfgs.map(async (cfg, i) => ({
+      cfg,
+      source: rowsOf(mixtures(), D),
+      directory: await RunDirectory.create(`${path}/${i}`),
+    })));
+    const plans: RunPlan[] = [];
+    const results = await runSweep(runs, { onStart: (plan) => plans.push(plan) });
+    assertEquals(plans.map(({ n_models, n_steps }) => [n_models, n_steps]), [[3, 8], [1, 8], [1, 8]]);
+    for (const [i, cfg] of cfgs.entries()) {
+      const { diverged, metrics } = results[i]!;
+      const file = (name: string) => Deno.readFile(`${path}/${i}/${name}`);
+      const { losses } = JSON.parse(new TextDecoder().decode(await file("metrics.json")));
+      if (i === 2) {
+        assert(diverged instanceof DivergenceError && metrics === null);
+        assertEquals(losses.loss.length, diverged.step);
+        await assertRejects(() => runIn(cfg), DivergenceError);
+        await assertRejects(() => file("sae.pt"), Deno.errors.NotFound);
+        continue;
+      }
+      const alone = await runIn(cfg);
+      assertEquals(await file("sae.pt"), alone.files.get("sae.pt"), `run ${i}`);
+      assertEquals([metrics, losses], [alone.result.metrics, alone.json("metrics.json").losses]);
+    }
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
 });

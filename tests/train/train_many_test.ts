@@ -110,7 +110,9 @@ Deno.test("the same bits in small bindings, from tensors, and from batches of se
       );
       const found = await run(made.trainings, {}, given);
       wanted ??= found;
-      found.forEach((outcome, i) => assertSameOutcome(outcome, wanted![i]!, `model ${i}, ${bindingLimit}, ${asTensors}`));
+      found.forEach((outcome, i) =>
+        assertSameOutcome(outcome, wanted![i]!, `model ${i}, ${bindingLimit}, ${asTensors}`)
+      );
     }
     device.destroy();
   }

@@ -259,6 +259,26 @@ Deno.test("a TopK step has one dense product and stores its pre-activations nowh
   device.destroy();
 });
 
+Deno.test("at most 256 steps wait for the GPU, however seldom losses are read", async () => {
+  const device = await freshDevice();
+  let [submissions, most] = [0, 0];
+  const { queue } = device;
+  const [submit, done] = [queue.submit, queue.onSubmittedWorkDone];
+  queue.submit = (buffers) => {
+    most = Math.max(most, ++submissions);
+    submit.call(queue, buffers);
+  };
+  queue.onSubmittedWorkDone = () => {
+    submissions = 0;
+    return done.call(queue);
+  };
+  using sae = await SparseAutoencoder.create({ d_model: 2, d_sae: 4, activation: { key: "relu" } }, { device });
+  const batches = Array(520).fill(new Float32Array(2).fill(1));
+  const { losses } = await run(sae, getObjective({ key: "vanilla" }), batches, { ...OPTIONS, log_every: 1000 });
+  assertEquals([losses.length, most], [520, 256]);
+  device.destroy();
+});
+
 Deno.test("a batch of another size in between changes nothing but its own step", async () => {
   using sae = await newModel(TOP_K);
   const sizes = [16, 16, 5, 16, 3, 7, 16];
