@@ -97,6 +97,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     options: {
       out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
       overwrite: { help: "replace the runs that the folder holds" },
+      resume: { help: "go on with the runs that the folder holds, from their last checkpoints" },
     },
     details:
       `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
@@ -326,7 +327,11 @@ async function trainCommand(args: Arguments, signal: AbortSignal): Promise<numbe
   const sweep = sweepOf(file, text);
   const folder = file.includes("/") ? file.replace(/[^/]*$/, "") : "";
   const out = args.text("out") ?? `runs/${file.slice(folder.length).replace(/\.toml$/, "")}`;
-  const overwrite = args.flag("overwrite");
+  const resume = args.flag("resume");
+  if (resume && args.flag("overwrite")) {
+    throw new UsageError("--resume and --overwrite contradict each other; give one");
+  }
+  const overwrite = resume || args.flag("overwrite");
   using files = new DisposableStack();
   const opened = new Map<string, RowFile>();
   const sources: RowFile[] = [];
@@ -344,20 +349,23 @@ async function trainCommand(args: Arguments, signal: AbortSignal): Promise<numbe
   const runs: SweepRun[] = [];
   for (const [i, { cfg }] of sweep.entries()) {
     const directory = isSweep ? await RunDirectory.create(`${out}/${names[i]}`, { overwrite }) : whole;
-    runs.push({ cfg, source: sources[i]!, directory });
+    runs.push({ cfg, source: sources[i]!, directory, resume });
   }
   await whole.write("config.toml", text);
   let progress: ProgressLine | undefined;
   const options = {
     signal,
-    onStart: ({ n_models, n_steps, n_rows, n_validation, batch_size, d_model, adapter }: RunPlan) => {
+    onStart: (
+      { n_models, n_steps, firstStep, n_rows, n_validation, batch_size, d_model, adapter }: RunPlan,
+    ) => {
       progress?.[Symbol.dispose]();
       say(
         `${n_rows.toLocaleString("en")} rows of ${d_model} to train on, ${n_validation.toLocaleString("en")} kept back`,
       );
       const models = n_models > 1 ? `${n_models} models, ` : "";
-      say(`${models}${n_steps} steps of ${batch_size} on ${adapter}`);
-      progress = new ProgressLine({ n_steps, batch_size });
+      const done = firstStep > 0 ? `, of which ${firstStep} are made,` : "";
+      say(`${models}${n_steps} steps of ${batch_size}${done} on ${adapter}`);
+      progress = new ProgressLine({ n_steps, firstStep, batch_size });
     },
     onProgress: (state: ProgressState) => progress?.show(state),
   };
@@ -375,11 +383,11 @@ async function trainCommand(args: Arguments, signal: AbortSignal): Promise<numbe
       diverged ?? (nmse === null ? "stopped" : `NMSE ${nmse.toFixed(4)}, L0 ${l0!.toFixed(1)}`),
     ])));
     say(`look at ${out}/${names[0]}/report.html and its neighbours`);
-    return results.length < runs.length || results.some(({ isInterrupted }) => isInterrupted) ? INTERRUPTED : 0;
+    return results.some(({ isInterrupted }) => isInterrupted) ? INTERRUPTED : 0;
   }
   const [result] = results as [RunResult];
   if (result.isInterrupted) {
-    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model as it was`);
+    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model as it was, and --resume goes on`);
     return INTERRUPTED;
   }
   const { nmse, l0, dead_fraction } = result.metrics!;

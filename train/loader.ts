@@ -27,8 +27,10 @@ export interface RowSource {
 export interface ShuffleOptions {
   /** Rows in a batch. */
   readonly batch_size: number;
-  /** Batches to make, over as many epochs as it takes; without it they never end. */
+  /** The batch at which the order ends, over as many epochs as it takes; without it they never end. */
   readonly n_steps?: number;
+  /** The batch of the order to begin with, as if those before it had been taken; 0 if left out. */
+  readonly firstStep?: number;
   /** Of the order; 0 if left out. */
   readonly seed?: number;
   /** Rows held in memory at a time, at least one block; 256 MiB of them if left out or `null`. */
@@ -75,7 +77,7 @@ export async function* batchesInOrder(source: RowSource, batch_size: number): As
  * @throws {RangeError} if the source has no rows, or an option is no positive integer.
  */
 export async function* shuffledBatches(source: RowSource, options: ShuffleOptions): AsyncGenerator<Float32Array> {
-  const { batch_size, n_steps = Infinity, seed = 0 } = options;
+  const { batch_size, n_steps = Infinity, firstStep = 0, seed = 0 } = options;
   const { n_rows, d_model } = source;
   const bufferRows = options.buffer_rows ?? Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
   for (const [name, value] of Object.entries({ batch_size, buffer_rows: bufferRows })) {
@@ -83,13 +85,18 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
       throw new RangeError(`${name} must be an integer of at least 1, found ${value}`);
     }
   }
+  if (!(Number.isSafeInteger(firstStep) && firstStep >= 0)) {
+    throw new RangeError(`firstStep must be an integer of at least 0, found ${firstStep}`);
+  }
   if (n_rows === 0) throw new RangeError("there are no rows to make batches of");
   let batch = new Float32Array(batch_size * d_model);
   let filled = 0;
-  let step = 0;
-  for (let epoch = 0; step < n_steps; epoch++) {
+  let step = firstStep;
+  const firstEpoch = Math.floor(firstStep * batch_size / n_rows);
+  for (let epoch = firstEpoch; step < n_steps; epoch++) {
     const random = new RandomStream(seed, STREAMS.shuffle, epoch);
-    for await (const rows of shuffledBuffers(source, bufferRows, random)) {
+    const taken = epoch === firstEpoch ? firstStep * batch_size % n_rows : 0;
+    for await (const rows of shuffledBuffers(source, bufferRows, { random, taken })) {
       for (let at = 0; at < rows.length && step < n_steps;) {
         const part = rows.subarray(at, at + batch.length - filled);
         batch.set(part, filled);
@@ -107,29 +114,35 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
   }
 }
 
-/** One epoch: all rows, a buffer of them at a time. */
+/** One epoch: all rows but the first `taken` of its order, a buffer of them at a time. */
 async function* shuffledBuffers(
   { n_rows, d_model, read }: RowSource,
   bufferRows: number,
-  random: RandomStream,
+  { random, taken }: { readonly random: RandomStream; readonly taken: number },
 ): AsyncGenerator<Float32Array> {
   const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / BLOCK_ROWS) }, (_, i) => i), random);
   const perBuffer = Math.max(1, Math.floor(bufferRows / BLOCK_ROWS));
+  let passed = 0;
   for (let first = 0; first < blocks.length; first += perBuffer) {
+    const spans = Array.from(
+      blocks.subarray(first, first + perBuffer),
+      (block) => ({ from: block * BLOCK_ROWS, to: Math.min((block + 1) * BLOCK_ROWS, n_rows) }),
+    );
+    const held = spans.reduce((sum, { from, to }) => sum + to - from, 0);
+    const order = shuffle(Uint32Array.from({ length: held }, (_, i) => i), random);
+    const skipped = Math.min(Math.max(taken - passed, 0), held);
+    passed += held;
+    if (skipped === held) continue;
     const parts: Float32Array[] = [];
-    for (const block of blocks.subarray(first, first + perBuffer)) {
-      parts.push(await read(block * BLOCK_ROWS, Math.min((block + 1) * BLOCK_ROWS, n_rows)));
-    }
-    const held = parts.reduce((sum, part) => sum + part.length, 0);
-    const order = shuffle(Uint32Array.from({ length: held / d_model }, (_, i) => i), random);
-    const buffer = new Float32Array(held);
+    for (const { from, to } of spans) parts.push(await read(from, to));
+    const buffer = new Float32Array(held * d_model);
     let row = 0;
     for (const part of parts) {
       for (let at = 0; at < part.length; at += d_model) {
         buffer.set(part.subarray(at, at + d_model), order[row++]! * d_model);
       }
     }
-    yield buffer;
+    yield buffer.subarray(skipped * d_model);
   }
 }
 

@@ -56,6 +56,13 @@ export {
   type SweepOptions,
   type SweepRun,
 } from "./run.ts";
+export {
+  openTraining,
+  type RestoredTraining,
+  type SavedTraining,
+  saveTraining,
+  type TrainingToSave,
+} from "./training_file.ts";
 export { duration, ProgressLine, type ProgressOptions, type ProgressState } from "./terminal.ts";
 export {
   renderReport,

@@ -5,6 +5,7 @@
  */
 
 import type { Dumpable, DumpOptions } from "../io/checkpoint.ts";
+import { CheckpointError } from "../io/errors.ts";
 import { completeConfig, type InputScaling, type SparseAutoencoderConfig } from "../nn/config.ts";
 import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -17,6 +18,7 @@ import { renderReport } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 import type { ProgressState } from "./terminal.ts";
+import type { RestoredTraining, SavedTraining } from "./training_file.ts";
 import { type DivergenceError, type Progress, type Training, trainMany } from "./train.ts";
 
 /** One run of a sweep. */
@@ -27,6 +29,8 @@ export interface SweepRun {
   readonly source: RowSource;
   /** Where its files go. */
   readonly directory: RunDirectory;
+  /** Goes on from the last checkpoint that the folder holds, if it holds one; from the start if left out. */
+  readonly resume?: boolean;
 }
 
 /** What a sweep is given besides its runs. */
@@ -40,10 +44,7 @@ export interface SweepOptions {
 }
 
 /** What a run is given besides its configuration and its rows. */
-export interface RunOptions extends SweepOptions {
-  /** Where its files go. */
-  readonly directory: RunDirectory;
-}
+export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory" | "resume"> {}
 
 /** What runs that train together are going to do. */
 export interface RunPlan {
@@ -51,6 +52,8 @@ export interface RunPlan {
   readonly n_models: number;
   /** Steps. */
   readonly n_steps: number;
+  /** Steps that have been made already. */
+  readonly firstStep: number;
   /** Rows in a step. */
   readonly batch_size: number;
   /** Numbers in a row. */
@@ -71,7 +74,7 @@ export interface RunResult {
   readonly isInterrupted: boolean;
   /** Why it could not go on, if it could not. Then the checkpoint is the last before that, if there was one. */
   readonly diverged: DivergenceError | null;
-  /** Seconds of training, of all models that trained together. */
+  /** Seconds of training since it was begun or resumed, of all models that trained together. */
   readonly seconds: number;
   /** Rows a second while training. */
   readonly examples_per_second: number;
@@ -95,15 +98,19 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
  * What the checkpoint holds depends on the configuration, the rows and the adapter alone, never on time. Where upstream's
  * format has no place for something, such as a standardisation, it is folded into the parameters.
  *
- * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take.
+ * A run that is resumed leaves what one leaves that was never stopped, bit by bit.
+ *
+ * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take,
+ * or a run is resumed that was begun with another configuration.
+ * @throws {CheckpointError} if what a run is resumed from is damaged.
  * @throws {DivergenceError} if the run cannot go on; the checkpoint that the folder holds by then stays.
  */
 export async function runTraining(
   cfg: RunConfig,
   source: RowSource,
-  { directory, ...options }: RunOptions,
+  { directory, resume = false, ...options }: RunOptions,
 ): Promise<RunResult> {
-  const [result] = await runTogether([{ cfg, source, directory }], options);
+  const [result] = await runSweep([{ cfg, source, directory, resume }], options);
   if (result!.diverged) throw result!.diverged;
   return result!;
 }
@@ -113,49 +120,104 @@ export async function runTraining(
  * together, the others one after the other; each leaves the checkpoint that it leaves alone, bit by bit. A run that
  * cannot go on says so in its result and its `metrics.json`.
  *
- * @throws {RangeError} as {@link runTraining}.
+ * @throws {RangeError | CheckpointError} as {@link runTraining}.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
+  const opened = await Promise.all(runs.map(async (run) => ({ ...run, saved: await savedOf(run) })));
   const results = new Map<SweepRun, RunResult>();
-  for (const together of Map.groupBy(runs, ({ cfg }) => JSON.stringify(streamOf(cfg))).values()) {
-    if (options.signal?.aborted) break;
+  const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
+  for (const together of groups.values()) {
     (await runTogether(together, options)).forEach((result, i) => results.set(together[i]!, result));
   }
-  return runs.flatMap((run) => results.get(run) ?? []);
+  return opened.map((run) => results.get(run)!);
+}
+
+/** A run, and what it goes on from. */
+interface OpenedRun extends SweepRun {
+  readonly saved: SavedTraining | undefined;
+}
+
+/** @throws {RangeError} for a run that was begun with another configuration. */
+async function savedOf({ cfg, source, directory, resume = false }: SweepRun): Promise<SavedTraining | undefined> {
+  const saved = resume ? await directory.openTraining() : undefined;
+  if (!saved) return undefined;
+  const wanted = fieldsOf(noteOf(cfg, source));
+  let found: Map<string, string>;
+  try {
+    found = fieldsOf(saved.note);
+  } catch (cause) {
+    throw new CheckpointError(`resuming ${directory.path}: its training says no run's configuration`, { cause });
+  }
+  const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
+  if (field === undefined) return saved;
+  throw new RangeError(
+    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
+      wanted.get(field) ?? "none"
+    }`,
+  );
+}
+
+/** All that decides what a run comes to, as JSON. */
+function noteOf({ data, sae, init, objective, train }: RunConfig, { n_rows, d_model }: RowSource): string {
+  const { log_every: _, checkpoint_every: __, ...loop } = train;
+  const complete = {
+    data: { ...data, n_rows },
+    sae: completeConfig({ ...sae, d_model }),
+    init,
+    objective,
+    train: loop,
+  };
+  return JSON.stringify(complete);
+}
+
+/** Every value in a JSON text by its path, `train.lr`. */
+function fieldsOf(note: string): Map<string, string> {
+  const fields = new Map<string, string>();
+  const visit = (path: string, value: unknown): void => {
+    if (typeof value !== "object" || value === null) fields.set(path, JSON.stringify(value));
+    else for (const [name, part] of Object.entries(value)) visit(path === "" ? name : `${path}.${name}`, part);
+  };
+  visit("", JSON.parse(note));
+  return fields;
 }
 
 /** What must be the same in runs that train together. */
-function streamOf({ data, train: { batch_size, n_epochs, n_steps, log_every, checkpoint_every, seed } }: RunConfig) {
-  return { data, batch_size, n_epochs, n_steps, log_every, checkpoint_every, seed };
+function streamOf({ data, train }: RunConfig): unknown {
+  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: checkpointEvery, seed } = train;
+  return { data, batch_size, n_epochs, n_steps, log_every, checkpointEvery, seed };
 }
 
 /** A run under way. */
 interface Started extends SweepRun {
   readonly sae: SparseAutoencoder;
+  readonly state: TrainState;
   readonly training: Training;
   /** The configuration as files have it. */
   readonly config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">;
   readonly losses: Loss[];
 }
 
-async function runTogether(runs: readonly SweepRun[], options: SweepOptions): Promise<RunResult[]> {
+async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
   const { signal, onStart, onProgress } = options;
   const plans = runs.map(({ cfg, source }) => plan(cfg, source));
   const [{ cfg: { data, train: { batch_size, log_every, checkpoint_every: checkpointEvery, seed } } }] = runs as [
-    Started,
+    OpenedRun,
   ];
   const [{ training, validation, n_steps }] = plans as [Plan];
-  const input = await measureScaling(training, data.standardise);
+  let measured: Promise<InputScaling> | undefined;
+  const scaling = () => measured ??= measureScaling(training, data.standardise);
   using stack = new DisposableStack();
   const started: Started[] = [];
-  for (const run of runs) started.push(await start(run, { training, input }, stack));
+  for (const run of runs) started.push(await start(run, { training, scaling }, stack));
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
-  const sizes = { n_steps, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
+  const firstStep = started[0]!.state.step;
+  const sizes = { n_steps, firstStep, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
   onStart?.({ n_models: runs.length, ...sizes, adapter });
 
-  const batches = shuffledBatches(training, { batch_size, n_steps, seed, buffer_rows: data.buffer_rows });
-  const begin = performance.now();
+  const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
+  const batches = shuffledBatches(training, order);
+  const began = performance.now();
   const loop = { log_every, n_steps, ...signal && { signal } };
   let diverged: readonly (DivergenceError | undefined)[] = [];
   for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
@@ -168,26 +230,34 @@ async function runTogether(runs: readonly SweepRun[], options: SweepOptions): Pr
     const isDue = Math.floor((step - good[0]!.losses.length) / checkpointEvery) < Math.floor(step / checkpointEvery);
     if (isDue && step < n_steps) await writeCheckpoints(started.filter((_, i) => !diverged[i]));
   }
-  const seconds = (performance.now() - begin) / 1000;
+  const seconds = (performance.now() - began) / 1000;
   await writeCheckpoints(started.filter((_, i) => !diverged[i]));
   const evaluated = { on: validation ? "validation" : "training", rows: validation ?? training } as const;
   const results: RunResult[] = [];
   for (const [i, run] of started.entries()) {
-    results.push(await finish(run, { n_steps, seconds, evaluated, diverged: diverged[i] ?? null, adapter }));
+    results.push(
+      await finish(run, { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter }),
+    );
   }
   return results;
 }
 
+/** What a model is made from. */
+interface InitialRows {
+  readonly training: RowSource;
+  /** Measures them, once for all models. */
+  readonly scaling: () => Promise<InputScaling>;
+}
+
 /** The model of a run, and its configuration in its folder. */
 async function start(
-  { cfg, source, directory }: SweepRun,
-  { training, input }: { readonly training: RowSource; readonly input: InputScaling },
+  { cfg, source, directory, saved }: OpenedRun,
+  rows: InitialRows,
   stack: DisposableStack,
 ): Promise<Started> {
-  const { optim, lr, n_lr_warmup, n_sparsity_warmup, k_start, n_k_warmup, grad_clip, seed } = cfg.train;
+  const { optim, lr, n_lr_warmup, n_sparsity_warmup, k_start, n_k_warmup, grad_clip } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
-  const initial = await initialData(cfg, training, model);
-  const sae = stack.use(await SparseAutoencoder.create(model, { seed, input, ...initial && { data: initial } }));
+  const { sae, state, losses } = stack.use(saved ? await saved.restore() : await begin(cfg, model, rows));
   const options = {
     optimizer: { key: optim },
     lr,
@@ -195,7 +265,7 @@ async function start(
     n_sparsity_warmup,
     ...k_start !== null && { k_start },
     ...n_k_warmup !== null && { n_k_warmup },
-    state: stack.use(new TrainState(sae, { seed, optimizer: optim })),
+    state,
     grad_clip: grad_clip || null,
   };
   const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
@@ -205,10 +275,27 @@ async function start(
     source,
     directory,
     sae,
+    state,
     training: { sae, objective: getObjective(cfg.objective), options },
     config,
-    losses: [],
+    losses: [...losses],
   };
+}
+
+/** A model before its first step. */
+async function begin(
+  cfg: RunConfig,
+  model: SparseAutoencoderConfig,
+  { training, scaling }: InitialRows,
+): Promise<RestoredTraining> {
+  const { seed, optim } = cfg.train;
+  using stack = new DisposableStack();
+  const input = await scaling();
+  const data = await initialData(cfg, training, model);
+  const sae = stack.use(await SparseAutoencoder.create(model, { seed, input, ...data && { data } }));
+  const state = stack.use(new TrainState(sae, { seed, optimizer: optim }));
+  const owned = stack.move();
+  return { sae, state, losses: [], [Symbol.dispose]: () => owned.dispose() };
 }
 
 function mean(progress: readonly Progress[], of: (loss: Loss) => number): number {
@@ -216,7 +303,10 @@ function mean(progress: readonly Progress[], of: (loss: Loss) => number): number
 }
 
 async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
-  for (const { sae, directory } of runs) await directory.writeCheckpoint(sae, runDumpOptions(sae));
+  for (const { cfg, source, sae, state, losses, directory } of runs) {
+    await directory.writeCheckpoint(sae, runDumpOptions(sae));
+    await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, source) });
+  }
 }
 
 /** Measures what was trained, and writes that down. */
@@ -224,6 +314,7 @@ async function finish(
   { sae, directory, config, losses }: Started,
   given: {
     readonly n_steps: number;
+    readonly firstStep: number;
     readonly seconds: number;
     readonly evaluated: { readonly on: RunResult["evaluated_on"]; readonly rows: RowSource };
     readonly diverged: DivergenceError | null;
@@ -240,7 +331,7 @@ async function finish(
     steps,
     isInterrupted: steps < n_steps && !diverged,
     seconds,
-    examples_per_second: steps * config.train.batch_size / seconds,
+    examples_per_second: (steps - given.firstStep) * config.train.batch_size / seconds,
     evaluated_on: evaluated.on,
     metrics,
   };

@@ -1,5 +1,5 @@
 /**
- * The folder of one run: its configuration, checkpoint, metrics and report. Every file is replaced at once or not at all.
+ * The folder of one run: its configuration, checkpoint, what training goes on from, metrics and report. Every file is replaced at once or not at all.
  *
  * @module
  */
@@ -7,6 +7,9 @@
 import { dump, type Dumpable, type DumpOptions } from "../io/checkpoint.ts";
 import { writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "./metrics.ts";
+import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } from "./training_file.ts";
+
+const TRAINING = "training.safetensors";
 
 /** The files of a run. */
 export class RunDirectory {
@@ -37,6 +40,20 @@ export class RunDirectory {
   /** Writes `sae.pt`. */
   async writeCheckpoint(sae: Dumpable, options: DumpOptions = {}): Promise<void> {
     await dump(this.#file("sae.pt"), sae, options);
+  }
+
+  /** Writes `training.safetensors`, from which {@link RunDirectory.openTraining} goes on. */
+  async writeTraining(training: TrainingToSave): Promise<void> {
+    await saveTraining(this.#file(TRAINING), training);
+  }
+
+  /**
+   * What training goes on from; `undefined` if there is no such file.
+   *
+   * @throws {CheckpointError} if it is damaged.
+   */
+  async openTraining(): Promise<SavedTraining | undefined> {
+    return await this.#has(TRAINING) ? await openTraining(this.#file(TRAINING)) : undefined;
   }
 
   /** Writes a file of text or bytes. */

@@ -18,6 +18,8 @@ export interface ProgressState {
 export interface ProgressOptions {
   /** Steps the run will make, when that is known. */
   readonly n_steps?: number;
+  /** Steps that a run had made before, when it goes on. */
+  readonly firstStep?: number;
   /** Rows in a step. */
   readonly batch_size: number;
   /** Whether a line can be redrawn; without it, whether stderr is a terminal. */
@@ -43,12 +45,13 @@ export class ProgressLine implements Disposable {
   /** Starts the clock. */
   constructor({
     n_steps,
+    firstStep = 0,
     batch_size,
     isTerminal = Deno.stderr.isTerminal(),
     write = (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
     now = () => performance.now(),
   }: ProgressOptions) {
-    this.#options = { n_steps, batch_size, isTerminal, write, now };
+    this.#options = { n_steps, firstStep, batch_size, isTerminal, write, now };
     this.#start = now();
   }
 
@@ -73,15 +76,17 @@ export class ProgressLine implements Disposable {
   }
 
   #line({ step, loss, l0 }: ProgressState): string {
-    const { n_steps, batch_size, isTerminal, now } = this.#options;
+    const { n_steps, firstStep, batch_size, isTerminal, now } = this.#options;
     const seconds = Math.max(now() - this.#start, 1) / 1000;
     const parts = [
       `step ${step}${n_steps === undefined ? "" : `/${n_steps}`}`,
-      `${Math.round(step * batch_size / seconds).toLocaleString("en")} examples/s`,
+      `${Math.round((step - firstStep) * batch_size / seconds).toLocaleString("en")} examples/s`,
       `loss ${loss.toPrecision(4)}`,
       `L0 ${l0.toFixed(1)}`,
     ];
-    if (n_steps !== undefined) parts.push(`${duration(seconds / Math.max(step, 1) * (n_steps - step))} left`);
+    if (n_steps !== undefined) {
+      parts.push(`${duration(seconds / Math.max(step - firstStep, 1) * (n_steps - step))} left`);
+    }
     const filled = n_steps === undefined ? 0 : Math.round(BAR * step / n_steps);
     const bar = isTerminal && n_steps !== undefined ? `${"█".repeat(filled)}${"░".repeat(BAR - filled)} ` : "";
     return bar + parts.join(" · ");

@@ -118,6 +118,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train", 2, "train takes CONFIG, found none"],
   ["train a.toml b.toml", 2, "train takes CONFIG, found a.toml b.toml"],
   ["train no-such.toml", 1, "no-such.toml"],
+  ["train wide.toml --resume --overwrite", 2, "--resume and --overwrite contradict each other"],
   ["train broken.toml", 2, "broken.toml: "],
   ["train unknown.toml", 2, "unknown.toml: unknown field train.batchsize; did you mean train.batch_size?"],
   ["train no-data.toml", 1, "no-such.npy"],
@@ -183,7 +184,14 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   }
   const run = `${made.path}/runs/npy`;
   const names = await Array.fromAsync(Deno.readDir(run), ({ name }) => name);
-  assertEquals(names.sort(), ["config.json", "config.toml", "metrics.json", "report.html", "sae.pt"]);
+  assertEquals(names.sort(), [
+    "config.json",
+    "config.toml",
+    "metrics.json",
+    "report.html",
+    "sae.pt",
+    "training.safetensors",
+  ]);
   assertEquals(await Deno.readTextFile(`${run}/config.toml`), RUN.replace("PATH", "a.npy"));
 
   const again = await saev(["train", "npy.toml"], { cwd: made.path });
@@ -273,11 +281,20 @@ Deno.test("Ctrl-C leaves a checkpoint and ends with 130", async () => {
   assertEquals(await new Response(child.stdout).text(), "");
   assertMatch(
     text,
-    /stopping after this step.*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model as it was\n$/,
+    /stopping after this step.*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model as it was, and --resume goes on\n$/,
   );
   using sae = await load(`${made.path}/runs/long/sae.pt`);
   assertEquals(sae.cfg.d_sae, 32);
-  assertEquals(JSON.parse(await Deno.readTextFile(`${made.path}/runs/long/metrics.json`)).isInterrupted, true);
+  const { isInterrupted, steps } = JSON.parse(await Deno.readTextFile(`${made.path}/runs/long/metrics.json`));
+  assertEquals(isInterrupted, true);
+  const resumed = command(["train", "long.toml", "--resume"], { cwd: made.path }).spawn();
+  const again = resumed.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  let said = "";
+  while (!said.includes("steps of")) said += (await again.read()).value;
+  assertStringIncludes(said, `of which ${steps} are made`);
+  resumed.kill("SIGKILL");
+  await again.cancel();
+  await resumed.status;
 });
 
 Deno.test("on the driver of last resort the demo does fewer steps and says so", async () => {

@@ -57,6 +57,31 @@ Deno.test("every epoch has every row once, whatever the sizes", async () => {
   );
 });
 
+Deno.test("an order that begins anywhere is the rest of the whole, and reads no more than that", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 5000 }),
+      fc.integer({ min: 1, max: 300 }),
+      fc.option(fc.integer({ min: 1, max: 6000 })),
+      fc.double({ min: 0, max: 1, noNaN: true }),
+      async (n_rows, batch_size, bufferRows, share) => {
+        const options = { batch_size, n_steps: Math.ceil(2.5 * n_rows / batch_size), seed: 1, buffer_rows: bufferRows };
+        const firstStep = Math.floor(share * options.n_steps);
+        const whole = await order(numbered(n_rows), options);
+        assertEquals(await order(numbered(n_rows), { ...options, firstStep }), whole.slice(firstStep));
+      },
+    ),
+    { numRuns: 30, seed: 1 },
+  );
+  let reads = 0;
+  const { read, ...sizes } = numbered(5000);
+  const counted: RowSource = { ...sizes, read: (from, to) => (reads++, read(from, to)) };
+  // Of five blocks, one at a time, three and a bit are over.
+  await order(counted, { batch_size: 100, n_steps: 35, firstStep: 33, buffer_rows: 1024 });
+  assertEquals(reads, 1);
+  await assertRejects(() => order(counted, { batch_size: 1, firstStep: -1 }), RangeError, "firstStep");
+});
+
 Deno.test("the order depends on the seed alone", async () => {
   const options = { batch_size: 10, n_steps: 20, seed: 3 };
   const first = await order(numbered(100), options);

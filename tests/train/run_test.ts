@@ -60,7 +60,13 @@ async function runIn(cfg: RunConfig, signal?: AbortSignal) {
 
 Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, the same every time", async () => {
   const { result, files, json, shown } = await runIn(config());
-  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "report.html", "sae.pt"]);
+  assertEquals([...files.keys()].sort(), [
+    "config.json",
+    "metrics.json",
+    "report.html",
+    "sae.pt",
+    "training.safetensors",
+  ]);
   assertEquals(result.steps, 2 * 540 / 30);
   assertEquals(shown, [25, 36]);
   assertEquals(result.metrics!.n_rows, 60);
@@ -148,7 +154,7 @@ Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
   stopped.abort();
   const { result, files, json } = await runIn(config(), stopped.signal);
   assertEquals([result.isInterrupted, result.steps, result.metrics], [true, 0, null]);
-  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "sae.pt"]);
+  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "sae.pt", "training.safetensors"]);
   assertEquals(json("metrics.json").metrics, null);
 });
 
@@ -203,3 +209,65 @@ Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on 
     await Deno.remove(path, { recursive: true });
   }
 });
+
+/** Configurations whose training has all that a file must bring back. */
+const RESUMED: Readonly<Record<string, RunConfig>> = {
+  "AuxK, a standardisation, schedules": config({
+    data: { standardise: "mean_scale" },
+    train: { k_start: 8, n_k_warmup: 20, n_sparsity_warmup: 9 },
+  }),
+  "a batch-top-k's threshold": config({ sae: { d_sae: 32, activation: { key: "batch-top-k", top_k: 2 } } }),
+  "Muon, a controller of L0": {
+    ...config({ sae: { d_sae: 24, activation: { key: "relu" } }, train: { optim: "muon" } }),
+    objective: { key: "vanilla", sparsity_coeff: 0.1, target_l0: 3 },
+  },
+  "a JumpReLU, a small buffer": config({
+    data: { buffer_rows: 1, standardise: "scale" },
+    sae: { d_sae: 24, activation: { key: "jump-relu" } },
+  }),
+};
+
+for (const [name, cfg] of Object.entries(RESUMED)) {
+  Deno.test(`stopped anywhere and resumed, a run is as if it had never stopped: ${name}`, async () => {
+    const { result, files, json } = await runIn(cfg);
+    const path = await Deno.makeTempDir();
+    try {
+      const directory = await RunDirectory.create(path);
+      const source = rowsOf(mixtures(), D);
+      // Stops in the first epoch and in the second one; the epoch's end, after 18 steps, is in neither batch.
+      for (const stop of [7, 25]) {
+        const controller = new AbortController();
+        const stopping = { ...cfg, train: { ...cfg.train, log_every: 1 } };
+        const stopped = await runTraining(stopping, source, {
+          directory,
+          resume: true,
+          signal: controller.signal,
+          onProgress: ({ step }) => step === stop && controller.abort(),
+        });
+        assertEquals([stopped.isInterrupted, stopped.steps], [true, stop]);
+      }
+      const resumed = await runTraining(cfg, source, { directory, resume: true });
+      assertEquals(resumed.metrics, result.metrics);
+      for (const file of ["sae.pt", "training.safetensors"]) {
+        assertEquals(await Deno.readFile(`${path}/${file}`), files.get(file), file);
+      }
+      const { losses } = JSON.parse(await Deno.readTextFile(`${path}/metrics.json`));
+      assertEquals(losses, json("metrics.json").losses);
+
+      const other = { ...cfg, train: { ...cfg.train, lr: 0.02 } };
+      await assertRejects(
+        () => runTraining(other, source, { directory, resume: true }),
+        RangeError,
+        "train.lr is 0.01; it cannot go on with 0.02",
+      );
+      const fewer = rowsOf(mixtures().subarray(D), D);
+      await assertRejects(
+        () => runTraining(cfg, fewer, { directory, resume: true }),
+        RangeError,
+        "data.n_rows is 600; it cannot go on with 599",
+      );
+    } finally {
+      await Deno.remove(path, { recursive: true });
+    }
+  });
+}

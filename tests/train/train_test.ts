@@ -274,6 +274,7 @@ Deno.test("at most 256 steps wait for the GPU, however seldom losses are read", 
   };
   using sae = await SparseAutoencoder.create({ d_model: 2, d_sae: 4, activation: { key: "relu" } }, { device });
   const batches = Array(520).fill(new Float32Array(2).fill(1));
+  submissions = most = 0;
   const { losses } = await run(sae, getObjective({ key: "vanilla" }), batches, { ...OPTIONS, log_every: 1000 });
   assertEquals([losses.length, most], [520, 256]);
   device.destroy();

@@ -1,0 +1,108 @@
+/** The file that training goes on from: what it brings back, and what it refuses. @module */
+import { assertEquals, assertRejects } from "@std/assert";
+import { CheckpointError } from "../../io/errors.ts";
+import { readSafetensors, writeSafetensors } from "../../io/safetensors.ts";
+import { bytesSource } from "../../io/source.ts";
+import type { NamedTensor } from "../../io/stored_tensor.ts";
+import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../nn/train_state.ts";
+import { getObjective } from "../../objectives/objective.ts";
+import { train, type TrainLoss } from "../../train/train.ts";
+import { openTraining, saveTraining } from "../../train/training_file.ts";
+import { sharedDevice } from "../support/gpu.ts";
+import { Random } from "../support/random.ts";
+
+const D = 6;
+
+/** A file after three steps, and what is in it. */
+async function trained(activation: "jump-relu" | "batch-top-k", optimizer: "adam" | "muon") {
+  const device = await sharedDevice();
+  const cfg = {
+    d_model: D,
+    d_sae: 9,
+    activation: activation === "jump-relu" ? { key: activation } : { key: activation, top_k: 2 },
+  };
+  const input = { mean: new Random(3).normal(D), scale: 2, pre_act_scale: 0.7 };
+  using sae = await SparseAutoencoder.create(cfg, { device, input });
+  using state = new TrainState(sae, { seed: 5, optimizer });
+  const random = new Random(2);
+  const batches = Array.from({ length: 3 }, () => random.normal(10 * D));
+  const losses: TrainLoss[] = [];
+  for await (
+    const progress of train(sae, getObjective({ key: "vanilla" }), batches, { state, optimizer: { key: optimizer } })
+  ) losses.push(...progress.losses);
+  // A count that no signed integer holds.
+  state.tokens_since_active.write(Uint32Array.from({ length: 9 }, (_, i) => i === 4 ? 0xfffffff0 : i));
+  const pieces: Uint8Array[] = [];
+  const sink = new WritableStream<Uint8Array>({ write: (piece) => void pieces.push(piece.slice()) });
+  await saveTraining(sink, { sae, state, losses, note: "späte Notiz" });
+  const file = new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  return {
+    file,
+    losses,
+    cfg: sae.cfg,
+    input: sae.input,
+    parameters: await sae.readParameters(),
+    state: await state.read(),
+  };
+}
+
+for (const [activation, optimizer] of [["jump-relu", "muon"], ["batch-top-k", "adam"]] as const) {
+  Deno.test(`everything comes back: ${activation}, ${optimizer}`, async () => {
+    const wanted = await trained(activation, optimizer);
+    const saved = await openTraining(wanted.file);
+    assertEquals([saved.step, saved.note], [3, "späte Notiz"]);
+    using found = await saved.restore({ device: await sharedDevice() });
+    assertEquals(found.sae.cfg, wanted.cfg);
+    assertEquals(found.sae.input, wanted.input);
+    assertEquals(await found.sae.readParameters(), wanted.parameters);
+    assertEquals(await found.state.read(), wanted.state);
+    const plain = wanted.losses.map(({ grad_norm: _, grad_norms: __, ...loss }) => loss);
+    assertEquals(found.losses, plain);
+  });
+}
+
+Deno.test("refused: files that are cut, lack something, hold something else, or describe what cannot be", async () => {
+  const { file } = await trained("batch-top-k", "adam");
+  for (const length of [0, 7, 100, file.length >> 1, file.length - 1]) {
+    await assertRejects(() => openTraining(file.slice(0, length)), CheckpointError);
+  }
+  const { tensors, metadata } = await readSafetensors(bytesSource(file));
+  const description = JSON.parse(metadata.get("saev_nn_training")!);
+  const altered = async (change: (all: Map<string, NamedTensor>, description: Record<string, never>) => unknown) => {
+    const all = new Map<string, NamedTensor>();
+    for (const [name, { shape, dtype, read }] of tensors) {
+      const tensor = tensors.get(name)!;
+      const data = dtype === "int32" ? Int32Array.from(await tensor.readIntegers()) : await read.call(tensor);
+      all.set(name, { name, shape, data });
+    }
+    const changed = structuredClone(description);
+    const texts = change(all, changed) === null ? {} : { saev_nn_training: JSON.stringify(changed) };
+    const pieces: Uint8Array[] = [];
+    const sink = new WritableStream<Uint8Array>({ write: (piece) => void pieces.push(piece.slice()) });
+    await writeSafetensors(sink, [...all.values()], texts);
+    return new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  };
+  const cases: readonly [change: Parameters<typeof altered>[0], message: string][] = [
+    [() => null, "its metadata have no saev_nn_training"],
+    [(all) => all.delete("moment2.W_dec"), "there is no moment2.W_dec; expected [9,6]"],
+    [(all) => all.set("extra", { name: "extra", shape: [1], data: new Float32Array(1) }), 'found "extra"'],
+    [
+      (all) => all.set("input_mean", { name: "input_mean", shape: [5], data: new Float32Array(5) }),
+      "input_mean is [5]; expected [6]",
+    ],
+    [(_, text) => Object.assign(text, { version: 2 }), "version 2; expected 1"],
+    [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 8 } }), "expected [8]"],
+    [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 0 } }), "d_sae must be"],
+    [(_, text) => Object.assign(text, { cfg: {} }), "an incomplete configuration"],
+    [(_, text) => Object.assign(text, { state: { ...description.state, step: -1 } }), "step -1"],
+    [(_, text) => Object.assign(text, { state: { ...description.state, control: null } }), "control null"],
+    [(_, text) => Object.assign(text, { state: { ...description.state, optimizer: "sgd" } }), "sgd"],
+    [(_, text) => Object.assign(text, { input: { hasMean: true, scale: 0, pre_act_scale: 1 } }), "a wrong scaling"],
+    [(_, text) => Object.assign(text, { state: undefined }), "found"],
+  ];
+  for (const [change, message] of cases) {
+    const error = await assertRejects(async () => await openTraining(await altered(change)), CheckpointError);
+    assertEquals([message, error.message.includes(message)], [message, true], error.message);
+  }
+});

@@ -1,0 +1,222 @@
+/**
+ * The file that training goes on from: the model in its own units, everything beside the parameters, and the losses so
+ * far, as safetensors. What is restored goes on bit by bit as if it had never stopped.
+ *
+ * @module
+ */
+
+import { CheckpointError, quote } from "../io/errors.ts";
+import { type ByteSource, type ByteTarget, openSource } from "../io/files.ts";
+import { parameterShapes } from "../io/model.ts";
+import { readSafetensors, writeSafetensors } from "../io/safetensors.ts";
+import type { NamedTensor, StoredTensor } from "../io/stored_tensor.ts";
+import {
+  completeConfig,
+  type ParameterArrays,
+  type SparseAutoencoderConfig,
+  type SparseAutoencoderOptions,
+} from "../nn/config.ts";
+import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { TrainState, type TrainStateData } from "../nn/train_state.ts";
+import type { Loss } from "../objectives/objective.ts";
+
+/** What {@link saveTraining} writes. */
+export interface TrainingToSave {
+  /** The model. */
+  readonly sae: SparseAutoencoder;
+  /** Its training. */
+  readonly state: TrainState;
+  /** Of the steps so far; none if left out. */
+  readonly losses?: readonly Loss[];
+  /** A text that comes back as it is; empty if left out. */
+  readonly note?: string;
+}
+
+/** What {@link openTraining} finds, before the numbers are read. */
+export interface SavedTraining {
+  /** Updates done. */
+  readonly step: number;
+  /** What was noted. */
+  readonly note: string;
+  /**
+   * The model and its training on a device, the shared default one if left out.
+   *
+   * @throws {CheckpointError} if the file is damaged.
+   * @throws {DeviceError} if there is no usable GPU.
+   */
+  restore(options?: { readonly device?: GPUDevice }): Promise<RestoredTraining>;
+}
+
+/** A model that can be trained on. Yours to dispose of. */
+export interface RestoredTraining extends Disposable {
+  /** The model. */
+  readonly sae: SparseAutoencoder;
+  /** Its training. */
+  readonly state: TrainState;
+  /** Of the steps that were saved. */
+  readonly losses: readonly Loss[];
+}
+
+const LOSSES = ["loss", "mse", "sparsity", "l0", "l1", "aux", "n_dead", "sparsity_coeff"] as const;
+
+/** Where the description stands in the file's metadata. */
+const DESCRIPTION = "saev_nn_training";
+const VERSION = 1;
+
+/** What stands there. */
+interface Description {
+  readonly version: number;
+  readonly cfg: SparseAutoencoderConfig;
+  readonly input: { readonly hasMean: boolean; readonly scale: number; readonly pre_act_scale: number };
+  readonly state: Pick<TrainStateData, typeof STATE[number] | "optimizer">;
+  readonly n_losses: number;
+}
+
+const STATE = ["step", "n_tokens", "seed", "firstMse", "control", "thresholdBias"] as const;
+
+/**
+ * Writes a model and its training; at a path the file is replaced at once or not at all.
+ *
+ * @example
+ * ```ts
+ * import { getObjective, SparseAutoencoder } from "@saev/nn";
+ * import { openTraining, saveTraining, train, TrainState } from "@saev/nn/train";
+ *
+ * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32, activation: { key: "top-k", top_k: 4 } });
+ * using state = new TrainState(sae);
+ * const batch = Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i));
+ * for await (const _ of train(sae, getObjective({ key: "vanilla" }), [batch, batch], { state }));
+ * const path = `${await Deno.makeTempDir()}/training.safetensors`;
+ * await saveTraining(path, { sae, state });
+ *
+ * using again = await (await openTraining(path)).restore();
+ * console.log(again.state.step); // 2; train again.sae on, with again.state
+ * ```
+ */
+export async function saveTraining(to: ByteTarget, training: TrainingToSave): Promise<void> {
+  const { sae, state, losses = [], note = "" } = training;
+  const { cfg, input: { mean, scale, pre_act_scale = 1 } } = sae;
+  const [parameters, data] = await Promise.all([sae.readParameters(), state.read()]);
+  const description: Description = {
+    version: VERSION,
+    cfg,
+    input: { hasMean: mean !== null, scale, pre_act_scale },
+    state: { ...Object.fromEntries(STATE.map((name) => [name, data[name]])), optimizer: data.optimizer } as Description[
+      "state"
+    ],
+    n_losses: losses.length,
+  };
+  const tensors: NamedTensor[] = [];
+  const values = new Map<string, Float32Array | Int32Array>([
+    ...mean ? [["input_mean", mean] as const] : [],
+    ["tokens_since_active", new Int32Array(data.tokens_since_active.buffer)],
+    ...LOSSES.map((name) => [`losses.${name}`, Float32Array.from(losses, (loss) => loss[name])] as const),
+    ...arraysOf("parameters", parameters),
+    ...arraysOf("moment1", data.moment1),
+    ...arraysOf("moment2", data.moment2),
+  ]);
+  for (const [name, shape] of shapesOf(description)) tensors.push({ name, shape, data: values.get(name)! });
+  await writeSafetensors(to, tensors, { [DESCRIPTION]: JSON.stringify(description), note });
+}
+
+/**
+ * Opens what {@link saveTraining} wrote. Only the file's header is read now.
+ *
+ * @throws {CheckpointError} for any other file, naming what was found.
+ */
+export async function openTraining(from: ByteSource): Promise<SavedTraining> {
+  const source = await openSource(from);
+  const doing = `reading the training in ${source.name}`;
+  const { tensors, metadata } = await readSafetensors(source);
+  const description = readDescription(doing, metadata.get(DESCRIPTION));
+  const shapes = shapesOf(description);
+  for (const [name, shape] of shapes) {
+    const found = tensors.get(name);
+    if (!found) throw new CheckpointError(`${doing}: there is no ${name}; expected [${shape}]`);
+    if (String(found.shape) !== String(shape)) {
+      throw new CheckpointError(`${doing}: ${name} is [${found.shape}]; expected [${shape}]`);
+    }
+  }
+  const surplus = [...tensors.keys()].find((name) => !shapes.has(name));
+  if (surplus !== undefined) throw new CheckpointError(`${doing}: found ${quote(surplus)}, which has no place in it`);
+  return {
+    step: description.state.step,
+    note: metadata.get("note") ?? "",
+    restore: (options) => restore(description, tensors, options),
+  };
+}
+
+async function restore(
+  { cfg, input: { hasMean, scale, pre_act_scale }, state: numbers, n_losses: nLosses }: Description,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  { device }: { readonly device?: GPUDevice } = {},
+): Promise<RestoredTraining> {
+  const read = async (name: string): Promise<Float32Array> => await tensors.get(name)?.read() ?? new Float32Array(0);
+  const arrays = async (group: string): Promise<ParameterArrays> => {
+    const names = [...tensors.keys()].filter((name) => name.startsWith(`${group}.`));
+    const found = await Promise.all(names.map(async (name) => [name.slice(group.length + 1), await read(name)]));
+    return { W_enc: new Float32Array(0), W_dec: new Float32Array(0), ...Object.fromEntries(found) };
+  };
+  const mean = hasMean ? await read("input_mean") : null;
+  using stack = new DisposableStack();
+  const placement = { input: { mean, scale, pre_act_scale }, ...device && { device } };
+  const sae = stack.use(await SparseAutoencoder.fromParameters(cfg, await arrays("parameters"), placement));
+  const state = stack.use(TrainState.restore(sae, {
+    ...numbers,
+    moment1: await arrays("moment1"),
+    moment2: await arrays("moment2"),
+    tokens_since_active: Uint32Array.from(await tensors.get("tokens_since_active")!.readIntegers(), (n) => n >>> 0),
+  }));
+  const columns = await Promise.all(LOSSES.map(async (name) => [name, await read(`losses.${name}`)] as const));
+  const losses = Array.from(
+    { length: nLosses },
+    (_, step) => Object.fromEntries(columns.map(([name, column]) => [name, column[step]!])) as unknown as Loss,
+  );
+  const owned = stack.move();
+  return { sae, state, losses, [Symbol.dispose]: () => owned.dispose() };
+}
+
+function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [string, Float32Array]> {
+  for (const [name, values] of Object.entries(arrays)) if (values) yield [`${group}.${name}`, values];
+}
+
+/** Every tensor of a file, with its shape. */
+function shapesOf({ cfg, input, state: { optimizer }, n_losses }: Description): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>([["tokens_since_active", [cfg.d_sae]]]);
+  if (input.hasMean) shapes.set("input_mean", [cfg.d_model]);
+  for (const name of LOSSES) shapes.set(`losses.${name}`, [n_losses]);
+  for (const [name, shape] of parameterShapes(cfg)) {
+    shapes.set(`parameters.${name}`, shape);
+    // The threshold of a BatchTopK is estimated, not trained.
+    if (name === "threshold" && cfg.activation.key !== "jump-relu") continue;
+    shapes.set(`moment1.${name}`, shape);
+    if (optimizer === "muon" && (name === "W_enc" || name === "W_dec")) continue;
+    shapes.set(`moment2.${name}`, shape);
+  }
+  return shapes;
+}
+
+/** @throws {CheckpointError} for a text that describes no training. */
+function readDescription(doing: string, text: string | undefined): Description {
+  if (text === undefined) throw new CheckpointError(`${doing}: its metadata have no ${DESCRIPTION}`);
+  try {
+    const { version, cfg, input, state, n_losses } = JSON.parse(text) as Description;
+    if (version !== VERSION) throw new TypeError(`version ${JSON.stringify(version)}; expected ${VERSION}`);
+    for (const name of STATE) {
+      if (!Number.isFinite(state[name])) throw new TypeError(`${name} ${JSON.stringify(state[name])}`);
+    }
+    for (const [name, value] of Object.entries({ step: state.step, n_tokens: state.n_tokens, n_losses })) {
+      if (!(Number.isSafeInteger(value) && value >= 0)) throw new TypeError(`${name} ${JSON.stringify(value)}`);
+    }
+    if (state.optimizer !== "adam" && state.optimizer !== "muon") {
+      throw new TypeError(`the optimizer ${JSON.stringify(state.optimizer)}`);
+    }
+    const complete = completeConfig(cfg as SparseAutoencoderOptions);
+    if (JSON.stringify(complete) !== JSON.stringify(cfg)) throw new TypeError("an incomplete configuration");
+    const { hasMean, scale, pre_act_scale } = input;
+    if (typeof hasMean !== "boolean" || !(scale > 0) || !(pre_act_scale > 0)) throw new TypeError("a wrong scaling");
+    return { version, cfg: complete, input, state, n_losses };
+  } catch (cause) {
+    throw new CheckpointError(`${doing}: found ${(cause as Error).message}`, { cause });
+  }
+}
