@@ -50,4 +50,5 @@ Deno.test("browser: Chromium computes the numbers that Deno computes", async () 
   assertRunParameter(there.W_dec, here.W_dec, "W_dec");
   assertRunParameter(there.metrics, here.metrics, "metrics");
   assertEquals([there.isRoundTrip, here.isRoundTrip], [true, true]);
+  assertEquals([there.isSameTogether, here.isSameTogether], [true, true]);
 });

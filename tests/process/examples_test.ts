@@ -17,6 +17,7 @@ const DOCUMENTED = [
   "nn/sparse_autoencoder.ts",
   "train/evaluate.ts",
   "train/train.ts",
+  "train/training_file.ts",
 ];
 
 async function deno(args: string[], cwd: URL | string): Promise<{ code: number; stdout: string; stderr: string }> {

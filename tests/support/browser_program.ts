@@ -4,7 +4,7 @@
  * @module
  */
 import { dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
-import { evaluate, measureCoherence, train } from "../../train/mod.ts";
+import { evaluate, measureCoherence, train, trainMany } from "../../train/mod.ts";
 
 /** What the run gives, as plain numbers that cross the border of a page. */
 export interface BrowserRun {
@@ -12,6 +12,8 @@ export interface BrowserRun {
   readonly initialBits: readonly number[][];
   /** The loss of every step. */
   readonly losses: readonly number[];
+  /** Whether the model comes to the same losses when another is trained with it. */
+  readonly isSameTogether: boolean;
   /** The rows of W_dec after the run. */
   readonly W_dec: readonly number[];
   /** Explained variance, cosine and monosemanticity on the last batch, and the dictionary's coherence. */
@@ -28,19 +30,30 @@ function batch(step: number): Float32Array {
   return Float32Array.from({ length: 24 * D }, (_, i) => ((i * 7919 + step * 104729) % 1009) / 504.5 - 1);
 }
 
+const LOOP = { log_every: 4 } as const;
+const OPTIONS = { lr: 1e-2, n_lr_warmup: 0 } as const;
+
+function model(seed: number): Promise<SparseAutoencoder> {
+  return SparseAutoencoder.create({ d_model: D, d_sae: 20, activation: { key: "top-k", top_k: 3 } }, { seed });
+}
+
 /** Trains, writes, reads. */
 export async function run(): Promise<BrowserRun> {
-  using sae = await SparseAutoencoder.create(
-    { d_model: D, d_sae: 20, activation: { key: "top-k", top_k: 3 } },
-    { seed: 5 },
-  );
+  using sae = await model(5);
   const initial = await sae.readParameters();
   const bits = (array: Float32Array): number[] => [...new Uint32Array(array.buffer, array.byteOffset, array.length)];
   const losses: number[] = [];
   const batches = Array.from({ length: N_STEPS }, (_, step) => batch(step));
   const objective = getObjective({ key: "matryoshka", n_prefixes: 3 });
-  for await (const report of train(sae, objective, batches, { lr: 1e-2, log_every: 4, n_lr_warmup: 0 })) {
+  for await (const report of train(sae, objective, batches, { ...OPTIONS, ...LOOP })) {
     losses.push(...report.losses.map(({ loss }) => loss));
+  }
+  using same = await model(5);
+  using other = await model(6);
+  const trainings = [other, same].map((sae) => ({ sae, objective, options: OPTIONS }));
+  const lossesTogether: number[] = [];
+  for await (const [, report] of trainMany(trainings, batches, LOOP)) {
+    lossesTogether.push(...report!.losses.map(({ loss }) => loss));
   }
   const { W_dec } = await sae.readParameters();
   const { explained_variance: explained, cosine, monosemanticity } = await evaluate(sae, batches.slice(-1), {
@@ -60,6 +73,7 @@ export async function run(): Promise<BrowserRun> {
   return {
     initialBits: [initial.W_enc, initial.W_dec, initial.b_enc, initial.b_dec].map(bits),
     losses,
+    isSameTogether: String(lossesTogether) === String(losses),
     W_dec: [...W_dec],
     metrics: [explained, cosine, monosemanticity.mean, coherence.max, coherence.mean_max],
     isRoundTrip: W_dec.every((value, i) => Object.is(value, read[i])),
