@@ -30,9 +30,7 @@ const keyOf = ({ seed, stream, step }: Draw) => ({
 const KEY = ["key0", "key1", "stream", "step"] as const;
 
 const declarations = `${PHILOX_WGSL}
-fn draw(at: u32, stream: u32) -> vec4u {
-  return philox(vec4u(at, dims.step, stream, 0u), vec2u(dims.key0, dims.key1));
-}
+fn draw(key: vec3u, at: u32, stream: u32) -> vec4u { return philox(vec4u(at, key.z, stream, 0u), key.xy); }
 // In (0, 1), so that its logarithm is finite; 24 bits, so that nothing is rounded.
 fn unit(bits: u32) -> f32 { return (f32(bits >> 9u) + 0.5) * ${2 ** -23}; }
 // Box and Muller 1958.
@@ -53,9 +51,10 @@ const normalsKernel = defineKernel({
   cost: ({ size }) => ({ flops: 6 * size, bytes: 4 * size }),
   declarations,
   body: `
+  let key = vec3u(dims.key0, dims.key1, dims.step);
   let i = group * 64u + lane;
   if (i >= dims.size) { return; }
-  let words = draw(i, dims.stream);
+  let words = draw(key, i, dims.stream);
   to[i] = normal(words.x, words.y);`,
 });
 
@@ -119,8 +118,9 @@ fn tail(y: f32) -> f32 {
 }
 `,
   body: `
+  let key = vec3u(dims.key0, dims.key1, dims.step);
   let block = group * 64u + lane;
-  let words = draw(block, dims.stream);
+  let words = draw(key, block, dims.stream);
   for (var k = 0u; k < 4u; k += 1u) {
     let i = block * 4u + k;
     if (i >= dims.size) { return; }
@@ -129,7 +129,7 @@ fn tail(y: f32) -> f32 {
     let p = select(tail(y), 1.0 - tail(y), y > 0.0);
     var strength = 0.0;
     if (unit(words[k]) < p) {
-      let more = draw(i, dims.strengthStream);
+      let more = draw(key, i, dims.strengthStream);
       strength = max(fma(spread[f], normal(more.x, more.y), mean[f]), 0.0);
     }
     z[i] = strength;
@@ -167,6 +167,7 @@ const leaveOneChildKernel = defineKernel({
   cost: ({ rows, parents, branching }) => ({ flops: 0, bytes: 4 * rows * parents * (1 + 2 * branching) }),
   declarations,
   body: `
+  let key = vec3u(dims.key0, dims.key1, dims.step);
   let i = group * 64u + lane;
   if (i >= dims.rows * dims.parents) { return; }
   let row = (i / dims.parents) * dims.features;
@@ -181,7 +182,7 @@ const leaveOneChildKernel = defineKernel({
   var rivals = 0u;
   for (var c = first; c < last; c += 1u) { rivals += u32(a[c] > 0.0); }
   // As good as even: 2³² is far above the number of children.
-  let winner = draw(row + parent, dims.stream).x % max(rivals, 1u);
+  let winner = draw(key, row + parent, dims.stream).x % max(rivals, 1u);
   var seen = 0u;
   for (var c = first; c < last; c += 1u) {
     if (a[c] <= 0.0) { continue; }
