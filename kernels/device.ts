@@ -117,6 +117,12 @@ export class DeviceContext {
     this.#pending.add(watched);
   }
 
+  /** Waits until everything submitted or written so far is done, so that what was held for it is free again. */
+  async drained(): Promise<void> {
+    this.device.queue.submit([]);
+    await this.settled(this.device.queue.onSubmittedWorkDone());
+  }
+
   /** Waits for `work`, or rejects when the device goes away or anything before it failed. */
   async settled<T>(work: Promise<T>): Promise<T> {
     let value: T;

@@ -26,6 +26,7 @@ export * from "./sparse_matmul.ts";
 export * from "./tensor.ts";
 export * from "./timings.ts";
 export * from "./top_k.ts";
+export * from "./transpose.ts";
 export * from "./transpose_entries.ts";
 export * from "./unit_rows.ts";
 export * from "./wgsl.ts";

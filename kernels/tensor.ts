@@ -194,8 +194,24 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
         `${this.label} [${this.shape.join(", ")}] takes ${this.size} values, found an array of ${data.length}`,
       );
     }
+    this.writeAt(0, data);
+  }
+
+  /**
+   * Copies `data` over the elements from number `start` on.
+   *
+   * @throws {ShapeError} if there are not so many.
+   */
+  writeAt(start: number, data: ElementArrays[T]): void {
+    if (start + data.length > this.size) {
+      throw new ShapeError(
+        `${this.label} [${this.shape.join(", ")}] has ${this.size} values, found an array that ends after ${
+          start + data.length
+        }`,
+      );
+    }
     if (data.length === 0) return;
-    this.context.device.queue.writeBuffer(this.buffer, this.#offset, data as Float32Array<ArrayBuffer>);
+    this.context.device.queue.writeBuffer(this.buffer, this.#offset + start * 4, data as Float32Array<ArrayBuffer>);
   }
 
   /**

@@ -1,0 +1,80 @@
+/** Rows of a matrix as columns of its transpose. @module */
+
+import { assertThrows } from "@std/assert";
+import { Commands } from "../../kernels/commands.ts";
+import { ShapeError } from "../../kernels/errors.ts";
+import { Tensor } from "../../kernels/tensor.ts";
+import { transposeRows } from "../../kernels/transpose.ts";
+import {
+  caseContext,
+  check,
+  type KernelCase,
+  mutants,
+  type Recording,
+  type Variant,
+} from "../support/kernel_harness.ts";
+import { Random } from "../support/random.ts";
+import { assertExact } from "../support/tolerance.ts";
+
+const SHAPES = [[1, 1], [2, 3], [7, 5], [3, 17], [17, 31], [64, 64], [65, 33], [1, 1000], [300, 1]] as const;
+const VARIANTS: readonly Variant[] = [{}, { bindingLimit: 65_536 }];
+
+/** Transposes [rows, columns] `step` rows at a time. */
+function transposed(gpu: Recording, rows: number, columns: number, step: number): void {
+  const matrix = new Random(rows * columns).integers(rows * columns, -99_999, 99_999);
+  const result = gpu.out(columns, rows);
+  for (let at = 0; at < rows; at += step) {
+    const n_rows = Math.min(step, rows - at);
+    const source = gpu.f32(matrix.subarray(at * columns, (at + n_rows) * columns), n_rows, columns);
+    transposeRows(gpu.commands, { rows: source.rows(0, n_rows), result, at });
+  }
+  const want = matrix.map((_, i) => matrix[(i % rows) * columns + Math.floor(i / rows)]!);
+  gpu.expect(result, (got) => assertExact(got, want, `${rows} × ${columns}`));
+}
+
+const whole: KernelCase = (gpu) => {
+  for (const [rows, columns] of SHAPES) transposed(gpu, rows, columns, rows);
+};
+
+const piecewise: KernelCase = (gpu) => {
+  for (const [rows, columns] of [[130, 7], [128, 190], [5, 64]] as const) transposed(gpu, rows, columns, 3);
+};
+
+Deno.test("rows of any shape become columns", async () => {
+  await check(whole, ...VARIANTS);
+});
+
+Deno.test("rows become columns some at a time, in row blocks too", async () => {
+  await check(piecewise, ...VARIANTS);
+  await check((gpu) => transposed(gpu, 64, 3000, 5), { bindingLimit: 65_536 });
+});
+
+Deno.test("more elements than one dimension of workgroups takes", async () => {
+  await check((gpu) => transposed(gpu, 70_000, 3, 70_000), {});
+});
+
+Deno.test("rows that do not fit the transpose are refused", async () => {
+  const context = await caseContext();
+  using rows = new Tensor(context, "f32", [2, 3], "rows");
+  using result = new Tensor(context, "f32", [3, 4], "a transpose");
+  const commands = new Commands(context);
+  assertThrows(() => transposeRows(commands, { rows: rows.rows(0, 2), result, at: 3 }), ShapeError, "rows 3 to 5 of 3");
+  using other = new Tensor(context, "f32", [4, 4], "another");
+  assertThrows(
+    () => transposeRows(commands, { rows: rows.rows(0, 2), result: other, at: 0 }),
+    ShapeError,
+    "were to be columns of another [4, 4]",
+  );
+});
+
+Deno.test("mutants of the transposition are found", async () => {
+  await mutants("transpose_rows", [
+    ["let c = i / dims.rows;", "let c = i % dims.height;"],
+    ["i < min((group + 1u) * 256u, size)", "i < (group + 1u) * 256u"],
+    ["= source[r * dims.columns + dims.first + c]", "= quantizeToF16(source[r * dims.columns + dims.first + c])"],
+  ], whole);
+  await mutants("transpose_rows", [["dims.at + r", "r"]], piecewise);
+  await mutants("transpose_rows", [["dims.first + c", "c"]], (gpu) => transposed(gpu, 64, 3000, 5), {
+    bindingLimit: 65_536,
+  });
+});
