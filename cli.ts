@@ -15,6 +15,7 @@ import {
   inspectCheckpoint,
   type Inspection,
   readCheckpoint,
+  type SourceOptions,
   TARGET_FORMATS,
   type TensorSummary,
   writeCheckpoint,
@@ -24,6 +25,7 @@ import {
   adapterName,
   batchesInOrder,
   completeSweep,
+  DownloadLine,
   evaluate,
   measureCoherence,
   metricsTable,
@@ -67,7 +69,7 @@ const INTERRUPTED = 130;
 
 const CHECKPOINT_DETAILS =
   `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, of saev, SAELens,
-dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma or Llamascopium. What it is is known by its content.`;
+dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma, Llamascopium or Llama Scope. What it is is known by its content.`;
 
 const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];
 
@@ -421,7 +423,7 @@ async function evaluateCommand(args: Arguments): Promise<number> {
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
-  using sae = await load(checkpoint);
+  using sae = await downloading((source) => load(checkpoint, source));
   using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
   using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
   const batches = batchesInOrder(rows, batchSize);
@@ -442,8 +444,14 @@ async function evaluateCommand(args: Arguments): Promise<number> {
   return 0;
 }
 
+/** Shows the way of whatever is downloaded meanwhile. */
+async function downloading<T>(work: (source: SourceOptions) => Promise<T>): Promise<T> {
+  using line = new DownloadLine();
+  return await work({ hub: { onProgress: (state) => line.show(state) } });
+}
+
 async function inspectCommand(args: Arguments): Promise<number> {
-  const found = await inspectCheckpoint(args.positionals[0]!);
+  const found = await downloading((source) => inspectCheckpoint(args.positionals[0]!, source));
   if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
   else console.log(describe(found).join("\n"));
   return 0;
@@ -494,7 +502,7 @@ async function convertCommand(args: Arguments): Promise<number> {
   const accept = args.text("accept")?.split(",") ?? [];
   const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
   if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
-  const model = await readCheckpoint(from, { accept: accept as Concession[] });
+  const model = await downloading((source) => readCheckpoint(from, { ...source, accept: accept as Concession[] }));
   const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
   if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
   else {

@@ -63,7 +63,14 @@ export {
   saveTraining,
   type TrainingToSave,
 } from "./training_file.ts";
-export { duration, ProgressLine, type ProgressOptions, type ProgressState } from "./terminal.ts";
+export {
+  DownloadLine,
+  type DownloadState,
+  duration,
+  ProgressLine,
+  type ProgressOptions,
+  type ProgressState,
+} from "./terminal.ts";
 export {
   renderReport,
   type Report,

@@ -30,6 +30,16 @@ export interface ProgressOptions {
   readonly now?: () => number;
 }
 
+/** How far a download has come. */
+export interface DownloadState {
+  /** The file. */
+  readonly path: string;
+  /** Bytes that have arrived. */
+  readonly received: number;
+  /** Bytes of the whole file. */
+  readonly size: number;
+}
+
 /** Plain lines a run writes, at least. */
 const LINES = 20;
 const BAR = 20;
@@ -59,7 +69,7 @@ export class ProgressLine implements Disposable {
   show(state: ProgressState): void {
     const { n_steps, isTerminal, write } = this.#options;
     if (isTerminal) {
-      write(CLEAR_LINE + [...this.#line(state)].slice(0, terminalWidth() - 1).join(""));
+      write(redrawn(this.#line(state)));
       this.#isLineOpen = true;
       return;
     }
@@ -87,10 +97,73 @@ export class ProgressLine implements Disposable {
     if (n_steps !== undefined) {
       parts.push(`${duration(seconds / Math.max(step - firstStep, 1) * (n_steps - step))} left`);
     }
-    const filled = n_steps === undefined ? 0 : Math.round(BAR * step / n_steps);
-    const bar = isTerminal && n_steps !== undefined ? `${"█".repeat(filled)}${"░".repeat(BAR - filled)} ` : "";
-    return bar + parts.join(" · ");
+    return (isTerminal && n_steps !== undefined ? `${bar(step / n_steps)} ` : "") + parts.join(" · ");
   }
+}
+
+/** Milliseconds between two drawings of a download. */
+const REDRAWN_EVERY = 100;
+
+/** Says how far downloads have come, on a terminal; elsewhere nothing. */
+export class DownloadLine implements Disposable {
+  readonly #options: Required<Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size">>;
+  #path: string | undefined;
+  #start = 0;
+  #receivedBefore = 0;
+  #drawnAt = 0;
+
+  /** Starts with the first news. */
+  constructor({
+    isTerminal = Deno.stderr.isTerminal(),
+    write = (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    now = () => performance.now(),
+  }: Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size"> = {}) {
+    this.#options = { isTerminal, write, now };
+  }
+
+  /** Call it as often as there is news; every file gets a line of its own. */
+  show({ path, received, size }: DownloadState): void {
+    const { isTerminal, write, now } = this.#options;
+    if (!isTerminal) return;
+    const time = now();
+    if (path !== this.#path) {
+      this[Symbol.dispose]();
+      [this.#path, this.#start, this.#receivedBefore, this.#drawnAt] = [path, time, received, -Infinity];
+    }
+    if (received < size && time - this.#drawnAt < REDRAWN_EVERY) return;
+    this.#drawnAt = time;
+    // What was there already when the download was taken up says nothing of its speed.
+    const speed = (received - this.#receivedBefore) / Math.max(time - this.#start, 1) * 1000;
+    const parts = [`${megabytes(received)} of ${megabytes(size)} MB`, `${megabytes(speed)} MB/s`];
+    if (received < size && speed > 0) parts.push(`${duration((size - received) / speed)} left`);
+    write(redrawn(`${bar(size === 0 ? 1 : received / size)} ${[...parts, printable(path)].join(" · ")}`));
+  }
+
+  /** Leaves the last state standing and goes on to the next line. */
+  [Symbol.dispose](): void {
+    if (this.#path !== undefined) this.#options.write("\n");
+    this.#path = undefined;
+  }
+}
+
+function bar(part: number): string {
+  const filled = Math.round(BAR * part);
+  return "█".repeat(filled) + "░".repeat(BAR - filled);
+}
+
+/** A line in place of the one before, no longer than the terminal is wide. */
+function redrawn(line: string): string {
+  return CLEAR_LINE + [...line].slice(0, terminalWidth() - 1).join("");
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}
+
+/** Without anything that a terminal would obey. */
+function printable(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
 function terminalWidth(): number {

@@ -1,6 +1,6 @@
 /** Progress: what is written to a terminal and elsewhere, and how durations read. @module */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { duration, ProgressLine, type ProgressOptions } from "../../train/terminal.ts";
+import { DownloadLine, duration, ProgressLine, type ProgressOptions } from "../../train/terminal.ts";
 
 /** A line with a clock that the test sets. */
 function fakeLine(
@@ -46,4 +46,35 @@ Deno.test("a run without an end says no time left", () => {
 
 Deno.test("durations read well", () => {
   assertEquals([0, 59.4, 59.5, 185, 7620].map(duration), ["0 s", "59 s", "1 min 00 s", "3 min 05 s", "2 h 07 min"]);
+});
+
+Deno.test("a download is drawn on a terminal, not more often than eyes see, and each file in its own line", () => {
+  const written: string[] = [];
+  let time = 0;
+  const line = new DownloadLine({ isTerminal: true, write: (text) => written.push(text), now: () => time });
+  line.show({ path: "a/sae.pt", received: 1e6, size: 9e6 });
+  for (const [at, received] of [[50, 2e6], [1000, 5e6], [1050, 6e6], [2000, 9e6]] as const) {
+    time = at;
+    line.show({ path: "a/sae.pt", received, size: 9e6 });
+  }
+  line.show({ path: "b\x1b[2Jc", received: 0, size: 0 });
+  line[Symbol.dispose]();
+  line[Symbol.dispose]();
+  const [clear, full, empty] = ["\r\x1b[K", "█", "░"];
+  assertEquals(written, [
+    `${clear}${full.repeat(2)}${empty.repeat(18)} 1.0 of 9.0 MB · 0.0 MB/s · a/sae.pt`,
+    `${clear}${full.repeat(11)}${empty.repeat(9)} 5.0 of 9.0 MB · 4.0 MB/s · 1 s left · a/sae.pt`,
+    `${clear}${full.repeat(20)} 9.0 of 9.0 MB · 4.0 MB/s · a/sae.pt`,
+    "\n",
+    `${clear}${full.repeat(20)} 0.0 of 0.0 MB · 0.0 MB/s · b [2Jc`,
+    "\n",
+  ]);
+});
+
+Deno.test("a download says nothing where there is no terminal", () => {
+  const written: string[] = [];
+  using line = new DownloadLine({ isTerminal: false, write: (text) => written.push(text) });
+  line.show({ path: "a", received: 1, size: 2 });
+  line.show({ path: "a", received: 2, size: 2 });
+  assertEquals(written, []);
 });
