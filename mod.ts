@@ -30,6 +30,8 @@ export type {
   NoAux,
   NoSparsity,
   ParameterArrays,
+  ParameterPieces,
+  PiecewiseParameters,
   PreAct,
   Relu,
   SparseAutoencoderConfig,

@@ -6,9 +6,9 @@
 
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "./files.ts";
-import { type ReadOptions, recognise } from "./formats/recognise.ts";
+import { readModel, type ReadOptions, recognise } from "./formats/recognise.ts";
 import { formatCheckpointPieces, type FormatOptions } from "./formats/saev.ts";
-import type { ParsedCheckpoint } from "./model.ts";
+import { parameterPieces, type ParsedCheckpoint } from "./model.ts";
 import { joinBytes } from "./source.ts";
 
 /** How to write a model. */
@@ -60,9 +60,14 @@ export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promi
  * file, or bytes; for formats of several files from their folder, or from one of them beside the others.
  *
  * The format is known by what the files hold: `saev` in all its schemas, SAELens, dictionary_learning, sparsify, OpenAI,
- * Gemma Scope, ViT-Prisma, Llamascopium. The model computes what the library computes from the file, or there is an
+ * Gemma Scope 1 and 2, ViT-Prisma, Llamascopium, Llama Scope. The model computes what the library computes from the file, or there is an
  * error that names the field with which it could not. Nothing in a file is executed, and everything in it is checked: the
  * archive's checksums, the configuration's fields, names and shapes of the tensors, and that every number is finite.
+ *
+ * Parameters go to the device as they are read: beside the device's memory it takes some 100 MB, however large the file is.
+ * Weights that have to be computed from those in the file (a SAELens topk with `rescale_acts_by_decoder_norm`,
+ * Llamascopium's topk with `sparsity_include_decoder_norm`, every Llama Scope) are held as a whole meanwhile, up to three
+ * times.
  *
  * @example
  * ```ts
@@ -76,9 +81,10 @@ export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promi
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
-  const { device, ...readOptions } = options;
-  const { cfg, parameters, input } = await readCheckpoint(from, readOptions);
-  return await SparseAutoencoder.fromParameters(cfg, parameters, {
+  const { device, hub, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  const { cfg, parameters, input } = (await recognised.open(readOptions)).model;
+  return await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
     input,
     ...(device === undefined ? {} : { device }),
   });
@@ -95,5 +101,5 @@ export async function readCheckpoint(
 ): Promise<ParsedCheckpoint> {
   const { hub, ...readOptions } = options;
   const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
-  return (await recognised.read(readOptions)).model;
+  return (await readModel(recognised, readOptions)).model;
 }

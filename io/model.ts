@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { InputScaling, ParameterArrays, SparseAutoencoderConfig } from "../nn/config.ts";
+import type { InputScaling, ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig } from "../nn/config.ts";
 import { CheckpointError } from "./errors.ts";
+import type { StoredTensor } from "./stored_tensor.ts";
 
 /** A model out of a file. */
 export interface ParsedCheckpoint {
@@ -13,6 +14,34 @@ export interface ParsedCheckpoint {
   readonly cfg: SparseAutoencoderConfig;
   /** Finite numbers in the shapes that `cfg` says; possibly views into bytes in memory. */
   readonly parameters: ParameterArrays;
+  /** Mean and scale of the inputs. */
+  readonly input: InputScaling;
+}
+
+/** A parameter that lies in a file until its numbers are asked for, or one that was computed from what lies there. */
+export type StoredParameter = TensorParameter | Float32Array;
+
+/** A parameter as a file has it. */
+export interface TensorParameter {
+  /** What is being done, for messages. */
+  readonly doing: string;
+  /** What messages call it. */
+  readonly name: string;
+  /** Its numbers. */
+  readonly tensor: StoredTensor;
+  /** Whether the parameter is the tensor's transpose. */
+  readonly isTransposed: boolean;
+}
+
+/** The parameters of a model in a file. */
+export type StoredParameters = { readonly [Name in keyof ParameterArrays]: StoredParameter };
+
+/** A model in a file: everything but its parameters is read and checked. */
+export interface StoredModel {
+  /** Complete and frozen. */
+  readonly cfg: SparseAutoencoderConfig;
+  /** In the shapes that `cfg` says. */
+  readonly parameters: StoredParameters;
   /** Mean and scale of the inputs. */
   readonly input: InputScaling;
 }
@@ -36,11 +65,73 @@ export function parameterShapes({ d_model, d_sae, activation }: SparseAutoencode
   return shapes;
 }
 
+/** A parameter in a file. What upstream's files hold transposed is taken for the transpose of what lies row by row. */
+export function tensorParameter(
+  doing: string,
+  name: string,
+  tensor: StoredTensor,
+  isTransposed = false,
+): TensorParameter {
+  const flips = tensor.shape.length === 2 && !tensor.isRowMajor && tensor.transposed().isRowMajor;
+  return flips
+    ? { doing, name, tensor: tensor.transposed(), isTransposed: !isTransposed }
+    : { doing, name, tensor, isTransposed };
+}
+
+/** The parameters as arrays. @throws {CheckpointError} for damaged bytes, and numbers that are not finite. */
+export async function readParameters(parameters: StoredParameters): Promise<ParameterArrays> {
+  const arrays: Partial<Record<ParameterName, Float32Array>> = {};
+  for (const [name, parameter] of Object.entries(parameters) as [ParameterName, StoredParameter][]) {
+    arrays[name] = await readParameter(parameter);
+  }
+  return Object.freeze(arrays) as ParameterArrays;
+}
+
+/** One of them. @throws {CheckpointError} as {@link readParameters}. */
+export async function readParameter(parameter: StoredParameter): Promise<Float32Array> {
+  if (parameter instanceof Float32Array) return parameter;
+  const { doing, name, tensor, isTransposed } = parameter;
+  const data = await tensor.read();
+  checkFinite(doing, name, data);
+  if (!isTransposed) return data;
+  const [rows, columns] = tensor.shape;
+  return transposed(data, rows!, columns!);
+}
+
+/** The parameters in pieces, of which none stays in memory. Their iterators throw as {@link readParameters}. */
+export function parameterPieces(parameters: StoredParameters): PiecewiseParameters {
+  const entries = Object.entries(parameters).map(([name, parameter]: [string, StoredParameter]) => [
+    name,
+    { pieces: finitePieces(parameter), isTransposed: !(parameter instanceof Float32Array) && parameter.isTransposed },
+  ]);
+  return Object.fromEntries(entries);
+}
+
+async function* finitePieces(parameter: StoredParameter): AsyncGenerator<Float32Array> {
+  if (parameter instanceof Float32Array) return yield parameter;
+  const { doing, name, tensor } = parameter;
+  let at = 0;
+  for await (const piece of tensor.pieces()) {
+    checkFinite(doing, name, piece, at);
+    yield piece;
+    at += piece.length;
+  }
+}
+
+/** The transpose of a matrix of `rows` × `columns`. */
+export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const result = new Float32Array(matrix.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
+  }
+  return result;
+}
+
 /** A model with a NaN or an infinity computes nothing of use, so it is neither written nor read. */
-export function checkFinite(doing: string, name: string, data: Float32Array): void {
+export function checkFinite(doing: string, name: string, data: Float32Array, at = 0): void {
   for (let i = 0; i < data.length; i++) {
     if (!Number.isFinite(data[i])) {
-      throw new CheckpointError(`${doing}: ${name} is ${data[i]} at element ${i}; expected finite numbers`);
+      throw new CheckpointError(`${doing}: ${name} is ${data[i]} at element ${at + i}; expected finite numbers`);
     }
   }
 }

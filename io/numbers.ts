@@ -98,33 +98,19 @@ function checked(value: number, isRight: (value: number) => boolean, expected: s
   return value;
 }
 
-/**
- * Fills `into` with the numbers in pieces of bytes, from the number `skip` on; `convert` is given whole numbers only. All
- * pieces are taken, also those that hold none of the numbers, since who gives them may check what they are at the end.
- */
-export async function collectNumbers<T extends Float32Array | Float64Array>(
+/** Pieces of bytes as pieces of numbers, whatever the bytes' boundaries; `convert` is given whole numbers only. */
+export async function* convertPieces<T>(
   pieces: AsyncIterable<Uint8Array>,
-  { into, bytesPerNumber, skip, convert }: {
-    readonly into: T;
-    readonly bytesPerNumber: number;
-    readonly skip: number;
-    readonly convert: (bytes: Uint8Array) => ArrayLike<number>;
-  },
-): Promise<T> {
-  let at = -skip;
+  bytesPerNumber: number,
+  convert: (bytes: Uint8Array) => T,
+): AsyncGenerator<T> {
   let rest: Uint8Array = new Uint8Array();
   for await (const piece of pieces) {
     const bytes = rest.length === 0 ? piece : joinBytes([rest, piece]);
-    const count = Math.floor(bytes.length / bytesPerNumber);
-    rest = bytes.slice(count * bytesPerNumber);
-    const first = Math.max(0, -at);
-    const last = Math.min(count, into.length - at);
-    if (first < last) {
-      into.set(convert(bytes.subarray(first * bytesPerNumber, last * bytesPerNumber)), at + first);
-    }
-    at += count;
+    const whole = bytes.length - bytes.length % bytesPerNumber;
+    rest = bytes.slice(whole);
+    if (whole > 0) yield convert(bytes.subarray(0, whole));
   }
-  return into;
 }
 
 /** The numbers' bytes in little-endian order: their own where this machine has that order. */

@@ -9,6 +9,7 @@
  */
 
 import { CheckpointError, quote } from "./errors.ts";
+import type { JsonValue } from "./json.ts";
 
 /** A dict or an OrderedDict. */
 export class PickledDict {
@@ -56,6 +57,16 @@ export class PickledRecord extends PickledObject {
 
 /** What a pickle can mean here. */
 export type PickledValue = null | boolean | number | string | PickledTuple | PickledList | PickledDict | PickledObject;
+
+/** A value as JSON has it: dicts as objects, tuples as lists, and of anything else what messages call it. */
+export function pickledJson(value: PickledValue): JsonValue {
+  if (value instanceof PickledDict) {
+    return new Map([...value.items].map(([key, inner]) => [key, pickledJson(inner)]));
+  }
+  if (value instanceof PickledList) return value.items.map(pickledJson);
+  if (value instanceof PickledObject) return value.what;
+  return Array.isArray(value) ? value.map(pickledJson) : value as JsonValue;
+}
 
 /** The names a pickle may use, and what they mean. */
 export interface Vocabulary {

@@ -5,7 +5,16 @@
  */
 
 import { CheckpointError } from "./errors.ts";
-import { BYTES_PER_NUMBER, collectNumbers, isFloatType, type NumberType, readFloats, readIntegers } from "./numbers.ts";
+import {
+  BYTES_PER_NUMBER,
+  convertPieces,
+  type FloatType,
+  isFloatType,
+  littleEndianBytes,
+  type NumberType,
+  readFloats,
+  readIntegers,
+} from "./numbers.ts";
 
 /** A tensor in a file. */
 export interface StoredTensor {
@@ -26,6 +35,12 @@ export interface StoredTensor {
    * @throws {CheckpointError} for damaged bytes, an integer beyond 2^53, and for a tensor of floating-point numbers.
    */
   readIntegers(): Promise<Float64Array>;
+  /** What {@link StoredTensor.read} reads, in pieces of any length, of which none stays in memory where the tensor is row-major. */
+  pieces(): AsyncIterable<Float32Array>;
+  /** Whether the elements lie one after the other. */
+  readonly isRowMajor: boolean;
+  /** The transpose of a matrix: the same numbers of the file. */
+  transposed(): StoredTensor;
 }
 
 /** A tensor to be written. */
@@ -81,15 +96,20 @@ export class TensorView implements StoredTensor {
     return this.#run.dtype;
   }
 
+  get isRowMajor(): boolean {
+    return isRowMajor(this.shape, this.#strides);
+  }
+
+  transposed(): StoredTensor {
+    return new TensorView(this.#run, this.shape.toReversed(), this.#strides.toReversed(), this.#offset);
+  }
+
   async read(): Promise<Float32Array> {
-    const { what, dtype, isLittleEndian } = this.#run;
-    if (!isFloatType(dtype)) {
-      throw new CheckpointError(`reading ${what}: found ${dtype}; expected floating-point numbers`);
-    }
-    const convert = (bytes: Uint8Array): Float32Array => readFloats(bytes, dtype, isLittleEndian);
-    const isWhole = countElements(this.shape) === this.#run.length && isRowMajor(this.shape, this.#strides);
-    if (dtype === "float32" && isWhole) return convert(await this.#run.bytes());
-    return await this.#collect(convert, (length) => new Float32Array(length));
+    this.#requireFloats();
+    const { dtype, length } = this.#run;
+    const isWhole = countElements(this.shape) === length && this.isRowMajor;
+    if (dtype === "float32" && isWhole) return this.#floats(await this.#run.bytes());
+    return await this.#collect((bytes) => this.#floats(bytes), (length) => new Float32Array(length));
   }
 
   async readIntegers(): Promise<Float64Array> {
@@ -99,22 +119,68 @@ export class TensorView implements StoredTensor {
     return await this.#collect(convert, (length) => new Float64Array(length));
   }
 
-  /** What does not lie row-major in the run is gathered from the whole of it. */
+  async *pieces(): AsyncGenerator<Float32Array> {
+    this.#requireFloats();
+    if (this.isRowMajor) yield* this.#runPieces((bytes) => this.#floats(bytes), countElements(this.shape));
+    else yield await this.read();
+  }
+
+  #requireFloats(): void {
+    const { what, dtype } = this.#run;
+    if (isFloatType(dtype)) return;
+    throw new CheckpointError(`reading ${what}: found ${dtype}; expected floating-point numbers`);
+  }
+
+  #floats(bytes: Uint8Array): Float32Array {
+    const { dtype, isLittleEndian } = this.#run;
+    return readFloats(bytes, dtype as FloatType, isLittleEndian);
+  }
+
+  /**
+   * So many numbers of the run from the tensor's first on. All pieces are taken, also those that hold none of the numbers,
+   * since who gives them may check what they are at the end.
+   */
+  async *#runPieces<T extends Float32Array | Float64Array>(
+    convert: (bytes: Uint8Array) => T,
+    length: number,
+  ): AsyncGenerator<T> {
+    let at = -this.#offset;
+    for await (const numbers of convertPieces(this.#run.pieces(), BYTES_PER_NUMBER[this.dtype], convert)) {
+      const [first, last] = [Math.max(0, -at), Math.min(numbers.length, length - at)];
+      if (first < last) yield numbers.subarray(first, last) as T;
+      at += numbers.length;
+    }
+  }
+
+  /** What does not lie row-major in the run is gathered from what of it follows the tensor's first number. */
   async #collect<T extends Float32Array | Float64Array>(
     convert: (bytes: Uint8Array) => T,
     allocate: (length: number) => T,
   ): Promise<T> {
-    const { dtype, length: runLength, pieces } = this.#run;
     const length = countElements(this.shape);
-    const isPlain = isRowMajor(this.shape, this.#strides);
-    const numbers = await collectNumbers(pieces(), {
-      into: allocate(isPlain ? length : runLength),
-      bytesPerNumber: BYTES_PER_NUMBER[dtype],
-      skip: isPlain ? this.#offset : 0,
-      convert,
-    });
-    return isPlain ? numbers : gather(numbers, allocate(length), this.#offset, this.shape, this.#strides);
+    const numbers = allocate(this.isRowMajor ? length : this.#run.length - this.#offset);
+    let at = 0;
+    for await (const piece of this.#runPieces(convert, numbers.length)) {
+      numbers.set(piece, at);
+      at += piece.length;
+    }
+    return this.isRowMajor ? numbers : gather(numbers, allocate(length), this.shape, this.#strides);
   }
+}
+
+/** A tensor of numbers in memory. */
+export function floatsTensor(what: string, data: Float32Array, shape: readonly number[]): StoredTensor {
+  const bytes = littleEndianBytes(data);
+  return new TensorView({
+    what,
+    dtype: "float32",
+    isLittleEndian: true,
+    length: data.length,
+    bytes: () => Promise.resolve(bytes),
+    async *pieces() {
+      yield await Promise.resolve(bytes);
+    },
+  }, shape);
 }
 
 /** How many elements a tensor has. */
@@ -140,7 +206,6 @@ function isRowMajor(shape: readonly number[], strides: readonly number[]): boole
 function gather<T extends Float32Array | Float64Array>(
   numbers: T,
   into: T,
-  offset: number,
   shape: readonly number[],
   strides: readonly number[],
 ): T {
@@ -148,7 +213,7 @@ function gather<T extends Float32Array | Float64Array>(
   const runStride = strides.at(-1)!;
   const index = shape.map(() => 0);
   for (let start = 0; start < into.length; start += runLength) {
-    let from = index.reduce((sum, position, axis) => sum + position * strides[axis]!, offset);
+    let from = index.reduce((sum, position, axis) => sum + position * strides[axis]!, 0);
     for (let i = 0; i < runLength; i++, from += runStride) into[start + i] = numbers[from]!;
     for (let axis = shape.length - 2; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
   }

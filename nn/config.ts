@@ -218,6 +218,17 @@ export interface ParameterArrays {
   readonly threshold?: Float32Array;
 }
 
+/** A parameter's values, row by row, in pieces of any length. */
+export interface ParameterPieces {
+  /** Each goes on where the one before ended. It is not kept, and may be a view of something larger. */
+  readonly pieces: AsyncIterable<Float32Array>;
+  /** Whether they are the transpose of what {@link ParameterArrays} holds. */
+  readonly isTransposed: boolean;
+}
+
+/** {@link ParameterArrays} piece by piece, so that nothing needs to hold a matrix. */
+export type PiecewiseParameters = { readonly [Name in keyof ParameterArrays]: ParameterPieces };
+
 const DEFAULTS = {
   d_model: 1024,
   d_sae: 16384,

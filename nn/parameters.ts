@@ -8,11 +8,13 @@
  * @module
  */
 
+import { Commands } from "../kernels/commands.ts";
 import type { DeviceContext } from "../kernels/device.ts";
 import { ShapeError } from "../kernels/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { Tensor } from "../kernels/tensor.ts";
-import type { ParameterArrays, SparseAutoencoderConfig } from "./config.ts";
+import { transposeRows } from "../kernels/transpose.ts";
+import type { ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig } from "./config.ts";
 
 /** One array for each parameter: the parameters themselves, their gradients, or a moment of them. */
 export class ParameterTensors implements Disposable {
@@ -77,6 +79,22 @@ export class ParameterTensors implements Disposable {
     }
   }
 
+  /**
+   * Copies values to the device as they arrive. Beside the largest piece nothing of a matrix is held outside the device
+   * but some megabytes, and on it another block of rows where a piece is transposed against what lies there.
+   *
+   * @throws {ShapeError} if there are not as many as a parameter has.
+   */
+  async writePieces(given: PiecewiseParameters): Promise<void> {
+    for (const [name, tensor] of this) {
+      const parameter = given[name];
+      if (parameter === undefined) continue;
+      // W_enc lies transposed against files.
+      const isTransposed = (name === "W_enc") !== parameter.isTransposed;
+      await (isTransposed ? writeTransposed(tensor, parameter.pieces) : writeInOrder(tensor, parameter.pieces));
+    }
+  }
+
   /** Brings the values back, `W_enc` as [D, S]. */
   async read(): Promise<ParameterArrays> {
     const [W_enc, b_enc, W_dec, b_dec, threshold] = await Promise.all([
@@ -98,6 +116,61 @@ export class ParameterTensors implements Disposable {
 
 /** Gradients of a loss, shaped like the parameters. */
 export type Gradients = ParameterTensors;
+
+/** Bytes that may wait on their way to the device. */
+const WAITING_BYTES = 2 ** 25;
+/** Bytes of the rows that are transposed at once. */
+const BLOCK_BYTES = 2 ** 23;
+
+async function writeInOrder(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
+  let at = 0;
+  let drainedAt = 0;
+  for await (const piece of pieces) {
+    tensor.writeAt(at, piece);
+    at += piece.length;
+    if ((at - drainedAt) * 4 < WAITING_BYTES) continue;
+    await tensor.context.drained();
+    drainedAt = at;
+  }
+  checkCount(tensor, at);
+}
+
+/** `tensor` [C, R] from the rows of its transpose, some at a time. */
+async function writeTransposed(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
+  const { context } = tensor;
+  const [columns = 0, rows = 0] = tensor.shape;
+  const most = Math.min(BLOCK_BYTES, context.bindingLimit - context.guardWords * 4 - 16);
+  const height = Math.min(rows, Math.max(1, Math.floor(most / (columns * 4))));
+  const block = new Float32Array(height * columns);
+  using staged = new Tensor(context, "f32", [height, columns], `rows of ${tensor.label}`);
+  let at = 0;
+  const flush = async (n_rows: number): Promise<void> => {
+    const commands = new Commands(context);
+    staged.writeAt(0, block.subarray(0, n_rows * columns));
+    transposeRows(commands, { rows: staged.rows(0, n_rows), result: tensor, at: at / columns - n_rows });
+    commands.submit();
+    await context.drained();
+  };
+  for await (const piece of pieces) {
+    checkCount(tensor, at + piece.length, { isAll: false });
+    for (let start = 0; start < piece.length;) {
+      const filled = at % block.length;
+      const part = piece.subarray(start, start + block.length - filled);
+      block.set(part, filled);
+      start += part.length;
+      at += part.length;
+      if (at % block.length === 0) await flush(height);
+    }
+  }
+  checkCount(tensor, at);
+  const left = at % block.length / columns;
+  if (left > 0) await flush(left);
+}
+
+function checkCount({ label, size }: Tensor, found: number, { isAll = true } = {}): void {
+  if (isAll ? found === size : found <= size) return;
+  throw new ShapeError(`${label} has ${size} values, found ${isAll ? "" : "at least "}${found}`);
+}
 
 /** A [rows, columns] matrix as [columns, rows]. */
 export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {

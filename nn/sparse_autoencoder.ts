@@ -17,6 +17,7 @@ import {
   completeConfig,
   type InputScaling,
   type ParameterArrays,
+  type PiecewiseParameters,
   type SparseAutoencoderConfig,
   type SparseAutoencoderOptions,
 } from "./config.ts";
@@ -73,9 +74,10 @@ export class SparseAutoencoder implements Model, Disposable {
   readonly context: DeviceContext;
   readonly #owned: DisposableStack;
 
+  /** Without values the parameters are zeros. */
   private constructor(
     cfg: SparseAutoencoderConfig,
-    values: ParameterArrays,
+    values: ParameterArrays | null,
     device: GPUDevice,
     input: InputScaling,
   ) {
@@ -92,12 +94,13 @@ export class SparseAutoencoder implements Model, Disposable {
     this.parameters = stack.use(new ParameterTensors(this.context, cfg, ""));
     const { activation, d_sae } = cfg;
     const n_thresholds = { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
-    if (values.threshold && values.threshold.length !== n_thresholds) {
+    if (values?.threshold && values.threshold.length !== n_thresholds) {
       const has = n_thresholds === 0 ? "no threshold" : n_thresholds === 1 ? "one threshold" : `${d_sae} thresholds`;
       throw new ShapeError(`activation ${activation.key} has ${has}, found ${values.threshold.length}`);
     }
-    const threshold = values.threshold ?? initialThreshold(cfg, pre_act_scale);
-    this.parameters.write({ ...values, threshold });
+    const threshold = values?.threshold ?? initialThreshold(cfg, pre_act_scale);
+    if (values) this.parameters.write({ ...values, threshold });
+    else this.parameters.threshold?.write(threshold);
     this.threshold = this.parameters.threshold ?? stack.use(Tensor.from(this.context, threshold, [1], "threshold"));
     this.#owned = stack.move();
   }
@@ -142,6 +145,31 @@ export class SparseAutoencoder implements Model, Disposable {
     const used = device ?? await defaultDevice();
     await checkDevice(used);
     return new SparseAutoencoder(cfg, parameters, used, input);
+  }
+
+  /**
+   * A model with values that arrive piece by piece, as out of a file: no matrix is ever whole outside the device.
+   *
+   * @throws {RangeError | TypeError} for a configuration that no model can have.
+   * @throws {ShapeError} if a parameter has more or fewer values; whatever the pieces throw is thrown on.
+   * @throws {DeviceError} if there is no usable GPU.
+   */
+  static async fromPieces(
+    options: SparseAutoencoderOptions,
+    pieces: PiecewiseParameters,
+    { device, input = NO_SCALING }: PlacementOptions = {},
+  ): Promise<SparseAutoencoder> {
+    const cfg = completeConfig(options);
+    const used = device ?? await defaultDevice();
+    await checkDevice(used);
+    using stack = new DisposableStack();
+    const sae = stack.use(new SparseAutoencoder(cfg, null, used, input));
+    await sae.parameters.writePieces(pieces);
+    if (pieces.threshold && cfg.activation.key === "batch-top-k") {
+      for await (const piece of pieces.threshold.pieces) sae.threshold.write(piece);
+    }
+    stack.move();
+    return sae;
   }
 
   /**

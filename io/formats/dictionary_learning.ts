@@ -34,12 +34,13 @@ import {
   hasTensors,
   JUMP_RELU,
   matrixShape,
+  openParameters,
   readInteger,
-  readParameters,
   RELU,
   topKActivation,
   type Weights,
 } from "./foreign.ts";
+import { readParameter, type StoredParameters } from "../model.ts";
 
 /** The file with the tensors. */
 export const DICTIONARY_LEARNING_WEIGHTS = "ae.pt";
@@ -53,7 +54,7 @@ const FLIPPED = ["W_enc", "W_dec"] as const;
 /** The format. */
 export const DICTIONARY_LEARNING: ForeignFormat = {
   recognises: (weights) =>
-    weights.container === "torch" && weights.extras.size === 0 && (
+    weights.container === "torch" && !weights.isNested && weights.extras.size === 0 && (
       hasTensors(weights, "encoder.weight", "decoder.weight") && !weights.tensors.has("pre_bias") ||
       hasTensors(weights, "W_enc", "threshold")
     ),
@@ -91,7 +92,7 @@ interface Sizes {
 interface DictClass {
   /** Whether its matrices are `torch.nn.Linear`s, which lie transposed. */
   readonly isLinear: boolean;
-  readonly read: (weights: Weights, sizes: Sizes) => Promise<ForeignModel>;
+  readonly read: (weights: Weights, sizes: Sizes) => ForeignModel | Promise<ForeignModel>;
 }
 
 const CLASSES: Readonly<Record<string, DictClass>> = {
@@ -101,7 +102,7 @@ const CLASSES: Readonly<Record<string, DictClass>> = {
     isLinear: true,
     read: async (weights, sizes) => {
       const top_k = await readInteger(weights, "k");
-      const { threshold: _, ...parameters } = await readParameters(weights, sizes, {
+      const { threshold: _, ...parameters } = openParameters(weights, sizes, {
         names: { ...LINEAR, b_dec: "b_dec" },
         transposed: FLIPPED,
         threshold: { name: "threshold", shape: [] },
@@ -118,28 +119,28 @@ const CLASSES: Readonly<Record<string, DictClass>> = {
   MatryoshkaBatchTopKSAE: { isLinear: false, read: readMatryoshka },
   JumpReluAutoEncoder: {
     isLinear: false,
-    read: async (weights, sizes) => {
+    read: (weights, sizes) => {
       const threshold = { name: "threshold", shape: [sizes.d_sae] };
-      const parameters = await readParameters(weights, sizes, { names: PLAIN, threshold });
+      const parameters = openParameters(weights, sizes, { names: PLAIN, threshold });
       return foreignModel(weights.name, { ...sizes, subtract_b_dec: false, activation: JUMP_RELU }, parameters);
     },
   },
 };
 
-async function readRelu(weights: Weights, sizes: Sizes, b_dec: string): Promise<ForeignModel> {
-  const parameters = await readParameters(weights, sizes, { names: { ...LINEAR, b_dec }, transposed: FLIPPED });
+function readRelu(weights: Weights, sizes: Sizes, b_dec: string): ForeignModel {
+  const parameters = openParameters(weights, sizes, { names: { ...LINEAR, b_dec }, transposed: FLIPPED });
   return foreignModel(weights.name, { ...sizes, subtract_b_dec: b_dec === "bias", activation: RELU }, parameters);
 }
 
 async function readBatchTopK(weights: Weights, sizes: Sizes): Promise<ForeignModel> {
   const top_k = await readInteger(weights, "k");
-  const parameters = await readParameters(weights, sizes, {
+  const parameters = openParameters(weights, sizes, {
     names: { ...LINEAR, b_dec: "b_dec" },
     transposed: FLIPPED,
     threshold: { name: "threshold", shape: [] },
     ignored: ["k"],
   });
-  return batchTopKModel(weights, sizes, top_k, parameters);
+  return await batchTopKModel(weights, sizes, top_k, parameters);
 }
 
 async function readMatryoshka(weights: Weights, sizes: Sizes): Promise<ForeignModel> {
@@ -148,27 +149,28 @@ async function readMatryoshka(weights: Weights, sizes: Sizes): Promise<ForeignMo
     fail(weights.name, "missing tensors: group_sizes");
   const sum = groups.reduce((sum, size) => sum + size, 0);
   if (sum !== sizes.d_sae) fail(weights.name, `group_sizes sum to ${sum}; expected dict_size, ${sizes.d_sae}`);
-  const parameters = await readParameters(weights, sizes, {
+  const parameters = openParameters(weights, sizes, {
     names: PLAIN,
     threshold: { name: "threshold", shape: [] },
     ignored: ["k", "group_sizes"],
   });
-  return batchTopKModel(weights, sizes, top_k, parameters);
+  return await batchTopKModel(weights, sizes, top_k, parameters);
 }
 
-function batchTopKModel(
+async function batchTopKModel(
   { name }: Weights,
   sizes: Sizes,
   top_k: number,
-  parameters: Parameters<typeof foreignModel>[2],
-): ForeignModel {
-  const notes = parameters.threshold![0]! < 0
+  parameters: StoredParameters,
+): Promise<ForeignModel> {
+  const [threshold] = await readParameter(parameters.threshold!);
+  const notes = threshold! < 0
     ? ["the threshold is negative, as before training has estimated it: every positive pre-activation is a code"]
     : [];
   return foreignModel(
     name,
     { ...sizes, subtract_b_dec: true, activation: batchTopKActivation(top_k) },
-    parameters,
+    { ...parameters, threshold: Float32Array.of(threshold!) },
     { notes },
   );
 }

@@ -20,8 +20,16 @@ import { CheckpointError, quote } from "../errors.ts";
 import type { JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import type { PickledValue } from "../pickle.ts";
-import { countElements, type StoredTensor } from "../stored_tensor.ts";
-import { checkFinite, checkScaling, NO_SCALING, type ParsedCheckpoint } from "../model.ts";
+import { countElements, floatsTensor, type StoredTensor } from "../stored_tensor.ts";
+import {
+  checkFinite,
+  checkScaling,
+  NO_SCALING,
+  type StoredModel,
+  type StoredParameter,
+  type StoredParameters,
+  tensorParameter,
+} from "../model.ts";
 
 /**
  * What a caller can agree to, where a file holds more than this library's models compute.
@@ -47,6 +55,8 @@ export interface Weights {
   readonly name: string;
   /** How the tensors are packed. */
   readonly container: "safetensors" | "torch" | "npz";
+  /** Whether the tensors lie in a dict inside the file's dict. */
+  readonly isNested: boolean;
   /** The tensors by name. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   /** What else a PyTorch file holds, by name. */
@@ -57,8 +67,8 @@ export interface Weights {
 
 /** A model, and what its file leaves open. */
 export interface ForeignModel {
-  /** The model. */
-  readonly model: ParsedCheckpoint;
+  /** The model, its parameters not read yet. */
+  readonly model: StoredModel;
   /** What a user should know about the file, in sentences; mostly nothing. */
   readonly notes: readonly string[];
 }
@@ -136,12 +146,12 @@ export function matrixShape({ name, tensors }: Weights, key: string): readonly [
   return [rows!, columns!];
 }
 
-/** Reads the parameters, and refuses any tensor that is not expected. */
-export async function readParameters(
+/** The parameters, none of them read yet. Any tensor that is not expected is refused. */
+export function openParameters(
   weights: Weights,
   { d_model, d_sae }: Pick<SparseAutoencoderConfig, "d_model" | "d_sae">,
   { names, transposed: flipped = [], threshold, ignored = [] }: Layout,
-): Promise<ParameterArrays> {
+): StoredParameters {
   const { name: file, tensors } = weights;
   const shapeOf = (matrix: "W_enc" | "W_dec"): readonly number[] =>
     (matrix === "W_enc") === flipped.includes(matrix) ? [d_sae, d_model] : [d_model, d_sae];
@@ -162,19 +172,22 @@ export async function readParameters(
     fail(file, complaints.filter(Boolean).join("; "));
   }
   for (const [name, shape] of expected) checkShape(weights, name, shape);
-  const read = async (parameter: "W_enc" | "b_enc" | "W_dec" | "b_dec"): Promise<Float32Array> => {
-    const data = await readFinite(weights, names[parameter]);
-    if (!flipped.includes(parameter as "W_enc")) return data;
-    const [rows, columns] = shapeOf(parameter as "W_enc");
-    return transposed(data, rows!, columns!);
-  };
+  const open = (name: string, isTransposed = false): StoredParameter =>
+    tensorParameter(`reading ${file}`, name, tensors.get(name)!, isTransposed);
   return {
-    W_enc: await read("W_enc"),
-    b_enc: await read("b_enc"),
-    W_dec: await read("W_dec"),
-    b_dec: await read("b_dec"),
-    ...threshold && { threshold: await readFinite(weights, threshold.name) },
+    W_enc: open(names.W_enc, flipped.includes("W_enc")),
+    b_enc: open(names.b_enc),
+    W_dec: open(names.W_dec, flipped.includes("W_dec")),
+    b_dec: open(names.b_dec),
+    ...threshold && { threshold: open(threshold.name) },
   };
+}
+
+/** The same weights with a tensor of zeros, which the file leaves out. */
+export function withZeros(weights: Weights, name: string, length: number): Weights {
+  if (weights.tensors.has(name)) fail(weights.name, `found ${quote(name)}, which the configuration says is not there`);
+  const zeros = floatsTensor(quote(name), new Float32Array(length), [length]);
+  return { ...weights, tensors: new Map([...weights.tensors, [name, zeros]]) };
 }
 
 /** @throws {CheckpointError} where the tensor is missing or has another shape. */
@@ -208,7 +221,7 @@ export function foreignModel(
   cfg: Pick<SparseAutoencoderConfig, "d_model" | "d_sae" | "subtract_b_dec"> & {
     readonly activation: ActivationOptions;
   },
-  parameters: ParameterArrays,
+  parameters: StoredParameters,
   { input = NO_SCALING, notes = [] }: { readonly input?: InputScaling; readonly notes?: readonly string[] } = {},
 ): ForeignModel {
   let complete: SparseAutoencoderConfig;
@@ -236,15 +249,6 @@ export function requireConcession(
       "this library's models cannot. Take codes that are larger by that norm, and the same reconstructions",
   };
   fail(name, `${because}; ${CONSEQUENCES[concession]}, with { accept: ["${concession}"] }`);
-}
-
-/** The transpose of a matrix of `rows` × `columns`. */
-export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
-  const result = new Float32Array(matrix.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
-  }
-  return result;
 }
 
 /** The norm of each row, in float64. */

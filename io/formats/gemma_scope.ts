@@ -1,5 +1,6 @@
 /**
- * Gemma Scope: `params.npz`, an archive of NumPy arrays. A JumpReLU with `h = x W_enc + b_enc`, `x̂ = f W_dec + b_dec`.
+ * Gemma Scope: `params.npz`, an archive of NumPy arrays, and Gemma Scope 2: `params.safetensors` with `config.json` beside
+ * it. A JumpReLU with `h = x W_enc + b_enc`, `x̂ = f W_dec + b_dec`.
  *
  * | array | shape (D inputs, S latents) |
  * | --- | --- |
@@ -12,38 +13,53 @@
  * `w_enc` and `w_dec` are the same. Some archives have `scaling_factor` too; unless it is 1 everywhere they are refused. The
  * files of the token embeddings expect inputs times √D, which is known from their folder's name alone.
  *
+ * In Gemma Scope 2 transcoders have the tensors of an autoencoder, so that `config.json` is needed; its `width` is S, and
+ * another `architecture` than `jump_relu`, another `type` than `sae`, an `affine_connection` and another hook point for the
+ * output than for the input are refused.
+ *
  * @module
  */
 
+import { quote } from "../errors.ts";
+import { describeValue } from "../json.ts";
 import {
   checkShape,
   fail,
   type ForeignFormat,
   foreignModel,
+  hasTensors,
   JUMP_RELU,
   matrixShape,
+  openParameters,
   readFinite,
-  readParameters,
+  relevantFields,
+  requireJson,
+  type Weights,
 } from "./foreign.ts";
 
-/** The file with the arrays. */
-export const GEMMA_SCOPE_WEIGHTS = "params.npz";
+const CONFIG = "config.json";
+
+/** Where the activations came from, and how sparse the codes were. */
+const HARMLESS: ReadonlySet<string> = new Set(["model_name", "l0"]);
 
 /** The format. */
 export const GEMMA_SCOPE: ForeignFormat = {
-  recognises: ({ container }) => container === "npz",
+  recognises: (weights) =>
+    weights.container === "npz" ||
+    weights.container === "safetensors" && hasTensors(weights, "w_enc", "w_dec", "threshold"),
   read: async (weights, { input }) => {
     const { name, tensors } = weights;
     const W_enc = tensors.has("w_enc") ? "w_enc" : "W_enc";
     const W_dec = tensors.has("w_dec") ? "w_dec" : "W_dec";
     const [d_model, d_sae] = matrixShape(weights, W_enc);
+    if (weights.container === "safetensors") await checkConfig(weights, d_sae);
     if (tensors.has("scaling_factor")) {
       checkShape(weights, "scaling_factor", [d_sae]);
       if ((await readFinite(weights, "scaling_factor")).some((factor) => factor !== 1)) {
         fail(name, "scaling_factor is not 1 everywhere; this library has no factor behind the activation");
       }
     }
-    const parameters = await readParameters(weights, { d_model, d_sae }, {
+    const parameters = openParameters(weights, { d_model, d_sae }, {
       names: { W_enc, b_enc: "b_enc", W_dec, b_dec: "b_dec" },
       threshold: { name: "threshold", shape: [d_sae] },
       ignored: ["scaling_factor"],
@@ -55,3 +71,28 @@ export const GEMMA_SCOPE: ForeignFormat = {
     });
   },
 };
+
+/** Refuses what the configuration of Gemma Scope 2 says and the tensors do not. */
+async function checkConfig(weights: Weights, d_sae: number): Promise<void> {
+  const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
+  const architecture = fields.string("architecture");
+  if (architecture !== "jump_relu") {
+    fields.fail(`the architecture is ${quote(architecture)}; expected "jump_relu"`);
+  }
+  const type = fields.string("type", "sae");
+  if (type !== "sae") fields.fail(`the type is ${quote(type)}; this library has "sae"`);
+  if (fields.boolean("affine_connection", false)) {
+    fields.fail("affine_connection is true; this library has no connection from input to output");
+  }
+  const hookIn = fields.string("hf_hook_point_in");
+  const hookOut = fields.value("hf_hook_point_out") ?? hookIn;
+  if (hookOut !== hookIn) {
+    fields.fail(
+      `hf_hook_point_out is ${describeValue(hookOut)} and hf_hook_point_in ${quote(hookIn)}; ` +
+        "this library has no transcoders",
+    );
+  }
+  const width = fields.integer("width", d_sae);
+  if (width !== d_sae) fields.fail(`width is ${width}, and the tensors in ${weights.name} say ${d_sae}`);
+  fields.done();
+}

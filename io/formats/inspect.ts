@@ -10,10 +10,18 @@ import { type FilesSource, openFiles, type SourceOptions } from "../files.ts";
 import type { JsonObject, JsonValue } from "../json.ts";
 import { parseHeader, splitHeader } from "../json_header.ts";
 import { isFloatType, type NumberType } from "../numbers.ts";
+import { pickledJson, PickledRecord } from "../pickle.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
-import type { Concession, ForeignModel } from "./foreign.ts";
-import { type FormatName, type ReadOptions, recognise, type RecognisedFiles } from "./recognise.ts";
+import type { Concession } from "./foreign.ts";
+import {
+  type FormatName,
+  type ReadModel,
+  readModel,
+  type ReadOptions,
+  recognise,
+  type RecognisedFiles,
+} from "./recognise.ts";
 
 /** Numbers of one tensor, over its finite elements. */
 export interface TensorStatistics {
@@ -114,12 +122,14 @@ async function openContents({ source, weights }: RecognisedFiles): Promise<Conte
     return { header, tensors: await readTorchFile(body), configs: { header: plain(header) } };
   }
   const configs: Record<string, unknown> = {};
-  for (const file of ["cfg.json", "config.json", "activation_scaler.json"]) {
+  for (const file of ["cfg.json", "config.json", "activation_scaler.json", "hyperparams.json"]) {
     const json = await weights.findJson(file);
     if (json !== null) configs[file] = plain(json);
   }
   for (const [name, value] of weights.extras) {
-    if (value === null || typeof value !== "object") configs[name] = value;
+    const attributes = value instanceof PickledRecord ? value.attributes : null;
+    if (attributes !== null) configs[name] = plain(pickledJson(attributes));
+    else if (value === null || typeof value !== "object") configs[name] = value;
   }
   return { header: null, tensors: weights.tensors, configs };
 }
@@ -131,13 +141,13 @@ function plain(value: JsonValue): unknown {
 }
 
 async function tryReading(
-  { read }: RecognisedFiles,
+  files: RecognisedFiles,
   options: ReadOptions,
-): Promise<{ found: ForeignModel | null; accept: readonly Concession[]; problems: string[] }> {
+): Promise<{ found: ReadModel | null; accept: readonly Concession[]; problems: string[] }> {
   const problems: string[] = [];
   for (const accept of CONCESSIONS) {
     try {
-      return { found: await read({ ...options, accept }), accept, problems: problems.slice(0, 1) };
+      return { found: await readModel(files, { ...options, accept }), accept, problems: problems.slice(0, 1) };
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
       problems.push(error.message);
@@ -173,7 +183,7 @@ function statisticsOf(numbers: Float32Array | Float64Array): TensorStatistics {
   return { min, max, mean, std: Math.sqrt(squares / n), n_zero, n_not_finite };
 }
 
-function formulaOf({ model: { cfg, input, parameters } }: ForeignModel): string[] {
+function formulaOf({ model: { cfg, input, parameters } }: ReadModel): string[] {
   const { activation, subtract_b_dec } = cfg;
   const hasMean = input.mean?.some((mean) => mean !== 0) ?? false;
   const factor = input.scale === 1 ? "" : String(Number(input.scale.toPrecision(7)));
@@ -197,7 +207,7 @@ function formulaOf({ model: { cfg, input, parameters } }: ForeignModel): string[
   }
 }
 
-function warningsAbout(tensors: readonly TensorSummary[], found: ForeignModel | null): string[] {
+function warningsAbout(tensors: readonly TensorSummary[], found: ReadModel | null): string[] {
   const warnings = tensors.flatMap(({ name, statistics }) =>
     statistics !== null && statistics.n_not_finite > 0
       ? [`${name} has ${statistics.n_not_finite} elements that are not finite`]
@@ -207,20 +217,16 @@ function warningsAbout(tensors: readonly TensorSummary[], found: ForeignModel | 
   if (wide.length > 0) warnings.push(`float64 is rounded to float32: ${wide.join(", ")}`);
   if (found === null) return warnings;
   const { cfg: { d_sae, d_model, activation }, parameters: { W_enc, W_dec } } = found.model;
-  const n_undecoded = countZero(d_sae, (s) => W_dec.subarray(s * d_model, (s + 1) * d_model));
+  const isDecoded = new Uint8Array(d_sae);
+  W_dec.forEach((w, i) => isDecoded[Math.floor(i / d_model)]! |= Number(w !== 0));
+  const n_undecoded = isDecoded.filter((flag) => flag === 0).length;
   if (n_undecoded > 0) warnings.push(`${n_undecoded} of ${d_sae} rows of W_dec are 0: these latents change nothing`);
-  const n_unencoded = countZero(d_sae, (s) => W_enc.filter((_, i) => i % d_sae === s), W_enc.every((w) => w !== 0));
+  const isEncoded = new Uint8Array(d_sae);
+  W_enc.forEach((w, i) => isEncoded[i % d_sae]! |= Number(w !== 0));
+  const n_unencoded = isEncoded.filter((flag) => flag === 0).length;
   if (n_unencoded > 0) warnings.push(`${n_unencoded} of ${d_sae} columns of W_enc are 0: these latents see no input`);
   if ("top_k" in activation && activation.top_k > d_sae) {
     warnings.push(`top_k is ${activation.top_k}, more than the ${d_sae} latents`);
   }
   return warnings;
-}
-
-/** How many of the vectors are 0. */
-function countZero(count: number, vector: (index: number) => Float32Array, isKnownNone = false): number {
-  if (isKnownNone) return 0;
-  let n = 0;
-  for (let i = 0; i < count; i++) if (vector(i).every((value) => value === 0)) n++;
-  return n;
 }

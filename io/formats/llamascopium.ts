@@ -32,7 +32,7 @@
  * @module
  */
 
-import type { InputScaling, ParameterArrays } from "../../nn/config.ts";
+import type { InputScaling } from "../../nn/config.ts";
 import { quote } from "../errors.ts";
 import type { HeaderFields } from "../json_header.ts";
 import {
@@ -43,8 +43,8 @@ import {
   type ForeignOptions,
   hasTensors,
   JUMP_RELU,
+  openParameters,
   readFinite,
-  readParameters,
   relevantFields,
   RELU,
   requireConcession,
@@ -53,8 +53,9 @@ import {
   rowNorms,
   topKActivation,
   type Weights,
+  withZeros,
 } from "./foreign.ts";
-import { checkFinite, NO_SCALING } from "../model.ts";
+import { checkFinite, NO_SCALING, readParameter, readParameters, type StoredParameters } from "../model.ts";
 
 const CONFIG = "config.json";
 const LOG_THRESHOLD = "activation_function.log_jumprelu_threshold";
@@ -90,19 +91,20 @@ export const LLAMASCOPIUM: ForeignFormat = {
     const top_k = fields.integer("top_k", 50);
     fields.done();
 
-    const parameters = await readScope(weights, { d_model, d_sae, hasBias, isJumpRelu: actFn === "jumprelu" });
+    const stored = openScope(weights, { d_model, d_sae, hasBias, isJumpRelu: actFn === "jumprelu" });
     const sizes = { d_model, d_sae, subtract_b_dec: false };
-    if (actFn === "relu") return foreignModel(name, { ...sizes, activation: RELU }, parameters, { input });
-    const norms = includesNorm ? rowNorms(parameters.W_dec, d_model) : new Float64Array(d_sae).fill(1);
+    if (actFn === "relu") return foreignModel(name, { ...sizes, activation: RELU }, stored, { input });
+    const norms = includesNorm ? rowNorms(await readParameter(stored.W_dec), d_model) : new Float64Array(d_sae).fill(1);
     const zero = norms.indexOf(0);
     if (zero >= 0) fail(name, `sparsity_include_decoder_norm divides by the norm of W_D's row ${zero}, which is 0`);
     if (actFn === "jumprelu") {
-      const threshold = parameters.threshold!.map((log, s) => Math.fround(Math.exp(log)) / norms[s]!);
+      const logs = await readParameter(stored.threshold!);
+      const threshold = logs.map((log, s) => Math.fround(Math.exp(log)) / norms[s]!);
       checkFinite(`reading ${name}`, "the threshold", threshold);
-      return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...parameters, threshold }, { input });
+      return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...stored, threshold }, { input });
     }
     const cfg = { ...sizes, activation: topKActivation(top_k) };
-    if (norms.every((norm) => norm === 1)) return foreignModel(name, cfg, parameters, { input });
+    if (norms.every((norm) => norm === 1)) return foreignModel(name, cfg, stored, { input });
     requireConcession(
       name,
       options,
@@ -110,7 +112,7 @@ export const LLAMASCOPIUM: ForeignFormat = {
       "sparsity_include_decoder_norm is true: the largest products of code and norm are kept, and the codes are not " +
         "those products",
     );
-    return foreignModel(name, cfg, rescaleLatents(name, parameters, norms), { input });
+    return foreignModel(name, cfg, rescaleLatents(name, await readParameters(stored), norms), { input });
   },
 };
 
@@ -153,7 +155,7 @@ async function readInput(
 }
 
 /** The thresholds are logarithms still. */
-async function readScope(
+function openScope(
   weights: Weights,
   { d_model, d_sae, hasBias, isJumpRelu }: {
     readonly d_model: number;
@@ -161,15 +163,9 @@ async function readScope(
     readonly hasBias: boolean;
     readonly isJumpRelu: boolean;
   },
-): Promise<ParameterArrays> {
+): StoredParameters {
   const norms = [...weights.tensors.keys()].filter((key) => key.startsWith(NORM));
-  const zeros = { shape: [d_model], dtype: "float32", read: () => Promise.resolve(new Float32Array(d_model)) } as const;
-  if (!hasBias && weights.tensors.has("b_D")) fail(weights.name, "found b_D; use_decoder_bias is false");
-  const tensors = hasBias ? weights.tensors : new Map([...weights.tensors, [
-    "b_D",
-    { ...zeros, readIntegers: () => fail(weights.name, "b_D holds no integers") },
-  ]]);
-  return await readParameters({ ...weights, tensors }, { d_model, d_sae }, {
+  return openParameters(hasBias ? weights : withZeros(weights, "b_D", d_model), { d_model, d_sae }, {
     names: { W_enc: "W_E", b_enc: "b_E", W_dec: "W_D", b_dec: "b_D" },
     ...isJumpRelu && { threshold: { name: LOG_THRESHOLD, shape: [d_sae] } },
     ignored: norms,

@@ -29,14 +29,14 @@ import {
   foreignModel,
   hasTensors,
   matrixShape,
+  openParameters,
   readFinite,
-  readParameters,
   RELU,
   requireConcession,
   topKActivation,
-  transposed,
   type Weights,
 } from "./foreign.ts";
+import type { StoredParameters } from "../model.ts";
 
 const TIED = "decoder.linear.weight";
 const STATISTICS = ["stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"];
@@ -60,7 +60,7 @@ export const OPENAI: ForeignFormat = {
     }
     const [d_sae, d_model] = matrixShape(weights, "encoder.weight");
     const isTied = tensors.has(TIED) && !tensors.has("decoder.weight");
-    const parameters = isTied ? await readTied(weights, d_model, d_sae) : await readParameters(
+    const parameters = isTied ? await readTied(weights, d_model, d_sae) : openParameters(
       weights,
       { d_model, d_sae },
       { names: { ...NAMES, W_dec: "decoder.weight" }, transposed: ["W_enc", "W_dec"], ignored: STATISTICS },
@@ -78,17 +78,17 @@ export const OPENAI: ForeignFormat = {
 const NAMES = { W_enc: "encoder.weight", b_enc: "latent_bias", b_dec: "pre_bias" } as const;
 
 /** The decoder is the encoder's transpose, and the file has the encoder's matrix twice. */
-async function readTied(weights: Weights, d_model: number, d_sae: number): ReturnType<typeof readParameters> {
+async function readTied(weights: Weights, d_model: number, d_sae: number): Promise<StoredParameters> {
   checkShape(weights, TIED, [d_sae, d_model]);
-  const parameters = await readParameters(weights, { d_model, d_sae }, {
+  const parameters = openParameters(weights, { d_model, d_sae }, {
     names: { ...NAMES, W_dec: TIED },
     transposed: ["W_enc"],
     ignored: STATISTICS,
   });
-  const encoder = await readFinite(weights, NAMES.W_enc);
-  const at = parameters.W_dec.findIndex((value, i) => value !== encoder[i]);
+  const [encoder, decoder] = [await readFinite(weights, NAMES.W_enc), await readFinite(weights, TIED)];
+  const at = decoder.findIndex((value, i) => value !== encoder[i]);
   if (at >= 0) fail(weights.name, `${TIED} differs from ${NAMES.W_enc} at element ${at}; tied weights are the same`);
-  return { ...parameters, W_enc: transposed(encoder, d_sae, d_model) };
+  return parameters;
 }
 
 type OpenaiActivation = { readonly key: "ReLU" } | { readonly key: "TopK"; readonly k: number; readonly relu: boolean };

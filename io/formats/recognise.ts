@@ -17,13 +17,14 @@ import { readZip } from "../zip.ts";
 import { DICTIONARY_LEARNING } from "./dictionary_learning.ts";
 import type { ForeignFormat, ForeignModel, ForeignOptions, Weights } from "./foreign.ts";
 import { GEMMA_SCOPE } from "./gemma_scope.ts";
+import { LLAMA_SCOPE, LLAMA_SCOPE_WEIGHTS } from "./llama_scope.ts";
 import { LLAMASCOPIUM } from "./llamascopium.ts";
 import { OPENAI } from "./openai.ts";
 import { SAELENS } from "./saelens.ts";
-import { checkScaling, isIdentity } from "../model.ts";
-import { parseCheckpoint, type ParseOptions } from "./saev.ts";
+import { checkScaling, isIdentity, type ParsedCheckpoint, readParameters } from "../model.ts";
+import { openCheckpoint, type ParseOptions } from "./saev.ts";
 import { SPARSIFY } from "./sparsify.ts";
-import { VIT_PRISMA } from "./vit_prisma.ts";
+import { VIT_PRISMA, VIT_PRISMA_RECORDS } from "./vit_prisma.ts";
 
 /** Whose files can be read. */
 export type FormatName =
@@ -34,13 +35,15 @@ export type FormatName =
   | "openai"
   | "gemma_scope"
   | "vit_prisma"
-  | "llamascopium";
+  | "llamascopium"
+  | "llama_scope";
 
 /** The first that recognises a file reads it. */
 const FOREIGN: ReadonlyMap<Exclude<FormatName, "saev">, ForeignFormat> = new Map([
   ["llamascopium", LLAMASCOPIUM],
   ["sparsify", SPARSIFY],
   ["saelens", SAELENS],
+  ["llama_scope", LLAMA_SCOPE],
   ["openai", OPENAI],
   ["dictionary_learning", DICTIONARY_LEARNING],
   ["vit_prisma", VIT_PRISMA],
@@ -55,7 +58,9 @@ const USUAL_NAMES: readonly string[] = [
   "sae.pt",
   "weights.pt",
   "params.npz",
+  "params.safetensors",
   "sae_weights.pt",
+  LLAMA_SCOPE_WEIGHTS,
 ];
 
 /** How to read a file of any format. */
@@ -69,8 +74,26 @@ export interface RecognisedFiles {
   readonly source: Source;
   /** What it holds; `null` for one of `saev`, whose header comes first. */
   readonly weights: Weights | null;
-  /** @throws {CheckpointError} for whatever is not exactly such a file. */
-  read(options?: ReadOptions): Promise<ForeignModel>;
+  /**
+   * The model, its parameters not read yet.
+   *
+   * @throws {CheckpointError} for whatever is not exactly such a file.
+   */
+  open(options?: ReadOptions): Promise<ForeignModel>;
+}
+
+/** A model, and what its file leaves open. */
+export interface ReadModel {
+  /** The model. */
+  readonly model: ParsedCheckpoint;
+  /** What a user should know about the file, in sentences; mostly nothing. */
+  readonly notes: readonly string[];
+}
+
+/** The model in the files, with its parameters as arrays. @throws {CheckpointError} as {@link RecognisedFiles.open}. */
+export async function readModel(files: RecognisedFiles, options: ReadOptions = {}): Promise<ReadModel> {
+  const { model: { cfg, parameters, input }, notes } = await files.open(options);
+  return { model: Object.freeze({ cfg, parameters: await readParameters(parameters), input }), notes };
 }
 
 /**
@@ -86,8 +109,8 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
       format: "saev",
       source,
       weights: null,
-      read: async ({ subtract_b_dec, input } = {}) => {
-        const model = await parseCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
+      open: async ({ subtract_b_dec, input } = {}) => {
+        const model = await openCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
         if (input === undefined) return { model, notes: [] };
         if (!isIdentity(model.input)) {
           throw new CheckpointError(
@@ -106,7 +129,7 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
       format,
       source,
       weights,
-      read: async (options = {}) => {
+      open: async (options = {}) => {
         if (options.subtract_b_dec === undefined) return await read(weights, options);
         throw new CheckpointError(
           `reading ${source.name}: subtract_b_dec is for files of saev; this one is ${format}'s`,
@@ -127,7 +150,12 @@ async function findWeights(files: FileSet): Promise<Source> {
     if (source !== null) return source;
   }
   const names = await files.list();
-  const found = USUAL_NAMES.filter((name) => names.includes(name));
+  const found: string[] = [];
+  for (const name of USUAL_NAMES) {
+    const folder = name.slice(0, name.indexOf("/") + 1);
+    const isThere = folder === "" ? names.includes(name) : names.includes(folder) && await files.find(name) !== null;
+    if (isThere) found.push(name);
+  }
   if (found.length !== 1) {
     const what = found.length > 1 ? found.join(" and ") : names.slice(0, 20).map(quote).join(", ") || "nothing";
     throw new CheckpointError(
@@ -143,13 +171,17 @@ async function openWeights(files: FileSet, source: Source, start: Uint8Array): P
     const found = await files.find(file);
     return found === null ? null : await readJsonObject(found);
   };
-  const common = { name, findJson, extras: new Map<string, PickledValue>() };
+  const common = { name, findJson, extras: new Map<string, PickledValue>(), isNested: false };
   if (start[0] === 0x50 && start[1] === 0x4b) {
     const members = await readZip(source, { allowDeflated: true });
     if (members.size > 0 && [...members.keys()].every((member) => member.endsWith(".npy"))) {
       return { ...common, container: "npz", tensors: await npzTensors(source) };
     }
-    return { ...common, container: "torch", ...splitObject(name, await readTorchObject(source)) };
+    return {
+      ...common,
+      container: "torch",
+      ...splitObject(name, await readTorchObject(source, { records: VIT_PRISMA_RECORDS })),
+    };
   }
   // A bare pickle, which the reader of PyTorch files refuses by name.
   if (start[0] === 0x80 && start[8] !== 0x7b) await readTorchObject(source);
@@ -170,19 +202,23 @@ async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
   return tensors;
 }
 
-/** The tensors and the rest of a dict; of one that holds a state dict beside a version, of that. */
+/** The tensors and the rest of a dict, and of the one with the state dict that it may hold. */
 function splitObject(
   name: string,
   root: PickledValue,
-): { readonly tensors: Map<string, StoredTensor>; readonly extras: Map<string, PickledValue> } {
+): Pick<Weights, "tensors" | "extras" | "isNested"> {
   if (!(root instanceof PickledDict)) throw new CheckpointError(`reading ${name}: the PyTorch file holds no dict`);
-  const inner = root.items.get("sae");
-  const { items } = inner instanceof PickledDict ? inner : root;
+  const inner = ["sae", "state_dict"].map((key) => root.items.get(key)).filter((value) => value instanceof PickledDict);
   const tensors = new Map<string, StoredTensor>();
   const extras = new Map<string, PickledValue>();
-  for (const [key, value] of items) {
-    if (value instanceof PickledTensor) tensors.set(key, value.tensor);
-    else extras.set(key, value);
+  for (const { items } of [root, ...inner]) {
+    for (const [key, value] of items) {
+      if (tensors.has(key) || extras.has(key)) {
+        throw new CheckpointError(`reading ${name}: the entry ${quote(key)} stands in two of its dicts`);
+      }
+      if (value instanceof PickledTensor) tensors.set(key, value.tensor);
+      else if (!inner.includes(value as PickledDict)) extras.set(key, value);
+    }
   }
-  return { tensors, extras };
+  return { tensors, extras, isNested: inner.length > 0 };
 }

@@ -9,7 +9,8 @@
  * | `b_enc` | [d_sae] | |
  * | `W_dec` | [d_sae, d_in] | |
  * | `b_dec` | [d_in] | |
- * | `threshold` | [d_sae] | of a `jumprelu` |
+ * | `threshold` | [d_sae] | of a `jumprelu`; its logarithm in `log_threshold`, in old checkpoints of training |
+ * | `topk_threshold` | [] | of a `batchtopk` in training |
  * | `scaling_factor` | [d_sae] | ones, in old files; any other is refused |
  *
  * | `architecture` | read as |
@@ -17,6 +18,7 @@
  * | `standard` | relu |
  * | `topk` | top-k with relu; with `rescale_acts_by_decoder_norm` the norms are folded into the weights |
  * | `jumprelu`, also what `batchtopk` and `matryoshka_batchtopk` are saved as | jump-relu |
+ * | `batchtopk`, `matryoshka_batchtopk`, as training's checkpoints have them | jump-relu, as `save_inference_model` saves them |
  * | `gated`, transcoders, all others | refused |
  *
  * | `normalize_activations` | read as |
@@ -29,10 +31,12 @@
  * `hook_point`, a bool for `normalize_activations`, and no `architecture`. `reshape_activations: "hook_z"` means that x is
  * the concatenation of the heads.
  *
+ * Checkpoints of training have the same two files, with fields about training that change nothing.
+ *
  * @module
  */
 
-import type { InputScaling } from "../../nn/config.ts";
+import type { InputScaling, ParameterArrays } from "../../nn/config.ts";
 import { quote } from "../errors.ts";
 import { describeValue, type JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
@@ -44,8 +48,9 @@ import {
   type ForeignOptions,
   hasTensors,
   JUMP_RELU,
+  type Layout,
+  openParameters,
   readFinite,
-  readParameters,
   relevantFields,
   RELU,
   requireConcession,
@@ -55,13 +60,14 @@ import {
   topKActivation,
   type Weights,
 } from "./foreign.ts";
-import { NO_SCALING } from "../model.ts";
+import { checkFinite, NO_SCALING, readParameter, readParameters } from "../model.ts";
 
 /** The file with the tensors. */
 export const SAELENS_WEIGHTS = "sae_weights.safetensors";
 /** The file with the configuration. */
 export const SAELENS_CONFIG = "cfg.json";
 const SCALER = "activation_scaler.json";
+const LOG_THRESHOLD = "log_threshold";
 
 /** Where the model came from, how it was trained and where its tensors were. */
 const HARMLESS: ReadonlySet<string> = new Set([
@@ -80,6 +86,11 @@ const HARMLESS: ReadonlySet<string> = new Set([
   ..."decoder_orthogonal_init decoder_heuristic_init init_encoder_as_decoder_transpose".split(" "),
   ..."normalize_sae_decoder noise_scale scale_sparsity_penalty_by_decoder_norm".split(" "),
   ..."log_to_wandb wandb_project wandb_entity wandb_log_frequency wandb_id run_name".split(" "),
+  // What version 6 adds to the configuration in a checkpoint of training.
+  ..."decoder_init_norm jumprelu_init_threshold jumprelu_bandwidth jumprelu_sparsity_loss_mode".split(" "),
+  ..."l0_coefficient l0_warm_up_steps pre_act_loss_coefficient jumprelu_tanh_scale jumprelu_ste_to_input".split(" "),
+  ..."target_l0 use_sparse_activations aux_loss_coefficient topk_threshold_lr matryoshka_widths".split(" "),
+  ..."use_matryoshka_aux_loss".split(" "),
 ]);
 
 /** The format. */
@@ -100,28 +111,60 @@ export const SAELENS: ForeignFormat = {
     fields.done();
 
     await checkFactors(weights, d_sae);
-    const parameters = await readParameters(weights, { d_model, d_sae }, {
+    const threshold = thresholdOf(weights, activation.key, d_sae);
+    const stored = openParameters(weights, { d_model, d_sae }, {
       names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
-      ...activation.key === "jumprelu" && { threshold: { name: "threshold", shape: [d_sae] } },
+      ...threshold && { threshold },
       ignored: ["scaling_factor"],
     });
+    const { threshold: storedThreshold, ...linear } = stored;
+    const parameters = "isRescaled" in activation && activation.isRescaled
+      ? withNormsFolded(weights.name, await readParameters(linear), d_model)
+      : linear;
     const sizes = { d_model, d_sae, subtract_b_dec };
     switch (activation.key) {
       case "standard":
         return foreignModel(weights.name, { ...sizes, activation: RELU }, parameters, { input });
-      case "jumprelu":
-        return foreignModel(weights.name, { ...sizes, activation: JUMP_RELU }, parameters, { input });
-      case "topk": {
-        const cfg = { ...sizes, activation: topKActivation(activation.k) };
-        if (!activation.isRescaled) return foreignModel(weights.name, cfg, parameters, { input });
-        const norms = rowNorms(parameters.W_dec, d_model);
-        const zero = norms.indexOf(0);
-        if (zero >= 0) fail(weights.name, `rescale_acts_by_decoder_norm divides by the norm of W_dec's row ${zero}, 0`);
-        return foreignModel(weights.name, cfg, rescaleLatents(weights.name, parameters, norms), { input });
+      case "topk":
+        return foreignModel(weights.name, { ...sizes, activation: topKActivation(activation.k) }, parameters, {
+          input,
+        });
+      case "jumprelu": {
+        const found = await readParameter(storedThreshold!);
+        const values = threshold?.name === LOG_THRESHOLD ? found.map(Math.exp) : found;
+        checkFinite(`reading ${weights.name}`, "the threshold", values);
+        const cfg = { ...sizes, activation: JUMP_RELU };
+        return foreignModel(weights.name, cfg, { ...parameters, threshold: values }, { input });
+      }
+      case "batchtopk": {
+        const [value] = await readParameter(storedThreshold!);
+        const cfg = { ...sizes, activation: JUMP_RELU };
+        const filled = { ...parameters, threshold: new Float32Array(d_sae).fill(value!) };
+        const notes = ["a checkpoint of training, where codes depend on the batch; read as SAELens saves it for use"];
+        return foreignModel(weights.name, cfg, filled, { input, notes });
       }
     }
   },
 };
+
+/** Where the thresholds are, if the activation has any. */
+function thresholdOf(weights: Weights, key: SaelensActivation["key"], d_sae: number): Layout["threshold"] {
+  if (key === "batchtopk") return { name: "topk_threshold", shape: [] };
+  if (key !== "jumprelu") return undefined;
+  return { name: weights.tensors.has(LOG_THRESHOLD) ? LOG_THRESHOLD : "threshold", shape: [d_sae] };
+}
+
+/** Codes times the norms of their latents' decoder rows, which become 1. */
+function withNormsFolded(
+  file: string,
+  parameters: ParameterArrays,
+  d_model: number,
+): Omit<ParameterArrays, "threshold"> {
+  const norms = rowNorms(parameters.W_dec, d_model);
+  const zero = norms.indexOf(0);
+  if (zero >= 0) fail(file, `rescale_acts_by_decoder_norm divides by the norm of W_dec's row ${zero}, 0`);
+  return rescaleLatents(file, parameters, norms);
+}
 
 /** Old versions wrote a factor behind the activation, mostly of ones. */
 async function checkFactors(weights: Weights, d_sae: number): Promise<void> {
@@ -134,6 +177,7 @@ async function checkFactors(weights: Weights, d_sae: number): Promise<void> {
 
 type SaelensActivation =
   | { readonly key: "standard" | "jumprelu" }
+  | { readonly key: "batchtopk"; readonly isRescaled: boolean }
   | { readonly key: "topk"; readonly k: number; readonly isRescaled: boolean };
 
 function readActivation(fields: HeaderFields, architecture: string): SaelensActivation {
@@ -156,11 +200,14 @@ function readActivation(fields: HeaderFields, architecture: string): SaelensActi
     fields.fail(`${fieldName} is ${quote(functionName)} with the architecture ${quote(architecture)}; expected "relu"`);
   }
   if (architecture === "standard" || architecture === "jumprelu") return { key: architecture };
-  const why = architecture === "batchtopk" || architecture === "matryoshka_batchtopk"
-    ? "; this is a checkpoint of training, of which SAELens saves a jumprelu with save_inference_model"
-    : "";
+  if (architecture === "batchtopk" || architecture === "matryoshka_batchtopk") {
+    // How many codes a row has on average in training, which need not be whole.
+    fields.number("k");
+    return { key: "batchtopk", isRescaled: fields.boolean("rescale_acts_by_decoder_norm", true) };
+  }
   return fields.fail(
-    `the architecture is ${quote(architecture)}; this library has standard, topk and jumprelu${why}`,
+    `the architecture is ${quote(architecture)}; this library has standard, topk, jumprelu, batchtopk and ` +
+      "matryoshka_batchtopk",
   );
 }
 

@@ -14,7 +14,8 @@
  * The formula changed on 31 July 2025, and no file says on which side its weights were trained: those of that day, and
  * Matryoshka models until September, which went on to subtract b_dec in training alone, may need
  * {@link ParseOptions.subtract_b_dec}. A BatchTopK has a threshold since 16 November 2025. Before, its codes depended on
- * the batch, or it was a TopK under another name; such files are refused.
+ * the batch, or, in all versions that wrote schema 3 and some that wrote its neighbours, it was a TopK of each row under
+ * another name. Such files of schema 3 are read as that TopK, the others refused.
  *
  * Written are schema 5, schema 1 with `cls: "Relu"`, and the schema `"saev_nn"`, which holds every model of this library
  * exactly and which Python refuses. Schema 1 is exact for the Python versions that wrote it; those of August and
@@ -62,6 +63,11 @@ import {
   type ParameterName,
   parameterShapes,
   type ParsedCheckpoint,
+  readParameters,
+  type StoredModel,
+  type StoredParameter,
+  type StoredParameters,
+  tensorParameter,
 } from "../model.ts";
 import { joinBytes, type Source } from "../source.ts";
 import type { NamedTensor, StoredTensor } from "../stored_tensor.ts";
@@ -127,6 +133,8 @@ const UPSTREAM = {
 interface Header {
   readonly options: SparseAutoencoderOptions;
   readonly input: InputScaling;
+  /** What a BatchTopK is where the file has no threshold for it; nothing is, if left out. */
+  readonly withoutThreshold?: ActivationOptions;
 }
 
 /** How each schema's header is read. `own` are the fields of the `"saev_nn"` key, where the header has it. */
@@ -137,7 +145,7 @@ const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | n
   [undefined, readPreSchema],
   [1, readSchema1],
   [2, readSchemas2To4],
-  [3, readSchemas2To4],
+  [3, readSchema3],
   [4, readSchemas2To4],
   [5, readSchema5],
   ["saev_nn", readOwnSchema],
@@ -150,9 +158,25 @@ const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | n
  * unexpected, of other shapes or not finite, and for damaged or malicious bytes.
  */
 export async function parseCheckpoint(source: Source, options: ParseOptions = {}): Promise<ParsedCheckpoint> {
+  const { cfg, parameters, input } = await openCheckpoint(source, options);
+  return Object.freeze({ cfg, parameters: await readParameters(parameters), input });
+}
+
+/**
+ * The same, its parameters not read yet.
+ *
+ * @throws {CheckpointError} as {@link parseCheckpoint}, as far as the header and the list of tensors say.
+ */
+export async function openCheckpoint(source: Source, options: ParseOptions = {}): Promise<StoredModel> {
   const { header: text, body } = await splitHeader(source);
-  const { options: read, input } = readHeader(text);
-  const overridden = options.subtract_b_dec === undefined ? read : { ...read, subtract_b_dec: options.subtract_b_dec };
+  const { options: read, input, withoutThreshold } = readHeader(text);
+  const tensors = await readTorchFile(body);
+  const activation = tensors.has(THRESHOLD_KEY) ? undefined : withoutThreshold;
+  const overridden = {
+    ...read,
+    ...activation && { activation },
+    ...options.subtract_b_dec !== undefined && { subtract_b_dec: options.subtract_b_dec },
+  };
   let cfg: SparseAutoencoderConfig;
   try {
     cfg = completeConfig(overridden);
@@ -161,7 +185,7 @@ export async function parseCheckpoint(source: Source, options: ParseOptions = {}
     throw new CheckpointError(`reading the header's cfg: ${message}`, { cause });
   }
   checkScaling("reading the header", cfg, input);
-  return Object.freeze({ cfg, parameters: await readParameters(cfg, await readTorchFile(body)), input });
+  return Object.freeze({ cfg, parameters: storedParameters(cfg, tensors), input });
 }
 
 function readHeader(text: string): Header {
@@ -282,6 +306,15 @@ function readSchemas2To4(header: HeaderFields): Header {
   const options = { ...readOldConfig(cfg), activation, subtract_b_dec: false };
   cfg.done();
   return { options, input: NO_SCALING };
+}
+
+/** Every version that wrote this schema had a BatchTopK that kept the largest of each row, as its TopK did. */
+function readSchema3(header: HeaderFields): Header {
+  const read = readSchemas2To4(header);
+  const { activation } = read.options;
+  if (activation?.key !== "batch-top-k") return read;
+  const { momentum: _, ...rest } = activation;
+  return { ...read, withoutThreshold: { ...rest, key: "top-k" } };
 }
 
 /** Has the activation's name in `cls` and its fields among the others, or else is schema 2 by another number. */
@@ -418,10 +451,10 @@ function checkDiscriminator(params: HeaderFields, key: string, what: string): vo
   if (found !== key) params.fail(`the key ${quote(found)} contradicts ${what}; expected ${quote(key)}`);
 }
 
-async function readParameters(
+function storedParameters(
   cfg: SparseAutoencoderConfig,
   tensors: ReadonlyMap<string, StoredTensor>,
-): Promise<ParameterArrays> {
+): StoredParameters {
   const doing = "reading the parameters";
   const shapes = parameterShapes(cfg);
   const missing = [...shapes.keys()].map(stateDictKey).filter((key) => !tensors.has(key));
@@ -435,17 +468,15 @@ async function readParameters(
     const why = missing.includes(THRESHOLD_KEY) ? `; ${WHY_NO_THRESHOLD}` : "";
     throw new CheckpointError(`${doing}: ${complaints.filter(Boolean).join("; ")}${why}`);
   }
-  const parameters: Partial<Record<ParameterName, Float32Array>> = {};
+  const parameters: Partial<Record<ParameterName, StoredParameter>> = {};
   for (const [name, shape] of shapes) {
     const tensor = tensors.get(stateDictKey(name))!;
     if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
       throw new CheckpointError(`${doing}: ${name} has shape [${tensor.shape}]; the header says [${shape}]`);
     }
-    const data = await tensor.read();
-    checkFinite(doing, name, data);
-    parameters[name] = data;
+    parameters[name] = tensorParameter(doing, name, tensor);
   }
-  return Object.freeze(parameters) as ParameterArrays;
+  return Object.freeze(parameters) as StoredParameters;
 }
 
 const WHY_NO_THRESHOLD =

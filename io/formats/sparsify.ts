@@ -21,7 +21,7 @@ import {
   type ForeignFormat,
   foreignModel,
   hasTensors,
-  readParameters,
+  openParameters,
   relevantFields,
   requireJson,
   topKActivation,
@@ -48,7 +48,7 @@ export const SPARSIFY: ForeignFormat = {
       if (fields.boolean(field, false)) fields.fail(`${field} is true; this library's models have no such thing`);
     }
     fields.done();
-    const parameters = await readParameters(weights, { d_model, d_sae }, {
+    const parameters = openParameters(weights, { d_model, d_sae }, {
       names: { W_enc: "encoder.weight", b_enc: "encoder.bias", W_dec: "W_dec", b_dec: "b_dec" },
       transposed: ["W_enc"],
     });

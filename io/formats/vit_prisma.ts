@@ -1,5 +1,7 @@
 /**
- * ViT-Prisma: a folder with `config.json` and `weights.pt`, a PyTorch file of four tensors.
+ * ViT-Prisma: a folder with `config.json` and `weights.pt`, a PyTorch file of four tensors; or, older, one PyTorch file of a
+ * dict of both, `cfg`, an object of the library's class for configurations, and `state_dict`. Of that object its fields are
+ * taken as they stand in the pickle; the class is not needed, and nothing of it runs.
  *
  * `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`
  *
@@ -18,24 +20,27 @@
  * | `architecture` `gated`, `is_transcoder` | refused |
  * | `normalize_activations` `layer_norm` (the default), `constant_norm_rescale` | refused, unless the caller accepts normalised rows |
  *
- * The form of one file with the configuration pickled in it, which is older, is refused.
+ * In the form of one file normalised rows are refused for good: some of the versions that wrote it subtracted `b_dec` from
+ * the row as it was before it was normalised, others from the normalised one, and the file does not say.
  *
  * @module
  */
 
 import { quote } from "../errors.ts";
-import { describeValue } from "../json.ts";
+import { describeValue, type JsonObject } from "../json.ts";
+import { pickledJson, PickledRecord } from "../pickle.ts";
 import {
   fail,
   type ForeignFormat,
   foreignModel,
   hasTensors,
-  readParameters,
+  openParameters,
   relevantFields,
   RELU,
   requireConcession,
   requireJson,
   topKActivation,
+  type Weights,
 } from "./foreign.ts";
 
 /** The file with the tensors. */
@@ -56,17 +61,23 @@ const HARMLESS: ReadonlySet<string> = new Set([
   ..."min_l0 min_explained_variance prepend_bos".split(" "),
 ]);
 
+/** Classes and names that the pickled configuration mentions: its own, the place of tensors and their type. */
+export const VIT_PRISMA_RECORDS =
+  /^(vit_prisma(\.[a-z_]+)*\.\w*Config|torch\.(device|float16|bfloat16|float32|float64))$/;
+
 /** The format. */
 export const VIT_PRISMA: ForeignFormat = {
   recognises: (weights) =>
     weights.container === "torch" && (weights.extras.has("cfg") || hasTensors(weights, "W_enc", "W_dec")),
   read: async (weights, options) => {
     const { name } = weights;
-    if (weights.extras.size > 0) {
-      const [entry] = weights.extras.keys();
-      fail(name, `found the entry ${quote(entry!)}; expected tensors alone, with ${CONFIG} beside them`);
+    const isPickled = weights.extras.has("cfg");
+    for (const entry of weights.extras.keys()) {
+      if (entry !== "cfg") fail(name, `found the entry ${quote(entry)}; expected cfg and state_dict, or tensors alone`);
     }
-    const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
+    const fields = isPickled
+      ? relevantFields("cfg", pickledConfig(weights), HARMLESS)
+      : relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
     const d_model = fields.integer("d_in");
     const d_sae = fields.integer("d_sae");
     const architecture = fields.string("architecture", "standard");
@@ -79,6 +90,12 @@ export const VIT_PRISMA: ForeignFormat = {
     const normalisation = fields.value("normalize_activations");
     if (normalisation === "layer_norm" || normalisation === "constant_norm_rescale" || normalisation === undefined) {
       const what = normalisation === undefined ? `not there, which is "layer_norm"` : quote(normalisation);
+      if (isPickled) {
+        fields.fail(
+          `normalize_activations is ${what}; whether b_dec is subtracted from the row or from the normalised row ` +
+            "depends on the version that wrote the file, which it does not say",
+        );
+      }
       requireConcession(name, options, "normalised-rows", `normalize_activations is ${what}: each row is normalised`);
     } else if (normalisation !== null && normalisation !== "none") {
       fields.fail(`normalize_activations is ${describeValue(normalisation)}; this library cannot do that`);
@@ -93,10 +110,19 @@ export const VIT_PRISMA: ForeignFormat = {
       : null;
     kwargs?.done();
     fields.done();
-    const parameters = await readParameters(weights, { d_model, d_sae }, {
+    const parameters = openParameters(weights, { d_model, d_sae }, {
       names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
     });
     const cfg = { d_model, d_sae, subtract_b_dec: true, activation: top_k === null ? RELU : topKActivation(top_k) };
     return foreignModel(name, cfg, parameters, options.input && { input: options.input });
   },
 };
+
+/** The fields of the configuration in the file. */
+function pickledConfig({ name, extras }: Weights): JsonObject {
+  const cfg = extras.get("cfg");
+  if (!(cfg instanceof PickledRecord) || cfg.attributes === null || cfg.args.length > 0) {
+    return fail(name, "cfg is no object with fields");
+  }
+  return pickledJson(cfg.attributes) as JsonObject;
+}

@@ -1,4 +1,4 @@
-"""Makes tests/goldens/formats/{openai,gemma_scope,vit_prisma,llamascopium}: python make_documented.py
+"""Makes tests/goldens/formats/{openai,gemma_scope,vit_prisma,llamascopium,llama_scope}: python make_documented.py
 
 These libraries cannot be installed beside the others. The files have the layouts that their sources show, written with
 PyTorch, NumPy and safetensors; the outputs are the formulas of their sources, computed with PyTorch.
@@ -7,10 +7,13 @@ PyTorch, NumPy and safetensors; the outputs are the formulas of their sources, c
 import collections
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import torch
 from record import D_MODEL, D_SAE, TOP_K, Recorder, thresholds
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 SIZE = {"d_in": D_MODEL, "d_sae": D_SAE}
@@ -108,6 +111,40 @@ recorder.accepted("compressed.npz", *gemma("compressed.npz", 12, np.savez_compre
 recorder.accepted("lower_case.npz", *gemma("lower_case.npz", 14, np.savez, str.lower))
 gemma("scaled.npz", 16, np.savez, scaling_factor=torch.full((D_SAE,), 1.5))
 recorder.refused("scaled.npz", "scaling_factor")
+
+# Gemma Scope 2: a folder with a configuration, whose tensors are those of a transcoder as well.
+GEMMA_HOOK = "model.layers.17.output"
+GEMMA = {
+    "hf_hook_point_in": GEMMA_HOOK, "hf_hook_point_out": GEMMA_HOOK, "width": D_SAE, "model_name": "google/gemma-3-1b-pt",
+    "architecture": "jump_relu", "l0": 60, "affine_connection": False, "type": "sae",
+}
+
+
+def gemma_2(case, seed, without=(), **fields):
+    folder = recorder.folder / case
+    folder.mkdir()
+    outputs = gemma(
+        f"{case}/params.safetensors", seed, lambda path, **arrays: save_arrays(arrays, path), str.lower
+    )
+    cfg = {name: value for name, value in (GEMMA | fields).items() if name not in without}
+    (folder / "config.json").write_text(json.dumps(cfg))
+    return outputs
+
+
+recorder.accepted("scope_2", *gemma_2("scope_2", 18))
+recorder.accepted(
+    "scope_2_bare", *gemma_2("scope_2_bare", 20, without=("type", "affine_connection", "hf_hook_point_out", "width"))
+)
+for case, field, value in [
+    ("scope_2_transcoder", "type", "transcoder"), ("scope_2_affine", "affine_connection", True),
+    ("scope_2_other_output", "hf_hook_point_out", "model.layers.17.mlp.output"),
+    ("scope_2_width", "width", 2 * D_SAE), ("scope_2_architecture", "architecture", "topk"),
+]:
+    gemma_2(case, 22, **{field: value})
+    recorder.refused(case, field)
+gemma_2("scope_2_alone", 24)
+(recorder.folder / "scope_2_alone" / "config.json").unlink()
+recorder.refused("scope_2_alone", "config.json")
 recorder.write()
 
 # -------------------------------------------------------------------------------------------------------- ViT-Prisma
@@ -157,6 +194,49 @@ prisma("gated", 14, architecture="gated")
 recorder.refused("gated", "gated")
 prisma("transcoder", 15, is_transcoder=True)
 recorder.refused("transcoder", "is_transcoder")
+
+
+# The older form: one file, with the configuration as an object of the library's class in the pickle.
+class VisionModelSAERunnerConfig:
+    pass
+
+
+def module(name, **contents):
+    """A module of the library's name, so that the pickle mentions the class as the library's own files do."""
+    made = sys.modules.setdefault(name, types.ModuleType(name))
+    for key, value in contents.items():
+        value.__module__ = name
+        setattr(made, key, value)
+
+
+for parent in ("vit_prisma", "vit_prisma.sae"):
+    module(parent)
+module("vit_prisma.sae.config", VisionModelSAERunnerConfig=VisionModelSAERunnerConfig)
+
+
+def pickled(case, seed, extra=None, **fields):
+    W_enc, b_enc, W_dec, b_dec = parameters(seed)
+    cfg = VisionModelSAERunnerConfig()
+    cfg.__dict__.update(PRISMA | {"device": torch.device("cpu"), "dtype": torch.float32} | fields)
+    # As __post_init__ leaves them.
+    cfg.__dict__.update(hook_point="blocks.9.hook_resid_post", tokens_per_buffer=4096000, total_training_steps=158691)
+    state = collections.OrderedDict(W_dec=W_dec, W_enc=W_enc, b_enc=b_enc, b_dec=b_dec)
+    torch.save({"cfg": cfg, "state_dict": state, **(extra or {})}, recorder.folder / case)
+    return (recorder.x - b_dec) @ W_enc + b_enc, W_dec, b_dec
+
+
+h, W_dec, b_dec = pickled("pickled_relu.pt", 16)
+recorder.accepted("pickled_relu.pt", torch.relu(h), torch.relu(h) @ W_dec + b_dec)
+h, W_dec, b_dec = pickled("pickled_topk.pt", 17, activation_fn_str="topk", activation_fn_kwargs={"k": TOP_K})
+recorder.accepted("pickled_topk.pt", (codes := top_k(h, TOP_K)), codes @ W_dec + b_dec)
+for case, field, value in [
+    ("pickled_layer_norm.pt", "normalize_activations", "layer_norm"), ("pickled_gated.pt", "architecture", "gated"),
+    ("pickled_leaky_relu.pt", "activation_fn_str", "leaky_relu"),
+]:
+    pickled(case, 18, **{field: value})
+    recorder.refused(case, field)
+pickled("pickled_optimizer.pt", 18, extra={"optimizer": {}})
+recorder.refused("pickled_optimizer.pt", "optimizer")
 recorder.write()
 
 # ------------------------------------------------------------------------------------------------------ Llamascopium
@@ -222,5 +302,72 @@ for case, field, value in [
     ("clt", "sae_type", "clt"),
 ]:
     scope(case, 16, **{field: value})
+    recorder.refused(case, field)
+recorder.write()
+
+# -------------------------------------------------------------------------------------------------------- Llama Scope
+
+recorder = Recorder("llama_scope", 8, ["torch", "safetensors"])
+HYPERPARAMS = {
+    "device": "cuda:0", "seed": 42, "dtype": "torch.bfloat16", "hook_point_in": HOOK, "hook_point_out": HOOK,
+    "use_decoder_bias": True, "apply_decoder_bias_to_pre_encoder": False, "expansion_factor": D_SAE // D_MODEL,
+    "d_model": D_MODEL, "d_sae": D_SAE, "bias_init_method": "all_zero", "act_fn": "jumprelu",
+    "jump_relu_threshold": 2.5, "norm_activation": "dataset-wise",
+    "dataset_average_activation_norm": {"in": 10.8125, "out": 10.8125}, "decoder_exactly_fixed_norm": False,
+    "sparsity_include_decoder_norm": True, "use_glu_encoder": False, "init_decoder_norm": 0.5,
+    "init_encoder_norm": None, "init_encoder_with_decoder_transpose": True, "lp": 1, "l1_coefficient": 8e-05,
+    "l1_coefficient_warmup_steps": 39062, "top_k": TOP_K, "k_warmup_steps": 39062, "use_batch_norm_mse": True,
+    "use_ghost_grads": False, "tp_size": 1, "ddp_size": 1,
+}
+
+
+def llama(case, seed, **fields):
+    """Writes the files, and computes as the library did after its two changes of the parameters: float64 throughout."""
+    cfg = HYPERPARAMS | fields
+    W_enc, b_enc, W_dec, b_dec = (value.double() for value in parameters(seed))
+    state = {
+        "encoder.weight": W_enc.T.float().contiguous(), "encoder.bias": b_enc.float(),
+        "decoder.weight": W_dec.T.float().contiguous(), "decoder.bias": b_dec.float(),
+    }
+    folder = recorder.folder / case
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "hyperparams.json").write_text(json.dumps(cfg, indent=4))
+    kept = {name: value for name, value in state.items() if cfg["use_decoder_bias"] or name != "decoder.bias"}
+    save_file(kept, folder / "checkpoints" / "final.safetensors")
+    b_dec = b_dec if cfg["use_decoder_bias"] else torch.zeros_like(b_dec)
+    if cfg["norm_activation"] == "dataset-wise":
+        norm_in, norm_out = (math.sqrt(D_MODEL) / cfg["dataset_average_activation_norm"][key] for key in ("in", "out"))
+        b_enc, b_dec, W_dec = b_enc / norm_in, b_dec / norm_out, W_dec * norm_in / norm_out
+    if cfg["sparsity_include_decoder_norm"]:
+        norms = W_dec.norm(dim=1)
+        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
+    x = recorder.x.double()
+    h = (x - b_dec if cfg["apply_decoder_bias_to_pre_encoder"] else x) @ W_enc + b_enc
+    threshold = cfg["jump_relu_threshold"]
+    act_fn = "jumprelu" if cfg["act_fn"] == "topk" and threshold > 0 else cfg["act_fn"]
+    # Of a name that the library does not know nothing is recorded.
+    codes = h * (h > threshold) if act_fn == "jumprelu" else top_k(h, TOP_K) if act_fn == "topk" else torch.relu(h)
+    return codes, codes @ W_dec + b_dec
+
+
+recorder.accepted("jumprelu", *llama("jumprelu", 10))
+recorder.accepted("topk_with_threshold", *llama("topk_with_threshold", 11, act_fn="topk"))
+recorder.accepted("topk", *llama("topk", 12, act_fn="topk", jump_relu_threshold=0))
+recorder.accepted(
+    "relu_plain",
+    *llama("relu_plain", 13, act_fn="relu", sparsity_include_decoder_norm=False, norm_activation="none",
+           dataset_average_activation_norm=None, use_decoder_bias=False),
+)
+recorder.accepted(
+    "subtracts",
+    *llama("subtracts", 14, apply_decoder_bias_to_pre_encoder=True,
+           dataset_average_activation_norm={"in": 7.5, "out": 9.0}),
+)
+for case, field, value in [
+    ("token_wise", "norm_activation", "token-wise"), ("batch_wise", "norm_activation", "batch-wise"),
+    ("glu", "use_glu_encoder", True), ("transcoder", "hook_point_out", "blocks.2.hook_mlp_out"),
+    ("elu", "act_fn", "elu"),
+]:
+    llama(case, 15, **{field: value})
     recorder.refused(case, field)
 recorder.write()

@@ -1,6 +1,7 @@
 """Makes tests/goldens/formats/saelens with SAELens itself: python make_saelens.py"""
 
 import json
+import tempfile
 import warnings
 
 import torch
@@ -14,13 +15,25 @@ from sae_lens import (
     GatedSAEConfig,
     JumpReLUSAE,
     JumpReLUSAEConfig,
+    JumpReLUTrainingSAE,
+    JumpReLUTrainingSAEConfig,
+    JumpReLUTranscoder,
+    JumpReLUTranscoderConfig,
     MatryoshkaBatchTopKTrainingSAE,
     MatryoshkaBatchTopKTrainingSAEConfig,
+    SkipTranscoder,
+    SkipTranscoderConfig,
     StandardSAE,
     StandardSAEConfig,
+    StandardTrainingSAE,
+    StandardTrainingSAEConfig,
     TopKSAE,
     TopKSAEConfig,
+    TopKTrainingSAE,
+    TopKTrainingSAEConfig,
     TrainingSAE,
+    Transcoder,
+    TranscoderConfig,
 )
 from sae_lens.saes.sae import SAEMetadata
 
@@ -81,8 +94,51 @@ for case, cls, config, more in [
     training.topk_threshold = torch.tensor(0.6, dtype=torch.double)
     training.save_inference_model(recorder.folder / case)
     recorder.accepted(case, *outputs(case))
-training.save_model(recorder.folder / "training_checkpoint")
-recorder.refused("training_checkpoint", "architecture")
+
+
+# Checkpoints of training: weights and configuration as they are then. What counts is what SAELens makes of them for use.
+def keep_checkpoint(case, cls, config, seed, prepare=lambda sae: None, **more):
+    training = cls(config(**SIZES, metadata=metadata(), **more))
+    randomise(training, seed)
+    prepare(training)
+    training.save_model(recorder.folder / case)
+    with tempfile.TemporaryDirectory() as folder:
+        training.save_inference_model(folder)
+        sae = SAE.load_from_disk(folder)
+        with torch.no_grad():
+            recorder.accepted(case, (codes := sae.encode(recorder.x)), sae.decode(codes))
+    return training
+
+
+def with_threshold(value):
+    def prepare(sae):
+        sae.topk_threshold = torch.tensor(value, dtype=torch.double)
+
+    return prepare
+
+
+def with_thresholds(sae):
+    sae.threshold.data = thresholds(45)
+
+
+keep_checkpoint("training_checkpoint", MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig, 40,
+                with_threshold(0.6), k=TOP_K, rescale_acts_by_decoder_norm=True, matryoshka_widths=[4, 8, D_SAE])
+keep_checkpoint("training_batchtopk", BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, 41, with_threshold(0.4), k=2.5,
+                rescale_acts_by_decoder_norm=False, apply_b_dec_to_input=False)
+keep_checkpoint("training_standard", StandardTrainingSAE, StandardTrainingSAEConfig, 42)
+keep_checkpoint("training_topk", TopKTrainingSAE, TopKTrainingSAEConfig, 43, k=TOP_K)
+keep_checkpoint("training_jumprelu", JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig, 44, with_thresholds,
+                jumprelu_sparsity_loss_mode="tanh", pre_act_loss_coefficient=3e-6)
+# The versions before 6.49 trained the thresholds' logarithms, and saved them so.
+training = keep_checkpoint("training_log_threshold", JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig, 46,
+                           lambda sae: sae.threshold.data.copy_(torch.linspace(0.05, 1.5, D_SAE)))
+path = recorder.folder / "training_log_threshold" / "sae_weights.safetensors"
+tensors = load_file(path)
+tensors["log_threshold"] = tensors.pop("threshold").log()
+save_file(tensors, path)
+with torch.no_grad():
+    training = TrainingSAE.load_from_disk(recorder.folder / "training_log_threshold")
+    recorder.accepted("training_log_threshold", (codes := training.encode(recorder.x)), training.decode(codes))
 
 # A scale of the inputs: SAELens keeps it beside the model while it trains, and folds it in when it is done.
 sae = make(StandardSAE, StandardSAEConfig, 50, normalize_activations="expected_average_only_in")
@@ -104,6 +160,15 @@ for case, key in [("layer_norm", "layer_norm"), ("norm_rescale", "constant_norm_
     with torch.no_grad():
         recorder.accepted(case, (codes := sae.encode(recorder.x)), sae.decode(codes), accept=["normalised-rows"])
 
+for case, cls, config, more in [
+    ("transcoder", Transcoder, TranscoderConfig, {}),
+    ("skip_transcoder", SkipTranscoder, SkipTranscoderConfig, {}),
+    ("jumprelu_transcoder", JumpReLUTranscoder, JumpReLUTranscoderConfig, {}),
+]:
+    sae = cls(config(**SIZES, d_out=D_MODEL, apply_b_dec_to_input=False, metadata=metadata(), **more))
+    randomise(sae, 71)
+    sae.save_model(recorder.folder / case)
+    recorder.refused(case, f'the architecture is "{case}"')
 make(GatedSAE, GatedSAEConfig, 70).save_model(recorder.folder / "gated")
 recorder.refused("gated", "gated")
 

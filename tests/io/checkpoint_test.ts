@@ -4,9 +4,12 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { dump, dumpBytes, load } from "../../io/checkpoint.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { formatCheckpoint } from "../../io/formats/saev.ts";
+import { formatModel } from "../../io/formats/write.ts";
+import { joinBytes } from "../../io/source.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertRefuses, assertTensorClose } from "../support/tolerance.ts";
+import { memoryFiles } from "./formats/golden_files.ts";
 import { bitsOf, goldenCheckpoint, type Model, randomModel } from "./models.ts";
 
 const TOP_K = { d_model: 5, d_sae: 7, activation: { key: "top-k", top_k: 2 } } as const;
@@ -54,6 +57,32 @@ Deno.test("a model that cannot be written leaves the old file", async () => {
     await Deno.remove(path);
   }
 });
+
+Deno.test("on its way to the device a number that is not finite is refused, and so are damaged bytes", async () => {
+  const model = randomModel({ ...TOP_K, activation: { key: "relu" } });
+  const { files } = formatModel(model, { format: "saelens" });
+  const inMemory = new Map([...files].map(([name, pieces]) => [name, joinBytes(pieces)]));
+  using whole = await load(memoryFiles(inMemory, null));
+  assertEquals(bitsOf(await whole.readParameters()), bitsOf(model.parameters));
+  for (const [name, data] of Object.entries(model.parameters) as [string, Float32Array][]) {
+    const weights = inMemory.get("sae_weights.safetensors")!.slice();
+    const at = indexOf(weights, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    weights.set(new Uint8Array(Float32Array.of(NaN).buffer), at + 8);
+    const broken = memoryFiles(new Map([...inMemory, ["sae_weights.safetensors", weights]]), null);
+    await assertRejects(() => load(broken), CheckpointError, `${name} is NaN at element 2`);
+    const bytes = formatCheckpoint(model.cfg, model.parameters).slice();
+    bytes[indexOf(bytes, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))]! ^= 1;
+    await assertRejects(() => load(bytes), CheckpointError, "is damaged");
+  }
+});
+
+/** Where the bytes stand in others. */
+function indexOf(bytes: Uint8Array, part: Uint8Array): number {
+  for (let at = 0; at + part.length <= bytes.length; at++) {
+    if (part.every((byte, i) => bytes[at + i] === byte)) return at;
+  }
+  throw new RangeError("the bytes are not there");
+}
 
 Deno.test("a model on the device is the identity through a file", async () => {
   const model = randomModel({ ...TOP_K, subtract_b_dec: true }, { mean: new Float32Array(5).fill(0.3), scale: 0.7 });

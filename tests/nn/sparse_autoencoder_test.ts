@@ -10,7 +10,7 @@ import fc from "fast-check";
 import { contextOf } from "../../kernels/device.ts";
 import { ShapeError } from "../../kernels/errors.ts";
 import { Tensor } from "../../kernels/tensor.ts";
-import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
+import { completeConfig, type PiecewiseParameters, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { decode, encode, narrow, type Parameters, standardise, unstandardise, widen } from "../reference/model.ts";
 import { everyProblem, randomParameters } from "../reference/problems.ts";
@@ -400,3 +400,72 @@ function permuteLatents(p: Parameters, order: Uint32Array): Parameters {
 function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
   return values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]!);
 }
+
+/** Values in pieces of the given lengths, over and over; the pieces do not stay what they were. */
+async function* inPieces(values: Float32Array, ...lengths: number[]): AsyncGenerator<Float32Array> {
+  const piece = new Float32Array(Math.max(...lengths));
+  for (let at = 0, i = 0; at < values.length; i++) {
+    const part = values.subarray(at, at + lengths[i % lengths.length]!);
+    piece.set(part);
+    at += part.length;
+    yield await Promise.resolve(piece.subarray(0, part.length));
+  }
+}
+
+Deno.test("values that arrive in pieces make the model that they make at once, whichever way a matrix lies", async () => {
+  const device = await sharedDevice();
+  for (const key of ["relu", "batch-top-k", "jump-relu"] as const) {
+    for (const [d_model, d_sae] of [[12, 37], [1, 3], [5, 1]] as const) {
+      const random = new Random(d_sae);
+      const options = { d_model, d_sae, activation: { key } };
+      const n_thresholds = { "relu": 0, "batch-top-k": 1, "jump-relu": d_sae }[key];
+      const matrices = { W_enc: random.normal(d_model * d_sae), W_dec: random.normal(d_model * d_sae) };
+      const vectors = { b_enc: random.normal(d_sae), b_dec: random.normal(d_model) };
+      const threshold = n_thresholds > 0 ? { threshold: random.normal(n_thresholds) } : {};
+      const values = { ...matrices, ...vectors, ...threshold };
+      for (const isTransposed of [false, true]) {
+        const sizes = { W_enc: [d_model, d_sae], W_dec: [d_sae, d_model] } as const;
+        const pieces = Object.fromEntries(
+          Object.entries(values).map(([name, data]) => {
+            const [rows, columns] = isTransposed && name in sizes ? sizes[name as "W_enc"] : [1, data.length];
+            const order = data.map((_, i) => data[(i % rows) * columns + Math.floor(i / rows)]!);
+            return [name, { pieces: inPieces(order, 7, 1, 40), isTransposed: rows > 1 }];
+          }),
+        ) as unknown as PiecewiseParameters;
+        using sae = await SparseAutoencoder.fromPieces(options, pieces, { device });
+        assertEquals(await sae.readParameters(), values, `${key}, ${d_model} × ${d_sae}, ${isTransposed}`);
+      }
+    }
+  }
+});
+
+Deno.test("a matrix of more rows than are transposed at once comes out whole", async () => {
+  const [d_model, d_sae] = [260, 9000];
+  const W_enc = Float32Array.from({ length: d_model * d_sae }, (_, i) => i % 65_521);
+  const zeros = (length: number) => ({ pieces: inPieces(new Float32Array(length), length), isTransposed: false });
+  using sae = await SparseAutoencoder.fromPieces({ d_model, d_sae, activation: { key: "relu" } }, {
+    W_enc: { pieces: inPieces(W_enc, 100_001), isTransposed: false },
+    b_enc: zeros(d_sae),
+    W_dec: zeros(d_sae * d_model),
+    b_dec: zeros(d_model),
+  }, { device: await sharedDevice() });
+  assertExact((await sae.readParameters()).W_enc, W_enc);
+});
+
+Deno.test("pieces that are too few or too many are refused by name, and what they throw is thrown on", async () => {
+  const device = await sharedDevice();
+  const whole = (length: number) => ({ pieces: inPieces(new Float32Array(length), 100), isTransposed: false });
+  const good = () => ({ W_enc: whole(12 * 37), b_enc: whole(37), W_dec: whole(12 * 37), b_dec: whole(12) });
+  for (const [name, size] of [["W_enc", 12 * 37], ["W_dec", 12 * 37], ["b_dec", 12]] as const) {
+    for (const length of [size - 1, size + 1]) {
+      const pieces = { ...good(), [name]: whole(length) };
+      await assertRejects(() => SparseAutoencoder.fromPieces(SIZES, pieces, { device }), ShapeError, name);
+    }
+  }
+  async function* broken(): AsyncGenerator<Float32Array> {
+    yield await Promise.resolve(new Float32Array(3));
+    throw new RangeError("the file ends here");
+  }
+  const pieces = { ...good(), W_dec: { pieces: broken(), isTransposed: false } };
+  await assertRejects(() => SparseAutoencoder.fromPieces(SIZES, pieces, { device }), RangeError, "the file ends here");
+});

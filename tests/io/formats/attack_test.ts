@@ -2,11 +2,10 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
-import { recognise } from "../../../io/formats/recognise.ts";
+import { readModel, recognise } from "../../../io/formats/recognise.ts";
 import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
-import { Random } from "../../support/random.ts";
 import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
 
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
@@ -24,10 +23,16 @@ const SUBJECTS = [
   "vit_prisma/topk",
   "llamascopium/jumprelu",
   "llamascopium/dataset_wise",
+  "saelens/training_checkpoint",
+  "gemma_scope/scope_2",
+  "vit_prisma/pickled_topk.pt",
+  "llama_scope/jumprelu",
 ].map((key) => CASES.find(({ format, name }) => `${format}/${name}` === key)!);
 
 function read(files: ReadonlyMap<string, Uint8Array>, main: string | null): Promise<ParsedCheckpoint> {
-  return recognise(memoryFiles(files, main)).then((found) => found.read({ accept: ACCEPT })).then(({ model }) => model);
+  return recognise(memoryFiles(files, main)).then((found) => readModel(found, { accept: ACCEPT })).then(({ model }) =>
+    model
+  );
 }
 
 /** The model, or `null` where it is refused; anything but a `CheckpointError` is thrown on. */
@@ -91,22 +96,6 @@ for (const golden of SUBJECTS) {
       if (hasChecksums) assert(isSame(model, original), `byte ${at} changed the model under the archive's checksums`);
     }
   });
-
-  Deno.test(`${title}: 300 seeded mutations of each file are refused or whole`, async () => {
-    for (const [file, bytes] of files) {
-      const random = new Random(bytes.length);
-      for (let i = 0; i < 300; i++) {
-        const damaged = [...bytes];
-        for (let n = random.integer(1, 4); n > 0; n--) {
-          const at = random.integer(0, damaged.length - 1);
-          const count = random.integer(0, 8);
-          damaged.splice(at, count, ...Array.from({ length: random.integer(0, 8) }, () => random.integer(0, 255)));
-        }
-        const model = await readOrRefuse(replaced(golden, file, Uint8Array.from(damaged)), main);
-        if (model !== null) assertWhole(model);
-      }
-    }
-  });
 }
 
 // --------------------------------------------------------------------------------------------------- configurations
@@ -124,12 +113,14 @@ for (const golden of SUBJECTS) {
     const change = (changed: string) => replaced(golden, file, new TextEncoder().encode(changed));
 
     Deno.test(`${format}/${name}: no field of ${file} can be anything that makes another kind of error`, async () => {
-      const fields = Object.keys(format === "dictionary_learning" ? JSON.parse(text).trainer : JSON.parse(text));
-      for (const field of fields) {
-        const pattern = new RegExp(`("${field}": )(?:"[^"]*"|\\{[^{}]*\\}|\\[[^\\]]*\\]|[^,{}\\n]+)`);
-        assert(pattern.test(text), field);
+      const whole = JSON.parse(text);
+      const inner = format === "dictionary_learning" ? whole.trainer : whole;
+      for (const [field, found] of Object.entries(inner)) {
+        inner[field] = "the value";
+        const template = JSON.stringify(whole);
+        inner[field] = found;
         for (const value of VALUES) {
-          const model = await readOrRefuse(change(text.replace(pattern, (_, key) => key + value)), null);
+          const model = await readOrRefuse(change(template.replace('"the value"', () => value)), null);
           if (model !== null) assertWhole(model);
         }
       }
@@ -181,8 +172,13 @@ for (const golden of SUBJECTS.filter((golden) => weightsOf(golden).endsWith(".sa
       });
       await assertRejects(() => read(flat, null), CheckpointError, `${JSON.stringify(name)} has the shape [1,1,`);
       for (const value of [NaN, Infinity, -Infinity]) {
-        const broken = await withTensors(golden, (tensors) => tensors.get(name)!.data[2] = value);
-        await assertRejects(() => read(broken, null), CheckpointError, `${name} is ${value} at element 2`);
+        let at = 0;
+        const broken = await withTensors(golden, (tensors) => {
+          const { data } = tensors.get(name)!;
+          at = Math.min(2, data.length - 1);
+          data[at] = value;
+        });
+        await assertRejects(() => read(broken, null), CheckpointError, `${name} is ${value} at element ${at}`);
       }
     }
     const more = await withTensors(
@@ -221,14 +217,14 @@ Deno.test("a format is known by content, whatever the file is called", async () 
 Deno.test("a file of saev takes the scaling of its inputs from the caller, once", async () => {
   const bytes = Deno.readFileSync(new URL("../../goldens/checkpoints/schema1_relu.pt", import.meta.url));
   const found = await recognise(memoryFiles(new Map([["sae.pt", bytes]]), null));
-  const plain = (await found.read()).model;
+  const plain = (await readModel(found)).model;
   const input = { mean: new Float32Array(plain.cfg.d_model).fill(0.5), scale: 2 };
-  assertEquals((await found.read({ input })).model.input, input);
-  await assertRejects(() => found.read({ input: { mean: null, scale: -1 } }), CheckpointError, "input_scale is -1");
+  assertEquals((await readModel(found, { input })).model.input, input);
+  await assertRejects(() => found.open({ input: { mean: null, scale: -1 } }), CheckpointError, "input_scale is -1");
   const [saelens] = CASES;
   const other = await recognise(memoryFiles(saelens!.files, saelens!.main));
   await assertRejects(
-    () => other.read({ subtract_b_dec: true }),
+    () => other.open({ subtract_b_dec: true }),
     CheckpointError,
     "subtract_b_dec is for files of saev",
   );

@@ -37,7 +37,7 @@ for (const format of FORMATS) {
       if (refused === undefined && accept === undefined) continue;
       const recognised = await recognise(memoryFiles(files, main));
       assertEquals(recognised.format, format, name);
-      const error = await assertRejects(() => recognised.read(), CheckpointError, refused ?? accept![0]!, name);
+      const error = await assertRejects(() => recognised.open(), CheckpointError, refused ?? accept![0]!, name);
       assert(!error.message.includes("undefined"), error.message);
     }
   });

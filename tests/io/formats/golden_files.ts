@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { FileSet } from "../../../io/file_set.ts";
+import { type FileSet, namesIn } from "../../../io/file_set.ts";
 import type { Concession } from "../../../io/formats/foreign.ts";
 import type { FormatName } from "../../../io/formats/recognise.ts";
 import { bytesSource } from "../../../io/source.ts";
@@ -18,6 +18,7 @@ export const FORMATS = [
   "gemma_scope",
   "vit_prisma",
   "llamascopium",
+  "llama_scope",
 ] as const satisfies readonly FormatName[];
 
 /** What a library computes from a file, or what a refusal of it must name. */
@@ -59,7 +60,7 @@ export function goldenFiles(): GoldenFiles[] {
     return Object.entries(cases).map(([name, { codes, x_hat, ...more }]) => {
       const url = new URL(`${format}/${name}`, ROOT);
       const isFolder = Deno.statSync(url).isDirectory;
-      const names = isFolder ? [...Deno.readDirSync(url)].map((entry) => entry.name) : [];
+      const names = isFolder ? filesIn(`${url}/`) : [];
       const files = isFolder
         ? new Map(names.map((file) => [file, Deno.readFileSync(new URL(`${format}/${name}/${file}`, ROOT))]))
         : new Map([[name, Deno.readFileSync(url)]]);
@@ -77,6 +78,13 @@ export function goldenFiles(): GoldenFiles[] {
   });
 }
 
+/** The files under a folder, by their paths in it. */
+function filesIn(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(folder))].flatMap(({ name, isDirectory }) =>
+    isDirectory ? filesIn(`${folder}${name}/`).map((inner) => `${name}/${inner}`) : [name]
+  );
+}
+
 /** Where a case's files lie. */
 export function goldenUrl({ format, name }: GoldenFiles): URL {
   return new URL(`${format}/${name}`, ROOT);
@@ -87,7 +95,7 @@ export function memoryFiles(files: ReadonlyMap<string, Uint8Array>, main: string
   return {
     name: "the files",
     main,
-    list: () => Promise.resolve([...files.keys()]),
+    list: () => Promise.resolve(namesIn(files.keys())),
     find: (path) => {
       const bytes = files.get(path);
       return Promise.resolve(bytes === undefined ? null : bytesSource(bytes, path));

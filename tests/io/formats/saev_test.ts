@@ -283,7 +283,12 @@ Deno.test("every header that upstream ever wrote is read, also those that it no 
   }
 });
 
-Deno.test("a BatchTopK is read with its threshold, and never without", async () => {
+Deno.test("a BatchTopK of schema 3 without a threshold is the TopK that it was in every version of that schema", async () => {
+  const header = (cls: string) => ({ schema: 3, cfg: { ...SIZES.mixed, activation: { cls, params: { top_k: 4 } } } });
+  assertSameModel(await parse(withParameters(header("BatchTopK"))), await parse(withParameters(header("TopK"))));
+});
+
+Deno.test("a BatchTopK is read with its threshold, and never without but in schema 3", async () => {
   const batch = (params: object): object => ({ activation: { cls: "BatchTopK", params } });
   const headers: [header: object, momentum: number, subtract_b_dec: boolean][] = [
     [{ schema: 1, cls: "BatchTopK", cfg: { ...SIZES.old, top_k: 4 } }, 0.1, true],
@@ -297,7 +302,9 @@ Deno.test("a BatchTopK is read with its threshold, and never without", async () 
   const threshold = Float32Array.of(0.75);
   for (const [header, momentum, subtract_b_dec] of headers) {
     const message = "missing: activation.threshold; a BatchTopK without its threshold is from before 16 November 2025";
-    await assertRejects(() => parse(withParameters(header)), CheckpointError, message);
+    if (!("schema" in header && header.schema === 3)) {
+      await assertRejects(() => parse(withParameters(header)), CheckpointError, message);
+    }
     const { cfg, parameters } = await parse(withParameters(header, threshold));
     const activation = { ...UPSTREAM_BATCH_TOP_K.activation, momentum };
     assertEquals(cfg, completeConfig({ ...UPSTREAM_BATCH_TOP_K, activation, subtract_b_dec }));
