@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type DeviceContext, MOST_JOINED, SLOT_BYTES } from "./device.ts";
+import { type DeviceContext, GROUPS_BYTES, MOST_JOINED, SLOT_BYTES } from "./device.ts";
 import { DeviceError, KernelError, ShapeError } from "./errors.ts";
-import { type Binding, compiled, joinedKernel, type Kernel, shapeSize } from "./kernel.ts";
+import { type Binding, compiled, defineKernel, joinedKernel, type Kernel, reads, shapeSize, writes } from "./kernel.ts";
 import { type ElementType, spans, Tensor, type TensorRows } from "./tensor.ts";
 
 /** What may be bound: a whole tensor or some of its rows. */
@@ -19,6 +19,25 @@ const MOST_GROUPS = 65535;
 export type KernelArguments<D extends string, F extends string, B extends string> =
   & Readonly<Record<D | F, number>>
   & Readonly<Record<B, Bindable>>;
+
+/**
+ * How many workgroups a run has, where only the GPU knows: `times` for every `per` of `count[0]`, rounded up, and at most
+ * those of the kernel's grid. Above 65,535 it may be rounded up to a multiple of that.
+ */
+export interface Counted {
+  /** [1] */
+  readonly count: Tensor<"u32">;
+  /** What is counted together. */
+  readonly per: number;
+  /** Workgroups for each of those. */
+  readonly times: number;
+}
+
+/** The runs of one {@link Commands.onlyIf}. */
+interface Condition {
+  /** [1] */
+  readonly flag: Tensor<"u32">;
+}
 
 /** What a run binds: `bytes` of a tensor, from its byte `from` on. */
 interface Bound {
@@ -33,12 +52,16 @@ interface Run {
   readonly groups: number;
   readonly values: Readonly<Record<string, number>>;
   readonly bound: readonly Bound[];
+  readonly condition: Condition | undefined;
+  readonly counted: Counted | undefined;
 }
 
 /** A list of kernel runs, in order, each seeing what those before it wrote. */
 export class Commands {
   readonly #context: DeviceContext;
   #runs: Run[] = [];
+  /** What the runs that are being added depend on. */
+  #condition: Condition | undefined;
 
   /** An empty list. */
   constructor(context: DeviceContext) {
@@ -51,7 +74,7 @@ export class Commands {
   }
 
   /**
-   * Adds one run.
+   * Adds one run; with `counted`, one whose number of workgroups the GPU counts.
    *
    * @throws {KernelError} for a dim that is no unsigned 32-bit integer, or a missing binding.
    * @throws {ShapeError} for a binding whose size is not what its shape says.
@@ -59,6 +82,7 @@ export class Commands {
   run<D extends string, F extends string, B extends string>(
     kernel: Kernel<D, F, B>,
     given: KernelArguments<D, F, B>,
+    counted?: Counted,
   ): void {
     const values = given as Readonly<Record<string, number>>;
     for (const dim of kernel.dims) {
@@ -72,7 +96,27 @@ export class Commands {
     const bound = Object.entries<Binding>(kernel.bindings).map(([name, binding]) =>
       this.#bound(any, name, binding, (given as Record<string, Bindable>)[name], values)
     );
-    this.#runs.push({ kernel: any, groups, values, bound });
+    this.#runs.push({ kernel: any, groups, values, bound, condition: this.#condition, counted });
+  }
+
+  /**
+   * The runs that `record` adds happen only if `condition[0]`, which they leave alone, is not 0 when the GPU comes to
+   * them. Nobody waits for the answer: a run that does not happen has no workgroups.
+   *
+   * @throws {KernelError} inside of another condition.
+   */
+  onlyIf(condition: Tensor<"u32">, record: () => void): void {
+    if (this.#condition) {
+      throw new KernelError(
+        `runs that depend on ${this.#condition.flag.label} cannot depend on ${condition.label} too`,
+      );
+    }
+    this.#condition = { flag: condition };
+    try {
+      record();
+    } finally {
+      this.#condition = undefined;
+    }
   }
 
   /** Hands everything recorded to the GPU, without waiting. The list is empty again. */
@@ -165,7 +209,8 @@ class Joiner {
 
   /** Whether one dispatch can do these runs of one kernel, since the tensors of each binding lie in one buffer by now. */
   join(runs: readonly Run[]): boolean {
-    if (runs.length === 1) return false;
+    // What the GPU decides about one of them does not hold for the others.
+    if (runs.length === 1 || runs.some(({ condition, counted }) => condition || counted)) return false;
     const apart: Tensor<ElementType>[][] = [];
     for (const [index, { access }] of Object.values<Binding>(runs[0]!.kernel.bindings).entries()) {
       const tensors = runs.map(({ bound }) => bound[index]!.tensor);
@@ -205,6 +250,14 @@ class Joiner {
 /** Bind groups that a kernel keeps; a step of training has fewer. */
 const MOST_BIND_GROUPS = 256;
 
+/** A stretch of a buffer, which has a name of its own. */
+interface Resource {
+  readonly id: number | string;
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** One submission in the making. */
 class Submission {
   readonly #context: DeviceContext;
@@ -212,6 +265,8 @@ class Submission {
   #used = 0;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  /** What the workgroups of all slots from here on have been counted for. */
+  #decided: Condition | undefined;
 
   constructor(context: DeviceContext) {
     this.#context = context;
@@ -221,15 +276,84 @@ class Submission {
   /** Adds a dispatch of one run, or of several whose bindings have been joined. */
   dispatch(runs: readonly Run[]): void {
     const context = this.#context;
-    const [{ kernel, bound }] = runs as [Run];
-    if (this.#used + runs.length > context.slotCount) this.end();
+    const [{ kernel, bound, condition, counted, groups }] = runs as [Run];
+    // What decides about a run takes up to two slots before its own.
+    if (this.#used + runs.length + 2 > context.slotCount) this.end();
+    if (counted) this.#count(counted, condition, groups);
+    else if (condition && condition !== this.#decided) this.#decide(condition);
     const isJoined = runs.length > 1;
-    const { pipeline, layout, bindGroups } = compiled(context, isJoined ? joinedKernel(kernel) : kernel);
     const resources = bound.map(({ tensor, from, bytes }) =>
       isJoined
         ? { id: tensor.bufferId, buffer: tensor.buffer, offset: 0, size: tensor.buffer.size }
         : { id: tensor.bufferId, buffer: tensor.buffer, offset: tensor.offset + from, size: bytes }
     );
+    const pass = this.#prepare(kernel, resources, isJoined);
+    const slot = this.#used;
+    for (const run of runs) this.#fillSlot(run, isJoined);
+    if (counted || condition) pass.dispatchWorkgroupsIndirect(context.conditionalGroups, slot * GROUPS_BYTES);
+    else {
+      const most = Math.max(...runs.map((run) => run.groups));
+      const x = Math.min(most, MOST_GROUPS);
+      pass.dispatchWorkgroups(x, Math.ceil(most / x), runs.length);
+    }
+    context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
+  }
+
+  /** Hands everything to the GPU. */
+  end(): void {
+    if (!this.#encoder) return;
+    const { device, slots, slotWords } = this.#context;
+    this.#endPass();
+    device.queue.writeBuffer(slots, 0, slotWords, 0, this.#used * SLOT_BYTES / 4);
+    device.queue.submit([this.#encoder.finish()]);
+    this.#encoder = undefined;
+    this.#used = 0;
+    this.#decided = undefined;
+  }
+
+  /** Counts the workgroups of all runs after it as those of the condition, or none. */
+  #decide(condition: Condition): void {
+    const { slots, slotCount, conditionalGroups } = this.#context;
+    const values = { first: this.#used + 1, slots: slotCount };
+    const groups = decideKernel.grid(values);
+    const resources = [
+      wholeTensor(condition.flag),
+      { id: "slots", buffer: slots, offset: 0, size: slots.size },
+      { id: "groups", buffer: conditionalGroups, offset: 0, size: conditionalGroups.size },
+    ];
+    this.#dispatchOwn(decideKernel as unknown as Kernel, resources, values, groups);
+    this.#decided = condition;
+  }
+
+  /** Counts the workgroups of the next run. */
+  #count({ count, per, times }: Counted, condition: Condition | undefined, most: number): void {
+    const { slotCount, conditionalGroups } = this.#context;
+    const resources = [
+      wholeTensor(count),
+      // A count of 0 is as good as a condition.
+      wholeTensor(condition?.flag ?? count),
+      { id: "groups", buffer: conditionalGroups, offset: 0, size: conditionalGroups.size },
+    ];
+    const values = { slot: this.#used + 1, slots: slotCount, per, times, most };
+    this.#dispatchOwn(countKernel as unknown as Kernel, resources, values, 1);
+  }
+
+  #dispatchOwn(
+    kernel: Kernel,
+    resources: readonly Resource[],
+    values: Readonly<Record<string, number>>,
+    groups: number,
+  ): void {
+    const pass = this.#prepare(kernel, resources, false);
+    this.#fillSlot({ kernel, groups, values, bound: [], condition: undefined, counted: undefined }, false);
+    pass.dispatchWorkgroups(groups);
+    this.#context.onDispatch?.(kernel.name, []);
+  }
+
+  /** The pass, with the kernel and what it binds; the next slot is its. */
+  #prepare(kernel: Kernel, resources: readonly Resource[], isJoined: boolean): GPUComputePassEncoder {
+    const context = this.#context;
+    const { pipeline, layout, bindGroups } = compiled(context, isJoined ? joinedKernel(kernel) : kernel);
     const key = resources.map(({ id, offset, size }) => `${id} ${offset} ${size}`).join();
     let group = bindGroups.get(key);
     if (!group) {
@@ -255,22 +379,7 @@ class Submission {
     this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group, [this.#used * SLOT_BYTES]);
-    for (const run of runs) this.#fillSlot(run, isJoined);
-    const groups = Math.max(...runs.map((run) => run.groups));
-    const x = Math.min(groups, MOST_GROUPS);
-    this.#pass.dispatchWorkgroups(x, Math.ceil(groups / x), runs.length);
-    context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
-  }
-
-  /** Hands everything to the GPU. */
-  end(): void {
-    if (!this.#encoder) return;
-    const { device, slots, slotWords } = this.#context;
-    this.#endPass();
-    device.queue.writeBuffer(slots, 0, slotWords, 0, this.#used * SLOT_BYTES / 4);
-    device.queue.submit([this.#encoder.finish()]);
-    this.#encoder = undefined;
-    this.#used = 0;
+    return this.#pass;
   }
 
   #endPass(): void {
@@ -292,3 +401,52 @@ class Submission {
     for (const scalar of kernel.scalars ?? []) this.#floats[at++] = values[scalar]!;
   }
 }
+
+function wholeTensor(tensor: Tensor<ElementType>): Resource {
+  return { id: tensor.bufferId, buffer: tensor.buffer, offset: tensor.offset, size: tensor.bytes };
+}
+
+/** The workgroups of every slot after this one, or none. */
+const decideKernel = defineKernel({
+  name: "decide",
+  dims: ["first", "slots"],
+  bindings: {
+    condition: reads("u32", "1"),
+    arguments_of: reads("u32", `slots ${SLOT_BYTES / 4}`),
+    groups_of: writes("u32", `slots ${GROUPS_BYTES / 4}`),
+  },
+  workgroup: 64,
+  grid: ({ first, slots }) => Math.ceil((slots - first) / 64),
+  cost: ({ slots }) => ({ flops: 0, bytes: 16 * slots }),
+  body: `
+  let slot = dims.first + group * 64u + lane;
+  if (slot >= dims.slots) { return; }
+  let groups = select(0u, arguments_of[slot * ${SLOT_BYTES / 4}u], condition[0] != 0u);
+  let x = min(groups, ${MOST_GROUPS}u);
+  groups_of[3u * slot] = x;
+  groups_of[3u * slot + 1u] = (groups + max(x, 1u) - 1u) / max(x, 1u);
+  groups_of[3u * slot + 2u] = 1u;`,
+});
+
+/** The workgroups of one slot. */
+const countKernel = defineKernel({
+  name: "count_workgroups",
+  dims: ["slot", "slots", "per", "times", "most"],
+  bindings: {
+    count: reads("u32", "1"),
+    condition: reads("u32", "1"),
+    groups_of: writes("u32", `slots ${GROUPS_BYTES / 4}`),
+  },
+  workgroup: 1,
+  grid: () => 1,
+  cost: () => ({ flops: 0, bytes: 16 }),
+  body: `
+  let counted = select(0u, count[0], condition[0] != 0u);
+  let shares = counted / dims.per + u32(counted % dims.per > 0u);
+  // The product may be larger than an integer.
+  let groups = select(shares * dims.times, dims.most, shares > dims.most / max(dims.times, 1u));
+  let x = min(groups, ${MOST_GROUPS}u);
+  groups_of[3u * dims.slot] = x;
+  groups_of[3u * dims.slot + 1u] = (groups + max(x, 1u) - 1u) / max(x, 1u);
+  groups_of[3u * dims.slot + 2u] = 1u;`,
+});

@@ -37,6 +37,9 @@ const contexts = new WeakMap<GPUDevice, DeviceContext>();
 /** Bytes between two uniform slots: the alignment that every adapter accepts. */
 export const SLOT_BYTES = 256;
 
+/** Bytes of the three numbers of workgroups of a dispatch. */
+export const GROUPS_BYTES = 12;
+
 /** How many dispatches one submission may hold before another is begun. */
 const SLOTS = 2048;
 
@@ -55,6 +58,8 @@ export class DeviceContext {
   readonly lanes: number;
   /** One uniform buffer for all dispatches of a submission, a slot each. */
   readonly slots: GPUBuffer;
+  /** The numbers of workgroups of those dispatches that the GPU decides about, by slot. */
+  readonly conditionalGroups: GPUBuffer;
   /** How many slots there are. */
   readonly slotCount: number = SLOTS;
   /** What the slots are going to hold. */
@@ -85,7 +90,12 @@ export class DeviceContext {
       label: "uniform slots",
       // A joined dispatch binds as many slots as it could need, whichever it begins with.
       size: (SLOTS + MOST_JOINED) * SLOT_BYTES,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
+    });
+    this.conditionalGroups = device.createBuffer({
+      label: "conditional workgroups",
+      size: SLOTS * GROUPS_BYTES,
+      usage: GPUBufferUsage.INDIRECT | GPUBufferUsage.STORAGE,
     });
     this.#lost = device.lost.then((info) => {
       const why = info.message ? `: ${info.message}` : "";

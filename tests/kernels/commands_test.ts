@@ -4,13 +4,14 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
 import { DeviceContext } from "../../kernels/device.ts";
 import { fill } from "../../kernels/elementwise.ts";
+import { KernelError } from "../../kernels/errors.ts";
 import { defineKernel, reads, writes } from "../../kernels/kernel.ts";
 import { Tensor } from "../../kernels/tensor.ts";
-import { caseContext, caseDevice, check, mutants, type Recording } from "../support/kernel_harness.ts";
+import { caseContext, caseDevice, check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
 import { countBuffers } from "../support/gpu.ts";
 import { assertExact } from "../support/tolerance.ts";
 
@@ -49,6 +50,17 @@ const double = defineKernel({
   body: "  list[0] = 2u * list[0] + 1u;",
 });
 
+/** A workgroup an element. */
+const mark = defineKernel({
+  name: "mark",
+  dims: ["size"],
+  bindings: { list: writes("u32", "size") },
+  workgroup: 1,
+  grid: ({ size }) => size,
+  cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+  body: "  list[group] = 5u;",
+});
+
 Deno.test("every run of a submission has its own arguments, more than one submission holds", async () => {
   await check((gpu) => {
     const size = 5000;
@@ -66,6 +78,74 @@ Deno.test("each run sees what those before it wrote, across submissions", async 
       if (i % 7 === 0) gpu.commands.submit();
     }
     gpu.expect(list, (got) => assertExact(got, [2 ** 30 - 1]));
+  });
+});
+
+/** Conditions that earlier runs of the same submission have set, with runs of one workgroup and of more than a dimension has. */
+const conditional: KernelCase = (gpu) => {
+  const large = 65_600;
+  const lists = [1, 2, 3, 4, 5].map(() => gpu.u32(new Uint32Array(8)));
+  const larges = [gpu.u32(new Uint32Array(large)), gpu.u32(new Uint32Array(large))];
+  const [yes, no] = [gpu.u32([0]), gpu.u32([7])];
+  const { commands } = gpu;
+  const add = (list: Tensor<"u32">) => commands.run(double, { size: 8, list });
+  add(lists[0]!);
+  fill(commands, yes, 1, 3);
+  fill(commands, no, 1, 0);
+  commands.onlyIf(yes, () => {
+    add(lists[1]!);
+    commands.run(mark, { size: large, list: larges[0]! });
+    add(lists[1]!);
+  });
+  commands.onlyIf(no, () => {
+    add(lists[2]!);
+    commands.run(mark, { size: large, list: larges[1]! });
+  });
+  add(lists[3]!);
+  commands.onlyIf(yes, () => add(lists[4]!));
+  for (const [at, want] of [1, 3, 0, 1, 1].entries()) {
+    gpu.expect(lists[at]!, (got) => assertExact(got, new Uint32Array(8).fill(want, 0, 1), `list ${at}`));
+  }
+  for (const [at, want] of [5, 0].entries()) {
+    gpu.expect(larges[at]!, (got) => assertExact(got, new Uint32Array(large).fill(want), `large ${at}`));
+  }
+};
+
+Deno.test("conditional runs happen or not, as the GPU has found by then", async () => {
+  await check(conditional);
+  await mutants("decide", [
+    ["condition[0] != 0u", "condition[0] == 0u"],
+    ["dims.first + group", "dims.first + 1u + group"],
+    ["groups + max(x, 1u) - 1u", "groups"],
+    ["min(groups, 65535u)", "groups"],
+  ], conditional);
+});
+
+Deno.test("a condition holds across submissions, and once it is over the next run does not depend on it", async () => {
+  await check((gpu) => {
+    const size = 5000;
+    for (const condition of [0, 1]) {
+      const list = gpu.u32(new Uint32Array(size));
+      const found = gpu.u32([condition]);
+      const write = (at: number) => gpu.commands.run(note, { size, at, number: at * 3, list });
+      gpu.commands.onlyIf(found, () => {
+        for (let at = 0; at < size - 1; at++) write(at);
+      });
+      write(size - 1);
+      const want = Uint32Array.from({ length: size }, (_, at) => at === size - 1 || condition ? at * 3 : 0);
+      gpu.expect(list, (got) => assertExact(got, want, `condition ${condition}`));
+    }
+  });
+});
+
+Deno.test("conditions do not nest, and an error ends one", async () => {
+  await check((gpu) => {
+    const [condition, list] = [gpu.u32([0]), gpu.u32([0])];
+    const { commands } = gpu;
+    const nested = () => commands.onlyIf(condition, () => commands.onlyIf(list, () => {}));
+    assertThrows(nested, KernelError, "depend on");
+    commands.run(double, { size: 1, list });
+    gpu.expect(list, (got) => assertExact(got, [1]));
   });
 });
 

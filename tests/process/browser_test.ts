@@ -49,6 +49,7 @@ Deno.test("browser: Chromium computes the numbers that Deno computes", async () 
   assertRunLosses(there.losses, here.losses);
   assertRunParameter(there.W_dec, here.W_dec, "W_dec");
   assertRunParameter(there.metrics, here.metrics, "metrics");
+  assertEquals([there.conditional, here.conditional], [[7, 5], [7, 5]]);
   assertEquals([there.isRoundTrip, here.isRoundTrip], [true, true]);
   assertEquals([there.isSameTogether, here.isSameTogether], [true, true]);
 });

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Commands, type DeviceContext, fill, Tensor } from "../../kernels/mod.ts";
 import { dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
 import { evaluate, measureCoherence, train, trainMany } from "../../train/mod.ts";
 
@@ -18,6 +19,8 @@ export interface BrowserRun {
   readonly W_dec: readonly number[];
   /** Explained variance, cosine and monosemanticity on the last batch, and the dictionary's coherence. */
   readonly metrics: readonly number[];
+  /** What runs leave behind that the GPU decides about: one happens, one does not. */
+  readonly conditional: readonly number[];
   /** Whether a file written to bytes and read again holds the same W_dec. */
   readonly isRoundTrip: boolean;
 }
@@ -76,6 +79,22 @@ export async function run(): Promise<BrowserRun> {
     isSameTogether: String(lossesTogether) === String(losses),
     W_dec: [...W_dec],
     metrics: [explained, cosine, monosemanticity.mean, coherence.max, coherence.mean_max],
+    conditional: await conditional(sae.context),
     isRoundTrip: W_dec.every((value, i) => Object.is(value, read[i])),
   };
+}
+
+async function conditional(context: DeviceContext): Promise<number[]> {
+  const commands = new Commands(context);
+  using found = new Tensor(context, "u32", [1], "found");
+  using results = new Tensor(context, "u32", [1], "results");
+  const numbers: number[] = [];
+  for (const condition of [1, 0]) {
+    fill(commands, found, 1, condition);
+    fill(commands, results, 1, 5);
+    commands.onlyIf(found, () => fill(commands, results, 1, 7));
+    commands.submit();
+    numbers.push(...await results.read());
+  }
+  return numbers;
 }
