@@ -1,5 +1,5 @@
 /**
- * The non-zero elements of a dense matrix as sparse rows.
+ * The non-zero elements of a dense matrix as sparse rows, or those near and above a threshold.
  *
  * @module
  */
@@ -11,6 +11,16 @@ const THREADS = 64;
 const SCANNERS = 256;
 /** The widest row: a software driver ends an invocation's loops at 65,535 turns in all, and each stretch is read twice. */
 const MOST_COLUMNS = 32000 * THREADS;
+
+/** Which elements are kept besides those above max(thresholds[c], 0). */
+export interface Nearby {
+  /** [columns] */
+  readonly thresholds: Bindable;
+  /** Elements closer to it than half of this are kept. */
+  readonly width: number;
+  /** [columns], 1 where all elements of a column are kept. */
+  readonly whole: Bindable;
+}
 
 /** What {@link compactRows} takes. */
 export interface CompactRowsArguments {
@@ -26,50 +36,59 @@ export interface CompactRowsArguments {
   readonly allRows: number;
   /** [allRows + 1] */
   readonly starts: Bindable;
-  /** Size of `indices` and `values`, enough for every element. */
+  /** Size of `indices` and `values`. Rows that do not fit whole are counted and left out. */
   readonly capacity: number;
   /** [capacity] */
   readonly indices: Bindable;
   /** [capacity] */
   readonly values: Bindable;
+  /** Keeps those above and near a threshold, zeros among them; all that are not zero if left out. */
+  readonly nearby?: Nearby;
 }
 
 /**
- * Appends rows to a sparse matrix, in order; NaN counts as non-zero.
+ * Appends rows to a sparse matrix, in order; NaN is kept.
+ *
+ * Starts count what there is also past the capacity, up to 2³¹.
  *
  * @throws {RangeError} for rows of more than 2,048,000 columns.
  */
 export function compactRows(commands: Commands, given: CompactRowsArguments): void {
-  const { dense, rows, columns, firstRow, allRows, starts, capacity, indices, values } = given;
+  const { dense, rows, columns, firstRow, allRows, starts, capacity, indices, values, nearby } = given;
   if (columns > MOST_COLUMNS) {
     throw new RangeError(`sparse rows have at most ${MOST_COLUMNS} columns, found ${columns}`);
   }
-  const sizes = { rows, columns, firstRow, allRows: allRows };
-  commands.run(countRowsKernel, { ...sizes, dense, starts });
+  const sizes = { rows, columns, firstRow, allRows };
+  const source = { ...sizes, dense, starts };
+  const entries = { capacity, indices, values };
+  if (nearby) commands.run(nearbyKernels.count, { ...source, ...nearby });
+  else commands.run(nonZeroKernels.count, source);
   commands.run(rowStartsKernel, { ...sizes, starts });
-  commands.run(writeRowsKernel, { ...sizes, capacity, dense, starts, indices, values });
+  if (nearby) commands.run(nearbyKernels.write, { ...source, ...entries, ...nearby });
+  else commands.run(nonZeroKernels.write, { ...source, ...entries });
 }
 
-/** Each invocation has a stretch of the row, so that positions ascend with the columns. */
+/** WGSL: each invocation has a stretch of the row, so that positions ascend with the columns. */
 const stretchOfLane = `
   let stretch = (dims.columns + ${THREADS - 1}u) / ${THREADS}u;
   let low = min(lane * stretch, dims.columns);
   let high = min(low + stretch, dims.columns);
   var count = 0u;
-  for (var c = low; c < high; c += 1u) {
-    count += u32((bitcast<u32>(dense[group * dims.columns + c]) & 0x7fffffffu) != 0u);
-  }
+  for (var c = low; c < high; c += 1u) { count += u32(is_kept(dense[group * dims.columns + c], c)); }
   counts[lane] = count;
   workgroupBarrier();`;
 
-/** Row r's count goes to starts[r + 1]. */
-const countRowsKernel = defineKernel({
+/** Counts: row r's goes to starts[r + 1]. */
+const COUNT = {
   name: "count_rows",
   dims: ["rows", "columns", "firstRow", "allRows"],
   bindings: { dense: reads("f32", "rows columns"), starts: writes("u32", "allRows+1") },
   workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 0, bytes: 4 * rows * columns }),
+  grid: ({ rows }: { readonly rows: number }) => rows,
+  cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
+    flops: 0,
+    bytes: 4 * rows * columns,
+  }),
   declarations: `var<workgroup> counts: array<u32, ${THREADS}>;`,
   body: `${stretchOfLane}
   if (lane == 0u) {
@@ -78,9 +97,9 @@ const countRowsKernel = defineKernel({
     starts[dims.firstRow + group + 1u] = all;
     if (dims.firstRow + group == 0u) { starts[0] = 0u; }
   }`,
-});
+} as const;
 
-/** Counts become starts, going on from the rows before. */
+/** Counts become starts, going on from the rows before; they stop where 32 bits would end. */
 const rowStartsKernel = defineKernel({
   name: "row_starts",
   dims: ["rows", "columns", "firstRow", "allRows"],
@@ -101,11 +120,11 @@ const rowStartsKernel = defineKernel({
   for (var i = 0u; i < lane; i += 1u) { sum += sums[i]; }
   for (var i = low; i < high; i += 1u) {
     sum += starts[dims.firstRow + i + 1u];
-    starts[dims.firstRow + i + 1u] = sum;
+    starts[dims.firstRow + i + 1u] = min(sum, 0x80000000u);
   }`,
 });
 
-const writeRowsKernel = defineKernel({
+const WRITE = {
   name: "write_rows",
   dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
   bindings: {
@@ -115,18 +134,56 @@ const writeRowsKernel = defineKernel({
     values: writes("f32", "capacity"),
   },
   workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 0, bytes: 8 * rows * columns }),
+  grid: ({ rows }: { readonly rows: number }) => rows,
+  cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
+    flops: 0,
+    bytes: 8 * rows * columns,
+  }),
   declarations: `var<workgroup> counts: array<u32, ${THREADS}>;`,
-  body: `${stretchOfLane}
+  body: `
+  if (starts[dims.firstRow + group + 1u] > dims.capacity) { return; }
+  ${stretchOfLane}
   var at = starts[dims.firstRow + group];
   for (var i = 0u; i < lane; i += 1u) { at += counts[i]; }
   for (var c = low; c < high; c += 1u) {
     let value = dense[group * dims.columns + c];
-    if ((bitcast<u32>(value) & 0x7fffffffu) != 0u) {
+    if (is_kept(value, c)) {
       indices[at] = c;
       values[at] = value;
       at += 1u;
     }
   }`,
-});
+} as const;
+
+const NON_ZERO = `
+fn is_kept(value: f32, column: u32) -> bool { return (bitcast<u32>(value) & 0x7fffffffu) != 0u; }`;
+
+const nonZeroKernels = {
+  count: defineKernel({ ...COUNT, declarations: COUNT.declarations + NON_ZERO }),
+  write: defineKernel({ ...WRITE, declarations: WRITE.declarations + NON_ZERO }),
+};
+
+const NEARBY = `
+fn is_kept(value: f32, column: u32) -> bool {
+  let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+  let threshold = max(thresholds[column], 0.0);
+  return is_nan || value > threshold || abs(value - threshold) < 0.5 * dims.width || whole[column] != 0u;
+}`;
+const nearbyBindings = { thresholds: reads("f32", "columns"), whole: reads("u32", "columns") };
+
+const nearbyKernels = {
+  count: defineKernel({
+    ...COUNT,
+    name: "count_nearby",
+    scalars: ["width"],
+    bindings: { ...COUNT.bindings, ...nearbyBindings },
+    declarations: COUNT.declarations + NEARBY,
+  }),
+  write: defineKernel({
+    ...WRITE,
+    name: "write_nearby",
+    scalars: ["width"],
+    bindings: { ...WRITE.bindings, ...nearbyBindings },
+    declarations: WRITE.declarations + NEARBY,
+  }),
+};

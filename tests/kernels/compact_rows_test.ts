@@ -1,5 +1,5 @@
 /**
- * The non-zero elements of dense rows, in order, appended block by block.
+ * The non-zero elements of dense rows, or those near and above thresholds, in order, appended block by block.
  *
  * @module
  */
@@ -106,6 +106,118 @@ Deno.test("rows of as many columns as there may be are compacted whole, and wide
 
 Deno.test("70,000 rows are more than one dimension of workgroups", async () => {
   await check((gpu) => compact(gpu, thinned(new Random(2), 140_000, 0.5), 70_000));
+});
+
+interface NearbyCase {
+  readonly rows: number;
+  readonly columns: number;
+  readonly block?: number;
+  /** The share of the entries that there is room for. */
+  readonly room?: number;
+}
+
+/** Integers, with thresholds (some below 0) and windows of integers, whose ends are no neighbours; every seventh column whole. */
+function compactNearby(gpu: Recording, random: Random, given: NearbyCase): void {
+  const { rows, columns, block = rows, room = 1 } = given;
+  const dense = random.integers(rows * columns);
+  if (dense.length > 3) dense.set([NaN, -Infinity, -0], 1);
+  const thresholds = random.integers(columns);
+  const whole = Uint32Array.from({ length: columns }, (_, c) => Number(c % 7 === 3));
+  const width = 2 * random.integer(1, 3);
+  const isKept = (value: number, c: number): boolean => {
+    const threshold = Math.max(thresholds[c]!, 0);
+    return Number.isNaN(value) || value > threshold || Math.abs(value - threshold) < width / 2 || whole[c] === 1;
+  };
+  const starts = new Uint32Array(rows + 1);
+  const indices: number[] = [];
+  const values: number[] = [];
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) {
+      if (!isKept(dense[r * columns + c]!, c)) continue;
+      indices.push(c);
+      values.push(dense[r * columns + c]!);
+    }
+    starts[r + 1] = indices.length;
+  }
+  const capacity = Math.floor(room * indices.length) + (room === 1 ? 4 : 0);
+  // Only whole rows are written.
+  const written = starts.findLast((start) => start <= capacity)!;
+  const x = gpu.f32(dense, rows, columns);
+  const results = { starts: gpu.outU32(rows + 1), indices: gpu.outU32(capacity), values: gpu.out(capacity) };
+  const nearby = { thresholds: gpu.f32(thresholds), width, whole: gpu.u32(whole) };
+  for (const { from, to } of spans(rows, block)) {
+    compactRows(gpu.commands, {
+      ...results,
+      dense: x.rows(from, to),
+      rows: to - from,
+      columns,
+      firstRow: from,
+      allRows: rows,
+      capacity,
+      nearby,
+    });
+  }
+  const what = JSON.stringify(given);
+  const rest = new Array<number>(capacity - written).fill(0xffffffff);
+  gpu.expect(results.starts, (got) => assertExact(got, starts, `starts of ${what}`));
+  gpu.expect(results.indices, (got) => assertExact(got, [...indices.slice(0, written), ...rest], `indices of ${what}`));
+  gpu.expect(results.values, (got) => {
+    assertExact(got.slice(0, written), values.slice(0, written), `values of ${what}`);
+    assertExact(new Uint32Array(got.slice(written).buffer), rest, `the rest of ${what}`);
+  });
+}
+
+const nearbyCase: KernelCase = (gpu) => {
+  const random = new Random(3);
+  for (const rows of [1, 2, 3, 31, 129]) {
+    for (const columns of [1, 5, 63, 64, 65, 129]) compactNearby(gpu, random, { rows, columns });
+  }
+  compactNearby(gpu, random, { rows: 200, columns: 64, block: 128 });
+};
+
+/** Rows that do not fit, in the first block, in a later one, and everywhere. */
+const overflow: KernelCase = (gpu) => {
+  const random = new Random(4);
+  for (const room of [0, 0.3, 0.7, 0.999]) compactNearby(gpu, random, { rows: 200, columns: 64, block: 64, room });
+};
+
+Deno.test("elements above, near or in whole columns keep their order, zeros among them", async () => {
+  await check(nearbyCase, {}, { lanes: 32 });
+});
+
+Deno.test("rows past the capacity are counted and not written, and nothing is behind it", async () => {
+  await check(overflow);
+});
+
+Deno.test("counts stop before 32 bits end", async () => {
+  await check((gpu) => {
+    const starts = gpu.u32([0, 0xfffffff0 >>> 1, 0, 0]);
+    const dense = gpu.f32(new Float32Array(2 * 64).fill(1), 2, 64);
+    const entries = { indices: gpu.outU32(1), values: gpu.out(1), capacity: 1 };
+    const sizes = { rows: 1, columns: 64, allRows: 3 };
+    for (const row of [1, 2]) {
+      compactRows(gpu.commands, { ...sizes, ...entries, dense: dense.rows(row - 1, row), firstRow: row, starts });
+    }
+    gpu.expect(starts, (got) => assertExact(got, [0, 0x7ffffff8, 0x80000000, 0x80000000]));
+  });
+});
+
+Deno.test("mutants of the compaction near thresholds are found", async () => {
+  await mutants("count_nearby", [
+    ["max(thresholds[column], 0.0)", "thresholds[column]"],
+    ["0.5 * dims.width", "dims.width"],
+    ["|| whole[column] != 0u", ""],
+  ], nearbyCase);
+  await mutants("write_nearby", [
+    ["is_nan || ", ""],
+    ["< 0.5 * dims.width", "<= 0.5 * dims.width"],
+    ["indices[at] = c", "indices[at] = c + 1u"],
+  ], nearbyCase);
+  await mutants("write_nearby", [
+    ["> dims.capacity", "> dims.capacity + 64u"],
+    ["starts[dims.firstRow + group + 1u] > dims.capacity", "starts[dims.firstRow + group] > dims.capacity"],
+    ["starts[dims.firstRow + group + 1u] > dims.capacity", "starts[dims.allRows] > dims.capacity"],
+  ], overflow);
 });
 
 Deno.test("mutants of the compaction are found", async () => {
