@@ -215,13 +215,15 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /**
-   * Brings the values back, row-major, after all work submitted before.
+   * Brings the values back, row-major, after all work submitted before; with `size`, the first so many of them.
    *
+   * @throws {RangeError} if it has not so many.
    * @throws {DeviceError} if the device was lost, also while waiting.
    * @throws {KernelError} if a kernel before it failed.
    */
-  async read(): Promise<ElementArrays[T]> {
-    const { buffer, context, size } = this;
+  async read(size: number = this.size): Promise<ElementArrays[T]> {
+    const { buffer, context } = this;
+    if (size > this.size) throw new RangeError(`${this.label} has ${this.size} values, asked for ${size}`);
     const bytes = size * 4;
     const staging = context.takeStaging(bytes);
     const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });

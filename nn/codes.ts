@@ -66,15 +66,16 @@ export class Codes implements Disposable {
     return { rows, capacity: values.size, starts, indices, values };
   }
 
-  /** Brings the entries back. */
+  /** Brings the entries back, and not the room for more. Where only the device knows how many there are, it is asked first. */
   async read(): Promise<CodeArrays> {
+    const starts = this.row_starts.read();
+    const entries = this.#k === undefined ? (await starts).at(-1)! : this.n_rows * this.#k;
     const [row_starts, indices, values] = await Promise.all([
-      this.row_starts.read(),
-      this.indices.read(),
-      this.values.read(),
+      starts,
+      this.indices.read(entries),
+      this.values.read(entries),
     ]);
-    const entries = row_starts.at(-1)!;
-    return { row_starts, indices: indices.slice(0, entries), values: values.slice(0, entries) };
+    return { row_starts, indices, values };
   }
 
   /** f_BS written out: a new [B, S] tensor, the caller's to dispose of. */

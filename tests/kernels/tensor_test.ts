@@ -96,6 +96,14 @@ Deno.test("tensors that are joined keep their values, and the memory until the l
   assertThrows(() => b.tensor.buffer, DeviceError, "from 10");
 });
 
+Deno.test("the first values are read alone, and no more than there are", async () => {
+  const context = await caseContext();
+  using tensor = Tensor.from(context, Float32Array.of(1, 2, 3, 4, 5), [5], "five");
+  assertEquals([...await tensor.read(3)], [1, 2, 3]);
+  assertEquals([...await tensor.read(0)], []);
+  await assertRejects(() => tensor.read(6), RangeError, "five has 5 values, asked for 6");
+});
+
 Deno.test("many reads at once bring back each its own", async () => {
   const context = await caseContext();
   using stack = new DisposableStack();

@@ -48,6 +48,31 @@ for (const golden of loadGoldens("relu_vanilla")) {
 
 // A BatchTopK's f_x are those of training, which this is not.
 for (const golden of loadMatryoshkaGoldens().filter(({ name }) => name !== "batch_top_k")) {
+  Deno.test("reading codes brings their entries, not the room that a ReLU's or BatchTopK's might need", async () => {
+    const device = await freshDevice();
+    for (const key of ["relu", "batch-top-k", "top-k"] as const) {
+      using sae = await SparseAutoencoder.create({ d_model: 12, d_sae: 3000, activation: { key } }, { device });
+      using codes = sae.encode(new Float32Array(40 * 12).map((_, i) => Math.sin(i)));
+      const copied: number[] = [];
+      const { createCommandEncoder } = device;
+      device.createCommandEncoder = (descriptor) => {
+        const encoder = createCommandEncoder.call(device, descriptor);
+        const copy = encoder.copyBufferToBuffer.bind(encoder) as (...given: unknown[]) => void;
+        encoder.copyBufferToBuffer = (...given: unknown[]) => {
+          copied.push(given[4] as number);
+          copy(...given);
+        };
+        return encoder;
+      };
+      const { row_starts, indices, values } = await codes.read();
+      device.createCommandEncoder = createCommandEncoder;
+      const entries = row_starts[40]!;
+      assertEquals([indices.length, values.length], [entries, entries]);
+      assertEquals(copied.reduce((sum, bytes) => sum + bytes, 0), 4 * (41 + 2 * entries), key);
+    }
+    device.destroy();
+  });
+
   Deno.test(`matryoshka: codes and reconstructions, ${golden.name}, prefixes ${golden.prefixes}`, async () => {
     using sae = await SparseAutoencoder.fromParameters(golden.cfg, golden.params, { device: await sharedDevice() });
     using codes = sae.encode(golden.x);
