@@ -257,8 +257,16 @@ function newStorage(context: DeviceContext, size: number, label: string, tensors
   return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors };
 }
 
+/** What decides how much of a tensor is bound at once. */
+export type Limits = Pick<DeviceContext, "bindingLimit" | "guardWords">;
+
+/** How many 4-byte elements fit a binding. */
+export function elementsPerBinding(context: Limits): number {
+  return Math.floor((context.bindingLimit - context.guardWords * 4 - 16) / 4);
+}
+
 /** How many rows (a multiple of 64, so that offsets are aligned) of `rowBytes` fit a binding. At least all of `rows`, if they fit. */
-export function rowsPerBlock(context: DeviceContext, rows: number, rowBytes: number, what: string): number {
+export function rowsPerBlock(context: Limits, rows: number, rowBytes: number, what: string): number {
   const limit = context.bindingLimit - context.guardWords * 4 - 16;
   if (rows * rowBytes <= limit) return Math.max(rows, 1);
   const fit = Math.floor(limit / rowBytes / 64) * 64;

@@ -5,7 +5,9 @@
  * TopK: f keeps the k largest of each row of h, ∂f/∂h is 1 there and 0 elsewhere. Negative ones among them stay, or with
  * `relu` become 0 and have no gradient.
  * BatchTopK: in training, f keeps the k · B largest of the whole batch; otherwise f = h · 1[h > max(θ, 0)], row by row.
- * JumpReLU: f = h · 1[h > max(θ_s, 0)], always; ∂f/∂h is 1[h > θ], and θ learns by the straight-through estimator below.
+ * JumpReLU: f = h · 1[h > max(θ_s, 0)], always; ∂f/∂h is 1[h > θ], and θ learns by a straight-through estimator.
+ *
+ * In training, those of a ReLU or JumpReLU are made in `rectified.ts`.
  *
  * @module
  */
@@ -13,10 +15,8 @@
 import type { BatchTopK } from "../kernels/batch_top_k.ts";
 import type { Commands } from "../kernels/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
-import { aboveThreshold, positiveMask, zeroNegatives } from "../kernels/elementwise.ts";
+import { aboveThreshold, zeroNegatives } from "../kernels/elementwise.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
-import { matmul } from "../kernels/matmul.ts";
-import { columnSums } from "../kernels/reduce.ts";
 import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import { topK } from "../kernels/top_k.ts";
@@ -271,162 +271,3 @@ export function selectionBackward(
   }
   sparseColumnSums(commands, { ...rows, result: gradients.b_enc });
 }
-
-/** The same for dense codes, from ∂loss/∂h of the rows of one tile: grad_W_enc (+)= grad_hᵀ x and grad_b_enc (+)= Σ_b grad_h. */
-export function denseEncoderBackward(
-  commands: Commands,
-  model: Model,
-  given: {
-    readonly grad_h: Tensor;
-    readonly input: EncoderInput;
-    readonly span: Span;
-    readonly gradients: Gradients;
-    readonly accumulate: boolean;
-  },
-): void {
-  const { grad_h, input, span: { from, to }, gradients, accumulate } = given;
-  const { d_model, d_sae } = model.cfg;
-  const rows = to - from;
-  for (const block of latentBlocks(model)) {
-    matmul(commands, {
-      layout: "tn",
-      M: block.to - block.from,
-      N: d_model,
-      K: rows,
-      a: { in: grad_h.rows(0, rows), offset: block.from },
-      b: { in: input.centred_BD.rows(from, to) },
-      c: { in: gradients.W_enc.rows(block.from, block.to) },
-      accumulate,
-    });
-  }
-  columnSums(commands, {
-    x: grad_h.rows(0, rows),
-    rows,
-    stride: d_sae,
-    offset: 0,
-    columns: d_sae,
-    result: gradients.b_enc,
-    accumulate,
-  });
-}
-
-/** Dense codes in training. */
-export interface DenseSpace {
-  /** [B, S] */
-  readonly f_BS: Tensor;
-  /** [B, S], of a JumpReLU, whose backward needs what was cut off too. */
-  readonly h_BS: Tensor | undefined;
-}
-
-/** f_x of the whole batch, of a ReLU or JumpReLU, as dense codes. */
-export function encodeDense(
-  commands: Commands,
-  model: Model,
-  given: DenseSpace & { readonly input: EncoderInput; readonly spans: readonly Span[] },
-): void {
-  const { f_BS, h_BS, input } = given;
-  const { threshold, cfg: { d_sae } } = model;
-  for (const span of given.spans) {
-    preActivations(commands, model, { input, span, tile: h_BS ?? f_BS, tileFrom: span.from, relu: !h_BS });
-    if (!h_BS) continue;
-    aboveThreshold(commands, {
-      x: h_BS.rows(span.from, span.to),
-      size: (span.to - span.from) * d_sae,
-      threshold,
-      thresholds: d_sae,
-      to: f_BS.rows(span.from, span.to),
-    });
-  }
-}
-
-/** ∂h = ∂f ∘ 1[f > 0] of a ReLU, for the rows of one tile and in place; a JumpReLU's is {@link jumpReluBackward}. */
-export function reluBackward(
-  commands: Commands,
-  model: Model,
-  given: { readonly f_BS: Tensor; readonly grad_f: Tensor; readonly span: Span },
-): void {
-  const { f_BS, grad_f, span: { from, to } } = given;
-  const rows = to - from;
-  positiveMask(commands, { grad: grad_f.rows(0, rows), at: f_BS.rows(from, to), size: rows * model.cfg.d_sae });
-}
-
-/** The width of the estimators' window around a JumpReLU's θ; 0 for other activations. */
-export function windowOf({ cfg: { activation }, input: { pre_act_scale = 1 } }: Model): number {
-  return activation.key === "jump-relu" ? activation.bandwidth * pre_act_scale : 0;
-}
-
-/**
- * For the rows of one tile and in place, with θ⁺ = max(θ, 0), the window ε and K = 1[|h − θ⁺| < ε/2]:
- *
- * - ∂h = ∂f ∘ 1[h > θ⁺]
- * - ∂θ_s (+)= Σ_b −(θ⁺/ε) K ∂f − Σ_b K/ε · slope, where `slope` is ∂loss/∂‖f_b‖₀, for penalties on L0
- *
- * The estimator of f is that of Rajamanoharan et al. 2024, equations 11 and 12; Anthropic's of January 2025 is the same
- * with log θ in the place of θ. A penalty that is a function of f comes in through ∂f, and so reaches all parameters, as
- * in the latter. θ is trained itself, in float32.
- */
-export function jumpReluBackward(
-  commands: Commands,
-  model: Model,
-  given: {
-    readonly h_BS: Tensor;
-    readonly grad_f: Tensor;
-    readonly span: Span;
-    /** [1], the slope of the penalty. */
-    readonly slope: Tensor;
-    /** Whether the penalty is on L0. */
-    readonly onL0: boolean;
-    /** B */
-    readonly n_rows: number;
-    readonly gradients: Gradients;
-    readonly accumulate: boolean;
-  },
-): void {
-  const { h_BS, grad_f, span: { from, to }, slope, onL0, n_rows, gradients, accumulate } = given;
-  const { threshold, cfg: { d_sae } } = model;
-  const bandwidth = windowOf(model);
-  commands.run(jumpReluKernel, {
-    rows: to - from,
-    d_sae,
-    accumulate: Number(accumulate),
-    bandwidth,
-    l0_share: onL0 ? 1 / (n_rows * bandwidth) : 0,
-    h: h_BS.rows(from, to),
-    threshold,
-    slope,
-    grad: grad_f.rows(0, to - from),
-    grad_threshold: gradients.threshold!,
-  });
-}
-
-const jumpReluKernel = defineKernel({
-  name: "jump_relu_backward",
-  dims: ["rows", "d_sae", "accumulate"],
-  scalars: ["bandwidth", "l0_share"],
-  bindings: {
-    h: reads("f32", "rows d_sae"),
-    threshold: reads("f32", "d_sae"),
-    slope: reads("f32", "1"),
-    grad: writes("f32", "rows d_sae"),
-    grad_threshold: writes("f32", "d_sae"),
-  },
-  workgroup: 32,
-  grid: ({ d_sae }) => Math.ceil(d_sae / 32),
-  cost: ({ rows, d_sae }) => ({ flops: 5 * rows * d_sae, bytes: 12 * rows * d_sae }),
-  body: `
-  let s = group * 32u + lane;
-  if (s >= dims.d_sae) { return; }
-  let theta = max(threshold[s], 0.0);
-  let jump = theta / dims.bandwidth;
-  let l0 = slope[0] * dims.l0_share;
-  var sum = 0.0;
-  if (dims.accumulate == 1u) { sum = grad_threshold[s]; }
-  for (var row = 0u; row < dims.rows; row += 1u) {
-    let i = row * dims.d_sae + s;
-    let value = h[i];
-    let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-    if (abs(value - theta) < 0.5 * dims.bandwidth) { sum -= fma(jump, grad[i], l0); }
-    if (!is_nan && !(value > theta)) { grad[i] = 0.0; }
-  }
-  grad_threshold[s] = sum;`,
-});

@@ -113,15 +113,15 @@ export function decodeBackward(
   }
 }
 
-/** The same as {@link decode} for dense codes f_BS. */
+/** The same as {@link decode} for the dense codes `f` [rows, S] of these rows. */
 export function decodeDense(
   commands: Commands,
   model: Model,
-  given: { readonly f_BS: Tensor; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: Tensor },
+  given: { readonly f: TensorRows; readonly prefixes: Prefixes; readonly x_hats: Tensor },
 ): void {
-  const { f_BS, span: { from, to }, prefixes, x_hats } = given;
+  const { f, prefixes, x_hats } = given;
   const { d_model, d_sae } = model.cfg;
-  const rows = to - from;
+  const rows = f.to - f.from;
   const stride = prefixes.lengths.length * d_model;
   const result = x_hats.rows(0, rows);
   for (const [p, block] of prefixBlocks(model, prefixes)) {
@@ -136,7 +136,7 @@ export function decodeDense(
       M: rows,
       N: d_model,
       K: block.to - block.from,
-      a: { in: f_BS.rows(from, to), stride: d_sae, offset: block.from },
+      a: { in: f, stride: d_sae, offset: block.from },
       b: { in: W_dec, offset },
       c: { in: result, stride, offset: p * d_model },
       accumulate: block.from > 0,
@@ -149,8 +149,8 @@ export function decodeDenseBackward(
   commands: Commands,
   model: Model,
   given: {
-    readonly f_BS: Tensor;
-    readonly span: Span;
+    /** [rows, S] */
+    readonly f: TensorRows;
     readonly prefixes: Prefixes;
     /** [≥ rows, P, D] */
     readonly G: Tensor;
@@ -159,9 +159,9 @@ export function decodeDenseBackward(
     readonly accumulate: boolean;
   },
 ): void {
-  const { f_BS, span: { from, to }, prefixes, G, grad_f, gradients, accumulate } = given;
+  const { f, prefixes, G, grad_f, gradients, accumulate } = given;
   const { d_model, d_sae } = model.cfg;
-  const rows = to - from;
+  const rows = f.to - f.from;
   const stride = prefixes.lengths.length * d_model;
   for (const [p, block] of prefixBlocks(model, prefixes)) {
     const latents = block.to - block.from;
@@ -181,7 +181,7 @@ export function decodeDenseBackward(
       M: latents,
       N: d_model,
       K: rows,
-      a: { in: f_BS.rows(from, to), stride: d_sae, offset: block.from },
+      a: { in: f, stride: d_sae, offset: block.from },
       b: residuals,
       c: { in: latentRows(gradients.W_dec, block).rows, offset },
       accumulate,

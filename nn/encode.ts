@@ -99,10 +99,23 @@ export class EncoderInput implements Disposable {
   }
 }
 
+/** Bytes of the largest intermediate result, on devices that could bind more: enough to keep them busy. */
+const MOST_BYTES = 2 ** 27;
+
+/** How many of `n_rows` rows are worked on at once, where each of them takes `rowBytes`. */
+export function rowsAtOnce(
+  { context: { bindingLimit, guardWords } }: Model,
+  n_rows: number,
+  rowBytes: number,
+  what: string,
+): number {
+  return rowsPerBlock({ bindingLimit: Math.min(bindingLimit, MOST_BYTES), guardWords }, n_rows, rowBytes, what);
+}
+
 /** How many rows of a batch are encoded at once: those whose pre-activations and inputs fit a binding. */
 export function tileRows(model: Model, n_rows: number): number {
   const { d_model, d_sae } = model.cfg;
-  return rowsPerBlock(model.context, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
+  return rowsAtOnce(model, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
 }
 
 /** A software driver ends loops at 65,535 turns, and some kernels take a turn for each latent of a row. */

@@ -6,11 +6,12 @@
 
 import { BatchTopK } from "../kernels/batch_top_k.ts";
 import { chunksOf } from "../kernels/reduce.ts";
-import { type ElementType, rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import { type ElementType, spans, Tensor } from "../kernels/tensor.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
-import { type BatchSpace, type DenseSpace, emptyCodes, newTile, trainingCodes } from "./activation.ts";
+import { type BatchSpace, emptyCodes, newTile, trainingCodes } from "./activation.ts";
 import { Codes } from "./codes.ts";
-import { EncoderInput, type Model, type Span } from "./encode.ts";
+import { EncoderInput, type Model, rowsAtOnce, type Span } from "./encode.ts";
+import { entryCapacity, keepsBatch, type RectifiedSpace } from "./rectified.ts";
 
 /** Codes with what their backward needs. */
 export interface SparseSpace {
@@ -67,10 +68,10 @@ export class Workspace implements Disposable {
   readonly n_prefixes: number;
   /** What the model makes of the inputs. */
   readonly input: EncoderInput;
-  /** [rows of a tile, S], pre-activations; for dense codes, their gradient. */
+  /** [rows of a tile, S], pre-activations; of a ReLU or JumpReLU, the gradient of dense codes. */
   readonly tile: Tensor;
-  /** The codes: sparse, or for a ReLU or JumpReLU dense. */
-  readonly f_x: { readonly sparse: SparseSpace } | DenseSpace;
+  /** The codes: sparse, or for a ReLU or JumpReLU as it comes. */
+  readonly f_x: { readonly sparse: SparseSpace } | RectifiedSpace;
   /** A BatchTopK's, in training. */
   readonly batch: BatchSpace | undefined;
   /** [rows of a span, P, D], reconstructions, then summed residuals. */
@@ -139,20 +140,35 @@ export class Workspace implements Disposable {
     this.n_prefixes = n_prefixes;
     this.input = stack.use(new EncoderInput(model, n_rows));
     this.tile = stack.use(newTile(model, n_rows));
-    const isDense = activation.key === "relu" || activation.key === "jump-relu";
-    this.f_x = isDense
-      ? {
-        f_BS: make("f32", [n_rows, d_sae], "f_x"),
-        h_BS: activation.key === "jump-relu" ? make("f32", [n_rows, d_sae], "pre-activations of the batch") : undefined,
-      }
+    const spanRows = Math.min(rowsAtOnce(model, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
+    const rectified = (): RectifiedSpace => {
+      const tileShape = this.tile.shape;
+      const isWhole = keepsBatch(model, n_rows);
+      const isJump = activation.key === "jump-relu";
+      const entries = sparse(new Codes(context, n_rows, d_sae, entryCapacity(model, n_rows)), "f_x");
+      return {
+        entries,
+        isWhole,
+        tiles: [...spans(n_rows, Math.min(spanRows, this.tile.shape[0]!))],
+        dense: make("f32", isWhole ? [n_rows, d_sae] : [...tileShape], isJump ? "dense h_x" : "dense f_x"),
+        jump: isJump
+          ? {
+            preActs: make("f32", [entries.codes.values.size], "h_x of entries"),
+            f: make("f32", [...tileShape], "dense f_x of a tile"),
+            wanted: make("u32", [d_sae], "latents wanted whole"),
+          }
+          : undefined,
+        isSparse: make("u32", [1], "is sparse"),
+        isDense: make("u32", [1], "is dense"),
+      };
+    };
+    this.f_x = activation.key === "relu" || activation.key === "jump-relu"
+      ? rectified()
       : { sparse: sparse(training ? trainingCodes(model, n_rows, mostK) : emptyCodes(model, n_rows), "f_x") };
     if (training && activation.key === "batch-top-k") {
       const selection = stack.use(new BatchTopK(context, n_rows, d_sae));
       this.batch = { h_BS: make("f32", [n_rows, d_sae], "pre-activations of the batch"), selection };
     }
-    // The backward of dense codes needs the gradient of a tile of them at once.
-    const most = Math.min(rowsPerBlock(context, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
-    const spanRows = isDense ? Math.min(most, this.tile.shape[0]!) : most;
     this.spans = [...spans(n_rows, spanRows)];
     this.x_hats = make("f32", [Math.min(spanRows, n_rows), n_prefixes, d_model], "x_hats");
     this.ends = make("u32", [n_prefixes], "prefixes");

@@ -9,10 +9,9 @@
 
 import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
-import { spans, type Tensor } from "../kernels/tensor.ts";
+import { spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
-import type { Span } from "../nn/encode.ts";
 import type { Workspace } from "../nn/workspace.ts";
 
 /** Marks the latents that sparse codes use. */
@@ -39,26 +38,12 @@ const markFiredKernel = defineKernel({
   if ((bitcast<u32>(values[entry]) & 0x7fffffffu) != 0u) { atomicStore(&fired[indices[entry]], 1u); }`,
 });
 
-/** Marks the latents that dense codes use. */
-export function markFiredDense(
-  commands: Commands,
-  f_BS: Tensor,
-  rowSpans: readonly Span[],
-  fired: Tensor<"u32">,
-): void {
-  const [, d_sae = 0] = f_BS.shape;
-  for (const span of rowSpans) {
-    // A software driver ends loops at 65,535 turns.
-    for (const { from, to } of spans(span.to - span.from, 32768)) {
-      commands.run(markFiredDenseKernel, {
-        rows: span.to - span.from,
-        begin: from,
-        end: to,
-        d_sae,
-        f: f_BS.rows(span.from, span.to),
-        fired,
-      });
-    }
+/** Marks the latents that the dense codes `f` [rows, S] of some rows use. */
+export function markFiredDense(commands: Commands, f: TensorRows, fired: Tensor<"u32">): void {
+  const rows = f.to - f.from;
+  // A software driver ends loops at 65,535 turns.
+  for (const { from: begin, to: end } of spans(rows, 32768)) {
+    commands.run(markFiredDenseKernel, { rows, begin, end, d_sae: fired.size, f, fired });
   }
 }
 
@@ -77,6 +62,37 @@ const markFiredDenseKernel = defineKernel({
     any |= bitcast<u32>(f[row * dims.d_sae + s]) & 0x7fffffffu;
   }
   if (any != 0u) { fired[s] = 1u; }`,
+});
+
+/** wanted[s] = 1 for every latent that is dead after this batch unless it fires in it. */
+export function markDying(
+  commands: Commands,
+  given: {
+    readonly wanted: Tensor<"u32">;
+    readonly tokens_since_active: Tensor<"u32">;
+    readonly n_rows: number;
+    readonly dead_threshold_tokens: number;
+  },
+): void {
+  commands.run(markDyingKernel, { ...given, d_sae: given.wanted.size });
+}
+
+/** WGSL: the count of a latent that does not fire in a batch; it stops at the largest instead of starting over. */
+const WAITED = `
+fn waited_longer(waited: u32) -> u32 { return waited + min(dims.n_rows, 0xffffffffu - waited); }`;
+
+const markDyingKernel = defineKernel({
+  name: "mark_dying",
+  dims: ["d_sae", "n_rows", "dead_threshold_tokens"],
+  bindings: { tokens_since_active: reads("u32", "d_sae"), wanted: writes("u32", "d_sae") },
+  workgroup: 64,
+  grid: ({ d_sae }) => Math.ceil(d_sae / 64),
+  cost: ({ d_sae }) => ({ flops: 0, bytes: 8 * d_sae }),
+  declarations: WAITED,
+  body: `
+  let s = group * 64u + lane;
+  if (s >= dims.d_sae) { return; }
+  wanted[s] = u32(waited_longer(tokens_since_active[s]) >= dims.dead_threshold_tokens);`,
 });
 
 /** Counts `n_rows` more rows for all latents but those that fired, lists the dead ones, and forgets who fired. */
@@ -107,11 +123,11 @@ const updateDeadKernel = defineKernel({
   workgroup: 64,
   grid: ({ d_sae }) => Math.ceil(d_sae / 64),
   cost: ({ d_sae }) => ({ flops: 0, bytes: 16 * d_sae }),
+  declarations: WAITED,
   body: `
   let s = group * 64u + lane;
   if (s >= dims.d_sae) { return; }
-  // Stops at the largest count instead of starting over.
-  let waited = select(tokens_since_active[s] + min(dims.n_rows, 0xffffffffu - tokens_since_active[s]), 0u, fired[s] != 0u);
+  let waited = select(waited_longer(tokens_since_active[s]), 0u, fired[s] != 0u);
   tokens_since_active[s] = waited;
   flags[s] = u32(waited >= dims.dead_threshold_tokens);
   fired[s] = 0u;`,

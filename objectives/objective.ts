@@ -12,16 +12,7 @@ import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { maxAbsBits, sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
-import {
-  denseEncoderBackward,
-  encodeDense,
-  encodeInto,
-  encodeTraining,
-  jumpReluBackward,
-  reluBackward,
-  selectionBackward,
-  updateThreshold,
-} from "../nn/activation.ts";
+import { encodeInto, encodeTraining, selectionBackward, updateThreshold } from "../nn/activation.ts";
 import { type Aux, completeSparsity, type Sparsity } from "../nn/config.ts";
 import {
   biasBackward,
@@ -32,20 +23,32 @@ import {
   decodeDenseBackward,
   type Prefixes,
 } from "../nn/decode.ts";
-import { centringBackward, type Model } from "../nn/encode.ts";
+import { centringBackward, type Model, type Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
+import {
+  codeRows,
+  denseEncoderBackward,
+  denseRows,
+  encodeAgain,
+  encodeRectified,
+  jumpReluBackward,
+  jumpReluEntriesBackward,
+  type RectifiedSpace,
+  reluBackward,
+} from "../nn/rectified.ts";
 import { batchTensor, countRows } from "../nn/sparse_autoencoder.ts";
 import type { TrainState } from "../nn/train_state.ts";
-import { TOTALS, Workspace } from "../nn/workspace.ts";
+import { type SparseSpace, TOTALS, Workspace } from "../nn/workspace.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
-import { markFired, markFiredDense, updateDead } from "./dead_latents.ts";
+import { markDying, markFired, markFiredDense, updateDead } from "./dead_latents.ts";
 import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";
 import { penaltyWeight } from "./penalty_weight.ts";
-import { preActBackward, preActGradients, preActSums } from "./pre_act.ts";
+import { preActBackward, preActEntriesBackward, preActEntrySums, preActGradients, preActSums } from "./pre_act.ts";
 import {
   denseRowNorms,
   denseRowPenalties,
   denseSparsityBackward,
+  isOnL0,
   isWeighted,
   normsBackward,
   rowNorms,
@@ -285,7 +288,7 @@ function forward(
   },
 ): Step {
   const { space, prefixes: lengths, into, state, schedule } = given;
-  const { input, largest, rowSums, f_x, tile, ends, norms: { squares }, totals, n_rows, spans } = space;
+  const { input, largest, rowSums, f_x, tile, ends, norms: { squares }, totals, n_rows } = space;
   const sparsity = objective.sparsity(model);
   ends.write(Uint32Array.from(lengths));
   input.record(commands, model, x);
@@ -303,9 +306,20 @@ function forward(
     rowNorms(commands, codes, rowSums.l0, rowSums.l1);
     rowPenalties(commands, { sparsity, codes, squares, penalty: rowSums.penalty });
   } else {
-    encodeDense(commands, model, { ...f_x, input, spans });
-    denseRowNorms(commands, f_x.f_BS, spans, rowSums.l0, rowSums.l1);
-    denseRowPenalties(commands, { sparsity, f_BS: f_x.f_BS, spans, squares, penalty: rowSums.penalty });
+    const { dead_threshold_tokens } = objective.cfg;
+    if (state && f_x.jump && space.preAct) {
+      const { tokens_since_active } = state;
+      markDying(commands, { wanted: f_x.jump.wanted, tokens_since_active, n_rows, dead_threshold_tokens });
+    }
+    encodeRectified(commands, model, {
+      space: f_x,
+      input,
+      eachTile: (f, span) => {
+        denseRowNorms(commands, { f, span, l0: rowSums.l0, l1: rowSums.l1 });
+        denseRowPenalties(commands, { sparsity, f, span, squares, penalty: rowSums.penalty });
+        if (state) markFiredDense(commands, f, space.dead.fired);
+      },
+    });
   }
   for (const name of ["l0", "l1", "penalty"] as const) {
     sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
@@ -330,52 +344,60 @@ function recordDead(commands: Commands, objective: Objective, { model, space }: 
   if ("sparse" in f_x) {
     markFired(commands, f_x.sparse.codes, dead.fired);
     f_x.sparse.transposition.record(commands, f_x.sparse.codes.sparse);
-  } else markFiredDense(commands, f_x.f_BS, space.spans, dead.fired);
+  } else {
+    const { isSparse, entries: { transposition, codes } } = f_x;
+    commands.onlyIf(isSparse, () => transposition.record(commands, codes.sparse));
+  }
   const { dead_threshold_tokens } = objective.cfg;
   updateDead(commands, { dead, tokens_since_active, n_rows, dead_threshold_tokens });
   const { aux } = model.cfg.activation;
   if (space.aux && aux.key === "auxk") auxKCodes(commands, model, space, space.aux, aux);
 }
 
+/** Records what is done with entries, or both that and what is done with dense codes, of which the GPU does one. */
+function eachWay(
+  commands: Commands,
+  { f_x }: Workspace,
+  { entries, dense }: {
+    readonly entries: (codes: SparseSpace) => void;
+    readonly dense: (codes: RectifiedSpace) => void;
+  },
+): void {
+  if ("sparse" in f_x) return entries(f_x.sparse);
+  commands.onlyIf(f_x.isSparse, () => entries(f_x.entries));
+  commands.onlyIf(f_x.isDense, () => dense(f_x));
+}
+
 /** Reconstructions, residuals, and the gradients from last to first. */
 function backward(commands: Commands, step: Step, { gradients }: TrainState): void {
   const { model, space, prefixes, sparsity } = step;
   const { cfg: { activation } } = model;
-  const { f_x, input, whole, n_rows, tile: grad_f, dead, penalty: { slope }, norms: { squares, slopes } } = space;
+  const { norms: { squares, slopes } } = space;
   const { aux } = activation;
-  for (const span of space.spans) {
-    const G = reconstruct(commands, step, span);
-    const accumulate = span.from > 0;
-    const shared = { span, prefixes, G, input, gradients, accumulate, whole };
-    biasBackward(commands, shared);
-    if ("sparse" in f_x) {
-      decodeBackward(commands, model, { ...shared, ...f_x.sparse });
-      continue;
-    }
-    const { f_BS, h_BS } = f_x;
-    decodeDenseBackward(commands, model, { ...shared, f_BS, grad_f });
-    denseSparsityBackward(commands, { sparsity, f_BS, grad_f, span, squares, slope, normSlopes: slopes, accumulate });
-    if (h_BS) {
-      const onL0 = sparsity.key === "l0-sparsity" || sparsity.key === "target-l0-sparsity";
-      jumpReluBackward(commands, model, { ...shared, h_BS, grad_f, slope, onL0, n_rows });
-      if (space.preAct && aux.key === "pre-act") {
-        const dying = { h_BS, squares, flags: dead.flags, span };
-        preActSums(commands, model, { ...dying, sums: space.rowSums.aux });
-        preActBackward(commands, model, { ...dying, cfg: aux, grad_h: grad_f, space: space.preAct, accumulate });
+  eachWay(commands, space, {
+    entries: (codes) => {
+      for (const span of space.spans) {
+        const shared = {
+          span,
+          prefixes,
+          gradients,
+          accumulate: span.from > 0,
+          G: reconstruct(commands, step, codes, span),
+        };
+        biasBackward(commands, shared);
+        decodeBackward(commands, model, { ...shared, ...codes });
       }
-    } else reluBackward(commands, model, { f_BS, grad_f, span });
-    denseEncoderBackward(commands, model, { ...shared, grad_h: grad_f });
-  }
-  if ("sparse" in f_x) {
-    const { sparse } = f_x;
-    sparsityBackward(commands, { sparsity, space: sparse, squares, slope, normSlopes: slopes });
-    const { grad_values: grad, codes: { values: at } } = sparse;
-    if ("relu" in activation && activation.relu) positiveMask(commands, { grad, at, size: at.size });
-    for (const span of space.spans) {
-      const accumulate = span.from > 0;
-      selectionBackward(commands, model, { ...sparse, input, span, whole, gradients, accumulate });
-    }
-  }
+      entriesBackward(commands, step, codes, gradients);
+    },
+    dense: (codes) => {
+      for (const span of codes.tiles) {
+        const G = reconstructDense(commands, step, codes, span);
+        const shared = { span, prefixes, gradients, accumulate: span.from > 0, G };
+        biasBackward(commands, shared);
+        denseBackward(commands, step, { ...shared, space: codes });
+      }
+    },
+  });
   if (isWeighted(sparsity)) normsBackward(commands, model, { squares, normSlopes: slopes, gradients });
   if (space.preAct) preActGradients(commands, model, { space: space.preAct, squares, gradients });
   centringBackward(commands, model, gradients);
@@ -384,11 +406,74 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
   }
 }
 
+/** From ∂loss/∂f of the entries of a batch to the parameters of the encoder. */
+function entriesBackward(
+  commands: Commands,
+  { model, space, sparsity }: Step,
+  entries: SparseSpace,
+  gradients: Gradients,
+): void {
+  const { cfg: { activation } } = model;
+  const { f_x, input, whole, n_rows, preAct, dead: { flags }, penalty: { slope }, norms: { squares, slopes } } = space;
+  const { grad_values: grad, codes: { values: at } } = entries;
+  const oneSided = activation.key === "jump-relu";
+  sparsityBackward(commands, { sparsity, space: entries, oneSided, squares, slope, normSlopes: slopes });
+  if ("relu" in activation && activation.relu) positiveMask(commands, { grad, at, size: at.size });
+  if (!("sparse" in f_x) && f_x.jump) {
+    jumpReluEntriesBackward(commands, model, { space: f_x, slope, onL0: isOnL0(sparsity), n_rows, gradients });
+    if (preAct && activation.aux.key === "pre-act") {
+      const dying = { squares, flags };
+      preActEntrySums(commands, model, { ...dying, space: f_x, sums: space.rowSums.aux });
+      preActEntriesBackward(commands, model, { ...dying, codes: f_x, cfg: activation.aux, space: preAct });
+    }
+  }
+  for (const span of space.spans) {
+    selectionBackward(commands, model, { ...entries, input, span, whole, gradients, accumulate: span.from > 0 });
+  }
+}
+
+/** The gradients of dense codes, for the rows of one tile. */
+function denseBackward(
+  commands: Commands,
+  { model, space: { input, tile: grad_f, n_rows, preAct, rowSums, dead, penalty, norms }, sparsity }: Step,
+  given: {
+    readonly space: RectifiedSpace;
+    readonly span: Span;
+    readonly prefixes: Prefixes;
+    readonly G: Tensor;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { space, span, accumulate } = given;
+  const { cfg: { activation: { aux } } } = model;
+  const { slope } = penalty;
+  const { squares, slopes: normSlopes } = norms;
+  const f = codeRows(space, span);
+  decodeDenseBackward(commands, model, { ...given, f, grad_f });
+  denseSparsityBackward(commands, { sparsity, f, grad_f, n_rows, squares, slope, normSlopes, accumulate });
+  if (space.jump) {
+    const h = denseRows(space, span);
+    jumpReluBackward(commands, model, { ...given, h, grad_f, slope, onL0: isOnL0(sparsity), n_rows });
+    if (preAct && aux.key === "pre-act") {
+      const dying = { h, squares, flags: dead.flags, span };
+      preActSums(commands, model, { ...dying, sums: rowSums.aux });
+      preActBackward(commands, model, { ...dying, cfg: aux, n_rows, grad_h: grad_f, space: preAct, accumulate });
+    }
+  } else reluBackward(commands, model, { f, grad_f, span });
+  denseEncoderBackward(commands, model, { ...given, input, grad_h: grad_f });
+}
+
 /** Sums over the batch, and the numbers into their slot. In evaluation the residuals are still to be made. */
 function recordLoss(commands: Commands, step: Step, state?: TrainState): void {
   const { model: { cfg: { d_model, activation: { aux } } }, space, prefixes, into: { losses, slot }, sparsity } = step;
   const { rowSums, totals, n_rows, largest, dead, penalty: { weight } } = space;
-  if (!state) { for (const span of space.spans) reconstruct(commands, step, span); }
+  if (!state) {
+    eachWay(commands, space, {
+      entries: (codes) => space.spans.forEach((span) => reconstruct(commands, step, codes, span)),
+      dense: (codes) => codes.tiles.forEach((span) => reconstructDense(commands, step, codes, span)),
+    });
+  }
   for (const name of ["squares", "aux"] as const) {
     sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
   }
@@ -447,14 +532,23 @@ interface Step {
   readonly sparsity: Sparsity;
 }
 
-/** x̂ of some rows, turned into summed residuals; their squared errors are noted. */
-function reconstruct(commands: Commands, step: Step, span: { readonly from: number; readonly to: number }): Tensor {
-  const { model, space, prefixes } = step;
-  const { f_x, x_hats, input, largest, rowSums, aux, n_rows } = space;
-  const { from, to } = span;
-  if ("sparse" in f_x) {
-    decode(commands, model, { codes: f_x.sparse.codes, span, prefixes, x_hats: x_hats.rows(0, to - from) });
-  } else decodeDense(commands, model, { f_BS: f_x.f_BS, span, prefixes, x_hats });
+/** x̂ of some rows from their entries, turned into summed residuals; their squared errors are noted. */
+function reconstruct(commands: Commands, step: Step, { codes }: SparseSpace, span: Span): Tensor {
+  const { model, space: { x_hats }, prefixes } = step;
+  decode(commands, model, { codes, span, prefixes, x_hats: x_hats.rows(0, span.to - span.from) });
+  return toResiduals(commands, step, span);
+}
+
+/** The same from the dense codes of one tile. */
+function reconstructDense(commands: Commands, step: Step, codes: RectifiedSpace, span: Span): Tensor {
+  const { model, space: { input, x_hats }, prefixes } = step;
+  encodeAgain(commands, model, { space: codes, input, span });
+  decodeDense(commands, model, { f: codeRows(codes, span), prefixes, x_hats });
+  return toResiduals(commands, step, span);
+}
+
+function toResiduals(commands: Commands, step: Step, { from, to }: Span): Tensor {
+  const { model, space: { x_hats, input, largest, rowSums, aux, n_rows }, prefixes } = step;
   residuals(commands, {
     x: input.x_BD.rows(from, to),
     x_hats: x_hats.rows(0, to - from),

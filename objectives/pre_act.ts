@@ -11,17 +11,17 @@
 import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { columnSums } from "../kernels/reduce.ts";
-import type { Tensor } from "../kernels/tensor.ts";
+import type { Tensor, TensorRows } from "../kernels/tensor.ts";
+import { totalWgsl } from "../kernels/wgsl.ts";
 import type { PreAct } from "../nn/config.ts";
 import type { Model, Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
+import { ENTRIES_OF_LATENT, entryStarts, type RectifiedSpace } from "../nn/rectified.ts";
 import type { PreActSpace } from "../nn/workspace.ts";
 import { normsBackward } from "./sparsity.ts";
 
-/** What both passes read. */
-export interface PreActArguments {
-  /** [B, S] */
-  readonly h_BS: Tensor;
+/** What every pass reads. */
+interface PreActArguments {
   /** [S], ‖W_dec_s‖². */
   readonly squares: Tensor;
   /** [S], 1 for each dead latent. */
@@ -31,20 +31,55 @@ export interface PreActArguments {
 }
 
 /** sums[b] = Σ_{s dead} max(θ⁺_s − h_bs, 0) n_s. */
-export function preActSums(commands: Commands, model: Model, given: PreActArguments & { readonly sums: Tensor }): void {
-  const { h_BS, squares, flags, span: { from, to }, sums } = given;
-  commands.run(preActSumsKernel, {
-    rows: to - from,
-    first_row: from,
-    n_rows: sums.size,
-    d_sae: model.cfg.d_sae,
-    h: h_BS.rows(from, to),
-    threshold: model.threshold,
+export function preActSums(
+  commands: Commands,
+  model: Model,
+  given: PreActArguments & { readonly h: TensorRows; readonly sums: Tensor },
+): void {
+  const { h, squares, flags, span: { from, to }, sums } = given;
+  const { threshold, cfg: { d_sae } } = model;
+  const sizes = { rows: to - from, first_row: from, n_rows: sums.size, d_sae };
+  commands.run(preActSumsKernel, { ...sizes, h, threshold, squares, flags, sums });
+}
+
+/** The same from the entries of a batch, among which are all of every dead latent. */
+export function preActEntrySums(
+  commands: Commands,
+  model: Model,
+  given: Omit<PreActArguments, "span"> & { readonly space: RectifiedSpace; readonly sums: Tensor },
+): void {
+  const { space: { entries: { codes }, jump }, squares, flags, sums } = given;
+  const { threshold } = model;
+  const { n_rows, d_sae, row_starts, indices, values } = codes;
+  commands.run(preActEntrySumsKernel, {
+    n_rows,
+    d_sae,
+    capacity: values.size,
+    row_starts,
+    indices,
+    h: jump!.preActs,
+    threshold,
     squares,
     flags,
     sums,
   });
 }
+
+/** Invocations a row: each a stretch of latents, so that the order of summation does not depend on what the entries are. */
+const STRETCHES = 64;
+
+/** WGSL: what h of a latent adds to `part`. */
+const addMissing = (latent: string, h: string): string => `
+    if (flags[${latent}] != 0u) {
+      let missing = max(threshold[${latent}], 0.0) - ${h};
+      if (missing > 0.0) { part = fma(missing, sqrt(squares[${latent}]), part); }
+    }`;
+
+const STRETCH = `
+  let stretch = (dims.d_sae + ${STRETCHES - 1}u) / ${STRETCHES}u;
+  let low = min(lane * stretch, dims.d_sae);
+  let high = min(low + stretch, dims.d_sae);
+  var part = 0.0;`;
 
 const preActSumsKernel = defineKernel({
   name: "pre_act_sums",
@@ -56,25 +91,46 @@ const preActSumsKernel = defineKernel({
     flags: reads("u32", "d_sae"),
     sums: writes("f32", "n_rows"),
   },
-  workgroup: 64,
+  workgroup: STRETCHES,
   grid: ({ rows }) => rows,
   cost: ({ rows, d_sae }) => ({ flops: 4 * rows * d_sae, bytes: 4 * rows * d_sae }),
-  declarations: `var<workgroup> parts: array<f32, 64>;`,
-  body: `
-  var part = 0.0;
-  for (var s = lane; s < dims.d_sae; s += 64u) {
-    if (flags[s] != 0u) {
-      let missing = max(threshold[s], 0.0) - h[group * dims.d_sae + s];
-      if (missing > 0.0) { part = fma(missing, sqrt(squares[s]), part); }
-    }
+  declarations: totalWgsl(STRETCHES),
+  body: `${STRETCH}
+  for (var s = low; s < high; s += 1u) {${addMissing("s", "h[group * dims.d_sae + s]")}
   }
-  parts[lane] = part;
-  workgroupBarrier();
-  for (var half = 32u; half > 0u; half /= 2u) {
-    if (lane < half) { parts[lane] += parts[lane + half]; }
-    workgroupBarrier();
+  let sum = total(lane, part);
+  if (lane == 0u) { sums[dims.first_row + group] = sum; }`,
+});
+
+const preActEntrySumsKernel = defineKernel({
+  name: "pre_act_entry_sums",
+  dims: ["n_rows", "d_sae", "capacity"],
+  bindings: {
+    row_starts: reads("u32", "n_rows+1"),
+    indices: reads("u32", "capacity"),
+    h: reads("f32", "capacity"),
+    threshold: reads("f32", "d_sae"),
+    squares: reads("f32", "d_sae"),
+    flags: reads("u32", "d_sae"),
+    sums: writes("f32", "n_rows"),
+  },
+  workgroup: STRETCHES,
+  grid: ({ n_rows }) => n_rows,
+  cost: ({ capacity }) => ({ flops: 4 * capacity, bytes: 20 * capacity }),
+  declarations: totalWgsl(STRETCHES),
+  body: `${STRETCH}
+  let end = row_starts[group + 1u];
+  var entry = row_starts[group];
+  for (var above = end; entry < above;) {
+    let middle = (entry + above) / 2u;
+    if (indices[middle] < low) { entry = middle + 1u; } else { above = middle; }
   }
-  if (lane == 0u) { sums[dims.first_row + group] = parts[0]; }`,
+  for (; entry < end; entry += 1u) {
+    let s = indices[entry];
+    if (s >= high) { break; }${addMissing("s", "h[entry]")}
+  }
+  let sum = total(lane, part);
+  if (lane == 0u) { sums[group] = sum; }`,
 });
 
 /** Adds to ∂h of the rows of a tile; `space` (+)= the parts of ∂θ and ∂n, whose order of summation blocks leave alone. */
@@ -82,20 +138,22 @@ export function preActBackward(
   commands: Commands,
   model: Model,
   given: PreActArguments & {
+    readonly h: TensorRows;
     readonly cfg: PreAct;
+    /** B */
+    readonly n_rows: number;
     readonly grad_h: Tensor;
     readonly space: PreActSpace;
     readonly accumulate: boolean;
   },
 ): void {
-  const { h_BS, squares, flags, span: { from, to }, cfg: { coeff }, grad_h, space, accumulate } = given;
-  const [n_rows = 0] = h_BS.shape;
+  const { h, squares, flags, span: { from, to }, cfg: { coeff }, n_rows, grad_h, space, accumulate } = given;
   commands.run(preActBackwardKernel, {
     rows: to - from,
     d_sae: model.cfg.d_sae,
     accumulate: Number(accumulate),
     weight: coeff / n_rows,
-    h: h_BS.rows(from, to),
+    h,
     threshold: model.threshold,
     squares,
     flags,
@@ -103,26 +161,6 @@ export function preActBackward(
     grad_threshold: space.grad_threshold,
     norm_slopes: space.normSlopes,
   });
-}
-
-/** ∂θ and ∂W_dec, from what all rows have added to `space`. */
-export function preActGradients(
-  commands: Commands,
-  model: Model,
-  given: { readonly space: PreActSpace; readonly squares: Tensor; readonly gradients: Gradients },
-): void {
-  const { space: { grad_threshold, normSlopes }, squares, gradients } = given;
-  const columns = model.cfg.d_sae;
-  columnSums(commands, {
-    x: grad_threshold,
-    rows: 1,
-    stride: columns,
-    offset: 0,
-    columns,
-    result: gradients.threshold!,
-    accumulate: true,
-  });
-  normsBackward(commands, model, { squares, normSlopes, gradients });
 }
 
 const preActBackwardKernel = defineKernel({
@@ -164,3 +202,114 @@ const preActBackwardKernel = defineKernel({
   grad_threshold[s] = by_threshold;
   norm_slopes[s] = by_norm;`,
 });
+
+/** The same for all entries of a batch. */
+export function preActEntriesBackward(
+  commands: Commands,
+  model: Model,
+  given: Omit<PreActArguments, "span"> & {
+    readonly codes: RectifiedSpace;
+    readonly cfg: PreAct;
+    readonly space: PreActSpace;
+  },
+): void {
+  const { codes, squares, flags, cfg: { coeff }, space: { grad_threshold, normSlopes } } = given;
+  const { codes: { n_rows, row_starts, indices }, transposition: { columns }, grad_values: grad } = codes.entries;
+  const { capacity, starts, entries } = columns;
+  const { threshold, cfg: { d_sae } } = model;
+  const shared = { d_sae, capacity, weight: coeff / n_rows, h: codes.jump!.preActs, threshold, squares, flags };
+  commands.run(preActEntryGradientsKernel, { ...shared, n_rows, row_starts, indices, grad });
+  for (const first of entryStarts(codes)) {
+    commands.run(preActEntrySlopesKernel, {
+      ...shared,
+      first,
+      starts,
+      entries,
+      grad_threshold,
+      norm_slopes: normSlopes,
+    });
+  }
+}
+
+const preActEntryGradientsKernel = defineKernel({
+  name: "pre_act_entry_gradients",
+  dims: ["n_rows", "d_sae", "capacity"],
+  scalars: ["weight"],
+  bindings: {
+    row_starts: reads("u32", "n_rows+1"),
+    indices: reads("u32", "capacity"),
+    h: reads("f32", "capacity"),
+    threshold: reads("f32", "d_sae"),
+    squares: reads("f32", "d_sae"),
+    flags: reads("u32", "d_sae"),
+    grad: writes("f32", "capacity"),
+  },
+  workgroup: 64,
+  grid: ({ capacity }) => Math.ceil(capacity / 64),
+  cost: ({ capacity }) => ({ flops: 2 * capacity, bytes: 24 * capacity }),
+  body: `
+  let entry = group * 64u + lane;
+  if (entry >= row_starts[dims.n_rows]) { return; }
+  let s = indices[entry];
+  if (flags[s] != 0u && h[entry] < max(threshold[s], 0.0)) { grad[entry] -= dims.weight * sqrt(squares[s]); }`,
+});
+
+const preActEntrySlopesKernel = defineKernel({
+  name: "pre_act_entry_slopes",
+  dims: ["first", "d_sae", "capacity"],
+  scalars: ["weight"],
+  bindings: {
+    starts: reads("u32", "d_sae+1"),
+    entries: reads("u32", "capacity"),
+    h: reads("f32", "capacity"),
+    threshold: reads("f32", "d_sae"),
+    squares: reads("f32", "d_sae"),
+    flags: reads("u32", "d_sae"),
+    grad_threshold: writes("f32", "d_sae"),
+    norm_slopes: writes("f32", "d_sae"),
+  },
+  workgroup: 32,
+  grid: ({ d_sae }) => Math.ceil(d_sae / 32),
+  cost: ({ capacity }) => ({ flops: 4 * capacity, bytes: 12 * capacity }),
+  body: `
+  let s = group * 32u + lane;
+  if (s >= dims.d_sae) { return; }
+  ${ENTRIES_OF_LATENT}
+  let theta = max(threshold[s], 0.0);
+  let slope = dims.weight * sqrt(squares[s]);
+  var by_threshold = 0.0;
+  var by_norm = 0.0;
+  if (dims.first > 0u) {
+    by_threshold = grad_threshold[s];
+    by_norm = norm_slopes[s];
+  }
+  for (; flags[s] != 0u && at < end; at += 1u) {
+    let value = h[entries[at]];
+    if (value < theta) {
+      by_threshold += slope;
+      by_norm = fma(dims.weight, theta - value, by_norm);
+    }
+  }
+  grad_threshold[s] = by_threshold;
+  norm_slopes[s] = by_norm;`,
+});
+
+/** ∂θ and ∂W_dec, from what all rows have added to `space`. */
+export function preActGradients(
+  commands: Commands,
+  model: Model,
+  given: { readonly space: PreActSpace; readonly squares: Tensor; readonly gradients: Gradients },
+): void {
+  const { space: { grad_threshold, normSlopes }, squares, gradients } = given;
+  const columns = model.cfg.d_sae;
+  columnSums(commands, {
+    x: grad_threshold,
+    rows: 1,
+    stride: columns,
+    offset: 0,
+    columns,
+    result: gradients.threshold!,
+    accumulate: true,
+  });
+  normsBackward(commands, model, { squares, normSlopes, gradients });
+}

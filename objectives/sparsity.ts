@@ -18,7 +18,7 @@
 import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
-import type { Tensor } from "../kernels/tensor.ts";
+import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
 import type { Codes } from "../nn/codes.ts";
 import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/config.ts";
@@ -34,6 +34,11 @@ export function sparsityCoeff(sparsity: Sparsity): number {
 /** Whether the lengths of W_dec's rows are part of the penalty. */
 export function isWeighted(sparsity: Sparsity): sparsity is WeightedSparsity {
   return sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
+}
+
+/** Whether the penalty counts codes. */
+export function isOnL0({ key }: Sparsity): boolean {
+  return key === "l0-sparsity" || key === "target-l0-sparsity";
 }
 
 type WeightedSparsity = WeightedL1Sparsity | TanhSparsity;
@@ -95,20 +100,14 @@ var<workgroup> sums: array<f32, ${PARTS}>;`,
   }`,
 });
 
-/** The same of dense codes. */
-export function denseRowNorms(commands: Commands, f_BS: Tensor, spans: readonly Span[], l0: Tensor, l1: Tensor): void {
-  const [n_rows = 0, d_sae = 0] = f_BS.shape;
-  for (const { from, to } of spans) {
-    commands.run(denseRowNormsKernel, {
-      rows: to - from,
-      first_row: from,
-      n_rows,
-      d_sae,
-      f: f_BS.rows(from, to),
-      l0,
-      l1,
-    });
-  }
+/** The same of the dense codes `f` [rows, S] of some rows. */
+export function denseRowNorms(
+  commands: Commands,
+  given: { readonly f: TensorRows; readonly span: Span; readonly l0: Tensor; readonly l1: Tensor },
+): void {
+  const { f, span: { from, to }, l0, l1 } = given;
+  const d_sae = f.tensor.rowSize;
+  commands.run(denseRowNormsKernel, { rows: to - from, first_row: from, n_rows: l0.size, d_sae, f, l0, l1 });
 }
 
 const denseRowNormsKernel = defineKernel({
@@ -227,32 +226,29 @@ const rowPenaltiesKernels = weighted((wgsl) =>
   })
 );
 
-/** The same of dense codes. */
+/** The same of the dense codes `f` [rows, S] of some rows. */
 export function denseRowPenalties(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
-    readonly f_BS: Tensor;
-    readonly spans: readonly Span[];
+    readonly f: TensorRows;
+    readonly span: Span;
     readonly squares: Tensor;
     readonly penalty: Tensor;
   },
 ): void {
-  const { sparsity, f_BS, spans, squares, penalty } = given;
+  const { sparsity, f, span: { from, to }, squares, penalty } = given;
   if (!isWeighted(sparsity)) return;
-  const [n_rows = 0, d_sae = 0] = f_BS.shape;
-  for (const { from, to } of spans) {
-    commands.run(denseRowPenaltiesKernels[sparsity.key], {
-      rows: to - from,
-      first_row: from,
-      n_rows,
-      d_sae,
-      scale: scaleOf(sparsity),
-      f: f_BS.rows(from, to),
-      squares,
-      penalty,
-    });
-  }
+  commands.run(denseRowPenaltiesKernels[sparsity.key], {
+    rows: to - from,
+    first_row: from,
+    n_rows: penalty.size,
+    d_sae: f.tensor.rowSize,
+    scale: scaleOf(sparsity),
+    f,
+    squares,
+    penalty,
+  });
 }
 
 const denseRowPenaltiesKernels = weighted((wgsl) =>
@@ -278,7 +274,8 @@ const denseRowPenaltiesKernels = weighted((wgsl) =>
 );
 
 /**
- * ∂f += slope/B · ∂P_b/∂f for the entries of sparse codes; at f = 0 the sign is 0. With `slope` [1] = ∂loss/∂P.
+ * ∂f += slope/B · ∂P_b/∂f for the entries of sparse codes, with `slope` [1] = ∂loss/∂P. At f = 0 the derivative is that from
+ * the right for codes that are never negative; for others the sign is 0 there.
  *
  * Weighted penalties set normSlopes[s] = slope/B · Σ_b ∂P_b/∂n_s too, which {@link normsBackward} takes.
  */
@@ -287,14 +284,17 @@ export function sparsityBackward(
   given: {
     readonly sparsity: Sparsity;
     readonly space: SparseSpace;
+    /** Whether codes are never negative. */
+    readonly oneSided: boolean;
     readonly squares: Tensor;
     readonly slope: Tensor;
     readonly normSlopes: Tensor;
   },
 ): void {
-  const { sparsity, space: { codes, transposition, grad_values, normValues }, squares, slope, normSlopes } = given;
+  const { sparsity, space, oneSided, squares, slope, normSlopes } = given;
+  const { codes, transposition, grad_values, normValues } = space;
   const { n_rows, d_sae, row_starts, indices, values } = codes;
-  const shared = { n_rows, capacity: values.size, row_starts, values, slope, grad_values };
+  const shared = { n_rows, capacity: values.size, at_zero: Number(oneSided), row_starts, values, slope, grad_values };
   if (sparsity.key === "l1-sparsity") commands.run(l1BackwardKernel, shared);
   if (!isWeighted(sparsity)) return;
   commands.run(sparsityBackwardKernels[sparsity.key], {
@@ -316,9 +316,13 @@ export function sparsityBackward(
   });
 }
 
+const SIGN_WGSL = `
+fn sign_of(f: f32) -> f32 { return select(sign(f), dims.at_zero, f == 0.0); }`;
+
 const l1BackwardKernel = defineKernel({
   name: "l1_backward",
   dims: ["n_rows", "capacity"],
+  scalars: ["at_zero"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
     values: reads("f32", "capacity"),
@@ -328,17 +332,18 @@ const l1BackwardKernel = defineKernel({
   workgroup: 64,
   grid: ({ capacity }) => Math.ceil(capacity / 64),
   cost: ({ capacity }) => ({ flops: capacity, bytes: 12 * capacity }),
+  declarations: SIGN_WGSL,
   body: `
   let entry = group * 64u + lane;
   if (entry >= row_starts[dims.n_rows]) { return; }
-  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign(values[entry]), grad_values[entry]);`,
+  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign_of(values[entry]), grad_values[entry]);`,
 });
 
 const sparsityBackwardKernels = weighted((wgsl) =>
   defineKernel({
     name: "sparsity_backward",
     dims: ["n_rows", "d_sae", "capacity"],
-    scalars: ["scale"],
+    scalars: ["scale", "at_zero"],
     bindings: {
       row_starts: reads("u32", "n_rows+1"),
       indices: reads("u32", "capacity"),
@@ -351,14 +356,14 @@ const sparsityBackwardKernels = weighted((wgsl) =>
     workgroup: 64,
     grid: ({ capacity }) => Math.ceil(capacity / 64),
     cost: ({ capacity }) => ({ flops: 12 * capacity, bytes: 24 * capacity }),
-    declarations: wgsl,
+    declarations: wgsl + SIGN_WGSL,
     body: `
   let entry = group * 64u + lane;
   if (entry >= row_starts[dims.n_rows]) { return; }
   let f = values[entry];
   let n = sqrt(squares[indices[entry]]);
   let share = slope[0] / f32(dims.n_rows);
-  grad_values[entry] = fma(share * sign(f), slope_f(f, n, dims.scale), grad_values[entry]);
+  grad_values[entry] = fma(share * sign_of(f), slope_f(f, n, dims.scale), grad_values[entry]);
   norm_values[entry] = share * slope_n(f, n, dims.scale);`,
   })
 );
@@ -368,18 +373,20 @@ export function denseSparsityBackward(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
-    readonly f_BS: Tensor;
+    /** [rows, S] */
+    readonly f: TensorRows;
     readonly grad_f: Tensor;
-    readonly span: Span;
+    /** B */
+    readonly n_rows: number;
     readonly squares: Tensor;
     readonly slope: Tensor;
     readonly normSlopes: Tensor;
     readonly accumulate: boolean;
   },
 ): void {
-  const { sparsity, f_BS, grad_f, span: { from, to }, squares, slope, normSlopes, accumulate } = given;
-  const [n_rows = 0, d_sae = 0] = f_BS.shape;
-  const rows = to - from;
+  const { sparsity, f, grad_f, n_rows, squares, slope, normSlopes, accumulate } = given;
+  const rows = f.to - f.from;
+  const d_sae = f.tensor.rowSize;
   const shared = { rows, d_sae, n_rows, slope, grad: grad_f.rows(0, rows) };
   if (sparsity.key === "l1-sparsity") commands.run(denseL1BackwardKernel, { ...shared, size: rows * d_sae });
   if (!isWeighted(sparsity)) return;
@@ -387,7 +394,7 @@ export function denseSparsityBackward(
     ...shared,
     accumulate: Number(accumulate),
     scale: scaleOf(sparsity),
-    f: f_BS.rows(from, to),
+    f,
     squares,
     norm_slopes: normSlopes,
   });
@@ -431,7 +438,9 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
   for (var row = 0u; row < dims.rows; row += 1u) {
     let i = row * dims.d_sae + s;
     grad[i] = fma(share, slope_f(f[i], n, dims.scale), grad[i]);
-    sum = fma(share, slope_n(f[i], n, dims.scale), sum);
+    // As the entries of sparse codes have it: a product, then a sum.
+    let by_norm = share * slope_n(f[i], n, dims.scale);
+    sum += by_norm;
   }
   norm_slopes[s] = sum;`,
   })

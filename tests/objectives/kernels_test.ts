@@ -7,7 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { spans, type Tensor } from "../../kernels/tensor.ts";
 import { Codes } from "../../nn/codes.ts";
-import { markFired, markFiredDense, updateDead } from "../../objectives/dead_latents.ts";
+import { markDying, markFired, markFiredDense, updateDead } from "../../objectives/dead_latents.ts";
 import { denseRowNorms, rowNorms } from "../../objectives/sparsity.ts";
 import { auxiliaryResiduals, meanSquaredErr, residuals } from "../../objectives/squared_error.ts";
 import { check, type KernelCase, mutants, type Recording, type Variant } from "../support/kernel_harness.ts";
@@ -74,12 +74,18 @@ const sparseNorms: KernelCase = (gpu) => {
   }
 };
 
+function normsInBlocks(gpu: Recording, f_BS: Tensor, l0: Tensor, l1: Tensor, block = f_BS.shape[0]!): void {
+  for (const span of spans(f_BS.shape[0]!, block)) {
+    denseRowNorms(gpu.commands, { f: f_BS.rows(span.from, span.to), span, l0, l1 });
+  }
+}
+
 const denseNorms: KernelCase = (gpu) => {
   const random = new Random(2);
   for (const [rows, columns] of [...SHAPES, [200, 64]] as const) {
     const dense = halfZero(random, rows * columns);
     const [l0, l1] = [gpu.out(rows), gpu.out(rows)];
-    denseRowNorms(gpu.commands, gpu.f32(dense, rows, columns), [...spans(rows, 64)], l0, l1);
+    normsInBlocks(gpu, gpu.f32(dense, rows, columns), l0, l1, 64);
     expectNorms(gpu, l0, l1, { want: normsOf(dense, rows) });
   }
 };
@@ -89,7 +95,7 @@ const preciseNorms: KernelCase = (gpu) => {
   for (const sparse of [false, true]) {
     const [l0, l1] = [gpu.out(20), gpu.out(20)];
     if (sparse) rowNorms(gpu.commands, codesOf(gpu, dense, 20, () => true), l0, l1);
-    else denseRowNorms(gpu.commands, gpu.f32(dense, 20, 700), [{ from: 0, to: 20 }], l0, l1);
+    else normsInBlocks(gpu, gpu.f32(dense, 20, 700), l0, l1);
     expectNorms(gpu, l0, l1, { want: normsOf(dense, 20), K: 700 });
   }
 };
@@ -105,7 +111,7 @@ Deno.test("L0 counts NaN and denormals", async () => {
     const dense = Float32Array.of(NaN, 1e-45, -0, 0);
     const results = [gpu.out(1), gpu.out(1), gpu.out(1), gpu.out(1)] as const;
     rowNorms(gpu.commands, codesOf(gpu, dense, 1, () => true), results[0], results[1]);
-    denseRowNorms(gpu.commands, gpu.f32(dense, 1, 4), [{ from: 0, to: 1 }], results[2], results[3]);
+    normsInBlocks(gpu, gpu.f32(dense, 1, 4), results[2], results[3]);
     for (const l0 of [results[0], results[2]]) gpu.expect(l0, (got) => assertExact(got, [2]));
     for (const l1 of [results[1], results[3]]) gpu.expect(l1, (got) => assertExact(got, [NaN]));
   });
@@ -115,15 +121,7 @@ Deno.test("rows of 3 million latents are normed whole, and so are 70,000 rows", 
   await check((gpu) => {
     for (const [rows, columns] of [[1, 3_000_000], [70_000, 3]] as const) {
       const [l0, l1] = [gpu.out(rows), gpu.out(rows)];
-      denseRowNorms(
-        gpu.commands,
-        gpu.f32(new Float32Array(rows * columns).fill(-1), rows, columns),
-        [
-          { from: 0, to: rows },
-        ],
-        l0,
-        l1,
-      );
+      normsInBlocks(gpu, gpu.f32(new Float32Array(rows * columns).fill(-1), rows, columns), l0, l1);
       const want = new Float32Array(rows).fill(columns);
       gpu.expect(l0, (got) => assertExact(got, want));
       gpu.expect(l1, (got) => assertExact(got, want));
@@ -141,7 +139,10 @@ const firing = (sparse: boolean): KernelCase => (gpu) => {
     const before = Uint32Array.from({ length: columns }, (_, s) => Number(s % 5 === 2));
     const fired = gpu.u32(before);
     if (sparse) markFired(gpu.commands, codesOf(gpu, dense, rows, (i) => dense[i] !== 0 || i % 3 === 0), fired);
-    else markFiredDense(gpu.commands, gpu.f32(dense, rows, columns), [...spans(rows, 64)], fired);
+    else {
+      const f_BS = gpu.f32(dense, rows, columns);
+      for (const { from, to } of spans(rows, 64)) markFiredDense(gpu.commands, f_BS.rows(from, to), fired);
+    }
     const want = before.map((was, s) => {
       for (let r = 0; r < rows; r++) if (dense[r * columns + s] !== 0) return 1;
       return was;
@@ -162,7 +163,7 @@ Deno.test("of 70,000 rows the first and the last wake their latents", async () =
     dense[1] = 1;
     dense[dense.length - 1] = -1;
     const fired = gpu.u32(new Uint32Array(columns));
-    markFiredDense(gpu.commands, gpu.f32(dense, rows, columns), [{ from: 0, to: rows }], fired);
+    markFiredDense(gpu.commands, gpu.f32(dense, rows, columns).rows(0, rows), fired);
     gpu.expect(fired, (got) => assertExact(got, [0, 1, 0, 1]));
   });
 });
@@ -183,6 +184,11 @@ const dying: KernelCase = (gpu) => {
       count: gpu.outU32(1),
     };
     const counts = gpu.u32(counters);
+    const wanted = gpu.outU32(d_sae);
+    markDying(gpu.commands, { wanted, tokens_since_active: counts, n_rows, dead_threshold_tokens: threshold });
+    gpu.expect(wanted, (got) => {
+      assertExact(got, counters.map((count) => Number(count + n_rows >= threshold)), `dying of ${d_sae}`);
+    });
     updateDead(gpu.commands, { dead: tensors, tokens_since_active: counts, n_rows, dead_threshold_tokens: threshold });
     gpu.expect(counts, (got) => assertExact(got, waited, `counters of ${d_sae}`));
     gpu.expect(tensors.fired, (got) => assertExact(got, new Uint32Array(d_sae), "fired, forgotten"));
@@ -461,7 +467,7 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
   ], (gpu) => {
     denseNorms(gpu);
     const [l0, l1] = [gpu.out(1), gpu.out(1)];
-    denseRowNorms(gpu.commands, gpu.f32([-0], 1, 1), [{ from: 0, to: 1 }], l0, l1);
+    normsInBlocks(gpu, gpu.f32([-0], 1, 1), l0, l1);
     expectNorms(gpu, l0, l1, { want: normsOf(Float32Array.of(0), 1) });
   });
   await mutants("dense_row_norms", [["= sums[0];", "= quantizeToF16(sums[0]);"]], preciseNorms);
@@ -476,9 +482,14 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
     ["if (any != 0u) { fired[s] = 1u; }", "fired[s] = u32(any != 0u);"],
   ], firing(false));
   await mutants("update_dead", [
-    ["min(dims.n_rows, 0xffffffffu - tokens_since_active[s])", "dims.n_rows"],
+    ["min(dims.n_rows, 0xffffffffu - waited)", "dims.n_rows"],
     [">= dims.dead_threshold_tokens", "> dims.dead_threshold_tokens"],
     ["fired[s] = 0u;", ""],
+  ], dying);
+  await mutants("mark_dying", [
+    ["min(dims.n_rows, 0xffffffffu - waited)", "dims.n_rows"],
+    [">= dims.dead_threshold_tokens", "> dims.dead_threshold_tokens"],
+    ["tokens_since_active[s]", "tokens_since_active[0]"],
   ], dying);
   await mutants("list_dead", [
     ["list[places[s]] = s", "list[places[s]] = places[s]"],

@@ -16,6 +16,7 @@ import { TrainState } from "../../nn/train_state.ts";
 import { getObjective, type Objective } from "../../objectives/objective.ts";
 import { measureScaling, rowsOf, shuffledBatches } from "../../train/loader.ts";
 import { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "../../train/train.ts";
+import { watchBuffers } from "../../bench/buffers.ts";
 import { narrow, PARAMETER_NAMES } from "../reference/model.ts";
 import { randomParameters } from "../reference/problems.ts";
 import { learningRate, warmup, warmupCosine } from "../reference/training.ts";
@@ -246,6 +247,24 @@ for (
     device.destroy();
   });
 }
+
+Deno.test("what buffers hold does not grow with steps, whatever the sizes of batches", async () => {
+  const device = await freshDevice();
+  const held = watchBuffers(device);
+  for (const activation of [RELU, TOP_K]) {
+    using sae = await newModel(activation, device);
+    const random = new Random(8);
+    const sizes = [16, 5, 16, 9];
+    const batches = Array.from({ length: 160 }, (_, step) => random.normal(sizes[step % 4]! * 20));
+    const counts: string[] = [];
+    for await (const _ of train(sae, getObjective(OBJECTIVE), batches, { ...OPTIONS, log_every: 16 })) {
+      const { bytes, count } = held();
+      counts.push(`${count} buffers, ${bytes.values().reduce((sum, size) => sum + size, 0)} bytes`);
+    }
+    assertEquals([...new Set(counts)], [counts[0]]);
+  }
+  device.destroy();
+});
 
 Deno.test("a TopK step has one dense product and stores its pre-activations nowhere else", async () => {
   const device = await freshDevice();
