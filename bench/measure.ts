@@ -7,8 +7,8 @@
 import { contextOf, type DeviceContext, DispatchTimings } from "../kernels/mod.ts";
 import { checkDevice } from "../kernels/self_check.ts";
 
-/** A device that can time dispatches. */
-export async function timedDevice(): Promise<GPUDevice> {
+/** A device that can time dispatches; `prepare` sees it first. */
+export async function timedDevice(prepare?: (device: GPUDevice) => void): Promise<GPUDevice> {
   const adapter = await navigator.gpu.requestAdapter();
   if (!adapter) throw new Error("no GPU adapter; run this as `deno task bench`");
   if (!adapter.features.has("timestamp-query")) {
@@ -19,6 +19,7 @@ export async function timedDevice(): Promise<GPUDevice> {
   const subgroups = "subgroups" as GPUFeatureName;
   const device = await adapter.requestDevice({ ...wanted, requiredFeatures: ["timestamp-query", subgroups] })
     .catch(() => adapter.requestDevice({ ...wanted, requiredFeatures: ["timestamp-query"] }));
+  prepare?.(device);
   await checkDevice(device);
   return device;
 }
