@@ -46,10 +46,12 @@ async function sweeps(): Promise<Row[]> {
   ) {
     let first: number | undefined;
     for (const value of values) {
-      const milliseconds = (await timeStep(device, { ...base, name: "TopK", [size]: value }, 4)).get("total")!;
+      const shape = { ...base, name: "TopK" };
+      shape[size] = value;
+      const milliseconds = (await timeStep(device, shape, 4)).get("total")!;
       first ??= milliseconds;
       const growth = { "size / first": value / values[0], "time / first": milliseconds / first };
-      const { B, S, k } = { ...base, [size]: value };
+      const { B, S, k } = shape;
       rows.push({ grows: size, B, S, k, ms: milliseconds, ...growth });
     }
   }

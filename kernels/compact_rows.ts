@@ -68,13 +68,16 @@ export function compactRows(commands: Commands, given: CompactRowsArguments): vo
   else commands.run(nonZeroKernels.write, { ...source, ...entries });
 }
 
+/** WGSL: whether an element in column c is kept. */
+type Kept = (value: string) => string;
+
 /** WGSL: each invocation has a stretch of the row, so that positions ascend with the columns. */
-const stretchOfLane = `
+const stretchOfLane = (isKept: Kept) => `
   let stretch = (dims.columns + ${THREADS - 1}u) / ${THREADS}u;
   let low = min(lane * stretch, dims.columns);
   let high = min(low + stretch, dims.columns);
   var count = 0u;
-  for (var c = low; c < high; c += 1u) { count += u32(is_kept(dense[group * dims.columns + c], c)); }
+  for (var c = low; c < high; c += 1u) { count += u32(${isKept("dense[group * dims.columns + c]")}); }
   counts[lane] = count;
   workgroupBarrier();`;
 
@@ -90,14 +93,15 @@ const COUNT = {
     bytes: 4 * rows * columns,
   }),
   declarations: `var<workgroup> counts: array<u32, ${THREADS}>;`,
-  body: `${stretchOfLane}
+} as const;
+const countBody = (isKept: Kept) =>
+  `${stretchOfLane(isKept)}
   if (lane == 0u) {
     var all = 0u;
     for (var i = 0u; i < ${THREADS}u; i += 1u) { all += counts[i]; }
     starts[dims.firstRow + group + 1u] = all;
     if (dims.firstRow + group == 0u) { starts[0] = 0u; }
-  }`,
-} as const;
+  }`;
 
 /** Counts become starts, going on from the rows before; they stop where 32 bits would end. */
 const rowStartsKernel = defineKernel({
@@ -140,35 +144,35 @@ const WRITE = {
     bytes: 8 * rows * columns,
   }),
   declarations: `var<workgroup> counts: array<u32, ${THREADS}>;`,
-  body: `
+} as const;
+const writeBody = (isKept: Kept) => `
   if (starts[dims.firstRow + group + 1u] > dims.capacity) { return; }
-  ${stretchOfLane}
+  ${stretchOfLane(isKept)}
   var at = starts[dims.firstRow + group];
   for (var i = 0u; i < lane; i += 1u) { at += counts[i]; }
   for (var c = low; c < high; c += 1u) {
     let value = dense[group * dims.columns + c];
-    if (is_kept(value, c)) {
+    if (${isKept("value")}) {
       indices[at] = c;
       values[at] = value;
       at += 1u;
     }
-  }`,
-} as const;
+  }`;
 
-const NON_ZERO = `
-fn is_kept(value: f32, column: u32) -> bool { return (bitcast<u32>(value) & 0x7fffffffu) != 0u; }`;
+const isNonZero: Kept = (value) => `(bitcast<u32>(${value}) & 0x7fffffffu) != 0u`;
 
 const nonZeroKernels = {
-  count: defineKernel({ ...COUNT, declarations: COUNT.declarations + NON_ZERO }),
-  write: defineKernel({ ...WRITE, declarations: WRITE.declarations + NON_ZERO }),
+  count: defineKernel({ ...COUNT, body: countBody(isNonZero) }),
+  write: defineKernel({ ...WRITE, body: writeBody(isNonZero) }),
 };
 
 const NEARBY = `
-fn is_kept(value: f32, column: u32) -> bool {
+fn is_nearby(value: f32, limit: f32, width: f32) -> bool {
   let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-  let threshold = max(thresholds[column], 0.0);
-  return is_nan || value > threshold || abs(value - threshold) < 0.5 * dims.width || whole[column] != 0u;
+  let threshold = max(limit, 0.0);
+  return is_nan || value > threshold || abs(value - threshold) < 0.5 * width;
 }`;
+const isNearby: Kept = (value) => `is_nearby(${value}, thresholds[c], dims.width) || whole[c] != 0u`;
 const nearbyBindings = { thresholds: reads("f32", "columns"), whole: reads("u32", "columns") };
 
 const nearbyKernels = {
@@ -178,6 +182,7 @@ const nearbyKernels = {
     scalars: ["width"],
     bindings: { ...COUNT.bindings, ...nearbyBindings },
     declarations: COUNT.declarations + NEARBY,
+    body: countBody(isNearby),
   }),
   write: defineKernel({
     ...WRITE,
@@ -185,5 +190,6 @@ const nearbyKernels = {
     scalars: ["width"],
     bindings: { ...WRITE.bindings, ...nearbyBindings },
     declarations: WRITE.declarations + NEARBY,
+    body: writeBody(isNearby),
   }),
 };

@@ -79,7 +79,7 @@ export function markDying(
 
 /** WGSL: the count of a latent that does not fire in a batch; it stops at the largest instead of starting over. */
 const WAITED = `
-fn waited_longer(waited: u32) -> u32 { return waited + min(dims.n_rows, 0xffffffffu - waited); }`;
+fn waited_longer(waited: u32, n_rows: u32) -> u32 { return waited + min(n_rows, 0xffffffffu - waited); }`;
 
 const markDyingKernel = defineKernel({
   name: "mark_dying",
@@ -92,7 +92,7 @@ const markDyingKernel = defineKernel({
   body: `
   let s = group * 64u + lane;
   if (s >= dims.d_sae) { return; }
-  wanted[s] = u32(waited_longer(tokens_since_active[s]) >= dims.dead_threshold_tokens);`,
+  wanted[s] = u32(waited_longer(tokens_since_active[s], dims.n_rows) >= dims.dead_threshold_tokens);`,
 });
 
 /** Counts `n_rows` more rows for all latents but those that fired, lists the dead ones, and forgets who fired. */
@@ -127,7 +127,7 @@ const updateDeadKernel = defineKernel({
   body: `
   let s = group * 64u + lane;
   if (s >= dims.d_sae) { return; }
-  let waited = select(waited_longer(tokens_since_active[s]), 0u, fired[s] != 0u);
+  let waited = select(waited_longer(tokens_since_active[s], dims.n_rows), 0u, fired[s] != 0u);
   tokens_since_active[s] = waited;
   flags[s] = u32(waited >= dims.dead_threshold_tokens);
   fired[s] = 0u;`,

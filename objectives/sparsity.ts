@@ -317,7 +317,7 @@ export function sparsityBackward(
 }
 
 const SIGN_WGSL = `
-fn sign_of(f: f32) -> f32 { return select(sign(f), dims.at_zero, f == 0.0); }`;
+fn sign_of(f: f32, at_zero: f32) -> f32 { return select(sign(f), at_zero, f == 0.0); }`;
 
 const l1BackwardKernel = defineKernel({
   name: "l1_backward",
@@ -336,7 +336,7 @@ const l1BackwardKernel = defineKernel({
   body: `
   let entry = group * 64u + lane;
   if (entry >= row_starts[dims.n_rows]) { return; }
-  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign_of(values[entry]), grad_values[entry]);`,
+  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign_of(values[entry], dims.at_zero), grad_values[entry]);`,
 });
 
 const sparsityBackwardKernels = weighted((wgsl) =>
@@ -363,7 +363,7 @@ const sparsityBackwardKernels = weighted((wgsl) =>
   let f = values[entry];
   let n = sqrt(squares[indices[entry]]);
   let share = slope[0] / f32(dims.n_rows);
-  grad_values[entry] = fma(share * sign_of(f), slope_f(f, n, dims.scale), grad_values[entry]);
+  grad_values[entry] = fma(share * sign_of(f, dims.at_zero), slope_f(f, n, dims.scale), grad_values[entry]);
   norm_values[entry] = share * slope_n(f, n, dims.scale);`,
   })
 );

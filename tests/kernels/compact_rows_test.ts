@@ -204,13 +204,13 @@ Deno.test("counts stop before 32 bits end", async () => {
 
 Deno.test("mutants of the compaction near thresholds are found", async () => {
   await mutants("count_nearby", [
-    ["max(thresholds[column], 0.0)", "thresholds[column]"],
-    ["0.5 * dims.width", "dims.width"],
-    ["|| whole[column] != 0u", ""],
+    ["max(limit, 0.0)", "limit"],
+    ["0.5 * width", "width"],
+    ["|| whole[c] != 0u", ""],
   ], nearbyCase);
   await mutants("write_nearby", [
     ["is_nan || ", ""],
-    ["< 0.5 * dims.width", "<= 0.5 * dims.width"],
+    ["< 0.5 * width", "<= 0.5 * width"],
     ["indices[at] = c", "indices[at] = c + 1u"],
   ], nearbyCase);
   await mutants("write_nearby", [

@@ -21,12 +21,12 @@ const CASES: readonly (readonly [
   words: readonly string[],
   replacements: readonly (readonly [from: string, to: string])[],
 ])[] = [
-  ["l1_backward", ["top-k", "l1-sparsity"], [["sign_of(values[entry])", "1.5"], [
+  ["l1_backward", ["top-k", "l1-sparsity"], [["sign_of(values[entry], dims.at_zero)", "1.5"], [
     "slope[0] / f32(dims.n_rows)",
     "slope[0]",
   ]]],
   ["sparsity_backward", ["top-k", "weighted-l1-sparsity"], [
-    ["share * sign_of(f)", "share * 2.0"],
+    ["share * sign_of(f, dims.at_zero)", "share * 2.0"],
     ["norm_values[entry] = share", "norm_values[entry] = 2.0 * share"],
     ["squares[indices[entry]]", "squares[0]"],
   ]],

@@ -138,7 +138,7 @@ Deno.test("models of a kind make the dispatches of one, a step one submission, a
     device.queue.submit = submit;
     return seen.slice(1).map((now, i) => now.map((n, which) => n - seen[i]![which]!));
   };
-  const of = (top_k: number) => ({ activation: { ...TOP_K, top_k }, objective: VANILLA });
+  const of = (top_k: number) => ({ activation: { ...TOP_K, top_k }, objective: MATRYOSHKA });
   const [alone] = await count([of(5)]);
   const together = await count([of(5), of(3), { ...of(4), d_sae: 61 }]);
   assertEquals(together, Array(3).fill([alone![0], 5 + 3, 0]));
