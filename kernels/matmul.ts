@@ -1,5 +1,6 @@
 /**
- * Matrix products: C[M, N] = A · B, with B or A as they lie, a bias, a ReLU, or added to what C holds.
+ * Matrix products: C[M, N] = A · B, with B or A as they lie, a bias, a ReLU, or added to what C holds; beside it, if asked
+ * for, the maxima of neighbouring columns.
  *
  * Each element of C is one f32 accumulator over ascending k by explicit `fma()`, then the epilogue. Variants differ only
  * in who computes what, so every one of them gives the same bits.
@@ -11,6 +12,7 @@ import type { Bindable, Commands } from "./commands.ts";
 import { ShapeError } from "./errors.ts";
 import { type Binding, defineKernel, type Kernel, reads, writes } from "./kernel.ts";
 import { Tensor } from "./tensor.ts";
+import { KEY_WGSL } from "./wgsl.ts";
 
 /**
  * How A and B lie in memory: `nn` A[M, K] · B[K, N], `nt` A[M, K] · B[N, K]ᵀ, `tn` A[K, M]ᵀ · B[K, N].
@@ -49,6 +51,12 @@ export interface MatmulArguments {
   readonly relu?: boolean;
   /** The sums start from what C holds. */
   readonly accumulate?: boolean;
+  /**
+   * [⌈N / {@link MAXIMA_COLUMNS}⌉, ≥ M] u32, the largest key (`KEY_WGSL`) of so many neighbouring columns of C each: a row
+   * of C is a column here, so that one invocation's maxima lie together. Stride and offset are multiples of four, and what
+   * is between M and the next multiple of four is overwritten.
+   */
+  readonly maxima?: Matrix;
 }
 
 /** `nt` with the rows of B (and of the bias) picked by a list whose length only the GPU knows. */
@@ -78,8 +86,11 @@ export interface GatheredMatmulArguments {
 /** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn takes four. */
 const MOST_TERMS = 65536;
 
-/** Columns of C that one invocation computes. */
-const TILE_N = 8;
+/** Neighbouring columns of C that share a maximum. */
+export const MAXIMA_COLUMNS = 8;
+
+/** Columns of C that one invocation computes: a multiple of those that share a maximum. */
+const TILE_N = MAXIMA_COLUMNS;
 /** Rows of C that one invocation computes; more where a subgroup loads A together. */
 const TILE_M = 8;
 const SUBGROUP_TILE_M = 32;
@@ -97,6 +108,10 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
   const a = place("A", given.a, layout === "tn" ? K : M, layout === "tn" ? M : K);
   const b = place("B", given.b, layout === "nt" ? N : K, layout === "nt" ? K : N);
   const c = place("C", given.c, M, N);
+  const maxima = given.maxima && place("the maxima", given.maxima, Math.ceil(N / MAXIMA_COLUMNS), 4 * Math.ceil(M / 4));
+  if (maxima?.aligned === false) {
+    throw new ShapeError("product: stride and offset of the maxima must be multiples of 4");
+  }
   // Past the limit of a driver's loops, each dispatch goes on with the sums of the one before.
   for (let from = 0; from === 0 || from < K; from += MOST_TERMS) {
     const last = from + MOST_TERMS >= K;
@@ -107,6 +122,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
       bias: last && bias !== undefined,
       relu: last && relu,
       accumulate: from > 0 || given.accumulate === true,
+      maxima: last && maxima !== undefined,
       gather: false,
       ...sharing(commands, a),
     });
@@ -123,11 +139,15 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
       c_rows: c.rows,
       ldc: c.stride,
       c_from: c.offset,
+      m_rows: maxima?.rows ?? 0,
+      ldm: maxima?.stride ?? 0,
+      m_from: maxima?.offset ?? 0,
       firstRow: 0,
       a: a.in,
       b: b.in,
       c: c.in,
       ...(last && bias ? { bias } : {}),
+      ...(last && maxima ? { maxima: maxima.in } : {}),
     });
   }
 }
@@ -151,6 +171,7 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
     bias: true,
     relu: false,
     accumulate: false,
+    maxima: false,
     gather: true,
     ...sharing(commands, a),
   });
@@ -167,6 +188,9 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
     c_rows: c.rows,
     ldc: c.stride,
     c_from: c.offset,
+    m_rows: 0,
+    ldm: 0,
+    m_from: 0,
     firstRow,
     a: a.in,
     b: b.in,
@@ -218,6 +242,7 @@ interface Variant {
   readonly bias: boolean;
   readonly relu: boolean;
   readonly accumulate: boolean;
+  readonly maxima: boolean;
   readonly gather: boolean;
   readonly lanes: number;
   /** The directive for subgroups of eight; each of their lanes then loads a part of A for all. */
@@ -237,6 +262,9 @@ type MatmulDim =
   | "c_rows"
   | "ldc"
   | "c_from"
+  | "m_rows"
+  | "ldm"
+  | "m_from"
   | "firstRow";
 
 /** The bindings of every variant; some have more. */
@@ -253,7 +281,7 @@ function matmulKernel(variant: Variant): MatmulKernel {
 }
 
 function declare(variant: Variant): MatmulKernel {
-  const { layout, vectorA, vectorB, bias, relu, accumulate, gather, lanes, subgroups } = variant;
+  const { layout, vectorA, vectorB, bias, relu, accumulate, maxima, gather, lanes, subgroups } = variant;
   const tileM = subgroups === undefined ? TILE_M : SUBGROUP_TILE_M;
   const rows = range(tileM);
   const columns = range(TILE_N);
@@ -309,24 +337,58 @@ function declare(variant: Variant): MatmulKernel {
     ...columns.map((j) => `let b${j} = ${one("b", vectorB, bIndex(j, "0u"))};`),
     ...each((i, j) => `c${i}_${j} = fma(a${i}, b${j}, c${i}_${j});`),
   ];
-  const store = each((i, j) => {
+  const result = (i: number, j: number): string => {
     const biased = bias
       ? `c${i}_${j} + bias[${gather ? `listed${j} - dims.firstRow` : `column + ${j}u`}]`
       : `c${i}_${j}`;
-    const value = relu ? `positive_or_nan(${biased})` : biased;
+    return relu ? `positive_or_nan(${biased})` : biased;
+  };
+  const store = each((i, j) => {
     const inside = gather ? `listed${j} >= dims.firstRow && listed${j} - dims.firstRow < dims.b_rows` : "true";
     return `if (row + ${i}u < dims.M && column + ${j}u < columns${gather ? ` && ${inside}` : ""}) {
-    c[dims.c_from + (row + ${i}u) * dims.ldc + column + ${j}u] = ${value};
+    c[dims.c_from + (row + ${i}u) * dims.ldc + column + ${j}u] = ${result(i, j)};
   }`;
   });
+  // The key 0 belongs to no value: columns that do not exist stay below all others.
+  const largest = (i: number, first: number) =>
+    range(MAXIMA_COLUMNS).map((j) => first + j)
+      .map((j) => `select(0u, key_of(${result(i, j)}), column + ${j}u < columns)`)
+      .reduce((all, key) => `max(${all}, ${key})`);
+  const storeMaxima = range(TILE_N / MAXIMA_COLUMNS).flatMap((g) =>
+    range(tileM / 4).map((four) =>
+      `if (row + ${4 * four}u < dims.M && column + ${g * MAXIMA_COLUMNS}u < columns) {
+    maxima[(dims.m_from + (column / ${MAXIMA_COLUMNS}u + ${g}u) * dims.ldm + row + ${4 * four}u) >> 2u] = vec4u(
+      ${range(4).map((i) => largest(4 * four + i, g * MAXIMA_COLUMNS)).join(",\n      ")},
+    );
+  }`
+    )
+  );
   return defineKernel({
     name: `${gather ? "gathered_" : ""}matmul_${layout}`,
-    dims: ["M", "N", "K", "a_rows", "lda", "a_from", "b_rows", "ldb", "b_from", "c_rows", "ldc", "c_from", "firstRow"],
+    dims: [
+      "M",
+      "N",
+      "K",
+      "a_rows",
+      "lda",
+      "a_from",
+      "b_rows",
+      "ldb",
+      "b_from",
+      "c_rows",
+      "ldc",
+      "c_from",
+      "m_rows",
+      "ldm",
+      "m_from",
+      "firstRow",
+    ],
     bindings: {
       a: reads(vectorA ? "vec4f" : "f32", "a_rows lda"),
       b: reads(vectorB ? "vec4f" : "f32", "b_rows ldb"),
       c: writes("f32", "c_rows ldc"),
       ...(bias ? { bias: reads("f32", gather ? "b_rows" : "N") } : undefined),
+      ...(maxima ? { maxima: writes("vec4u", "m_rows ldm") } : undefined),
       ...(gather ? { rows: reads("u32", "N"), count: reads("u32", "1") } : undefined),
     } as Record<"a" | "b" | "c", Binding>,
     workgroup: lanes,
@@ -337,7 +399,8 @@ function declare(variant: Variant): MatmulKernel {
 fn positive_or_nan(value: f32) -> f32 {
   let bits = bitcast<u32>(value);
   return select(0.0, value, bits < 0x80000000u || (bits & 0x7fffffffu) > 0x7f800000u);
-}`,
+}
+${maxima ? KEY_WGSL : ""}`,
     body: `
   let tiles_m = (dims.M + ${tileM - 1}u) / ${tileM}u;
   let row = (group % tiles_m) * ${tileM}u;
@@ -376,7 +439,8 @@ fn positive_or_nan(value: f32) -> f32 {
   for (; k < dims.K; k += 1u) {
     ${tail.join("\n    ")}
   }
-  ${store.join("\n  ")}`,
+  ${store.join("\n  ")}
+  ${maxima ? storeMaxima.join("\n  ") : ""}`,
   });
 }
 

@@ -7,7 +7,7 @@
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
 import { ShapeError } from "../../kernels/errors.ts";
-import { gatheredMatmul, type Layout, matmul, type Matrix } from "../../kernels/matmul.ts";
+import { gatheredMatmul, type Layout, matmul, type Matrix, MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import {
   caseContext,
@@ -17,6 +17,7 @@ import {
   type Recording,
   type Variant,
 } from "../support/kernel_harness.ts";
+import { columnMaxima } from "../reference/keys.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumClose } from "../support/tolerance.ts";
 
@@ -301,6 +302,77 @@ Deno.test("a matrix that does not lie in its tensor is refused by name", async (
   assertThrows(() => matmul(commands, { ...given, b: { in: b, stride: 9 } }), ShapeError, "right");
   assertThrows(() => matmul(commands, { ...given, b: { in: b, stride: 7 } }), ShapeError, "right");
   assertThrows(() => matmul(commands, { ...given, c: { in: c.rows(0, 3) } }), ShapeError, "result");
+  using maxima = new Tensor(context, "u32", [1, 4], "maxima");
+  assertThrows(() => matmul(commands, { ...given, maxima: { in: maxima, offset: 4 } }), ShapeError, "maxima");
+  assertThrows(() => matmul(commands, { ...given, maxima: { in: maxima, stride: 2 } }), ShapeError, "maxima");
+});
+
+/** A product with the maxima of its columns' groups, which lie in a matrix with a gap. */
+function withMaxima(gpu: Recording, product: Product, numbers: Numbers, want: ArrayLike<number>): void {
+  const { layout, M, N, K, relu, accumulate } = product;
+  const shapes = stored(product);
+  const columns = 4 * Math.ceil(M / 4) + 8;
+  const maxima = gpu.outU32(Math.ceil(N / MAXIMA_COLUMNS) + 2, columns);
+  const c = gpu.f32(accumulate ? numbers.c : new Float32Array(M * N), M, N);
+  matmul(gpu.commands, {
+    layout,
+    M,
+    N,
+    K,
+    relu,
+    accumulate,
+    a: placed(gpu, numbers.a, shapes.a, product.a),
+    b: placed(gpu, numbers.b, shapes.b, product.b),
+    c: { in: c },
+    bias: gpu.f32(numbers.bias),
+    maxima: { in: maxima, offset: columns + 4 },
+  });
+  let found: Float32Array;
+  gpu.expect(c, (got) => assertExact(found = got, want, JSON.stringify(product)));
+  gpu.expect(maxima, (got) => {
+    const keys = new Uint32Array(got.length).fill(0xffffffff);
+    for (let m = 0; m < M; m++) {
+      columnMaxima(found.subarray(m * N, (m + 1) * N)).forEach((key, g) => keys[(1 + g) * columns + 4 + m] = key);
+    }
+    // Up to the next multiple of four, anything goes.
+    for (let at = columns + 4; at < got.length - columns; at += columns) {
+      got.fill(0xffffffff, at + M, at + 4 * Math.ceil(M / 4));
+    }
+    assertExact(got, keys, `maxima of ${JSON.stringify(product)}`);
+  });
+}
+
+/** All numbers there are: what C holds, as a product without terms. */
+const anyMaxima: KernelCase = (gpu) => {
+  const random = new Random(9);
+  const stride4 = { offset: 0, stride: 4 };
+  for (const [M, N] of [[1, 1], [3, 7], [8, 8], [33, 9], [5, 64], [34, 65], [70, 600]] as const) {
+    const product = { ...plain("nt", M, N, 0), a: stride4, b: stride4, accumulate: true };
+    const bits = Uint32Array.from({ length: M * N }, () => random.integer(0, 9) > 0 ? random.bits() : 0x80000000);
+    const any = new Float32Array(bits.buffer);
+    for (const c of [any, any.map((value) => -Math.abs(value))]) {
+      withMaxima(gpu, product, { ...integers(random, product), c, bias: new Float32Array(N).fill(-0) }, c);
+    }
+  }
+};
+
+const sumMaxima: KernelCase = (gpu) => {
+  const random = new Random(10);
+  for (const [M, N, K] of [[2, 3, 4], [17, 31, 20], [33, 100, 12], [65, 129, 8]] as const) {
+    const product = { ...plain("nt", M, N, K), relu: true };
+    const numbers = integers(random, product);
+    withMaxima(gpu, product, numbers, reference({ ...product, bias: true }, numbers).want);
+  }
+};
+
+Deno.test("the maxima of neighbouring columns are those of what is stored, NaN above all", async () => {
+  await check(anyMaxima, ...VARIANTS);
+  await check(sumMaxima, ...VARIANTS);
+  await check((gpu) => {
+    const product = plain("nt", 6, 20, 70000);
+    const numbers = integers(new Random(11), product);
+    withMaxima(gpu, product, numbers, reference({ ...product, bias: true }, numbers).want);
+  }, SIMPLE);
 });
 
 interface Gathered {
@@ -408,6 +480,22 @@ Deno.test("mutants of the products are found", async () => {
   for (const layout of ["nt", "tn"] as const) {
     await mutants(`matmul_${layout}`, [["] = c1_2;", "] = quantizeToF16(c1_2);"]], precise(layout, false), SIMPLE);
   }
+  await mutants(
+    "matmul_nt",
+    [
+      ["key_of(positive_or_nan(c1_2 + ", "key_of(positive_or_nan(c1_1 + "],
+      ["column + 7u < columns))", "true))"],
+      ["dims.ldm + row + 4u) >> 2u", "dims.ldm + row) >> 2u"],
+    ],
+    sumMaxima,
+    SIMPLE,
+  );
+  await mutants(
+    "matmul_nt",
+    [["(bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu", "false) { return 0xffffffffu"]],
+    anyMaxima,
+    SIMPLE,
+  );
   await mutants("matmul_nt", [[" || (bits & 0x7fffffffu) > 0x7f800000u", ""]], special, SIMPLE);
   await mutants(
     "gathered_matmul_nt",
