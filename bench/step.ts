@@ -39,7 +39,10 @@ export const STEPS: readonly StepShape[] = [
 /** Which phase a kernel belongs to. */
 const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["encoder product", /^matmul_nt$/],
-  ["selection", /^(top_k|(count|write)_(rows|nearby)|row_starts|choose_sparse_or_dense|cut_off_entries|decide)$/],
+  [
+    "selection",
+    /^((maxima_)?top_k|(count|write)_(rows|nearby)|row_starts|choose_sparse_or_dense|cut_off_entries|decide)$/,
+  ],
   ["auxiliary", /^(gathered|listed|auxiliary)/],
   ["decode and residuals", /^(sparse_rows_matmul|.*residuals|copy_columns|matmul_nn|row_norms|dense_row_norms|max.*)$/],
   ["lists by latent", /^(count|place|order)_entries$|^scan$/],

@@ -5,19 +5,22 @@
  * A row's results stand in ascending order of index.
  *
  * Small k: the k-th largest of 128 group maxima bounds the k-th largest value from below, and few values reach that bound;
- * those are collected and ranked. Large k, or ties that overflow the collection: a radix select of 4 × 8 bits finds the
- * k-th key, then the row is compacted in order. Both give the same result.
+ * those are collected and ranked. Where the product that made the values has left the maxima of neighbouring columns, they
+ * are read in the values' place, and then only columns whose maximum reaches the bound. Large k, or ties that overflow the
+ * collection: a radix select of 4 × 8 bits finds the k-th key, then the row is compacted in order. All give the same result.
  *
  * @module
  */
 
 import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, reads, writes } from "./kernel.ts";
+import { MAXIMA_COLUMNS } from "./matmul.ts";
+import type { Tensor } from "./tensor.ts";
 import { KEY_WGSL } from "./wgsl.ts";
 
 /** Groups whose maxima bound the result. */
 const GROUPS = 128;
-/** How many values may reach the bound before the radix select takes over. */
+/** How many values, or maxima, may reach the bound before the radix select takes over. */
 const COLLECTED = 512;
 /** The largest k for which few values are expected to reach the bound. */
 const FILTERED_K = 64;
@@ -48,6 +51,8 @@ export interface TopKArguments {
   readonly selected: Bindable;
   /** If given, only `count[0]` columns exist, and column j is reported as `names[j]`. */
   readonly listed?: { readonly names: Bindable; readonly count: Bindable; readonly size: number };
+  /** [⌈n / {@link MAXIMA_COLUMNS}⌉, ≥ rows], if given, what the product that made the values has left beside them. */
+  readonly maxima?: Tensor<"u32">;
 }
 
 /** The widest row: a software driver ends an invocation's loops at 65,535 turns in all. */
@@ -59,7 +64,7 @@ const MOST_COLUMNS = 1_000_000;
  * @throws {RangeError} for more than 1,000,000 columns.
  */
 export function topK(commands: Commands, given: TopKArguments): void {
-  const { values, rows, stride, n, k, firstRow, starts, allRows, capacity, indices, selected, listed } = given;
+  const { values, rows, stride, n, k, firstRow, starts, allRows, capacity, indices, selected, listed, maxima } = given;
   if (n > MOST_COLUMNS) throw new RangeError(`a selection has at most ${MOST_COLUMNS} columns, found ${n}`);
   const shared = {
     rows,
@@ -76,29 +81,58 @@ export function topK(commands: Commands, given: TopKArguments): void {
   };
   // One SIMD vector a row on a CPU, where barriers and idle lanes cost; more on a GPU, where latency does. A software
   // driver ends loops at 65,535 turns, so wide rows take more invocations there too.
-  const { plain, listing } = commands.context.lanes === 8 && n <= 65536 ? narrow : wide;
+  const { plain, listing, ofMaxima } = commands.context.lanes === 8 && n <= 65536 ? narrow : wide;
   if (listed) {
     commands.run(listing, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
+  } else if (maxima && maxima.shape[0]! >= 2 * k && k <= FILTERED_K) {
+    const [blocks = 0, columns = 0] = maxima.shape;
+    commands.run(ofMaxima, { ...shared, blocks, columns, maxima });
   } else commands.run(plain, shared);
 }
 
 const declarations = (threads: number): string =>
   `${KEY_WGSL}
+const NONE = 0xffffffffu;
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> collected: atomic<u32>;
+var<workgroup> reaching: atomic<u32>;
 var<workgroup> keys: array<u32, ${COLLECTED}>;
 var<workgroup> places: array<u32, ${COLLECTED}>;
-var<workgroup> kept: array<u32, ${COLLECTED}>;
+var<workgroup> ranks: array<u32, ${COLLECTED}>;
+var<workgroup> spare: array<u32, ${COLLECTED}>;
+var<workgroup> near: array<u32, ${GROUPS}>;
 var<workgroup> greater: array<u32, ${threads}>;
 var<workgroup> equal: array<u32, ${threads}>;
 var<workgroup> chosen: u32;
 var<workgroup> remaining: u32;
 `;
 
-/** WGSL that selects, for `threads` invocations a row; `n` is the number of columns, `name(j)` how column j is reported. */
-function body(threads: number, n: string, name: (column: string) => string): string {
+/** What a selection's WGSL is made for. */
+interface Source {
+  /** Invocations a row. */
+  readonly threads: number;
+  /** Number of columns. */
+  readonly n: string;
+  /** How a column is reported. */
+  readonly name: (column: string) => string;
+  /** Whether there are maxima of neighbouring columns. */
+  readonly hasMaxima: boolean;
+}
+
+/** WGSL that selects. */
+function body({ threads, n, name, hasMaxima }: Source): string {
   const own = Array.from({ length: GROUPS / threads }, (_, index) => index);
   const quarter = [0, 1, 2, 3];
+  // What the groups are made of: a row's maxima, or its values.
+  const items = hasMaxima ? "dims.blocks" : "n";
+  const keyOf = (item: string) =>
+    hasMaxima ? `maxima[(${item}) * dims.columns + group]` : `key_of(values[first + ${item}])`;
+  const collect = (column: string) => `
+        let key = key_of(values[first + ${column}]);
+        if (key >= bound) {
+          let at = atomicAdd(&collected, 1u);
+          if (at < ${COLLECTED}u) { keys[at] = key; places[at] = ${column}; }
+        }`;
   return `
   let n = ${n};
   let k = min(dims.k, n);
@@ -114,10 +148,10 @@ function body(threads: number, n: string, name: (column: string) => string): str
   if (k <= ${FILTERED_K}u) {
     // The key 0 belongs to no value: groups without any column stay below all others.
     ${own.map((i) => `var largest${i} = 0u;`).join(" ")}
-    for (var j = lane; j < n; j += ${GROUPS}u) {
+    for (var j = lane; j < ${items}; j += ${GROUPS}u) {
       ${
     own.map((i) =>
-      `if (j + ${i * threads}u < n) { largest${i} = max(largest${i}, key_of(values[first + j + ${i * threads}u])); }`
+      `if (j + ${i * threads}u < ${items}) { largest${i} = max(largest${i}, ${keyOf(`j + ${i * threads}u`)}); }`
     )
       .join("\n      ")
   }
@@ -133,38 +167,81 @@ function body(threads: number, n: string, name: (column: string) => string): str
       if (atomicLoad(&collected) >= k) { bound = tried; }
       workgroupBarrier();
     }
-    if (lane == 0u) { atomicStore(&collected, 0u); }
+    if (lane == 0u) {
+      atomicStore(&collected, 0u);
+      atomicStore(&reaching, 0u);
+    }
     workgroupBarrier();
-    for (var j = lane; j < n; j += ${4 * threads}u) {
-      ${
-    quarter.map((i) => `
-      if (j + ${i * threads}u < n) {
-        let key = key_of(values[first + j + ${i * threads}u]);
-        if (key >= bound) {
-          let at = atomicAdd(&collected, 1u);
-          if (at < ${COLLECTED}u) { keys[at] = key; places[at] = j + ${i * threads}u; }
-        }
-      }`).join("")
+    // Only groups whose maximum reaches the bound have candidates.
+    ${
+    own.map((i) => `if (largest${i} >= bound) { near[atomicAdd(&reaching, 1u)] = lane + ${i * threads}u; }`).join(
+      "\n    ",
+    )
   }
+    workgroupBarrier();
+    if (lane == 0u) { chosen = atomicLoad(&reaching); }
+    let size = (${items} + ${GROUPS - 1}u) / ${GROUPS}u;
+    let turns = workgroupUniformLoad(&chosen) * size;
+    ${
+    hasMaxima
+      ? `
+    for (var i = lane; i < turns; i += ${threads}u) {
+      let item = near[i / size] + i % size * ${GROUPS}u;
+      if (item < dims.blocks) {
+        if (${keyOf("item")} >= bound) {
+          let at = atomicAdd(&collected, 1u);
+          if (at < ${COLLECTED}u) { spare[at] = item; }
+        }
+      }
     }
     workgroupBarrier();
     if (lane == 0u) { chosen = atomicLoad(&collected); }
+    let found_items = workgroupUniformLoad(&chosen);
+    // Too many to be listed are too many to be ranked.
+    if (lane == 0u && found_items <= ${COLLECTED}u) { atomicStore(&collected, 0u); }
+    workgroupBarrier();
+    for (var i = lane; i < ${MAXIMA_COLUMNS}u * select(found_items, 0u, found_items > ${COLLECTED}u); i += ${threads}u) {
+      let j = spare[i / ${MAXIMA_COLUMNS}u] * ${MAXIMA_COLUMNS}u + i % ${MAXIMA_COLUMNS}u;
+      if (j < n) {${collect("j")}
+      }
+    }`
+      : `
+    for (var i = lane; i < turns; i += ${threads}u) {
+      let j = near[i / size] + i % size * ${GROUPS}u;
+      if (j < n) {${collect("j")}
+      }
+    }`
+  }
+    workgroupBarrier();
+    if (lane == 0u) {
+      chosen = atomicLoad(&collected);
+      atomicStore(&reaching, 0u);
+    }
     let candidates = workgroupUniformLoad(&chosen);
     if (candidates <= ${COLLECTED}u) {
       for (var i = lane; i < candidates; i += ${threads}u) {
+        let key = keys[i];
+        let place = places[i];
         var before = 0u;
+        var lower = 0u;
         for (var o = 0u; o < candidates; o += 1u) {
-          before += u32(keys[o] > keys[i] || (keys[o] == keys[i] && places[o] < places[i]));
+          let is_lower = u32(places[o] < place);
+          before += u32(keys[o] > key) + u32(keys[o] == key) * is_lower;
+          lower += is_lower;
         }
-        kept[i] = u32(before < k);
+        ranks[i] = select(NONE, lower, before < k);
+        if (before >= k) { spare[atomicAdd(&reaching, 1u)] = place; }
       }
       workgroupBarrier();
+      // Few candidates are not kept: only those move the others down.
+      let dropped = candidates - k;
       for (var i = lane; i < candidates; i += ${threads}u) {
-        if (kept[i] == 1u) {
-          var before = 0u;
-          for (var o = 0u; o < candidates; o += 1u) { before += u32(kept[o] == 1u && places[o] < places[i]); }
-          indices[out + before] = ${name("places[i]")};
-          selected[out + before] = values[first + places[i]];
+        let place = places[i];
+        var at = ranks[i];
+        if (at != NONE) {
+          for (var o = 0u; o < dropped; o += 1u) { at -= u32(spare[o] < place); }
+          indices[out + at] = ${name("place")};
+          selected[out + at] = values[first + place];
         }
       }
       return;
@@ -245,7 +322,7 @@ const cost = ({ rows, n, k }: { readonly rows: number; readonly n: number; reado
   bytes: 4 * rows * (2 * n + 2 * Math.min(n, k)),
 });
 
-/** The two kernels for a number of invocations a row. */
+/** The kernels for a number of invocations a row. */
 function declare(threads: number) {
   const shared = { workgroup: threads, grid: ({ rows }: { readonly rows: number }) => rows, cost };
   return {
@@ -255,7 +332,16 @@ function declare(threads: number) {
       dims,
       bindings,
       declarations: declarations(threads),
-      body: body(threads, "dims.n", (column) => column),
+      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: false }),
+    }),
+    ofMaxima: defineKernel({
+      ...shared,
+      name: "maxima_top_k",
+      dims: [...dims, "blocks", "columns"],
+      bindings: { ...bindings, maxima: reads("u32", "blocks columns") },
+      cost: ({ rows, blocks, k }) => ({ flops: 0, bytes: 4 * rows * (2 * blocks + (MAXIMA_COLUMNS + 2) * k) }),
+      declarations: declarations(threads),
+      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: true }),
     }),
     listing: defineKernel({
       ...shared,
@@ -263,7 +349,12 @@ function declare(threads: number) {
       dims: [...dims, "listed"],
       bindings: { ...bindings, names: reads("u32", "listed"), count: reads("u32", "1") },
       declarations: declarations(threads),
-      body: body(threads, "min(dims.n, count[0])", (column) => `names[${column}]`),
+      body: body({
+        threads,
+        n: "min(dims.n, count[0])",
+        name: (column) => `names[${column}]`,
+        hasMaxima: false,
+      }),
     }),
   };
 }

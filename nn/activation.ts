@@ -18,11 +18,11 @@ import { compactRows } from "../kernels/compact_rows.ts";
 import { aboveThreshold, zeroNegatives } from "../kernels/elementwise.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
-import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import { rowsPerBlock, spans, type Tensor } from "../kernels/tensor.ts";
 import { topK } from "../kernels/top_k.ts";
 import type { Transposition } from "../kernels/transpose_entries.ts";
 import { Codes } from "./codes.ts";
-import { type EncoderInput, latentBlocks, type Model, preActivations, type Span, tileRows } from "./encode.ts";
+import { type EncoderInput, latentBlocks, type Model, preActivations, type Span, type Tile } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
 
 /** How many of `n_rows` rows can be encoded at once outside training: as many as have codes that fit a binding for certain. */
@@ -58,17 +58,17 @@ export function encodeInto(
   commands: Commands,
   model: Model,
   input: EncoderInput,
-  tile: Tensor,
+  { h, maxima, rows: most }: Tile,
   codes: Codes,
   k?: number,
 ): void {
   const { activation, d_sae } = model.cfg;
   const { n_rows, row_starts: starts, indices, values } = codes;
   const shared = { allRows: n_rows, starts, capacity: values.size, indices };
-  for (const span of spans(n_rows, tile.shape[0]!)) {
+  for (const span of spans(n_rows, most)) {
     const rows = span.to - span.from;
-    preActivations(commands, model, { input, span, tile, relu: activation.key === "relu" });
-    const dense = tile.rows(0, rows);
+    preActivations(commands, model, { input, span, tile: h, maxima, relu: activation.key === "relu" });
+    const dense = h.rows(0, rows);
     if (activation.key === "top-k") {
       topK(commands, {
         ...shared,
@@ -79,6 +79,7 @@ export function encodeInto(
         k: k ?? activation.top_k,
         firstRow: span.from,
         selected: values,
+        ...(maxima ? { maxima } : {}),
       });
       continue;
     }
@@ -113,7 +114,7 @@ export function encodeTraining(
   model: Model,
   given: {
     readonly input: EncoderInput;
-    readonly tile: Tensor;
+    readonly tile: Tile;
     readonly batch: BatchSpace | undefined;
     readonly codes: Codes;
     readonly k: number;
@@ -126,7 +127,7 @@ export function encodeTraining(
     return encodeInto(commands, model, input, tile, codes, k);
   }
   const { n_rows, row_starts: starts, indices, values: selected } = codes;
-  for (const span of spans(n_rows, tile.shape[0]!)) {
+  for (const span of spans(n_rows, tile.rows)) {
     preActivations(commands, model, { input, span, tile: batch.h_BS, tileFrom: span.from });
   }
   const count = n_rows * Math.min(k, d_sae);
@@ -226,11 +227,6 @@ fn positive_bits(value: f32) -> u32 {
     threshold[0] = (1.0 - share) * threshold[0] + share * bitcast<f32>(least[0]);
   }`,
 });
-
-/** A tile of pre-activations, reused for all rows of a batch. */
-export function newTile(model: Model, n_rows: number): Tensor {
-  return new Tensor(model.context, "f32", [tileRows(model, n_rows), model.cfg.d_sae], "pre-activations");
-}
 
 /** How the codes of one loss are tied to the gradients of the encoder. */
 export interface SparseBackward {

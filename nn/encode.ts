@@ -9,7 +9,7 @@
 import type { Commands } from "../kernels/commands.ts";
 import type { DeviceContext } from "../kernels/device.ts";
 import { subtractRow } from "../kernels/elementwise.ts";
-import { gatheredMatmul, matmul } from "../kernels/matmul.ts";
+import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
 import { subtractWeightedRows } from "../kernels/reduce.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import type { InputScaling, SparseAutoencoderConfig } from "./config.ts";
@@ -112,8 +112,40 @@ export function rowsAtOnce(
   return rowsPerBlock({ bindingLimit: Math.min(bindingLimit, MOST_BYTES), guardWords }, n_rows, rowBytes, what);
 }
 
+/** Pre-activations of some rows at a time, reused for all rows of a batch. */
+export class Tile implements Disposable {
+  /** [rows, S] */
+  readonly h: Tensor;
+  /** [⌈S / 8⌉, ≥ rows], the maxima of neighbouring latents, where a selection follows. */
+  readonly maxima: Tensor<"u32"> | undefined;
+
+  /** Room for as many of `n_rows` rows as are encoded at once. */
+  constructor(model: Model, n_rows: number) {
+    using stack = new DisposableStack();
+    const { cfg: { d_sae, activation }, context } = model;
+    const rows = tileRows(model, n_rows);
+    this.h = stack.use(new Tensor(context, "f32", [rows, d_sae], "pre-activations"));
+    if (activation.key === "top-k") {
+      const shape = [Math.ceil(d_sae / MAXIMA_COLUMNS), 4 * Math.ceil(rows / 4)];
+      this.maxima = stack.use(new Tensor(context, "u32", shape, "maxima of neighbouring pre-activations"));
+    }
+    stack.move();
+  }
+
+  /** How many rows at a time. */
+  get rows(): number {
+    return this.h.shape[0]!;
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.h[Symbol.dispose]();
+    this.maxima?.[Symbol.dispose]();
+  }
+}
+
 /** How many rows of a batch are encoded at once: those whose pre-activations and inputs fit a binding. */
-export function tileRows(model: Model, n_rows: number): number {
+function tileRows(model: Model, n_rows: number): number {
   const { d_model, d_sae } = model.cfg;
   return rowsAtOnce(model, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
 }
@@ -127,7 +159,7 @@ export function latentBlocks(model: Model): Iterable<Span> {
   return spans(d_sae, Math.min(rowsPerBlock(model.context, d_sae, d_model * 4, "W_enc"), MOST_LATENTS));
 }
 
-/** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). */
+/** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). Beside it, if asked for, its `maxima`. */
 export function preActivations(
   commands: Commands,
   model: Model,
@@ -137,9 +169,10 @@ export function preActivations(
     readonly tile: Tensor;
     readonly relu?: boolean;
     readonly tileFrom?: number;
+    readonly maxima?: Tensor<"u32"> | undefined;
   },
 ): void {
-  const { input, span: { from, to }, tile, relu = false, tileFrom = 0 } = given;
+  const { input, span: { from, to }, tile, relu = false, tileFrom = 0, maxima } = given;
   const { d_model, d_sae } = model.cfg;
   const { W_enc, b_enc } = model.parameters;
   for (const block of latentBlocks(model)) {
@@ -153,6 +186,7 @@ export function preActivations(
       c: { in: tile.rows(tileFrom, tileFrom + to - from), stride: d_sae, offset: block.from },
       bias: b_enc.rows(block.from, block.to),
       relu,
+      ...(maxima ? { maxima: { in: maxima, offset: block.from / MAXIMA_COLUMNS * maxima.rowSize } } : {}),
     });
   }
 }

@@ -11,7 +11,7 @@ import { ShapeError } from "../kernels/errors.ts";
 import { checkDevice, defaultDevice } from "../kernels/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import { removeParallelRows, unitRows } from "../kernels/unit_rows.ts";
-import { emptyCodes, encodeInto, newTile } from "./activation.ts";
+import { emptyCodes, encodeInto } from "./activation.ts";
 import type { Codes } from "./codes.ts";
 import {
   completeConfig,
@@ -22,7 +22,7 @@ import {
   type SparseAutoencoderOptions,
 } from "./config.ts";
 import { checkPrefixes, decode } from "./decode.ts";
-import { EncoderInput, type Model } from "./encode.ts";
+import { EncoderInput, type Model, Tile } from "./encode.ts";
 import { type InitialData, initialParametersFromData, rowMean, standardised } from "./initial_values.ts";
 import { type Gradients, initialParameters, initialThreshold, ParameterTensors } from "./parameters.ts";
 
@@ -195,7 +195,7 @@ export class SparseAutoencoder implements Model, Disposable {
     using made = new DisposableStack();
     const codes = made.use(emptyCodes(this, n_rows));
     const input = stack.use(new EncoderInput(this, n_rows));
-    const tile = stack.use(newTile(this, n_rows));
+    const tile = stack.use(new Tile(this, n_rows));
     const commands = new Commands(this.context);
     input.record(commands, this, tensor);
     encodeInto(commands, this, input, tile, codes);

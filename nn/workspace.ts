@@ -8,9 +8,9 @@ import { BatchTopK } from "../kernels/batch_top_k.ts";
 import { chunksOf } from "../kernels/reduce.ts";
 import { type ElementType, spans, Tensor } from "../kernels/tensor.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
-import { type BatchSpace, emptyCodes, newTile, trainingCodes } from "./activation.ts";
+import { type BatchSpace, emptyCodes, trainingCodes } from "./activation.ts";
 import { Codes } from "./codes.ts";
-import { EncoderInput, type Model, rowsAtOnce, type Span } from "./encode.ts";
+import { EncoderInput, type Model, rowsAtOnce, type Span, Tile } from "./encode.ts";
 import { entryCapacity, keepsBatch, type RectifiedSpace } from "./rectified.ts";
 
 /** Codes with what their backward needs. */
@@ -68,8 +68,8 @@ export class Workspace implements Disposable {
   readonly n_prefixes: number;
   /** What the model makes of the inputs. */
   readonly input: EncoderInput;
-  /** [rows of a tile, S], pre-activations; of a ReLU or JumpReLU, the gradient of dense codes. */
-  readonly tile: Tensor;
+  /** Pre-activations of some rows; of a ReLU or JumpReLU, the gradient of dense codes. */
+  readonly tile: Tile;
   /** The codes: sparse, or for a ReLU or JumpReLU as it comes. */
   readonly f_x: { readonly sparse: SparseSpace } | RectifiedSpace;
   /** A BatchTopK's, in training. */
@@ -139,17 +139,17 @@ export class Workspace implements Disposable {
     this.n_rows = n_rows;
     this.n_prefixes = n_prefixes;
     this.input = stack.use(new EncoderInput(model, n_rows));
-    this.tile = stack.use(newTile(model, n_rows));
+    this.tile = stack.use(new Tile(model, n_rows));
     const spanRows = Math.min(rowsAtOnce(model, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
     const rectified = (): RectifiedSpace => {
-      const tileShape = this.tile.shape;
+      const tileShape = this.tile.h.shape;
       const isWhole = keepsBatch(model, n_rows);
       const isJump = activation.key === "jump-relu";
       const entries = sparse(new Codes(context, n_rows, d_sae, entryCapacity(model, n_rows)), "f_x");
       return {
         entries,
         isWhole,
-        tiles: [...spans(n_rows, Math.min(spanRows, this.tile.shape[0]!))],
+        tiles: [...spans(n_rows, Math.min(spanRows, this.tile.rows))],
         dense: make("f32", isWhole ? [n_rows, d_sae] : [...tileShape], isJump ? "dense h_x" : "dense f_x"),
         jump: isJump
           ? {

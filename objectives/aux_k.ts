@@ -31,11 +31,11 @@ export function auxKCodes(commands: Commands, model: Model, space: Workspace, au
   const { codes } = aux;
   const { row_starts: starts, indices, values } = codes;
   commands.run(auxiliaryStartsKernel, { n_rows, k_aux, count, starts });
-  for (const span of spans(n_rows, tile.shape[0]!)) {
+  for (const span of spans(n_rows, tile.rows)) {
     const rows = span.to - span.from;
-    listedPreActivations(commands, model, { input, span, tile, list, count });
+    listedPreActivations(commands, model, { input, span, tile: tile.h, list, count });
     topK(commands, {
-      values: tile.rows(0, rows),
+      values: tile.h.rows(0, rows),
       rows,
       stride: d_sae,
       n: d_sae,

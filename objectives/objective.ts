@@ -435,7 +435,7 @@ function entriesBackward(
 /** The gradients of dense codes, for the rows of one tile. */
 function denseBackward(
   commands: Commands,
-  { model, space: { input, tile: grad_f, n_rows, preAct, rowSums, dead, penalty, norms }, sparsity }: Step,
+  { model, space: { input, tile: { h: grad_f }, n_rows, preAct, rowSums, dead, penalty, norms }, sparsity }: Step,
   given: {
     readonly space: RectifiedSpace;
     readonly span: Span;

@@ -6,6 +6,7 @@
 
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
+import { MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
 import { topK, type TopKArguments } from "../../kernels/top_k.ts";
 import {
   caseContext,
@@ -15,6 +16,7 @@ import {
   type Recording,
   type Variant,
 } from "../support/kernel_harness.ts";
+import { columnMaxima } from "../reference/keys.ts";
 import { paddedWithNaN, Random } from "../support/random.ts";
 import { assertExact } from "../support/tolerance.ts";
 
@@ -58,9 +60,7 @@ function select(gpu: Recording, { rows, k, gap = 3, firstRow = 0, listed }: Rows
   const allRows = firstRow + rows.length + 1;
   const starts = Uint32Array.from({ length: allRows + 1 }, (_, row) => row * kept);
   const capacity = allRows * kept;
-  const indices = gpu.outU32(capacity);
-  const selected = gpu.out(capacity);
-  topK(gpu.commands, {
+  const given = {
     values: gpu.f32(values, rows.length, stride),
     rows: rows.length,
     stride,
@@ -70,12 +70,7 @@ function select(gpu: Recording, { rows, k, gap = 3, firstRow = 0, listed }: Rows
     starts: gpu.u32(starts),
     allRows,
     capacity,
-    indices,
-    selected,
-    ...(listed
-      ? { listed: { names: gpu.u32(listed.names), count: gpu.u32([listed.count]), size: listed.names.length } }
-      : {}),
-  });
+  };
   const wantIndices = new Uint32Array(capacity).fill(0xffffffff);
   const wantBits = new Uint32Array(capacity).fill(0xffffffff);
   rows.forEach((row, r) => {
@@ -84,9 +79,24 @@ function select(gpu: Recording, { rows, k, gap = 3, firstRow = 0, listed }: Rows
     wantIndices.set(listed ? order.map((j) => listed.names[j]!) : order, at);
     wantBits.set(order.map((j) => bitsOf(row)[j]!), at);
   });
+  const expectSelection = (more: Partial<TopKArguments>, what: string) => {
+    const indices = gpu.outU32(capacity);
+    const selected = gpu.out(capacity);
+    topK(gpu.commands, { ...given, indices, selected, ...more });
+    gpu.expect(indices, (got) => assertExact(got, wantIndices, `indices, ${what}`));
+    gpu.expect(selected, (got) => assertExact(bitsOf(got), wantBits, `bits of the values, ${what}`));
+  };
   const what = `k = ${k} of ${exist}`;
-  gpu.expect(indices, (got) => assertExact(got, wantIndices, `indices, ${what}`));
-  gpu.expect(selected, (got) => assertExact(bitsOf(got), wantBits, `bits of the values, ${what}`));
+  if (listed) {
+    const { names, count } = listed;
+    return expectSelection({ listed: { names: gpu.u32(names), count: gpu.u32([count]), size: names.length } }, what);
+  }
+  expectSelection({}, what);
+  // The same where the product has left maxima behind, with a column to spare.
+  const blocks = Math.ceil(n / MAXIMA_COLUMNS);
+  const maxima = new Uint32Array(blocks * (rows.length + 1)).fill(0xffffffff);
+  rows.forEach((row, r) => columnMaxima(row).forEach((key, g) => maxima[g * (rows.length + 1) + r] = key));
+  expectSelection({ maxima: gpu.u32(maxima, blocks, rows.length + 1) }, `${what} with maxima`);
 }
 
 /** Rows of n that are hard for one reason or another. */
@@ -150,10 +160,12 @@ const overflowing: KernelCase = (gpu) => {
   for (const k of [1, 20, FILTERED, FILTERED + 1, 700]) {
     select(gpu, { rows: [ties(3000, 0), ties(3000, 5), ties(3000, 63), ties(3000, 800)], k });
   }
-  // Just as many as can be collected, and one more.
+  // Just as many as can be collected, and one more; and as many groups of neighbours.
   for (const equal of [511, 512, 513]) {
     const row = new Float32Array(1000).fill(-1).fill(3, 100, 100 + equal);
+    const apart = Float32Array.from({ length: 5000 }, (_, j) => j % 8 === 5 && j < 8 * equal ? 3 : -1);
     select(gpu, { rows: [row], k: 30 });
+    select(gpu, { rows: [apart], k: 30 });
   }
 };
 
@@ -221,13 +233,22 @@ Deno.test("mutants of the selection are found", async () => {
     ["starts[dims.firstRow + group]", "starts[group]"],
     ["if (bits == 0x80000000u) { return 0x80000000u; }", ""],
     ["if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }", ""],
-    ["places[o] < places[i])", "places[o] > places[i])"],
+    ["let is_lower = u32(places[o] < place);", "let is_lower = u32(places[o] > place);"],
     ["key == found && same < wanted", "key == found && same <= wanted"],
   ], mutated);
   await mutants("top_k", [["if (candidates <= 512u)", "if (candidates > 0u)"]], overflowing);
+  await mutants("maxima_top_k", [
+    ["dims.columns + group", "dims.columns"],
+    ["if (item < dims.blocks)", "if (item + 1u < dims.blocks)"],
+    ["at -= u32(spare[o] < place)", "at -= u32(spare[o] > place)"],
+  ], mutated);
+  await mutants("maxima_top_k", [
+    ["if (lane == 0u && found_items <= 512u)", "if (lane == 0u)"],
+    ["if (candidates <= 512u)", "if (candidates > 0u)"],
+  ], overflowing);
   await mutants("listed_top_k", [
     ["min(dims.n, count[0])", "dims.n"],
-    ["names[places[i]]", "places[i]"],
+    ["names[place]", "place"],
     ["names[j]", "j"],
   ], listed);
 });

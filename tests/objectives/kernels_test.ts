@@ -482,12 +482,12 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
     ["if (any != 0u) { fired[s] = 1u; }", "fired[s] = u32(any != 0u);"],
   ], firing(false));
   await mutants("update_dead", [
-    ["min(dims.n_rows, 0xffffffffu - waited)", "dims.n_rows"],
+    ["min(n_rows, 0xffffffffu - waited)", "n_rows"],
     [">= dims.dead_threshold_tokens", "> dims.dead_threshold_tokens"],
     ["fired[s] = 0u;", ""],
   ], dying);
   await mutants("mark_dying", [
-    ["min(dims.n_rows, 0xffffffffu - waited)", "dims.n_rows"],
+    ["min(n_rows, 0xffffffffu - waited)", "n_rows"],
     [">= dims.dead_threshold_tokens", "> dims.dead_threshold_tokens"],
     ["tokens_since_active[s]", "tokens_since_active[0]"],
   ], dying);
