@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { Commands } from "../../kernels/commands.ts";
+import { Commands, type Counted } from "../../kernels/commands.ts";
 import { DeviceContext } from "../../kernels/device.ts";
 import { fill } from "../../kernels/elementwise.ts";
 import { KernelError } from "../../kernels/errors.ts";
@@ -136,6 +136,51 @@ Deno.test("a condition holds across submissions, and once it is over the next ru
       gpu.expect(list, (got) => assertExact(got, want, `condition ${condition}`));
     }
   });
+});
+
+/** Runs of as many workgroups as a count says, at most those that there are. */
+const counted: KernelCase = (gpu) => {
+  const { commands } = gpu;
+  const expectGroups = (size: number, want: number, count: number, share: Omit<Counted, "count">) => {
+    const list = gpu.u32(new Uint32Array(size));
+    const [counts, none] = [gpu.u32([count]), gpu.u32([0])];
+    commands.run(mark, { size, list }, { count: counts, ...share });
+    gpu.expect(
+      list,
+      (got) => assertExact(got, new Uint32Array(size).fill(5, 0, want), JSON.stringify({ count, ...share })),
+    );
+    const empty = gpu.u32(new Uint32Array(size));
+    commands.onlyIf(none, () => commands.run(mark, { size, list: empty }, { count: counts, ...share }));
+    gpu.expect(empty, (got) => assertExact(got, new Uint32Array(size)));
+  };
+  for (const [count, groups] of [[0, 0], [1, 3], [7, 6], [8, 6], [9, 9], [99, 20], [2 ** 32 - 1, 20]] as const) {
+    expectGroups(20, groups, count, { per: 4, times: 3 });
+  }
+  expectGroups(140_000, 2 * 65_535, 70_000, { per: 1, times: 1 });
+  expectGroups(66_000, 66_000, 2 ** 32 - 1, { per: 2, times: 2 ** 31 });
+  // The count and the run stay together at the end of a submission.
+  const size = 4000;
+  const list = gpu.u32(new Uint32Array(size));
+  const [none, one] = [gpu.u32([0]), gpu.u32([1])];
+  for (let at = 0; at < size; at++) {
+    commands.run(
+      note,
+      { size, at, number: 1, list },
+      at % 3 === 0 ? undefined : { count: at % 3 === 1 ? one : none, per: 1, times: 1 },
+    );
+  }
+  gpu.expect(list, (got) => assertExact(got, Uint32Array.from({ length: size }, (_, at) => Number(at % 3 < 2))));
+};
+
+Deno.test("the GPU counts the workgroups of a run, up to the kernel's own", async () => {
+  await check(counted);
+  await mutants("count_workgroups", [
+    ["counted % dims.per > 0u", "false"],
+    ["condition[0] != 0u", "true"],
+    ["(groups + max(x, 1u) - 1u)", "groups"],
+    ["select(shares * dims.times, dims.most,", "select(shares * dims.times, 0u,"],
+    ["3u * dims.slot + 1u]", "3u * dims.slot + 4u]"],
+  ], counted);
 });
 
 Deno.test("conditions do not nest, and an error ends one", async () => {
