@@ -80,7 +80,7 @@ export interface GatheredMatmulArguments {
   /** [N], row numbers of B. */
   readonly rows: Bindable;
   /** [1], how many rows are listed. */
-  readonly count: Bindable;
+  readonly count: Tensor<"u32">;
 }
 
 /** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn takes four. */
@@ -164,6 +164,7 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
   const a = place("A", given.a, M, K);
   const b = place("B", given.b, 0, K);
   const c = place("C", given.c, M, N);
+  const shared = sharing(commands, a);
   const kernel = matmulKernel({
     layout: "nt",
     vectorA: a.aligned,
@@ -173,7 +174,7 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
     accumulate: false,
     maxima: false,
     gather: true,
-    ...sharing(commands, a),
+    ...shared,
   });
   commands.run(kernel, {
     M,
@@ -196,7 +197,7 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
     b: b.in,
     c: c.in,
     ...{ bias, rows, count },
-  });
+  }, { count, per: TILE_N * shared.lanes, times: Math.ceil(M / tileRows(shared)) });
 }
 
 interface Placed {
@@ -233,6 +234,11 @@ function sharing({ context }: Commands, a: Placed): Pick<Variant, "lanes" | "sub
     lanes: context.lanes,
     ...(a.aligned && context.subgroups !== undefined ? { subgroups: context.subgroups } : {}),
   };
+}
+
+/** Rows of C that one invocation computes. */
+function tileRows({ subgroups }: Pick<Variant, "subgroups">): number {
+  return subgroups === undefined ? TILE_M : SUBGROUP_TILE_M;
 }
 
 interface Variant {
@@ -282,7 +288,7 @@ function matmulKernel(variant: Variant): MatmulKernel {
 
 function declare(variant: Variant): MatmulKernel {
   const { layout, vectorA, vectorB, bias, relu, accumulate, maxima, gather, lanes, subgroups } = variant;
-  const tileM = subgroups === undefined ? TILE_M : SUBGROUP_TILE_M;
+  const tileM = tileRows(variant);
   const rows = range(tileM);
   const columns = range(TILE_N);
 

@@ -31,25 +31,27 @@ export function auxKCodes(commands: Commands, model: Model, space: Workspace, au
   const { codes } = aux;
   const { row_starts: starts, indices, values } = codes;
   commands.run(auxiliaryStartsKernel, { n_rows, k_aux, count, starts });
-  for (const span of spans(n_rows, tile.rows)) {
-    const rows = span.to - span.from;
-    listedPreActivations(commands, model, { input, span, tile: tile.h, list, count });
-    topK(commands, {
-      values: tile.h.rows(0, rows),
-      rows,
-      stride: d_sae,
-      n: d_sae,
-      k: k_aux,
-      firstRow: span.from,
-      starts,
-      allRows: n_rows,
-      capacity: values.size,
-      indices,
-      selected: values,
-      listed: { names: list, count, size: d_sae },
-    });
-  }
-  aux.transposition.record(commands, codes.sparse);
+  commands.onlyIf(count, () => {
+    for (const span of spans(n_rows, tile.rows)) {
+      const rows = span.to - span.from;
+      listedPreActivations(commands, model, { input, span, tile: tile.h, list, count });
+      topK(commands, {
+        values: tile.h.rows(0, rows),
+        rows,
+        stride: d_sae,
+        n: d_sae,
+        k: k_aux,
+        firstRow: span.from,
+        starts,
+        allRows: n_rows,
+        capacity: values.size,
+        indices,
+        selected: values,
+        listed: { names: list, count, size: d_sae },
+      });
+    }
+    aux.transposition.record(commands, codes.sparse);
+  });
 }
 
 /** Every row has min(k_aux, n_dead) entries. */
@@ -65,12 +67,22 @@ const auxiliaryStartsKernel = defineKernel({
   if (row <= dims.n_rows) { starts[row] = row * min(dims.k_aux, count[0]); }`,
 });
 
-/** The loss of every row, and the gradients added to those of the main loss, after the residuals are known. */
-export function auxKBackward(
-  commands: Commands,
-  model: Model,
-  given: { readonly space: Workspace; readonly aux: AuxSpace; readonly cfg: AuxK; readonly gradients: Gradients },
-): void {
+/**
+ * The loss of every row, and the gradients added to those of the main loss, after the residuals are known. Without dead
+ * latents none of it runs, and the sums of the rows' losses keep what they had.
+ */
+export function auxKBackward(commands: Commands, model: Model, given: AuxKBackward): void {
+  commands.onlyIf(given.space.dead.count, () => backward(commands, model, given));
+}
+
+interface AuxKBackward {
+  readonly space: Workspace;
+  readonly aux: AuxSpace;
+  readonly cfg: AuxK;
+  readonly gradients: Gradients;
+}
+
+function backward(commands: Commands, model: Model, given: AuxKBackward): void {
   const { space: { input, n_rows, spans: rowSpans, whole, rowSums, dead }, aux, cfg, gradients } = given;
   const { codes, transposition, grad_values, residual, variance, reconstruction } = aux;
   const { alpha, include_b_dec, normalize } = cfg;
