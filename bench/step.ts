@@ -26,14 +26,22 @@ export interface StepShape {
   readonly P: number;
   /** Dead latents, which the auxiliary loss trains (k_aux 512). */
   readonly n_dead: number;
+  /** A BatchTopK's: what each row of the batch is multiplied with, which decides whose entries survive. */
+  readonly rowScale?: (row: number) => number;
 }
+
+/** What most steps have in common. */
+const COMMON = { B: 1024, D: 768, S: 6144, k: 32, P: 1, n_dead: 0 };
 
 /** The steps of the table. */
 export const STEPS: readonly StepShape[] = [
-  { name: "TopK", B: 1024, D: 768, S: 6144, k: 32, P: 1, n_dead: 0 },
-  { name: "TopK, 10 prefixes, 64 dead", B: 1024, D: 768, S: 6144, k: 32, P: 10, n_dead: 64 },
-  { name: "TopK, 10 prefixes, 512 dead", B: 1024, D: 768, S: 6144, k: 32, P: 10, n_dead: 512 },
-  { name: "ReLU (half of the codes)", B: 1024, D: 768, S: 6144, k: 0, P: 1, n_dead: 0 },
+  { name: "TopK", ...COMMON },
+  { name: "TopK, 10 prefixes, 64 dead", ...COMMON, P: 10, n_dead: 64 },
+  { name: "TopK, 10 prefixes, 512 dead", ...COMMON, P: 10, n_dead: 512 },
+  { name: "BatchTopK", ...COMMON, rowScale: () => 1 },
+  { name: "BatchTopK, six rows own all", ...COMMON, rowScale: (row) => row < 6 ? 1000 : 1 },
+  { name: "BatchTopK, candidates overflow", ...COMMON, rowScale: (row) => 2 ** (row / 64) },
+  { name: "ReLU (half of the codes)", ...COMMON, k: 0 },
 ];
 
 /** Which phase a kernel belongs to. */
@@ -41,9 +49,12 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["encoder product", /^matmul_nt$/],
   [
     "selection",
-    /^((maxima_)?top_k|(count|write)_(rows|nearby)|row_starts|choose_sparse_or_dense|cut_off_entries|decide)$/,
+    /^((maxima_)?top_k|fill|.*_histogram|pick_digit|collect_.*|(count|write)_(rows|nearby|.*above)|row_starts|batch_starts|update_threshold|choose_sparse_or_dense|cut_off_entries)$/,
   ],
-  ["auxiliary", /^(gathered|listed|auxiliary)/],
+  [
+    "auxiliary",
+    /^(gathered|listed|auxiliary|count_workgroups|decide|spread_entries|keep_entries|gather_rows|scatter_rows)/,
+  ],
   ["decode and residuals", /^(sparse_rows_matmul|.*residuals|copy_columns|matmul_nn|row_norms|dense_row_norms|max.*)$/],
   ["lists by latent", /^(count|place|order)_entries$|^scan$/],
   [
@@ -55,9 +66,12 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
 
 /** Milliseconds of each phase in one step, the fastest of `rounds`. */
 export async function timeStep(device: GPUDevice, shape: StepShape, rounds = 3): Promise<Map<string, number>> {
-  const { B, D, S, k, P, n_dead } = shape;
-  const activation = k === 0 ? { key: "relu" } as const : { key: "top-k", top_k: k } as const;
+  const { B, D, S, k, P, n_dead, rowScale } = shape;
+  const activation = k === 0
+    ? { key: "relu" } as const
+    : { key: rowScale ? "batch-top-k" : "top-k", top_k: k } as const;
   const { x, parameters } = startOf(shape);
+  if (rowScale) x.forEach((value, i) => x[i] = value * rowScale(Math.floor(i / D)));
   using sae = await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, parameters, { device });
   const dead_threshold_tokens = 1000 * B;
   using fresh = new TrainState(sae);

@@ -3,8 +3,11 @@
  *
  * Values compare as in `top_k.ts`; among equal ones the first in row-major order win. One row may have all the entries.
  *
- * A radix select of 4 × 8 bits over all rows finds the k-th key and how many of its equals are taken; then every row counts
- * and writes its own entries, in ascending order. Counts are integers, so no order of adding them matters.
+ * The matrix is never whole anywhere: it comes some rows at a time, each time with the maxima of neighbouring columns. If k
+ * of the maxima seen so far reach a bound, then so does the k-th largest value; only values that reach it are collected,
+ * a few times k. A radix select among those finds the k-th key and how many of its equals are taken; then every row writes
+ * its own entries, in ascending order. Where they do not fit (many equal values, or rows whose values grow and grow), the
+ * matrix is asked for again, once for each digit of the key and once to be written; without need none of that runs.
  *
  * @module
  */
@@ -12,107 +15,203 @@
 import type { Commands } from "./commands.ts";
 import type { DeviceContext } from "./device.ts";
 import { fill } from "./elementwise.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
-import { rowsPerBlock, spans, Tensor } from "./tensor.ts";
+import { type Binding, defineKernel, reads, writes } from "./kernel.ts";
+import { MAXIMA_COLUMNS } from "./matmul.ts";
+import { Tensor } from "./tensor.ts";
 import { KEY_WGSL } from "./wgsl.ts";
 
 const THREADS = 64;
 const SCANNERS = 256;
+/** Keys are compared digit by digit, from the top: thirteen bits, thirteen, and six. */
+const SHIFTS = [19, 6, 0] as const;
+const BINS = 8192;
+/** Values of a tile that one invocation looks at. */
+const VALUES_EACH = 16;
+/** How many candidates there is room for, as a multiple of k. Rows in random order have about four. */
+const CANDIDATES = 8;
+
+/** Some rows of the matrix. */
+export interface MatrixRows {
+  /** [≥ rows, columns] */
+  readonly values: Tensor;
+  /** [⌈columns / {@link MAXIMA_COLUMNS}⌉, ≥ rows], the largest key of neighbours. */
+  readonly maxima: Tensor<"u32">;
+  /** First row. */
+  readonly from: number;
+  /** One past the last. */
+  readonly to: number;
+}
+
+/** What is selected, and where the results go. */
+export interface BatchTopKArguments {
+  /** How many; not more than the matrix has elements, than `capacity`, or than the selection was made for. */
+  readonly k: number;
+  /** Size of `indices` and `selected`. */
+  readonly capacity: number;
+  /** [rows + 1] */
+  readonly starts: Tensor<"u32">;
+  /** [capacity] */
+  readonly indices: Tensor<"u32">;
+  /** [capacity] */
+  readonly selected: Tensor;
+  /** Records how all rows are made, in order, and hands them over in turn: the same ones whenever it is called. */
+  readonly forEach: (use: (rows: MatrixRows) => void) => void;
+}
+
+/** How many rows should come at a time, so that the first of them have enough maxima for a bound. */
+export function batchTopKRows(rows: number, columns: number, k: number): number {
+  return Math.min(rows, 64 * Math.ceil(2 * MAXIMA_COLUMNS * k / columns / 64));
+}
 
 /** Buffers of the selection for matrices of one shape. */
 export class BatchTopK implements Disposable {
   readonly #rows: number;
   readonly #columns: number;
+  readonly #capacity: number;
   readonly #histogram: Tensor<"u32">;
+  readonly #bound: Tensor<"u32">;
   readonly #found: Tensor<"u32">;
-  readonly #above: Tensor<"u32">;
-  readonly #equal: Tensor<"u32">;
-  readonly #taken: Tensor<"u32">;
+  readonly #collected: Tensor<"u32">;
+  readonly #overflow: Tensor<"u32">;
+  readonly #everything: Tensor<"u32">;
+  readonly #stretches: Tensor<"u32">;
+  readonly #tallies: Tensor<"u32">;
+  readonly #values: Tensor;
+  readonly #places: Tensor<"u32">;
   readonly #owned: DisposableStack;
 
-  /** For `rows` × `columns`. */
-  constructor(context: DeviceContext, rows: number, columns: number) {
+  /** For `rows` × `columns`, and up to `k` entries. */
+  constructor(context: DeviceContext, rows: number, columns: number, k: number) {
     using stack = new DisposableStack();
     const make = (size: number, label: string) => stack.use(new Tensor(context, "u32", [size], label));
     this.#rows = rows;
     this.#columns = columns;
-    this.#histogram = make(256, "keys a digit");
-    this.#found = make(2, "k-th key and its equals");
-    this.#above = make(rows, "larger values a row");
-    this.#equal = make(rows, "equal values a row");
-    this.#taken = make(rows, "equal values taken a row");
+    const bindable = Math.floor((context.bindingLimit - 16) / 4) - context.guardWords;
+    this.#capacity = Math.min(CANDIDATES * k, rows * columns, bindable);
+    this.#histogram = make(BINS, "keys a digit");
+    this.#bound = make(3, "bound of the k-th key");
+    this.#found = make(3, "k-th key and its equals");
+    this.#collected = make(1, "number of candidates");
+    this.#overflow = make(1, "too many candidates");
+    this.#everything = make(1, "no limit");
+    this.#everything.write(Uint32Array.of(2 ** 32 - 1));
+    this.#stretches = make(2 * rows, "candidates a row");
+    this.#tallies = make(2 * rows, "larger and equal values a row");
+    this.#values = stack.use(new Tensor(context, "f32", [this.#capacity], "candidates"));
+    this.#places = make(this.#capacity, "columns of the candidates");
     this.#owned = stack.move();
   }
 
-  /**
-   * Writes the `k` largest of `values` [rows, columns] as sparse rows, with room for `capacity`.
-   *
-   * `k` must not be more than that, nor than the matrix has elements.
-   */
-  record(
-    commands: Commands,
-    given: {
-      readonly values: Tensor;
-      readonly k: number;
-      readonly capacity: number;
-      readonly starts: Tensor<"u32">;
-      readonly indices: Tensor<"u32">;
-      readonly selected: Tensor;
-    },
-  ): void {
-    const { values, k, capacity, starts, indices, selected } = given;
-    const allRows = this.#rows;
+  /** Writes the `k` largest as sparse rows. */
+  record(commands: Commands, given: BatchTopKArguments): void {
+    this.#collect(commands, given);
+    const stretches = { stretches: this.#stretches, places: this.#places };
+    const candidates = { size: this.#capacity, values: this.#values };
+    const counted = { count: this.#collected, per: THREADS * VALUES_EACH, times: 1 };
+    for (const shift of SHIFTS) {
+      fill(commands, this.#histogram, BINS, 0);
+      commands.run(histogramKernel, {
+        ...candidates,
+        shift,
+        limit: this.#collected,
+        found: this.#found,
+        histogram: this.#histogram,
+      }, counted);
+      this.#pick(commands, shift, given.k, this.#found);
+    }
+    const all = {
+      firstRow: 0,
+      rows: this.#rows,
+      allRows: this.#rows,
+      columns: this.#columns,
+      found: this.#found,
+      tallies: this.#tallies,
+    };
+    commands.run(countCandidatesKernel, { ...all, ...candidates, ...stretches });
+    this.#writeStarts(commands, given, 0, this.#rows);
+    const { capacity, starts, indices, selected } = given;
+    commands.run(writeCandidatesKernel, { ...all, ...candidates, ...stretches, capacity, starts, indices, selected });
+    commands.onlyIf(this.#overflow, () => this.#again(commands, given));
+  }
+
+  /** Candidates of all rows: what reaches the bound that the rows up to there give. */
+  #collect(commands: Commands, { k, forEach }: BatchTopKArguments): void {
     const columns = this.#columns;
-    const blocks = [...spans(allRows, rowsPerBlock(commands.context, allRows, columns * 4, values.label))];
-    for (const shift of [24, 16, 8, 0]) {
-      fill(commands, this.#histogram, 256, 0);
-      for (const { from, to } of blocks) {
+    fill(commands, this.#histogram, BINS, 0);
+    fill(commands, this.#bound, 3, 0);
+    fill(commands, this.#collected, 1, 0);
+    fill(commands, this.#overflow, 1, 0);
+    forEach(({ values, maxima, from, to }) => {
+      const [blocks = 0, stride = 0] = maxima.shape;
+      const rows = to - from;
+      const bounded = { rows, blocks, stride, maxima, bound: this.#bound };
+      commands.run(maximaHistogramKernel, { ...bounded, histogram: this.#histogram });
+      this.#pick(commands, SHIFTS[0], k, this.#bound);
+      commands.run(commands.context.lanes === 8 ? collectKernels.narrow : collectKernels.wide, {
+        ...bounded,
+        columns,
+        firstRow: from,
+        allRows: this.#rows,
+        size: this.#capacity,
+        values: values.rows(0, rows),
+        collected: this.#collected,
+        overflow: this.#overflow,
+        stretches: this.#stretches,
+        candidates: this.#values,
+        places: this.#places,
+      });
+    });
+  }
+
+  /** The same without candidates: every digit takes the whole matrix, and so does the result. */
+  #again(commands: Commands, given: BatchTopKArguments): void {
+    const columns = this.#columns;
+    const { k, capacity, starts, indices, selected, forEach } = given;
+    for (const shift of SHIFTS) {
+      fill(commands, this.#histogram, BINS, 0);
+      forEach(({ values, from, to }) => {
         commands.run(histogramKernel, {
-          rows: to - from,
-          columns,
+          size: (to - from) * columns,
           shift,
-          values: values.rows(from, to),
+          values: values.rows(0, to - from),
+          limit: this.#everything,
           found: this.#found,
           histogram: this.#histogram,
         });
-      }
-      commands.run(digitKernel, { shift, k, histogram: this.#histogram, found: this.#found });
-    }
-    for (const { from, to } of blocks) {
-      commands.run(countKernel, {
-        rows: to - from,
-        columns,
-        firstRow: from,
-        allRows,
-        values: values.rows(from, to),
-        found: this.#found,
-        above: this.#above,
-        equal: this.#equal,
       });
+      this.#pick(commands, shift, k, this.#found);
     }
+    forEach(({ values, from, to }) => {
+      const rows = to - from;
+      const some = {
+        firstRow: from,
+        rows,
+        allRows: this.#rows,
+        size: rows * columns,
+        columns,
+        values: values.rows(0, rows),
+        found: this.#found,
+        tallies: this.#tallies,
+      };
+      commands.run(countRowsKernel, some);
+      this.#writeStarts(commands, given, from, rows);
+      commands.run(writeRowsKernel, { ...some, capacity, starts, indices, selected });
+    });
+  }
+
+  #pick(commands: Commands, shift: number, k: number, found: Tensor<"u32">): void {
+    commands.run(pickKernel, { shift, k, histogram: this.#histogram, found });
+  }
+
+  #writeStarts(commands: Commands, { starts }: BatchTopKArguments, firstRow: number, rows: number): void {
     commands.run(startsKernel, {
-      allRows,
+      firstRow,
+      rows,
+      allRows: this.#rows,
       found: this.#found,
-      above: this.#above,
-      equal: this.#equal,
-      taken: this.#taken,
+      tallies: this.#tallies,
       starts,
     });
-    for (const { from, to } of blocks) {
-      commands.run(writeKernel, {
-        rows: to - from,
-        columns,
-        firstRow: from,
-        allRows,
-        capacity,
-        values: values.rows(from, to),
-        found: this.#found,
-        taken: this.#taken,
-        starts,
-        indices,
-        selected,
-      });
-    }
   }
 
   /** Frees the buffers. */
@@ -121,68 +220,192 @@ export class BatchTopK implements Disposable {
   }
 }
 
-/** Counts the next eight bits of the keys that begin with what has been found. A workgroup a row. */
-const histogramKernel = defineKernel({
-  name: "key_histogram",
-  dims: ["rows", "columns", "shift"],
+/** Counts the first digits of the maxima that reach the bound so far: it only rises. */
+const maximaHistogramKernel = defineKernel({
+  name: "maxima_histogram",
+  dims: ["rows", "blocks", "stride"],
   bindings: {
-    values: reads("f32", "rows columns"),
-    found: reads("u32", "2"),
-    histogram: writes("atomic<u32>", "256"),
+    maxima: reads("u32", "blocks stride"),
+    bound: reads("u32", "3"),
+    histogram: writes("atomic<u32>", `${BINS}`),
   },
   workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 0, bytes: 4 * rows * columns }),
-  declarations: `${KEY_WGSL}
-var<workgroup> counts: array<atomic<u32>, 256>;`,
+  grid: ({ rows, blocks }) => Math.ceil(rows / THREADS) * blocks,
+  cost: ({ rows, blocks }) => ({ flops: 0, bytes: 4 * rows * blocks }),
   body: `
-  for (var bin = lane; bin < 256u; bin += ${THREADS}u) { atomicStore(&counts[bin], 0u); }
-  workgroupBarrier();
-  let known = select(0xffffffffu << min(dims.shift + 8u, 31u), 0u, dims.shift == 24u);
-  // What an earlier run left behind is not known yet.
-  let known_bits = found[0] & known;
-  for (var c = lane; c < dims.columns; c += ${THREADS}u) {
-    let key = key_of(values[group * dims.columns + c]);
-    if ((key & known) == known_bits) { atomicAdd(&counts[(key >> dims.shift) & 255u], 1u); }
-  }
-  workgroupBarrier();
-  for (var bin = lane; bin < 256u; bin += ${THREADS}u) {
-    let count = atomicLoad(&counts[bin]);
-    if (count > 0u) { atomicAdd(&histogram[bin], count); }
+  let row = group / dims.blocks * ${THREADS}u + lane;
+  if (row >= dims.rows) { return; }
+  let key = maxima[group % dims.blocks * dims.stride + row];
+  if (key >= bound[0]) { atomicAdd(&histogram[key >> ${SHIFTS[0]}u], 1u); }`,
+});
+
+/** Counts the next digit of the keys that begin with what has been found. */
+const histogramKernel = defineKernel({
+  name: "key_histogram",
+  dims: ["size", "shift"],
+  bindings: {
+    values: reads("f32", "size"),
+    limit: reads("u32", "1"),
+    found: reads("u32", "3"),
+    histogram: writes("atomic<u32>", `${BINS}`),
+  },
+  workgroup: THREADS,
+  grid: ({ size }) => Math.ceil(size / (THREADS * VALUES_EACH)),
+  cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+  declarations: KEY_WGSL,
+  body: `
+  let end = min(dims.size, limit[0]);
+  let is_first = dims.shift == ${SHIFTS[0]}u;
+  let above = select(select(${SHIFTS[1]}u, ${SHIFTS[0]}u, dims.shift == ${SHIFTS[1]}u), 0u, is_first);
+  for (var turn = 0u; turn < ${VALUES_EACH}u; turn += 1u) {
+    let i = (group * ${VALUES_EACH}u + turn) * ${THREADS}u + lane;
+    if (i < end) {
+      let key = key_of(values[i]);
+      // What an earlier run left behind is not known yet.
+      if (is_first || key >> above == found[0] >> above) {
+        atomicAdd(&histogram[(key >> dims.shift) & ${BINS - 1}u], 1u);
+      }
+    }
   }`,
 });
 
-/** found = (the bits of the k-th key so far, how many of the keys with these bits are wanted). */
-const digitKernel = defineKernel({
+/**
+ * found = (the bits of the k-th key so far, how many of the keys with these bits are wanted, 0); the key is 0 if there are
+ * not so many.
+ */
+const pickKernel = defineKernel({
   name: "pick_digit",
   dims: ["shift", "k"],
-  bindings: { histogram: reads("u32", "256"), found: writes("u32", "2") },
-  workgroup: 1,
+  bindings: { histogram: reads("u32", `${BINS}`), found: writes("u32", "3") },
+  workgroup: SCANNERS,
   grid: () => 1,
-  cost: () => ({ flops: 0, bytes: 1024 }),
+  cost: () => ({ flops: 0, bytes: 4 * BINS }),
+  declarations: `var<workgroup> sums: array<u32, ${SCANNERS}>;`,
   body: `
-  let is_first = dims.shift == 24u;
-  var left = select(found[1], dims.k, is_first);
-  var bin = 255u;
-  for (; bin > 0u; bin -= 1u) {
+  // Every invocation has a stretch of the bins, the first one the highest.
+  let top = ${BINS}u - lane * ${BINS / SCANNERS}u;
+  var sum = 0u;
+  for (var i = 1u; i <= ${BINS / SCANNERS}u; i += 1u) { sum += histogram[top - i]; }
+  sums[lane] = sum;
+  let is_first = dims.shift == ${SHIFTS[0]}u;
+  let wanted = select(found[1], dims.k, is_first);
+  let before = select(found[0], 0u, is_first);
+  workgroupBarrier();
+  storageBarrier();
+  var higher = 0u;
+  for (var i = 0u; i < lane; i += 1u) { higher += sums[i]; }
+  let is_last = lane == ${SCANNERS - 1}u;
+  if (higher >= wanted || (higher + sum < wanted && !is_last)) { return; }
+  var left = wanted - higher;
+  var bin = top - 1u;
+  for (; bin > top - ${BINS / SCANNERS}u; bin -= 1u) {
     if (histogram[bin] >= left) { break; }
     left -= histogram[bin];
   }
-  let above = select(found[0] & (0xffffffffu << min(dims.shift + 8u, 31u)), 0u, is_first);
-  found[0] = above | (bin << dims.shift);
-  found[1] = left;`,
+  found[0] = before | (bin << dims.shift);
+  found[1] = left;
+  found[2] = 0u;`,
 });
 
-/** WGSL: every invocation has a stretch of the row; \`above\` and \`same\` are its counts. */
-const countsOfLane = `
-  let stretch = (dims.columns + ${THREADS - 1}u) / ${THREADS}u;
-  let low = min(lane * stretch, dims.columns);
-  let high = min(low + stretch, dims.columns);
+/** A workgroup a row: its values that reach the bound, in order, into a stretch of the candidates. */
+const declareCollect = (threads: number) => {
+  const neighbours = Array.from({ length: MAXIMA_COLUMNS }, (_, i) => i);
+  const forEachCandidate = (statement: (column: string, value: string) => string) => `
+  for (var block = low; block < high; block += 1u) {
+    if (maxima[block * dims.stride + group] >= bound[0]) {
+      ${
+    neighbours.map((i) => `
+      if (block * ${MAXIMA_COLUMNS}u + ${i}u < dims.columns) {
+        let value${i} = values[group * dims.columns + block * ${MAXIMA_COLUMNS}u + ${i}u];
+        if (key_of(value${i}) >= bound[0]) { ${statement(`block * ${MAXIMA_COLUMNS}u + ${i}u`, `value${i}`)} }
+      }`).join("")
+  }
+    }
+  }`;
+  return defineKernel({
+    name: "collect_candidates",
+    dims: ["rows", "columns", "blocks", "stride", "firstRow", "allRows", "size"],
+    bindings: {
+      values: reads("f32", "rows columns"),
+      maxima: reads("u32", "blocks stride"),
+      bound: reads("u32", "3"),
+      collected: writes("atomic<u32>", "1"),
+      overflow: writes("u32", "1"),
+      stretches: writes("u32", "allRows 2"),
+      candidates: writes("f32", "size"),
+      places: writes("u32", "size"),
+    },
+    workgroup: threads,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, blocks }) => ({ flops: 0, bytes: 8 * rows * blocks }),
+    declarations: `${KEY_WGSL}
+var<workgroup> counts: array<u32, ${threads}>;
+var<workgroup> first: u32;
+var<workgroup> fits: u32;`,
+    body: `
+  let stretch = (dims.blocks + ${threads - 1}u) / ${threads}u;
+  let low = min(lane * stretch, dims.blocks);
+  let high = min(low + stretch, dims.blocks);
+  var count = 0u;
+  ${forEachCandidate(() => "count += 1u;")}
+  counts[lane] = count;
+  workgroupBarrier();
+  if (lane == 0u) {
+    var all = 0u;
+    for (var i = 0u; i < ${threads}u; i += 1u) { all += counts[i]; }
+    first = atomicAdd(&collected[0], all);
+    fits = u32(all <= dims.size && first <= dims.size - all);
+    if (fits == 0u) { overflow[0] = 1u; }
+    stretches[2u * (dims.firstRow + group)] = first;
+    stretches[2u * (dims.firstRow + group) + 1u] = all * fits;
+  }
+  var at = workgroupUniformLoad(&first);
+  if (workgroupUniformLoad(&fits) == 0u) { return; }
+  for (var i = 0u; i < lane; i += 1u) { at += counts[i]; }
+  ${forEachCandidate((column, value) => `candidates[at] = ${value}; places[at] = ${column}; at += 1u;`)}`,
+  });
+};
+
+/** One SIMD vector a row on a CPU; more on a GPU, where latency counts. */
+const collectKernels = { narrow: declareCollect(8), wide: declareCollect(64) };
+
+/** Where a row's values are: candidates lie in stretches with their columns, a tile's rows one after the other. */
+interface Lie<B extends string> {
+  readonly name: string;
+  readonly first: string;
+  readonly length: string;
+  readonly column: (i: string) => string;
+  readonly bindings: Readonly<Record<B, Binding>>;
+}
+
+const CANDIDATE_ROWS: Lie<"stretches" | "places"> = {
+  name: "candidates",
+  first: "stretches[2u * (dims.firstRow + group)]",
+  length: "stretches[2u * (dims.firstRow + group) + 1u]",
+  column: (i) => `places[first + ${i}]`,
+  bindings: { stretches: reads("u32", "allRows 2"), places: reads("u32", "size") },
+};
+
+const TILE_ROWS: Lie<never> = {
+  name: "rows",
+  first: "group * dims.columns",
+  length: "dims.columns",
+  column: (i) => i,
+  bindings: {},
+};
+
+/** WGSL: every invocation has a stretch of the row, `low` to `high`; `larger` and `same` are its counts. */
+const countsOfLane = ({ first, length }: Pick<Lie<never>, "first" | "length">) => `
+  let first = ${first};
+  let length = ${length};
+  let stretch = (length + ${THREADS - 1}u) / ${THREADS}u;
+  let low = min(lane * stretch, length);
+  let high = min(low + stretch, length);
   let bound = found[0];
   var larger = 0u;
   var same = 0u;
-  for (var c = low; c < high; c += 1u) {
-    let key = key_of(values[group * dims.columns + c]);
+  for (var i = low; i < high; i += 1u) {
+    let key = key_of(values[first + i]);
     larger += u32(key > bound);
     same += u32(key == bound);
   }
@@ -194,98 +417,118 @@ const countDeclarations = `${KEY_WGSL}
 var<workgroup> larger_of: array<u32, ${THREADS}>;
 var<workgroup> same_of: array<u32, ${THREADS}>;`;
 
-const countKernel = defineKernel({
-  name: "count_above",
-  dims: ["rows", "columns", "firstRow", "allRows"],
-  bindings: {
-    values: reads("f32", "rows columns"),
-    found: reads("u32", "2"),
-    above: writes("u32", "allRows"),
-    equal: writes("u32", "allRows"),
-  },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns }) => ({ flops: 0, bytes: 4 * rows * columns }),
-  declarations: countDeclarations,
-  body: `${countsOfLane}
+/** tallies[row] = (values above the k-th key, values equal to it). */
+const declareCount = <B extends string>(lie: Lie<B>) =>
+  defineKernel({
+    name: `count_${lie.name}_above`,
+    dims: ["rows", "columns", "firstRow", "allRows", "size"],
+    bindings: {
+      values: reads("f32", "size"),
+      ...lie.bindings,
+      found: reads("u32", "3"),
+      tallies: writes("u32", "allRows 2"),
+    } as Record<B | "values" | "found" | "tallies", Binding>,
+    workgroup: THREADS,
+    grid: ({ rows }) => rows,
+    cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+    declarations: countDeclarations,
+    body: `${countsOfLane(lie)}
   if (lane == 0u) {
     larger = 0u;
     same = 0u;
     for (var i = 0u; i < ${THREADS}u; i += 1u) { larger += larger_of[i]; same += same_of[i]; }
-    above[dims.firstRow + group] = larger;
-    equal[dims.firstRow + group] = same;
+    tallies[2u * (dims.firstRow + group)] = larger;
+    tallies[2u * (dims.firstRow + group) + 1u] = same;
   }`,
-});
+  });
 
-/** The first rows take the equals; starts are the running sums of what rows have. */
+const countCandidatesKernel = declareCount(CANDIDATE_ROWS);
+const countRowsKernel = declareCount(TILE_ROWS);
+
+/**
+ * The first rows take the equals, whose number replaces that of those there are; starts are the running sums of what rows
+ * have, going on from the rows before, which have taken found[2] equals.
+ */
 const startsKernel = defineKernel({
   name: "batch_starts",
-  dims: ["allRows"],
+  dims: ["firstRow", "rows", "allRows"],
   bindings: {
-    found: reads("u32", "2"),
-    above: reads("u32", "allRows"),
-    equal: reads("u32", "allRows"),
-    taken: writes("u32", "allRows"),
+    found: writes("u32", "3"),
+    tallies: writes("u32", "allRows 2"),
     starts: writes("u32", "allRows+1"),
   },
   workgroup: SCANNERS,
   grid: () => 1,
-  cost: ({ allRows }) => ({ flops: 0, bytes: 24 * allRows }),
+  cost: ({ rows }) => ({ flops: 0, bytes: 24 * rows }),
   declarations: `
 var<workgroup> larger_of: array<u32, ${SCANNERS}>;
 var<workgroup> same_of: array<u32, ${SCANNERS}>;`,
   body: `
-  let stretch = (dims.allRows + ${SCANNERS - 1}u) / ${SCANNERS}u;
-  let low = min(lane * stretch, dims.allRows);
-  let high = min(low + stretch, dims.allRows);
+  let stretch = (dims.rows + ${SCANNERS - 1}u) / ${SCANNERS}u;
+  let low = dims.firstRow + min(lane * stretch, dims.rows);
+  let high = min(low + stretch, dims.firstRow + dims.rows);
   var larger = 0u;
   var same = 0u;
-  for (var row = low; row < high; row += 1u) { larger += above[row]; same += equal[row]; }
+  for (var row = low; row < high; row += 1u) { larger += tallies[2u * row]; same += tallies[2u * row + 1u]; }
   larger_of[lane] = larger;
   same_of[lane] = same;
+  let wanted = found[1];
+  let used = found[2];
+  var start = 0u;
+  if (dims.firstRow > 0u) { start = starts[dims.firstRow]; }
   workgroupBarrier();
-  larger = 0u;
-  same = 0u;
-  for (var i = 0u; i < lane; i += 1u) { larger += larger_of[i]; same += same_of[i]; }
+  storageBarrier();
+  same = used;
+  for (var i = 0u; i < lane; i += 1u) { start += larger_of[i]; same += same_of[i]; }
+  start += min(same, wanted) - min(used, wanted);
   for (var row = low; row < high; row += 1u) {
-    starts[row] = larger + min(same, found[1]);
-    taken[row] = min(same + equal[row], found[1]) - min(same, found[1]);
-    larger += above[row];
-    same += equal[row];
+    let taken = min(same + tallies[2u * row + 1u], wanted) - min(same, wanted);
+    starts[row] = start;
+    start += tallies[2u * row] + taken;
+    same += tallies[2u * row + 1u];
+    tallies[2u * row + 1u] = taken;
   }
-  if (lane == ${SCANNERS - 1}u) { starts[dims.allRows] = larger + min(same, found[1]); }`,
+  if (lane == ${SCANNERS - 1}u) {
+    starts[dims.firstRow + dims.rows] = start;
+    found[2] = same;
+  }`,
 });
 
-const writeKernel = defineKernel({
-  name: "write_above",
-  dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
-  bindings: {
-    values: reads("f32", "rows columns"),
-    found: reads("u32", "2"),
-    taken: reads("u32", "allRows"),
-    starts: reads("u32", "allRows+1"),
-    indices: writes("u32", "capacity"),
-    selected: writes("f32", "capacity"),
-  },
-  workgroup: THREADS,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, columns, capacity }) => ({ flops: 0, bytes: 4 * rows * columns + 8 * capacity }),
-  declarations: countDeclarations,
-  body: `${countsOfLane}
-  let quota = taken[dims.firstRow + group];
+const declareWrite = <B extends string>(lie: Lie<B>) =>
+  defineKernel({
+    name: `write_${lie.name}_above`,
+    dims: ["rows", "columns", "firstRow", "allRows", "size", "capacity"],
+    bindings: {
+      values: reads("f32", "size"),
+      ...lie.bindings,
+      found: reads("u32", "3"),
+      tallies: reads("u32", "allRows 2"),
+      starts: reads("u32", "allRows+1"),
+      indices: writes("u32", "capacity"),
+      selected: writes("f32", "capacity"),
+    } as Record<B | "values" | "found" | "tallies" | "starts" | "indices" | "selected", Binding>,
+    workgroup: THREADS,
+    grid: ({ rows }) => rows,
+    cost: ({ size, capacity }) => ({ flops: 0, bytes: 4 * size + 8 * capacity }),
+    declarations: countDeclarations,
+    body: `${countsOfLane(lie)}
+  let quota = tallies[2u * (dims.firstRow + group) + 1u];
   let out = starts[dims.firstRow + group];
   larger = 0u;
   same = 0u;
   for (var i = 0u; i < lane; i += 1u) { larger += larger_of[i]; same += same_of[i]; }
-  for (var c = low; c < high; c += 1u) {
-    let value = values[group * dims.columns + c];
+  for (var i = low; i < high; i += 1u) {
+    let value = values[first + i];
     let key = key_of(value);
     if (key > bound || (key == bound && same < quota)) {
       let at = out + larger + min(same, quota);
-      indices[at] = c;
+      indices[at] = ${lie.column("i")};
       selected[at] = value;
     }
     larger += u32(key > bound);
     same += u32(key == bound);
   }`,
-});
+  });
+
+const writeCandidatesKernel = declareWrite(CANDIDATE_ROWS);
+const writeRowsKernel = declareWrite(TILE_ROWS);

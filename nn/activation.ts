@@ -97,14 +97,6 @@ export function trainingCodes({ cfg: { d_sae }, context }: Model, n_rows: number
   return new Codes(context, n_rows, d_sae, n_rows * Math.min(mostK, d_sae));
 }
 
-/** What a BatchTopK needs in training: all pre-activations of the batch at once, and the selection's buffers. */
-export interface BatchSpace {
-  /** [B, S] */
-  readonly h_BS: Tensor;
-  /** Finds the k · B largest. */
-  readonly selection: BatchTopK;
-}
-
 /**
  * f_x of the whole batch in training, of a TopK or BatchTopK that keeps `k` a row: the same as outside, but that the rows
  * of a BatchTopK compete with each other.
@@ -115,7 +107,8 @@ export function encodeTraining(
   given: {
     readonly input: EncoderInput;
     readonly tile: Tile;
-    readonly batch: BatchSpace | undefined;
+    /** Of a BatchTopK: finds the k · B largest. */
+    readonly batch: BatchTopK | undefined;
     readonly codes: Codes;
     readonly k: number;
   },
@@ -127,17 +120,20 @@ export function encodeTraining(
     return encodeInto(commands, model, input, tile, codes, k);
   }
   const { n_rows, row_starts: starts, indices, values: selected } = codes;
-  for (const span of spans(n_rows, tile.rows)) {
-    preActivations(commands, model, { input, span, tile: batch.h_BS, tileFrom: span.from });
-  }
   const count = n_rows * Math.min(k, d_sae);
-  batch.selection.record(commands, {
-    values: batch.h_BS,
+  const { h: values, maxima } = tile;
+  batch.record(commands, {
     k: count,
     capacity: selected.size,
     starts,
     indices,
     selected,
+    forEach(use) {
+      for (const span of spans(n_rows, tile.rows)) {
+        preActivations(commands, model, { input, span, tile: values, maxima });
+        use({ values, maxima: maxima!, ...span });
+      }
+    },
   });
   if (activation.key === "batch-top-k" && activation.relu) zeroNegatives(commands, { x: selected, size: count });
 }

@@ -119,13 +119,13 @@ export class Tile implements Disposable {
   /** [⌈S / 8⌉, ≥ rows], the maxima of neighbouring latents, where a selection follows. */
   readonly maxima: Tensor<"u32"> | undefined;
 
-  /** Room for as many of `n_rows` rows as are encoded at once. */
-  constructor(model: Model, n_rows: number) {
+  /** Room for as many of `n_rows` rows as are encoded at once: those that fit a binding, at most `most`. */
+  constructor(model: Model, n_rows: number, { most = n_rows }: { readonly most?: number } = {}) {
     using stack = new DisposableStack();
     const { cfg: { d_sae, activation }, context } = model;
-    const rows = tileRows(model, n_rows);
+    const rows = Math.min(tileRows(model, n_rows), most);
     this.h = stack.use(new Tensor(context, "f32", [rows, d_sae], "pre-activations"));
-    if (activation.key === "top-k") {
+    if (activation.key === "top-k" || activation.key === "batch-top-k") {
       const shape = [Math.ceil(d_sae / MAXIMA_COLUMNS), 4 * Math.ceil(rows / 4)];
       this.maxima = stack.use(new Tensor(context, "u32", shape, "maxima of neighbouring pre-activations"));
     }

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { BatchTopK } from "../kernels/batch_top_k.ts";
+import { BatchTopK, batchTopKRows } from "../kernels/batch_top_k.ts";
 import { chunksOf } from "../kernels/reduce.ts";
 import { type ElementType, spans, Tensor } from "../kernels/tensor.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
-import { type BatchSpace, emptyCodes, trainingCodes } from "./activation.ts";
+import { emptyCodes, trainingCodes } from "./activation.ts";
 import { Codes } from "./codes.ts";
 import { EncoderInput, type Model, rowsAtOnce, type Span, Tile } from "./encode.ts";
 import { entryCapacity, keepsBatch, type RectifiedSpace } from "./rectified.ts";
@@ -73,7 +73,7 @@ export class Workspace implements Disposable {
   /** The codes: sparse, or for a ReLU or JumpReLU as it comes. */
   readonly f_x: { readonly sparse: SparseSpace } | RectifiedSpace;
   /** A BatchTopK's, in training. */
-  readonly batch: BatchSpace | undefined;
+  readonly batch: BatchTopK | undefined;
   /** [rows of a span, P, D], reconstructions, then summed residuals. */
   readonly x_hats: Tensor;
   /** [P], lengths of the prefixes. */
@@ -139,7 +139,11 @@ export class Workspace implements Disposable {
     this.n_rows = n_rows;
     this.n_prefixes = n_prefixes;
     this.input = stack.use(new EncoderInput(model, n_rows));
-    this.tile = stack.use(new Tile(model, n_rows));
+    if (training && activation.key === "batch-top-k") {
+      const k = n_rows * Math.min(mostK, d_sae);
+      this.batch = stack.use(new BatchTopK(context, n_rows, d_sae, k));
+      this.tile = stack.use(new Tile(model, n_rows, { most: batchTopKRows(n_rows, d_sae, k) }));
+    } else this.tile = stack.use(new Tile(model, n_rows));
     const spanRows = Math.min(rowsAtOnce(model, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
     const rectified = (): RectifiedSpace => {
       const tileShape = this.tile.h.shape;
@@ -165,10 +169,6 @@ export class Workspace implements Disposable {
     this.f_x = activation.key === "relu" || activation.key === "jump-relu"
       ? rectified()
       : { sparse: sparse(training ? trainingCodes(model, n_rows, mostK) : emptyCodes(model, n_rows), "f_x") };
-    if (training && activation.key === "batch-top-k") {
-      const selection = stack.use(new BatchTopK(context, n_rows, d_sae));
-      this.batch = { h_BS: make("f32", [n_rows, d_sae], "pre-activations of the batch"), selection };
-    }
     this.spans = [...spans(n_rows, spanRows)];
     this.x_hats = make("f32", [Math.min(spanRows, n_rows), n_prefixes, d_model], "x_hats");
     this.ends = make("u32", [n_prefixes], "prefixes");

@@ -4,8 +4,11 @@
  * @module
  */
 
-import { BatchTopK } from "../../kernels/batch_top_k.ts";
+import { BatchTopK, type MatrixRows } from "../../kernels/batch_top_k.ts";
 import { aboveThreshold } from "../../kernels/elementwise.ts";
+import { MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { spans } from "../../kernels/tensor.ts";
+import { columnMaxima } from "../reference/keys.ts";
 import { check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits } from "../support/tolerance.ts";
@@ -17,15 +20,37 @@ function before(values: Float32Array, i: number, j: number): number {
   return a > b ? -1 : a < b ? 1 : i - j;
 }
 
+/** Some rows with their maxima; what is behind them is larger than everything. */
+function tileOf(gpu: Recording, values: Float32Array, columns: number, from: number, to: number): MatrixRows {
+  const rows = to - from;
+  const blocks = Math.ceil(columns / MAXIMA_COLUMNS);
+  const maxima = new Uint32Array(blocks * (rows + 1)).fill(0xffffffff);
+  for (let r = 0; r < rows; r++) {
+    const keys = columnMaxima(values.subarray((from + r) * columns, (from + r + 1) * columns));
+    keys.forEach((key, g) => maxima[g * (rows + 1) + r] = key);
+  }
+  const tile = new Float32Array((rows + 1) * columns).fill(NaN);
+  tile.set(values.subarray(from * columns, to * columns));
+  return { values: gpu.f32(tile, rows + 1, columns), maxima: gpu.u32(maxima, blocks, rows + 1), from, to };
+}
+
+/** How a matrix is handed over: so many rows at a time, to a selection of an earlier one. */
+interface Way {
+  readonly tile?: number;
+  readonly used?: BatchTopK;
+}
+
 /** Selects `k` of `values` on the GPU, and expects what a sort says. */
-function select(gpu: Recording, values: Float32Array, rows: number, k: number, used?: BatchTopK): BatchTopK {
+function select(gpu: Recording, values: Float32Array, rows: number, k: number, way: Way = {}): BatchTopK {
+  const { tile = Math.ceil(rows / 3), used } = way;
   const columns = values.length / rows;
   const kept = Array.from(values.keys()).sort((i, j) => before(values, i, j)).slice(0, k).sort((i, j) => i - j);
   const wantedStarts = Array.from({ length: rows + 1 }, (_, row) => kept.filter((i) => i < row * columns).length);
-  const selection = used ?? new BatchTopK(gpu.context, rows, columns);
+  const selection = used ?? new BatchTopK(gpu.context, rows, columns, k);
   if (!used) gpu.after(selection);
   const [starts, indices, selected] = [gpu.outU32(rows + 1), gpu.outU32(k), gpu.out(k)];
-  selection.record(gpu.commands, { values: gpu.f32(values, rows, columns), k, capacity: k, starts, indices, selected });
+  const tiles = [...spans(rows, tile)].map(({ from, to }) => tileOf(gpu, values, columns, from, to));
+  selection.record(gpu.commands, { k, capacity: k, starts, indices, selected, forEach: (use) => tiles.forEach(use) });
   const what = `${k} of ${rows} × ${columns}`;
   gpu.expect(starts, (got) => assertExact(got, wantedStarts, `starts, ${what}`));
   gpu.expect(indices, (got) => assertExact(got, kept.map((i) => i % columns), `indices, ${what}`));
@@ -52,7 +77,20 @@ const special: KernelCase = (gpu) => {
   select(gpu, new Float32Array(40 * 25), 40, 999);
   // What a selection leaves behind does not reach the next one.
   const used = select(gpu, Float32Array.from({ length: 60 }, (_, i) => 1e30 - i * 1e28), 6, 30);
-  select(gpu, Float32Array.from({ length: 60 }, (_, i) => -i), 6, 30, used);
+  select(gpu, Float32Array.from({ length: 60 }, (_, i) => -i), 6, 30, { used });
+  // The bound is the k-th value itself, and in the fourth column of its neighbours.
+  const few = new Float32Array(5 * 40).fill(-1);
+  [3, 51, 99].forEach((place, i) => few[place] = 2 ** i);
+  select(gpu, few, 5, 3, { tile: 5 });
+  // What lies behind a row is larger than its own last values.
+  const edges = new Random(6).normal(40 * 31).map((value, i) => [10, 5][i % 31 / 30] ?? value / 8);
+  select(gpu, edges.map((value, i) => value > 1 ? value + Math.floor(i / 31) : value), 40, 12);
+  // Fewer candidates than there is room for, all of them negative.
+  select(gpu, new Random(5).normal(30 * 40).map((value) => -Math.abs(value)), 30, 25);
+  // Every tile is larger than those before: more candidates than there is room for.
+  const growing = new Random(4).normal(96 * 64).map((value, i) => Math.floor(i / 64) + value / 8);
+  select(gpu, growing, 96, 20, { tile: 1 });
+  select(gpu, growing, 96, 500, { tile: 2 });
   // One row owns all of them.
   select(gpu, Float32Array.from({ length: 50 * 100 }, (_, i) => Math.floor(i / 100) === 31 ? 1 + i : -i), 50, 90);
 };
@@ -74,47 +112,51 @@ Deno.test("70,000 rows are more than one dimension of workgroups", async () => {
   });
 });
 
-const both: KernelCase = (gpu) => {
-  ragged(gpu);
+const mutated: KernelCase = (gpu) => {
+  const random = new Random(7);
+  for (const [rows, columns, k] of [[5, 31, 60], [33, 7, 70], [65, 129, 2000], [300, 65, 1700]] as const) {
+    select(gpu, random.integers(rows * columns, -6, 6), rows, k);
+  }
   special(gpu);
 };
 
 Deno.test("mutants of the selection are found", async () => {
+  await mutants("maxima_histogram", [["* dims.stride + row", "* dims.stride + row + 1u"]], mutated);
   await mutants("key_histogram", [
-    ["group * dims.columns + c", "c"],
-    ["let known_bits = found[0] & known;", "let known_bits = found[0];"],
-    ["atomicAdd(&histogram[bin], count)", "atomicAdd(&histogram[bin], 1u)"],
-  ], both);
+    ["(group * 16u + turn) * 64u", "group * 64u"],
+    ["is_first || key >> above", "key >> above"],
+    ["min(dims.size, limit[0])", "dims.size"],
+  ], mutated);
   await mutants("pick_digit", [
     ["select(found[1], dims.k, is_first)", "dims.k"],
     ["left -= histogram[bin];", "left -= 1u;"],
-    ["found[0] = above |", "found[0] ="],
-  ], both);
-  await mutants(
-    "count_above",
-    [
-      ["larger += u32(key > bound)", "larger += u32(key >= bound)"],
-      ["above[dims.firstRow + group] = larger", "above[group] = larger"],
-      ["let high = min(low + stretch, dims.columns)", "let high = low + stretch"],
-    ],
-    both,
-    { bindingLimit: 2 ** 16 },
-  );
-  await mutants("batch_starts", [
-    ["starts[row] = larger + min(same, found[1])", "starts[row] = larger + same"],
+    ["found[0] = before |", "found[0] ="],
     ["i < lane", "i <= lane"],
-    ["min(same + equal[row], found[1])", "same + equal[row]"],
-  ], both);
-  await mutants(
-    "write_above",
-    [
-      ["indices[at] = c", "indices[at] = c + 1u"],
+  ], mutated);
+  await mutants("collect_candidates", [
+    ["key_of(value3) >= bound[0]", "key_of(value3) > bound[0]"],
+    ["block * 8u + 7u < dims.columns", "true"],
+    ["if (fits == 0u) { overflow[0] = 1u; }", ""],
+    ["candidates[at] = value2;", "candidates[at] = quantizeToF16(value2);"],
+  ], mutated);
+  await mutants("batch_starts", [
+    ["start += tallies[2u * row] + taken", "start += tallies[2u * row] + tallies[2u * row + 1u]"],
+    ["i < lane", "i <= lane"],
+    ["found[2] = same", "found[2] = 0u"],
+    ["if (dims.firstRow > 0u)", "if (false)"],
+  ], mutated);
+  for (const [rows, column] of [["candidates", "places[first + i]"], ["rows", "i;"]] as const) {
+    await mutants(`count_${rows}_above`, [
+      ["larger += u32(key > bound)", "larger += u32(key >= bound)"],
+      ["tallies[2u * (dims.firstRow + group)] = larger", "tallies[2u * group + 1u] = larger"],
+      ["let high = min(low + stretch, length)", "let high = low + stretch"],
+    ], mutated);
+    await mutants(`write_${rows}_above`, [
+      [`indices[at] = ${column}`, `indices[at] = 1u + ${column}`],
       ["same < quota", "same <= quota"],
-      ["taken[dims.firstRow + group]", "taken[group]"],
-    ],
-    both,
-    { bindingLimit: 2 ** 16 },
-  );
+      ["starts[dims.firstRow + group]", "starts[dims.firstRow]"],
+    ], mutated);
+  }
 });
 
 const thresholds: KernelCase = (gpu) => {

@@ -20,13 +20,15 @@ export async function freshDevice(options: DeviceContextOptions = {}): Promise<G
   return device;
 }
 
-/** Counts the buffers that a device creates from now on, by label. */
-export function countBuffers(device: GPUDevice): { readonly labels: string[] } {
+/** Counts the buffers that a device creates from now on, by label, with their bytes. */
+export function countBuffers(device: GPUDevice): { readonly labels: string[]; readonly sizes: number[] } {
   const labels: string[] = [];
+  const sizes: number[] = [];
   const createBuffer = device.createBuffer.bind(device);
   device.createBuffer = (descriptor) => {
     labels.push(descriptor.label ?? "");
+    sizes.push(descriptor.size);
     return createBuffer(descriptor);
   };
-  return { labels };
+  return { labels, sizes };
 }

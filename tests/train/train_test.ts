@@ -299,6 +299,19 @@ Deno.test("at most 256 steps wait for the GPU, however seldom losses are read", 
   device.destroy();
 });
 
+Deno.test("a BatchTopK step holds the pre-activations of some rows, never of a batch", async () => {
+  const device = await freshDevice();
+  const { labels, sizes } = countBuffers(device);
+  const [B, d_model, d_sae] = [256, 20, 1024];
+  const activation = { key: "batch-top-k", top_k: 4, aux: { key: "no-aux" } } as const;
+  using sae = await SparseAutoencoder.create({ d_model, d_sae, activation }, { device });
+  const batches = Array.from({ length: 2 }, (_, step) => new Random(step).normal(B * d_model));
+  const { losses } = await run(sae, getObjective({ key: "vanilla" }), batches, OPTIONS);
+  assertEquals(losses.map(({ l0 }) => l0), [4, 4]);
+  assertEquals(labels.filter((_, at) => sizes[at]! >= 4 * B * d_sae), []);
+  device.destroy();
+});
+
 Deno.test("a batch of another size in between changes nothing but its own step", async () => {
   using sae = await newModel(TOP_K);
   const sizes = [16, 16, 5, 16, 3, 7, 16];
