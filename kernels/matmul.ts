@@ -57,6 +57,16 @@ export interface MatmulArguments {
    * is between M and the next multiple of four is overwritten.
    */
   readonly maxima?: Matrix;
+  /** One of the sizes is smaller than it says, as only the GPU knows: what is beyond is neither read nor written. */
+  readonly limit?: Limit;
+}
+
+/** The smaller of a size and `by[0]` is the size. */
+export interface Limit {
+  /** Which. */
+  readonly size: "M" | "N" | "K";
+  /** [1] */
+  readonly by: Bindable;
 }
 
 /** `nt` with the rows of B (and of the bias) picked by a list whose length only the GPU knows. */
@@ -103,8 +113,11 @@ const SUBGROUP = 8;
  * @throws {ShapeError} if a matrix does not lie inside its tensor.
  */
 export function matmul(commands: Commands, given: MatmulArguments): void {
-  const { layout, M, N, K, bias, relu = false } = given;
+  const { layout, M, N, K, bias, relu = false, limit } = given;
   if (M === 0 || N === 0) return;
+  if (limit?.size === "K" && K > MOST_TERMS) {
+    throw new ShapeError(`a product whose terms are limited has at most ${MOST_TERMS} of them, found ${K}`);
+  }
   const a = place("A", given.a, layout === "tn" ? K : M, layout === "tn" ? M : K);
   const b = place("B", given.b, layout === "nt" ? N : K, layout === "nt" ? K : N);
   const c = place("C", given.c, M, N);
@@ -124,6 +137,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
       accumulate: from > 0 || given.accumulate === true,
       maxima: last && maxima !== undefined,
       gather: false,
+      ...(limit ? { limit: limit.size } : {}),
       ...sharing(commands, a),
     });
     commands.run(kernel, {
@@ -148,6 +162,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
       c: c.in,
       ...(last && bias ? { bias } : {}),
       ...(last && maxima ? { maxima: maxima.in } : {}),
+      ...(limit ? { limit: limit.by } : {}),
     });
   }
 }
@@ -250,6 +265,7 @@ interface Variant {
   readonly accumulate: boolean;
   readonly maxima: boolean;
   readonly gather: boolean;
+  readonly limit?: Limit["size"];
   readonly lanes: number;
   /** The directive for subgroups of eight; each of their lanes then loads a part of A for all. */
   readonly subgroups?: string;
@@ -287,7 +303,7 @@ function matmulKernel(variant: Variant): MatmulKernel {
 }
 
 function declare(variant: Variant): MatmulKernel {
-  const { layout, vectorA, vectorB, bias, relu, accumulate, maxima, gather, lanes, subgroups } = variant;
+  const { layout, vectorA, vectorB, bias, relu, accumulate, maxima, gather, limit, lanes, subgroups } = variant;
   const tileM = tileRows(variant);
   const rows = range(tileM);
   const columns = range(TILE_N);
@@ -351,7 +367,7 @@ function declare(variant: Variant): MatmulKernel {
   };
   const store = each((i, j) => {
     const inside = gather ? `listed${j} >= dims.firstRow && listed${j} - dims.firstRow < dims.b_rows` : "true";
-    return `if (row + ${i}u < dims.M && column + ${j}u < columns${gather ? ` && ${inside}` : ""}) {
+    return `if (row + ${i}u < M && column + ${j}u < columns${gather ? ` && ${inside}` : ""}) {
     c[dims.c_from + (row + ${i}u) * dims.ldc + column + ${j}u] = ${result(i, j)};
   }`;
   });
@@ -362,7 +378,7 @@ function declare(variant: Variant): MatmulKernel {
       .reduce((all, key) => `max(${all}, ${key})`);
   const storeMaxima = range(TILE_N / MAXIMA_COLUMNS).flatMap((g) =>
     range(tileM / 4).map((four) =>
-      `if (row + ${4 * four}u < dims.M && column + ${g * MAXIMA_COLUMNS}u < columns) {
+      `if (row + ${4 * four}u < M && column + ${g * MAXIMA_COLUMNS}u < columns) {
     maxima[(dims.m_from + (column / ${MAXIMA_COLUMNS}u + ${g}u) * dims.ldm + row + ${4 * four}u) >> 2u] = vec4u(
       ${range(4).map((i) => largest(4 * four + i, g * MAXIMA_COLUMNS)).join(",\n      ")},
     );
@@ -396,6 +412,7 @@ function declare(variant: Variant): MatmulKernel {
       ...(bias ? { bias: reads("f32", gather ? "b_rows" : "N") } : undefined),
       ...(maxima ? { maxima: writes("vec4u", "m_rows ldm") } : undefined),
       ...(gather ? { rows: reads("u32", "N"), count: reads("u32", "1") } : undefined),
+      ...(limit ? { limit: reads("u32", "1") } : undefined),
     } as Record<"a" | "b" | "c", Binding>,
     workgroup: lanes,
     grid: ({ M, N }) => Math.ceil(M / tileM) * Math.ceil(N / (TILE_N * lanes)),
@@ -408,12 +425,16 @@ fn positive_or_nan(value: f32) -> f32 {
 }
 ${maxima ? KEY_WGSL : ""}`,
     body: `
+  ${
+      ["M", "N", "K"].map((size) => `let ${size} = ${size === limit ? `min(dims.${size}, limit[0])` : `dims.${size}`};`)
+        .join(" ")
+    }
   let tiles_m = (dims.M + ${tileM - 1}u) / ${tileM}u;
   let row = (group % tiles_m) * ${tileM}u;
   let first_column = (group / tiles_m) * ${lanes * TILE_N}u;
   let column = first_column + lane * ${TILE_N}u;
-  let columns = ${gather ? "min(dims.N, count[0])" : "dims.N"};
-  if (first_column >= columns) { return; }
+  let columns = ${gather ? "min(N, count[0])" : "N"};
+  if (first_column >= columns || row >= M) { return; }
   ${
       subgroups === undefined || layout === "tn"
         ? ""
@@ -433,16 +454,16 @@ ${maxima ? KEY_WGSL : ""}`,
   ${
       each((i, j) =>
         `var c${i}_${j} = ${
-          accumulate ? `c[dims.c_from + min(row + ${i}u, dims.M - 1u) * dims.ldc + column + ${j}u]` : "0.0"
+          accumulate ? `c[dims.c_from + min(row + ${i}u, M - 1u) * dims.ldc + column + ${j}u]` : "0.0"
         };`
       ).join("\n  ")
     }
   var k = 0u;
-  for (; k + 3u < dims.K; k += 4u) {
+  for (; k + 3u < K; k += 4u) {
     ${loads.join("\n    ")}
     ${four.join("\n    ")}
   }
-  for (; k < dims.K; k += 1u) {
+  for (; k < K; k += 1u) {
     ${tail.join("\n    ")}
   }
   ${store.join("\n  ")}

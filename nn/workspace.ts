@@ -33,6 +33,28 @@ export interface AuxSpace extends SparseSpace {
   readonly variance: { readonly sums: Tensor; readonly squares: Tensor; readonly inverse: Tensor };
   /** [rows of a span, 1, D], the dead latents' attempt at it, then its gradient. */
   readonly reconstruction: Tensor;
+  /** [1], how many dead latents there are; 0 where dense products take them. */
+  readonly sparseCount: Tensor<"u32">;
+  /** What dense products over the dead latents need. */
+  readonly dense: DenseAuxSpace;
+  /** Rows that go through it at once. */
+  readonly spans: readonly Span[];
+}
+
+/** The dead latents' codes and rows of parameters, side by side: `most` columns or rows, of which `count[0]` matter. */
+export interface DenseAuxSpace {
+  /** The most dead latents that are multiplied densely. */
+  readonly most: number;
+  /** [1], how many there are; 0 where there are more than that. */
+  readonly count: Tensor<"u32">;
+  /** [rows of a span, most], the codes. */
+  readonly codes: Tensor;
+  /** [rows of a span, most], their gradient. */
+  readonly grad: Tensor;
+  /** [most, D], rows of W_dec. */
+  readonly W_dec: Tensor;
+  /** [most, D] or [most, 1], rows of the gradients. */
+  readonly gradients: Readonly<Record<"W_dec" | "W_enc" | "b_enc", Tensor>>;
 }
 
 /** Sums of the pre-activation loss over the rows of a batch. */
@@ -59,6 +81,15 @@ const MOST_ROWS = 32768;
 
 /** The same for residuals: 32 invocations share the dimensions of all prefixes of a row. */
 const MOST_SUMMED = 32 * 60000;
+
+/**
+ * Dense products over the dead latents pay until there are more than this many times those that a row selects: a
+ * multiply-add of a dense product costs a small fraction of one of a sparse product.
+ */
+const DENSE_AUX = 4;
+
+/** Rows of the dense codes of dead latents: more would make the products no faster. */
+const MOST_AUX_ROWS = 1024;
 
 /** Buffers of a step. What they hold is only valid until the next one. */
 export class Workspace implements Disposable {
@@ -201,6 +232,12 @@ export class Workspace implements Disposable {
     };
     if (training && activation.aux.key === "auxk") {
       const k = Math.min(activation.aux.k_aux, d_sae);
+      const most = 4 * Math.ceil(Math.min(DENSE_AUX * k, d_sae) / 4);
+      const auxRows = Math.min(
+        this.x_hats.shape[0]!,
+        MOST_AUX_ROWS,
+        rowsAtOnce(model, n_rows, most * 4, "dead codes"),
+      );
       this.aux = {
         ...sparse(new Codes(context, n_rows, d_sae, n_rows * k, "auxiliary f_x"), "auxiliary f_x"),
         residual: make("f32", [n_rows, d_model], "residual"),
@@ -209,7 +246,21 @@ export class Workspace implements Disposable {
           squares: make("f32", [n_rows], "squared distance from the mean residual"),
           inverse: make("f32", [1], "inverse variance of the residual"),
         },
-        reconstruction: make("f32", [this.x_hats.shape[0]!, 1, d_model], "auxiliary reconstruction"),
+        reconstruction: make("f32", [auxRows, 1, d_model], "auxiliary reconstruction"),
+        sparseCount: make("u32", [1], "dead latents of sparse products"),
+        dense: {
+          most,
+          count: make("u32", [1], "dead latents of dense products"),
+          codes: make("f32", [auxRows, most], "dense auxiliary f_x"),
+          grad: make("f32", [auxRows, most], "grad of dense auxiliary f_x"),
+          W_dec: make("f32", [most, d_model], "W_dec of dead latents"),
+          gradients: {
+            W_dec: make("f32", [most, d_model], "grad_W_dec of dead latents"),
+            W_enc: make("f32", [most, d_model], "grad_W_enc of dead latents"),
+            b_enc: make("f32", [most, 1], "grad_b_enc of dead latents"),
+          },
+        },
+        spans: [...spans(n_rows, auxRows)],
       };
     }
     if (training && activation.aux.key === "pre-act") {

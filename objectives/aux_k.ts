@@ -12,6 +12,8 @@
 
 import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { gatherRows, keepEntries, scatterRows, spreadEntries } from "../kernels/listed_rows.ts";
+import { matmul } from "../kernels/matmul.ts";
 import { columnSums, sum } from "../kernels/reduce.ts";
 import { spans, type Tensor } from "../kernels/tensor.ts";
 import { totalWgsl } from "../kernels/wgsl.ts";
@@ -19,18 +21,22 @@ import { topK } from "../kernels/top_k.ts";
 import { selectionBackward } from "../nn/activation.ts";
 import type { AuxK } from "../nn/config.ts";
 import { decode, decodeBackward } from "../nn/decode.ts";
-import { listedPreActivations, type Model } from "../nn/encode.ts";
+import { type EncoderInput, latentBlocks, listedPreActivations, type Model, type Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import type { AuxSpace, Workspace } from "../nn/workspace.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
 
-/** Selects each row's dead latents, and lists the selection by latent. */
+/**
+ * Selects each row's dead latents. Few dead latents are spread out and multiplied densely; only the selection of many is
+ * listed by latent. Both give the same bits, since a product with zeros in it is that of the rest.
+ */
 export function auxKCodes(commands: Commands, model: Model, space: Workspace, aux: AuxSpace, { k_aux }: AuxK): void {
   const { input, tile, dead: { list, count }, n_rows } = space;
   const { d_sae } = model.cfg;
-  const { codes } = aux;
+  const { codes, dense, sparseCount } = aux;
   const { row_starts: starts, indices, values } = codes;
-  commands.run(auxiliaryStartsKernel, { n_rows, k_aux, count, starts });
+  const { most, count: denseCount } = dense;
+  commands.run(auxiliaryStartsKernel, { n_rows, k_aux, most, count, starts, denseCount, sparseCount });
   commands.onlyIf(count, () => {
     for (const span of spans(n_rows, tile.rows)) {
       const rows = span.to - span.from;
@@ -50,67 +56,192 @@ export function auxKCodes(commands: Commands, model: Model, space: Workspace, au
         listed: { names: list, count, size: d_sae },
       });
     }
-    aux.transposition.record(commands, codes.sparse);
   });
+  commands.onlyIf(sparseCount, () => aux.transposition.record(commands, codes.sparse));
 }
 
-/** Every row has min(k_aux, n_dead) entries. */
+/** Every row has min(k_aux, n_dead) entries; either the dense products count the dead latents or the sparse ones do. */
 const auxiliaryStartsKernel = defineKernel({
   name: "auxiliary_starts",
-  dims: ["n_rows", "k_aux"],
-  bindings: { count: reads("u32", "1"), starts: writes("u32", "n_rows+1") },
+  dims: ["n_rows", "k_aux", "most"],
+  bindings: {
+    count: reads("u32", "1"),
+    starts: writes("u32", "n_rows+1"),
+    denseCount: writes("u32", "1"),
+    sparseCount: writes("u32", "1"),
+  },
   workgroup: 64,
   grid: ({ n_rows }) => Math.ceil((n_rows + 1) / 64),
   cost: ({ n_rows }) => ({ flops: 0, bytes: 4 * n_rows }),
   body: `
   let row = group * 64u + lane;
-  if (row <= dims.n_rows) { starts[row] = row * min(dims.k_aux, count[0]); }`,
+  if (row <= dims.n_rows) { starts[row] = row * min(dims.k_aux, count[0]); }
+  if (row == 0u) {
+    let dense = count[0] <= dims.most;
+    denseCount[0] = select(0u, count[0], dense);
+    sparseCount[0] = select(count[0], 0u, dense);
+  }`,
 });
 
 /**
  * The loss of every row, and the gradients added to those of the main loss, after the residuals are known. Without dead
  * latents none of it runs, and the sums of the rows' losses keep what they had.
  */
-export function auxKBackward(commands: Commands, model: Model, given: AuxKBackward): void {
-  commands.onlyIf(given.space.dead.count, () => backward(commands, model, given));
-}
-
-interface AuxKBackward {
-  readonly space: Workspace;
-  readonly aux: AuxSpace;
-  readonly cfg: AuxK;
-  readonly gradients: Gradients;
-}
-
-function backward(commands: Commands, model: Model, given: AuxKBackward): void {
-  const { space: { input, n_rows, spans: rowSpans, whole, rowSums, dead }, aux, cfg, gradients } = given;
-  const { codes, transposition, grad_values, residual, variance, reconstruction } = aux;
+export function auxKBackward(
+  commands: Commands,
+  model: Model,
+  given: { readonly space: Workspace; readonly aux: AuxSpace; readonly cfg: AuxK; readonly gradients: Gradients },
+): void {
+  const { space: { input, n_rows, whole, rowSums, dead }, aux, cfg, gradients } = given;
+  const { codes, transposition, grad_values, residual, variance, reconstruction, dense, sparseCount, spans: rowSpans } =
+    aux;
   const { alpha, include_b_dec, normalize } = cfg;
   const { d_model, d_sae } = model.cfg;
-  if (normalize) measureVariance(commands, aux, n_rows, d_model, rowSpans);
   const prefixes = { lengths: [d_sae], ends: whole };
   const shared = { codes, prefixes, transposition, grad_values, input, whole, gradients, accumulate: true };
+  const anyway = (work: () => void) => commands.onlyIf(dead.count, work);
+  const densely = (work: () => void) => commands.onlyIf(dense.count, work);
+  const sparsely = (work: () => void) => commands.onlyIf(sparseCount, work);
+  if (normalize) anyway(() => measureVariance(commands, aux, n_rows, d_model, rowSpans));
+  densely(() => moveListedRows(commands, model, { aux, dead, gradients, move: gatherRows }));
   for (const span of rowSpans) {
     const { from, to } = span;
-    decode(commands, model, { codes, span, prefixes, x_hats: reconstruction.rows(0, to - from) });
-    auxiliaryResiduals(commands, {
-      residual: residual.rows(from, to),
-      reconstruction: reconstruction.rows(0, to - from),
-      b_dec: model.parameters.b_dec,
-      include_b_dec,
-      count: dead.count,
-      inverse: variance.inverse,
-      squares: rowSums.aux,
-      alpha,
-      rows: to - from,
-      firstRow: from,
-      n_rows,
-      d_model,
+    sparsely(() => decode(commands, model, { codes, span, prefixes, x_hats: reconstruction.rows(0, to - from) }));
+    densely(() => denseDecode(commands, { aux, dead, span }));
+    anyway(() =>
+      auxiliaryResiduals(commands, {
+        residual: residual.rows(from, to),
+        reconstruction: reconstruction.rows(0, to - from),
+        b_dec: model.parameters.b_dec,
+        include_b_dec,
+        count: dead.count,
+        inverse: variance.inverse,
+        squares: rowSums.aux,
+        alpha,
+        rows: to - from,
+        firstRow: from,
+        n_rows,
+        d_model,
+      })
+    );
+    sparsely(() => {
+      decodeBackward(commands, model, { ...shared, span, G: reconstruction });
+      selectionBackward(commands, model, { ...shared, span });
     });
-    decodeBackward(commands, model, { ...shared, span, G: reconstruction });
-    selectionBackward(commands, model, { ...shared, span });
-    if (include_b_dec) addBiasGradient(commands, reconstruction, to - from, gradients.b_dec);
+    densely(() => denseDecodeBackward(commands, { aux, dead, input, span }));
+    if (include_b_dec) anyway(() => addBiasGradient(commands, reconstruction, to - from, gradients.b_dec));
   }
+  densely(() => moveListedRows(commands, model, { aux, dead, gradients, move: scatterRows }));
+}
+
+/** The rows of parameters and gradients that belong to dead latents, brought together or brought back. */
+function moveListedRows(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly aux: AuxSpace;
+    readonly dead: Workspace["dead"];
+    readonly gradients: Gradients;
+    readonly move: typeof gatherRows;
+  },
+): void {
+  const { aux: { dense: { most, count, W_dec, gradients: packed } }, dead: { list }, gradients, move } = given;
+  const shared = { list, listSize: list.size, count, most };
+  for (const block of latentBlocks(model)) {
+    const rows = (matrix: Tensor) => ({ ...shared, ...block, matrix: matrix.rows(block.from, block.to) });
+    const columns = model.cfg.d_model;
+    if (move === gatherRows) move(commands, { ...rows(model.parameters.W_dec), columns, packed: W_dec });
+    move(commands, { ...rows(gradients.W_dec), columns, packed: packed.W_dec });
+    move(commands, { ...rows(gradients.W_enc), columns, packed: packed.W_enc });
+    move(commands, { ...rows(gradients.b_enc), columns: 1, packed: packed.b_enc });
+  }
+}
+
+/** ê of some rows from the dead latents' dense codes z [rows, n_dead]: z W_dec. */
+function denseDecode(
+  commands: Commands,
+  { aux, dead, span: { from, to } }: { readonly aux: AuxSpace; readonly dead: Workspace["dead"]; readonly span: Span },
+): void {
+  const { dense: { most, count, codes, W_dec }, reconstruction } = aux;
+  const rows = to - from;
+  spreadEntries(commands, { ...entriesOf(aux, dead, from, rows), dense: codes.rows(0, rows) });
+  matmul(commands, {
+    layout: "nn",
+    M: rows,
+    N: W_dec.rowSize,
+    K: most,
+    a: { in: codes.rows(0, rows) },
+    b: { in: W_dec },
+    c: { in: reconstruction.rows(0, rows) },
+    limit: { size: "K", by: count },
+  });
+}
+
+/** From G = ∂loss/∂ê of some rows: grad_z = G W_decᵀ where selected, grad_W_dec += zᵀ G, grad_W_enc += grad_zᵀ x, grad_b_enc += Σ grad_z. */
+function denseDecodeBackward(
+  commands: Commands,
+  { aux, dead, input, span: { from, to } }: {
+    readonly aux: AuxSpace;
+    readonly dead: Workspace["dead"];
+    readonly input: EncoderInput;
+    readonly span: Span;
+  },
+): void {
+  const { dense: { most, count, codes, grad, W_dec, gradients }, reconstruction } = aux;
+  const rows = to - from;
+  const columns = W_dec.rowSize;
+  const grad_z = grad.rows(0, rows);
+  const G = { in: reconstruction.rows(0, rows) };
+  const x = { in: input.centred_BD.rows(from, to) };
+  matmul(commands, {
+    layout: "nt",
+    M: rows,
+    N: most,
+    K: columns,
+    a: G,
+    b: { in: W_dec },
+    c: { in: grad_z },
+    limit: { size: "N", by: count },
+  });
+  keepEntries(commands, { ...entriesOf(aux, dead, from, rows), dense: grad_z });
+  const shared = {
+    layout: "tn",
+    M: most,
+    N: columns,
+    K: rows,
+    accumulate: true,
+    limit: { size: "M", by: count },
+  } as const;
+  matmul(commands, { ...shared, a: { in: codes.rows(0, rows) }, b: G, c: { in: gradients.W_dec } });
+  matmul(commands, { ...shared, a: { in: grad_z }, b: x, c: { in: gradients.W_enc } });
+  columnSums(commands, {
+    x: grad_z,
+    rows,
+    stride: most,
+    offset: 0,
+    columns: most,
+    result: gradients.b_enc,
+    accumulate: true,
+  });
+}
+
+/** The selected entries of some rows, and where they go among the dead latents. */
+function entriesOf(
+  { codes, dense }: AuxSpace,
+  { places }: Workspace["dead"],
+  firstRow: number,
+  rows: number,
+) {
+  const { most: stride, count } = dense;
+  return {
+    sparse: codes.sparse,
+    firstRow,
+    rows,
+    places,
+    placesSize: places.size,
+    count,
+    stride,
+  };
 }
 
 /** inverse[0] = 1 / mean((e − mean_b e)²), or 0 where e does not vary: two passes, so that nothing cancels. */

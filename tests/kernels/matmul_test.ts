@@ -7,7 +7,7 @@
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
 import { ShapeError } from "../../kernels/errors.ts";
-import { gatheredMatmul, type Layout, matmul, type Matrix, MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { gatheredMatmul, type Layout, type Limit, matmul, type Matrix, MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import {
   caseContext,
@@ -507,4 +507,79 @@ Deno.test("mutants of the products are found", async () => {
     gatheredCase,
     SIMPLE,
   );
+});
+
+/** A product one of whose sizes is `limit`, as only the GPU knows; beyond it A and B are NaN and C stays as it was. */
+const limited = (...cases: readonly (readonly [Layout, Limit["size"], accumulate: boolean])[]): KernelCase => (gpu) => {
+  const random = new Random(31);
+  for (const [layout, size, accumulate] of cases) {
+    for (const limit of [0, 1, 7, 34, 1000]) {
+      const whole = { ...plain(layout, 45, 37, 40), accumulate };
+      const sizeOf = (name: typeof size) => name === size ? Math.min(whole[name], limit) : whole[name];
+      const [M, N, K] = [sizeOf("M"), sizeOf("N"), sizeOf("K")];
+      const numbers = integers(random, whole);
+      const shapes = stored(whole);
+      const inside = {
+        a: (row: number, column: number) => layout === "tn" ? row < K && column < M : row < M && column < K,
+        b: (row: number, column: number) => layout === "nt" ? row < N && column < K : row < K && column < N,
+      };
+      const factor = (name: "a" | "b") => {
+        const [, columns] = shapes[name];
+        const data = numbers[name].map((value, i) => inside[name](Math.floor(i / columns), i % columns) ? value : NaN);
+        return { in: gpu.f32(data, ...shapes[name]) };
+      };
+      const c = gpu.f32(numbers.c.slice(), whole.M, whole.N);
+      matmul(gpu.commands, {
+        layout,
+        M: whole.M,
+        N: whole.N,
+        K: whole.K,
+        accumulate,
+        a: factor("a"),
+        b: factor("b"),
+        c: { in: c },
+        limit: { size, by: gpu.u32([limit]) },
+      });
+      const cut = { ...numbers, a: numbers.a.slice(), b: numbers.b.slice() };
+      if (size === "K") {
+        for (const name of ["a", "b"] as const) {
+          const [, columns] = shapes[name];
+          cut[name].forEach((_, i) => {
+            if (!inside[name](Math.floor(i / columns), i % columns)) cut[name][i] = 0;
+          });
+        }
+      }
+      const { want } = reference(whole, cut);
+      gpu.expect(c, (got) => {
+        const expected = Float32Array.from(got, (_, i) => {
+          const [m, n] = [Math.floor(i / whole.N), i % whole.N];
+          return m < M && n < N ? want[i]! : numbers.c[i]!;
+        });
+        assertExact(got, expected, `${layout}, ${size} limited to ${limit}, accumulate ${accumulate}`);
+      });
+    }
+  }
+};
+
+/** One size of each layout, and all of them. */
+const LIMITS = [["nn", "K", true], ["nt", "N", false], ["tn", "M", true]] as const;
+const OTHER_LIMITS = [
+  ["nn", "M", false],
+  ["nn", "N", true],
+  ["nt", "M", true],
+  ["nt", "K", false],
+  ["tn", "N", false],
+  ["tn", "K", true],
+] as const;
+
+Deno.test("a size that only the GPU knows limits what is read and written", async () => {
+  await check(limited(...LIMITS), ...VARIANTS);
+  await check(limited(...OTHER_LIMITS), SIMPLE);
+});
+
+Deno.test("limits: mutants", async () => {
+  for (const limit of LIMITS) {
+    const [layout, size] = limit;
+    await mutants(`matmul_${layout}`, [[`min(dims.${size}, limit[0])`, `dims.${size}`]], limited(limit), SIMPLE);
+  }
 });

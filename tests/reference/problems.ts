@@ -48,12 +48,12 @@ const SPARSITIES: readonly Sparsity[] = [
   { key: "target-l0-sparsity", coeff: 0.5, target_l0: 4 },
 ];
 
-/** Auxiliary losses of every activation, and that of thresholds. */
+/** Auxiliary losses of every activation, and that of thresholds; of few, some and all of the dead latents. */
 const AUXES: readonly AuxOptions[] = [
   { key: "no-aux" },
   { key: "auxk", k_aux: 2, alpha: 1 / 4, include_b_dec: false },
-  { key: "auxk", k_aux: 2, alpha: 1 / 4, include_b_dec: true },
-  { key: "auxk", k_aux: 2, alpha: 1 / 4, normalize: true },
+  { key: "auxk", k_aux: 3, alpha: 1 / 4, include_b_dec: true },
+  { key: "auxk", k_aux: 40, alpha: 1 / 4, normalize: true },
   { key: "pre-act", coeff: 0.125 },
 ];
 
