@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `train`, `evaluate`, `inspect` and `convert`.
+ * The command line: `saev demo`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
  *
  * Arguments are parsed here; the work is done in `train/` and `examples/`. Results go to stdout, progress and errors to
  * stderr. A mistake in the arguments or in a configuration file ends with 2, any other failure with 1, Ctrl-C with 130.
@@ -20,6 +20,7 @@ import {
   type TensorSummary,
   writeCheckpoint,
 } from "./io/mod.ts";
+import { defaultDevice, type ProductShape, restoreTuning, tune, type Tuning } from "./kernels/mod.ts";
 import { load } from "./mod.ts";
 import {
   adapterName,
@@ -41,6 +42,7 @@ import {
   runTraining,
   type SweepRun,
   type SweptConfig,
+  TunerFile,
   typedArraysAsArrays,
 } from "./train/mod.ts";
 import manifest from "./deno.json" with { type: "json" };
@@ -182,6 +184,21 @@ OUT is a file, and a folder for saelens and dictionary_learning. saev is read by
 library alone, which keeps everything; onnx computes x_hat and f_x of x, onnx_encoder f_x alone.`,
     run: convertCommand,
   },
+  tune: {
+    summary: "Measure which way of multiplying matrices is the fastest on this machine, and remember it.",
+    positionals: [],
+    options: {
+      "batch-size": { value: "N", help: "rows of a step (1024)" },
+      "d-model": { value: "N", help: "width of the rows (768)" },
+      "d-sae": { value: "N", help: "number of latents (6144)" },
+      budget: { value: "SECONDS", help: "start no further candidate after so long, for each kind of product (60)" },
+      json: { help: "print JSON" },
+    },
+    details:
+      `Nothing has to be tuned: there are defaults. All ways give the same bits. What is found goes into a file in
+the cache folder (XDG_CACHE_HOME, or ~/.cache), where demo, train and evaluate look for it.`,
+    run: tuneCommand,
+  },
 };
 
 /** Runs the command line and returns the exit code. */
@@ -319,6 +336,7 @@ async function demo(args: Arguments, signal: AbortSignal): Promise<number> {
       `SwiftShader computes about ten times slower than Mesa: ${SLOW_DRIVER_STEPS} steps, not ${DEMO_DEFAULTS.steps}`,
     );
   }
+  if (await useTuning()) say(TUNED);
   const metrics = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, { say, signal });
   return metrics === null ? INTERRUPTED : 0;
 }
@@ -354,6 +372,7 @@ async function trainCommand(args: Arguments, signal: AbortSignal): Promise<numbe
     runs.push({ cfg, source: sources[i]!, directory, resume });
   }
   await whole.write("config.toml", text);
+  if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
   const options = {
     signal,
@@ -425,6 +444,7 @@ async function evaluateCommand(args: Arguments): Promise<number> {
   };
   using sae = await downloading((source) => load(checkpoint, source));
   using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
+  await useTuning();
   using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
   const batches = batchesInOrder(rows, batchSize);
   const metrics = embeddings || args.flag("monosemanticity")
@@ -511,6 +531,53 @@ async function convertCommand(args: Arguments): Promise<number> {
   }
   return 0;
 }
+
+async function tuneCommand(args: Arguments): Promise<number> {
+  const [B, D, S] = [
+    args.integer("batch-size", 1) ?? 1024,
+    args.integer("d-model", 1) ?? 768,
+    args.integer("d-sae", 1) ?? 6144,
+  ];
+  const budget = args.number("budget", 0) ?? 60;
+  // The encoder, the dense decoder and its gradient; the encoder of a small model, and that of a few rows.
+  const shapes: ProductShape[] = [
+    { layout: "nt", M: B, N: S, K: D },
+    { layout: "nn", M: B, N: D, K: S },
+    { layout: "tn", M: S, N: D, K: B },
+    { layout: "nt", M: 512, N: 512, K: 100 },
+    { layout: "nt", M: Math.min(B, 8), N: S, K: D },
+  ];
+  const [device, store] = [await defaultDevice(), await TunerFile.open()];
+  const tunings = await tune(device, { store, shapes, budget });
+  const adapter = adapterName(device);
+  if (args.flag("json")) console.log(JSON.stringify({ adapter, file: store.path, tunings }));
+  else {
+    console.log([adapter, ...tunings.map(describeTuning)].join("\n\n"));
+    say(store.path === null ? "there is no cache folder: nothing was remembered" : `remembered in ${store.path}`);
+  }
+  return 0;
+}
+
+function describeTuning({ class: of, shape: { M, N, K }, chosen, default: usual, tiles }: Tuning): string {
+  const rows = tiles.map(({ tile, state, gflops, compileMs }): [string, string] => {
+    const speed = gflops === null ? "" : `${gflops.toFixed(1).padStart(8)} GFLOP/s`;
+    const compiled = compileMs === null ? "" : `${(compileMs / 1000).toFixed(1).padStart(6)} s to compile`;
+    const notes = [
+      ...tile === chosen ? ["chosen"] : [],
+      ...tile === usual ? ["default"] : [],
+      ...state === "timed" ? [] : [state],
+    ];
+    return [tile, `${speed.padEnd(18)}${compiled.padEnd(22)}${notes.join(", ")}`.trimEnd()];
+  });
+  return `${of}: ${M} × ${N} × ${K}\n${table(rows)}`;
+}
+
+/** Multiplies as `saev tune` found best on this machine, if it was asked; says whether it was. */
+async function useTuning(): Promise<boolean> {
+  return await restoreTuning(await defaultDevice(), await TunerFile.open()) > 0;
+}
+
+const TUNED = "matrices are multiplied as saev tune found best";
 
 function formatOf(file: string): "npy" | "f32" {
   return file.endsWith(".npy") ? "npy" : "f32";

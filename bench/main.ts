@@ -15,6 +15,8 @@ import { best, type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
 import { STEPS, timeStep } from "./step.ts";
 import { timeStream } from "./stream.ts";
+import { restoreTuning } from "../kernels/mod.ts";
+import { TunerFile } from "../train/mod.ts";
 
 const unknown: string[] = [];
 const args = parseArgs(Deno.args, {
@@ -35,6 +37,9 @@ const device = await timedDevice();
 const adapter = device.adapterInfo.description || device.adapterInfo.vendor;
 say(`${adapter}; Deno ${Deno.version.deno}; ${navigator.hardwareConcurrency} cores`);
 
+const tuned = await restoreTuning(device, await TunerFile.open());
+if (tuned > 0) say(`with what saev tune found for ${tuned} kinds of product`);
+
 const ceilings = await roofline(device);
 say(`multiply-add peak ${ceilings.gflops.toFixed(1)} GFLOP/s, copy ${ceilings.gbytes.toFixed(1)} GB/s\n`);
 
@@ -42,7 +47,12 @@ const products: Row[] = [];
 for (const shape of SHAPES) {
   using product = new Product(device, shape);
   const gflops = flopsOf(shape) / await best(device, 3, () => product.run(1)) / 1e6;
-  products.push({ product: shapeName(shape), "GFLOP/s": gflops, "% of peak": 100 * gflops / ceilings.gflops });
+  products.push({
+    product: shapeName(shape),
+    tile: product.tile,
+    "GFLOP/s": gflops,
+    "% of peak": 100 * gflops / ceilings.gflops,
+  });
 }
 say(`${table(products)}\n`);
 

@@ -4,22 +4,11 @@
  * @module
  */
 
-import { Commands, contextOf, type Layout, matmul, Tensor } from "../kernels/mod.ts";
-
-/** One product. */
-export interface Shape {
-  /** How A and B lie. */
-  readonly layout: Layout;
-  /** Rows of C. */
-  readonly M: number;
-  /** Columns of C. */
-  readonly N: number;
-  /** Terms of each sum. */
-  readonly K: number;
-}
+import { chosenTile } from "../kernels/matmul_tiles.ts";
+import { Commands, contextOf, matmul, type ProductShape, Tensor, type TileName } from "../kernels/mod.ts";
 
 /** Encoder, dense decoder and dense gradient at the step's shape, and an encoder as small as the demo's. */
-export const SHAPES: readonly Shape[] = [
+export const SHAPES: readonly ProductShape[] = [
   { layout: "nt", M: 1024, N: 6144, K: 768 },
   { layout: "nn", M: 1024, N: 768, K: 6144 },
   { layout: "tn", M: 6144, N: 768, K: 1024 },
@@ -28,23 +17,23 @@ export const SHAPES: readonly Shape[] = [
 ];
 
 /** What benches call a shape. */
-export function shapeName({ layout, M, N, K }: Shape): string {
+export function shapeName({ layout, M, N, K }: ProductShape): string {
   return `${layout} ${M}x${N}x${K}`;
 }
 
 /** Floating-point operations of a product. */
-export function flopsOf({ M, N, K }: Shape): number {
+export function flopsOf({ M, N, K }: ProductShape): number {
   return 2 * M * N * K;
 }
 
 /** A product that can be run again and again. */
 export class Product implements Disposable {
   readonly #device: GPUDevice;
-  readonly #shape: Shape;
+  readonly #shape: ProductShape;
   readonly #tensors: readonly Tensor[];
 
   /** With factors whose values do not matter. */
-  constructor(device: GPUDevice, shape: Shape) {
+  constructor(device: GPUDevice, shape: ProductShape) {
     const { layout, M, N, K } = shape;
     const context = contextOf(device);
     const make = (rows: number, columns: number, label: string) =>
@@ -56,6 +45,11 @@ export class Product implements Disposable {
       layout === "nt" ? make(N, K, "b") : make(K, N, "b"),
       new Tensor(context, "f32", [M, N], "c"),
     ];
+  }
+
+  /** The tile that the device takes for it. */
+  get tile(): TileName {
+    return chosenTile(contextOf(this.#device), this.#shape, true);
   }
 
   /** Submits it `times` times. */

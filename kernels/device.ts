@@ -68,6 +68,8 @@ export class DeviceContext {
   readonly pipelines: Map<object, CompiledKernel> = new Map();
   /** What a kernel says first when it uses subgroups of eight; `undefined` where it cannot. */
   subgroups: string | undefined;
+  /** Variants of kernels that were chosen by measuring, by what they were chosen for. */
+  readonly tuned: Map<string, string> = new Map();
   /** Times every dispatch, when somebody measures. */
   timings: DispatchTimings | undefined;
   /** Told of every dispatch and what it binds, when somebody counts. */

@@ -71,6 +71,7 @@ export {
   type ProgressOptions,
   type ProgressState,
 } from "./terminal.ts";
+export { TunerFile } from "./tuner_store.ts";
 export {
   renderReport,
   type Report,

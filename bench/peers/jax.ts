@@ -8,7 +8,7 @@
  */
 
 import { defaultDevice, init, jit, lax, numpy as np, valueAndGrad } from "@jax-js/jax";
-import type { Shape } from "../matmul_shapes.ts";
+import type { ProductShape } from "../../kernels/mod.ts";
 import { CONSTANTS, type PeerProblem, type PeerResult, startOf } from "./problem.ts";
 
 type Parameters = { W_enc: np.Array; b_enc: np.Array; W_dec: np.Array; b_dec: np.Array };
@@ -29,7 +29,7 @@ async function use(device: JaxDevice): Promise<void> {
 }
 
 /** GFLOP/s of the product of an [M, K] and a [K, N] matrix, the fastest of `rounds`. */
-export async function jaxProduct(device: JaxDevice, { M, N, K }: Shape, rounds = 3): Promise<number> {
+export async function jaxProduct(device: JaxDevice, { M, N, K }: ProductShape, rounds = 3): Promise<number> {
   await use(device);
   // Numbers of its own making would be made again inside the product.
   const matrix = (rows: number, columns: number) =>

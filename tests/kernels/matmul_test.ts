@@ -6,8 +6,9 @@
 
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
-import { ShapeError } from "../../kernels/errors.ts";
-import { gatheredMatmul, type Layout, type Limit, matmul, type Matrix, MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { KernelError, ShapeError } from "../../kernels/errors.ts";
+import { gatheredMatmul, type Limit, matmul, type Matrix, MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { canUse, type Layout, type TileName, TILES } from "../../kernels/matmul_tiles.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import {
   caseContext,
@@ -46,6 +47,7 @@ interface Product {
   readonly bias: boolean;
   readonly relu: boolean;
   readonly accumulate: boolean;
+  readonly tile?: TileName;
 }
 
 interface Numbers {
@@ -105,6 +107,7 @@ function record(gpu: Recording, product: Product, numbers: Numbers, judge: (got:
     K,
     relu,
     accumulate,
+    ...(product.tile ? { tile: product.tile } : {}),
     a: placed(gpu, numbers.a, shapes.a, product.a),
     b: placed(gpu, numbers.b, shapes.b, product.b),
     c,
@@ -177,16 +180,16 @@ function ragged(random: Random, layout: Layout, [alignedA, alignedB]: readonly [
 }
 
 for (const layout of LAYOUTS) {
-  Deno.test(`${layout}: integers are exact at ragged shapes, strides and offsets, whoever computes them`, async () => {
+  Deno.test(`${layout}: integers are exact at ragged shapes, strides and offsets`, async () => {
     await check((gpu) => {
       const random = new Random(1);
       for (const alignment of ALIGNMENTS) {
         for (let i = 0; i < 16; i++) {
-          const product = ragged(random, layout, alignment);
+          const product: Product = { ...ragged(random, layout, alignment), tile: "register 4x4" };
           exactly(gpu, product, integers(random, product));
         }
       }
-    }, ...VARIANTS);
+    }, SIMPLE);
   });
 
   Deno.test(`${layout}: sums of 70,000 terms are whole`, async () => {
@@ -197,6 +200,40 @@ for (const layout of LAYOUTS) {
     }, SIMPLE);
   });
 }
+
+/** Of every kind small ones and large ones. */
+const ENDS: readonly TileName[] = ["register 4x4", "register 16x8", "subgroup 8x8", "subgroup 64x4", "workgroup 8x8"];
+
+/**
+ * Ragged in every tile. With rows of fours, as real ones are; or with nothing of the kind, where no subgroups can be used.
+ */
+const tiled = (layout: Layout, aligned: boolean, wanted?: readonly TileName[]): KernelCase => (gpu) => {
+  const random = new Random(9);
+  const product = aligned ? plain(layout, 136, 140, 36) : plain(layout, 135, 137, 37);
+  const { M, N, K } = product;
+  const whole = integers(random, product);
+  const fractions = { ...whole, a: random.normal(M * K), b: random.normal(N * K) };
+  let first: Float32Array | undefined;
+  for (const [tile, how] of TILES) {
+    if (!canUse(gpu.context, how, aligned) || !(wanted?.includes(tile) ?? true)) continue;
+    exactly(gpu, { ...product, tile }, whole);
+    record(gpu, { ...product, tile }, fractions, (got) => assertSameBits(got, first ??= got, `${layout}, ${tile}`));
+  }
+};
+
+for (const layout of LAYOUTS) {
+  Deno.test(`${layout}: every tile is exact on integers, and gives the same bits`, async () => {
+    await check(tiled(layout, true, layout === "nt" ? undefined : ENDS));
+    await check(tiled(layout, false, ENDS), { subgroups: false, lanes: 32 });
+  });
+}
+
+Deno.test("a tile that the device or the matrix cannot have is refused", async () => {
+  const context = await caseContext(SIMPLE);
+  using c = new Tensor(context, "f32", [4, 4], "c");
+  const given = { layout: "nn", M: 4, N: 4, K: 4, a: { in: c }, b: { in: c }, c: { in: c } } as const;
+  assertThrows(() => matmul(new Commands(context), { ...given, tile: "subgroup 8x8" }), KernelError, "subgroup 8x8");
+});
 
 Deno.test("bias, ReLU and what C holds go together in every way", async () => {
   await check((gpu) => {
@@ -445,9 +482,9 @@ Deno.test("a gathered product has the bits of the plain one", async () => {
   }, SIMPLE);
 });
 
-const exact = (layout: Layout, aligned: boolean): KernelCase => (gpu) => {
+const exact = (layout: Layout, aligned: boolean, tile?: TileName): KernelCase => (gpu) => {
   const random = new Random(8);
-  const base = plain(layout, 20, 13, 23);
+  const base = { ...plain(layout, 20, 13, 23), ...(tile ? { tile } : {}) };
   const { a } = stored(base);
   const product = aligned ? { ...base, a: { offset: 0, stride: 4 * Math.ceil(a[1] / 4) } } : base;
   exactly(gpu, product, integers(random, product));
@@ -456,7 +493,7 @@ const exact = (layout: Layout, aligned: boolean): KernelCase => (gpu) => {
 Deno.test("mutants of the products are found", async () => {
   await mutants("matmul_nt", [
     ["(row + 0u + lane) * dims.lda", "(row + 0u + (lane ^ 1u)) * dims.lda"],
-    ["u < dims.M && ", "u <= dims.M && "],
+    ["u < dims.M) {", "u <= dims.M) {"],
   ], exact("nt", true));
   await mutants(
     "matmul_nn",
@@ -472,13 +509,28 @@ Deno.test("mutants of the products are found", async () => {
     "matmul_tn",
     [
       ["(k + 3u) * dims.lda", "(k + 3u) * dims.ldb"],
-      ["u < dims.M && ", "u <= dims.M && "],
+      ["u < dims.M) {", "u <= dims.M) {"],
     ],
     exact("tn", false),
     SIMPLE,
   );
   for (const layout of ["nt", "tn"] as const) {
-    await mutants(`matmul_${layout}`, [["] = c1_2;", "] = quantizeToF16(c1_2);"]], precise(layout, false), SIMPLE);
+    await mutants(
+      `matmul_${layout}`,
+      [
+        ["workgroupBarrier();\n    if", "if"],
+        ["t < dims.K - k", "t + 1u < dims.K - k"],
+        ["k += 16u", "k += 12u"],
+      ],
+      exact(layout, false, "workgroup 4x4"),
+      SIMPLE,
+    );
+    await mutants(
+      `matmul_${layout}`,
+      [["c1_1, c1_2, ", "c1_1, quantizeToF16(c1_2), "]],
+      precise(layout, false),
+      SIMPLE,
+    );
   }
   await mutants(
     "matmul_nt",

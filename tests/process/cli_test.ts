@@ -57,6 +57,7 @@ Deno.test("help is everywhere", async () => {
         "evaluate CHECKPOINT DATA",
         "inspect CHECKPOINT",
         "convert CHECKPOINT OUT",
+        "tune",
         "--version",
       ]],
       [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
@@ -102,7 +103,7 @@ Deno.test("the configuration that the help shows is the default one", async () =
 /** Mistakes, the exit code, and what the one line of the error must say. */
 const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["dmeo", 2, "unknown command dmeo; did you mean demo?"],
-  ["frobnicate", 2, "unknown command frobnicate; there is demo, train, evaluate, inspect, convert"],
+  ["frobnicate", 2, "unknown command frobnicate; there is demo, train, evaluate, inspect, convert, tune"],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
   ["demo --stpes 3", 2, "unknown option --stpes; did you mean --steps?"],
@@ -127,6 +128,8 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["evaluate a.npy a.npy", 1, "reading"],
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
   ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
+  ["tune --d-sae 0", 2, '--d-sae must be a number of at least 1, found "0"'],
+  ["tune here", 2, "tune takes no arguments, found here"],
 ];
 
 Deno.test("mistakes are told in one line", async () => {
@@ -229,6 +232,44 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
     wrong!.stderr,
     /^error: monosemanticity takes one embedding for each row, found 2 for 400 rows or more\n$/,
   );
+});
+
+Deno.test("what tune finds is remembered, used by later runs, and changes no byte", async () => {
+  await using made = await folder({
+    "a.toml": RUN.replace("PATH", "a.npy"),
+    "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
+  });
+  const { DENO_DIR, HOME } = Deno.env.toObject();
+  const options = {
+    cwd: made.path,
+    env: { XDG_CACHE_HOME: `${made.path}/cache`, DENO_DIR: DENO_DIR ?? `${HOME}/.cache/deno` },
+  };
+  const file = `${made.path}/cache/saev-nn/tuning.json`;
+  const before = await saev(["train", "a.toml", "--out", "before"], options);
+  assertEquals([before.code, before.stderr.includes("saev tune")], [0, false], before.stderr);
+
+  // Without a second for the candidates, the defaults are measured alone.
+  const sizes = ["--batch-size", "50", "--d-model", "8", "--d-sae", "32", "--budget", "0"];
+  const shown = await saev(["tune", ...sizes], options);
+  assertEquals([shown.code, shown.stderr], [0, `remembered in ${file}\n`]);
+  assertMatch(
+    shown.stdout,
+    /\n\nnt, small: 50 × 32 × 8\n {2}\w+ \d+x\d+ +[\d.]+ GFLOP\/s +[\d.]+ s to compile +chosen, default\n/,
+  );
+  assertMatch(shown.stdout, / {2}register 16x16 +untried\n/);
+
+  const { stdout, stderr } = await saev(["tune", "--json", ...sizes], options);
+  const found = JSON.parse(stdout);
+  assertEquals([stderr, found.file, found.tunings[0].class], ["", file, "nt, small"]);
+  const remembered = Object.entries(JSON.parse(await Deno.readTextFile(file)) as Record<string, string>);
+  assertEquals(remembered.map(([, tile]) => tile), found.tunings.map(({ chosen }: { chosen: string }) => chosen));
+
+  const others = remembered.map(([key]) => [key, "register 8x8"]);
+  await Deno.writeTextFile(file, JSON.stringify(Object.fromEntries(others)));
+  const after = await saev(["train", "a.toml", "--out", "after"], options);
+  assertEquals(after.code, 0, after.stderr);
+  assertStringIncludes(after.stderr, "as saev tune found best");
+  assertEquals(await Deno.readFile(`${made.path}/after/sae.pt`), await Deno.readFile(`${made.path}/before/sae.pt`));
 });
 
 function countAbove(density: readonly number[], least: number): number {

@@ -1,0 +1,137 @@
+/**
+ * Who computes what in a matrix product: the tiles there are, and which of them a device takes for a shape.
+ *
+ * @module
+ */
+
+import type { DeviceContext } from "./device.ts";
+
+/**
+ * How A and B lie in memory: `nn` A[M, K] · B[K, N], `nt` A[M, K] · B[N, K]ᵀ, `tn` A[K, M]ᵀ · B[K, N].
+ */
+export type Layout = "nn" | "nt" | "tn";
+
+/** The shape of a product. */
+export interface ProductShape {
+  /** How A and B lie. */
+  readonly layout: Layout;
+  /** Rows of C. */
+  readonly M: number;
+  /** Columns of C. */
+  readonly N: number;
+  /** Terms of each sum. */
+  readonly K: number;
+}
+
+/** How the work of a product is shared out. */
+export interface Tile {
+  /**
+   * Who loads: each invocation for itself (`register`), a subgroup of eight A together (`subgroup`), or a workgroup of
+   * 16 × 16 both A and B together (`workgroup`).
+   */
+  readonly sharing: "register" | "subgroup" | "workgroup";
+  /** Rows of C that an invocation computes. */
+  readonly rows: number;
+  /** Columns of C that an invocation computes. */
+  readonly columns: number;
+}
+
+/** A tile's name: who loads, and the rows and columns of an invocation. */
+export type TileName =
+  | "register 4x4"
+  | "register 8x8"
+  | "register 16x8"
+  | "register 16x16"
+  | "subgroup 8x8"
+  | "subgroup 16x8"
+  | "subgroup 32x4"
+  | "subgroup 32x8"
+  | "subgroup 64x4"
+  | "subgroup 32x16"
+  | "subgroup 64x8"
+  | "workgroup 4x4"
+  | "workgroup 8x8";
+
+// Of each kind the quickest to compile first.
+const NAMES: readonly TileName[] = [
+  "register 4x4",
+  "register 8x8",
+  "register 16x8",
+  "register 16x16",
+  "subgroup 8x8",
+  "subgroup 16x8",
+  "subgroup 32x4",
+  "subgroup 32x8",
+  "subgroup 64x4",
+  "subgroup 32x16",
+  "subgroup 64x8",
+  "workgroup 4x4",
+  "workgroup 8x8",
+];
+
+/** Every tile there is. */
+export const TILES: ReadonlyMap<TileName, Tile> = new Map(NAMES.map((name) => [name, parse(name)]));
+
+function parse(name: string): Tile {
+  const [, sharing, rows, columns] = /^(\w+) (\d+)x(\d+)$/.exec(name)!;
+  return { sharing: sharing as Tile["sharing"], rows: Number(rows), columns: Number(columns) };
+}
+
+/** Products that share a choice of tile: of one layout, and alike in size. */
+export type ProductClass = `${Layout}, ${"few rows" | "few columns" | "small" | "large"}`;
+
+/** Rows or columns up to here are few. */
+const FEW = 16;
+
+/**
+ * Multiply-adds from which a product is large: then the time that a big tile takes to compile is soon made up for. A big
+ * tile compiles quickly only where the terms come in fours.
+ */
+const LARGE = 2 ** 28;
+
+/** The class of a shape. */
+export function productClass({ layout, M, N, K }: ProductShape): ProductClass {
+  if (M <= FEW) return `${layout}, few rows`;
+  if (N <= FEW) return `${layout}, few columns`;
+  return `${layout}, ${M * N * K >= LARGE && K % 4 === 0 ? "large" : "small"}`;
+}
+
+/** Whether a device can compute with a tile; subgroups load vectors of A, so that its rows must start at multiples of four. */
+export function canUse(context: DeviceContext, { sharing }: Tile, aligned: boolean): boolean {
+  return sharing !== "subgroup" || (aligned && context.subgroups !== undefined);
+}
+
+/** The tiles among which a choice makes sense for a class, on this device. */
+export function candidates(context: DeviceContext, of: ProductClass): TileName[] {
+  return NAMES.filter((name) => {
+    const tile = TILES.get(name)!;
+    if (!canUse(context, tile, true)) return false;
+    if (of.endsWith("few rows")) return tile.rows <= FEW && tile.sharing !== "workgroup";
+    if (of.endsWith("few columns")) return tile.columns <= 8 && tile.sharing !== "workgroup";
+    return tile.rows * tile.columns >= 64 || tile.sharing === "workgroup";
+  });
+}
+
+/** The tile of a product: the one that was chosen by measuring, where that has been done and it can be used, or the default. */
+export function chosenTile(context: DeviceContext, shape: ProductShape, aligned: boolean): TileName {
+  const of = productClass(shape);
+  const measured = context.tuned.get(of) as TileName | undefined;
+  if (measured !== undefined && canUse(context, TILES.get(measured)!, aligned)) return measured;
+  return defaultTile(context, of, aligned);
+}
+
+/**
+ * The tile that is taken where nobody has measured. On software drivers as measured on Mesa 22.3.6 and 25.0.7; the largest
+ * tiles only with the former's compiler, since the latter's spills them. On GPUs, which share what is loaded near, untested.
+ */
+export function defaultTile(context: DeviceContext, of: ProductClass, aligned: boolean): TileName {
+  const [isLarge, isTall, isFlat] = [of.endsWith("large"), of.endsWith("few columns"), of.endsWith("few rows")];
+  const bearsLarge = /\bLLVM 15\b/.test(context.device.adapterInfo?.description ?? "");
+  if (aligned && context.subgroups !== undefined) {
+    if (isFlat) return "subgroup 8x8";
+    if (isTall) return "subgroup 32x4";
+    return isLarge && bearsLarge ? "subgroup 64x8" : "subgroup 32x8";
+  }
+  if (context.lanes > 8 && !isTall && !isFlat) return "workgroup 4x4";
+  return isLarge && bearsLarge && aligned ? "register 16x16" : "register 8x8";
+}
