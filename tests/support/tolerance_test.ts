@@ -6,8 +6,11 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import {
+  assertDecisions,
   assertExact,
+  assertFrequencies,
   assertMedianHolds,
+  assertNormals,
   assertRefuses,
   assertRunLosses,
   assertRunParameter,
@@ -106,4 +109,24 @@ Deno.test("frequencies: the same draws agree, shifted ones do not", async () => 
     await assertRefuses(() => assertSameFrequencies([10, 690, 200, 97, 3], 1000, want, 1000)),
     "[0] came up 10 times of 1000, and never should",
   );
+});
+
+Deno.test("frequencies of known probabilities: five deviations and five draws, each", async () => {
+  // 100 draws of ½ deviate by 5.
+  assertFrequencies([50, 79, 21], 100, [0.5, 0.5, 0.5]);
+  await assertRefuses(() => assertFrequencies([50, 81], 100, [0.5, 0.5]));
+  await assertRefuses(() => assertFrequencies([6], 100, [0]));
+});
+
+Deno.test("decisions: only a draw as good as at its probability may go either way", async () => {
+  assertDecisions([1, 0, 1, 0], [0.25, 0.75, 0.5, 0.5], [0.5, 0.5, 0.5 + 1e-6, 0.5 + 1e-6]);
+  await assertRefuses(() => assertDecisions([0], [0.5], [0.5 + 3e-6]));
+  await assertRefuses(() => assertDecisions([1], [0.5], [0.5 - 3e-6]));
+});
+
+Deno.test("normals: as good as WGSL's cosine, or its logarithm near 1", async () => {
+  assertNormals([0.9e-3, 3 + 0.9e-3 * 3], [0, 3], [1, 1], [1, 3]);
+  await assertRefuses(() => assertNormals([1.1e-3], [0], [1], 1));
+  assertNormals([0.9e-3], [0], [1e-3], 1);
+  await assertRefuses(() => assertNormals([1.1e-3], [0], [1e-3], 1));
 });
