@@ -2,9 +2,9 @@
  * Does the controller reach its target? Trains ReLU, JumpReLU and BatchTopK for a mean L0 on data of three scales, without
  * retuning, and measures L0 in evaluation over the last tenth of the steps.
  *
- *     deno run -A bench/l0.ts [--target N] [--steps N] [FILE.f32.bin:D ...]
+ *     deno run -A bench/l0.ts [--target N] [--steps N] [--lr X] [--d-sae N] [FILE.f32.bin:D ...]
  *
- * Without files, on the whitened patches of the committed photographs.
+ * Without files, on the whitened patches of the committed photographs. `--only ACTIVATION` and `--scale X` run a part.
  *
  * @module
  */
@@ -20,19 +20,36 @@ const ACTIVATIONS = (target: number): Readonly<Record<string, ActivationOptions>
   "batch-top-k": { key: "batch-top-k", top_k: target },
 });
 
-/** Rows on which L0 is measured in evaluation. */
+/** Rows on which L0 is measured in evaluation, from all over the data. */
 const MEASURED = 2048;
+
+function everySo(rows: Float32Array, d_model: number): Float32Array {
+  const n_rows = rows.length / d_model;
+  const sample = new Float32Array(MEASURED * d_model);
+  for (let i = 0; i < MEASURED; i++) {
+    const row = Math.floor(i * n_rows / MEASURED);
+    sample.set(rows.subarray(row * d_model, (row + 1) * d_model), i * d_model);
+  }
+  return sample;
+}
+
+interface RunOptions {
+  readonly target: number;
+  readonly steps: number;
+  readonly lr: number;
+  readonly d_sae: number;
+}
 
 async function reached(
   rows: Float32Array,
   d_model: number,
   activation: ActivationOptions,
-  { target, steps }: { readonly target: number; readonly steps: number },
-): Promise<{ readonly l0: number; readonly nmse: number }> {
+  { target, steps, lr, d_sae }: RunOptions,
+): Promise<{ readonly l0: number; readonly mse: number }> {
   const source = rowsOf(rows, d_model);
   const input = await measureScaling(source, "mean_scale");
-  const sample = rows.subarray(0, MEASURED * d_model);
-  using sae = await SparseAutoencoder.create({ d_model, d_sae: 512, activation }, {
+  const sample = everySo(rows, d_model);
+  using sae = await SparseAutoencoder.create({ d_model, d_sae, activation }, {
     input,
     data: { x: sample, data_points: false },
   });
@@ -42,7 +59,7 @@ async function reached(
   let [sum, count, mse] = [0, 0, 0];
   const log_every = Math.max(1, Math.floor(steps / 100));
   for await (
-    const { step, losses } of train(sae, objective, batches, { lr: 2e-3, n_lr_warmup: 100, n_steps: steps, log_every })
+    const { step, losses } of train(sae, objective, batches, { lr, n_lr_warmup: 100, n_steps: steps, log_every })
   ) {
     if (step <= 0.9 * steps) continue;
     using codes = sae.encode(sample);
@@ -51,12 +68,17 @@ async function reached(
     count++;
     mse = losses.at(-1)!.mse;
   }
-  return { l0: sum / count, nmse: mse };
+  return { l0: sum / count, mse };
 }
 
 if (import.meta.main) {
-  const args = parseArgs(Deno.args, { string: ["target", "steps", "_"] });
-  const options = { target: Number(args.target ?? 16), steps: Number(args.steps ?? 2000) };
+  const args = parseArgs(Deno.args, { string: ["target", "steps", "lr", "d-sae", "only", "scale", "_"] });
+  const options: RunOptions = {
+    target: Number(args.target ?? 16),
+    steps: Number(args.steps ?? 2000),
+    lr: Number(args.lr ?? 2e-3),
+    d_sae: Number(args["d-sae"] ?? 512),
+  };
   const sources: [name: string, rows: Float32Array, d_model: number][] = [];
   for (const file of args._.map(String)) {
     const [path, width] = file.split(":");
@@ -69,10 +91,11 @@ if (import.meta.main) {
   );
   for (const [name, rows, d_model] of sources) {
     for (const [key, activation] of Object.entries(ACTIVATIONS(options.target))) {
-      for (const scale of [0.01, 1, 100]) {
-        const { l0, nmse } = await reached(rows.map((x) => x * scale), d_model, activation, options);
+      if (args.only !== undefined && args.only !== key) continue;
+      for (const scale of args.scale === undefined ? [0.01, 1, 100] : [Number(args.scale)]) {
+        const { l0, mse } = await reached(rows.map((x) => x * scale), d_model, activation, options);
         console.log(
-          `| ${name} | ${scale} | ${key} | ${(l0 / options.target).toFixed(3)} | ${nmse.toPrecision(3)} |`,
+          `| ${name} | ${scale} | ${key} | ${(l0 / options.target).toFixed(3)} | ${mse.toPrecision(3)} |`,
         );
       }
     }

@@ -65,7 +65,7 @@ const CUTS: readonly (readonly [share: number, cut: number])[] = [
   [0.02, 2.054],
   [0.05, 1.645],
   [0.08, 1.405],
-  [0.095, 1.311],
+  [0.09, 1.341],
   [0.5, 0],
 ];
 const SHAPE = { B: 1024, D: 768, S: 6144 };

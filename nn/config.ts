@@ -145,7 +145,7 @@ export interface JumpRelu {
   readonly key: "jump-relu";
   /** Width of the estimators' window around θ, in units of {@link InputScaling.pre_act_scale}. */
   readonly bandwidth: number;
-  /** Where every θ starts, in the same units. */
+  /** Where every θ starts, in the same units; at 1 about a sixth of the latents fire at first. */
   readonly threshold_init: number;
   /** Penalty on the codes. */
   readonly sparsity: Sparsity;
@@ -325,8 +325,8 @@ function completeActivation(options: ActivationOptions): Activation {
       return Object.freeze({
         key: "jump-relu",
         bandwidth: positive("bandwidth", options.bandwidth ?? 1),
-        threshold_init: number("threshold_init", options.threshold_init ?? 0.1, 0, Infinity),
-        sparsity: completeSparsity(options.sparsity ?? { key: "tanh-sparsity", coeff: 1e-2, scale: 4 }),
+        threshold_init: number("threshold_init", options.threshold_init ?? 1, 0, Infinity),
+        sparsity: completeSparsity(options.sparsity ?? { key: "l0-sparsity", coeff: 2e-3 }),
         aux: completeAux(options.aux ?? { key: "auxk" }),
       });
     default:

@@ -22,8 +22,8 @@ import { type EncoderInput, latentBlocks, type Model, preActivations, type Span 
 import type { Gradients } from "./parameters.ts";
 import type { SparseSpace } from "./workspace.ts";
 
-/** The share of all codes that may be entries: with more, dense products are faster (measured: bench/results.md). */
-const MOST_SPARSE = 1 / 10;
+/** The share of all codes that may be entries: with more, dense products are faster (`bench/scale.ts codes`). */
+const MOST_SPARSE = 3 / 32;
 
 /** How many entries there is room for. */
 export function entryCapacity({ cfg: { d_sae }, context }: Model, n_rows: number): number {

@@ -30,8 +30,10 @@ export interface TrainStateData {
   readonly tokens_since_active: Uint32Array;
   /** The first step's squared error, 0 before it: what a diverging run is measured against. */
   readonly firstMse: number;
-  /** What the controller of L0 has come to: the logarithm of its factor; 0 at the start. */
+  /** The integral of the controller of L0; 0 at the start. */
   readonly control: number;
+  /** The L0 that the controller is at on its way to the target; 0 at the start. */
+  readonly controlledL0: number;
   /** What the estimate of a BatchTopK's threshold has kept of its start; 1 at the start. */
   readonly thresholdBias: number;
 }
@@ -61,7 +63,7 @@ export class TrainState implements Disposable {
   readonly halted: Tensor<"u32">;
   /** [1], the first step's squared error, 0 before it. */
   readonly firstMse: Tensor;
-  /** [1], the logarithm of the factor that the controller of L0 has come to. */
+  /** [2], the integral of the controller of L0, and the L0 that it is at on its way to the target; 0 at the start. */
   readonly control: Tensor;
   /** [1], (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
   readonly thresholdBias: Tensor;
@@ -89,7 +91,7 @@ export class TrainState implements Disposable {
     this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
     this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
-    this.control = stack.use(new Tensor(context, "f32", [1], "controller of L0"));
+    this.control = stack.use(new Tensor(context, "f32", [2], "controller of L0"));
     this.thresholdBias = stack.use(Tensor.from(context, Float32Array.of(1), [1], "threshold's bias"));
     this.#owned = stack.move();
   }
@@ -113,7 +115,7 @@ export class TrainState implements Disposable {
     state.moment2.write(data.moment2);
     state.tokens_since_active.write(data.tokens_since_active);
     state.firstMse.write(Float32Array.of(data.firstMse));
-    state.control.write(Float32Array.of(data.control));
+    state.control.write(Float32Array.of(data.control, data.controlledL0));
     state.thresholdBias.write(Float32Array.of(data.thresholdBias));
     stack.move();
     return state;
@@ -122,7 +124,14 @@ export class TrainState implements Disposable {
   /** Brings everything back as plain data. */
   async read(): Promise<TrainStateData> {
     const { step, n_tokens, seed, optimizer } = this;
-    const [moment1, moment2, tokens_since_active, [firstMse = 0], [control = 0], [thresholdBias = 1]] = await Promise
+    const [
+      moment1,
+      moment2,
+      tokens_since_active,
+      [firstMse = 0],
+      [control = 0, controlledL0 = 0],
+      [thresholdBias = 1],
+    ] = await Promise
       .all([
         this.moment1.read(),
         this.moment2.read(),
@@ -131,7 +140,19 @@ export class TrainState implements Disposable {
         this.control.read(),
         this.thresholdBias.read(),
       ]);
-    return { step, n_tokens, seed, optimizer, moment1, moment2, tokens_since_active, firstMse, control, thresholdBias };
+    return {
+      step,
+      n_tokens,
+      seed,
+      optimizer,
+      moment1,
+      moment2,
+      tokens_since_active,
+      firstMse,
+      control,
+      controlledL0,
+      thresholdBias,
+    };
   }
 
   /**

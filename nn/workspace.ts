@@ -119,7 +119,7 @@ export class Workspace implements Disposable {
   readonly norms: { readonly squares: Tensor; readonly slopes: Tensor };
   /** [1] each: the weight of the penalty, and its slope in the loss. */
   readonly penalty: { readonly weight: Tensor; readonly slope: Tensor };
-  /** [1] each, for what there is not. */
+  /** [2] and [1], for what there is not. */
   readonly unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   /** The largest |x|, as bits. */
   readonly largest: { readonly partials: Tensor<"u32">; readonly bits: Tensor<"u32"> };
@@ -218,7 +218,7 @@ export class Workspace implements Disposable {
       slopes: make("f32", [d_sae], "slopes of the lengths"),
     };
     this.penalty = { weight: make("f32", [1], "penalty's weight"), slope: make("f32", [1], "penalty's slope") };
-    this.unused = { control: make("f32", [1], "no controller"), halted: make("u32", [1], "never halted") };
+    this.unused = { control: make("f32", [2], "no controller"), halted: make("u32", [1], "never halted") };
     this.largest = {
       partials: make("u32", [chunksOf(n_rows * d_model)], "partial maxima"),
       bits: make("u32", [1], "largest |x|"),

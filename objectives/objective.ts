@@ -231,6 +231,8 @@ export class Objective {
 
 /** What schedules say about one step. */
 export interface StepSchedule {
+  /** The learning rate, which the controller of L0 keeps pace with; its fastest if `null`. */
+  readonly lr: number | null;
   /** What the penalty's weight is multiplied with. */
   readonly sparsity: number;
   /** What a TopK or BatchTopK keeps a row; its own `top_k` if `null`. */
@@ -239,7 +241,7 @@ export interface StepSchedule {
   readonly mostK: number | null;
 }
 
-const UNCHANGED: StepSchedule = { sparsity: 1, top_k: null, mostK: null };
+const UNCHANGED: StepSchedule = { lr: null, sparsity: 1, top_k: null, mostK: null };
 
 /** How many latents a row keeps on average, where the configuration says so. */
 function topK({ cfg: { activation } }: Model): number {
@@ -327,6 +329,7 @@ function forward(
   penaltyWeight(commands, {
     sparsity,
     factor: schedule.sparsity,
+    lr: schedule.lr,
     totals,
     l0At: TOTALS.l0,
     n_rows,
@@ -607,7 +610,7 @@ const DEAD_THRESHOLD_TOKENS = 10_000_000;
  *
  * `vanilla`: `sparsity_coeff` (the activation's own if left out). `matryoshka`: `n_prefixes` (10) sampled anew at each
  * step, or fixed `group_sizes`. Both: `dead_threshold_tokens` (10,000,000), and `target_l0`, which lets a controller move
- * the penalty's weight until that many latents fire on a row.
+ * the penalty's weight until that many latents fire on a row; where the penalty is on L0, the weight may become negative.
  *
  * @throws {RangeError} for an unknown `key` or a number outside its range.
  * @throws {TypeError} for an unknown field.

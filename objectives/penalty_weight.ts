@@ -1,9 +1,17 @@
 /**
  * The weight λ of the penalty in this step: the configured one, times a schedule, times what a controller finds.
  *
- * The controller brings the mean L0 to a target: with e_t = clamp(ln(L0_t / target), ±1) of the step's own batch,
- * u_t = u_{t−1} + GAIN · e_t and λ_t = λ · exp(u_t + DAMPING · e_t). Too many codes raise the penalty, too few lower it. It
- * decides on the GPU, from numbers of the same step, so when losses are read changes nothing.
+ * The controller brings the mean L0 to a target along a path: the reference r starts at the first batch's L0 and goes
+ * towards the target by a factor of at most exp(PACE · v) a step, so that nothing dies in a sudden fall. With
+ * e = clamp(ln(L0 / r), ±MOST_ERROR) of the step's own batch it is a proportional-integral controller,
+ *
+ * u ← clamp(u + GAIN √v · e, ±MOST),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
+ *
+ * exponential where the configured weight is far from what the data need, linear about λ = 0. A penalty on L0 may become a
+ * reward, which lowers the thresholds of a JumpReLU again; a function of the codes, whose reward would have no bound, has
+ * u ≥ 0 and λ ≥ 0. v = min(1, lr / FULL_LR) is how far a step moves the model: the controller moves no faster.
+ *
+ * It decides on the GPU, from numbers of the same step, so when losses are read changes nothing.
  *
  * @module
  */
@@ -12,14 +20,22 @@ import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import type { Tensor } from "../kernels/tensor.ts";
 import type { Sparsity } from "../nn/config.ts";
-import { sparsityCoeff } from "./sparsity.ts";
+import { isOnL0, sparsityCoeff } from "./sparsity.ts";
 
-const GAIN = 0.01;
-const DAMPING = 0.5;
+const GAIN = 0.03;
+const DAMPING = 6;
+const PACE = 0.02;
+const MOST_ERROR = 0.5;
+const FULL_LR = 2e-3;
+/** Of |u|: λ is then 3 million times the configured one, and nothing overflows where a target cannot be reached. */
+const MOST = 15;
+
+/** u at the start: arsinh(½). */
+const START = 0.48121182505960347;
 
 /** The state of a run, as far as the weight depends on it. */
 export interface WeightControl {
-  /** [1], u. */
+  /** [2], what u has grown by, and r; 0 before the first step. */
   readonly control: Tensor;
   /** [1], anything but 0 stops the controller. */
   readonly halted: Tensor<"u32">;
@@ -38,6 +54,8 @@ export function penaltyWeight(
     readonly sparsity: Sparsity;
     /** What a schedule multiplies λ with. */
     readonly factor: number;
+    /** The learning rate of this step; that of the fastest controller if `null`. */
+    readonly lr: number | null;
     readonly totals: Tensor;
     readonly l0At: number;
     readonly n_rows: number;
@@ -45,11 +63,12 @@ export function penaltyWeight(
     readonly slope: Tensor;
     /** Outside training there is none. */
     readonly controlled: WeightControl | undefined;
-    /** [1] each, in the place of what there is not. */
+    /** [2] and [1], in the place of what there is not. */
     readonly unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   },
 ): void {
-  const { sparsity, factor, totals, l0At, n_rows, weight, slope, controlled, unused } = given;
+  const { sparsity, factor, lr, totals, l0At, n_rows, weight, slope, controlled, unused } = given;
+  const speed = Math.min(1, (lr ?? FULL_LR) / FULL_LR);
   commands.run(weightKernel, {
     totals_size: totals.size,
     l0_at: l0At,
@@ -57,6 +76,9 @@ export function penaltyWeight(
     n_rows,
     penalty_target: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
     control_target: controlled?.target_l0 ?? 0,
+    least: isOnL0(sparsity) ? -MOST : 0,
+    gain: GAIN * Math.sqrt(speed),
+    pace: PACE * speed,
     totals,
     halted: controlled?.halted ?? unused.halted,
     control: controlled?.control ?? unused.control,
@@ -68,25 +90,35 @@ export function penaltyWeight(
 const weightKernel = defineKernel({
   name: "penalty_weight",
   dims: ["totals_size", "l0_at"],
-  scalars: ["coeff", "n_rows", "penalty_target", "control_target"],
+  scalars: ["coeff", "n_rows", "penalty_target", "control_target", "least", "gain", "pace"],
   bindings: {
     totals: reads("f32", "totals_size"),
     halted: reads("u32", "1"),
-    control: writes("f32", "1"),
+    control: writes("f32", "2"),
     weight: writes("f32", "1"),
     slope: writes("f32", "1"),
   },
   workgroup: 1,
   grid: () => 1,
-  cost: () => ({ flops: 12, bytes: 24 }),
+  cost: () => ({ flops: 30, bytes: 32 }),
   body: `
   let l0 = totals[dims.l0_at] / dims.n_rows;
   var lambda = dims.coeff;
   if (dims.control_target > 0.0) {
-    // The smallest L0 whose logarithm is asked for; below it the clamp decides anyway.
-    let error = clamp(log(max(l0, 0.1 * dims.control_target) / dims.control_target), -1.0, 1.0);
-    if (halted[0] == 0u) { control[0] += ${GAIN} * error; }
-    lambda *= exp(control[0] + ${DAMPING} * error);
+    // The smallest L0 whose logarithm is asked for.
+    let reached = max(l0, 0.01 * dims.control_target);
+    var reference = control[1];
+    if (reference == 0.0) { reference = reached; }
+    reference *= exp(clamp(log(dims.control_target / reference), -dims.pace, dims.pace));
+    let error = clamp(log(reached / reference), -${MOST_ERROR}, ${MOST_ERROR});
+    let u = clamp(${START} + control[0] + dims.gain * error, dims.least, ${MOST}.0);
+    if (halted[0] == 0u) {
+      control[0] = u - ${START};
+      control[1] = reference;
+    }
+    let growth = exp(u);
+    let factor = growth - 1.0 / growth + ${DAMPING}.0 * error * (growth + 1.0 / growth);
+    lambda *= max(factor, select(-1e30, 0.0, dims.least == 0.0));
   }
   weight[0] = lambda;
   slope[0] = lambda;

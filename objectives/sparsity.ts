@@ -36,7 +36,7 @@ export function isWeighted(sparsity: Sparsity): sparsity is WeightedSparsity {
   return sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
 }
 
-/** Whether the penalty counts codes. */
+/** Whether the penalty is on L0, whose gradient reaches thresholds alone. */
 export function isOnL0({ key }: Sparsity): boolean {
   return key === "l0-sparsity" || key === "target-l0-sparsity";
 }

@@ -293,7 +293,7 @@ class Trainer implements Disposable {
   diverged: DivergenceError | undefined;
   readonly #objective: Objective;
   readonly #rate: (step: number) => number;
-  readonly #schedule: (step: number) => StepSchedule;
+  readonly #schedule: (step: number) => Omit<StepSchedule, "lr">;
   readonly #mostNorm: number;
   readonly #muon: Muon | undefined;
   readonly #norm: GradientNorm;
@@ -333,7 +333,7 @@ class Trainer implements Disposable {
     const gradients = recordLossAndGradients(commands, this.#objective, sae, x, {
       state,
       into: { losses, slot },
-      schedule: this.#schedule(state.step),
+      schedule: { ...this.#schedule(state.step), lr: this.#rate(state.step) },
     });
     norm.record(commands, sae, gradients, this.#mostNorm);
     const { squares } = norm;
@@ -407,7 +407,7 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: n
 function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
   { n_sparsity_warmup = 0, k_start, n_k_warmup }: ModelOptions,
-): (step: number) => StepSchedule {
+): (step: number) => Omit<StepSchedule, "lr"> {
   wholeNumber("n_sparsity_warmup", n_sparsity_warmup, 0);
   const sparsity = warmup(0, 1, n_sparsity_warmup);
   if ((k_start === undefined) !== (n_k_warmup === undefined)) {

@@ -71,8 +71,8 @@ Deno.test("listed rows go to their places and back, those outside stay", async (
   ]] as const;
   await mutants("gather_rows", [...guards, ["group * loads + c]", "c]"]], moves);
   await mutants("scatter_rows", [["group >= count[0]", "group > count[0]"], [
-    "row - dims.first >= dims.extent",
-    "false",
+    "matrix[(row - dims.first) *",
+    "matrix[row *",
   ], [
     "packed[group * loads + c]",
     "packed[c]",

@@ -493,14 +493,14 @@ const exact = (layout: Layout, aligned: boolean, tile?: TileName): KernelCase =>
 Deno.test("mutants of the products are found", async () => {
   await mutants("matmul_nt", [
     ["(row + 0u + lane) * dims.lda", "(row + 0u + (lane ^ 1u)) * dims.lda"],
-    ["u < dims.M) {", "u <= dims.M) {"],
+    ["u < M) {", "u <= M) {"],
   ], exact("nt", true));
   await mutants(
     "matmul_nn",
     [
       ["(k + 2u) * dims.ldb", "(k + 1u) * dims.ldb"],
       ["u < columns) {", "u <= columns) {"],
-      ["; k < dims.K; k += 1u", "; k + 1u < dims.K; k += 1u"],
+      ["; k < K; k += 1u", "; k + 1u < K; k += 1u"],
     ],
     exact("nn", false),
     SIMPLE,
@@ -509,7 +509,7 @@ Deno.test("mutants of the products are found", async () => {
     "matmul_tn",
     [
       ["(k + 3u) * dims.lda", "(k + 3u) * dims.ldb"],
-      ["u < dims.M) {", "u <= dims.M) {"],
+      ["u < M) {", "u <= M) {"],
     ],
     exact("tn", false),
     SIMPLE,
@@ -519,7 +519,7 @@ Deno.test("mutants of the products are found", async () => {
       `matmul_${layout}`,
       [
         ["workgroupBarrier();\n    if", "if"],
-        ["t < dims.K - k", "t + 1u < dims.K - k"],
+        ["t < K - k", "t + 1u < K - k"],
         ["k += 16u", "k += 12u"],
       ],
       exact(layout, false, "workgroup 4x4"),
@@ -553,7 +553,7 @@ Deno.test("mutants of the products are found", async () => {
     "gathered_matmul_nt",
     [
       [" - dims.firstRow < dims.b_rows", " - dims.firstRow < 0xffffffffu"],
-      ["min(dims.N, count[0])", "dims.N"],
+      ["min(N, count[0])", "N"],
       ["bias[listed3 - dims.firstRow]", "bias[column + 3u]"],
     ],
     gatheredCase,

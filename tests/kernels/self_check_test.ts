@@ -23,7 +23,7 @@ Deno.test("a device that computes is accepted, and asked once", async () => {
 
 /** Wrong bits, a wrong product, and results that never arrive. */
 const WRONG = [
-  ["random_bits", (wgsl: string) => wgsl.replace("= c[i]", "= c[i] ^ u32(block == 17u)")],
+  ["random_bits", (wgsl: string) => wgsl.replace("= words[i]", "= words[i] ^ u32(block == 17u)")],
   ["matmul_nt", (wgsl: string) => wgsl.replace("] = c1_1;", "] = c1_1 + 1.0;")],
   ["random_bits", (wgsl: string) => wgsl.replace("< dims.groups", "< 0u").replace(">= dims.groups", ">= 0u")],
 ] as const;

@@ -13,6 +13,7 @@ const ROOT = new URL("../../", import.meta.url);
 const DOCUMENTED = [
   "io/checkpoint.ts",
   "io/mod.ts",
+  "kernels/tuner.ts",
   "mod.ts",
   "nn/sparse_autoencoder.ts",
   "train/evaluate.ts",

@@ -60,7 +60,8 @@ async function standInFiles(): Promise<PackageFiles> {
   const adapter = await Deno.readTextFile(new URL("tests/std/toml/mod.ts", ROOT));
   const specifier = /npm:deno-std@[^/]+/.exec(adapter)![0];
   const info = await denoInfo(`${specifier}/toml/mod.js`);
-  const [npmPackage] = Object.values(info.npmPackages as Record<string, { localPath: string }>);
+  const npmPackages = Object.values(info.npmPackages as Record<string, { name: string; localPath: string }>);
+  const npmPackage = npmPackages.find(({ name }) => name === "deno-std");
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   for (const folder of ["cli", "collections", "internal", "toml"]) {
     for await (const { name } of Deno.readDir(`${npmPackage!.localPath}/${folder}`)) {

@@ -133,7 +133,7 @@ Deno.test("initial values come from the rows to train on, and from no others", a
 });
 
 Deno.test("a JumpReLU measures its pre-activations, and keeps all that it is in the checkpoint", async () => {
-  const sae = { d_sae: 16, activation: { key: "jump-relu" } };
+  const sae = { d_sae: 16, activation: { key: "jump-relu", threshold_init: 0.1 } };
   const { files, result } = await runIn(config({ sae, data: { standardise: "scale" } }));
   using loaded = await load(files.get("sae.pt")!);
   assertEquals(loaded.cfg.activation.key, "jump-relu");

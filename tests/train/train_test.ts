@@ -333,21 +333,31 @@ Deno.test("leaving the loop leaves the model at the yielded step", async () => {
   for (const name of PARAMETER_NAMES) assertSameBits(end[name], stopped.end[name], name);
 });
 
-Deno.test("a run goes on from its state, bit by bit, also from one that was read and restored", async () => {
-  const wanted = await freshRun(TOP_K, { n_steps: 12 });
-  for (const restored of [false, true]) {
-    using stack = new DisposableStack();
-    const sae = stack.use(await newModel(TOP_K));
-    const batches = someBatches(12);
-    let state = stack.use(new TrainState(sae));
-    const first = await run(sae, getObjective(OBJECTIVE), batches.slice(0, 5), { ...OPTIONS, n_steps: 12, state });
-    if (restored) state = stack.use(TrainState.restore(sae, structuredClone(await state.read())));
-    const second = await run(sae, getObjective(OBJECTIVE), batches.slice(5), { ...OPTIONS, n_steps: 12, state });
-    const losses = [...first.losses, ...second.losses];
-    assertSameRun({ ...second, losses }, wanted, restored ? "restored" : "kept");
-    assertEquals(state.step, 12);
-  }
-});
+for (
+  const [name, activation, objective] of [
+    ["top-k", TOP_K, OBJECTIVE],
+    ["jump-relu with a target", { key: "jump-relu" }, { ...OBJECTIVE, target_l0: 5 }],
+  ] as const
+) {
+  Deno.test(`a run goes on from its state, bit by bit, also from one that was read and restored: ${name}`, async () => {
+    using unbroken = await newModel(activation);
+    const wanted = await run(unbroken, getObjective(objective), someBatches(12), { ...OPTIONS, n_steps: 12 });
+    for (const restored of [false, true]) {
+      using stack = new DisposableStack();
+      const sae = stack.use(await newModel(activation));
+      const batches = someBatches(12);
+      let state = stack.use(new TrainState(sae));
+      const first = await run(sae, getObjective(objective), batches.slice(0, 5), { ...OPTIONS, n_steps: 12, state });
+      if (restored) state = stack.use(TrainState.restore(sae, structuredClone(await state.read())));
+      const second = await run(sae, getObjective(objective), batches.slice(5), { ...OPTIONS, n_steps: 12, state });
+      const losses = [...first.losses, ...second.losses];
+      assertSameRun({ ...second, losses }, wanted, restored ? "restored" : "kept");
+      assertEquals(state.step, 12);
+    }
+    const weights = new Set(wanted.losses.map((loss) => loss.sparsity_coeff));
+    assertEquals(weights.size, "target_l0" in objective ? 12 : 1, "the controller moves the weight");
+  });
+}
 
 Deno.test("validation comes with the yields, and changes no bit", async () => {
   const wanted = await freshRun(TOP_K, { log_every: 2 });

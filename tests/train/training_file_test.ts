@@ -27,10 +27,11 @@ async function trained(activation: "jump-relu" | "batch-top-k", optimizer: "adam
   using state = new TrainState(sae, { seed: 5, optimizer });
   const random = new Random(2);
   const batches = Array.from({ length: 3 }, () => random.normal(10 * D));
+  const objective = getObjective({ key: "vanilla", ...activation === "jump-relu" && { target_l0: 2 } });
   const losses: TrainLoss[] = [];
-  for await (
-    const progress of train(sae, getObjective({ key: "vanilla" }), batches, { state, optimizer: { key: optimizer } })
-  ) losses.push(...progress.losses);
+  for await (const progress of train(sae, objective, batches, { state, optimizer: { key: optimizer } })) {
+    losses.push(...progress.losses);
+  }
   // A count that no signed integer holds.
   state.tokens_since_active.write(Uint32Array.from({ length: 9 }, (_, i) => i === 4 ? 0xfffffff0 : i));
   const pieces: Uint8Array[] = [];
