@@ -27,6 +27,8 @@ const SHIFTS = [19, 6, 0] as const;
 const BINS = 8192;
 /** Values of a tile that one invocation looks at. */
 const VALUES_EACH = 16;
+/** Columns up to which eight invocations take a row: a software driver ends loops at 65,535 turns. */
+const MOST_NARROW = 65536;
 /** How many candidates there is room for, as a multiple of k. Rows in random order have about four. */
 const CANDIDATES = 8;
 
@@ -147,19 +149,22 @@ export class BatchTopK implements Disposable {
       const bounded = { rows, blocks, stride, maxima, bound: this.#bound };
       commands.run(maximaHistogramKernel, { ...bounded, histogram: this.#histogram });
       this.#pick(commands, SHIFTS[0], k, this.#bound);
-      commands.run(commands.context.lanes === 8 ? collectKernels.narrow : collectKernels.wide, {
-        ...bounded,
-        columns,
-        firstRow: from,
-        allRows: this.#rows,
-        size: this.#capacity,
-        values: values.rows(0, rows),
-        collected: this.#collected,
-        overflow: this.#overflow,
-        stretches: this.#stretches,
-        candidates: this.#values,
-        places: this.#places,
-      });
+      commands.run(
+        commands.context.lanes === 8 && columns <= MOST_NARROW ? collectKernels.narrow : collectKernels.wide,
+        {
+          ...bounded,
+          columns,
+          firstRow: from,
+          allRows: this.#rows,
+          size: this.#capacity,
+          values: values.rows(0, rows),
+          collected: this.#collected,
+          overflow: this.#overflow,
+          stretches: this.#stretches,
+          candidates: this.#values,
+          places: this.#places,
+        },
+      );
     });
   }
 
@@ -307,17 +312,26 @@ const pickKernel = defineKernel({
   found[2] = 0u;`,
 });
 
-/** A workgroup a row: its values that reach the bound, in order, into a stretch of the candidates. */
+/**
+ * A workgroup a row: its values that reach the bound, in order, into a stretch of the candidates. Every invocation has a
+ * stretch of the row; it marks which of 32 groups can matter before it looks into those, so that neighbours in a SIMD vector
+ * do not wait for each other's.
+ */
 const declareCollect = (threads: number) => {
   const neighbours = Array.from({ length: MAXIMA_COLUMNS }, (_, i) => i);
   const forEachCandidate = (statement: (column: string, value: string) => string) => `
-  for (var block = low; block < high; block += 1u) {
-    if (maxima[block * dims.stride + group] >= bound[0]) {
+  for (var begin = low; begin < high; begin += 32u) {
+    var marks = 0u;
+    for (var i = 0u; i < min(32u, high - begin); i += 1u) {
+      marks |= u32(maxima[(begin + i) * dims.stride + group] >= bound[0]) << i;
+    }
+    for (; marks != 0u; marks &= marks - 1u) {
+      let first_column = (begin + firstTrailingBit(marks)) * ${MAXIMA_COLUMNS}u;
       ${
     neighbours.map((i) => `
-      if (block * ${MAXIMA_COLUMNS}u + ${i}u < dims.columns) {
-        let value${i} = values[group * dims.columns + block * ${MAXIMA_COLUMNS}u + ${i}u];
-        if (key_of(value${i}) >= bound[0]) { ${statement(`block * ${MAXIMA_COLUMNS}u + ${i}u`, `value${i}`)} }
+      if (first_column + ${i}u < dims.columns) {
+        let value${i} = values[group * dims.columns + first_column + ${i}u];
+        if (key_of(value${i}) >= bound[0]) { ${statement(`first_column + ${i}u`, `value${i}`)} }
       }`).join("")
   }
     }

@@ -135,7 +135,8 @@ Deno.test("mutants of the selection are found", async () => {
   ], mutated);
   await mutants("collect_candidates", [
     ["key_of(value3) >= bound[0]", "key_of(value3) > bound[0]"],
-    ["block * 8u + 7u < dims.columns", "true"],
+    ["first_column + 7u < dims.columns", "true"],
+    ["min(32u, high - begin)", "32u"],
     ["if (fits == 0u) { overflow[0] = 1u; }", ""],
     ["candidates[at] = value2;", "candidates[at] = quantizeToF16(value2);"],
   ], mutated);
