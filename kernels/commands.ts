@@ -182,14 +182,31 @@ function dispatchesOf(context: DeviceContext, lists: readonly (readonly Run[])[]
   const joiner = new Joiner(context, lists);
   const dispatches: (readonly Run[])[] = [];
   for (const alike of groupBy(lists, ({ length }) => length)) {
-    for (let place = 0; place < alike[0]!.length; place++) {
+    for (let place = 0; place < alike[0]!.length;) {
+      const end = endOfCondition(alike, place);
+      if (end > place) {
+        // One decision for all of a list's runs.
+        for (const list of alike) dispatches.push(...list.slice(place, end).map((run) => [run]));
+        place = end;
+        continue;
+      }
       for (const runs of groupBy(alike.map((list) => list[place]!), ({ kernel }) => kernel)) {
         if (!joiner.join(runs)) dispatches.push(...runs.map((run) => [run]));
         else for (const { from, to } of spans(runs.length, MOST_JOINED)) dispatches.push(runs.slice(from, to));
       }
+      place++;
     }
   }
   return dispatches;
+}
+
+/** One past the runs from `place` on that depend on one condition in each list; `place` where some depends on none. */
+function endOfCondition(lists: readonly (readonly Run[])[], place: number): number {
+  const conditions = lists.map((list) => list[place]!.condition);
+  let end = place;
+  if (conditions.includes(undefined)) return end;
+  while (end < lists[0]!.length && lists.every((list, i) => list[end]!.condition === conditions[i])) end++;
+  return end;
 }
 
 function groupBy<T>(values: readonly T[], keyOf: (value: T) => unknown): Iterable<readonly T[]> {
