@@ -85,11 +85,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       seed: { value: "N", help: `of the initial values and the order of the patches (${DEMO_DEFAULTS.seed})` },
       activation: { value: "KEY", help: `top-k, batch-top-k, relu or jump-relu (${DEMO_DEFAULTS.activation})` },
       "d-sae": { value: "N", help: `number of latents (${DEMO_DEFAULTS.d_sae})` },
-      "top-k": { value: "N", help: `active latents a patch, for top-k and batch-top-k (${DEMO_DEFAULTS.top_k})` },
-      "sparsity-coeff": {
-        value: "X",
-        help: `weight of the penalty, for relu and jump-relu (${DEMO_DEFAULTS.sparsity_coeff})`,
-      },
+      "top-k": { value: "N", help: `active latents a patch (${DEMO_DEFAULTS.top_k})` },
       "batch-size": { value: "N", help: `patches a step (${DEMO_DEFAULTS.batch_size})` },
       lr: { value: "X", help: `peak learning rate (${DEMO_DEFAULTS.lr})` },
     },
@@ -326,7 +322,6 @@ async function demo(args: Arguments, signal: AbortSignal): Promise<number> {
     activation: args.choice("activation", ["top-k", "batch-top-k", "relu", "jump-relu"]),
     d_sae: args.integer("d-sae", 1),
     top_k: args.integer("top-k", 1),
-    sparsity_coeff: args.number("sparsity-coeff", 0),
     batch_size: args.integer("batch-size", 1),
     lr: args.number("lr", 0),
   };

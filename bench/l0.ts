@@ -20,14 +20,15 @@ const ACTIVATIONS = (target: number): Readonly<Record<string, ActivationOptions>
   "batch-top-k": { key: "batch-top-k", top_k: target },
 });
 
-/** Rows on which L0 is measured in evaluation, from all over the data. */
-const MEASURED = 2048;
+/** Rows on which L0 is measured in evaluation, from all over the data; 2048 of the photographs' are off by 3 %. */
+const MEASURED = 32768;
 
 function everySo(rows: Float32Array, d_model: number): Float32Array {
   const n_rows = rows.length / d_model;
-  const sample = new Float32Array(MEASURED * d_model);
-  for (let i = 0; i < MEASURED; i++) {
-    const row = Math.floor(i * n_rows / MEASURED);
+  const n_measured = Math.min(n_rows, MEASURED);
+  const sample = new Float32Array(n_measured * d_model);
+  for (let i = 0; i < n_measured; i++) {
+    const row = Math.floor(i * n_rows / n_measured);
     sample.set(rows.subarray(row * d_model, (row + 1) * d_model), i * d_model);
   }
   return sample;
@@ -64,7 +65,7 @@ async function reached(
     if (step <= 0.9 * steps) continue;
     using codes = sae.encode(sample);
     const { row_starts } = await codes.read();
-    sum += row_starts.at(-1)! / MEASURED;
+    sum += row_starts.at(-1)! / (row_starts.length - 1);
     count++;
     mse = losses.at(-1)!.mse;
   }

@@ -47,10 +47,8 @@ export interface DemoOptions {
   readonly d_sae: number;
   /** Which activation. */
   readonly activation: "top-k" | "batch-top-k" | "relu" | "jump-relu";
-  /** Active latents a patch, for `top-k`; on average, for `batch-top-k`. */
+  /** Active latents a patch, on average but for `top-k`; the penalty of `relu` and `jump-relu` is moved to reach it. */
   readonly top_k: number;
-  /** Weight of the penalty, for `relu` and `jump-relu`. */
-  readonly sparsity_coeff: number;
   /** Patches in a step. */
   readonly batch_size: number;
   /** The learning rate's peak. */
@@ -73,7 +71,6 @@ export const DEMO_DEFAULTS: DemoOptions = {
   d_sae: 256,
   activation: "top-k",
   top_k: 10,
-  sparsity_coeff: 0.012,
   batch_size: 1024,
   lr: 0.01,
 };
@@ -145,7 +142,8 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
   const adapter = adapterName(sae.device);
   say(`training ${options.d_sae} latents for ${steps} steps of ${batch_size} patches on ${adapter}`);
   const batches = shuffledBatches(rowsOf(dataset.training, COMPONENTS), { batch_size, n_steps: steps, seed });
-  const objective = getObjective({ key: "vanilla", dead_threshold_tokens: DEAD_THRESHOLD });
+  const target_l0 = options.activation.endsWith("top-k") ? null : options.top_k;
+  const objective = getObjective({ key: "vanilla", target_l0, dead_threshold_tokens: DEAD_THRESHOLD });
   const losses: Loss[] = [];
   const started = performance.now();
   {
@@ -212,21 +210,15 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
 }
 
 /** The model that the options ask for. */
-function modelOptions({ d_sae, activation, top_k, sparsity_coeff }: DemoOptions): SparseAutoencoderOptions {
-  return {
-    d_model: COMPONENTS,
-    d_sae,
-    activation: {
-      "relu": { key: "relu", sparsity: { key: "l1-sparsity", coeff: sparsity_coeff } },
-      "jump-relu": {
-        key: "jump-relu",
-        threshold_init: 1,
-        sparsity: { key: "tanh-sparsity", coeff: sparsity_coeff, scale: 1 },
-      },
-      "top-k": { key: "top-k", top_k },
-      "batch-top-k": { key: "batch-top-k", top_k },
-    }[activation] as ActivationOptions,
+function modelOptions({ d_sae, activation, top_k }: DemoOptions): SparseAutoencoderOptions {
+  const activations: Readonly<Record<DemoOptions["activation"], ActivationOptions>> = {
+    "relu": { key: "relu" },
+    // The demo is short: few latents from the start leave more of it for what they stand for.
+    "jump-relu": { key: "jump-relu", threshold_init: 2 },
+    "top-k": { key: "top-k", top_k },
+    "batch-top-k": { key: "batch-top-k", top_k },
   };
+  return { d_model: COMPONENTS, d_sae, activation: activations[activation] };
 }
 
 const EVALUATION_BATCH = 2048;

@@ -41,7 +41,7 @@ Deno.test("a short demo writes all its files and tells what it measured", async 
 });
 
 Deno.test("the demo trains ReLU too", async () => {
-  const { metrics } = await demo({ steps: 10, d_sae: 32, activation: "relu", sparsity_coeff: 0.03, batch_size: 128 });
+  const { metrics } = await demo({ steps: 10, d_sae: 32, activation: "relu", batch_size: 128 });
   const { activation } = metrics!.config.sae as SparseAutoencoderConfig;
   assertEquals(activation, {
     key: "relu",

@@ -11,7 +11,7 @@ import { sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";
 import { assertSameBits } from "../support/tolerance.ts";
 
-const [B, D, S] = [35, 20, 45];
+const [B, D, S] = [35, 20, 48];
 
 /** The parameters after three steps. */
 async function trained(device: GPUDevice, activation: ActivationOptions): Promise<Float32Array[]> {
