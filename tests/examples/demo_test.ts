@@ -45,7 +45,7 @@ Deno.test("the demo trains ReLU too", async () => {
   const { activation } = metrics!.config.sae as SparseAutoencoderConfig;
   assertEquals(activation, {
     key: "relu",
-    sparsity: { key: "l1-sparsity", coeff: 0.03 },
+    sparsity: { key: "l1-sparsity", coeff: 4e-4 },
     aux: { key: "no-aux" },
   });
   assert(metrics!.losses.loss[0]! > metrics!.losses.mse[0]!, "the penalty counts");
