@@ -183,6 +183,26 @@ Deno.test("the GPU counts the workgroups of a run, up to the kernel's own", asyn
   ], counted);
 });
 
+Deno.test("lists submitted together have each its own conditions", async () => {
+  await check((gpu) => {
+    Commands.submitTogether(Array.from({ length: 40 }, (_, i) => {
+      const [commands, list, found] = [new Commands(gpu.context), gpu.u32([0]), gpu.u32([0])];
+      const add = () => commands.run(double, { size: 1, list });
+      fill(commands, found, 1, i % 3);
+      add();
+      commands.onlyIf(found, () => {
+        add();
+        add();
+      });
+      fill(commands, found, 1, i % 2);
+      commands.onlyIf(found, add);
+      const runs = 1 + (i % 3 > 0 ? 2 : 0) + i % 2;
+      gpu.expect(list, (got) => assertExact(got, [2 ** runs - 1], `list ${i}`));
+      return commands;
+    }));
+  });
+});
+
 Deno.test("conditions do not nest, and an error ends one", async () => {
   await check((gpu) => {
     const [condition, list] = [gpu.u32([0]), gpu.u32([0])];
