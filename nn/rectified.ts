@@ -227,7 +227,7 @@ export function reluBackward(
 }
 
 /** The width of the estimators' window around a JumpReLU's θ; 0 for other activations. */
-export function windowOf({ cfg: { activation }, input: { pre_act_scale = 1 } }: Model): number {
+function windowOf({ cfg: { activation }, input: { pre_act_scale = 1 } }: Model): number {
   return activation.key === "jump-relu" ? activation.bandwidth * pre_act_scale : 0;
 }
 

@@ -15,12 +15,6 @@ export function nearest(name: string, candidates: Iterable<string>): string | un
   return best;
 }
 
-/** `; did you mean "x"?`, or a list of all there is when nothing is near. */
-export function suggestion(name: string, candidates: readonly string[]): string {
-  const found = nearest(name, candidates);
-  return found === undefined ? `; there is ${candidates.join(", ")}` : `; did you mean ${found}?`;
-}
-
 /** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`. */
 export function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];

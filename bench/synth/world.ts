@@ -169,17 +169,6 @@ function proposals(frequency_F: Float64Array, levels: readonly Level[], branchin
   return proposed_F;
 }
 
-/** The parent of each feature, or −1. */
-export function parentsOf({ cfg: { n_features, hierarchy }, levels }: World): Int32Array {
-  const parent_F = new Int32Array(n_features).fill(-1);
-  for (const { firstParent, parents, firstChild } of levels) {
-    for (let child = 0; child < parents * hierarchy.branching; child++) {
-      parent_F[firstChild + child] = firstParent + Math.floor(child / hierarchy.branching);
-    }
-  }
-  return parent_F;
-}
-
 /** A standard normal number (Box and Muller 1958). */
 export function normal(random: RandomStream): number {
   return Math.sqrt(-2 * Math.log(1 - random.uniform())) * Math.cos(2 * Math.PI * random.uniform());

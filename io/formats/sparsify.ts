@@ -27,8 +27,6 @@ import {
   topKActivation,
 } from "./foreign.ts";
 
-/** The file with the tensors. */
-export const SPARSIFY_WEIGHTS = "sae.safetensors";
 const CONFIG = "cfg.json";
 
 const HARMLESS: ReadonlySet<string> = new Set(["normalize_decoder", "multi_topk"]);

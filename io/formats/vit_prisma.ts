@@ -43,8 +43,6 @@ import {
   type Weights,
 } from "./foreign.ts";
 
-/** The file with the tensors. */
-export const VIT_PRISMA_WEIGHTS = "weights.pt";
 const CONFIG = "config.json";
 
 /** Where the model came from and how it was trained. */

@@ -7,12 +7,12 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { makeDirections } from "../../../bench/synth/directions.ts";
 import { Samples } from "../../../bench/synth/samples.ts";
-import { makeWorld, parentsOf, type World, type WorldConfig } from "../../../bench/synth/world.ts";
+import { makeWorld, type World, type WorldConfig } from "../../../bench/synth/world.ts";
 import { contextOf } from "../../../kernels/device.ts";
 import type { CodeArrays } from "../../../nn/codes.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { assertFrequencies, assertSameBits, assertSumClose, assertTensorClose } from "../../support/tolerance.ts";
-import { worldConfig } from "./worlds.ts";
+import { parentsOf, worldConfig } from "./worlds.ts";
 
 /** Draws batches of a world and hands out what they are made of. */
 async function draw(

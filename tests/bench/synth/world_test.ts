@@ -5,9 +5,9 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { makeWorld, normalCdf, parentsOf, quantile } from "../../../bench/synth/world.ts";
+import { makeWorld, normalCdf, quantile } from "../../../bench/synth/world.ts";
 import { assertFloat64Close } from "../../support/tolerance.ts";
-import { worldConfig } from "./worlds.ts";
+import { parentsOf, worldConfig } from "./worlds.ts";
 
 Deno.test("Φ and its inverse are those of the tables", () => {
   const table = [

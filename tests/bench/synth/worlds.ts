@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { WorldConfig } from "../../../bench/synth/world.ts";
+import type { World, WorldConfig } from "../../../bench/synth/world.ts";
 
 /** A world of 40 features without hierarchy, in 16 dimensions, but for what is said. */
 export function worldConfig(options: Partial<WorldConfig> = {}): WorldConfig {
@@ -20,4 +20,15 @@ export function worldConfig(options: Partial<WorldConfig> = {}): WorldConfig {
     seed: 1,
     ...options,
   };
+}
+
+/** The parent of each feature, or −1. */
+export function parentsOf({ cfg: { n_features, hierarchy }, levels }: World): Int32Array {
+  const parent_F = new Int32Array(n_features).fill(-1);
+  for (const { firstParent, parents, firstChild } of levels) {
+    for (let child = 0; child < parents * hierarchy.branching; child++) {
+      parent_F[firstChild + child] = firstParent + Math.floor(child / hierarchy.branching);
+    }
+  }
+  return parent_F;
 }
