@@ -1,10 +1,10 @@
 /**
- * What a device's buffers hold, by label.
+ * What a device's buffers and textures hold, by label.
  *
  * @module
  */
 
-/** The buffers that a device has made since it is watched. */
+/** The buffers and textures that a device has made since it is watched. */
 export interface Held {
   /** Bytes of those that are not destroyed, by label. */
   readonly bytes: ReadonlyMap<string, number>;
@@ -14,21 +14,27 @@ export interface Held {
 
 /** Watches what a device makes and destroys from now on. */
 export function watchBuffers(device: GPUDevice): () => Held {
-  const held = new Map<GPUBuffer, string>();
-  const createBuffer = device.createBuffer.bind(device);
-  device.createBuffer = (descriptor) => {
-    const buffer = createBuffer(descriptor);
-    const destroy = buffer.destroy.bind(buffer);
-    buffer.destroy = () => {
-      held.delete(buffer);
+  const held = new Map<GPUBuffer | GPUTexture, { readonly label: string; readonly size: number }>();
+  const watch = <T extends GPUBuffer | GPUTexture>(made: T, label: string | undefined, size: number): T => {
+    const destroy = made.destroy.bind(made);
+    made.destroy = () => {
+      held.delete(made);
       destroy();
     };
-    held.set(buffer, descriptor.label ?? "");
-    return buffer;
+    held.set(made, { label: label ?? "", size });
+    return made;
+  };
+  const createBuffer = device.createBuffer.bind(device);
+  device.createBuffer = (descriptor) => watch(createBuffer(descriptor), descriptor.label, descriptor.size);
+  const createTexture = device.createTexture.bind(device);
+  device.createTexture = (descriptor) => {
+    const texture = createTexture(descriptor);
+    // All have texels of four words.
+    return watch(texture, descriptor.label, 16 * texture.width * texture.height);
   };
   return () => {
     const bytes = new Map<string, number>();
-    for (const [{ size }, label] of held) bytes.set(label, (bytes.get(label) ?? 0) + size);
+    for (const { label, size } of held.values()) bytes.set(label, (bytes.get(label) ?? 0) + size);
     return { bytes, count: held.size };
   };
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOnce, updates } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
 
 /** The numbers of one step. */
@@ -76,10 +76,10 @@ const declare = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
     dims: ["size"],
     scalars: NUMBERS,
     bindings: {
-      parameter: writes(element, "size"),
-      grad: reads(element, "size"),
-      moment1: writes(element, "size"),
-      moment2: writes(element, "size"),
+      parameter: updates(element, "size"),
+      grad: readsOnce(element, "size"),
+      moment1: updates(element, "size"),
+      moment2: updates(element, "size"),
       factor: reads("f32", "1"),
       halted: reads("u32", "1"),
     },
@@ -94,12 +94,12 @@ const declare = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
   let end = min((group + 1u) * ${LOADS}u, dims.size / ${scalars}u);
   for (var i = group * ${LOADS}u + lane; i < end; i += ${threads}u) {
     let g = clip * grad[i];
-    let before = moment1[i];
+    let before = old_moment1[i];
     let m = fma(${element}(one_minus_beta1), g - before, before);
-    let v = fma(one_minus_beta2 * g, g, beta2 * moment2[i]);
+    let v = fma(one_minus_beta2 * g, g, beta2 * old_moment2[i]);
     moment1[i] = m;
     moment2[i] = v;
-    parameter[i] -= step_size * (m / (sqrt(v) / root_correction + eps));
+    parameter[i] = old_parameter[i] - step_size * (m / (sqrt(v) / root_correction + eps));
   }`,
   });
 const declareWidths = (threads: number) => ({

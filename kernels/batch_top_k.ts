@@ -15,7 +15,7 @@
 import type { Commands } from "./commands.ts";
 import type { DeviceContext } from "./device.ts";
 import { fill } from "./elementwise.ts";
-import { type Binding, defineKernel, reads, writes } from "./kernel.ts";
+import { type Binding, defineKernel, reads, readsOften, readsOnce, writes } from "./kernel.ts";
 import { MAXIMA_COLUMNS } from "./matmul.ts";
 import { Tensor } from "./tensor.ts";
 import { KEY_WGSL } from "./wgsl.ts";
@@ -230,7 +230,7 @@ const maximaHistogramKernel = defineKernel({
   name: "maxima_histogram",
   dims: ["rows", "blocks", "stride"],
   bindings: {
-    maxima: reads("u32", "blocks stride"),
+    maxima: readsOnce("u32", "blocks stride"),
     bound: reads("u32", "3"),
     histogram: writes("atomic<u32>", `${BINS}`),
   },
@@ -249,7 +249,7 @@ const histogramKernel = defineKernel({
   name: "key_histogram",
   dims: ["size", "shift"],
   bindings: {
-    values: reads("f32", "size"),
+    values: readsOnce("f32", "size"),
     limit: reads("u32", "1"),
     found: reads("u32", "3"),
     histogram: writes("atomic<u32>", `${BINS}`),
@@ -341,7 +341,7 @@ const declareCollect = (threads: number) => {
     dims: ["rows", "columns", "blocks", "stride", "firstRow", "allRows", "size"],
     bindings: {
       values: reads("f32", "rows columns"),
-      maxima: reads("u32", "blocks stride"),
+      maxima: readsOften("u32", "blocks stride"),
       bound: reads("u32", "3"),
       collected: writes("atomic<u32>", "1"),
       overflow: writes("u32", "1"),

@@ -6,7 +6,19 @@
 
 import { type DeviceContext, GROUPS_BYTES, MOST_JOINED, SLOT_BYTES } from "./device.ts";
 import { DeviceError, KernelError, ShapeError } from "./errors.ts";
-import { type Binding, compiled, defineKernel, joinedKernel, type Kernel, reads, shapeSize, writes } from "./kernel.ts";
+import {
+  type Binding,
+  bufferBindings,
+  compiled,
+  defineKernel,
+  type FormedKernel,
+  type Kernel,
+  kernelForm,
+  reads,
+  shapeSize,
+  textureBindings,
+  writes,
+} from "./kernel.ts";
 import { type ElementType, spans, Tensor, type TensorRows } from "./tensor.ts";
 
 /** What may be bound: a whole tensor or some of its rows. */
@@ -264,15 +276,21 @@ class Joiner {
   }
 }
 
+/** Buffers above this have no copy in a texture. */
+const MOST_TEXEL_BYTES = 2 ** 29;
+
+/** How many times as many bytes it takes for a copy to pay where they are read once. */
+const ONCE = 4;
+
+const NO_TEXELS: ReadonlySet<string> = new Set();
+
 /** Bind groups that a kernel keeps; a step of training has fewer. */
 const MOST_BIND_GROUPS = 256;
 
-/** A stretch of a buffer, which has a name of its own. */
+/** A stretch of a buffer, or a texture, which has a name of its own. */
 interface Resource {
-  readonly id: number | string;
-  readonly buffer: GPUBuffer;
-  readonly offset: number;
-  readonly size: number;
+  readonly id: string;
+  readonly bound: GPUBindingResource;
 }
 
 /** One submission in the making. */
@@ -299,21 +317,56 @@ class Submission {
     if (counted) this.#count(counted, condition, groups);
     else if (condition && condition !== this.#decided) this.#decide(condition);
     const isJoined = runs.length > 1;
-    const resources = bound.map(({ tensor, from, bytes }) =>
-      isJoined
-        ? { id: tensor.bufferId, buffer: tensor.buffer, offset: 0, size: tensor.buffer.size }
-        : { id: tensor.bufferId, buffer: tensor.buffer, offset: tensor.offset + from, size: bytes }
-    );
-    const pass = this.#prepare(kernel, resources, isJoined);
+    const formed = kernelForm(kernel, { isJoined, texels: this.#texelsOf(kernel, bound) });
+    const names = Object.keys(kernel.bindings);
+    const boundTo = ([name]: readonly [name: string, binding: Binding]) => bound[names.indexOf(name)]!;
+    const resources = [
+      ...bufferBindings(formed).map(boundTo).map(({ tensor, from, bytes }) =>
+        isJoined ? stretch(tensor, 0, tensor.buffer.size) : stretch(tensor, tensor.offset + from, bytes)
+      ),
+      ...textureBindings(formed).map(boundTo).map(({ tensor }) => this.#texels(kernel, tensor)),
+    ];
+    const pass = this.#prepare(formed, resources);
     const slot = this.#used;
-    for (const run of runs) this.#fillSlot(run, isJoined);
+    for (const run of runs) this.#fillSlot(run, formed);
     if (counted || condition) pass.dispatchWorkgroupsIndirect(context.conditionalGroups, slot * GROUPS_BYTES);
     else {
       const most = Math.max(...runs.map((run) => run.groups));
       const x = Math.min(most, MOST_GROUPS);
       pass.dispatchWorkgroups(x, Math.ceil(most / x), runs.length);
     }
+    for (const [index, { access }] of Object.values<Binding>(kernel.bindings).entries()) {
+      if (access === "write") { for (const run of runs) run.bound[index]!.tensor.change(); }
+    }
     context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
+  }
+
+  /** Which bindings of a run come from textures. */
+  #texelsOf(kernel: Kernel, bound: readonly Bound[]): ReadonlySet<string> {
+    const { texelBytes, device: { limits } } = this.#context;
+    if (texelBytes === Infinity) return NO_TEXELS;
+    const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
+      const { tensor, bytes } = bound[index]!;
+      const least = reading === "often" ? texelBytes : texelBytes * ONCE;
+      return reading && bytes >= least && tensor.buffer.size <= MOST_TEXEL_BYTES;
+    });
+    return new Set(names.slice(0, limits.maxStorageTexturesPerShaderStage).map(([name]) => name));
+  }
+
+  /** The texture with the values of a tensor's buffer. */
+  #texels(kernel: Kernel, tensor: Tensor<ElementType>): Resource {
+    const { view } = tensor.texels((record) => {
+      this.#endPass();
+      const encoder = this.#encoder ??= this.#context.device.createCommandEncoder();
+      const timing = this.#context.timings?.writesOf(kernel.name);
+      if (!timing) return record(encoder);
+      // Copies have no clock of their own: two empty passes note when it begins and ends.
+      const { querySet, beginningOfPassWriteIndex, endOfPassWriteIndex } = timing;
+      encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex } }).end();
+      record(encoder);
+      encoder.beginComputePass({ timestampWrites: { querySet, endOfPassWriteIndex } }).end();
+    });
+    return { id: `texels ${tensor.bufferId}`, bound: view };
   }
 
   /** Hands everything to the GPU. */
@@ -335,8 +388,8 @@ class Submission {
     const groups = decideKernel.grid(values);
     const resources = [
       wholeTensor(condition.flag),
-      { id: "slots", buffer: slots, offset: 0, size: slots.size },
-      { id: "groups", buffer: conditionalGroups, offset: 0, size: conditionalGroups.size },
+      { id: "slots", bound: { buffer: slots } },
+      { id: "groups", bound: { buffer: conditionalGroups } },
     ];
     this.#dispatchOwn(decideKernel as unknown as Kernel, resources, values, groups);
     this.#decided = condition;
@@ -349,7 +402,7 @@ class Submission {
       wholeTensor(count),
       // A count of 0 is as good as a condition.
       wholeTensor(condition?.flag ?? count),
-      { id: "groups", buffer: conditionalGroups, offset: 0, size: conditionalGroups.size },
+      { id: "groups", bound: { buffer: conditionalGroups } },
     ];
     const values = { slot: this.#used + 1, slots: slotCount, per, times, most };
     this.#dispatchOwn(countKernel as unknown as Kernel, resources, values, 1);
@@ -361,30 +414,28 @@ class Submission {
     values: Readonly<Record<string, number>>,
     groups: number,
   ): void {
-    const pass = this.#prepare(kernel, resources, false);
-    this.#fillSlot({ kernel, groups, values, bound: [], condition: undefined, counted: undefined }, false);
+    const plain = kernelForm(kernel, { isJoined: false, texels: NO_TEXELS });
+    const pass = this.#prepare(plain, resources);
+    this.#fillSlot({ kernel, groups, values, bound: [], condition: undefined, counted: undefined }, plain);
     pass.dispatchWorkgroups(groups);
     this.#context.onDispatch?.(kernel.name, []);
   }
 
   /** The pass, with the kernel and what it binds; the next slot is its. */
-  #prepare(kernel: Kernel, resources: readonly Resource[], isJoined: boolean): GPUComputePassEncoder {
+  #prepare(kernel: FormedKernel, resources: readonly Resource[]): GPUComputePassEncoder {
     const context = this.#context;
-    const { pipeline, layout, bindGroups } = compiled(context, isJoined ? joinedKernel(kernel) : kernel);
-    const key = resources.map(({ id, offset, size }) => `${id} ${offset} ${size}`).join();
+    const { pipeline, layout, bindGroups } = compiled(context, kernel);
+    const key = resources.map(({ id }) => id).join();
     let group = bindGroups.get(key);
     if (!group) {
       if (bindGroups.size === MOST_BIND_GROUPS) bindGroups.clear();
-      const size = (isJoined ? MOST_JOINED : 1) * SLOT_BYTES;
+      const size = (kernel.isJoined ? MOST_JOINED : 1) * SLOT_BYTES;
       group = context.device.createBindGroup({
         label: kernel.name,
         layout,
         entries: [
           { binding: 0, resource: { buffer: context.slots, offset: 0, size } },
-          ...resources.map(({ buffer, offset, size }, index) => ({
-            binding: index + 1,
-            resource: { buffer, offset, size },
-          })),
+          ...resources.map(({ bound }, index) => ({ binding: index + 1, resource: bound })),
         ],
       });
       bindGroups.set(key, group);
@@ -404,23 +455,26 @@ class Submission {
     this.#pass = undefined;
   }
 
-  #fillSlot({ kernel, groups, values, bound }: Run, isJoined: boolean): void {
+  #fillSlot({ groups, values, bound }: Run, { dims, scalars = [], bindings, starts }: FormedKernel): void {
     const words = this.#context.slotWords;
     let at = this.#used++ * SLOT_BYTES / 4;
     words[at++] = groups;
-    for (const dim of kernel.dims) words[at++] = values[dim]!;
-    if (isJoined) {
-      for (const [index, { element }] of Object.values<Binding>(kernel.bindings).entries()) {
-        const { tensor, from } = bound[index]!;
-        words[at++] = (tensor.offset + from) / (element.startsWith("vec4") ? 16 : 4);
-      }
+    for (const dim of dims) words[at++] = values[dim]!;
+    const names = Object.keys(bindings);
+    for (const name of starts) {
+      const { tensor, from } = bound[names.indexOf(name)]!;
+      words[at++] = (tensor.offset + from) / (bindings[name]!.element.startsWith("vec4") ? 16 : 4);
     }
-    for (const scalar of kernel.scalars ?? []) this.#floats[at++] = values[scalar]!;
+    for (const scalar of scalars) this.#floats[at++] = values[scalar]!;
   }
 }
 
+function stretch(tensor: Tensor<ElementType>, offset: number, size: number): Resource {
+  return { id: `${tensor.bufferId} ${offset} ${size}`, bound: { buffer: tensor.buffer, offset, size } };
+}
+
 function wholeTensor(tensor: Tensor<ElementType>): Resource {
-  return { id: tensor.bufferId, buffer: tensor.buffer, offset: tensor.offset, size: tensor.bytes };
+  return stretch(tensor, tensor.offset, tensor.bytes);
 }
 
 /** The workgroups of every slot after this one, or none. */

@@ -5,7 +5,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
 
 const THREADS = 64;
 const SCANNERS = 256;
@@ -85,7 +85,7 @@ const stretchOfLane = (isKept: Kept) => `
 const COUNT = {
   name: "count_rows",
   dims: ["rows", "columns", "firstRow", "allRows"],
-  bindings: { dense: reads("f32", "rows columns"), starts: writes("u32", "allRows+1") },
+  bindings: { dense: readsOften("f32", "rows columns"), starts: writes("u32", "allRows+1") },
   workgroup: THREADS,
   grid: ({ rows }: { readonly rows: number }) => rows,
   cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
@@ -132,7 +132,7 @@ const WRITE = {
   name: "write_rows",
   dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
   bindings: {
-    dense: reads("f32", "rows columns"),
+    dense: readsOften("f32", "rows columns"),
     starts: reads("u32", "allRows+1"),
     indices: writes("u32", "capacity"),
     values: writes("f32", "capacity"),

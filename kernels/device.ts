@@ -20,6 +20,8 @@ export interface DeviceContextOptions {
   readonly rewriteShader?: (name: string, wgsl: string) => string;
   /** Invocations that work on neighbouring columns of one row. */
   readonly lanes?: number;
+  /** Bytes from which on what kernels read often is brought into textures first; `Infinity` for never. */
+  readonly texelBytes?: number;
 }
 
 /** A compiled kernel. */
@@ -56,6 +58,8 @@ export class DeviceContext {
   readonly guardWords: number;
   /** Invocations that work on neighbouring columns of one row: as many as the adapter's SIMD width is likely to have. */
   readonly lanes: number;
+  /** Bytes from which on what kernels read often is brought into textures first, where that has the faster loads. */
+  readonly texelBytes: number;
   /** One uniform buffer for all dispatches of a submission, a slot each. */
   readonly slots: GPUBuffer;
   /** The numbers of workgroups of those dispatches that the GPU decides about, by slot. */
@@ -88,6 +92,7 @@ export class DeviceContext {
     this.guardWords = options.guardWords ?? 0;
     this.#rewriteShader = options.rewriteShader;
     this.lanes = options.lanes ?? (device.adapterInfo?.isFallbackAdapter ? 8 : 32);
+    this.texelBytes = options.texelBytes ?? (hasFasterTexels(device) ? TEXEL_BYTES : Infinity);
     this.slots = device.createBuffer({
       label: "uniform slots",
       // A joined dispatch binds as many slots as it could need, whichever it begins with.
@@ -173,6 +178,17 @@ export class DeviceContext {
     kept.push(buffer);
     this.#staging.set(buffer.size, kept);
   }
+}
+
+/** Bytes that are read often for which a copy, some 50 µs, is soon made up for. */
+const TEXEL_BYTES = 2 ** 16;
+
+/**
+ * Whether loads from textures are faster than those from buffers. Mesa's software driver takes the invocations of a vector
+ * one by one through its checks of a buffer's bounds, and all of them together through a texture's.
+ */
+function hasFasterTexels({ adapterInfo }: GPUDevice): boolean {
+  return /\bllvmpipe\b/.test(adapterInfo?.description ?? "");
 }
 
 /** The context of a device, made on first use. */

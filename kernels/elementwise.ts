@@ -5,7 +5,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOften, readsOnce, updates, writes } from "./kernel.ts";
 
 const THREADS = 64;
 /** Elements of one workgroup. */
@@ -52,7 +52,7 @@ const subtractRowKernel = defineKernel({
   name: "subtract_row",
   dims: ["size", "rows", "columns"],
   scalars: ["factor"],
-  bindings: { x: reads("f32", "rows columns"), row: reads("f32", "columns"), to: writes("f32", "rows columns") },
+  bindings: { x: readsOnce("f32", "rows columns"), row: reads("f32", "columns"), to: writes("f32", "rows columns") },
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 2 * size, bytes: 8 * size }),
@@ -78,13 +78,13 @@ const addRowKernel = defineKernel({
   name: "add_row",
   dims: ["size", "rows", "columns"],
   scalars: ["factor"],
-  bindings: { x: writes("f32", "rows columns"), row: reads("f32", "columns"), other: reads("f32", "columns") },
+  bindings: { x: updates("f32", "rows columns"), row: reads("f32", "columns"), other: reads("f32", "columns") },
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 3 * size, bytes: 8 * size }),
   body: everyElement(`
     let column = i % dims.columns;
-    x[i] = fma(x[i] + row[column], dims.factor, other[column]);`),
+    x[i] = fma(old_x[i] + row[column], dims.factor, other[column]);`),
 });
 
 /** grad[i] becomes 0 unless at[i] > 0; where `at` is NaN, the gradient stays. */
@@ -98,7 +98,7 @@ export function positiveMask(
 const positiveMaskKernel = defineKernel({
   name: "positive_mask",
   dims: ["size"],
-  bindings: { grad: writes("f32", "size"), at: reads("f32", "size") },
+  bindings: { grad: writes("f32", "size"), at: readsOften("f32", "size") },
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 0, bytes: 12 * size }),
@@ -116,11 +116,11 @@ export function zeroNegatives(commands: Commands, given: { readonly x: Bindable;
 const zeroNegativesKernel = defineKernel({
   name: "zero_negatives",
   dims: ["size"],
-  bindings: { x: writes("f32", "size") },
+  bindings: { x: updates("f32", "size") },
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
-  body: everyElement(`if (x[i] < 0.0) { x[i] = 0.0; }`),
+  body: everyElement(`if (old_x[i] < 0.0) { x[i] = 0.0; }`),
 });
 
 /** Columns `from` … of a strided matrix copied to columns `to` … of the same rows. */
@@ -181,18 +181,18 @@ const aboveThresholdKernels = {
   inPlace: defineKernel({
     name: "above_threshold",
     dims: ["size", "thresholds"],
-    bindings: { x: writes("f32", "size"), threshold: reads("f32", "thresholds") },
+    bindings: { x: updates("f32", "size"), threshold: reads("f32", "thresholds") },
     workgroup: THREADS,
     grid,
     cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
     body: everyElement(`
-    let value = x[i];${isAbove("value")}
+    let value = old_x[i];${isAbove("value")}
     if (!passes) { x[i] = 0.0; }`),
   }),
   copying: defineKernel({
     name: "copy_above_threshold",
     dims: ["size", "thresholds"],
-    bindings: { x: reads("f32", "size"), threshold: reads("f32", "thresholds"), to: writes("f32", "size") },
+    bindings: { x: readsOnce("f32", "size"), threshold: reads("f32", "thresholds"), to: writes("f32", "size") },
     workgroup: THREADS,
     grid,
     cost: ({ size }) => ({ flops: size, bytes: 8 * size }),

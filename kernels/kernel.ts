@@ -6,7 +6,7 @@
  * generated. The body may use
  *
  * - `dims.NAME` for every dim and scalar,
- * - the bindings by name, each with an index,
+ * - the bindings by name, each with an index; what {@link updates} declares also as `old_NAME`,
  * - `group`, the index of the workgroup among `grid(dims)`, whatever its size,
  * - `lane`, the invocation's index in its workgroup.
  *
@@ -24,6 +24,8 @@ export interface Binding {
   readonly element: string;
   /** Sizes in scalars, as dim names, `NAME+1`, or integers, separated by spaces. */
   readonly shape: string;
+  /** How often a run reads each value, where that is known: it may pay to bring the values into a texture first. */
+  readonly reading?: "once" | "often";
 }
 
 /** A read-only binding. */
@@ -31,9 +33,27 @@ export function reads(element: string, shape: string): Binding {
   return { access: "read", element, shape };
 }
 
+/** A read-only binding all of which a run reads once. */
+export function readsOnce(element: string, shape: string): Binding {
+  return { ...reads(element, shape), reading: "once" };
+}
+
+/** A read-only binding that a run reads through several times over. */
+export function readsOften(element: string, shape: string): Binding {
+  return { ...reads(element, shape), reading: "often" };
+}
+
 /** A binding that the kernel writes, and may read. */
 export function writes(element: string, shape: string): Binding {
   return { access: "write", element, shape };
+}
+
+/**
+ * A binding whose elements are changed where they are: the kernel reads each as `old_NAME[index]`, before the same
+ * invocation writes it.
+ */
+export function updates(element: string, shape: string): Binding {
+  return { ...writes(element, shape), reading: "once" };
 }
 
 /** What one run of a kernel does, for benches. */
@@ -98,66 +118,144 @@ export function defineKernel<const D extends string, const B extends string, con
   }
   const uniforms = `struct Dims { ${fields.join(", ")} }
 @group(0) @binding(0) var<uniform> dims: Dims;`;
-  const { body } = declaration;
-  return Object.freeze({
-    ...declaration,
-    wgsl: wgslOf(declaration as KernelDeclaration<string, string, string>, { uniforms, body }),
-  });
+  const wide = declaration as unknown as KernelDeclaration<string, string, string>;
+  return Object.freeze({ ...declaration, wgsl: wgslOf(wide, { uniforms, body: inPlace(wide) }) });
 }
 
-const joinedKernels = new WeakMap<object, Kernel>();
+/** The body with old elements read where the new ones are written. */
+function inPlace({ body, bindings }: KernelDeclaration<string, string, string>, except?: ReadonlySet<string>): string {
+  return Object.keys(bindings).filter((name) => !except?.has(name))
+    .reduce((text, name) => text.replaceAll(new RegExp(`\\bold_${name}\\[`, "g"), `${name}[`), body);
+}
+
+/** How a kernel is compiled. */
+export interface Form {
+  /** For up to {@link MOST_JOINED} sets of arguments in one dispatch. */
+  readonly isJoined: boolean;
+  /** Which bindings are read from textures with the values of their buffers, four a texel. */
+  readonly texels: ReadonlySet<string>;
+}
+
+/** A kernel in some form. */
+export interface FormedKernel extends Kernel, Form {
+  /** The bindings whose beginning the uniforms say, in order. */
+  readonly starts: readonly string[];
+}
+
+const formedKernels = new WeakMap<object, Map<string, FormedKernel>>();
 
 /**
- * The same kernel for up to {@link MOST_JOINED} sets of arguments in one dispatch. Workgroups of `group_id.z` = i see the
- * uniforms of slot i; what a binding means to them starts `start_<binding>` elements into it.
+ * The same kernel in another form. Joined, workgroups of `group_id.z` = i see the uniforms of slot i. What a binding means
+ * to a run starts `start_<binding>` elements into it, where it is joined or a texture.
  *
  * @throws {KernelError} if the uniform struct does not fit its slot.
  */
-export function joinedKernel(kernel: Kernel): Kernel {
-  const known = joinedKernels.get(kernel);
-  if (known) return known;
-  const { name, dims, scalars = [], bindings, body } = kernel;
-  const names = Object.keys(bindings);
-  const fields = ["groups", ...dims, ...names.map((binding) => `start_${binding}`)].map((field) => `${field}: u32`)
-    .concat(scalars.map((scalar) => `${scalar}: f32`));
-  if (fields.length > MOST_FIELDS) {
-    throw new KernelError(`joined kernel ${name} has ${fields.length} uniform fields, at most ${MOST_FIELDS} fit`);
-  }
-  const padding = SLOT_BYTES - 4 * (fields.length - 1);
-  const uniforms = `struct Dims { ${fields.with(-1, `@size(${padding}) ${fields.at(-1)}`).join(", ")} }
-@group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MOST_JOINED}>;`;
-  const wgsl = wgslOf(kernel, {
-    uniforms,
-    dims: "  let dims = joined_dims[group_id.z];\n",
-    body: shiftIndices(body, names),
-  });
-  const joined = Object.freeze({ ...kernel, wgsl });
-  joinedKernels.set(kernel, joined);
-  return joined;
+export function kernelForm(kernel: Kernel, form: Form): FormedKernel {
+  const id = [form.isJoined, ...form.texels].join();
+  const forms = formedKernels.get(kernel) ?? new Map<string, FormedKernel>();
+  formedKernels.set(kernel, forms);
+  const formed = forms.get(id) ?? makeForm(kernel, form);
+  forms.set(id, formed);
+  return formed;
 }
 
-/** WGSL with `name[index]` turned into `name[dims.start_name + (index)]`, also within indices. */
-function shiftIndices(wgsl: string, names: readonly string[]): string {
-  const open: boolean[] = [];
-  return wgsl.replaceAll(new RegExp(`\\b(${names.join("|")})\\[|[[\\]]`, "g"), (found, name: string | undefined) => {
-    if (found === "]") return open.pop() ? ")]" : "]";
-    open.push(name !== undefined);
-    return name === undefined ? found : `${found}dims.start_${name} + (`;
+function makeForm(kernel: Kernel, form: Form): FormedKernel {
+  const { name, dims, scalars = [], bindings } = kernel;
+  const { isJoined, texels } = form;
+  const starts = Object.keys(bindings).filter((name) => isJoined || texels.has(name));
+  const fields = ["groups", ...dims, ...starts.map((binding) => `start_${binding}`)].map((field) => `${field}: u32`)
+    .concat(scalars.map((scalar) => `${scalar}: f32`));
+  if (fields.length > MOST_FIELDS) {
+    throw new KernelError(
+      `kernel ${name} in this form has ${fields.length} uniform fields, at most ${MOST_FIELDS} fit`,
+    );
+  }
+  const padding = SLOT_BYTES - 4 * (fields.length - 1);
+  const wgsl = starts.length === 0 ? kernel.wgsl : wgslOf(kernel, {
+    uniforms: isJoined
+      ? `struct Dims { ${fields.with(-1, `@size(${padding}) ${fields.at(-1)}`).join(", ")} }
+@group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MOST_JOINED}>;`
+      : `struct Dims { ${fields.join(", ")} }
+@group(0) @binding(0) var<uniform> dims: Dims;`,
+    dims: isJoined ? "  let dims = joined_dims[group_id.z];\n" : "",
+    body: placed(kernel, form),
+    texels,
+  });
+  return Object.freeze({ ...kernel, ...form, starts, wgsl });
+}
+
+/** The texels of a line of a texture that holds a buffer: the most that every adapter accepts. */
+export const TEXEL_COLUMNS = 8192;
+
+/** Where texels lie, and scalars in them. */
+const TEXELS_WGSL = `
+fn texel(i: u32) -> vec2u { return vec2u(i % ${TEXEL_COLUMNS}u, i / ${TEXEL_COLUMNS}u); }
+fn scalar_f32(texels: texture_storage_2d<rgba32float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
+fn scalar_u32(texels: texture_storage_2d<rgba32uint, read>, i: u32) -> u32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
+`;
+
+/** The format of texels with a binding's elements. */
+function texelFormat({ element }: Binding): "rgba32uint" | "rgba32float" {
+  return element === "u32" || element === "vec4u" ? "rgba32uint" : "rgba32float";
+}
+
+/** The bindings that are textures: those read from them alone, and the old elements of those that are also written. */
+export function textureBindings({ bindings, texels }: FormedKernel): [name: string, binding: Binding][] {
+  return Object.entries(bindings).filter(([name]) => texels.has(name));
+}
+
+/** The bindings that are buffers. */
+export function bufferBindings({ bindings, texels }: FormedKernel): [name: string, binding: Binding][] {
+  return Object.entries(bindings).filter(([name, { access }]) => access === "write" || !texels.has(name));
+}
+
+/**
+ * A kernel's body with `name[index]` turned into a load from a texture, or, where it is joined, into
+ * `name[dims.start_name + (index)]`, also within indices.
+ */
+function placed(kernel: Kernel, { isJoined, texels }: Form): string {
+  const closing: string[] = [];
+  const names = new RegExp(`\\b(old_)?(${Object.keys(kernel.bindings).join("|")})\\[|[[\\]]`, "g");
+  return inPlace(kernel, texels).replaceAll(names, (found, old: string | undefined, name: string | undefined) => {
+    if (found === "]") return closing.pop() ?? "]";
+    const { access, element } = name === undefined ? {} : kernel.bindings[name]!;
+    const isTexel = name !== undefined && texels.has(name) && (access === "read" || old !== undefined);
+    if (name === undefined || !(isTexel || isJoined)) {
+      closing.push("]");
+      return found;
+    }
+    const index = `dims.start_${name} + (`;
+    if (!isTexel) {
+      closing.push(")]");
+      return found + index;
+    }
+    const isVector = element!.startsWith("vec4");
+    closing.push(isVector ? ")))" : "))");
+    return isVector ? `textureLoad(texels_${name}, texel(${index}` : `scalar_${element}(texels_${name}, ${index}`;
   });
 }
 
 function wgslOf(
   { bindings, workgroup, directives = "", declarations = "" }: KernelDeclaration<string, string, string>,
-  { uniforms, dims = "", body }: { readonly uniforms: string; readonly dims?: string; readonly body: string },
+  { uniforms, dims = "", body, texels = new Set() }: {
+    readonly uniforms: string;
+    readonly dims?: string;
+    readonly body: string;
+    readonly texels?: ReadonlySet<string>;
+  },
 ): string {
-  const entries = Object.entries<Binding>(bindings).map(([binding, { access, element }], index) =>
-    `@group(0) @binding(${index + 1}) var<storage, ${
-      access === "read" ? "read" : "read_write"
-    }> ${binding}: array<${element}>;`
-  );
+  const form = { bindings, texels } as FormedKernel;
+  const entries = [
+    ...bufferBindings(form).map(([name, { access, element }]) =>
+      `var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${element}>;`
+    ),
+    ...textureBindings(form).map(([name, binding]) =>
+      `var texels_${name}: texture_storage_2d<${texelFormat(binding)}, read>;`
+    ),
+  ].map((declared, index) => `@group(0) @binding(${index + 1}) ${declared}`);
   return `${directives}${uniforms}
 ${entries.join("\n")}
-${declarations}
+${texels.size > 0 ? TEXELS_WGSL : ""}${declarations}
 @compute @workgroup_size(${workgroup})
 fn main(
   @builtin(workgroup_id) group_id: vec3u,
@@ -172,7 +270,7 @@ ${body}
 }
 
 /** The compiled kernel, from the device's cache or made now. Compile errors reach whoever next reads from the device. */
-export function compiled(context: DeviceContext, kernel: Kernel): CompiledKernel {
+export function compiled(context: DeviceContext, kernel: FormedKernel): CompiledKernel {
   const found = context.pipelines.get(kernel);
   if (found) return found;
   const { device } = context;
@@ -184,11 +282,14 @@ export function compiled(context: DeviceContext, kernel: Kernel): CompiledKernel
     label: name,
     entries: [
       { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
-      ...Object.values<Binding>(kernel.bindings).map(({ access }, index) => ({
-        binding: index + 1,
-        visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: access === "read" ? "read-only-storage" : "storage" } as const,
-      })),
+      ...[
+        ...bufferBindings(kernel).map(([, { access }]) => ({
+          buffer: { type: access === "read" ? "read-only-storage" : "storage" } as const,
+        })),
+        ...textureBindings(kernel).map(([, binding]) => ({
+          storageTexture: { access: "read-only", format: texelFormat(binding) } as const,
+        })),
+      ].map((bound, index) => ({ binding: index + 1, visibility: GPUShaderStage.COMPUTE, ...bound })),
     ],
   });
   const pipeline = device.createComputePipeline({

@@ -8,7 +8,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
 import type { SparseRows } from "./sparse_matmul.ts";
 
 /** What {@link gatherRows} and {@link scatterRows} take. */
@@ -114,8 +114,8 @@ const spreadKernel = defineKernel({
   dims: ["rows", "firstRow", "allRows", "capacity", "placesSize", "stride"],
   bindings: {
     starts: reads("u32", "allRows+1"),
-    indices: reads("u32", "capacity"),
-    values: reads("f32", "capacity"),
+    indices: readsOften("u32", "capacity"),
+    values: readsOften("f32", "capacity"),
     places: reads("u32", "placesSize"),
     count: reads("u32", "1"),
     dense: writes("f32", "rows stride"),
@@ -148,7 +148,7 @@ const keepKernel = defineKernel({
   dims: ["rows", "firstRow", "allRows", "capacity", "placesSize", "stride"],
   bindings: {
     starts: reads("u32", "allRows+1"),
-    indices: reads("u32", "capacity"),
+    indices: readsOften("u32", "capacity"),
     places: reads("u32", "placesSize"),
     count: reads("u32", "1"),
     dense: writes("f32", "rows stride"),

@@ -10,7 +10,7 @@
 import type { Bindable, Commands } from "./commands.ts";
 import type { DeviceContext } from "./device.ts";
 import { KernelError, ShapeError } from "./errors.ts";
-import { type Binding, defineKernel, type Kernel, reads, writes } from "./kernel.ts";
+import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
 import { canUse, chosenTile, defaultTile, type Layout, type Tile, type TileName, TILES } from "./matmul_tiles.ts";
 import { Tensor } from "./tensor.ts";
 import { KEY_WGSL } from "./wgsl.ts";
@@ -387,8 +387,8 @@ function declare(variant: Variant): MatmulKernel {
       "firstRow",
     ],
     bindings: {
-      a: reads(vectorA ? "vec4f" : "f32", "a_rows lda"),
-      b: reads(vectorB ? "vec4f" : "f32", "b_rows ldb"),
+      a: readsOften(vectorA ? "vec4f" : "f32", "a_rows lda"),
+      b: readsOften(vectorB ? "vec4f" : "f32", "b_rows ldb"),
       c: writes(vectorC ? "vec4f" : "f32", "c_rows ldc"),
       ...(bias ? { bias: reads("f32", gather ? "b_rows" : "N") } : undefined),
       ...(maxima ? { maxima: writes("vec4u", "m_rows ldm") } : undefined),

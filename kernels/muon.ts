@@ -8,7 +8,7 @@
 
 import type { Commands } from "./commands.ts";
 import type { DeviceContext } from "./device.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOnce, updates, writes } from "./kernel.ts";
 import { divideByNorm, newtonSchulz, STEEPEST } from "./newton_schulz.ts";
 import { rowsPerBlock, spans, Tensor } from "./tensor.ts";
 
@@ -168,8 +168,8 @@ const declareMomentum = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     dims: ["size", "nesterov"],
     scalars: ["rest"],
     bindings: {
-      grad: reads(element, "size"),
-      mean: writes(element, "size"),
+      grad: readsOnce(element, "size"),
+      mean: updates(element, "size"),
       x: writes(element, "size"),
       factor: reads("f32", "1"),
       halted: reads("u32", "1"),
@@ -182,7 +182,8 @@ const declareMomentum = (element: "f32" | "vec4f", scalars: 1 | 4) =>
   let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
   for (var i = group * 256u + lane; i < end; i += 64u) {
     let g = factor[0] * grad[i];
-    let m = fma(${element}(dims.rest), g - mean[i], mean[i]);
+    let before = old_mean[i];
+    let m = fma(${element}(dims.rest), g - before, before);
     mean[i] = m;
     x[i] = select(m, fma(${element}(dims.rest), g - m, m), dims.nesterov == 1u);
   }`,
@@ -194,7 +195,7 @@ const declareStep = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     name: "muon_step",
     dims: ["size"],
     scalars: ["keep", "step_size"],
-    bindings: { parameter: writes(element, "size"), update: reads(element, "size"), halted: reads("u32", "1") },
+    bindings: { parameter: updates(element, "size"), update: readsOnce(element, "size"), halted: reads("u32", "1") },
     workgroup: 64,
     grid: ({ size }) => Math.ceil(size / scalars / 256),
     cost: ({ size }) => ({ flops: 3 * size, bytes: 12 * size }),
@@ -202,7 +203,7 @@ const declareStep = (element: "f32" | "vec4f", scalars: 1 | 4) =>
   if (halted[0] != 0u) { return; }
   let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
   for (var i = group * 256u + lane; i < end; i += 64u) {
-    parameter[i] = fma(${element}(-dims.step_size), update[i], dims.keep * parameter[i]);
+    parameter[i] = fma(${element}(-dims.step_size), update[i], dims.keep * old_parameter[i]);
   }`,
   });
 const stepKernels = { scalar: declareStep("f32", 1), vector: declareStep("vec4f", 4) };

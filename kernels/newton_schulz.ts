@@ -8,7 +8,7 @@
  */
 
 import type { Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOnce, updates } from "./kernel.ts";
 import { matmul } from "./matmul.ts";
 import { sum } from "./reduce.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
@@ -111,14 +111,14 @@ const polynomialKernel = defineKernel({
   name: "matrix_polynomial",
   dims: ["size", "columns", "firstRow"],
   scalars: ["constant", "linear", "quadratic"],
-  bindings: { gram: reads("f32", "size"), square: writes("f32", "size") },
+  bindings: { gram: readsOnce("f32", "size"), square: updates("f32", "size") },
   workgroup: 64,
   grid: ({ size }) => Math.ceil(size / 256),
   cost: ({ size }) => ({ flops: 4 * size, bytes: 12 * size }),
   body: `
   for (var i = group * 256u + lane; i < min((group + 1u) * 256u, dims.size); i += 64u) {
     let constant = select(0.0, dims.constant, dims.firstRow + i / dims.columns == i % dims.columns);
-    square[i] = fma(dims.quadratic, square[i], fma(dims.linear, gram[i], constant));
+    square[i] = fma(dims.quadratic, old_square[i], fma(dims.linear, gram[i], constant));
   }`,
 });
 
@@ -142,13 +142,13 @@ const declareDivide = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     name: "divide_by_norm",
     dims: ["size"],
     scalars: ["least"],
-    bindings: { x: writes(element, "size"), total: reads("f32", "1") },
+    bindings: { x: updates(element, "size"), total: reads("f32", "1") },
     workgroup: 64,
     grid: ({ size }) => Math.ceil(size / scalars / 256),
     cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
     body: `
   let norm = max(sqrt(total[0]), dims.least);
   let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
-  for (var i = group * 256u + lane; i < end; i += 64u) { x[i] /= norm; }`,
+  for (var i = group * 256u + lane; i < end; i += 64u) { x[i] = old_x[i] / norm; }`,
   });
 const divideKernels = { scalar: declareDivide("f32", 1), vector: declareDivide("vec4f", 4) };

@@ -5,7 +5,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOnce, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
 
 const THREADS = 256;
@@ -62,7 +62,7 @@ const maxTree = (threads: number): string => `
 const maxAbsChunksKernel = defineKernel({
   name: "max_abs_chunks",
   dims: ["size", "chunks", "partialsSize"],
-  bindings: { x: reads("f32", "size"), partials: writes("u32", "partialsSize") },
+  bindings: { x: readsOnce("f32", "size"), partials: writes("u32", "partialsSize") },
   workgroup: THREADS,
   grid: ({ chunks }) => chunks,
   cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
@@ -122,7 +122,7 @@ export function rowMaxAbsBits(commands: Commands, given: RowMaxAbsArguments): vo
 const rowMaxAbsKernel = defineKernel({
   name: "row_max_abs",
   dims: ["rows", "columns", "firstRow", "allRows"],
-  bindings: { x: reads("f32", "rows columns"), bits: writes("u32", "allRows") },
+  bindings: { x: readsOnce("f32", "rows columns"), bits: writes("u32", "allRows") },
   workgroup: ROW_THREADS,
   grid: ({ rows }) => rows,
   cost: ({ rows, columns }) => ({ flops: 0, bytes: 4 * rows * columns }),
@@ -218,7 +218,7 @@ export function columnSums(commands: Commands, given: ColumnSumsArguments): void
 const columnSumsKernel = defineKernel({
   name: "column_sums",
   dims: ["rows", "stride", "offset", "columns", "begin", "end", "accumulate"],
-  bindings: { x: reads("f32", "rows stride"), result: writes("f32", "columns") },
+  bindings: { x: readsOnce("f32", "rows stride"), result: writes("f32", "columns") },
   workgroup: 32,
   grid: ({ columns }) => Math.ceil(columns / 32),
   cost: ({ rows, columns }) => ({ flops: rows * columns, bytes: 4 * rows * columns }),
@@ -257,7 +257,7 @@ const subtractWeightedRowsKernel = defineKernel({
   dims: ["rows", "columns", "begin", "end"],
   bindings: {
     weights: reads("f32", "rows"),
-    matrix: reads("f32", "rows columns"),
+    matrix: readsOnce("f32", "rows columns"),
     result: writes("f32", "columns"),
   },
   workgroup: 32,

@@ -8,7 +8,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { type Binding, defineKernel, type Kernel, reads, writes } from "./kernel.ts";
+import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
 import { spans } from "./tensor.ts";
 
 /** A sparse matrix on the GPU. */
@@ -174,9 +174,9 @@ const sparseRowsMatmulKernel = perShare((share) =>
     ],
     bindings: {
       starts: reads("u32", "allRows+1"),
-      indices: reads("u32", "capacity"),
-      values: reads("f32", "capacity"),
-      matrix: reads(share.element, "extent columns"),
+      indices: readsOften("u32", "capacity"),
+      values: readsOften("f32", "capacity"),
+      matrix: readsOften(share.element, "extent columns"),
       ends: reads("u32", "parts"),
       result: writes(share.element, "rows parts columns"),
     },
@@ -306,11 +306,11 @@ const declareSampledMatmul = (width: Width) =>
     ],
     bindings: {
       starts: reads("u32", "allRows+1"),
-      indices: reads("u32", "capacity"),
-      entryRows: reads("u32", "capacity"),
-      left: reads(width.element, "rows parts columns"),
+      indices: readsOften("u32", "capacity"),
+      entryRows: readsOften("u32", "capacity"),
+      left: readsOften(width.element, "rows parts columns"),
       ends: reads("u32", "parts"),
-      right: reads(width.element, "extent columns"),
+      right: readsOften(width.element, "extent columns"),
       result: writes("f32", "capacity"),
     },
     workgroup: SAMPLED_THREADS,
@@ -457,10 +457,10 @@ const sparseColumnsMatmulKernel = perShare((share) =>
     ],
     bindings: {
       starts: reads("u32", "allColumns+1"),
-      entries: reads("u32", "capacity"),
-      entryRows: reads("u32", "capacity"),
-      values: reads("f32", "capacity"),
-      matrix: reads(share.element, "boundRows parts columns"),
+      entries: readsOften("u32", "capacity"),
+      entryRows: readsOften("u32", "capacity"),
+      values: readsOften("f32", "capacity"),
+      matrix: readsOften(share.element, "boundRows parts columns"),
       ends: reads("u32", "parts"),
       result: writes(share.element, "extent columns"),
     },
@@ -544,9 +544,9 @@ const sparseColumnSumsKernel = defineKernel({
   dims: ["rows", "firstRow", "accumulate", "allColumns", "capacity"],
   bindings: {
     starts: reads("u32", "allColumns+1"),
-    entries: reads("u32", "capacity"),
-    entryRows: reads("u32", "capacity"),
-    values: reads("f32", "capacity"),
+    entries: readsOften("u32", "capacity"),
+    entryRows: readsOften("u32", "capacity"),
+    values: readsOften("f32", "capacity"),
     result: writes("f32", "allColumns"),
   } satisfies Record<string, Binding>,
   workgroup: 64,
@@ -597,8 +597,8 @@ const denseRowsKernel = defineKernel({
   dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
   bindings: {
     starts: reads("u32", "allRows+1"),
-    indices: reads("u32", "capacity"),
-    values: reads("f32", "capacity"),
+    indices: readsOften("u32", "capacity"),
+    values: readsOften("f32", "capacity"),
     result: writes("f32", "rows columns"),
   },
   workgroup: 64,

@@ -6,6 +6,7 @@
 
 import type { DeviceContext } from "./device.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
+import { TEXEL_COLUMNS } from "./kernel.ts";
 
 /** What an element is: a 32-bit float or a 32-bit unsigned integer. */
 export type ElementType = "f32" | "u32";
@@ -33,6 +34,20 @@ interface Storage {
   readonly buffer: GPUBuffer;
   readonly id: number;
   tensors: number;
+  /** How often its values have changed. */
+  changes: number;
+  /** A copy of its values in a texture. */
+  texels?: Texels;
+}
+
+/** The values of a buffer in a texture, four a texel, in lines of {@link TEXEL_COLUMNS}. */
+export interface Texels {
+  /** What is bound. */
+  readonly view: GPUTextureView;
+  /** The texture. */
+  readonly texture: GPUTexture;
+  /** How often the buffer's values had changed when they were copied; -1 before. */
+  copied: number;
 }
 
 let storages = 0;
@@ -144,6 +159,26 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     return this.#offset;
   }
 
+  /** Notes that something writes to it, for who copies its buffer's values. */
+  change(): void {
+    if (this.#storage) this.#storage.changes++;
+  }
+
+  /**
+   * A texture with the values of its whole buffer. Where they have changed since they were last copied, `copy` is asked to
+   * record that now.
+   */
+  texels(copy: (record: (encoder: GPUCommandEncoder) => void) => void): Texels {
+    const storage = this.#storage!;
+    const { buffer, changes } = storage;
+    const texels = storage.texels ??= newTexels(this.context, buffer, this.type);
+    if (texels.copied !== changes) {
+      copy((encoder) => copyTexels(encoder, buffer, texels.texture));
+      texels.copied = changes;
+    }
+    return texels;
+  }
+
   /** Whether its buffer is its own. */
   get isAlone(): boolean {
     return this.#storage?.tensors === 1;
@@ -211,6 +246,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
       );
     }
     if (data.length === 0) return;
+    this.change();
     this.context.device.queue.writeBuffer(this.buffer, this.#offset + start * 4, data as Float32Array<ArrayBuffer>);
   }
 
@@ -243,7 +279,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   /** Frees the memory. A second call does nothing. */
   [Symbol.dispose](): void {
-    if (this.#storage && --this.#storage.tensors === 0) this.#storage.buffer.destroy();
+    if (this.#storage && --this.#storage.tensors === 0) {
+      this.#storage.buffer.destroy();
+      this.#storage.texels?.texture.destroy();
+    }
     this.#storage = undefined;
   }
 }
@@ -254,7 +293,35 @@ function aligned(bytes: number): number {
 
 function newStorage(context: DeviceContext, size: number, label: string, tensors: number): Storage {
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-  return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors };
+  return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
+}
+
+const TEXEL_BYTES = 16;
+/** Bytes of a line of texels. */
+const LINE_BYTES = TEXEL_COLUMNS * TEXEL_BYTES;
+
+function newTexels({ device }: DeviceContext, { size, label }: GPUBuffer, type: ElementType): Texels {
+  const texture = device.createTexture({
+    label: `texels of ${label}`,
+    size: [Math.min(size / TEXEL_BYTES, TEXEL_COLUMNS), Math.ceil(size / LINE_BYTES)],
+    format: type === "u32" ? "rgba32uint" : "rgba32float",
+    usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
+  });
+  return { texture, view: texture.createView(), copied: -1 };
+}
+
+function copyTexels(encoder: GPUCommandEncoder, buffer: GPUBuffer, texture: GPUTexture): void {
+  const lines = Math.floor(buffer.size / LINE_BYTES);
+  const rest = buffer.size % LINE_BYTES;
+  const bytesPerRow = LINE_BYTES;
+  if (lines > 0) encoder.copyBufferToTexture({ buffer, bytesPerRow }, { texture }, [TEXEL_COLUMNS, lines]);
+  if (rest > 0) {
+    encoder.copyBufferToTexture(
+      { buffer, offset: lines * LINE_BYTES, bytesPerRow },
+      { texture, origin: [0, lines] },
+      [rest / TEXEL_BYTES, 1],
+    );
+  }
 }
 
 /** What decides how much of a tensor is bound at once. */

@@ -32,7 +32,7 @@ export class DispatchTimings implements Disposable {
   }
 
   /** Where the next dispatch notes its beginning and end. */
-  writesOf(name: string): GPUComputePassTimestampWrites | undefined {
+  writesOf(name: string): Required<GPUComputePassTimestampWrites> | undefined {
     const at = this.#names.length;
     if (at === this.#capacity) return undefined;
     this.#names.push(name);

@@ -13,7 +13,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
 import { MAXIMA_COLUMNS } from "./matmul.ts";
 import type { Tensor } from "./tensor.ts";
 import { KEY_WGSL } from "./wgsl.ts";
@@ -338,7 +338,7 @@ function declare(threads: number) {
       ...shared,
       name: "maxima_top_k",
       dims: [...dims, "blocks", "columns"],
-      bindings: { ...bindings, maxima: reads("u32", "blocks columns") },
+      bindings: { ...bindings, maxima: readsOften("u32", "blocks columns") },
       cost: ({ rows, blocks, k }) => ({ flops: 0, bytes: 4 * rows * (2 * blocks + (MAXIMA_COLUMNS + 2) * k) }),
       declarations: declarations(threads),
       body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: true }),

@@ -6,7 +6,7 @@
 
 import type { Commands } from "./commands.ts";
 import { ShapeError } from "./errors.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, readsOnce, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor, type TensorRows } from "./tensor.ts";
 
 /** Rows `at` to `at + R` of a matrix as columns of its transpose; the other columns stay. */
@@ -50,7 +50,7 @@ export function transposeRows(commands: Commands, { rows, result, at }: Transpos
 const transposeRowsKernel = defineKernel({
   name: "transpose_rows",
   dims: ["rows", "columns", "first", "height", "width", "at"],
-  bindings: { source: reads("f32", "rows columns"), result: writes("f32", "height width") },
+  bindings: { source: readsOnce("f32", "rows columns"), result: writes("f32", "height width") },
   workgroup: 64,
   grid: ({ rows, height }) => Math.ceil(rows * height / 256),
   cost: ({ rows, height }) => ({ flops: 0, bytes: 8 * rows * height }),

@@ -8,7 +8,7 @@
  */
 
 import type { Commands } from "./commands.ts";
-import { defineKernel, type Kernel, reads, writes } from "./kernel.ts";
+import { defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
 import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
 import { Tensor } from "./tensor.ts";
 import type { DeviceContext } from "./device.ts";
@@ -103,7 +103,7 @@ const countKernel = defineKernel({
   dims: ["rows", "columns", "capacity"],
   bindings: {
     row_starts: reads("u32", "rows+1"),
-    indices: reads("u32", "capacity"),
+    indices: readsOften("u32", "capacity"),
     counts: writes("atomic<u32>", "columns"),
     entryRows: writes("u32", "capacity"),
   },
@@ -155,7 +155,7 @@ const placeKernel = defineKernel({
   dims: ["rows", "columns", "capacity"],
   bindings: {
     row_starts: reads("u32", "rows+1"),
-    indices: reads("u32", "capacity"),
+    indices: readsOften("u32", "capacity"),
     starts: reads("u32", "columns+1"),
     counts: writes("atomic<u32>", "columns"),
     unordered: writes("u32", "capacity"),
@@ -178,8 +178,8 @@ const declareOrder = (threads: number) =>
     dims: ["rows", "columns", "capacity"],
     bindings: {
       starts: reads("u32", "columns+1"),
-      entryRows: reads("u32", "capacity"),
-      unordered: reads("u32", "capacity"),
+      entryRows: readsOften("u32", "capacity"),
+      unordered: readsOften("u32", "capacity"),
       entries: writes("u32", "capacity"),
     },
     workgroup: threads,

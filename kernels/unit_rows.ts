@@ -9,7 +9,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOnce, updates, writes } from "./kernel.ts";
 import { dot, perWay, rowSum, type Way } from "./row_sums.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
 
@@ -56,17 +56,17 @@ const unitRowsKernel = perWay((way) =>
   defineKernel({
     name: "unit_rows",
     dims: ["rows", "columns"],
-    bindings: { matrix: writes(way.element, "rows columns"), halted: reads("u32", "1") },
+    bindings: { matrix: updates(way.element, "rows columns"), halted: reads("u32", "1") },
     ...sums(way),
     cost: ({ rows, columns }) => ({ flops: 3 * rows * columns, bytes: 12 * rows * columns }),
     body: `
   if (halted[0] != 0u) { return; }
   ${loadsOfRow(way)}
   var squares = 0.0;
-  ${everyLoad("loads", `let w = matrix[i]; squares = ${dot(way, "w", "w", "squares")};`)}
+  ${everyLoad("loads", `let w = old_matrix[i]; squares = ${dot(way, "w", "w", "squares")};`)}
   let norm = sqrt(total(lane, squares));
   if (norm == 0.0) { return; }
-  ${everyLoad("loads", "matrix[i] /= norm;")}`,
+  ${everyLoad("loads", "matrix[i] = old_matrix[i] / norm;")}`,
   })
 );
 
@@ -102,8 +102,8 @@ const removeParallelRowsKernel = perWay((way) =>
     name: "remove_parallel_rows",
     dims: ["rows", "columns", "allRows", "firstRow"],
     bindings: {
-      grad: writes(way.element, "rows columns"),
-      matrix: reads(way.element, "rows columns"),
+      grad: updates(way.element, "rows columns"),
+      matrix: readsOnce(way.element, "rows columns"),
       squares: writes("f32", "allRows"),
     },
     ...sums(way),
@@ -116,7 +116,7 @@ const removeParallelRowsKernel = perWay((way) =>
   ${
       everyLoad(
         "loads",
-        `let w = matrix[i]; let g = grad[i];
+        `let w = matrix[i]; let g = old_grad[i];
     norm_squared = ${dot(way, "w", "w", "norm_squared")};
     along = ${dot(way, "g", "w", "along")};
     squared = ${dot(way, "g", "g", "squared")};`,
@@ -131,7 +131,7 @@ const removeParallelRowsKernel = perWay((way) =>
   ${
       everyLoad(
         "select(0u, loads, changed)",
-        `let g = fma(${way.element}(-parallel), matrix[i], grad[i]);
+        `let g = fma(${way.element}(-parallel), matrix[i], old_grad[i]);
     grad[i] = g;
     squared = ${dot(way, "g", "g", "squared")};`,
       )
@@ -161,7 +161,7 @@ const rowSquaresKernel = perWay((way) =>
   defineKernel({
     name: "row_squares",
     dims: ["rows", "columns", "allRows", "firstRow"],
-    bindings: { matrix: reads(way.element, "rows columns"), squares: writes("f32", "allRows") },
+    bindings: { matrix: readsOnce(way.element, "rows columns"), squares: writes("f32", "allRows") },
     ...sums(way),
     cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * columns }),
     body: `
@@ -201,8 +201,8 @@ const addUnitRowsKernel = defineKernel({
   bindings: {
     weights: reads("f32", "allRows"),
     squares: reads("f32", "allRows"),
-    matrix: reads("f32", "size"),
-    result: writes("f32", "size"),
+    matrix: readsOnce("f32", "size"),
+    result: updates("f32", "size"),
   },
   workgroup: 64,
   grid: ({ size }) => Math.ceil(size / 256),
@@ -210,6 +210,6 @@ const addUnitRowsKernel = defineKernel({
   body: `
   for (var i = group * 256u + lane; i < min((group + 1u) * 256u, dims.size); i += 64u) {
     let row = dims.firstRow + i / dims.columns;
-    if (squares[row] > 0.0) { result[i] = fma(weights[row] / sqrt(squares[row]), matrix[i], result[i]); }
+    if (squares[row] > 0.0) { result[i] = fma(weights[row] / sqrt(squares[row]), matrix[i], old_result[i]); }
   }`,
 });

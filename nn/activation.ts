@@ -16,7 +16,7 @@ import type { BatchTopK } from "../kernels/batch_top_k.ts";
 import type { Commands } from "../kernels/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
 import { aboveThreshold, zeroNegatives } from "../kernels/elementwise.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, writes } from "../kernels/kernel.ts";
 import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import { rowsPerBlock, spans, type Tensor } from "../kernels/tensor.ts";
 import { topK } from "../kernels/top_k.ts";
@@ -183,7 +183,7 @@ const thresholdKernel = defineKernel({
   scalars: ["momentum"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
-    values: reads("f32", "capacity"),
+    values: readsOften("f32", "capacity"),
     largest: reads("u32", "1"),
     halted: reads("u32", "1"),
     bias: writes("f32", "1"),

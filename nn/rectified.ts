@@ -14,7 +14,7 @@
 import type { Commands } from "../kernels/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
 import { aboveThreshold, positiveMask } from "../kernels/elementwise.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { elementsPerBinding, spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
@@ -151,8 +151,8 @@ const cutOffKernel = defineKernel({
   dims: ["n_rows", "d_sae", "capacity"],
   bindings: {
     starts: reads("u32", "n_rows+1"),
-    indices: reads("u32", "capacity"),
-    preActs: reads("f32", "capacity"),
+    indices: readsOften("u32", "capacity"),
+    preActs: readsOften("f32", "capacity"),
     threshold: reads("f32", "d_sae"),
     values: writes("f32", "capacity"),
   },
@@ -295,7 +295,7 @@ const jumpReluKernel = defineKernel({
   dims: ["rows", "d_sae", "accumulate"],
   scalars: ["bandwidth", "l0_share"],
   bindings: {
-    h: reads("f32", "rows d_sae"),
+    h: readsOnce("f32", "rows d_sae"),
     threshold: reads("f32", "d_sae"),
     slope: reads("f32", "1"),
     grad: writes("f32", "rows d_sae"),
@@ -364,8 +364,8 @@ const jumpReluEntriesKernel = defineKernel({
   scalars: ["bandwidth", "l0_share"],
   bindings: {
     starts: reads("u32", "d_sae+1"),
-    entries: reads("u32", "capacity"),
-    h: reads("f32", "capacity"),
+    entries: readsOften("u32", "capacity"),
+    h: readsOften("f32", "capacity"),
     threshold: reads("f32", "d_sae"),
     slope: reads("f32", "1"),
     grad: writes("f32", "capacity"),

@@ -11,7 +11,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOnce, writes } from "../kernels/kernel.ts";
 import { gatherRows, keepEntries, scatterRows, spreadEntries } from "../kernels/listed_rows.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums, sum } from "../kernels/reduce.ts";
@@ -282,7 +282,7 @@ const rowDistancesKernel = defineKernel({
   name: "row_distances",
   dims: ["rows", "first_row", "n_rows", "d_model"],
   bindings: {
-    x: reads("f32", "rows d_model"),
+    x: readsOnce("f32", "rows d_model"),
     sums: reads("f32", "d_model"),
     squares: writes("f32", "n_rows"),
   },

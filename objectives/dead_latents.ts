@@ -8,7 +8,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
 import { spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
@@ -25,8 +25,8 @@ const markFiredKernel = defineKernel({
   dims: ["n_rows", "d_sae", "capacity"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
-    indices: reads("u32", "capacity"),
-    values: reads("f32", "capacity"),
+    indices: readsOften("u32", "capacity"),
+    values: readsOften("f32", "capacity"),
     fired: writes("atomic<u32>", "d_sae"),
   },
   workgroup: 64,
@@ -50,7 +50,7 @@ export function markFiredDense(commands: Commands, f: TensorRows, fired: Tensor<
 const markFiredDenseKernel = defineKernel({
   name: "mark_fired_dense",
   dims: ["rows", "begin", "end", "d_sae"],
-  bindings: { f: reads("f32", "rows d_sae"), fired: writes("u32", "d_sae") },
+  bindings: { f: readsOnce("f32", "rows d_sae"), fired: writes("u32", "d_sae") },
   workgroup: 32,
   grid: ({ d_sae }) => Math.ceil(d_sae / 32),
   cost: ({ rows, d_sae }) => ({ flops: 0, bytes: 4 * rows * d_sae }),

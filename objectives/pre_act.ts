@@ -9,7 +9,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { totalWgsl } from "../kernels/wgsl.ts";
@@ -85,7 +85,7 @@ const preActSumsKernel = defineKernel({
   name: "pre_act_sums",
   dims: ["rows", "first_row", "n_rows", "d_sae"],
   bindings: {
-    h: reads("f32", "rows d_sae"),
+    h: readsOnce("f32", "rows d_sae"),
     threshold: reads("f32", "d_sae"),
     squares: reads("f32", "d_sae"),
     flags: reads("u32", "d_sae"),
@@ -107,8 +107,8 @@ const preActEntrySumsKernel = defineKernel({
   dims: ["n_rows", "d_sae", "capacity"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
-    indices: reads("u32", "capacity"),
-    h: reads("f32", "capacity"),
+    indices: readsOften("u32", "capacity"),
+    h: readsOften("f32", "capacity"),
     threshold: reads("f32", "d_sae"),
     squares: reads("f32", "d_sae"),
     flags: reads("u32", "d_sae"),
@@ -168,7 +168,7 @@ const preActBackwardKernel = defineKernel({
   dims: ["rows", "d_sae", "accumulate"],
   scalars: ["weight"],
   bindings: {
-    h: reads("f32", "rows d_sae"),
+    h: readsOnce("f32", "rows d_sae"),
     threshold: reads("f32", "d_sae"),
     squares: reads("f32", "d_sae"),
     flags: reads("u32", "d_sae"),
@@ -237,8 +237,8 @@ const preActEntryGradientsKernel = defineKernel({
   scalars: ["weight"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
-    indices: reads("u32", "capacity"),
-    h: reads("f32", "capacity"),
+    indices: readsOften("u32", "capacity"),
+    h: readsOften("f32", "capacity"),
     threshold: reads("f32", "d_sae"),
     squares: reads("f32", "d_sae"),
     flags: reads("u32", "d_sae"),
@@ -260,8 +260,8 @@ const preActEntrySlopesKernel = defineKernel({
   scalars: ["weight"],
   bindings: {
     starts: reads("u32", "d_sae+1"),
-    entries: reads("u32", "capacity"),
-    h: reads("f32", "capacity"),
+    entries: readsOften("u32", "capacity"),
+    h: readsOften("f32", "capacity"),
     threshold: reads("f32", "d_sae"),
     squares: reads("f32", "d_sae"),
     flags: reads("u32", "d_sae"),

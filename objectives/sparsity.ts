@@ -16,7 +16,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
@@ -76,7 +76,7 @@ const rowNormsKernel = defineKernel({
   dims: ["n_rows", "capacity"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
-    values: reads("f32", "capacity"),
+    values: readsOften("f32", "capacity"),
     l0: writes("f32", "n_rows"),
     l1: writes("f32", "n_rows"),
   },
@@ -113,7 +113,7 @@ export function denseRowNorms(
 const denseRowNormsKernel = defineKernel({
   name: "dense_row_norms",
   dims: ["rows", "first_row", "n_rows", "d_sae"],
-  bindings: { f: reads("f32", "rows d_sae"), l0: writes("f32", "n_rows"), l1: writes("f32", "n_rows") },
+  bindings: { f: readsOnce("f32", "rows d_sae"), l0: writes("f32", "n_rows"), l1: writes("f32", "n_rows") },
   workgroup: 64,
   grid: ({ rows }) => rows,
   cost: ({ rows, d_sae }) => ({ flops: rows * d_sae, bytes: 4 * rows * d_sae }),
@@ -207,8 +207,8 @@ const rowPenaltiesKernels = weighted((wgsl) =>
     scalars: ["scale"],
     bindings: {
       row_starts: reads("u32", "n_rows+1"),
-      indices: reads("u32", "capacity"),
-      values: reads("f32", "capacity"),
+      indices: readsOften("u32", "capacity"),
+      values: readsOften("f32", "capacity"),
       squares: reads("f32", "d_sae"),
       penalty: writes("f32", "n_rows"),
     },
@@ -257,7 +257,7 @@ const denseRowPenaltiesKernels = weighted((wgsl) =>
     dims: ["rows", "first_row", "n_rows", "d_sae"],
     scalars: ["scale"],
     bindings: {
-      f: reads("f32", "rows d_sae"),
+      f: readsOnce("f32", "rows d_sae"),
       squares: reads("f32", "d_sae"),
       penalty: writes("f32", "n_rows"),
     },
@@ -325,7 +325,7 @@ const l1BackwardKernel = defineKernel({
   scalars: ["at_zero"],
   bindings: {
     row_starts: reads("u32", "n_rows+1"),
-    values: reads("f32", "capacity"),
+    values: readsOften("f32", "capacity"),
     slope: reads("f32", "1"),
     grad_values: writes("f32", "capacity"),
   },
@@ -346,8 +346,8 @@ const sparsityBackwardKernels = weighted((wgsl) =>
     scalars: ["scale", "at_zero"],
     bindings: {
       row_starts: reads("u32", "n_rows+1"),
-      indices: reads("u32", "capacity"),
-      values: reads("f32", "capacity"),
+      indices: readsOften("u32", "capacity"),
+      values: readsOften("f32", "capacity"),
       squares: reads("f32", "d_sae"),
       slope: reads("f32", "1"),
       grad_values: writes("f32", "capacity"),
@@ -418,7 +418,7 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
     dims: ["rows", "d_sae", "n_rows", "accumulate"],
     scalars: ["scale"],
     bindings: {
-      f: reads("f32", "rows d_sae"),
+      f: readsOnce("f32", "rows d_sae"),
       squares: reads("f32", "d_sae"),
       slope: reads("f32", "1"),
       grad: writes("f32", "rows d_sae"),

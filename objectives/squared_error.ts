@@ -9,7 +9,7 @@
 
 import { type Bindable, Commands } from "../kernels/commands.ts";
 import { ShapeError } from "../kernels/errors.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
 import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
 import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
 import { Tensor } from "../kernels/tensor.ts";
@@ -86,8 +86,8 @@ const rowKernel = (way: Way) => ({
 
 const dims = ["rows", "first_row", "n_rows", "d_model", "n_prefixes"] as const;
 const bindings = ({ element }: Way) => ({
-  x: reads(element, "rows d_model"),
-  x_hats: writes(element, "rows n_prefixes d_model"),
+  x: readsOnce(element, "rows d_model"),
+  x_hats: updates(element, "rows n_prefixes d_model"),
   b_dec: reads(element, "d_model"),
   largest: reads("u32", "1"),
   squares: writes("f32", "n_rows"),
@@ -102,7 +102,7 @@ const body = (way: Way, keep: string) => `
     var summed = ${way.element}(0.0);
     for (var p = dims.n_prefixes; p > 0u; p -= 1u) {
       let at = (group * dims.n_prefixes + p - 1u) * loads + d;
-      let error = (x_hats[at] + bias) - target_value;
+      let error = (old_x_hats[at] + bias) - target_value;
       if (p == dims.n_prefixes) { ${keep} }
       let scaled = error * inverse;
       square = ${dot(way, "scaled", "scaled", "square")};
@@ -197,8 +197,8 @@ const auxiliaryResidualsKernel = perWay((way) =>
     dims: ["rows", "first_row", "n_rows", "d_model"],
     scalars: ["bias_weight", "weight"],
     bindings: {
-      residual: reads(way.element, "rows d_model"),
-      reconstruction: writes(way.element, "rows d_model"),
+      residual: readsOnce(way.element, "rows d_model"),
+      reconstruction: updates(way.element, "rows d_model"),
       b_dec: reads(way.element, "d_model"),
       count: reads("u32", "1"),
       inverse: reads("f32", "1"),
@@ -213,7 +213,7 @@ const auxiliaryResidualsKernel = perWay((way) =>
     let at = group * loads + d;
     var error = ${way.element}(0.0);
     if (count[0] > 0u) {
-      error = fma(${way.element}(dims.bias_weight), b_dec[d], reconstruction[at]) - residual[at];
+      error = fma(${way.element}(dims.bias_weight), b_dec[d], old_reconstruction[at]) - residual[at];
     }
     square = ${dot(way, "error", "error", "square")};
     reconstruction[at] = inverse[0] * (dims.weight * error);
@@ -254,8 +254,8 @@ const squaredErrorKernel = defineKernel({
   name: "squared_error",
   dims: ["rows", "columns", "norm"],
   bindings: {
-    x: reads("f32", "rows columns"),
-    x_hat: reads("f32", "rows columns"),
+    x: readsOften("f32", "rows columns"),
+    x_hat: readsOnce("f32", "rows columns"),
     largest: reads("u32", "1"),
     errors: writes("f32", "rows columns"),
   },

@@ -6,13 +6,21 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { Commands, type Counted } from "../../kernels/commands.ts";
-import { DeviceContext } from "../../kernels/device.ts";
+import { contextOf, DeviceContext } from "../../kernels/device.ts";
 import { fill } from "../../kernels/elementwise.ts";
 import { KernelError } from "../../kernels/errors.ts";
-import { defineKernel, reads, writes } from "../../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, writes } from "../../kernels/kernel.ts";
 import { Tensor } from "../../kernels/tensor.ts";
-import { caseContext, caseDevice, check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
-import { countBuffers } from "../support/gpu.ts";
+import {
+  caseContext,
+  caseDevice,
+  check,
+  type KernelCase,
+  mutants,
+  type Recording,
+  TEXELS,
+} from "../support/kernel_harness.ts";
+import { countBuffers, freshDevice } from "../support/gpu.ts";
 import { assertExact } from "../support/tolerance.ts";
 
 /** Writes its own number where it is told to. */
@@ -239,6 +247,64 @@ Deno.test("rows bind their part and nothing else", async () => {
     const want = new Uint32Array(600).fill(0xffffffff).fill(7, 192, 384);
     gpu.expect(to, (got) => assertExact(got, want));
   });
+});
+
+/** result[i] = 2 x[i]. */
+const doubled = defineKernel({
+  name: "doubled",
+  dims: ["size"],
+  bindings: { x: readsOften("f32", "size"), result: writes("f32", "size") },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 64),
+  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+  body: "  if (group * 64u + lane < dims.size) { result[group * 64u + lane] = 2.0 * x[group * 64u + lane]; }",
+});
+
+/** Counts the copies from buffers to textures from now on. */
+function countCopies(device: GPUDevice): () => number {
+  let copies = 0;
+  const createCommandEncoder = device.createCommandEncoder.bind(device);
+  device.createCommandEncoder = (descriptor) => {
+    const encoder = createCommandEncoder(descriptor);
+    const copy = encoder.copyBufferToTexture.bind(encoder);
+    encoder.copyBufferToTexture = (...given) => {
+      copies++;
+      copy(...given);
+    };
+    return encoder;
+  };
+  return () => copies;
+}
+
+Deno.test("what is read often comes from a texture, copied when something has changed it and not else", async () => {
+  const device = await freshDevice(TEXELS);
+  const context = contextOf(device);
+  const copies = countCopies(device);
+  const commands = new Commands(context);
+  // Two lines of texels, of which the second is not full.
+  const size = 4 * 8192 + 100;
+  const values = Float32Array.from({ length: size }, (_, i) => i);
+  using x = Tensor.from(context, values, [size / 2, 2], "x");
+  using factor = Tensor.from(context, Float32Array.of(3), [1], "factor");
+  using result = new Tensor(context, "f32", [size], "result");
+  using rest = new Tensor(context, "f32", [100], "the rest's result");
+  const expectTimes = async (times: number, copied: number) => {
+    commands.run(doubled, { size, x, result });
+    commands.run(doubled, { size: 100, x: x.rows((size - 100) / 2, size / 2), result: rest });
+    commands.submit();
+    const [all, end] = await Promise.all([result.read(), rest.read()]);
+    assertExact(all, values.map((value) => times * value));
+    assertExact(end, all.subarray(size - 100));
+    assertEquals(copies(), copied);
+  };
+  await expectTimes(2, 2);
+  await expectTimes(2, 2);
+  scale(commands, x, size, factor);
+  await expectTimes(6, 4);
+  x.writeAt(0, values.subarray(0, size - 50).map((value) => 5 * value));
+  x.writeAt(size - 50, values.subarray(size - 50).map((value) => 5 * value));
+  await expectTimes(10, 6);
+  device.destroy();
 });
 
 Deno.test("runs and reads create no buffers once they have run", async () => {

@@ -8,7 +8,17 @@ import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from 
 import { Commands } from "../../kernels/commands.ts";
 import { DeviceContext, requestDevice } from "../../kernels/device.ts";
 import { DeviceError, KernelError, ShapeError } from "../../kernels/errors.ts";
-import { defineKernel, joinedKernel, type Kernel, reads, shapeSize, writes } from "../../kernels/kernel.ts";
+import {
+  defineKernel,
+  type Kernel,
+  kernelForm,
+  reads,
+  readsOften,
+  readsOnce,
+  shapeSize,
+  updates,
+  writes,
+} from "../../kernels/kernel.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import { caseContext, check } from "../support/kernel_harness.ts";
 import { assertExact } from "../support/tolerance.ts";
@@ -44,6 +54,8 @@ Deno.test("the WGSL has one binding line per binding, in order, after the unifor
   assertStringIncludes(scaledCopy.wgsl, "struct Dims { groups: u32, rows: u32, columns: u32, factor: f32 }");
 });
 
+const joined = { isJoined: true, texels: new Set<string>() };
+
 Deno.test("a uniform struct that does not fit its slot is refused", () => {
   const wide = (length: number) => {
     const dims = Array.from({ length }, (_, i) => `d${i}`);
@@ -51,7 +63,7 @@ Deno.test("a uniform struct that does not fit its slot is refused", () => {
   };
   assertThrows(() => wide(64), KernelError, "scaled_copy");
   // Joined, it also says where its two bindings start.
-  assertThrows(() => joinedKernel(wide(62)), KernelError, "scaled_copy");
+  assertThrows(() => kernelForm(wide(62), joined), KernelError, "scaled_copy");
 });
 
 Deno.test("declarations that use what only the body has are refused", () => {
@@ -66,11 +78,40 @@ Deno.test("joined, every index of a binding is counted from where the binding st
     ...declaration,
     body: "  result[source[group] | 1u] = my_source[result[lane] + local[2]];",
   });
-  const { wgsl } = joinedKernel(kernel as unknown as Kernel);
+  const { wgsl } = kernelForm(kernel as unknown as Kernel, joined);
   const body = wgsl.split("\n").find((line) => line.includes("my_source"));
   const source = "source[dims.start_source + (group)]";
   const result = "result[dims.start_result + (lane)]";
   assertEquals(body, `  result[dims.start_result + (${source} | 1u)] = my_source[${result} + local[2]];`);
+});
+
+Deno.test("what is read from a texture is counted from where it starts there, and old elements may be", () => {
+  const kernel = defineKernel({
+    ...declaration,
+    bindings: {
+      source: readsOften("vec4f", "rows columns"),
+      places: readsOnce("u32", "rows"),
+      result: updates("f32", "rows columns"),
+    },
+    body: "  result[places[group]] = old_result[group] + source[places[lane] >> 2u].x;",
+  }) as unknown as Kernel;
+  const texels = (...names: string[]) =>
+    kernelForm(kernel, { isJoined: false, texels: new Set(names) }).wgsl.split("\n");
+  const bodyOf = (lines: string[]) => lines.find((line) => line.startsWith("  result["));
+  assertEquals(bodyOf(texels()), "  result[places[group]] = result[group] + source[places[lane] >> 2u].x;");
+  const all = texels("source", "places", "result");
+  const place = (at: string) => `scalar_u32(texels_places, dims.start_places + (${at}))`;
+  const [old, source] = [
+    "scalar_f32(texels_result, dims.start_result + (group))",
+    `textureLoad(texels_source, texel(dims.start_source + (${place("lane")} >> 2u))).x`,
+  ];
+  assertEquals(bodyOf(all), `  result[${place("group")}] = ${old} + ${source};`);
+  assertEquals(all.filter((line) => line.includes("@binding")).slice(1), [
+    "@group(0) @binding(1) var<storage, read_write> result: array<f32>;",
+    "@group(0) @binding(2) var texels_source: texture_storage_2d<rgba32float, read>;",
+    "@group(0) @binding(3) var texels_places: texture_storage_2d<rgba32uint, read>;",
+    "@group(0) @binding(4) var texels_result: texture_storage_2d<rgba32float, read>;",
+  ]);
 });
 
 Deno.test("a missing or misspelt argument does not compile, and a missing dim does not run", async () => {

@@ -10,14 +10,14 @@ import { muon, muonMomentum, MuonSpace, muonStep } from "../../kernels/muon.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import * as reference from "../reference/muon.ts";
 import { loadGoldens } from "../support/goldens.ts";
-import { check, type KernelCase, mutants, type Recording, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertBfloat16Close, assertExact, assertSameBits, assertTensorClose } from "../support/tolerance.ts";
 
 const SHAPES = [[1, 1], [1, 6], [5, 1], [9, 9], [16, 33], [33, 17], [40, 65]] as const;
 
 /** Row blocks of matrices that do not fit. */
-const VARIANTS: readonly Variant[] = [{}, { bindingLimit: 2 ** 16 }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 2 ** 16 }];
 
 interface Run {
   readonly shape: readonly [rows: number, columns: number];

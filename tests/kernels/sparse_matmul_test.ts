@@ -13,11 +13,11 @@ import {
   sparseRowsMatmul,
 } from "../../kernels/sparse_matmul.ts";
 import { spans, type Tensor } from "../../kernels/tensor.ts";
-import { check, type KernelCase, mutants, type Recording, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { paddedWithNaN, Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumClose } from "../support/tolerance.ts";
 
-const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }];
+const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, TEXELS];
 
 /** A sparse [rows, width] matrix on the CPU. */
 interface Sparse {

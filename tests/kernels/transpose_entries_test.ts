@@ -13,12 +13,13 @@ import {
   type KernelCase,
   mutants,
   type Recording,
+  TEXELS,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact } from "../support/tolerance.ts";
 
-const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }];
+const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, TEXELS];
 
 interface Sparse {
   readonly columns: number;

@@ -11,13 +11,14 @@ import {
   type KernelCase,
   mutants,
   type Recording,
+  TEXELS,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact } from "../support/tolerance.ts";
 
 const SHAPES = [[1, 1], [2, 3], [7, 5], [3, 17], [17, 31], [64, 64], [65, 33], [1, 1000], [300, 1]] as const;
-const VARIANTS: readonly Variant[] = [{}, { bindingLimit: 65_536 }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 65_536 }];
 
 /** Transposes [rows, columns] `step` rows at a time. */
 function transposed(gpu: Recording, rows: number, columns: number, step: number): void {

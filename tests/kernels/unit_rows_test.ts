@@ -14,6 +14,7 @@ import {
   type KernelCase,
   mutants,
   type Recording,
+  TEXELS,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
@@ -24,7 +25,10 @@ const SHAPES = [[1, 1], [2, 3], [5, 2], [7, 5], [3, 17], [17, 31], [4, 33], [31,
   129,
 ], [3, 1000]] as const;
 /** Row blocks of 64 rows and more; sums with barriers, which other devices have, and where subgroups are eight without. */
-const VARIANTS: readonly Variant[] = [{}, { bindingLimit: 65_536 }, { lanes: 32 }, { subgroups: false }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 65_536 }, { lanes: 32 }, {
+  ...TEXELS,
+  subgroups: false,
+}];
 
 /** Rows with lengths that are integers: multiples of (3, 4), (2, 3, 6) or a single number, scattered. */
 function pythagorean(random: Random, rows: number, columns: number): Float32Array {
@@ -214,8 +218,8 @@ Deno.test("squares of rows are exact on integers and precise on normal data", as
 
 Deno.test("rows of as many columns as there may be are read whole, and longer ones refused", async () => {
   const most = 256_000;
-  const random = new Random(8);
   await check((gpu) => {
+    const random = new Random(8);
     for (const columns of [most - 1, most]) {
       const matrix = random.integers(columns, -1, 1);
       const want = matrix.reduce((sum, value) => sum + value * value, 0);

@@ -10,7 +10,7 @@ import { Codes } from "../../nn/codes.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "../../objectives/dead_latents.ts";
 import { denseRowNorms, rowNorms } from "../../objectives/sparsity.ts";
 import { auxiliaryResiduals, meanSquaredErr, residuals } from "../../objectives/squared_error.ts";
-import { check, type KernelCase, mutants, type Recording, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumBound, assertSumClose, assertUlps } from "../support/tolerance.ts";
 
@@ -101,7 +101,7 @@ const preciseNorms: KernelCase = (gpu) => {
 };
 
 Deno.test("L0 counts what is not zero and L1 sums magnitudes, of sparse and of dense codes", async () => {
-  await check(sparseNorms, {}, { lanes: 32 });
+  await check(sparseNorms, {}, { lanes: 32 }, TEXELS);
   await check(denseNorms);
   await check(preciseNorms);
 });

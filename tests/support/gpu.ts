@@ -20,10 +20,15 @@ export async function freshDevice(options: DeviceContextOptions = {}): Promise<G
   return device;
 }
 
-/** Counts the buffers that a device creates from now on, by label, with their bytes. */
+/** Counts the buffers and textures that a device creates from now on, by label, and the bytes of the buffers. */
 export function countBuffers(device: GPUDevice): { readonly labels: string[]; readonly sizes: number[] } {
   const labels: string[] = [];
   const sizes: number[] = [];
+  const createTexture = device.createTexture.bind(device);
+  device.createTexture = (descriptor) => {
+    labels.push(descriptor.label ?? "");
+    return createTexture(descriptor);
+  };
   const createBuffer = device.createBuffer.bind(device);
   device.createBuffer = (descriptor) => {
     labels.push(descriptor.label ?? "");

@@ -29,7 +29,12 @@ export interface Variant {
   readonly lanes?: number;
   /** `false` does without subgroups where the device has them. */
   readonly subgroups?: boolean;
+  /** Bytes from which on what is read often comes from textures. */
+  readonly texelBytes?: number;
 }
+
+/** Everything that can be read from a texture is. */
+export const TEXELS: Variant = { texelBytes: 16 };
 
 /** Records kernels on tensors that it makes, and notes what the results must be. */
 export type KernelCase = (gpu: Recording) => void | Promise<void>;
@@ -150,10 +155,10 @@ async function makeContext({ subgroups = true, ...limits }: Variant): Promise<De
   return context;
 }
 
-/** Runs a case on each variant (the device's own if none is given); all of them must give the same bits. */
+/** Runs a case on each variant (the device's own and {@link TEXELS} if none is given); all must give the same bits. */
 export async function check(run: KernelCase, ...variants: Variant[]): Promise<void> {
   let first: Uint32Array[] | undefined;
-  for (const variant of variants.length > 0 ? variants : [{}]) {
+  for (const variant of variants.length > 0 ? variants : [{}, TEXELS]) {
     const results = await runOn(await caseContext(variant), run);
     first ??= results;
     results.forEach((bits, at) => {

@@ -213,14 +213,19 @@ for (
     assertSameRun(await freshRun(activation, {}, later()), wanted, "asynchronous");
   });
 
-  Deno.test(`the same bits in row blocks of any size: ${name}`, async () => {
+  Deno.test(`the same bits in row blocks of any size, from buffers and from textures: ${name}`, async () => {
     const sizes = { d_model: 80, d_sae: 250 };
     const random = new Random(4);
     const p = narrow(randomParameters(random, { D: sizes.d_model, S: sizes.d_sae }));
     const batches = Array.from({ length: 4 }, () => random.normal(150 * sizes.d_model));
     let wanted: Run | undefined;
-    for (const bindingLimit of [2 ** 27, 2 ** 17, 2 ** 16]) {
-      const device = await freshDevice({ bindingLimit, guardWords: 64 });
+    const limits = [
+      { bindingLimit: 2 ** 27, texelBytes: Infinity },
+      { bindingLimit: 2 ** 17, texelBytes: 16 },
+      { bindingLimit: 2 ** 16, texelBytes: Infinity },
+    ];
+    for (const { bindingLimit, texelBytes } of limits) {
+      const device = await freshDevice({ bindingLimit, texelBytes, guardWords: 64 });
       using sae = await SparseAutoencoder.fromParameters({ ...sizes, activation }, p, { device });
       const objective = getObjective({ ...OBJECTIVE, dead_threshold_tokens: 300 });
       const found = await run(sae, objective, batches, OPTIONS);
