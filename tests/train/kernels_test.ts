@@ -109,8 +109,8 @@ const withNaN = diverging((x) => x.with(7, NaN), "x");
 const exploding = diverging((x) => x.map((value) => value * 1e3), "x_hat");
 
 Deno.test("a run halts before the first bad step changes anything: NaN, and an explosion", async () => {
-  await check(withNaN);
-  await check(exploding);
+  await check(withNaN, {});
+  await check(exploding, {});
 });
 
 Deno.test("mutants of the kernels of a step are found", async () => {
