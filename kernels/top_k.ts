@@ -13,6 +13,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
+import type { DeviceContext } from "./device.ts";
 import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
 import { MAXIMA_COLUMNS } from "./matmul.ts";
 import type { Tensor } from "./tensor.ts";
@@ -81,7 +82,8 @@ export function topK(commands: Commands, given: TopKArguments): void {
   };
   // One SIMD vector a row on a CPU, where barriers and idle lanes cost; more on a GPU, where latency does. A software
   // driver ends loops at 65,535 turns, so wide rows take more invocations there too.
-  const { plain, listing, ofMaxima } = commands.context.lanes === 8 && n <= 65536 ? narrow : wide;
+  const { context } = commands;
+  const { plain, listing, ofMaxima } = context.lanes === 8 && n <= 65536 ? narrowKernels(context) : wide;
   if (listed) {
     commands.run(listing, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
   } else if (maxima && maxima.shape[0]! >= 2 * k && k <= FILTERED_K) {
@@ -117,10 +119,53 @@ interface Source {
   readonly name: (column: string) => string;
   /** Whether there are maxima of neighbouring columns. */
   readonly hasMaxima: boolean;
+  /** What a kernel of a subgroup of eight says first; `undefined` for any other. */
+  readonly subgroups: string | undefined;
+}
+
+/** How many candidates a subgroup of eight keeps to itself, eight an invocation. */
+const KEPT = 64;
+
+/** WGSL: few candidates stay where they are, in a subgroup of eight that tells each of them of all others. */
+function rankInSubgroup(name: Source["name"]): string {
+  const own = Array.from({ length: KEPT / 8 }, (_, index) => index);
+  // Of eight candidates either some are there or none.
+  const eachOther = (heard: string, statement: (i: number) => string) =>
+    own.map((r) =>
+      `if (candidates > ${8 * r}u) {
+        ${
+        [0, 1, 2, 3, 4, 5, 6, 7].map((other) =>
+          `{ ${heard.replaceAll("$", `${r}`).replaceAll("@", `${other}u`)} ${own.map(statement).join(" ")} }`
+        ).join("\n        ")
+      }
+      }`
+    ).join("\n      ");
+  return `if (candidates <= ${KEPT}u) {
+      ${
+    own.map((i) =>
+      `var key${i} = 0u; var place${i} = NONE; var before${i} = 0u;
+      if (lane + ${8 * i}u < candidates) { key${i} = keys[lane + ${8 * i}u]; place${i} = places[lane + ${8 * i}u]; }`
+    ).join("\n      ")
+  }
+      ${
+    eachOther(
+      "let key = subgroupBroadcast(key$, @); let place = subgroupBroadcast(place$, @);",
+      (i) => `before${i} += u32(key > key${i} || (key == key${i} && place < place${i}));`,
+    )
+  }
+      ${own.map((i) => `if (before${i} >= k) { place${i} = NONE; } var at${i} = out;`).join("\n      ")}
+      ${eachOther("let place = subgroupBroadcast(place$, @);", (i) => `at${i} += u32(place < place${i});`)}
+      ${
+    own.map((i) =>
+      `if (place${i} != NONE) { indices[at${i}] = ${name(`place${i}`)}; selected[at${i}] = values[first + place${i}]; }`
+    ).join("\n      ")
+  }
+      return;
+    }`;
 }
 
 /** WGSL that selects. */
-function body({ threads, n, name, hasMaxima }: Source): string {
+function body({ threads, n, name, hasMaxima, subgroups }: Source): string {
   const own = Array.from({ length: GROUPS / threads }, (_, index) => index);
   const quarter = [0, 1, 2, 3];
   // What the groups are made of: a row's maxima, or its values.
@@ -218,6 +263,7 @@ function body({ threads, n, name, hasMaxima }: Source): string {
       atomicStore(&reaching, 0u);
     }
     let candidates = workgroupUniformLoad(&chosen);
+    ${subgroups === undefined ? "" : rankInSubgroup(name)}
     if (candidates <= ${COLLECTED}u) {
       for (var i = lane; i < candidates; i += ${threads}u) {
         let key = keys[i];
@@ -323,8 +369,13 @@ const cost = ({ rows, n, k }: { readonly rows: number; readonly n: number; reado
 });
 
 /** The kernels for a number of invocations a row. */
-function declare(threads: number) {
-  const shared = { workgroup: threads, grid: ({ rows }: { readonly rows: number }) => rows, cost };
+function declare(threads: number, subgroups?: string) {
+  const shared = {
+    workgroup: threads,
+    grid: ({ rows }: { readonly rows: number }) => rows,
+    cost,
+    directives: subgroups ?? "",
+  };
   return {
     plain: defineKernel({
       ...shared,
@@ -332,7 +383,7 @@ function declare(threads: number) {
       dims,
       bindings,
       declarations: declarations(threads),
-      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: false }),
+      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: false, subgroups }),
     }),
     ofMaxima: defineKernel({
       ...shared,
@@ -341,7 +392,7 @@ function declare(threads: number) {
       bindings: { ...bindings, maxima: readsOften("u32", "blocks columns") },
       cost: ({ rows, blocks, k }) => ({ flops: 0, bytes: 4 * rows * (2 * blocks + (MAXIMA_COLUMNS + 2) * k) }),
       declarations: declarations(threads),
-      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: true }),
+      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: true, subgroups }),
     }),
     listing: defineKernel({
       ...shared,
@@ -354,10 +405,18 @@ function declare(threads: number) {
         n: "min(dims.n, count[0])",
         name: (column) => `names[${column}]`,
         hasMaxima: false,
+        subgroups,
       }),
     }),
   };
 }
 
-const narrow = declare(8);
 const wide = declare(64);
+const narrow = new Map<string | undefined, typeof wide>();
+
+/** Those of one SIMD vector a row. */
+function narrowKernels({ subgroups }: DeviceContext): typeof wide {
+  const kernels = narrow.get(subgroups) ?? declare(8, subgroups);
+  narrow.set(subgroups, kernels);
+  return kernels;
+}

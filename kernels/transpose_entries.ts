@@ -1,8 +1,8 @@
 /**
  * The entries of a sparse matrix listed by column: a counting sort whose result never depends on timing.
  *
- * Entries of a column are first placed in any order; then each column marks its rows in a bit set and every entry goes
- * to the place that the number of rows before it says.
+ * Entries of a column are first placed in any order. In a column of few, every entry then goes to the place that the number
+ * of lower ones says; in others the column marks its rows in a bit set and counts those before an entry's.
  *
  * @module
  */
@@ -22,6 +22,9 @@ const THREADS = 64;
 const ENTRIES = 4 * THREADS;
 /** Invocations that scan the counts, each a stretch. */
 const SCANNERS = 256;
+
+/** Entries of a column up to which each is compared with all others. */
+const FEW = 32;
 
 /** Buffers that the transposition needs and what it results in, for one shape. */
 export class Transposition implements Disposable {
@@ -193,7 +196,15 @@ var<workgroup> sums: array<u32, ${threads}>;
     body: `
   let first_entry = starts[group];
   let end_entry = starts[group + 1u];
-  if (first_entry == end_entry) { return; }
+  if (end_entry - first_entry <= ${FEW}u) {
+    for (var i = first_entry + lane; i < end_entry; i += ${threads}u) {
+      let entry = unordered[i];
+      var lower = 0u;
+      for (var o = first_entry; o < end_entry; o += 1u) { lower += u32(unordered[o] < entry); }
+      entries[first_entry + lower] = entry;
+    }
+    return;
+  }
   var placed = first_entry;
   for (var first = 0u; first < dims.rows; first += ${ROWS_AT_ONCE}u) {
     let words = (min(dims.rows - first, ${ROWS_AT_ONCE}u) + 31u) / 32u;

@@ -24,7 +24,7 @@ import { assertExact } from "../support/tolerance.ts";
 /** k up to which values are filtered before they are ranked. */
 const FILTERED = 64;
 
-const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, TEXELS];
+const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, { ...TEXELS, subgroups: false }];
 
 /** Larger values first, NaN before all, equal ones by index: what is kept, by ascending index. */
 function sorted(row: Float32Array, k: number): Uint32Array {
@@ -236,13 +236,19 @@ Deno.test("mutants of the selection are found", async () => {
     ["if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }", ""],
     ["let is_lower = u32(places[o] < place);", "let is_lower = u32(places[o] > place);"],
     ["key == found && same < wanted", "key == found && same <= wanted"],
+  ], mutated, { subgroups: false });
+  await mutants("top_k", [
+    ["key == key0 && place < place0", "key == key0"],
+    ["if (before0 >= k) { place0 = NONE; }", ""],
+    ["at0 += u32(place < place0)", "at0 += u32(place <= place0)"],
+    ["subgroupBroadcast(key0, 3u)", "subgroupBroadcast(key0, 4u)"],
   ], mutated);
   await mutants("top_k", [["if (candidates <= 512u)", "if (candidates > 0u)"]], overflowing);
   await mutants("maxima_top_k", [
     ["dims.columns + group", "dims.columns"],
     ["if (item < dims.blocks)", "if (item + 1u < dims.blocks)"],
     ["at -= u32(spare[o] < place)", "at -= u32(spare[o] > place)"],
-  ], mutated);
+  ], mutated, { subgroups: false });
   await mutants("maxima_top_k", [
     ["if (lane == 0u && found_items <= 512u)", "if (lane == 0u)"],
     ["if (candidates <= 512u)", "if (candidates > 0u)"],
@@ -251,5 +257,5 @@ Deno.test("mutants of the selection are found", async () => {
     ["min(dims.n, count[0])", "dims.n"],
     ["names[place]", "place"],
     ["names[j]", "j"],
-  ], listed);
+  ], listed, { subgroups: false });
 });

@@ -176,5 +176,7 @@ Deno.test("mutants of the transposition are found", async () => {
     ["((1u << (row % 32u)) - 1u)", "(1u << (row % 32u))"],
     ["before[w] += earlier", "before[w] += 0u"],
     ["placed + before[row / 32u] + lower", "placed + lower"],
+    ["unordered[o] < entry", "unordered[o] <= entry"],
+    ["entries[first_entry + lower]", "entries[i]"],
   ], ragged);
 });
