@@ -2,10 +2,13 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
+import { inspectCheckpoint } from "../../../io/formats/inspect.ts";
 import { readModel, recognise } from "../../../io/formats/recognise.ts";
 import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
+import { type Code, global, pickle, unicode } from "../raw_pickle.ts";
+import { rawZip, utf8 } from "../raw_zip.ts";
 import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
 
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
@@ -140,6 +143,24 @@ for (const golden of SUBJECTS) {
     });
   }
 }
+
+Deno.test("a pickled configuration costs no more than a configuration, whatever holds itself in it", async () => {
+  const cases: [value: Code, message: string][] = [
+    ["]q\x00h\x00a", "more than 16 levels of nesting"],
+    [[")", "\x85".repeat(1000)], "more than 16 levels of nesting"],
+    [[")", "q\x00h\x00\x86".repeat(15)], "more than 4096 values"],
+    [["](", "K\x01".repeat(4096), "e"], "more than 4096 values"],
+  ];
+  for (const [value, message] of cases) {
+    const cfg = [global("vit_prisma.sae.config", "VisionSAEConfig"), ")\x81}(", unicode("field"), value, "ub"];
+    const bytes = rawZip([
+      { name: "sae/data.pkl", bytes: pickle("}(", unicode("cfg"), cfg, unicode("state_dict"), "}u") },
+      { name: "sae/version", bytes: utf8("3\n") },
+    ]);
+    await assertRejects(() => read(new Map([["sae.pt", bytes]]), null), CheckpointError, message);
+    await assertRejects(() => inspectCheckpoint(bytes), CheckpointError, message);
+  }
+});
 
 // --------------------------------------------------------------------------------------------------------- tensors
 
