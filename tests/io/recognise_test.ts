@@ -46,6 +46,7 @@ const FILES: readonly [what: string, kind: FileKind, bytes: Uint8Array][] = [
   ["empty safetensors", "safetensors", joinBytes(formatSafetensors([]))],
   ["safetensors that start with {", "safetensors", safetensors(0x7b)],
   ["safetensors that start as a pickle", "safetensors", safetensors(0x0280)],
+  ["safetensors that are cut off", "safetensors", safetensors(0x7b).subarray(0, 9)],
   ["NumPy's archive", "npz", arrays("savez.npz")],
   ["NumPy's archive, compressed", "npz", arrays("savez_compressed.npz")],
   ["NumPy's array", "npy", writeNpy({ data: DATA, rows: 1, cols: 2 })],
@@ -76,7 +77,7 @@ Deno.test("little is read of a large file", async () => {
 
 Deno.test("anything else is refused, and the message says what it is", async () => {
   const refused: [bytes: Uint8Array, message: string][] = [
-    [new Uint8Array(), "reading the bytes: found an empty file; expected a checkpoint"],
+    [new Uint8Array(), "reading the bytes: found an empty file; expected a file of saev"],
     [utf8("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a Git LFS pointer instead of the file"],
     [utf8("<!DOCTYPE html><html>"), "a web page"],
     [utf8("\n<html lang=en>"), "a web page"],

@@ -5,6 +5,7 @@ import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/formats/inspect.ts";
 import { readModel, recognise } from "../../../io/formats/recognise.ts";
 import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
+import { writeNpy } from "../../../io/npy.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
 import { type Code, global, pickle, unicode } from "../raw_pickle.ts";
@@ -215,6 +216,15 @@ Deno.test("files that are nobody's are refused by what they are", async () => {
     [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
     [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
     [new Map([["a", Uint8Array.of(1, 2, 3)]]), "a", "starts with the bytes 01 02 03"],
+    [new Map([["a", utf8("version https://git-lfs.github.com/spec/v1\n")]]), "a", "found a Git LFS pointer"],
+    [new Map([["cfg.json", utf8('{"d_in": 8}\n')]]), "cfg.json", "found JSON text without tensors behind it"],
+    [new Map([["a", writeNpy({ data: new Float32Array(1), rows: 1, cols: 1 })]]), "a", "found a single array"],
+    [new Map([["a", rawZip([{ name: "x.txt", bytes: utf8("x") }])]]), "a", `found a zip archive of "x.txt"`],
+    [
+      new Map([["a", Uint8Array.of(0x80, 2, 0x7d, 0x2e)]]),
+      "a",
+      "found a bare pickle, as PyTorch wrote before version 1.6",
+    ],
     [new Map([["ae.pt", new Uint8Array(9)], ["params.npz", new Uint8Array(9)]]), null, "found ae.pt and params.npz"],
     [
       new Map([["a", joinBytes(formatSafetensors([{ name: "weight", shape: [1], data: new Float32Array(1) }]))]]),
