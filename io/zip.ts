@@ -70,6 +70,9 @@ const MAX_DIRECTORY_BYTES = 2 ** 24;
 const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
 /** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
 const MOST_DEFLATED = 1032;
+/** Trained numbers shrink to a half at best. A record beyond this size that shrinks far more is there to fill the memory. */
+const LARGE_BYTES = 2 ** 26;
+const MOST_DEFLATED_IF_LARGE = 64;
 /** The decompressor is fed with so many bytes at a time. */
 const CHUNK_BYTES = 2 ** 14;
 
@@ -248,7 +251,8 @@ function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated 
     const size = wide(view.getUint32(at + 24, true), "its size");
     const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
     const offset = wide(view.getUint32(at + 42, true), "its place");
-    if (isDeflated ? size > storedSize * MOST_DEFLATED : size !== storedSize) {
+    const most = storedSize * (size > LARGE_BYTES ? MOST_DEFLATED_IF_LARGE : MOST_DEFLATED);
+    if (isDeflated ? size > most : size !== storedSize) {
       fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
     }
 
