@@ -9,7 +9,7 @@
 
 import { crc32 } from "./crc32.ts";
 import { CheckpointError, quote } from "./errors.ts";
-import { joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
+import { type FilePart, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
 
 /** What an archive's headers say of a record. */
 export interface ZipEntry {
@@ -22,9 +22,9 @@ export interface ZipEntry {
 }
 
 /** A record to be written. */
-export interface ZipRecord extends ZipEntry {
+export interface ZipRecord<Part extends FilePart = Uint8Array> extends ZipEntry {
   /** Its content. */
-  readonly bytes: Uint8Array;
+  readonly bytes: Part;
 }
 
 /** Everything of an archive but the contents. */
@@ -454,7 +454,7 @@ export function zipRecord(name: string, bytes: Uint8Array): ZipRecord {
 }
 
 /** The archive of these records, in pieces; the contents are the given bytes themselves. */
-export function formatZip(records: readonly ZipRecord[]): Uint8Array[] {
+export function formatZip<Part extends FilePart>(records: readonly ZipRecord<Part>[]): (Uint8Array | Part)[] {
   const { heads, tails, directory } = layoutZip(records);
   return [...records.flatMap(({ bytes }, i) => [heads[i]!, bytes, tails[i]!]), directory];
 }
