@@ -381,6 +381,14 @@ Deno.test("inspect says what a checkpoint is, as text and as JSON", async () => 
   const names = parsed.tensors.map(({ name }: { name: string }) => name);
   assertEquals(names.sort(), ["W_dec", "W_enc", "b_dec", "b_enc"]);
 
+  const doubtful = await saev(["inspect", `${GOLDENS}checkpoints/schema2_top_k.pt`]);
+  assertStringIncludes(doubtful.stdout, "\nheader:\n  schema = 2\n  cfg.d_vit = 8\n");
+  assertStringIncludes(doubtful.stdout, "\n  cfg.activation.params.top_k = 4\n");
+  assertStringIncludes(doubtful.stdout, "\nwarning: schema 2 does not say whether b_dec is subtracted");
+  const told = await saev(["inspect", "--subtract-b-dec", "yes", `${GOLDENS}checkpoints/schema2_top_k.pt`]);
+  assertStringIncludes(told.stdout, "computes  h = (x − b_dec) W_enc + b_enc\n");
+  assert(!told.stdout.includes("warning"));
+
   const gated = await saev(["inspect", `${GOLDENS}formats/saelens/gated`]);
   assertEquals(gated.code, 0);
   assertStringIncludes(gated.stdout, `warning: reading cfg.json: the architecture is "gated"`);
@@ -408,8 +416,10 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   const without = await saev(["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn"]);
   assertEquals(without.code, 1);
   assertStringIncludes(without.stderr, "normalised-rows");
-  const accepted = ["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn", "--accept", "normalised-rows"];
-  assertEquals((await saev(accepted)).code, 0);
+  const options = ["--to", "saev_nn", "--accept", "normalised-rows", "--input-scale", "2"];
+  assertEquals((await saev(["convert", normalised, `${made.path}/a.pt`, ...options])).code, 0);
+  using scaled = await load(`${made.path}/a.pt`);
+  assertEquals(scaled.input.scale, 2);
 });
 
 Deno.test("inspect and convert end with one line on what they cannot read or do", async () => {

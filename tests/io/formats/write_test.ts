@@ -4,11 +4,15 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readCheckpoint } from "../../../io/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/formats/inspect.ts";
+import { formatCheckpoint } from "../../../io/formats/saev.ts";
 import { formatModel, type FormattedModel, TARGET_FORMATS, writeCheckpoint } from "../../../io/formats/write.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { joinBytes } from "../../../io/source.ts";
 import { Random } from "../../support/random.ts";
 import { assertRefuses, assertTensorClose } from "../../support/tolerance.ts";
+import { randomModel } from "../models.ts";
+import { pickle, unicode } from "../raw_pickle.ts";
+import { rawZip, utf8 } from "../raw_zip.ts";
 import { compute, modelsOfEveryKind } from "./compute.ts";
 import { goldenFiles, goldenUrl, memoryFiles } from "./golden_files.ts";
 
@@ -110,6 +114,27 @@ Deno.test("inspecting says what every golden file is, and why it is no model whe
     assert(found.tensors.length >= 3 && found.formula.length === (refused === undefined ? 3 : 0), name);
     if (refused !== undefined) assert(found.warnings[0]!.includes(refused), found.warnings.join());
   }
+});
+
+Deno.test("inspecting shows all that a pickle says beside its tensors, under any name", async () => {
+  const { configs } = await inspectCheckpoint(goldenUrl(goldenFiles().find(({ name }) => name === "topk.pt")!));
+  assertEquals(configs, { activation: "TopK", activation_state_dict: { k: 3, postact_fn: "ReLU" } });
+  const names = pickle("}(", unicode("cfg"), "N", unicode("__proto__"), "}", unicode("x"), "K\x01su");
+  const bytes = rawZip([{ name: "a/data.pkl", bytes: names }, { name: "a/version", bytes: utf8("3\n") }]);
+  assertEquals(Object.entries((await inspectCheckpoint(bytes)).configs), [["cfg", null], ["__proto__", { x: 1 }]]);
+});
+
+Deno.test("inspecting says where a file leaves the encoder formula open, until it is told", async () => {
+  const doubtful = ["schema1_relu.pt", "schema1a_top_k.pt", "schema1b_top_k.pt", "schema2_top_k.pt"];
+  for (const { name } of Deno.readDirSync(new URL("../../goldens/checkpoints/", import.meta.url))) {
+    const file = new URL(`../../goldens/checkpoints/${name}`, import.meta.url);
+    const { warnings } = await inspectCheckpoint(file);
+    assertEquals(warnings.some((warning) => warning.includes("subtract_b_dec")), doubtful.includes(name), name);
+    assertEquals((await inspectCheckpoint(file, { subtract_b_dec: false })).warnings, [], name);
+  }
+  const { cfg, parameters } = randomModel({ d_model: 2, d_sae: 4, activation: { key: "relu" }, subtract_b_dec: true });
+  const { schema, warnings } = await inspectCheckpoint(formatCheckpoint(cfg, parameters));
+  assertEquals([schema, warnings], ["1", []]);
 });
 
 Deno.test("inspecting says the formula, the statistics and what is odd", async () => {
