@@ -146,6 +146,8 @@ class PickledGlobal extends PickledObject {
 /** A tensor takes some forty opcodes and 120 bytes, an opcode at most some 300 bytes of memory. */
 const MAX_OPCODES = 2 ** 17;
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Pickles longer than this are refused. */
 export const MAX_PICKLE_BYTES = 2 ** 22;
 
@@ -392,7 +394,7 @@ class Unpickler {
 
   #decode(bytes: Uint8Array): string {
     try {
-      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+      return UTF8.decode(bytes);
     } catch {
       return this.#fail("a string that is not UTF-8 text");
     }

@@ -44,13 +44,14 @@ export async function recognise(source: Source): Promise<FileKind> {
   const { name, size } = source;
   const head = await source.read(0, Math.min(512, size));
   // One character for each byte.
-  const text = String.fromCharCode(...head);
+  const start = String.fromCharCode(...head.subarray(0, 8));
   if (size === 0) fail(name, "an empty file");
-  if (ZIP_STARTS.some((start) => text.startsWith(start))) return await recogniseZip(source);
-  if (text.startsWith("\x93NUMPY")) return "npy";
+  if (ZIP_STARTS.some((zip) => start.startsWith(zip))) return await recogniseZip(source);
+  if (start.startsWith("\x93NUMPY")) return "npy";
   if (isSafetensors(head)) return "safetensors";
   if (head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5) return "pickle";
-  if (text.startsWith("{")) return await recogniseJson(source);
+  if (start.startsWith("{")) return await recogniseJson(source);
+  const text = String.fromCharCode(...head);
   if (/^[\s[]*[[{]/.test(text)) return "json";
   const other = OTHERS.find(([start]) => start.test(text));
   return fail(name, other?.[1] ?? `a file that starts with the bytes ${hexBytes(head.subarray(0, 8))}`);

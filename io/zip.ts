@@ -73,6 +73,7 @@ const MOST_DEFLATED = 1032;
 /** Trained numbers shrink to a half at best. A record beyond this size that shrinks far more is there to fill the memory. */
 const LARGE_BYTES = 2 ** 26;
 const MOST_DEFLATED_IF_LARGE = 64;
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** The decompressor is fed with so many bytes at a time. */
 const CHUNK_BYTES = 2 ** 14;
 
@@ -426,7 +427,7 @@ function viewOf(bytes: Uint8Array): DataView {
 
 function decodeName(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch (cause) {
     throw new CheckpointError("reading the zip archive: a record's name is not UTF-8 text", { cause });
   }
