@@ -221,6 +221,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     return await dispatch(args, aborter.signal);
   } catch (error) {
+    if (error === aborter.signal.reason) return INTERRUPTED;
     const message = error instanceof Error ? error.message : String(error);
     console.error(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
     return error instanceof UsageError ? 2 : 1;
@@ -441,7 +442,7 @@ function sweepOf(file: string, text: string): SweptConfig[] {
   }
 }
 
-async function evaluateCommand(args: Arguments): Promise<number> {
+async function evaluateCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const [checkpoint, data] = args.positionals as [string, string];
   const [batchSize, file] = [args.integer("batch-size", 1) ?? 2048, args.text("embeddings")];
   const [dense_above, almost_dead_below] = [args.share("dense-above"), args.share("almost-dead-below")];
@@ -449,7 +450,7 @@ async function evaluateCommand(args: Arguments): Promise<number> {
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
-  using sae = await downloading((source) => load(checkpoint, { ...source, ...readOptions(args) }));
+  using sae = await downloading(signal, (source) => load(checkpoint, { ...source, ...readOptions(args) }));
   using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
   await useTuning();
   using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
@@ -472,9 +473,9 @@ async function evaluateCommand(args: Arguments): Promise<number> {
 }
 
 /** Shows the way of whatever is downloaded meanwhile. */
-async function downloading<T>(work: (source: SourceOptions) => Promise<T>): Promise<T> {
+async function downloading<T>(signal: AbortSignal, work: (source: SourceOptions) => Promise<T>): Promise<T> {
   using line = new DownloadLine();
-  return await work({ hub: { onProgress: (state) => line.show(state) } });
+  return await work({ hub: { signal, onProgress: (state) => line.show(state) } });
 }
 
 function readOptions(args: Arguments): ReadOptions {
@@ -486,9 +487,12 @@ function readOptions(args: Arguments): ReadOptions {
   };
 }
 
-async function inspectCommand(args: Arguments): Promise<number> {
+async function inspectCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = readOptions(args);
-  const found = await downloading((source) => inspectCheckpoint(args.positionals[0]!, { ...source, ...options }));
+  const found = await downloading(
+    signal,
+    (source) => inspectCheckpoint(args.positionals[0]!, { ...source, ...options }),
+  );
   if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
   else console.log(describe(found).join("\n"));
   return 0;
@@ -534,7 +538,7 @@ function oneLine(text: string): string {
   return text.replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
-async function convertCommand(args: Arguments): Promise<number> {
+async function convertCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const [from, to] = args.positionals as [string, string];
   const format = args.choice("to", TARGET_FORMATS);
   if (format === undefined) throw new UsageError(`convert needs --to; there is ${TARGET_FORMATS.join(", ")}`);
@@ -542,7 +546,7 @@ async function convertCommand(args: Arguments): Promise<number> {
   const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
   if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
   const options = { ...readOptions(args), accept: accept as Concession[] };
-  const model = await downloading((source) => readCheckpoint(from, { ...source, ...options }));
+  const model = await downloading(signal, (source) => readCheckpoint(from, { ...source, ...options }));
   const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
   if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
   else {
