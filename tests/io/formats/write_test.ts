@@ -160,3 +160,31 @@ Deno.test("inspecting says the formula, the statistics and what is odd", async (
   });
   assertEquals(warnings, ["1 of 9 rows of W_dec are 0: these latents change nothing"]);
 });
+
+Deno.test("inspecting warns of all that makes a model odd or none", async () => {
+  const model = MODELS.get("top_k")!;
+  const W_enc = model.parameters.W_enc.map((w, i) => i % 9 === 2 ? 0 : w);
+  const cfg = { ...model.cfg, activation: { ...model.cfg.activation, top_k: 20 } } as ParsedCheckpoint["cfg"];
+  const odd = { ...model, cfg, parameters: { ...model.parameters, W_enc } };
+  assertEquals((await inspectCheckpoint(filesOf(formatModel(odd, { format: "saev_nn" })))).warnings, [
+    "1 of 9 columns of W_enc are 0: these latents see no input",
+    "top_k is 20, more than the 9 latents",
+  ]);
+
+  const { files } = goldenFiles().find(({ format, name }) => format === "saelens" && name === "topk")!;
+  const broken = files.get("sae_weights.safetensors")!.slice();
+  const numbers = new DataView(broken.buffer, broken.length - 64);
+  Float32Array.of(NaN, -Infinity, ...Array(14).fill(-2)).forEach((value, i) => numbers.setFloat32(i * 4, value, true));
+  const found = await inspectCheckpoint(memoryFiles(new Map([...files, ["sae_weights.safetensors", broken]]), null));
+  const statistics = { min: -2, max: -2, mean: -2, std: 0, n_zero: 0, n_not_finite: 2 };
+  assertEquals(found.tensors.at(-1), { name: "b_enc", shape: [16], dtype: "float32", statistics });
+  assertEquals([found.cfg, found.formula, found.warnings.at(-1)], [
+    null,
+    [],
+    "b_enc has 2 elements that are not finite",
+  ]);
+
+  const wide = goldenFiles().find(({ name }) => name === "training_batchtopk")!;
+  const { warnings } = await inspectCheckpoint(goldenUrl(wide));
+  assertEquals(warnings.at(-1), "float64 is rounded to float32: topk_threshold");
+});
