@@ -180,7 +180,8 @@ async function statOrNull(path: string | URL): Promise<Deno.FileInfo | null> {
   try {
     return await Deno.stat(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+    const { FilesystemLoop, NotADirectory, NotFound } = Deno.errors;
+    if ([FilesystemLoop, NotADirectory, NotFound].some((kind) => error instanceof kind)) return null;
     throw error;
   }
 }

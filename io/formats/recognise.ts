@@ -147,7 +147,9 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
 async function findWeights(files: FileSet): Promise<Source> {
   if (files.main !== null) {
     const source = await files.find(files.main);
-    if (source !== null) return source;
+    // Another file beside it is not what was asked for.
+    if (source === null) throw new CheckpointError(`reading ${files.name}: found no file of that name`);
+    return source;
   }
   const names = await files.list();
   const found: string[] = [];

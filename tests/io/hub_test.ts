@@ -256,6 +256,7 @@ Deno.test("a model of two files is the same from a hub, by its folder and by one
   }
   const address = `${server.origin}/me/saes/resolve/main/top%20k/sae_weights.safetensors?download=true`;
   assertEquals(await readCheckpoint(address), expected);
+  await assertRejects(() => readCheckpoint(`${server.origin}/sae.pt`), CheckpointError, "/sae.pt: found no file");
 });
 
 Deno.test("lists that lie, or never end, are refused", async () => {

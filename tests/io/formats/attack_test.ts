@@ -219,6 +219,7 @@ for (const golden of SUBJECTS.filter((golden) => weightsOf(golden).endsWith(".sa
 Deno.test("files that are nobody's are refused by what they are", async () => {
   const cases: [Map<string, Uint8Array>, string | null, string][] = [
     [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
+    [new Map([["sae.pt", CASES[0]!.files.values().next().value!]]), "other.pt", "found no file of that name"],
     [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
     [new Map([["a", Uint8Array.of(1, 2, 3)]]), "a", "starts with the bytes 01 02 03"],
     [new Map([["a", utf8("version https://git-lfs.github.com/spec/v1\n")]]), "a", "found a Git LFS pointer"],
