@@ -51,7 +51,7 @@ export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters
  * ```
  *
  * @throws {CheckpointError} where no such file can say exactly what the model computes; see {@link DumpOptions}. Nothing
- * is written then. Also where the model was trained meanwhile.
+ * is written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
  */
 export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<void> {
   await writeBytes(to, await checkpointParts(sae, options));
@@ -74,8 +74,8 @@ async function checkpointParts(sae: Dumpable, options: DumpOptions): Promise<Fil
 }
 
 /**
- * A parameter and its checksum. A large one is read again when it is written: all are checked before anything is written,
- * and since all stayed the same from their first reading to their second, the file is the model of one moment.
+ * A parameter, finite. A large one is measured, so that nothing is written before all have been seen, and read again when
+ * it is written; it must be the same then.
  */
 async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredParameter> {
   const { pieces, isTransposed } = sae.readPieces()[name]!;
