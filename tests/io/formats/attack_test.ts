@@ -9,8 +9,8 @@ import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
 import { writeNpy } from "../../../io/npy.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
-import { type Code, global, pickle, unicode } from "../raw_pickle.ts";
-import { rawZip, utf8 } from "../raw_zip.ts";
+import { type Code, global, pickle, type RawTensor, tensor, unicode } from "../raw_pickle.ts";
+import { type RawRecord, rawZip, utf8 } from "../raw_zip.ts";
 import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
 
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
@@ -32,7 +32,11 @@ const SUBJECTS = [
   "gemma_scope/scope_2",
   "vit_prisma/pickled_topk.pt",
   "llama_scope/jumprelu",
-].map((key) => CASES.find(({ format, name }) => `${format}/${name}` === key)!);
+].map(caseCalled);
+
+function caseCalled(key: string): GoldenFiles {
+  return CASES.find(({ format, name }) => `${format}/${name}` === key)!;
+}
 
 function read(files: ReadonlyMap<string, Uint8Array>, main: string | null): Promise<ParsedCheckpoint> {
   return recognise(memoryFiles(files, main)).then((found) => readModel(found, { accept: ACCEPT })).then(({ model }) =>
@@ -215,6 +219,159 @@ for (const golden of SUBJECTS.filter((golden) => weightsOf(golden).endsWith(".sa
     await assertRejects(() => read(more, null), CheckpointError, `unexpected tensors: "W_skip"`);
   });
 }
+
+/** A case whose configuration has this field. */
+function withField(key: string, field: string, value: unknown): GoldenFiles {
+  const golden = caseCalled(key);
+  const name = [...golden.files.keys()].find((name) => name.endsWith(".json"))!;
+  const config = { ...JSON.parse(new TextDecoder().decode(golden.files.get(name))), [field]: value };
+  return { ...golden, files: replaced(golden, name, utf8(JSON.stringify(config))) };
+}
+
+Deno.test("weights that are computed from a file's are finite, or there is no model", async () => {
+  const norms = "dataset_average_activation_norm";
+  // The first and the last row of a decoder: an index that is not found is neither.
+  const cases: [golden: GoldenFiles, tensor: string, places: number[], value: number, message: string][] = [
+    [caseCalled("saelens/topk_rescaled"), "W_dec", [120, 121, 122, 123, 124, 125, 126, 127], 0, "row 15, 0"],
+    [caseCalled("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_dec's row 0, 0"],
+    [caseCalled("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 3e38, "W_enc, rescaled, is "],
+    [caseCalled("llama_scope/jumprelu"), "decoder.weight", [0, 16, 32, 48, 64, 80, 96, 112], 0, "column 0, which is 0"],
+    [
+      caseCalled("llama_scope/jumprelu"),
+      "decoder.weight",
+      [0, 16, 32, 48, 64, 80, 96, 112],
+      3e38,
+      "W_enc, rescaled, is ",
+    ],
+    [caseCalled("llamascopium/jumprelu"), "W_D", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_D's row 0, which is 0"],
+    [
+      caseCalled("llamascopium/jumprelu"),
+      "activation_function.log_jumprelu_threshold",
+      [3],
+      100,
+      "the threshold is Infinity",
+    ],
+    [caseCalled("saelens/training_log_threshold"), "log_threshold", [3], 100, "the threshold is Infinity at element 3"],
+    [
+      caseCalled("llamascopium/dataset_wise"),
+      `${norms}.blocks.2.hook_resid_post`,
+      [0],
+      0,
+      "is 0; expected a positive number",
+    ],
+    [
+      withField("llama_scope/jumprelu", norms, { in: 1e39, out: 1e39 }),
+      "encoder.bias",
+      [0],
+      1,
+      "b_enc, standardised, is Infinity",
+    ],
+    [
+      withField("llama_scope/jumprelu", norms, { in: 0, out: 1 }),
+      "encoder.bias",
+      [0],
+      1,
+      "in is 0; expected a positive number",
+    ],
+    [
+      withField("llama_scope/jumprelu", "jump_relu_threshold", 1e39),
+      "encoder.bias",
+      [0],
+      1,
+      "jump_relu_threshold is Infinity",
+    ],
+    [caseCalled("gemma_scope/scope_2"), "threshold", [0], NaN, "threshold is NaN at element 0"],
+  ];
+  for (const [golden, name, places, value, message] of cases) {
+    const files = await withTensors(golden, (tensors) => {
+      for (const place of places) tensors.get(name)!.data[place] = value;
+    });
+    await assertRejects(() => read(files, null), CheckpointError, message);
+  }
+});
+
+Deno.test("factors behind the activation are 1 for each latent, or refused", async () => {
+  for (const golden of [caseCalled("saelens/standard"), caseCalled("gemma_scope/scope_2")]) {
+    const withFactors = (data: Float32Array) =>
+      withTensors(golden, (tensors) => tensors.set("scaling_factor", { shape: [data.length], data }));
+    const ones = new Float32Array(16).fill(1);
+    assertEquals(summaryOf(await read(await withFactors(ones), null)), summaryOf(await read(golden.files, null)));
+    const refused: [factors: Float32Array, message: string][] = [
+      [ones.slice(1), `"scaling_factor" has the shape [15]; expected [16]`],
+      [ones.map((one, s) => s === 9 ? 2 : one), "scaling_factor is not 1 everywhere"],
+      [ones.map((one, s) => s === 9 ? NaN : one), "scaling_factor is NaN at element 9"],
+    ];
+    for (const [factors, message] of refused) {
+      const files = await withFactors(factors);
+      await assertRejects(() => read(files, null), CheckpointError, message);
+    }
+  }
+});
+
+/** A file as OpenAI's, of the sizes 2 × 3, with other tensors and more beside them. */
+function openaiFile(
+  extras: Readonly<Record<string, Code>>,
+  change: Readonly<Record<string, RawTensor | null>> = {},
+): Uint8Array {
+  const tensors = {
+    pre_bias: { key: "two", length: 2, shape: [2], strides: [1] },
+    latent_bias: { key: "three", length: 3, shape: [3], strides: [1] },
+    "encoder.weight": { ...SIX, shape: [3, 2], strides: [2, 1] },
+    "decoder.weight": { ...SIX, shape: [2, 3], strides: [3, 1] },
+    ...change,
+  };
+  const entries: Code[] = Object.entries(extras).map(([name, value]) => [unicode(name), value]);
+  for (const [name, raw] of Object.entries(tensors)) if (raw !== null) entries.push([unicode(name), tensor(raw)]);
+  const storage = (key: string, ...values: number[]): RawRecord => ({
+    name: `a/data/${key}`,
+    bytes: new Uint8Array(Float32Array.from(values).buffer),
+  });
+  return rawZip([
+    { name: "a/data.pkl", bytes: pickle("}(", ...entries, "u") },
+    { name: "a/version", bytes: utf8("3\n") },
+    storage("two", 1, 2),
+    storage("three", 1, 2, 3),
+    storage("six", 1, 2, 3, 4, 5, 6),
+    storage("other six", 0, 2, 3, 4, 5, 6),
+  ]);
+}
+
+const SIX = { key: "six", length: 6 };
+
+Deno.test("an activation of OpenAI's files is one of its own, and tied weights are the same", async () => {
+  const dict = (...items: Code[]): Code => ["}(", ...items, "u"];
+  const relu = [unicode("postact_fn"), unicode("ReLU")];
+  const topk = (...items: Code[]) => ({ activation: unicode("TopK"), activation_state_dict: dict(...items) });
+  const tied = (change: Partial<RawTensor>) => ({
+    "decoder.weight": null,
+    "decoder.linear.weight": { ...SIX, shape: [3, 2], strides: [2, 1], ...change },
+  });
+  const encoder = (shape: readonly number[], strides = [2, 1]) => ({ "encoder.weight": { ...SIX, shape, strides } });
+  const openai = (bytes: Uint8Array) => read(new Map([["a.pt", bytes]]), "a.pt");
+  assertEquals((await openai(openaiFile({}, tied({})))).cfg.activation.key, "relu");
+  assertEquals((await openai(openaiFile(topk(unicode("k"), "K\x02", relu)))).cfg.activation.key, "top-k");
+  const refused: [bytes: Uint8Array, message: string][] = [
+    [openaiFile({ activation: "K\x05" }), `activation is no text; expected "ReLU" or "TopK"`],
+    [openaiFile({ activation: unicode("Gelu") }), `activation is "Gelu"; expected`],
+    [openaiFile({ activation_state_dict: ")" }), "activation_state_dict is not a dict"],
+    [openaiFile({ activation_state_dict: dict(unicode("k"), "K\x02") }), `has the unknown entry "k"`],
+    [openaiFile(topk(relu)), "k is not a whole number"],
+    [openaiFile(topk(unicode("k"), unicode("2"), relu)), "k is not a whole number"],
+    [openaiFile(topk(unicode("k"), "G\x3f\xe0\0\0\0\0\0\0", relu)), "k is not a whole number"],
+    [openaiFile(topk(unicode("k"), "K\x02")), `postact_fn is none of "ReLU" and "Identity"`],
+    [openaiFile({ more: "N" }), `unknown entry "more"`],
+    [openaiFile({}, encoder([3, 2, 1], [2, 1, 1])), "expected a matrix"],
+    [openaiFile({}, encoder([0, 2])), "expected a matrix"],
+    [openaiFile({}, encoder([3, 0])), "expected a matrix"],
+    [
+      openaiFile({}, { ...tied({}), "decoder.weight": { ...SIX, shape: [2, 3], strides: [3, 1] } }),
+      "unexpected tensors",
+    ],
+    [openaiFile({}, tied({ shape: [2, 3], strides: [3, 1] })), "has the shape [2,3]; expected [3,2]"],
+    [openaiFile({}, tied({ key: "other six" })), "differs from encoder.weight at element 0"],
+  ];
+  for (const [bytes, message] of refused) await assertRejects(() => openai(bytes), CheckpointError, message);
+});
 
 Deno.test("files that are nobody's are refused by what they are", async () => {
   const cases: [Map<string, Uint8Array>, string | null, string][] = [
