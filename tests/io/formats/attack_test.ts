@@ -308,6 +308,22 @@ Deno.test("factors behind the activation are 1 for each latent, or refused", asy
   }
 });
 
+Deno.test("the scaler beside SAELens' configuration says a positive factor and nothing else", async () => {
+  const golden = caseCalled("saelens/scaled");
+  const scaler = (fields: object) => replaced(golden, "activation_scaler.json", utf8(JSON.stringify(fields)));
+  assertEquals((await read(scaler({ scaling_factor: 0.25, has_whitening: false }), null)).input.scale, 4);
+  const refused: [fields: object, message: string][] = [
+    [{}, `the field "scaling_factor" is missing`],
+    [{ scaling_factor: 0 }, "scaling_factor is 0; expected a positive number"],
+    [{ scaling_factor: null }, "scaling_factor is null"],
+    [{ scaling_factor: 1, has_whitening: true }, "has_whitening is true"],
+    [{ scaling_factor: 1, mean: 0 }, `unknown field "mean"`],
+  ];
+  for (const [fields, message] of refused) {
+    await assertRejects(() => read(scaler(fields), null), CheckpointError, message);
+  }
+});
+
 /** A file as OpenAI's, of the sizes 2 × 3, with other tensors and more beside them. */
 function openaiFile(
   extras: Readonly<Record<string, Code>>,
