@@ -11,7 +11,7 @@ import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
 import { type Code, global, pickle, type RawTensor, tensor, unicode } from "../raw_pickle.ts";
 import { type RawRecord, rawZip, utf8 } from "../raw_zip.ts";
-import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
+import { goldenCase, type GoldenFiles, goldenFiles, memoryFiles, withField } from "./golden_files.ts";
 
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
 const CASES = goldenFiles();
@@ -32,11 +32,7 @@ const SUBJECTS = [
   "gemma_scope/scope_2",
   "vit_prisma/pickled_topk.pt",
   "llama_scope/jumprelu",
-].map(caseCalled);
-
-function caseCalled(key: string): GoldenFiles {
-  return CASES.find(({ format, name }) => `${format}/${name}` === key)!;
-}
+].map(goldenCase);
 
 function read(files: ReadonlyMap<string, Uint8Array>, main: string | null): Promise<ParsedCheckpoint> {
   return recognise(memoryFiles(files, main)).then((found) => readModel(found, { accept: ACCEPT })).then(({ model }) =>
@@ -220,67 +216,59 @@ for (const golden of SUBJECTS.filter((golden) => weightsOf(golden).endsWith(".sa
   });
 }
 
-/** A case whose configuration has this field. */
-function withField(key: string, field: string, value: unknown): GoldenFiles {
-  const golden = caseCalled(key);
-  const name = [...golden.files.keys()].find((name) => name.endsWith(".json"))!;
-  const config = { ...JSON.parse(new TextDecoder().decode(golden.files.get(name))), [field]: value };
-  return { ...golden, files: replaced(golden, name, utf8(JSON.stringify(config))) };
-}
-
 Deno.test("weights that are computed from a file's are finite, or there is no model", async () => {
   const norms = "dataset_average_activation_norm";
   // The first and the last row of a decoder: an index that is not found is neither.
   const cases: [golden: GoldenFiles, tensor: string, places: number[], value: number, message: string][] = [
-    [caseCalled("saelens/topk_rescaled"), "W_dec", [120, 121, 122, 123, 124, 125, 126, 127], 0, "row 15, 0"],
-    [caseCalled("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_dec's row 0, 0"],
-    [caseCalled("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 3e38, "W_enc, rescaled, is "],
-    [caseCalled("llama_scope/jumprelu"), "decoder.weight", [0, 16, 32, 48, 64, 80, 96, 112], 0, "column 0, which is 0"],
+    [goldenCase("saelens/topk_rescaled"), "W_dec", [120, 121, 122, 123, 124, 125, 126, 127], 0, "row 15, 0"],
+    [goldenCase("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_dec's row 0, 0"],
+    [goldenCase("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 3e38, "W_enc, rescaled, is "],
+    [goldenCase("llama_scope/jumprelu"), "decoder.weight", [0, 16, 32, 48, 64, 80, 96, 112], 0, "column 0, which is 0"],
     [
-      caseCalled("llama_scope/jumprelu"),
+      goldenCase("llama_scope/jumprelu"),
       "decoder.weight",
       [0, 16, 32, 48, 64, 80, 96, 112],
       3e38,
       "W_enc, rescaled, is ",
     ],
-    [caseCalled("llamascopium/jumprelu"), "W_D", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_D's row 0, which is 0"],
+    [goldenCase("llamascopium/jumprelu"), "W_D", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_D's row 0, which is 0"],
     [
-      caseCalled("llamascopium/jumprelu"),
+      goldenCase("llamascopium/jumprelu"),
       "activation_function.log_jumprelu_threshold",
       [3],
       100,
       "the threshold is Infinity",
     ],
-    [caseCalled("saelens/training_log_threshold"), "log_threshold", [3], 100, "the threshold is Infinity at element 3"],
+    [goldenCase("saelens/training_log_threshold"), "log_threshold", [3], 100, "the threshold is Infinity at element 3"],
     [
-      caseCalled("llamascopium/dataset_wise"),
+      goldenCase("llamascopium/dataset_wise"),
       `${norms}.blocks.2.hook_resid_post`,
       [0],
       0,
       "is 0; expected a positive number",
     ],
     [
-      withField("llama_scope/jumprelu", norms, { in: 1e39, out: 1e39 }),
+      withField(goldenCase("llama_scope/jumprelu"), norms, { in: 1e39, out: 1e39 }),
       "encoder.bias",
       [0],
       1,
       "b_enc, standardised, is Infinity",
     ],
     [
-      withField("llama_scope/jumprelu", norms, { in: 0, out: 1 }),
+      withField(goldenCase("llama_scope/jumprelu"), norms, { in: 0, out: 1 }),
       "encoder.bias",
       [0],
       1,
       "in is 0; expected a positive number",
     ],
     [
-      withField("llama_scope/jumprelu", "jump_relu_threshold", 1e39),
+      withField(goldenCase("llama_scope/jumprelu"), "jump_relu_threshold", 1e39),
       "encoder.bias",
       [0],
       1,
       "jump_relu_threshold is Infinity",
     ],
-    [caseCalled("gemma_scope/scope_2"), "threshold", [0], NaN, "threshold is NaN at element 0"],
+    [goldenCase("gemma_scope/scope_2"), "threshold", [0], NaN, "threshold is NaN at element 0"],
   ];
   for (const [golden, name, places, value, message] of cases) {
     const files = await withTensors(golden, (tensors) => {
@@ -291,7 +279,7 @@ Deno.test("weights that are computed from a file's are finite, or there is no mo
 });
 
 Deno.test("factors behind the activation are 1 for each latent, or refused", async () => {
-  for (const golden of [caseCalled("saelens/standard"), caseCalled("gemma_scope/scope_2")]) {
+  for (const golden of [goldenCase("saelens/standard"), goldenCase("gemma_scope/scope_2")]) {
     const withFactors = (data: Float32Array) =>
       withTensors(golden, (tensors) => tensors.set("scaling_factor", { shape: [data.length], data }));
     const ones = new Float32Array(16).fill(1);
@@ -309,7 +297,7 @@ Deno.test("factors behind the activation are 1 for each latent, or refused", asy
 });
 
 Deno.test("the scaler beside SAELens' configuration says a positive factor and nothing else", async () => {
-  const golden = caseCalled("saelens/scaled");
+  const golden = goldenCase("saelens/scaled");
   const scaler = (fields: object) => replaced(golden, "activation_scaler.json", utf8(JSON.stringify(fields)));
   assertEquals((await read(scaler({ scaling_factor: 0.25, has_whitening: false }), null)).input.scale, 4);
   const refused: [fields: object, message: string][] = [

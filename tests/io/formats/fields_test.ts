@@ -4,17 +4,12 @@ import { assertEquals, assertNotEquals } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
 import { readModel, type ReadOptions, recognise } from "../../../io/formats/recognise.ts";
 import { bitsOf } from "../models.ts";
-import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
+import { goldenCase, type GoldenFiles, goldenFiles, memoryFiles, withField } from "./golden_files.ts";
 
-const CASES = goldenFiles();
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
 
-function caseCalled(key: string): GoldenFiles {
-  return CASES.find(({ format, name }) => `${format}/${name}` === key)!;
-}
-
 /** Every bit of the model, or why there is none. */
-async function outcome(files: GoldenFiles["files"], options: ReadOptions = {}): Promise<string> {
+async function outcome({ files }: GoldenFiles, options: ReadOptions = {}): Promise<string> {
   try {
     const found = await recognise(memoryFiles(files, null));
     const { model: { cfg, input, parameters } } = await readModel(found, { accept: ACCEPT, ...options });
@@ -23,14 +18,6 @@ async function outcome(files: GoldenFiles["files"], options: ReadOptions = {}): 
     if (error instanceof CheckpointError) return error.message;
     throw error;
   }
-}
-
-/** The case's files with a field of its configuration set, or left out where the value is `undefined`. */
-function withField({ files }: GoldenFiles, field: string, value: unknown): Map<string, Uint8Array> {
-  const name = [...files.keys()].find((name) => name.endsWith(".json"))!;
-  const config = JSON.parse(new TextDecoder().decode(files.get(name)));
-  config[field] = value;
-  return new Map([...files, [name, new TextEncoder().encode(JSON.stringify(config))]]);
 }
 
 const HOOK = "blocks.2.hook_resid_post";
@@ -79,7 +66,7 @@ const DEFAULTS: readonly [golden: string, field: string, fallback: unknown, othe
 
 Deno.test("a field that is left out is what the library takes it for", async () => {
   for (const [key, field, fallback, other] of DEFAULTS) {
-    const golden = caseCalled(key);
+    const golden = goldenCase(key);
     const stated = await outcome(withField(golden, field, fallback));
     assertEquals(await outcome(withField(golden, field, undefined)), stated, `${key}: ${field}`);
     assertNotEquals(await outcome(withField(golden, field, other)), stated, `${key}: ${field}`);
@@ -95,22 +82,22 @@ Deno.test("activations are known in any case where the library knows them so", a
       ["llama_scope/jumprelu", "jumprelu", "JumpReLU"],
     ] as const
   ) {
-    const golden = caseCalled(key);
+    const golden = goldenCase(key);
     const stated = await outcome(withField(golden, "act_fn", usual));
-    assertEquals(stated, await outcome(golden.files), key);
+    assertEquals(stated, await outcome(golden), key);
     assertEquals(await outcome(withField(golden, "act_fn", other)), stated, key);
   }
 });
 
 Deno.test("the scaling of inputs that a caller gives is the model's, in every format", async () => {
   const input = { mean: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), scale: 2 };
-  for (const { format, name, files, main, refused } of CASES) {
+  for (const { format, name, files, main, refused } of goldenFiles()) {
     if (refused !== undefined) continue;
     const found = await recognise(memoryFiles(files, main));
     assertEquals((await readModel(found, { accept: ACCEPT, input })).model.input, input, `${format}/${name}`);
   }
   assertEquals(
-    await outcome(caseCalled("saelens/topk").files, { input: { mean: new Float32Array(3), scale: 1 } }).then((text) =>
+    await outcome(goldenCase("saelens/topk"), { input: { mean: new Float32Array(3), scale: 1 } }).then((text) =>
       text.replace(/^reading \S+: /, "")
     ),
     "input_mean has 3 elements; expected d_model = 8",
