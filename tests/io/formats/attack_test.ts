@@ -168,6 +168,30 @@ Deno.test("a pickled configuration costs no more than a configuration, whatever 
   }
 });
 
+Deno.test("a pickled configuration is an object with fields, and nothing stands in two dicts", async () => {
+  const record = [global("vit_prisma.sae.config", "VisionSAEConfig"), ")\x81"];
+  const cases: [root: Code, message: string][] = [
+    [[unicode("cfg"), "K\x01"], "cfg is no object with fields"],
+    [[unicode("cfg"), record], "cfg is no object with fields"],
+    [
+      [unicode("cfg"), global("vit_prisma.sae.config", "VisionSAEConfig"), "K\x01\x85\x81}b"],
+      "cfg is no object with fields",
+    ],
+    [[unicode("cfg"), record, "}b"], `the field "d_in" is missing`],
+    [
+      [unicode("x"), "K\x01", unicode("state_dict"), "}", unicode("x"), "K\x02s"],
+      `the entry "x" stands in two of its dicts`,
+    ],
+  ];
+  for (const [root, message] of cases) {
+    const bytes = rawZip([
+      { name: "sae/data.pkl", bytes: pickle("}(", root, "u") },
+      { name: "sae/version", bytes: utf8("3\n") },
+    ]);
+    await assertRejects(() => read(new Map([["sae.pt", bytes]]), null), CheckpointError, message);
+  }
+});
+
 // --------------------------------------------------------------------------------------------------------- tensors
 
 /** A golden file of safetensors with its tensors changed. */
@@ -380,6 +404,7 @@ Deno.test("an activation of OpenAI's files is one of its own, and tied weights a
 Deno.test("files that are nobody's are refused by what they are", async () => {
   const cases: [Map<string, Uint8Array>, string | null, string][] = [
     [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
+    [new Map([["checkpoints/other.bin", utf8("x")]]), null, `found "checkpoints/"; expected one of`],
     [new Map([["sae.pt", CASES[0]!.files.values().next().value!]]), "other.pt", "found no file of that name"],
     [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
     [new Map([["a", Uint8Array.of(1, 2, 3)]]), "a", "starts with the bytes 01 02 03"],

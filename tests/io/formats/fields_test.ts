@@ -1,6 +1,6 @@
 /** Fields of other libraries' configurations that are left out, spelt otherwise, or known better by the caller. @module */
 
-import { assertEquals, assertNotEquals } from "@std/assert";
+import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
 import { readModel, type ReadOptions, recognise } from "../../../io/formats/recognise.ts";
 import { bitsOf } from "../models.ts";
@@ -70,6 +70,24 @@ Deno.test("a field that is left out is what the library takes it for", async () 
     const stated = await outcome(withField(golden, field, fallback));
     assertEquals(await outcome(withField(golden, field, undefined)), stated, `${key}: ${field}`);
     assertNotEquals(await outcome(withField(golden, field, other)), stated, `${key}: ${field}`);
+  }
+});
+
+Deno.test("ViT-Prisma's rows are normalised unless it says otherwise, and in no way that is unknown", async () => {
+  const golden = goldenCase("vit_prisma/relu");
+  const plain = await outcome(golden);
+  for (const value of [null, "none"]) {
+    assertEquals(await outcome(withField(golden, "normalize_activations", value), { accept: [] }), plain);
+  }
+  const refused: [value: unknown, message: string][] = [
+    [undefined, `normalize_activations is not there, which is "layer_norm": each row is normalised`],
+    ["layer_norm", `normalize_activations is "layer_norm": each row is normalised`],
+    ["constant_norm_rescale", `normalize_activations is "constant_norm_rescale": each row is normalised`],
+    ["batch", `normalize_activations is "batch"; this library cannot do that`],
+    [true, "normalize_activations is true; this library cannot do that"],
+  ];
+  for (const [value, message] of refused) {
+    assertStringIncludes(await outcome(withField(golden, "normalize_activations", value), { accept: [] }), message);
   }
 });
 
