@@ -32,6 +32,8 @@ const OTHERS: readonly [start: RegExp, what: string][] = [
   [/^.{257}ustar/s, "a tar archive; unpack it first"],
   [/^\x89HDF\r\n/, "an HDF5 file"],
   [/^GGUF/, "a GGUF file"],
+  // deno-lint-ignore no-control-regex
+  [/^\x08[\x03-\x0f]\x12/, "an ONNX model, which can be written and not read"],
 ];
 
 /**

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { formatCheckpoint } from "../../io/formats/saev.ts";
+import { formatModel } from "../../io/formats/write.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { type FileKind, recognise } from "../../io/recognise.ts";
 import { formatSafetensors } from "../../io/safetensors.ts";
@@ -24,6 +25,11 @@ function arrays(file: string): Uint8Array {
 function ours(): Uint8Array {
   const { cfg, parameters } = randomModel({ d_model: 2, d_sae: 3, activation: { key: "relu" } });
   return formatCheckpoint(cfg, parameters, { mean: null, scale: 2 }, { schema: "saev_nn" });
+}
+
+function onnx(): Uint8Array {
+  const model = randomModel({ d_model: 2, d_sae: 3, activation: { key: "relu" } });
+  return joinBytes(formatModel(model, { format: "onnx" }).files.get("")!);
 }
 
 /** A safetensors file whose header has a length that looks like text: 0x7b is `{`, 0x80 starts a pickle. */
@@ -85,6 +91,7 @@ Deno.test("anything else is refused, and the message says what it is", async () 
     [joinBytes([new Uint8Array(257), utf8("ustar\0")]), "a tar archive"],
     [joinBytes([Uint8Array.of(0x89), utf8("HDF\r\n\x1a\n")]), "an HDF5 file"],
     [utf8("GGUF\x03"), "a GGUF file"],
+    [onnx(), "an ONNX model, which can be written and not read"],
     [rawZip([]), "a zip archive of nothing, which is neither"],
     [rawZip([{ name: "x.txt", bytes: utf8("x") }]), `a zip archive of "x.txt", which is neither`],
     [rawZip([{ name: "x.npy", bytes: utf8("x") }, { name: "y", bytes: utf8("y") }]), `of "x.npy", "y"`],
