@@ -15,6 +15,7 @@ import {
   inspectCheckpoint,
   type Inspection,
   readCheckpoint,
+  type ReadOptions,
   type SourceOptions,
   TARGET_FORMATS,
   type TensorSummary,
@@ -72,6 +73,15 @@ const INTERRUPTED = 130;
 const CHECKPOINT_DETAILS =
   `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, of saev, SAELens,
 dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma, Llamascopium or Llama Scope. What it is is known by its content.`;
+
+/** What a file may leave open and its user know. */
+const READ_OPTIONS: Readonly<Record<string, Option>> = {
+  "subtract-b-dec": {
+    value: "WHETHER",
+    help: "yes or no: the encoder formula, where you know better than saev's schema",
+  },
+  "input-scale": { value: "X", help: "how often larger the inputs are than those trained on, where the file lacks it" },
+};
 
 const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];
 
@@ -147,6 +157,7 @@ Only data.path is needed; these are the defaults:
     summary: "Measure a checkpoint on a matrix in a file.",
     positionals: ["CHECKPOINT", "DATA"],
     options: {
+      ...READ_OPTIONS,
       json: { help: "print JSON, with a number for each latent where there is one" },
       monosemanticity: { help: "measure how alike the rows are that excite a latent" },
       embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
@@ -161,7 +172,7 @@ holds its "shape". Monosemanticity takes 8 bytes for each latent and column of F
   inspect: {
     summary: "Say what a checkpoint of any format is: configuration, tensors, formula, warnings.",
     positionals: ["CHECKPOINT"],
-    options: { json: { help: "print JSON" } },
+    options: { ...READ_OPTIONS, json: { help: "print JSON" } },
     details: CHECKPOINT_DETAILS,
     run: inspectCommand,
   },
@@ -172,6 +183,7 @@ holds its "shape". Monosemanticity takes 8 bytes for each latent and column of F
       to: { value: "FORMAT", help: TARGET_FORMATS.join(", ") },
       lossy: { help: "write also what the format computes differently, and say what that is" },
       accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
+      ...READ_OPTIONS,
       json: { help: "print JSON" },
     },
     details: `${CHECKPOINT_DETAILS}
@@ -209,6 +221,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     return await dispatch(args, aborter.signal);
   } catch (error) {
+    if (error === aborter.signal.reason) return INTERRUPTED;
     const message = error instanceof Error ? error.message : String(error);
     console.error(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
     return error instanceof UsageError ? 2 : 1;
@@ -429,7 +442,7 @@ function sweepOf(file: string, text: string): SweptConfig[] {
   }
 }
 
-async function evaluateCommand(args: Arguments): Promise<number> {
+async function evaluateCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const [checkpoint, data] = args.positionals as [string, string];
   const [batchSize, file] = [args.integer("batch-size", 1) ?? 2048, args.text("embeddings")];
   const [dense_above, almost_dead_below] = [args.share("dense-above"), args.share("almost-dead-below")];
@@ -437,7 +450,7 @@ async function evaluateCommand(args: Arguments): Promise<number> {
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
-  using sae = await downloading((source) => load(checkpoint, source));
+  using sae = await downloading(signal, (source) => load(checkpoint, { ...source, ...readOptions(args) }));
   using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
   await useTuning();
   using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
@@ -460,34 +473,49 @@ async function evaluateCommand(args: Arguments): Promise<number> {
 }
 
 /** Shows the way of whatever is downloaded meanwhile. */
-async function downloading<T>(work: (source: SourceOptions) => Promise<T>): Promise<T> {
+async function downloading<T>(signal: AbortSignal, work: (source: SourceOptions) => Promise<T>): Promise<T> {
   using line = new DownloadLine();
-  return await work({ hub: { onProgress: (state) => line.show(state) } });
+  return await work({ hub: { signal, onProgress: (state) => line.show(state) } });
 }
 
-async function inspectCommand(args: Arguments): Promise<number> {
-  const found = await downloading((source) => inspectCheckpoint(args.positionals[0]!, source));
+function readOptions(args: Arguments): ReadOptions {
+  const subtracts = args.choice("subtract-b-dec", ["yes", "no"]);
+  const scale = args.number("input-scale", 0);
+  return {
+    ...subtracts && { subtract_b_dec: subtracts === "yes" },
+    ...scale !== undefined && { input: { mean: null, scale } },
+  };
+}
+
+async function inspectCommand(args: Arguments, signal: AbortSignal): Promise<number> {
+  const options = readOptions(args);
+  const found = await downloading(
+    signal,
+    (source) => inspectCheckpoint(args.positionals[0]!, { ...source, ...options }),
+  );
   if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
   else console.log(describe(found).join("\n"));
   return 0;
 }
 
 function describe({ format, schema, configs, tensors, formula, accept, warnings }: Inspection): string[] {
-  const lines = [`format    ${format}${schema === null ? "" : `, schema ${schema}`}`];
+  const lines = [`format    ${format}${schema === null ? "" : `, schema ${oneLine(schema)}`}`];
   for (const line of formula) lines.push(`${lines.length === 1 ? "computes" : "        "}  ${line}`);
   if (accept.length > 0) lines.push(`accept    ${accept.join(", ")}`);
   for (const [file, config] of Object.entries(configs)) {
-    lines.push("", `${file}:`, ...configLines(config));
+    lines.push("", `${oneLine(file)}:`, ...configLines(config));
   }
   lines.push("", "tensors:", table(tensors.map(describeTensor)));
   if (warnings.length > 0) lines.push("", ...warnings.map((warning) => `warning: ${oneLine(warning)}`));
   return lines;
 }
 
-/** The fields of a configuration, a line each. */
-function configLines(config: unknown): string[] {
-  if (config === null || typeof config !== "object") return [`  ${cut(config)}`];
-  return Object.entries(config).map(([name, value]) => `  ${oneLine(name)} = ${cut(value)}`);
+/** The fields of a configuration, a line each; those of an object in it behind its name. */
+function configLines(config: unknown, path = ""): string[] {
+  const isObject = typeof config === "object" && config !== null && !Array.isArray(config);
+  const fields = isObject ? Object.entries(config) : [];
+  if (fields.length === 0) return [`  ${path && `${oneLine(path)} = `}${cut(config)}`];
+  return fields.flatMap(([name, value]) => configLines(value, path === "" ? name : `${path}.${name}`));
 }
 
 function cut(value: unknown): string {
@@ -510,14 +538,15 @@ function oneLine(text: string): string {
   return text.replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
-async function convertCommand(args: Arguments): Promise<number> {
+async function convertCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const [from, to] = args.positionals as [string, string];
   const format = args.choice("to", TARGET_FORMATS);
   if (format === undefined) throw new UsageError(`convert needs --to; there is ${TARGET_FORMATS.join(", ")}`);
   const accept = args.text("accept")?.split(",") ?? [];
   const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
   if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
-  const model = await downloading((source) => readCheckpoint(from, { ...source, accept: accept as Concession[] }));
+  const options = { ...readOptions(args), accept: accept as Concession[] };
+  const model = await downloading(signal, (source) => readCheckpoint(from, { ...source, ...options }));
   const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
   if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
   else {

@@ -5,11 +5,19 @@
  */
 
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { crc32 } from "./crc32.ts";
+import { CheckpointError } from "./errors.ts";
 import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "./files.ts";
 import { readModel, type ReadOptions, recognise } from "./formats/recognise.ts";
-import { formatCheckpointPieces, type FormatOptions } from "./formats/saev.ts";
-import { parameterPieces, type ParsedCheckpoint } from "./model.ts";
-import { joinBytes } from "./source.ts";
+import {
+  formatCheckpointPieces,
+  formatMeasuredCheckpoint,
+  type FormatOptions,
+  type MeasuredParameter,
+} from "./formats/saev.ts";
+import { checkFinite, type ParameterName, parameterPieces, type ParsedCheckpoint } from "./model.ts";
+import { littleEndianBytes } from "./numbers.ts";
+import { type FilePart, joinBytes, partPieces } from "./source.ts";
 
 /** How to write a model. */
 export type DumpOptions = FormatOptions;
@@ -21,13 +29,16 @@ export interface LoadOptions extends ReadOptions, SourceOptions {
 }
 
 /** What {@link dump} needs of a model. */
-export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters">;
+export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters" | "readPieces">;
 
 /**
  * Writes a model as a file that Python's `saev.nn.load` reads as the same function.
  *
  * At a path or a `file:` URL folders are made, and the file is replaced at once or not at all. An open file handle or
  * stream stays open.
+ *
+ * Parameters go from the device to the file in pieces: beside the device's memory it takes some 100 MB, however large the
+ * model is. Folding holds them as a whole meanwhile, up to three times.
  *
  * @example
  * ```ts
@@ -40,10 +51,10 @@ export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters
  * ```
  *
  * @throws {CheckpointError} where no such file can say exactly what the model computes; see {@link DumpOptions}. Nothing
- * is written then.
+ * is written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
  */
 export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<void> {
-  await writeBytes(to, formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options));
+  await writeBytes(to, await checkpointParts(sae, options));
 }
 
 /**
@@ -52,7 +63,40 @@ export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions =
  * @throws {CheckpointError} as {@link dump}.
  */
 export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-  return joinBytes(formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options));
+  return joinBytes(await Array.fromAsync(partPieces(await checkpointParts(sae, options))));
+}
+
+async function checkpointParts(sae: Dumpable, options: DumpOptions): Promise<FilePart[]> {
+  if (options.fold) return formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options);
+  const names = Object.keys(sae.readPieces()) as ParameterName[];
+  const measured = await Promise.all(names.map(async (name) => [name, await measure(sae, name)] as const));
+  return formatMeasuredCheckpoint(sae, Object.fromEntries(measured), options);
+}
+
+/**
+ * A parameter, finite. A large one is measured, so that nothing is written before all have been seen, and read again when
+ * it is written; it must be the same then.
+ */
+async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredParameter> {
+  const { pieces, isTransposed } = sae.readPieces()[name]!;
+  let [length, checksum, n_pieces] = [0, 0, 0];
+  let last = new Float32Array();
+  for await (const piece of pieces) {
+    checkFinite("writing a checkpoint", name, piece, length);
+    [length, checksum, n_pieces] = [length + piece.length, crc32(littleEndianBytes(piece), checksum), n_pieces + 1];
+    last = piece as Float32Array<ArrayBuffer>;
+  }
+  if (n_pieces <= 1) return { data: last, isTransposed };
+  const again = async function* (): AsyncGenerator<Uint8Array> {
+    let found = 0;
+    for await (const piece of sae.readPieces()[name]!.pieces) {
+      const bytes = littleEndianBytes(piece);
+      found = crc32(bytes, found);
+      yield bytes;
+    }
+    if (found !== checksum) throw new CheckpointError(`writing a checkpoint: ${name} changed meanwhile`);
+  };
+  return { data: { length, crc32: checksum, pieces: again }, isTransposed };
 }
 
 /**

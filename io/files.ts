@@ -20,7 +20,7 @@ import {
   openHubFile,
   parseHubAddress,
 } from "./hub.ts";
-import { blobSource, buffered, bytesSource, type Source } from "./source.ts";
+import { blobSource, buffered, bytesSource, type FilePart, partPieces, type Source } from "./source.ts";
 
 /**
  * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
@@ -180,7 +180,8 @@ async function statOrNull(path: string | URL): Promise<Deno.FileInfo | null> {
   try {
     return await Deno.stat(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+    const { FilesystemLoop, NotADirectory, NotFound } = Deno.errors;
+    if ([FilesystemLoop, NotADirectory, NotFound].some((kind) => error instanceof kind)) return null;
     throw error;
   }
 }
@@ -339,20 +340,20 @@ function isRemote(from: string | URL): boolean {
   return !hasFileSystem() || (from instanceof URL ? from.protocol !== "file:" : /^https?:/i.test(from));
 }
 
-/** Writes all pieces. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one. */
-export async function writeBytes(to: ByteTarget, pieces: Iterable<Uint8Array>): Promise<void> {
-  if (typeof to === "string" || to instanceof URL) return await replaceFile(to, pieces);
-  if (!(to instanceof WritableStream)) return await writeToSink(to, pieces);
+/** Writes all parts. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one. */
+export async function writeBytes(to: ByteTarget, parts: Iterable<FilePart>): Promise<void> {
+  if (typeof to === "string" || to instanceof URL) return await replaceFile(to, parts);
+  if (!(to instanceof WritableStream)) return await writeToSink(to, parts);
   const writer = to.getWriter();
   try {
-    for (const piece of pieces) await writer.write(piece);
+    for await (const piece of partPieces(parts)) await writer.write(piece);
   } finally {
     writer.releaseLock();
   }
 }
 
-async function writeToSink(sink: ByteSink, pieces: Iterable<Uint8Array>): Promise<void> {
-  for (const piece of pieces) await writeAll(sink, piece);
+async function writeToSink(sink: ByteSink, parts: Iterable<FilePart>): Promise<void> {
+  for await (const piece of partPieces(parts)) await writeAll(sink, piece);
   await sink.sync?.();
 }
 
@@ -370,7 +371,7 @@ async function writeAll(sink: ByteSink, bytes: Uint8Array): Promise<void> {
  * Makes the folders, writes a temporary file beside the target, flushes it to disk and renames it. Whatever fails, the
  * temporary file is removed and what stood at the target still stands there.
  */
-async function replaceFile(to: string | URL, pieces: Iterable<Uint8Array>): Promise<void> {
+async function replaceFile(to: string | URL, parts: Iterable<FilePart>): Promise<void> {
   if (!hasFileSystem() || (to instanceof URL && to.protocol !== "file:")) {
     throw new TypeError(`writing ${to}: there is no file system for it here; give a file handle or a stream instead`);
   }
@@ -379,7 +380,7 @@ async function replaceFile(to: string | URL, pieces: Iterable<Uint8Array>): Prom
   try {
     {
       using file = await Deno.open(temporary, { write: true, createNew: true });
-      await writeToSink(file, pieces);
+      await writeToSink(file, parts);
     }
     await Deno.rename(temporary, to);
   } catch (error) {

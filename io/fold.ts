@@ -38,9 +38,10 @@ export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedChe
     cfg: Object.freeze({ ...cfg, subtract_b_dec: subtract }),
     parameters: {
       ...parameters,
-      W_enc: W_enc.map((w) => w / scale),
+      // Matrices are large.
+      W_enc: scale === 1 ? W_enc : W_enc.map((w) => w / scale),
       b_enc: Float32Array.from(sums),
-      W_dec: W_dec.map((w) => w * scale),
+      W_dec: scale === 1 ? W_dec : W_dec.map((w) => w * scale),
       b_dec: b_dec.map((b, d) => b * scale + (mean?.[d] ?? 0)),
     },
     input: withoutScaling(model.input),

@@ -58,14 +58,31 @@ export class PickledRecord extends PickledObject {
 /** What a pickle can mean here. */
 export type PickledValue = null | boolean | number | string | PickledTuple | PickledList | PickledDict | PickledObject;
 
-/** A value as JSON has it: dicts as objects, tuples as lists, and of anything else what messages call it. */
+/** A configuration has some hundred values, one in another. */
+const MAX_JSON_VALUES = 2 ** 12;
+const MAX_JSON_DEPTH = 16;
+
+/**
+ * A value as JSON has it: dicts as objects, tuples as lists, and of anything else what messages call it.
+ *
+ * @throws {CheckpointError} for a value of too many. In a pickle a list can hold itself, and one that holds another twice,
+ * which does so too, takes two bytes for each doubling.
+ */
 export function pickledJson(value: PickledValue): JsonValue {
-  if (value instanceof PickledDict) {
-    return new Map([...value.items].map(([key, inner]) => [key, pickledJson(inner)]));
-  }
-  if (value instanceof PickledList) return value.items.map(pickledJson);
-  if (value instanceof PickledObject) return value.what;
-  return Array.isArray(value) ? value.map(pickledJson) : value as JsonValue;
+  let nValues = 0;
+  const convert = (value: PickledValue, depth: number): JsonValue => {
+    const fail = (what: string): never => {
+      throw new CheckpointError(`reading a pickled configuration: more than ${what}`);
+    };
+    if (depth > MAX_JSON_DEPTH) return fail(`${MAX_JSON_DEPTH} levels of nesting`);
+    if (++nValues > MAX_JSON_VALUES) return fail(`${MAX_JSON_VALUES} values`);
+    const inner = (value: PickledValue): JsonValue => convert(value, depth + 1);
+    if (value instanceof PickledDict) return new Map([...value.items].map(([key, item]) => [key, inner(item)]));
+    if (value instanceof PickledList) return value.items.map(inner);
+    if (value instanceof PickledObject) return value.what;
+    return Array.isArray(value) ? value.map(inner) : value as JsonValue;
+  };
+  return convert(value, 0);
 }
 
 /** The names a pickle may use, and what they mean. */
@@ -128,6 +145,8 @@ class PickledGlobal extends PickledObject {
 
 /** A tensor takes some forty opcodes and 120 bytes, an opcode at most some 300 bytes of memory. */
 const MAX_OPCODES = 2 ** 17;
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Pickles longer than this are refused. */
 export const MAX_PICKLE_BYTES = 2 ** 22;
@@ -375,7 +394,7 @@ class Unpickler {
 
   #decode(bytes: Uint8Array): string {
     try {
-      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+      return UTF8.decode(bytes);
     } catch {
       return this.#fail("a string that is not UTF-8 text");
     }

@@ -32,6 +32,8 @@ const OTHERS: readonly [start: RegExp, what: string][] = [
   [/^.{257}ustar/s, "a tar archive; unpack it first"],
   [/^\x89HDF\r\n/, "an HDF5 file"],
   [/^GGUF/, "a GGUF file"],
+  // deno-lint-ignore no-control-regex
+  [/^\x08[\x03-\x0f]\x12/, "an ONNX model, which can be written and not read"],
 ];
 
 /**
@@ -44,13 +46,14 @@ export async function recognise(source: Source): Promise<FileKind> {
   const { name, size } = source;
   const head = await source.read(0, Math.min(512, size));
   // One character for each byte.
-  const text = String.fromCharCode(...head);
+  const start = String.fromCharCode(...head.subarray(0, 8));
   if (size === 0) fail(name, "an empty file");
-  if (ZIP_STARTS.some((start) => text.startsWith(start))) return await recogniseZip(source);
-  if (text.startsWith("\x93NUMPY")) return "npy";
-  if (isSafetensors(head, size)) return "safetensors";
+  if (ZIP_STARTS.some((zip) => start.startsWith(zip))) return await recogniseZip(source);
+  if (start.startsWith("\x93NUMPY")) return "npy";
+  if (isSafetensors(head)) return "safetensors";
   if (head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5) return "pickle";
-  if (text.startsWith("{")) return await recogniseJson(source);
+  if (start.startsWith("{")) return await recogniseJson(source);
+  const text = String.fromCharCode(...head);
   if (/^[\s[]*[[{]/.test(text)) return "json";
   const other = OTHERS.find(([start]) => start.test(text));
   return fail(name, other?.[1] ?? `a file that starts with the bytes ${hexBytes(head.subarray(0, 8))}`);
@@ -64,10 +67,9 @@ async function recogniseZip(source: Source): Promise<FileKind> {
   return fail(source.name, `a zip archive of ${found}, which is neither PyTorch's nor NumPy's`);
 }
 
-/** The header's length, and the header's start. */
-function isSafetensors(head: Uint8Array, size: number): boolean {
-  if (head.length < 10 || head[8] !== 0x7b) return false;
-  return new DataView(head.buffer, head.byteOffset).getBigUint64(0, true) <= BigInt(size - 8);
+/** The header's length, which text would make an enormous one, and the header's start. */
+function isSafetensors(head: Uint8Array): boolean {
+  return head[8] === 0x7b && head.subarray(4, 8).every((byte) => byte === 0);
 }
 
 async function recogniseJson(source: Source): Promise<FileKind> {
@@ -79,6 +81,6 @@ async function recogniseJson(source: Source): Promise<FileKind> {
 
 function fail(name: string, what: string): never {
   throw new CheckpointError(
-    `reading ${name}: found ${what}; expected a checkpoint: saev's, PyTorch's, safetensors, NumPy's, or JSON`,
+    `reading ${name}: found ${what}; expected a file of saev, PyTorch, safetensors, NumPy, or JSON text`,
   );
 }

@@ -112,6 +112,17 @@ export async function* readPieces(source: Source, from = 0, to = source.size): A
   for (let at = from; at < to; at += PIECE_BYTES) yield await source.read(at, Math.min(at + PIECE_BYTES, to));
 }
 
+/** A part of a file to be written: bytes, or what reads them once they are wanted. */
+export type FilePart = Uint8Array | (() => AsyncIterable<Uint8Array>);
+
+/** The bytes of the parts, in order. */
+export async function* partPieces(parts: Iterable<FilePart>): AsyncGenerator<Uint8Array> {
+  for (const part of parts) {
+    if (part instanceof Uint8Array) yield part;
+    else yield* part();
+  }
+}
+
 /** One array of all the pieces. */
 export function joinBytes(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const joined = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));

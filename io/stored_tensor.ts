@@ -53,6 +53,16 @@ export interface NamedTensor {
   readonly data: Float32Array | Int32Array;
 }
 
+/** Numbers of which all is known but themselves, to be written. */
+export interface MeasuredNumbers {
+  /** How many. */
+  readonly length: number;
+  /** The checksum of their bytes, little-endian. */
+  readonly crc32: number;
+  /** Their bytes, which must be those that were measured. */
+  readonly pieces: () => AsyncIterable<Uint8Array>;
+}
+
 /** Numbers that lie one after the other in a file. */
 export interface NumberRun {
   /** What messages call them. */

@@ -17,17 +17,18 @@ import {
   PickleWriter,
   unpickle,
 } from "./pickle.ts";
-import type { Source } from "./source.ts";
+import type { FilePart, Source } from "./source.ts";
 import {
   countElements,
   MAX_RANK,
+  type MeasuredNumbers,
   type NamedTensor,
   type NumberRun,
   rowMajorStrides,
   type StoredTensor,
   TensorView,
 } from "./stored_tensor.ts";
-import { formatZip, readZip, type ZipMember, type ZipRecord, zipRecord } from "./zip.ts";
+import { formatZip, readZip, type ZipEntry, type ZipMember, type ZipRecord, zipRecord } from "./zip.ts";
 
 const STORAGE_CLASSES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
   ["torch.HalfStorage", "float16"],
@@ -278,17 +279,40 @@ function fail(what: string): never {
 
 // ---------------------------------------------------------------------------------------------------------- writing
 
+type Numbers = NamedTensor["data"];
+
+/** A tensor to be written. */
+export interface TorchTensor<Data extends Numbers | MeasuredNumbers = Numbers> {
+  /** Its name in the state dict. */
+  readonly name: string;
+  /** Its dimensions. */
+  readonly shape: readonly number[];
+  /** Its elements, row-major. */
+  readonly data: Data;
+  /** Whether `data` is the matrix's transpose instead: the file then holds a transposed view, as PyTorch's own can. */
+  readonly isTransposed?: boolean;
+}
+
 /**
  * The file that `torch.save(state_dict, file)` writes for these float32 tensors, in pieces; `modules` are the names that
  * PyTorch lists in the state dict's `_metadata`.
  */
-export function formatTorchFile(tensors: readonly NamedTensor[], modules: readonly string[]): Uint8Array[] {
-  const records: ZipRecord[] = [
+export function formatTorchFile(tensors: readonly TorchTensor[], modules: readonly string[]): Uint8Array[];
+/** The same, with numbers that are elsewhere. */
+export function formatTorchFile(
+  tensors: readonly TorchTensor<Numbers | MeasuredNumbers>[],
+  modules: readonly string[],
+): FilePart[];
+export function formatTorchFile(
+  tensors: readonly TorchTensor<Numbers | MeasuredNumbers>[],
+  modules: readonly string[],
+): FilePart[] {
+  const records: ZipRecord<FilePart>[] = [
     zipRecord("archive/data.pkl", formatStateDict(tensors, modules)),
     textRecord("archive/.format_version", "1"),
     textRecord("archive/.storage_alignment", "64"),
     textRecord("archive/byteorder", "little"),
-    ...tensors.map(({ data }, i) => zipRecord(`archive/data/${i}`, littleEndianBytes(data))),
+    ...tensors.map(({ data }, i) => storageRecord(`archive/data/${i}`, data)),
     textRecord("archive/version", "3\n"),
   ];
   return formatZip([...records, textRecord("archive/.data/serialization_id", serializationId(records))]);
@@ -298,7 +322,16 @@ function textRecord(name: string, text: string): ZipRecord {
   return zipRecord(name, new TextEncoder().encode(text));
 }
 
-function formatStateDict(tensors: readonly NamedTensor[], modules: readonly string[]): Uint8Array {
+function storageRecord(name: string, data: Numbers | MeasuredNumbers): ZipRecord<FilePart> {
+  return "pieces" in data
+    ? { name, size: data.length * 4, crc32: data.crc32, bytes: data.pieces }
+    : zipRecord(name, littleEndianBytes(data));
+}
+
+function formatStateDict(
+  tensors: readonly TorchTensor<Numbers | MeasuredNumbers>[],
+  modules: readonly string[],
+): Uint8Array {
   const writer = new PickleWriter().emptyOrderedDict();
   writer.items(() => tensors.forEach((tensor, key) => formatTensor(writer, tensor, String(key))));
   writer.emptyDict().item(() => {
@@ -311,13 +344,18 @@ function formatStateDict(tensors: readonly NamedTensor[], modules: readonly stri
   return writer.build().done();
 }
 
-function formatTensor(writer: PickleWriter, { name, shape, data }: NamedTensor, key: string): void {
+function formatTensor(
+  writer: PickleWriter,
+  { name, shape, data, isTransposed = false }: TorchTensor<Numbers | MeasuredNumbers>,
+  key: string,
+): void {
+  const strides = isTransposed ? rowMajorStrides(shape.toReversed()).reverse() : rowMajorStrides(shape);
   writer.string(name).global("torch._utils", "_rebuild_tensor_v2").tuple(() => {
     writer.tuple(() => {
       const storage = data instanceof Int32Array ? "IntStorage" : "FloatStorage";
       writer.literal("storage").global("torch", storage).string(key).literal("cpu").integer(data.length);
     });
-    writer.persistent().integer(0).integers(shape).integers(rowMajorStrides(shape)).false().emptyOrderedDict();
+    writer.persistent().integer(0).integers(shape).integers(strides).false().emptyOrderedDict();
   });
   writer.reduce();
 }
@@ -326,7 +364,7 @@ function formatTensor(writer: PickleWriter, { name, shape, data }: NamedTensor, 
  * Forty digits that depend on the names and the contents of all records, as PyTorch's do. The last twenty are PyTorch's
  * own; its first twenty come out of a hash of its C++ library, which differs between platforms, and here out of CRC-32.
  */
-function serializationId(records: readonly ZipRecord[]): string {
+function serializationId(records: readonly ZipEntry[]): string {
   const names = records.map(({ name }) => crc32(new TextEncoder().encode(name)));
   const contents = records.map((record) => record.crc32);
   return [names, contents].map((hashes) => combineHashes(hashes).toString().padStart(20, "0")).join("");

@@ -9,7 +9,7 @@
 
 import { crc32 } from "./crc32.ts";
 import { CheckpointError, quote } from "./errors.ts";
-import { joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
+import { type FilePart, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
 
 /** What an archive's headers say of a record. */
 export interface ZipEntry {
@@ -22,9 +22,9 @@ export interface ZipEntry {
 }
 
 /** A record to be written. */
-export interface ZipRecord extends ZipEntry {
+export interface ZipRecord<Part extends FilePart = Uint8Array> extends ZipEntry {
   /** Its content. */
-  readonly bytes: Uint8Array;
+  readonly bytes: Part;
 }
 
 /** Everything of an archive but the contents. */
@@ -70,6 +70,10 @@ const MAX_DIRECTORY_BYTES = 2 ** 24;
 const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
 /** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
 const MOST_DEFLATED = 1032;
+/** Trained numbers shrink to a half at best. A record beyond this size that shrinks far more is there to fill the memory. */
+const LARGE_BYTES = 2 ** 26;
+const MOST_DEFLATED_IF_LARGE = 64;
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** The decompressor is fed with so many bytes at a time. */
 const CHUNK_BYTES = 2 ** 14;
 
@@ -248,7 +252,8 @@ function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated 
     const size = wide(view.getUint32(at + 24, true), "its size");
     const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
     const offset = wide(view.getUint32(at + 42, true), "its place");
-    if (isDeflated ? size > storedSize * MOST_DEFLATED : size !== storedSize) {
+    const most = storedSize * (size > LARGE_BYTES ? MOST_DEFLATED_IF_LARGE : MOST_DEFLATED);
+    if (isDeflated ? size > most : size !== storedSize) {
       fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
     }
 
@@ -422,7 +427,7 @@ function viewOf(bytes: Uint8Array): DataView {
 
 function decodeName(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch (cause) {
     throw new CheckpointError("reading the zip archive: a record's name is not UTF-8 text", { cause });
   }
@@ -450,7 +455,7 @@ export function zipRecord(name: string, bytes: Uint8Array): ZipRecord {
 }
 
 /** The archive of these records, in pieces; the contents are the given bytes themselves. */
-export function formatZip(records: readonly ZipRecord[]): Uint8Array[] {
+export function formatZip<Part extends FilePart>(records: readonly ZipRecord<Part>[]): (Uint8Array | Part)[] {
   const { heads, tails, directory } = layoutZip(records);
   return [...records.flatMap(({ bytes }, i) => [heads[i]!, bytes, tails[i]!]), directory];
 }

@@ -55,6 +55,9 @@ let storages = 0;
 /** A multiple that every adapter accepts as the offset of a binding. */
 const OFFSET_BYTES = 256;
 
+/** Values that are read back at once, where not all are wanted in memory: each read costs milliseconds, whatever its size. */
+const PIECE_SIZE = 2 ** 22;
+
 /** A row-major array in a GPU buffer. Whoever creates it disposes of it. */
 export class Tensor<T extends ElementType = "f32"> implements Disposable {
   /** Sizes, outermost first. */
@@ -258,12 +261,27 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
    * @throws {KernelError} if a kernel before it failed.
    */
   async read(size: number = this.size): Promise<ElementArrays[T]> {
-    const { buffer, context } = this;
     if (size > this.size) throw new RangeError(`${this.label} has ${this.size} values, asked for ${size}`);
-    const bytes = size * 4;
+    return await this.#readRange(0, size);
+  }
+
+  /**
+   * The values in pieces of `size`, row-major. Each is read when it is taken, as they are then.
+   *
+   * @throws {DeviceError | KernelError} as {@link Tensor.read}.
+   */
+  async *pieces(size: number = PIECE_SIZE): AsyncGenerator<ElementArrays[T]> {
+    for (let from = 0; from < this.size; from += size) {
+      yield await this.#readRange(from, Math.min(from + size, this.size));
+    }
+  }
+
+  async #readRange(from: number, to: number): Promise<ElementArrays[T]> {
+    const { buffer, context } = this;
+    const bytes = (to - from) * 4;
     const staging = context.takeStaging(bytes);
     const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
-    if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset, staging, 0, bytes);
+    if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset + from * 4, staging, 0, bytes);
     context.device.queue.submit([encoder.finish()]);
     try {
       await context.settled(staging.mapAsync(GPUMapMode.READ));

@@ -108,6 +108,14 @@ export class ParameterTensors implements Disposable {
     return { W_enc: transposed(W_enc, rows, d_model), b_enc, W_dec, b_dec, ...threshold && { threshold } };
   }
 
+  /** The values as they lie here, in pieces, each read when it is taken. */
+  pieces(): PiecewiseParameters {
+    const entries = [...this].map((
+      [name, tensor],
+    ) => [name, { pieces: tensor.pieces(), isTransposed: name === "W_enc" }]);
+    return Object.fromEntries(entries);
+  }
+
   /** Frees the memory. */
   [Symbol.dispose](): void {
     this.#owned.dispose();

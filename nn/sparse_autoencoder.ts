@@ -183,6 +183,16 @@ export class SparseAutoencoder implements Model, Disposable {
   }
 
   /**
+   * The same in pieces, each read when it is taken and none kept: no matrix is ever whole outside the device. `W_enc` is
+   * transposed, as it lies there.
+   */
+  readPieces(): PiecewiseParameters {
+    const pieces = this.parameters.pieces();
+    if (this.cfg.activation.key !== "batch-top-k") return pieces;
+    return { ...pieces, threshold: { pieces: this.threshold.pieces(), isTransposed: false } };
+  }
+
+  /**
    * x [B, D] → codes. A NaN or infinity in a row of x shows as such in that row's codes.
    *
    * @throws {ShapeError} if x is not a whole number of rows of d_model.

@@ -13,9 +13,10 @@
  * | `JumpReluAutoEncoder` | `W_enc`, `b_enc`, `W_dec`, `b_dec`, `threshold` [F] | jump-relu |
  * | `GatedAutoEncoder`, others | | refused |
  *
- * A TopK and a BatchTopK have the same tensors, so that only `config.json` tells them apart; the other classes are known
- * without it. It also holds how the model was trained, which changes nothing and is not checked. A BatchTopK computes with
- * its threshold, as in the library outside training. Codes are those of the weights as they are; the library's own loader
+ * Without `config.json` only an `AutoEncoder` and a `MatryoshkaBatchTopKSAE` are known, by tensors that nobody else calls
+ * so. A TopK and a BatchTopK have the same tensors, a JumpReLU those of SAELens', which subtracts, and an `AutoEncoderNew`
+ * those of any autoencoder. The configuration also holds how the model was trained, which changes nothing and is not
+ * checked. A BatchTopK computes with its threshold, as in the library outside training. Codes are those of the weights as they are; the library's own loader
  * rescales an `AutoEncoder` to unit decoder rows first, unless told not to, which changes codes and no reconstruction.
  *
  * @module
@@ -179,14 +180,12 @@ async function batchTopKModel(
 function classOf(weights: Weights): string {
   const has = (...names: readonly string[]): boolean => hasTensors(weights, ...names);
   if (has("gate_bias", "mag_bias")) return "GatedAutoEncoder";
-  if (has("encoder.weight", "decoder.bias")) return "AutoEncoderNew";
   if (has("encoder.weight", "bias")) return "AutoEncoder";
   if (has("W_enc", "group_sizes")) return "MatryoshkaBatchTopKSAE";
-  if (has("W_enc", "threshold") && !has("k")) return "JumpReluAutoEncoder";
   const found = [...weights.tensors.keys()].slice(0, 8).map((name) => describeValue(name)).join(", ");
   return fail(
     weights.name,
-    `the tensors ${found} are those of an AutoEncoderTopK and of a BatchTopKSAE; ${DICTIONARY_LEARNING_CONFIG} beside ` +
-      "it would say the dict_class: name the folder that holds both",
+    `the tensors ${found} may be those of several libraries and classes; ${DICTIONARY_LEARNING_CONFIG} beside the file ` +
+      "would say the dict_class: name the folder that holds both",
   );
 }

@@ -104,7 +104,12 @@ export async function inspectCheckpoint(
     input: found?.model.input ?? null,
     formula: found === null ? [] : formulaOf(found),
     accept,
-    warnings: [...problems, ...found?.notes ?? [], ...warningsAbout(summaries, found)],
+    warnings: [
+      ...problems,
+      ...found?.notes ?? [],
+      ...warningsAbout(summaries, found),
+      ...formulaDoubts(header, options),
+    ],
   };
 }
 
@@ -121,17 +126,15 @@ async function openContents({ source, weights }: RecognisedFiles): Promise<Conte
     const header = parseHeader(text);
     return { header, tensors: await readTorchFile(body), configs: { header: plain(header) } };
   }
-  const configs: Record<string, unknown> = {};
+  const configs: [string, JsonValue][] = [];
   for (const file of ["cfg.json", "config.json", "activation_scaler.json", "hyperparams.json"]) {
     const json = await weights.findJson(file);
-    if (json !== null) configs[file] = plain(json);
+    if (json !== null) configs.push([file, json]);
   }
   for (const [name, value] of weights.extras) {
-    const attributes = value instanceof PickledRecord ? value.attributes : null;
-    if (attributes !== null) configs[name] = plain(pickledJson(attributes));
-    else if (value === null || typeof value !== "object") configs[name] = value;
+    configs.push([name, pickledJson(value instanceof PickledRecord ? value.attributes : value)]);
   }
-  return { header: null, tensors: weights.tensors, configs };
+  return { header: null, tensors: weights.tensors, configs: plain(new Map(configs)) as Contents["configs"] };
 }
 
 /** JSON as JavaScript has it. */
@@ -205,6 +208,15 @@ function formulaOf({ model: { cfg, input, parameters } }: ReadModel): string[] {
         return "f = h where h > max(threshold, 0), else 0";
     }
   }
+}
+
+/** Upstream changed the formula while it wrote these schemas, and not their numbers. */
+function formulaDoubts(header: JsonObject | null, { subtract_b_dec }: ReadOptions): string[] {
+  const schema = header?.get("schema");
+  if ((schema !== 1 && schema !== 2) || header!.has("saev_nn") || subtract_b_dec !== undefined) return [];
+  return [
+    `schema ${schema} does not say whether b_dec is subtracted before the encoder; if you know, say subtract_b_dec`,
+  ];
 }
 
 function warningsAbout(tensors: readonly TensorSummary[], found: ReadModel | null): string[] {

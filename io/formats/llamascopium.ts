@@ -148,7 +148,7 @@ async function readInput(
         "normalised-rows",
         `norm_activation is "token-wise": each row is brought to the norm √d_model`,
       );
-      return NO_SCALING;
+      return options.input ?? NO_SCALING;
     default:
       return fields.fail(`norm_activation is ${quote(normalisation)}; this library cannot do that`);
   }

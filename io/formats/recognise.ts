@@ -9,11 +9,11 @@ import type { FileSet } from "../file_set.ts";
 import { type JsonObject, readJsonObject } from "../json.ts";
 import { openNpz } from "../npz.ts";
 import { PickledDict, type PickledValue } from "../pickle.ts";
+import { type FileKind, recognise as recogniseKind } from "../recognise.ts";
 import { readSafetensors } from "../safetensors.ts";
 import type { Source } from "../source.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 import { PickledTensor, readTorchObject } from "../torch_file.ts";
-import { readZip } from "../zip.ts";
 import { DICTIONARY_LEARNING } from "./dictionary_learning.ts";
 import type { ForeignFormat, ForeignModel, ForeignOptions, Weights } from "./foreign.ts";
 import { GEMMA_SCOPE } from "./gemma_scope.ts";
@@ -103,8 +103,8 @@ export async function readModel(files: RecognisedFiles, options: ReadOptions = {
  */
 export async function recognise(files: FileSet): Promise<RecognisedFiles> {
   const source = await findWeights(files);
-  const start = await source.read(0, Math.min(9, source.size));
-  if (start[0] === 0x7b) {
+  const kind = await recogniseKind(source);
+  if (kind === "saev") {
     return {
       format: "saev",
       source,
@@ -122,7 +122,7 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
       },
     };
   }
-  const weights = await openWeights(files, source, start);
+  const weights = await openWeights(files, source, kind);
   for (const [format, { recognises, read }] of FOREIGN) {
     if (!recognises(weights)) continue;
     return {
@@ -147,7 +147,9 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
 async function findWeights(files: FileSet): Promise<Source> {
   if (files.main !== null) {
     const source = await files.find(files.main);
-    if (source !== null) return source;
+    // Another file beside it is not what was asked for.
+    if (source === null) throw new CheckpointError(`reading ${files.name}: found no file of that name`);
+    return source;
   }
   const names = await files.list();
   const found: string[] = [];
@@ -165,34 +167,31 @@ async function findWeights(files: FileSet): Promise<Source> {
   return (await files.find(found[0]!))!;
 }
 
-async function openWeights(files: FileSet, source: Source, start: Uint8Array): Promise<Weights> {
+async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKind, "saev">): Promise<Weights> {
   const { name } = source;
   const findJson = async (file: string): Promise<JsonObject | null> => {
     const found = await files.find(file);
     return found === null ? null : await readJsonObject(found);
   };
   const common = { name, findJson, extras: new Map<string, PickledValue>(), isNested: false };
-  if (start[0] === 0x50 && start[1] === 0x4b) {
-    const members = await readZip(source, { allowDeflated: true });
-    if (members.size > 0 && [...members.keys()].every((member) => member.endsWith(".npy"))) {
+  switch (kind) {
+    case "npz":
       return { ...common, container: "npz", tensors: await npzTensors(source) };
+    case "safetensors":
+      return { ...common, container: "safetensors", tensors: (await readSafetensors(source)).tensors };
+    case "torch":
+    case "pickle": {
+      const root = await readTorchObject(source, { records: VIT_PRISMA_RECORDS });
+      return { ...common, container: "torch", ...splitObject(name, root) };
     }
-    return {
-      ...common,
-      container: "torch",
-      ...splitObject(name, await readTorchObject(source, { records: VIT_PRISMA_RECORDS })),
-    };
+    case "npy":
+    case "json": {
+      const found = kind === "npy" ? "a single array" : "JSON text without tensors behind it";
+      throw new CheckpointError(
+        `reading ${name}: found ${found}; expected the file with all the tensors, or the folder that holds it`,
+      );
+    }
   }
-  // A bare pickle, which the reader of PyTorch files refuses by name.
-  if (start[0] === 0x80 && start[8] !== 0x7b) await readTorchObject(source);
-  if (start[8] === 0x7b) {
-    return { ...common, container: "safetensors", tensors: (await readSafetensors(source)).tensors };
-  }
-  const bytes = Array.from(start, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  const found = start.length === 0 ? "an empty file" : `a file that starts with the bytes ${bytes}`;
-  throw new CheckpointError(
-    `reading ${name}: found ${found}; expected a checkpoint of saev, a safetensors or a PyTorch file, or an npz archive`,
-  );
 }
 
 async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {

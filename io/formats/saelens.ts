@@ -240,7 +240,7 @@ async function readInput(weights: Weights, fields: HeaderFields, options: Foreig
         "normalised-rows",
         `${field} is ${quote(found)}: each row is normalised`,
       );
-      return NO_SCALING;
+      return options.input ?? NO_SCALING;
     default:
       return fields.fail(`${field} is ${describeValue(found)}; this library cannot do that`);
   }

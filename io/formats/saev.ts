@@ -69,8 +69,8 @@ import {
   type StoredParameters,
   tensorParameter,
 } from "../model.ts";
-import { joinBytes, type Source } from "../source.ts";
-import type { NamedTensor, StoredTensor } from "../stored_tensor.ts";
+import { type FilePart, joinBytes, type Source } from "../source.ts";
+import type { MeasuredNumbers, StoredTensor } from "../stored_tensor.ts";
 import { formatTorchFile, readTorchFile } from "../torch_file.ts";
 
 /** How to read a file. */
@@ -503,6 +503,9 @@ export function formatCheckpoint(
   return joinBytes(formatCheckpointPieces(cfg, parameters, input, options));
 }
 
+/** All of a model but its parameters. */
+type Described = Pick<ParsedCheckpoint, "cfg" | "input">;
+
 /** {@link formatCheckpoint} in pieces, which share the memory of `parameters` where they can. */
 export function formatCheckpointPieces(
   cfg: SparseAutoencoderConfig,
@@ -515,6 +518,35 @@ export function formatCheckpointPieces(
   const schema = options.schema ?? (options.fold ? 5 : chooseSchema(given));
   const model = options.fold ? foldModel(given, schema === 1) : given;
   checkModel(model);
+  checkSchema(schema, model);
+  const tensors = stateDict(schema, model.cfg, (name) => ({ data: model.parameters[name]! }));
+  return [headerLine(schema, model), ...formatTorchFile(tensors, MODULES)];
+}
+
+/** A parameter that is finite, and need not be in memory. */
+export interface MeasuredParameter {
+  /** Its elements, row-major. */
+  readonly data: Float32Array | MeasuredNumbers;
+  /** Whether they are those of its transpose. */
+  readonly isTransposed: boolean;
+}
+
+/** {@link formatCheckpoint} of parameters that need not be in memory, and therefore not folded. */
+export function formatMeasuredCheckpoint(
+  model: Described,
+  parameters: { readonly [Name in ParameterName]?: MeasuredParameter },
+  { schema = chooseSchema(model) }: Pick<FormatOptions, "schema">,
+): FilePart[] {
+  checkScaling("writing a checkpoint", model.cfg, model.input);
+  checkSchema(schema, model);
+  return [
+    headerLine(schema, model),
+    ...formatTorchFile(stateDict(schema, model.cfg, (name) => parameters[name]!), MODULES),
+  ];
+}
+
+/** @throws {CheckpointError} where the schema cannot say what the model computes. */
+function checkSchema(schema: CheckpointSchema, model: Described): void {
   const reasons = reasonsAgainst(schema, model);
   if (reasons.length > 0) {
     throw new CheckpointError(
@@ -523,13 +555,22 @@ export function formatCheckpointPieces(
       }`,
     );
   }
-  const shapes = parameterShapes(model.cfg);
-  const tensors: NamedTensor[] = [];
-  for (const name of schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5) {
+}
+
+function stateDict<Data extends object>(
+  schema: CheckpointSchema,
+  cfg: SparseAutoencoderConfig,
+  parameter: (name: ParameterName) => Data,
+): (Data & { readonly name: string; readonly shape: readonly number[] })[] {
+  const shapes = parameterShapes(cfg);
+  return (schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5).flatMap((name) => {
     const shape = shapes.get(name);
-    if (shape !== undefined) tensors.push({ name: stateDictKey(name), shape, data: model.parameters[name]! });
-  }
-  return [new TextEncoder().encode(`${formatModelHeader(schema, model)}\n`), ...formatTorchFile(tensors, MODULES)];
+    return shape === undefined ? [] : [{ name: stateDictKey(name), shape, ...parameter(name) }];
+  });
+}
+
+function headerLine(schema: CheckpointSchema, model: Described): Uint8Array {
+  return new TextEncoder().encode(`${formatModelHeader(schema, model)}\n`);
 }
 
 /** Thresholds that are left out are those before training. */
@@ -556,7 +597,7 @@ function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
   checkScaling(doing, cfg, input);
 }
 
-function chooseSchema(model: ParsedCheckpoint): CheckpointSchema {
+function chooseSchema(model: Described): CheckpointSchema {
   const schema = ([5, 1] as const).find((schema) => reasonsAgainst(schema, model).length === 0);
   if (schema !== undefined) return schema;
   const reasons = ([5, 1] as const).map((schema) =>
@@ -568,7 +609,7 @@ function chooseSchema(model: ParsedCheckpoint): CheckpointSchema {
 }
 
 /** Why a file of this schema would be read as another function. */
-function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: ParsedCheckpoint): string[] {
+function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: Described): string[] {
   if (schema === "saev_nn") return [];
   const reasons: string[] = [];
   const { subtract_b_dec, activation, d_model, d_sae } = cfg;
@@ -586,9 +627,10 @@ function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: ParsedCheckpoi
   return reasons;
 }
 
-function choices(model: ParsedCheckpoint): string {
+function choices(model: Described): string {
   const choices = [`{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`];
-  if (reasonsAgainst(5, foldModel(model, false)).length === 0) {
+  const folded = { cfg: { ...model.cfg, subtract_b_dec: false }, input: NO_SCALING };
+  if (reasonsAgainst(5, folded).length === 0) {
     choices.unshift(`{ fold: true } rewrites the parameters to the same function, as schema 5`);
   }
   if (reasonsAgainst(1, model).length === 0) {
@@ -597,7 +639,7 @@ function choices(model: ParsedCheckpoint): string {
   return `Choose one: ${choices.join("; ")}`;
 }
 
-function formatModelHeader(schema: CheckpointSchema, model: ParsedCheckpoint): string {
+function formatModelHeader(schema: CheckpointSchema, model: Described): string {
   const { cfg } = model;
   if (schema === 1) {
     const fields = {

@@ -24,7 +24,7 @@ import { initialThreshold } from "../../nn/parameters.ts";
 import { CheckpointError } from "../errors.ts";
 import { writeBytes } from "../files.ts";
 import { foldModel } from "../fold.ts";
-import { checkFinite, checkScaling, parameterShapes, type ParsedCheckpoint, transposed } from "../model.ts";
+import { checkFinite, checkScaling, parameterShapes, type ParsedCheckpoint } from "../model.ts";
 import { formatOnnx } from "../onnx.ts";
 import { formatSafetensors } from "../safetensors.ts";
 import { countElements } from "../stored_tensor.ts";
@@ -233,9 +233,9 @@ function formatDictionaryLearning(given: ParsedCheckpoint, lose: Lose): Files {
   const { d_model, d_sae } = cfg;
   const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
   const matrices = [
-    { name: "encoder.weight", shape: [d_sae, d_model], data: transposed(W_enc, d_model, d_sae) },
+    { name: "encoder.weight", shape: [d_sae, d_model], data: W_enc, isTransposed: true },
     { name: "encoder.bias", shape: [d_sae], data: b_enc },
-    { name: "decoder.weight", shape: [d_model, d_sae], data: transposed(W_dec, d_sae, d_model) },
+    { name: "decoder.weight", shape: [d_model, d_sae], data: W_dec, isTransposed: true },
   ];
   const biasCalled = (name: string) => ({ name, shape: [d_model], data: b_dec });
   const numberCalled = (name: string, data: Float32Array | Int32Array) => ({ name, shape: [], data });

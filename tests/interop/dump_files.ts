@@ -1,15 +1,17 @@
 /**
  * Writes checkpoints of every kind into a folder, with what they hold beside them, for `check_dump.py`.
  *
- * `deno run -A tests/interop/dump_files.ts FOLDER`
+ * `deno run -A examples/driver.ts deno run -A tests/interop/dump_files.ts FOLDER`
  *
  * @module
  */
 
-import { formatCheckpoint, type FormatOptions, parseCheckpoint } from "../../io/formats/saev.ts";
+import { dumpBytes } from "../../io/checkpoint.ts";
+import { type FormatOptions, parseCheckpoint } from "../../io/formats/saev.ts";
 import { formatHeader, PythonFloat } from "../../io/json_header.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { bytesSource } from "../../io/source.ts";
+import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { type Model, NO_SCALING, randomModel } from "../io/models.ts";
 import { Random } from "../support/random.ts";
 
@@ -37,7 +39,8 @@ const MODELS: Record<string, [model: Model, options: FormatOptions]> = {
 
 const index: Record<string, unknown> = {};
 for (const [name, [model, options]] of Object.entries(MODELS)) {
-  const bytes = formatCheckpoint(model.cfg, model.parameters, model.input, options);
+  using sae = await SparseAutoencoder.fromParameters(model.cfg, model.parameters, { input: model.input });
+  const bytes = await dumpBytes(sae, options);
   Deno.writeFileSync(`${folder}/${name}.pt`, bytes);
   const { parameters } = await parseCheckpoint(bytesSource(bytes));
   for (const [parameter, data] of Object.entries(parameters) as [string, Float32Array][]) {

@@ -6,10 +6,10 @@ import torch
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
 from dictionary_learning.trainers.gated_anneal import GatedAnnealTrainer
 from dictionary_learning.trainers.jumprelu import JumpReluTrainer
-from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE, MatryoshkaBatchTopKTrainer
 from dictionary_learning.trainers.standard import StandardTrainer, StandardTrainerAprilUpdate
 from dictionary_learning.trainers.top_k import TopKTrainer
-from dictionary_learning.dictionary import AutoEncoderNew
+from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, JumpReluAutoEncoder
 from dictionary_learning.utils import load_dictionary
 from record import D_MODEL, D_SAE, TOP_K, Recorder, randomise, thresholds
 
@@ -60,15 +60,38 @@ keep("jump_relu", trainer)
 save("gated", made(GatedAnnealTrainer, 18))
 recorder.refused("gated", "GatedAutoEncoder")
 
-# Bare files, which say what they are where their tensors do.
+# A class that the library reads, and none of its trainers writes.
+new = AutoEncoderNew(D_MODEL, D_SAE)
+randomise(new, 19)
+config = {"trainer": {"dict_class": "AutoEncoderNew", "activation_dim": D_MODEL, "dict_size": D_SAE}, "buffer": {}}
+(recorder.folder / "new").mkdir()
+(recorder.folder / "new" / "config.json").write_text(json.dumps(config))
+torch.save(new.state_dict(), recorder.folder / "new" / "ae.pt")
 with torch.no_grad():
-    new = AutoEncoderNew(D_MODEL, D_SAE)
-    randomise(new, 19)
-    torch.save(new.state_dict(), recorder.folder / "bare_new.pt")
-    recorder.accepted("bare_new.pt", (codes := new.encode(recorder.x)), new.decode(codes))
-bare = BatchTopKSAE(D_MODEL, D_SAE, TOP_K)
-randomise(bare, 20)
-torch.save(bare.state_dict(), recorder.folder / "bare_batch_top_k.pt")
-recorder.refused("bare_batch_top_k.pt", "dict_class")
+    loaded, _ = load_dictionary(str(recorder.folder / "new"), "cpu")
+    recorder.accepted("new", (codes := loaded.encode(recorder.x)), loaded.decode(codes))
+
+
+def keep_bare(name, module, seed):
+    """Without a configuration, as programs that know the class save it."""
+    randomise(module, seed)
+    torch.save(module.state_dict(), recorder.folder / name)
+
+
+# Two classes are known by their tensors, which nobody else calls so.
+for name, module, seed in [
+    ("bare_standard.pt", AutoEncoder(D_MODEL, D_SAE), 21),
+    ("bare_matryoshka_batch_top_k.pt", MatryoshkaBatchTopKSAE(D_MODEL, D_SAE, TOP_K, [4, 4, 8]), 22),
+]:
+    keep_bare(name, module, seed)
+    with torch.no_grad():
+        recorder.accepted(name, (codes := module.encode(recorder.x)), module.decode(codes))
+for name, module, seed in [
+    ("bare_new.pt", AutoEncoderNew(D_MODEL, D_SAE), 19),
+    ("bare_batch_top_k.pt", BatchTopKSAE(D_MODEL, D_SAE, TOP_K), 20),
+    ("bare_jump_relu.pt", JumpReluAutoEncoder(D_MODEL, D_SAE), 23),
+]:
+    keep_bare(name, module, seed)
+    recorder.refused(name, "dict_class")
 
 recorder.write()

@@ -136,7 +136,8 @@ recorder.accepted(
     "scope_2_bare", *gemma_2("scope_2_bare", 20, without=("type", "affine_connection", "hf_hook_point_out", "width"))
 )
 for case, field, value in [
-    ("scope_2_transcoder", "type", "transcoder"), ("scope_2_affine", "affine_connection", True),
+    ("scope_2_transcoder", "type", "transcoder"), ("scope_2_crosscoder", "type", "crosscoder"),
+    ("scope_2_affine", "affine_connection", True),
     ("scope_2_other_output", "hf_hook_point_out", "model.layers.17.mlp.output"),
     ("scope_2_width", "width", 2 * D_SAE), ("scope_2_architecture", "architecture", "topk"),
 ]:

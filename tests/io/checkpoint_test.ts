@@ -5,18 +5,34 @@ import { dump, dumpBytes, load } from "../../io/checkpoint.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { formatCheckpoint } from "../../io/formats/saev.ts";
 import { formatModel } from "../../io/formats/write.ts";
-import { joinBytes } from "../../io/source.ts";
+import { splitHeader } from "../../io/json_header.ts";
+import { bytesSource, joinBytes } from "../../io/source.ts";
+import { readTorchFile } from "../../io/torch_file.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertRefuses, assertTensorClose } from "../support/tolerance.ts";
 import { memoryFiles } from "./formats/golden_files.ts";
-import { bitsOf, goldenCheckpoint, type Model, randomModel } from "./models.ts";
+import { bitsOf, goldenCheckpoint, type Model, PARAMETERS, randomModel } from "./models.ts";
 
 const TOP_K = { d_model: 5, d_sae: 7, activation: { key: "top-k", top_k: 2 } } as const;
 
+const PIECE = 9;
+
 /** A model without a device, as far as writing needs one. */
-function written(model: Model): Parameters<typeof dump>[1] {
-  return { cfg: model.cfg, input: model.input, readParameters: () => Promise.resolve(model.parameters) };
+function written({ cfg, input, parameters }: Model): Parameters<typeof dump>[1] {
+  const inPieces = async function* (data: Float32Array): AsyncGenerator<Float32Array> {
+    for (let at = 0; at < data.length; at += PIECE) yield await Promise.resolve(data.slice(at, at + PIECE));
+  };
+  return {
+    cfg,
+    input,
+    readParameters: () => Promise.resolve(parameters),
+    readPieces: () => {
+      const entries = Object.entries(parameters) as [string, Float32Array][];
+      const pieces = entries.map(([name, data]) => [name, { pieces: inPieces(data), isTransposed: false }]);
+      return Object.fromEntries(pieces);
+    },
+  };
 }
 
 Deno.test("a model is written as its format says, to bytes, paths, handles and streams", async () => {
@@ -42,6 +58,53 @@ Deno.test("a model is written as its format says, to bytes, paths, handles and s
   await dump(writable, written(model));
   await writable.close();
   assertEquals(await received, expected);
+});
+
+Deno.test("matrices are never whole on their way into a file, and lie there as on the device", async () => {
+  const model = randomModel({ ...TOP_K, activation: { key: "batch-top-k" } });
+  const readParameters = () => Promise.reject(new Error("the parameters are read whole"));
+  const bytes = await dumpBytes({ ...written(model), readParameters });
+  assertEquals(bytes, formatCheckpoint(model.cfg, model.parameters));
+  using sae = await SparseAutoencoder.fromParameters(model.cfg, model.parameters);
+  const { body } = await splitHeader(bytesSource(await dumpBytes(sae)));
+  const tensors = await readTorchFile(body);
+  assertEquals([...tensors].map(([name, { isRowMajor }]) => [name, isRowMajor]), [
+    ["W_dec", true],
+    ["b_dec", true],
+    ["W_enc", false],
+    ["b_enc", true],
+    ["activation.threshold", true],
+  ]);
+  assertExact(await tensors.get("W_enc")!.read(), model.parameters.W_enc);
+});
+
+Deno.test("a model that changes while it is written, or is not finite, is an error", async () => {
+  const model = randomModel(TOP_K);
+  const path = await Deno.makeTempFile();
+  try {
+    await Deno.writeTextFile(path, "old");
+    for (const name of PARAMETERS.filter((name) => model.parameters[name].length > PIECE)) {
+      let n_reads = 0;
+      const changing = {
+        ...written(model),
+        readPieces: () => {
+          const data = model.parameters[name].slice();
+          if (++n_reads > PARAMETERS.length + 1) data[PIECE + 1]! += 1;
+          return written({ ...model, parameters: { ...model.parameters, [name]: data } }).readPieces();
+        },
+      };
+      await assertRejects(() => dump(path, changing), CheckpointError, `${name} changed meanwhile`);
+      const data = model.parameters[name].slice();
+      data[PIECE + 1] = NaN;
+      const broken = written({ ...model, parameters: { ...model.parameters, [name]: data } });
+      const nowhere = { write: () => Promise.reject(new Error("something is written")) };
+      const message = `${name} is NaN at element ${PIECE + 1}`;
+      await assertRejects(() => dump(nowhere, broken), CheckpointError, message);
+    }
+    assertEquals(await Deno.readTextFile(path), "old");
+  } finally {
+    await Deno.remove(path);
+  }
 });
 
 Deno.test("a model that cannot be written leaves the old file", async () => {

@@ -1,11 +1,13 @@
 /** `io/hub.ts` and the cache in `io/files.ts` against a server that speaks as the hub does. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { readCheckpoint } from "../../io/checkpoint.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { openFiles, openSource } from "../../io/files.ts";
 import { formatHubAddress, type HubOptions, type HubProgress, isHubAddress, parseHubAddress } from "../../io/hub.ts";
 import type { Source } from "../../io/source.ts";
 import { type FileServer, type ServedFile, serveFiles } from "./file_server.ts";
+import { goldenFiles, goldenUrl } from "./formats/golden_files.ts";
 
 const BYTES = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 24);
 const LARGE: ServedFile = { bytes: BYTES, etag: '"one"' };
@@ -232,6 +234,29 @@ Deno.test("a folder, the files beside a file, and the whole repository", async (
   assertEquals(await bytesOf((await request.find("sae.pt"))!), SMALL.bytes);
   await assertRejects(() => openFiles("hf:me/saes/layer 6", { hub }), CheckpointError, "neither a file nor a folder");
   await assertRejects(() => openFiles("hf:me/saes/layer 6/x", { hub }), CheckpointError, "no such repository");
+});
+
+Deno.test("a model of two files is the same from a hub, by its folder and by one file, and from the web", async () => {
+  const golden = goldenFiles().find(({ format, name }) => format === "saelens" && name === "topk")!;
+  const served = [...golden.files].map((
+    [name, bytes],
+  ) => [`/me/saes/resolve/main/top k/${name}`, { bytes: bytes.slice() }]);
+  await using server = serveFiles({
+    files: Object.fromEntries(served),
+    instead: (_, path) => {
+      const entries = [...golden.files.keys()].map((name) => ({ type: "file", path: `top k/${name}` }));
+      if (path === "/api/models/me/saes/tree/main/top k") return Response.json(entries);
+      return path.startsWith("/api/") ? Response.json([{ type: "directory", path: "top k" }]) : undefined;
+    },
+  });
+  const expected = await readCheckpoint(goldenUrl(golden));
+  const hub = { endpoint: server.origin, cache: null };
+  for (const address of ["hf:me/saes/top k", "hf:me/saes/top k/sae_weights.safetensors"]) {
+    assertEquals(await readCheckpoint(address, { hub }), expected, address);
+  }
+  const address = `${server.origin}/me/saes/resolve/main/top%20k/sae_weights.safetensors?download=true`;
+  assertEquals(await readCheckpoint(address), expected);
+  await assertRejects(() => readCheckpoint(`${server.origin}/sae.pt`), CheckpointError, "/sae.pt: found no file");
 });
 
 Deno.test("lists that lie, or never end, are refused", async () => {

@@ -150,6 +150,9 @@ Deno.test("a zip bomb is stopped at what it claims", async () => {
   await assertRejects(() => readAll(bytesSource(rawZip([lying]))), CheckpointError, "more than the 152 bytes");
   // Its content is asked for, which is no array: the first bytes are enough to know.
   await assertRejects(() => readAll(bytesSource(rawZip([bomb]))), CheckpointError, "does not start as .npy files do");
+  // What it claims is true, and more than a small file may take.
+  const larger = rawZip([{ ...bomb, size: zeros.length + 1 }]);
+  await assertRejects(() => readAll(bytesSource(larger)), CheckpointError, "bytes but claims 67108865");
 });
 
 Deno.test("every truncation is refused, and no damaged byte changes a number", async () => {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
 
 /** A record; fields left out are true. */
@@ -122,7 +123,7 @@ function fields(...list: readonly Field[]): Uint8Array {
 
 /** The pieces as one. */
 export function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  return Uint8Array.from(pieces.flatMap((piece) => [...piece]));
+  return new Uint8Array(Buffer.concat(pieces));
 }
 
 /** UTF-8. */

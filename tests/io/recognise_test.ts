@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { formatCheckpoint } from "../../io/formats/saev.ts";
+import { formatModel } from "../../io/formats/write.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { type FileKind, recognise } from "../../io/recognise.ts";
 import { formatSafetensors } from "../../io/safetensors.ts";
@@ -26,6 +27,11 @@ function ours(): Uint8Array {
   return formatCheckpoint(cfg, parameters, { mean: null, scale: 2 }, { schema: "saev_nn" });
 }
 
+function onnx(): Uint8Array {
+  const model = randomModel({ d_model: 2, d_sae: 3, activation: { key: "relu" } });
+  return joinBytes(formatModel(model, { format: "onnx" }).files.get("")!);
+}
+
 /** A safetensors file whose header has a length that looks like text: 0x7b is `{`, 0x80 starts a pickle. */
 function safetensors(length: number): Uint8Array {
   const header = '{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'.padEnd(length);
@@ -46,6 +52,7 @@ const FILES: readonly [what: string, kind: FileKind, bytes: Uint8Array][] = [
   ["empty safetensors", "safetensors", joinBytes(formatSafetensors([]))],
   ["safetensors that start with {", "safetensors", safetensors(0x7b)],
   ["safetensors that start as a pickle", "safetensors", safetensors(0x0280)],
+  ["safetensors that are cut off", "safetensors", safetensors(0x7b).subarray(0, 9)],
   ["NumPy's archive", "npz", arrays("savez.npz")],
   ["NumPy's archive, compressed", "npz", arrays("savez_compressed.npz")],
   ["NumPy's array", "npy", writeNpy({ data: DATA, rows: 1, cols: 2 })],
@@ -76,7 +83,7 @@ Deno.test("little is read of a large file", async () => {
 
 Deno.test("anything else is refused, and the message says what it is", async () => {
   const refused: [bytes: Uint8Array, message: string][] = [
-    [new Uint8Array(), "reading the bytes: found an empty file; expected a checkpoint"],
+    [new Uint8Array(), "reading the bytes: found an empty file; expected a file of saev"],
     [utf8("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a Git LFS pointer instead of the file"],
     [utf8("<!DOCTYPE html><html>"), "a web page"],
     [utf8("\n<html lang=en>"), "a web page"],
@@ -84,6 +91,7 @@ Deno.test("anything else is refused, and the message says what it is", async () 
     [joinBytes([new Uint8Array(257), utf8("ustar\0")]), "a tar archive"],
     [joinBytes([Uint8Array.of(0x89), utf8("HDF\r\n\x1a\n")]), "an HDF5 file"],
     [utf8("GGUF\x03"), "a GGUF file"],
+    [onnx(), "an ONNX model, which can be written and not read"],
     [rawZip([]), "a zip archive of nothing, which is neither"],
     [rawZip([{ name: "x.txt", bytes: utf8("x") }]), `a zip archive of "x.txt", which is neither`],
     [rawZip([{ name: "x.npy", bytes: utf8("x") }, { name: "y", bytes: utf8("y") }]), `of "x.npy", "y"`],

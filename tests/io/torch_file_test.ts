@@ -68,6 +68,16 @@ Deno.test("tensors are written and read back bit by bit", async () => {
   }));
 });
 
+Deno.test("a matrix that lies transposed in memory is written as it lies, and is the matrix", async () => {
+  const data = Float32Array.of(1, 2, 3, 4, 5, 6);
+  const tensor = { name: "x", shape: [2, 3], data, isTransposed: true };
+  const pieces = formatTorchFile([tensor], [""]);
+  assert(pieces.some(({ buffer }) => buffer === data.buffer));
+  const read = (await readFile(joinBytes(pieces))).get("x")!;
+  assertEquals([[...await read.read()], read.isRowMajor], [[1, 3, 5, 2, 4, 6], false]);
+  assertEquals([...await read.transposed().read()], [...data]);
+});
+
 Deno.test("records stand in PyTorch's order, and the id depends on every content", async () => {
   const write = (value: number): Uint8Array =>
     joinBytes(formatTorchFile([{ name: "x", shape: [1], data: Float32Array.of(value) }], [""]));

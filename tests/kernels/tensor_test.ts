@@ -104,6 +104,23 @@ Deno.test("the first values are read alone, and no more than there are", async (
   await assertRejects(() => tensor.read(6), RangeError, "five has 5 values, asked for 6");
 });
 
+Deno.test("pieces are the values, each as it is when it is taken", async () => {
+  const context = await caseContext();
+  const values = Float32Array.from({ length: 1000 }, (_, i) => i);
+  using tensor = Tensor.from(context, values, [10, 100], "matrix");
+  for (const size of [300, 500, 5000]) {
+    const pieces = await Array.fromAsync(tensor.pieces(size));
+    assertEquals(pieces.map(({ length }) => length).slice(0, -1), Array(pieces.length - 1).fill(size));
+    assertEquals(pieces.flatMap((piece) => [...piece]), [...values]);
+  }
+  const pieces = tensor.pieces(500);
+  await pieces.next();
+  tensor.write(values.map((value) => -value));
+  assertEquals((await pieces.next()).value?.[0], -500);
+  using empty = new Tensor(context, "f32", [0, 5], "empty");
+  assertEquals(await Array.fromAsync(empty.pieces()), []);
+});
+
 Deno.test("many reads at once bring back each its own", async () => {
   const context = await caseContext();
   using stack = new DisposableStack();

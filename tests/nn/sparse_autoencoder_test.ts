@@ -459,6 +459,8 @@ Deno.test("values that arrive in pieces make the model that they make at once, w
         ) as unknown as PiecewiseParameters;
         using sae = await SparseAutoencoder.fromPieces(options, pieces, { device });
         assertEquals(await sae.readParameters(), values, `${key}, ${d_model} × ${d_sae}, ${isTransposed}`);
+        using again = await SparseAutoencoder.fromPieces(options, sae.readPieces(), { device });
+        assertEquals(await again.readParameters(), values, `${key}, ${d_model} × ${d_sae}, read in pieces`);
       }
     }
   }

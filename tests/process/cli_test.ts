@@ -6,6 +6,7 @@ import { writeNpy } from "../../io/npy.ts";
 import { littleEndianBytes } from "../../io/numbers.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { completeRunConfig } from "../../train/run_config.ts";
+import { serveFiles } from "../io/file_server.ts";
 import { Random } from "../support/random.ts";
 
 const CLI = new URL("../../cli.ts", import.meta.url).href;
@@ -381,9 +382,53 @@ Deno.test("inspect says what a checkpoint is, as text and as JSON", async () => 
   const names = parsed.tensors.map(({ name }: { name: string }) => name);
   assertEquals(names.sort(), ["W_dec", "W_enc", "b_dec", "b_enc"]);
 
+  const doubtful = await saev(["inspect", `${GOLDENS}checkpoints/schema2_top_k.pt`]);
+  assertStringIncludes(doubtful.stdout, "\nheader:\n  schema = 2\n  cfg.d_vit = 8\n");
+  assertStringIncludes(doubtful.stdout, "\n  cfg.activation.params.top_k = 4\n");
+  assertStringIncludes(doubtful.stdout, "\nwarning: schema 2 does not say whether b_dec is subtracted");
+  const told = await saev(["inspect", "--subtract-b-dec", "yes", `${GOLDENS}checkpoints/schema2_top_k.pt`]);
+  assertStringIncludes(told.stdout, "computes  h = (x − b_dec) W_enc + b_enc\n");
+  assert(!told.stdout.includes("warning"));
+
   const gated = await saev(["inspect", `${GOLDENS}formats/saelens/gated`]);
   assertEquals(gated.code, 0);
   assertStringIncludes(gated.stdout, `warning: reading cfg.json: the architecture is "gated"`);
+});
+
+Deno.test("inspect downloads from the hub that the environment names, and prints nothing else", async () => {
+  await using made = await folder();
+  const bytes = Deno.readFileSync(`${GOLDENS}checkpoints/schema5_top_k.pt`);
+  await using server = serveFiles({
+    files: { "/me/saes/resolve/main/sae.pt": { bytes, etag: '"1"' } },
+    instead: (_, path) => path.startsWith("/api/") ? Response.json([{ type: "file", path: "sae.pt" }]) : undefined,
+  });
+  const env = { HF_ENDPOINT: server.origin, HF_TOKEN: "secret", XDG_CACHE_HOME: made.path };
+  const { code, stdout, stderr } = await saev(["inspect", "hf:me/saes/sae.pt", "--json"], { env });
+  assertEquals([code, JSON.parse(stdout).schema, stderr.includes("secret")], [0, "5", false]);
+  assert(server.seen.every(({ authorization }) => authorization === "Bearer secret"));
+  const refused = await saev(["inspect", "hf:me/saes/other.pt"], { env });
+  assertEquals([refused.code, refused.stdout], [1, ""]);
+  assertMatch(refused.stderr, /^error: reading hf:me\/saes\/other\.pt: found neither a file nor a folder .*\n$/);
+});
+
+Deno.test("Ctrl-C ends a download", async () => {
+  const { promise: asked, resolve: sayAsked } = Promise.withResolvers<void>();
+  await using server = serveFiles({
+    files: {},
+    instead: (_, path) => {
+      if (path.startsWith("/api/")) return Response.json([{ type: "file", path: "sae.pt" }]);
+      sayAsked();
+      const endless = new ReadableStream<Uint8Array>({ start: (controller) => controller.enqueue(new Uint8Array(10)) });
+      return new Response(endless, { status: 206, headers: { "content-range": "bytes 0-65535/1000000" } });
+    },
+  });
+  await using made = await folder();
+  const env = { HF_ENDPOINT: server.origin, XDG_CACHE_HOME: made.path };
+  await using process = command(["inspect", "hf:me/saes/sae.pt"], { env }).spawn();
+  await asked;
+  process.kill("SIGINT");
+  const { code, stdout } = await process.output();
+  assertEquals([code, stdout.length], [130, 0]);
 });
 
 Deno.test("convert writes what other programs read, and says what is lost", async () => {
@@ -408,8 +453,10 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   const without = await saev(["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn"]);
   assertEquals(without.code, 1);
   assertStringIncludes(without.stderr, "normalised-rows");
-  const accepted = ["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn", "--accept", "normalised-rows"];
-  assertEquals((await saev(accepted)).code, 0);
+  const options = ["--to", "saev_nn", "--accept", "normalised-rows", "--input-scale", "2"];
+  assertEquals((await saev(["convert", normalised, `${made.path}/a.pt`, ...options])).code, 0);
+  using scaled = await load(`${made.path}/a.pt`);
+  assertEquals(scaled.input.scale, 2);
 });
 
 Deno.test("inspect and convert end with one line on what they cannot read or do", async () => {

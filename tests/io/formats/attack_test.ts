@@ -1,12 +1,17 @@
 /** Damage and malice in other libraries' files: refused with a `CheckpointError`, or read as a whole model. @module */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { createHash } from "node:crypto";
 import { CheckpointError } from "../../../io/errors.ts";
+import { inspectCheckpoint } from "../../../io/formats/inspect.ts";
 import { readModel, recognise } from "../../../io/formats/recognise.ts";
 import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
+import { writeNpy } from "../../../io/npy.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
-import { type GoldenFiles, goldenFiles, memoryFiles } from "./golden_files.ts";
+import { type Code, global, pickle, type RawTensor, tensor, unicode } from "../raw_pickle.ts";
+import { type RawRecord, rawZip, utf8 } from "../raw_zip.ts";
+import { goldenCase, type GoldenFiles, goldenFiles, memoryFiles, withField } from "./golden_files.ts";
 
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
 const CASES = goldenFiles();
@@ -27,7 +32,7 @@ const SUBJECTS = [
   "gemma_scope/scope_2",
   "vit_prisma/pickled_topk.pt",
   "llama_scope/jumprelu",
-].map((key) => CASES.find(({ format, name }) => `${format}/${name}` === key)!);
+].map(goldenCase);
 
 function read(files: ReadonlyMap<string, Uint8Array>, main: string | null): Promise<ParsedCheckpoint> {
   return recognise(memoryFiles(files, main)).then((found) => readModel(found, { accept: ACCEPT })).then(({ model }) =>
@@ -61,11 +66,13 @@ function weightsOf({ files }: GoldenFiles): string {
   return [...files.keys()].find((name) => !name.endsWith(".json"))!;
 }
 
-/** The same model in every bit. */
-function isSame(a: ParsedCheckpoint, b: ParsedCheckpoint): boolean {
-  const bits = ({ parameters }: ParsedCheckpoint) =>
-    JSON.stringify(Object.entries(parameters).map(([name, data]) => [name, [...new Uint32Array(data.slice().buffer)]]));
-  return JSON.stringify([a.cfg, a.input]) === JSON.stringify([b.cfg, b.input]) && bits(a) === bits(b);
+/** Every bit of a model. */
+function summaryOf({ cfg, input, parameters }: ParsedCheckpoint): string {
+  const hashes = Object.entries(parameters).map(([name, data]: [string, Float32Array]) => {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return [name, data.length, createHash("sha1").update(bytes).digest("hex")];
+  });
+  return JSON.stringify([cfg, input, hashes]);
 }
 
 for (const golden of SUBJECTS) {
@@ -74,11 +81,12 @@ for (const golden of SUBJECTS) {
   const hasChecksums = !weightsOf(golden).endsWith(".safetensors");
 
   Deno.test(`${title}: a file cut anywhere is refused`, async () => {
+    const original = summaryOf(await read(files, main));
     for (const [file, bytes] of files) {
       for (let length = 0; length < bytes.length; length++) {
         const model = await readOrRefuse(replaced(golden, file, bytes.subarray(0, length)), main);
         // White space behind a JSON document may go.
-        assert(model === null || isSame(model, await read(files, main)), `${file} cut after ${length} bytes`);
+        assert(model === null || summaryOf(model) === original, `${file} cut after ${length} bytes`);
       }
     }
   });
@@ -86,14 +94,15 @@ for (const golden of SUBJECTS) {
   Deno.test(`${title}: a file with any byte flipped is refused or whole`, async () => {
     const weights = weightsOf(golden);
     const bytes = files.get(weights)!;
-    const original = await read(files, main);
+    const original = summaryOf(await read(files, main));
+    const flipped = bytes.slice();
     for (let at = 0; at < bytes.length; at++) {
-      const flipped = bytes.slice();
-      flipped[at]! ^= 0xff;
+      flipped[at] = bytes[at]! ^ 0xff;
       const model = await readOrRefuse(replaced(golden, weights, flipped), main);
+      flipped[at] = bytes[at]!;
       if (model === null) continue;
       assertWhole(model);
-      if (hasChecksums) assert(isSame(model, original), `byte ${at} changed the model under the archive's checksums`);
+      if (hasChecksums) assertEquals(summaryOf(model), original, `byte ${at} changed the model`);
     }
   });
 }
@@ -140,6 +149,48 @@ for (const golden of SUBJECTS) {
     });
   }
 }
+
+Deno.test("a pickled configuration costs no more than a configuration, whatever holds itself in it", async () => {
+  const cases: [value: Code, message: string][] = [
+    ["]q\x00h\x00a", "more than 16 levels of nesting"],
+    [[")", "\x85".repeat(1000)], "more than 16 levels of nesting"],
+    [[")", "q\x00h\x00\x86".repeat(15)], "more than 4096 values"],
+    [["](", "K\x01".repeat(4096), "e"], "more than 4096 values"],
+  ];
+  for (const [value, message] of cases) {
+    const cfg = [global("vit_prisma.sae.config", "VisionSAEConfig"), ")\x81}(", unicode("field"), value, "ub"];
+    const bytes = rawZip([
+      { name: "sae/data.pkl", bytes: pickle("}(", unicode("cfg"), cfg, unicode("state_dict"), "}u") },
+      { name: "sae/version", bytes: utf8("3\n") },
+    ]);
+    await assertRejects(() => read(new Map([["sae.pt", bytes]]), null), CheckpointError, message);
+    await assertRejects(() => inspectCheckpoint(bytes), CheckpointError, message);
+  }
+});
+
+Deno.test("a pickled configuration is an object with fields, and nothing stands in two dicts", async () => {
+  const record = [global("vit_prisma.sae.config", "VisionSAEConfig"), ")\x81"];
+  const cases: [root: Code, message: string][] = [
+    [[unicode("cfg"), "K\x01"], "cfg is no object with fields"],
+    [[unicode("cfg"), record], "cfg is no object with fields"],
+    [
+      [unicode("cfg"), global("vit_prisma.sae.config", "VisionSAEConfig"), "K\x01\x85\x81}b"],
+      "cfg is no object with fields",
+    ],
+    [[unicode("cfg"), record, "}b"], `the field "d_in" is missing`],
+    [
+      [unicode("x"), "K\x01", unicode("state_dict"), "}", unicode("x"), "K\x02s"],
+      `the entry "x" stands in two of its dicts`,
+    ],
+  ];
+  for (const [root, message] of cases) {
+    const bytes = rawZip([
+      { name: "sae/data.pkl", bytes: pickle("}(", root, "u") },
+      { name: "sae/version", bytes: utf8("3\n") },
+    ]);
+    await assertRejects(() => read(new Map([["sae.pt", bytes]]), null), CheckpointError, message);
+  }
+});
 
 // --------------------------------------------------------------------------------------------------------- tensors
 
@@ -189,11 +240,183 @@ for (const golden of SUBJECTS.filter((golden) => weightsOf(golden).endsWith(".sa
   });
 }
 
+Deno.test("weights that are computed from a file's are finite, or there is no model", async () => {
+  const norms = "dataset_average_activation_norm";
+  // The first and the last row of a decoder: an index that is not found is neither.
+  const cases: [golden: GoldenFiles, tensor: string, places: number[], value: number, message: string][] = [
+    [goldenCase("saelens/topk_rescaled"), "W_dec", [120, 121, 122, 123, 124, 125, 126, 127], 0, "row 15, 0"],
+    [goldenCase("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_dec's row 0, 0"],
+    [goldenCase("saelens/topk_rescaled"), "W_dec", [0, 1, 2, 3, 4, 5, 6, 7], 3e38, "W_enc, rescaled, is "],
+    [goldenCase("llama_scope/jumprelu"), "decoder.weight", [0, 16, 32, 48, 64, 80, 96, 112], 0, "column 0, which is 0"],
+    [
+      goldenCase("llama_scope/jumprelu"),
+      "decoder.weight",
+      [0, 16, 32, 48, 64, 80, 96, 112],
+      3e38,
+      "W_enc, rescaled, is ",
+    ],
+    [goldenCase("llamascopium/jumprelu"), "W_D", [0, 1, 2, 3, 4, 5, 6, 7], 0, "the norm of W_D's row 0, which is 0"],
+    [
+      goldenCase("llamascopium/jumprelu"),
+      "activation_function.log_jumprelu_threshold",
+      [3],
+      100,
+      "the threshold is Infinity",
+    ],
+    [goldenCase("saelens/training_log_threshold"), "log_threshold", [3], 100, "the threshold is Infinity at element 3"],
+    [
+      goldenCase("llamascopium/dataset_wise"),
+      `${norms}.blocks.2.hook_resid_post`,
+      [0],
+      0,
+      "is 0; expected a positive number",
+    ],
+    [
+      withField(goldenCase("llama_scope/jumprelu"), norms, { in: 1e39, out: 1e39 }),
+      "encoder.bias",
+      [0],
+      1,
+      "b_enc, standardised, is Infinity",
+    ],
+    [
+      withField(goldenCase("llama_scope/jumprelu"), norms, { in: 0, out: 1 }),
+      "encoder.bias",
+      [0],
+      1,
+      "in is 0; expected a positive number",
+    ],
+    [
+      withField(goldenCase("llama_scope/jumprelu"), "jump_relu_threshold", 1e39),
+      "encoder.bias",
+      [0],
+      1,
+      "jump_relu_threshold is Infinity",
+    ],
+    [goldenCase("gemma_scope/scope_2"), "threshold", [0], NaN, "threshold is NaN at element 0"],
+  ];
+  for (const [golden, name, places, value, message] of cases) {
+    const files = await withTensors(golden, (tensors) => {
+      for (const place of places) tensors.get(name)!.data[place] = value;
+    });
+    await assertRejects(() => read(files, null), CheckpointError, message);
+  }
+});
+
+Deno.test("factors behind the activation are 1 for each latent, or refused", async () => {
+  for (const golden of [goldenCase("saelens/standard"), goldenCase("gemma_scope/scope_2")]) {
+    const withFactors = (data: Float32Array) =>
+      withTensors(golden, (tensors) => tensors.set("scaling_factor", { shape: [data.length], data }));
+    const ones = new Float32Array(16).fill(1);
+    assertEquals(summaryOf(await read(await withFactors(ones), null)), summaryOf(await read(golden.files, null)));
+    const refused: [factors: Float32Array, message: string][] = [
+      [ones.slice(1), `"scaling_factor" has the shape [15]; expected [16]`],
+      [ones.map((one, s) => s === 9 ? 2 : one), "scaling_factor is not 1 everywhere"],
+      [ones.map((one, s) => s === 9 ? NaN : one), "scaling_factor is NaN at element 9"],
+    ];
+    for (const [factors, message] of refused) {
+      const files = await withFactors(factors);
+      await assertRejects(() => read(files, null), CheckpointError, message);
+    }
+  }
+});
+
+Deno.test("the scaler beside SAELens' configuration says a positive factor and nothing else", async () => {
+  const golden = goldenCase("saelens/scaled");
+  const scaler = (fields: object) => replaced(golden, "activation_scaler.json", utf8(JSON.stringify(fields)));
+  assertEquals((await read(scaler({ scaling_factor: 0.25, has_whitening: false }), null)).input.scale, 4);
+  const refused: [fields: object, message: string][] = [
+    [{}, `the field "scaling_factor" is missing`],
+    [{ scaling_factor: 0 }, "scaling_factor is 0; expected a positive number"],
+    [{ scaling_factor: null }, "scaling_factor is null"],
+    [{ scaling_factor: 1, has_whitening: true }, "has_whitening is true"],
+    [{ scaling_factor: 1, mean: 0 }, `unknown field "mean"`],
+  ];
+  for (const [fields, message] of refused) {
+    await assertRejects(() => read(scaler(fields), null), CheckpointError, message);
+  }
+});
+
+/** A file as OpenAI's, of the sizes 2 × 3, with other tensors and more beside them. */
+function openaiFile(
+  extras: Readonly<Record<string, Code>>,
+  change: Readonly<Record<string, RawTensor | null>> = {},
+): Uint8Array {
+  const tensors = {
+    pre_bias: { key: "two", length: 2, shape: [2], strides: [1] },
+    latent_bias: { key: "three", length: 3, shape: [3], strides: [1] },
+    "encoder.weight": { ...SIX, shape: [3, 2], strides: [2, 1] },
+    "decoder.weight": { ...SIX, shape: [2, 3], strides: [3, 1] },
+    ...change,
+  };
+  const entries: Code[] = Object.entries(extras).map(([name, value]) => [unicode(name), value]);
+  for (const [name, raw] of Object.entries(tensors)) if (raw !== null) entries.push([unicode(name), tensor(raw)]);
+  const storage = (key: string, ...values: number[]): RawRecord => ({
+    name: `a/data/${key}`,
+    bytes: new Uint8Array(Float32Array.from(values).buffer),
+  });
+  return rawZip([
+    { name: "a/data.pkl", bytes: pickle("}(", ...entries, "u") },
+    { name: "a/version", bytes: utf8("3\n") },
+    storage("two", 1, 2),
+    storage("three", 1, 2, 3),
+    storage("six", 1, 2, 3, 4, 5, 6),
+    storage("other six", 0, 2, 3, 4, 5, 6),
+  ]);
+}
+
+const SIX = { key: "six", length: 6 };
+
+Deno.test("an activation of OpenAI's files is one of its own, and tied weights are the same", async () => {
+  const dict = (...items: Code[]): Code => ["}(", ...items, "u"];
+  const relu = [unicode("postact_fn"), unicode("ReLU")];
+  const topk = (...items: Code[]) => ({ activation: unicode("TopK"), activation_state_dict: dict(...items) });
+  const tied = (change: Partial<RawTensor>) => ({
+    "decoder.weight": null,
+    "decoder.linear.weight": { ...SIX, shape: [3, 2], strides: [2, 1], ...change },
+  });
+  const encoder = (shape: readonly number[], strides = [2, 1]) => ({ "encoder.weight": { ...SIX, shape, strides } });
+  const openai = (bytes: Uint8Array) => read(new Map([["a.pt", bytes]]), "a.pt");
+  assertEquals((await openai(openaiFile({}, tied({})))).cfg.activation.key, "relu");
+  assertEquals((await openai(openaiFile(topk(unicode("k"), "K\x02", relu)))).cfg.activation.key, "top-k");
+  const refused: [bytes: Uint8Array, message: string][] = [
+    [openaiFile({ activation: "K\x05" }), `activation is no text; expected "ReLU" or "TopK"`],
+    [openaiFile({ activation: unicode("Gelu") }), `activation is "Gelu"; expected`],
+    [openaiFile({ activation_state_dict: ")" }), "activation_state_dict is not a dict"],
+    [openaiFile({ activation_state_dict: dict(unicode("k"), "K\x02") }), `has the unknown entry "k"`],
+    [openaiFile(topk(relu)), "k is not a whole number"],
+    [openaiFile(topk(unicode("k"), unicode("2"), relu)), "k is not a whole number"],
+    [openaiFile(topk(unicode("k"), "G\x3f\xe0\0\0\0\0\0\0", relu)), "k is not a whole number"],
+    [openaiFile(topk(unicode("k"), "K\x02")), `postact_fn is none of "ReLU" and "Identity"`],
+    [openaiFile({ more: "N" }), `unknown entry "more"`],
+    [openaiFile({}, encoder([3, 2, 1], [2, 1, 1])), "expected a matrix"],
+    [openaiFile({}, encoder([0, 2])), "expected a matrix"],
+    [openaiFile({}, encoder([3, 0])), "expected a matrix"],
+    [
+      openaiFile({}, { ...tied({}), "decoder.weight": { ...SIX, shape: [2, 3], strides: [3, 1] } }),
+      "unexpected tensors",
+    ],
+    [openaiFile({}, tied({ shape: [2, 3], strides: [3, 1] })), "has the shape [2,3]; expected [3,2]"],
+    [openaiFile({}, tied({ key: "other six" })), "differs from encoder.weight at element 0"],
+  ];
+  for (const [bytes, message] of refused) await assertRejects(() => openai(bytes), CheckpointError, message);
+});
+
 Deno.test("files that are nobody's are refused by what they are", async () => {
   const cases: [Map<string, Uint8Array>, string | null, string][] = [
     [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
+    [new Map([["checkpoints/other.bin", utf8("x")]]), null, `found "checkpoints/"; expected one of`],
+    [new Map([["sae.pt", CASES[0]!.files.values().next().value!]]), "other.pt", "found no file of that name"],
     [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
     [new Map([["a", Uint8Array.of(1, 2, 3)]]), "a", "starts with the bytes 01 02 03"],
+    [new Map([["a", utf8("version https://git-lfs.github.com/spec/v1\n")]]), "a", "found a Git LFS pointer"],
+    [new Map([["cfg.json", utf8('{"d_in": 8}\n')]]), "cfg.json", "found JSON text without tensors behind it"],
+    [new Map([["a", writeNpy({ data: new Float32Array(1), rows: 1, cols: 1 })]]), "a", "found a single array"],
+    [new Map([["a", rawZip([{ name: "x.txt", bytes: utf8("x") }])]]), "a", `found a zip archive of "x.txt"`],
+    [
+      new Map([["a", Uint8Array.of(0x80, 2, 0x7d, 0x2e)]]),
+      "a",
+      "found a bare pickle, as PyTorch wrote before version 1.6",
+    ],
     [new Map([["ae.pt", new Uint8Array(9)], ["params.npz", new Uint8Array(9)]]), null, "found ae.pt and params.npz"],
     [
       new Map([["a", joinBytes(formatSafetensors([{ name: "weight", shape: [1], data: new Float32Array(1) }]))]]),

@@ -78,6 +78,21 @@ export function goldenFiles(): GoldenFiles[] {
   });
 }
 
+let cases: GoldenFiles[] | undefined;
+
+/** The case `format/name`. */
+export function goldenCase(key: string): GoldenFiles {
+  cases ??= goldenFiles();
+  return cases.find(({ format, name }) => `${format}/${name}` === key)!;
+}
+
+/** The case with a field of its configuration set, or left out where the value is `undefined`. */
+export function withField(golden: GoldenFiles, field: string, value: unknown): GoldenFiles {
+  const name = [...golden.files.keys()].find((name) => name.endsWith(".json"))!;
+  const config = { ...JSON.parse(new TextDecoder().decode(golden.files.get(name))), [field]: value };
+  return { ...golden, files: new Map([...golden.files, [name, new TextEncoder().encode(JSON.stringify(config))]]) };
+}
+
 /** The files under a folder, by their paths in it. */
 function filesIn(folder: string): string[] {
   return [...Deno.readDirSync(new URL(folder))].flatMap(({ name, isDirectory }) =>

@@ -4,11 +4,15 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readCheckpoint } from "../../../io/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/formats/inspect.ts";
+import { formatCheckpoint } from "../../../io/formats/saev.ts";
 import { formatModel, type FormattedModel, TARGET_FORMATS, writeCheckpoint } from "../../../io/formats/write.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { joinBytes } from "../../../io/source.ts";
 import { Random } from "../../support/random.ts";
 import { assertRefuses, assertTensorClose } from "../../support/tolerance.ts";
+import { randomModel } from "../models.ts";
+import { pickle, unicode } from "../raw_pickle.ts";
+import { rawZip, utf8 } from "../raw_zip.ts";
 import { compute, modelsOfEveryKind } from "./compute.ts";
 import { goldenFiles, goldenUrl, memoryFiles } from "./golden_files.ts";
 
@@ -112,6 +116,27 @@ Deno.test("inspecting says what every golden file is, and why it is no model whe
   }
 });
 
+Deno.test("inspecting shows all that a pickle says beside its tensors, under any name", async () => {
+  const { configs } = await inspectCheckpoint(goldenUrl(goldenFiles().find(({ name }) => name === "topk.pt")!));
+  assertEquals(configs, { activation: "TopK", activation_state_dict: { k: 3, postact_fn: "ReLU" } });
+  const names = pickle("}(", unicode("cfg"), "N", unicode("__proto__"), "}", unicode("x"), "K\x01su");
+  const bytes = rawZip([{ name: "a/data.pkl", bytes: names }, { name: "a/version", bytes: utf8("3\n") }]);
+  assertEquals(Object.entries((await inspectCheckpoint(bytes)).configs), [["cfg", null], ["__proto__", { x: 1 }]]);
+});
+
+Deno.test("inspecting says where a file leaves the encoder formula open, until it is told", async () => {
+  const doubtful = ["schema1_relu.pt", "schema1a_top_k.pt", "schema1b_top_k.pt", "schema2_top_k.pt"];
+  for (const { name } of Deno.readDirSync(new URL("../../goldens/checkpoints/", import.meta.url))) {
+    const file = new URL(`../../goldens/checkpoints/${name}`, import.meta.url);
+    const { warnings } = await inspectCheckpoint(file);
+    assertEquals(warnings.some((warning) => warning.includes("subtract_b_dec")), doubtful.includes(name), name);
+    assertEquals((await inspectCheckpoint(file, { subtract_b_dec: false })).warnings, [], name);
+  }
+  const { cfg, parameters } = randomModel({ d_model: 2, d_sae: 4, activation: { key: "relu" }, subtract_b_dec: true });
+  const { schema, warnings } = await inspectCheckpoint(formatCheckpoint(cfg, parameters));
+  assertEquals([schema, warnings], ["1", []]);
+});
+
 Deno.test("inspecting says the formula, the statistics and what is odd", async () => {
   const model = MODELS.get("top_k_subtracts_scaled")!;
   const W_dec = model.parameters.W_dec.slice();
@@ -134,4 +159,32 @@ Deno.test("inspecting says the formula, the statistics and what is odd", async (
     statistics: { min: 0, max: 5, mean: 2, std: Math.sqrt(28 / 9), n_zero: 3, n_not_finite: 0 },
   });
   assertEquals(warnings, ["1 of 9 rows of W_dec are 0: these latents change nothing"]);
+});
+
+Deno.test("inspecting warns of all that makes a model odd or none", async () => {
+  const model = MODELS.get("top_k")!;
+  const W_enc = model.parameters.W_enc.map((w, i) => i % 9 === 2 ? 0 : w);
+  const cfg = { ...model.cfg, activation: { ...model.cfg.activation, top_k: 20 } } as ParsedCheckpoint["cfg"];
+  const odd = { ...model, cfg, parameters: { ...model.parameters, W_enc } };
+  assertEquals((await inspectCheckpoint(filesOf(formatModel(odd, { format: "saev_nn" })))).warnings, [
+    "1 of 9 columns of W_enc are 0: these latents see no input",
+    "top_k is 20, more than the 9 latents",
+  ]);
+
+  const { files } = goldenFiles().find(({ format, name }) => format === "saelens" && name === "topk")!;
+  const broken = files.get("sae_weights.safetensors")!.slice();
+  const numbers = new DataView(broken.buffer, broken.length - 64);
+  Float32Array.of(NaN, -Infinity, ...Array(14).fill(-2)).forEach((value, i) => numbers.setFloat32(i * 4, value, true));
+  const found = await inspectCheckpoint(memoryFiles(new Map([...files, ["sae_weights.safetensors", broken]]), null));
+  const statistics = { min: -2, max: -2, mean: -2, std: 0, n_zero: 0, n_not_finite: 2 };
+  assertEquals(found.tensors.at(-1), { name: "b_enc", shape: [16], dtype: "float32", statistics });
+  assertEquals([found.cfg, found.formula, found.warnings.at(-1)], [
+    null,
+    [],
+    "b_enc has 2 elements that are not finite",
+  ]);
+
+  const wide = goldenFiles().find(({ name }) => name === "training_batchtopk")!;
+  const { warnings } = await inspectCheckpoint(goldenUrl(wide));
+  assertEquals(warnings.at(-1), "float64 is rounded to float32: topk_threshold");
 });
