@@ -61,7 +61,7 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
     "gradients",
     /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|add_sign|subtract_weighted_rows)$/,
   ],
-  ["optimiser", /^(unit_rows|remove_parallel_rows|row_squares|clip_factor|adam|sum|verdict)$/],
+  ["optimiser", /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|sum|verdict)$/],
 ];
 
 /** Milliseconds of each phase in one step, the fastest of `rounds`. */

@@ -7,6 +7,7 @@
 import type { Commands } from "./commands.ts";
 import { defineKernel, reads, readsOnce, updates } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+import { withoutParallel } from "./unit_rows.ts";
 
 /** The numbers of one step. */
 export interface AdamStep {
@@ -22,7 +23,7 @@ export interface AdamStep {
   readonly step: number;
 }
 
-/** What {@link adam} takes: four arrays of one shape, and a factor and a verdict that only the GPU knows. */
+/** What {@link adam} takes: four arrays of one shape, and what only the GPU knows. */
 export interface AdamArguments extends AdamStep {
   /** What is updated. */
   readonly parameter: Tensor;
@@ -36,18 +37,20 @@ export interface AdamArguments extends AdamStep {
   readonly factor: Tensor;
   /** [1], anything but 0 stops the update. */
   readonly halted: Tensor<"u32">;
+  /** [rows], how much of each of the parameter's rows is taken away from the gradient's before; nothing if left out. */
+  readonly parallel?: Tensor | undefined;
 }
 
-/** m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², p ← p − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε), with g = factor · grad. */
+/** m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², p ← p − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε), with g = factor · (grad − parallel p). */
 export function adam(commands: Commands, given: AdamArguments): void {
-  const { parameter, grad, moment1, moment2, factor, halted, lr, beta1, beta2, eps, step } = given;
+  const { parameter, grad, moment1, moment2, factor, halted, parallel, lr, beta1, beta2, eps, step } = given;
+  const { context } = commands;
   const [rows = 0] = parameter.shape;
   const columns = parameter.rowSize;
-  const block = rowsPerBlock(commands.context, rows, columns * 4, parameter.label);
-  for (const { from, to } of spans(rows, block)) {
+  const shapes = context.lanes === 8 ? adamKernels.narrow : adamKernels.wide;
+  for (const { from, to } of spans(rows, rowsPerBlock(context, rows, columns * 4, parameter.label))) {
     const size = (to - from) * columns;
-    const kernels = commands.context.lanes === 8 ? adamKernels.narrow : adamKernels.wide;
-    commands.run(size % 4 === 0 ? kernels.vector : kernels.scalar, {
+    const shared = {
       size,
       step_size: lr / (1 - beta1 ** step),
       one_minus_beta1: 1 - beta1,
@@ -61,7 +64,11 @@ export function adam(commands: Commands, given: AdamArguments): void {
       moment2: moment2.rows(from, to),
       factor,
       halted,
-    });
+    };
+    if (parallel) {
+      const kernel = columns % 4 === 0 ? shapes.rows.vector : shapes.rows.scalar;
+      commands.run(kernel, { ...shared, columns, firstRow: from, allRows: rows, parallel });
+    } else commands.run(size % 4 === 0 ? shapes.flat.vector : shapes.flat.scalar, shared);
   }
 }
 
@@ -70,41 +77,71 @@ const LOADS = 256;
 
 const NUMBERS = ["step_size", "one_minus_beta1", "beta2", "one_minus_beta2", "root_correction", "eps"] as const;
 
-const declare = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
-  defineKernel({
-    name: "adam",
-    dims: ["size"],
-    scalars: NUMBERS,
-    bindings: {
-      parameter: updates(element, "size"),
-      grad: readsOnce(element, "size"),
-      moment1: updates(element, "size"),
-      moment2: updates(element, "size"),
-      factor: reads("f32", "1"),
-      halted: reads("u32", "1"),
-    },
-    workgroup: threads,
-    grid: ({ size }) => Math.ceil(size / scalars / LOADS),
-    cost: ({ size }) => ({ flops: 12 * size, bytes: 28 * size }),
-    body: `
+const bindings = (element: string) => ({
+  parameter: updates(element, "size"),
+  grad: readsOnce(element, "size"),
+  moment1: updates(element, "size"),
+  moment2: updates(element, "size"),
+  factor: reads("f32", "1"),
+  halted: reads("u32", "1"),
+});
+
+/** WGSL: what is the same for all elements, read once and not at every turn. */
+const START = `
   if (halted[0] != 0u) { return; }
-  // Read once and not at every turn.
   let clip = factor[0];
-  ${NUMBERS.map((name) => `let ${name} = dims.${name};`).join("\n  ")}
-  let end = min((group + 1u) * ${LOADS}u, dims.size / ${scalars}u);
-  for (var i = group * ${LOADS}u + lane; i < end; i += ${threads}u) {
-    let g = clip * grad[i];
+  ${NUMBERS.map((name) => `let ${name} = dims.${name};`).join("\n  ")}`;
+
+/** WGSL: the update of element `i`, whose value is `w` and whose gradient is `gradient`. */
+const update = (element: string, gradient: string): string => `
+    let g = clip * ${gradient};
     let before = old_moment1[i];
     let m = fma(${element}(one_minus_beta1), g - before, before);
     let v = fma(one_minus_beta2 * g, g, beta2 * old_moment2[i]);
     moment1[i] = m;
     moment2[i] = v;
-    parameter[i] = old_parameter[i] - step_size * (m / (sqrt(v) / root_correction + eps));
+    parameter[i] = w - step_size * (m / (sqrt(v) / root_correction + eps));`;
+
+const declareFlat = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "adam",
+    dims: ["size"],
+    scalars: NUMBERS,
+    bindings: bindings(element),
+    workgroup: threads,
+    grid: ({ size }) => Math.ceil(size / scalars / LOADS),
+    cost: ({ size }) => ({ flops: 12 * size, bytes: 28 * size }),
+    body: `${START}
+  let end = min((group + 1u) * ${LOADS}u, dims.size / ${scalars}u);
+  for (var i = group * ${LOADS}u + lane; i < end; i += ${threads}u) {
+    let w = old_parameter[i];${update(element, "grad[i]")}
   }`,
   });
+
+/** A workgroup a row. */
+const declareRows = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "adam_without_parallel",
+    dims: ["size", "columns", "firstRow", "allRows"],
+    scalars: NUMBERS,
+    bindings: { ...bindings(element), parallel: reads("f32", "allRows") },
+    workgroup: threads,
+    grid: ({ size, columns }) => size / columns,
+    cost: ({ size }) => ({ flops: 14 * size, bytes: 28 * size }),
+    body: `${START}
+  let loads = dims.columns / ${scalars}u;
+  let parallel_part = parallel[dims.firstRow + group];
+  for (var c = lane; c < loads; c += ${threads}u) {
+    let i = group * loads + c;
+    let w = old_parameter[i];
+    let whole = grad[i];
+    ${withoutParallel(element, "whole", "w")}${update(element, "removed")}
+  }`,
+  });
+
 const declareWidths = (threads: number) => ({
-  scalar: declare(threads, "f32", 1),
-  vector: declare(threads, "vec4f", 4),
+  flat: { scalar: declareFlat(threads, "f32", 1), vector: declareFlat(threads, "vec4f", 4) },
+  rows: { scalar: declareRows(threads, "f32", 1), vector: declareRows(threads, "vec4f", 4) },
 });
 
 /** A CPU has one SIMD vector go through its part of the arrays, a GPU as many invocations as hide its memory. */

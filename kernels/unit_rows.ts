@@ -70,20 +70,26 @@ const unitRowsKernel = perWay((way) =>
   })
 );
 
-/** What {@link removeParallelRows} takes. */
-export interface RemoveParallelRowsArguments {
+/** What {@link parallelRows} and {@link subtractParallelRows} take. */
+export interface ParallelRowsArguments {
   /** [rows, columns] */
   readonly grad: Tensor;
   /** [rows, columns] */
   readonly matrix: Tensor;
-  /** [rows], which gets ‖grad[r]‖² of what is left. */
-  readonly squares: Bindable;
+  /** [rows], how much of each row of the matrix is in that of the gradient. */
+  readonly parallel: Bindable;
 }
 
-/** grad[r] −= (⟨grad[r], matrix[r]⟩ / ‖matrix[r]‖²) · matrix[r]; rows whose matrix row is zero stay. */
-export function removeParallelRows(commands: Commands, { grad, matrix, squares }: RemoveParallelRowsArguments): void {
+/**
+ * parallel[r] = ⟨grad[r], matrix[r]⟩ / ‖matrix[r]‖², 0 for a row of zeros, and squares[r] = ‖grad[r] − parallel[r] matrix[r]‖²,
+ * of which nothing is kept: {@link subtractParallelRows} and `adam` take it away.
+ */
+export function parallelRows(
+  commands: Commands,
+  { grad, matrix, parallel, squares }: ParallelRowsArguments & { /** [rows] */ readonly squares: Bindable },
+): void {
   const columns = matrix.rowSize;
-  const kernel = removeParallelRowsKernel(columns, commands.context);
+  const kernel = parallelRowsKernel(columns, commands.context);
   for (const { from, to } of blocks(commands, matrix)) {
     commands.run(kernel, {
       rows: to - from,
@@ -92,54 +98,100 @@ export function removeParallelRows(commands: Commands, { grad, matrix, squares }
       firstRow: from,
       grad: grad.rows(from, to),
       matrix: matrix.rows(from, to),
+      parallel,
       squares,
     });
   }
 }
 
-const removeParallelRowsKernel = perWay((way) =>
+/** WGSL: `removed`, what is left of gradients `g` without `parallel_part` times `w`: `g` itself where there is no such part. */
+export const withoutParallel = (element: string, g: string, w: string): string =>
+  `let removed = select(fma(${element}(-parallel_part), ${w}, ${g}), ${g}, parallel_part == 0.0);`;
+
+const parallelRowsKernel = perWay((way) =>
   defineKernel({
-    name: "remove_parallel_rows",
+    name: "parallel_rows",
     dims: ["rows", "columns", "allRows", "firstRow"],
     bindings: {
-      grad: updates(way.element, "rows columns"),
+      grad: readsOnce(way.element, "rows columns"),
       matrix: readsOnce(way.element, "rows columns"),
+      parallel: writes("f32", "allRows"),
       squares: writes("f32", "allRows"),
     },
     ...sums(way),
-    cost: ({ rows, columns }) => ({ flops: 10 * rows * columns, bytes: 20 * rows * columns }),
+    cost: ({ rows, columns }) => ({ flops: 10 * rows * columns, bytes: 8 * rows * columns }),
     body: `
   ${loadsOfRow(way)}
   var norm_squared = 0.0;
   var along = 0.0;
-  var squared = 0.0;
   ${
       everyLoad(
         "loads",
-        `let w = matrix[i]; let g = old_grad[i];
+        `let w = matrix[i]; let g = grad[i];
     norm_squared = ${dot(way, "w", "w", "norm_squared")};
-    along = ${dot(way, "g", "w", "along")};
-    squared = ${dot(way, "g", "g", "squared")};`,
+    along = ${dot(way, "g", "w", "along")};`,
       )
     }
   norm_squared = total(lane, norm_squared);
   along = total(lane, along);
-  let parallel = select(along / norm_squared, 0.0, norm_squared == 0.0);
-  // Gradients of zero are common, and left as they are; NaN is not.
-  let changed = !(parallel == 0.0);
-  squared = select(squared, 0.0, changed);
+  let parallel_part = select(along / norm_squared, 0.0, norm_squared == 0.0);
+  var squared = 0.0;
   ${
       everyLoad(
-        "select(0u, loads, changed)",
-        `let g = fma(${way.element}(-parallel), matrix[i], old_grad[i]);
-    grad[i] = g;
-    squared = ${dot(way, "g", "g", "squared")};`,
+        "loads",
+        `let w = matrix[i]; let g = grad[i];
+    ${withoutParallel(way.element, "g", "w")}
+    squared = ${dot(way, "removed", "removed", "squared")};`,
       )
     }
   squared = total(lane, squared);
-  if (lane == 0u) { squares[dims.firstRow + group] = squared; }`,
+  if (lane == 0u) {
+    parallel[dims.firstRow + group] = parallel_part;
+    squares[dims.firstRow + group] = squared;
+  }`,
   })
 );
+
+/** grad[r] −= parallel[r] · matrix[r]. */
+export function subtractParallelRows(commands: Commands, { grad, matrix, parallel }: ParallelRowsArguments): void {
+  const columns = matrix.rowSize;
+  const kernel = subtractParallelRowsKernels[columns % 4 === 0 ? "vec4f" : "f32"];
+  for (const { from, to } of blocks(commands, matrix)) {
+    commands.run(kernel, {
+      rows: to - from,
+      columns,
+      allRows: matrix.shape[0]!,
+      firstRow: from,
+      grad: grad.rows(from, to),
+      matrix: matrix.rows(from, to),
+      parallel,
+    });
+  }
+}
+
+const declareSubtract = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "subtract_parallel_rows",
+    dims: ["rows", "columns", "allRows", "firstRow"],
+    bindings: {
+      grad: updates(element, "rows columns"),
+      matrix: readsOnce(element, "rows columns"),
+      parallel: reads("f32", "allRows"),
+    },
+    workgroup: THREADS,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 12 * rows * columns }),
+    body: `
+  let loads = dims.columns / ${scalars}u;
+  let parallel_part = parallel[dims.firstRow + group];
+  for (var c = lane; c < loads; c += ${THREADS}u) {
+    let i = group * loads + c;
+    let g = old_grad[i];
+    ${withoutParallel(element, "g", "matrix[i]")}
+    grad[i] = removed;
+  }`,
+  });
+const subtractParallelRowsKernels = { f32: declareSubtract("f32", 1), vec4f: declareSubtract("vec4f", 4) };
 
 /** squares[r] = ‖matrix[r]‖². */
 export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable): void {

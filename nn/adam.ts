@@ -9,7 +9,7 @@ import { clipFactor } from "../kernels/clip.ts";
 import type { Commands } from "../kernels/commands.ts";
 import { sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
-import { removeParallelRows, rowSquares } from "../kernels/unit_rows.ts";
+import { parallelRows, rowSquares, subtractParallelRows } from "../kernels/unit_rows.ts";
 import type { Model } from "./encode.ts";
 import type { Muon, MuonOptions } from "./muon.ts";
 import type { Gradients } from "./parameters.ts";
@@ -26,31 +26,34 @@ export class GradientNorm implements Disposable {
   readonly norm: Tensor;
   /** [1], what clipping multiplies them with. */
   readonly factor: Tensor;
+  /** [S], how much of each row of W_dec is in that of its gradient, where that is to be taken away. */
+  readonly parallel: Tensor | undefined;
   readonly #rows: Tensor;
   readonly #owned: DisposableStack;
 
   /** For the gradients of a model. */
-  constructor({ cfg: { d_model, d_sae }, context }: Model) {
+  constructor({ cfg: { d_model, d_sae, remove_parallel_grads }, context }: Model) {
     using stack = new DisposableStack();
     const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
     this.squares = make(PARAMETERS, "squares of gradients");
     this.norm = make(1, "grad_norm");
     this.factor = make(1, "clipping factor");
+    if (remove_parallel_grads) this.parallel = make(d_sae, "parallel parts of grad_W_dec");
     this.#rows = make(Math.max(d_model, d_sae), "squares of rows");
     this.#owned = stack.move();
   }
 
   /**
-   * Measures the gradients, after removing from each row of grad_W_dec its part along W_dec's row, if the configuration
-   * says so; the factor brings their norm down to `most`.
+   * Measures the gradients without the parts of grad_W_dec's rows along W_dec's, if the configuration says so; the factor
+   * brings their norm down to `most`.
    */
-  record(commands: Commands, { cfg, parameters }: Model, gradients: Gradients, most: number): void {
+  record(commands: Commands, { parameters: { W_dec: matrix } }: Model, gradients: Gradients, most: number): void {
     let at = 0;
     for (const [name, tensor] of gradients) {
       const rows = this.#rows.rows(0, tensor.shape[0]!);
-      if (name === "W_dec" && cfg.remove_parallel_grads) {
-        removeParallelRows(commands, { grad: tensor, matrix: parameters.W_dec, squares: rows });
-      } else rowSquares(commands, tensor, rows);
+      const { parallel } = this;
+      if (name === "W_dec" && parallel) parallelRows(commands, { grad: tensor, matrix, parallel, squares: rows });
+      else rowSquares(commands, tensor, rows);
       sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: PARAMETERS, at: at++ });
     }
     clipFactor(commands, { squares: this.squares, norm: this.norm, factor: this.factor, most });
@@ -74,7 +77,10 @@ export type AdamConstants = Omit<AdamStep, "lr" | "step">;
 /** PyTorch's defaults. */
 export const ADAM: AdamConstants = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
-/** The state's next update of a model's parameters, unless the state has been halted. */
+/**
+ * The state's next update of a model's parameters, unless the state has been halted. Adam takes the parallel parts away as
+ * it goes; before Muon's update they are taken from the gradient itself.
+ */
 export function updateParameters(
   commands: Commands,
   model: Model,
@@ -86,14 +92,21 @@ export function updateParameters(
     readonly muon?: Muon | undefined;
   },
 ): void {
-  const { state, norm: { factor }, lr, muon } = given;
+  const { state, norm: { factor, parallel }, lr, muon } = given;
   const { halted } = state;
   const gradients = new Map(state.gradients);
   const moments1 = new Map(state.moment1);
   const moments2 = new Map(state.moment2);
   for (const [name, parameter] of model.parameters) {
-    const shared = { parameter, grad: gradients.get(name)!, moment1: moments1.get(name)!, factor, halted, lr };
-    if (muon && (name === "W_enc" || name === "W_dec")) muon.record(commands, name, shared);
-    else adam(commands, { ...ADAM, ...shared, step: state.step + 1, moment2: moments2.get(name)! });
+    const grad = gradients.get(name)!;
+    const shared = { parameter, grad, moment1: moments1.get(name)!, factor, halted, lr };
+    const along = name === "W_dec" ? parallel : undefined;
+    if (muon && (name === "W_enc" || name === "W_dec")) {
+      if (along) subtractParallelRows(commands, { grad, matrix: parameter, parallel: along });
+      muon.record(commands, name, shared);
+    } else {
+      const moment2 = moments2.get(name)!;
+      adam(commands, { ...ADAM, ...shared, step: state.step + 1, moment2, parallel: along });
+    }
   }
 }

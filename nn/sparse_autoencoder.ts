@@ -10,7 +10,7 @@ import { addRow } from "../kernels/elementwise.ts";
 import { ShapeError } from "../kernels/errors.ts";
 import { checkDevice, defaultDevice } from "../kernels/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
-import { removeParallelRows, unitRows } from "../kernels/unit_rows.ts";
+import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
 import { emptyCodes, encodeInto } from "./activation.ts";
 import type { Codes } from "./codes.ts";
 import {
@@ -296,8 +296,12 @@ export class SparseAutoencoder implements Model, Disposable {
   removeParallelGrads(gradients: Gradients): void {
     if (!this.cfg.remove_parallel_grads) return;
     const commands = new Commands(this.context);
-    using squares = new Tensor(this.context, "f32", [this.cfg.d_sae], "squares of rows");
-    removeParallelRows(commands, { grad: gradients.W_dec, matrix: this.parameters.W_dec, squares });
+    const make = (label: string) => new Tensor(this.context, "f32", [this.cfg.d_sae], label);
+    using parallel = make("parallel parts of grad_W_dec");
+    using squares = make("squares of rows");
+    const rows = { grad: gradients.W_dec, matrix: this.parameters.W_dec, parallel };
+    parallelRows(commands, { ...rows, squares });
+    subtractParallelRows(commands, rows);
     commands.submit();
   }
 

@@ -125,7 +125,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     name: "the parallel part is removed without dividing by ‖w‖²",
     origin: "projections written for unit rows",
     check: "⟨grad, row⟩ of rows of any length",
-    kernel: "remove_parallel_rows",
+    kernel: "parallel_rows",
     replacements: [["along / norm_squared", "along"]],
     run: parallelRemoval,
   },

@@ -8,6 +8,7 @@ import { assertEquals } from "@std/assert";
 import { adam, type AdamStep } from "../../kernels/adam.ts";
 import { fill } from "../../kernels/elementwise.ts";
 import { Tensor } from "../../kernels/tensor.ts";
+import { parallelRows, subtractParallelRows } from "../../kernels/unit_rows.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumBound } from "../support/tolerance.ts";
@@ -115,6 +116,38 @@ Deno.test("ten steps are PyTorch's", async () => {
   await check((gpu) => run(gpu, new Random(2), { shape: [40, 25], steps: 10 }), ...VARIANTS);
 });
 
+/** Parallel parts taken away on the way, and before; both must end with the same bits. */
+const withoutParallel: KernelCase = (gpu) => {
+  const random = new Random(5);
+  for (const [rows, columns] of [[1, 1], [5, 3], [33, 8], [300, 100], [70, 130]] as const) {
+    const size = rows * columns;
+    const [values, grads] = [random.normal(size), random.normal(size)];
+    // A row of zeros has no parallel part.
+    values.fill(0, 0, columns);
+    const ends = [true, false].map((isFused) => {
+      const make = (data: Float32Array) => gpu.f32(data, rows, columns);
+      const [parameter, grad, moment1, moment2] = [make(values), make(grads), make(grads), make(grads.map(Math.abs))];
+      const shared = { grad, matrix: parameter, parallel: gpu.out(rows) };
+      parallelRows(gpu.commands, { ...shared, squares: gpu.out(rows) });
+      if (!isFused) subtractParallelRows(gpu.commands, shared);
+      const parallel = isFused ? shared.parallel : undefined;
+      const state = { parameter, moment1, moment2, factor: gpu.f32([0.7]), halted: gpu.u32([0]) };
+      adam(gpu.commands, { ...CONSTANTS, ...state, grad, parallel, step: 3 });
+      return [parameter, moment1, moment2] as const;
+    });
+    const [fused, apart] = ends as [typeof ends[0], typeof ends[0]];
+    fused.forEach((tensor, at) => {
+      let bits: Float32Array;
+      gpu.expect(tensor, (got) => bits = got);
+      gpu.expect(apart[at]!, (got) => assertSameBits(bits, got, `result ${at} of [${rows}, ${columns}]`));
+    });
+  }
+};
+
+Deno.test("what is parallel to a row is taken from its gradient on the way, with the bits of two passes", async () => {
+  await check(withoutParallel, ...VARIANTS);
+});
+
 const extreme: KernelCase = (gpu) => {
   const random = new Random(3);
   // Where the gradient is tiny, eps decides.
@@ -195,6 +228,14 @@ Deno.test("more elements than one dimension of workgroups has invocations for", 
 });
 
 Deno.test("mutants of Adam are found", async () => {
+  await mutants("adam_without_parallel", [
+    ["let i = group * loads + c", "let i = c"],
+    ["parallel_part == 0.0", "parallel_part != 0.0"],
+    ["clip * removed", "clip * whole"],
+  ], withoutParallel);
+  await mutants("adam_without_parallel", [["parallel[dims.firstRow + group]", "parallel[group]"]], withoutParallel, {
+    bindingLimit: 65_536,
+  });
   await mutants("adam", [
     ["clip * grad[i]", "grad[i]"],
     ["min((group + 1u) * 256u, ", "max((group + 1u) * 256u, "],

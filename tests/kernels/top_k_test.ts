@@ -230,13 +230,18 @@ Deno.test("rows too wide for a software driver's loops are refused", async () =>
 });
 
 Deno.test("mutants of the selection are found", async () => {
-  await mutants("top_k", [
-    ["starts[dims.firstRow + group]", "starts[group]"],
-    ["if (bits == 0x80000000u) { return 0x80000000u; }", ""],
-    ["if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }", ""],
-    ["let is_lower = u32(places[o] < place);", "let is_lower = u32(places[o] > place);"],
-    ["key == found && same < wanted", "key == found && same <= wanted"],
-  ], mutated, { subgroups: false });
+  await mutants(
+    "top_k",
+    [
+      ["starts[dims.firstRow + group]", "starts[group]"],
+      ["if (bits == 0x80000000u) { return 0x80000000u; }", ""],
+      ["if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }", ""],
+      ["let is_lower = u32(places[o] < place);", "let is_lower = u32(places[o] > place);"],
+      ["key == found && same < wanted", "key == found && same <= wanted"],
+    ],
+    mutated,
+    { subgroups: false },
+  );
   await mutants("top_k", [
     ["key == key0 && place < place0", "key == key0"],
     ["if (before0 >= k) { place0 = NONE; }", ""],
@@ -244,18 +249,28 @@ Deno.test("mutants of the selection are found", async () => {
     ["subgroupBroadcast(key0, 3u)", "subgroupBroadcast(key0, 4u)"],
   ], mutated);
   await mutants("top_k", [["if (candidates <= 512u)", "if (candidates > 0u)"]], overflowing);
-  await mutants("maxima_top_k", [
-    ["dims.columns + group", "dims.columns"],
-    ["if (item < dims.blocks)", "if (item + 1u < dims.blocks)"],
-    ["at -= u32(spare[o] < place)", "at -= u32(spare[o] > place)"],
-  ], mutated, { subgroups: false });
+  await mutants(
+    "maxima_top_k",
+    [
+      ["dims.columns + group", "dims.columns"],
+      ["if (item < dims.blocks)", "if (item + 1u < dims.blocks)"],
+      ["at -= u32(spare[o] < place)", "at -= u32(spare[o] > place)"],
+    ],
+    mutated,
+    { subgroups: false },
+  );
   await mutants("maxima_top_k", [
     ["if (lane == 0u && found_items <= 512u)", "if (lane == 0u)"],
     ["if (candidates <= 512u)", "if (candidates > 0u)"],
   ], overflowing);
-  await mutants("listed_top_k", [
-    ["min(dims.n, count[0])", "dims.n"],
-    ["names[place]", "place"],
-    ["names[j]", "j"],
-  ], listed, { subgroups: false });
+  await mutants(
+    "listed_top_k",
+    [
+      ["min(dims.n, count[0])", "dims.n"],
+      ["names[place]", "place"],
+      ["names[j]", "j"],
+    ],
+    listed,
+    { subgroups: false },
+  );
 });

@@ -7,7 +7,7 @@
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/commands.ts";
 import { Tensor } from "../../kernels/tensor.ts";
-import { removeParallelRows, rowSquares, unitRows } from "../../kernels/unit_rows.ts";
+import { parallelRows, rowSquares, subtractParallelRows, unitRows } from "../../kernels/unit_rows.ts";
 import {
   caseContext,
   check,
@@ -125,7 +125,9 @@ function parallel(
 ): void {
   const tensor = gpu.f32(grad, rows, grad.length / rows);
   const squares = gpu.out(rows);
-  removeParallelRows(gpu.commands, { grad: tensor, matrix: gpu.f32(matrix, rows, grad.length / rows), squares });
+  const shared = { grad: tensor, matrix: gpu.f32(matrix, rows, grad.length / rows), parallel: gpu.out(rows) };
+  parallelRows(gpu.commands, { ...shared, squares });
+  subtractParallelRows(gpu.commands, shared);
   // The squares of what is left are those that it has by itself.
   const own = gpu.out(rows);
   rowSquares(gpu.commands, tensor, own);
@@ -254,27 +256,25 @@ Deno.test("mutants of the row kernels are found", async () => {
   ], unit);
   await mutants("unit_rows", [["if (norm == 0.0) { return; }", ""]], zeros);
   await mutants("unit_rows", [["if (halted[0] != 0u) { return; }", ""]], halted);
-  await mutants("remove_parallel_rows", [
-    ["let i = group", "let i = 0u * group"],
-    ["(-parallel)", "(parallel)"],
-  ], parallelExact);
-  await mutants("remove_parallel_rows", [["(-parallel)", "(-quantizeToF16(parallel))"]], parallelPrecise);
-  await mutants("remove_parallel_rows", [["norm_squared == 0.0)", "norm_squared < 0.0)"]], zeroDirection);
+  for (const name of ["parallel_rows", "subtract_parallel_rows"]) {
+    await mutants(name, [["let i = group", "let i = 0u * group"]], parallelExact);
+    await mutants(name, [["(-parallel_part)", "(-quantizeToF16(parallel_part))"]], parallelPrecise);
+    await mutants(name, [["(-parallel_part)", "(parallel_part)"]], parallelPrecise);
+  }
+  await mutants("parallel_rows", [["norm_squared == 0.0)", "norm_squared < 0.0)"]], zeroDirection);
   await mutants(
-    "remove_parallel_rows",
-    [["let changed = !(parallel == 0.0)", "let changed = parallel > 0.0"]],
-    parallelExact,
-  );
-  await mutants(
-    "remove_parallel_rows",
+    "parallel_rows",
     [
-      ["squared = fma(g, g, squared)", "squared = fma(g, g, 0.0 * squared)"],
-      ["select(squared, 0.0, changed)", "squared"],
+      ["squared = fma(removed, removed, squared)", "squared = fma(removed, removed, 0.0 * squared)"],
+      ["parallel[dims.firstRow + group]", "parallel[group]"],
       ["squares[dims.firstRow + group]", "squares[group]"],
     ],
     parallelPrecise,
     { bindingLimit: 65_536 },
   );
+  await mutants("subtract_parallel_rows", [["parallel[dims.firstRow + group]", "parallel[group]"]], parallelPrecise, {
+    bindingLimit: 65_536,
+  });
   await mutants(
     "row_squares",
     [
