@@ -5,6 +5,7 @@
  */
 
 import { Commands } from "../../kernels/commands.ts";
+import { subtractParallelRows } from "../../kernels/unit_rows.ts";
 import { GradientNorm, updateParameters } from "../../nn/adam.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
@@ -34,6 +35,8 @@ for (const golden of loadMatryoshkaGoldens()) {
     state.gradients.write(golden.grads);
     const commands = new Commands(sae.context);
     norm.record(commands, sae, state.gradients, 0.05);
+    const { parallel } = norm;
+    subtractParallelRows(commands, { grad: state.gradients.W_dec, matrix: sae.parameters.W_dec, parallel: parallel! });
     commands.submit();
     assertScalarClose((await norm.norm.read())[0]!, golden.grad_norm_before_clip, "grad_norm");
     const [factor = NaN] = await norm.factor.read();
