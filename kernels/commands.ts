@@ -146,7 +146,7 @@ export class Commands {
     if (!first) return;
     const all = lists.map((list) => list.#runs);
     const plan = dispatchesOf(first.#context, all);
-    const submission = new Submission(first.#context);
+    const submission = new Submission(first.#context, plan.reduce((slots, runs) => slots + slotsOf(runs), 0));
     for (const runs of plan) submission.dispatch(runs);
     for (const list of lists) list.#runs = [];
     submission.end();
@@ -293,18 +293,26 @@ interface Resource {
   readonly bound: GPUBindingResource;
 }
 
+/** The slots that a dispatch takes at most: those of its runs, and two of what decides about it. */
+function slotsOf(runs: readonly Run[]): number {
+  return runs.length + 2;
+}
+
 /** One submission in the making. */
 class Submission {
   readonly #context: DeviceContext;
   readonly #floats: Float32Array;
   #used = 0;
+  /** How many slots the dispatches still to come take at most. */
+  #ahead: number;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   /** What the workgroups of all slots from here on have been counted for. */
   #decided: Condition | undefined;
 
-  constructor(context: DeviceContext) {
+  constructor(context: DeviceContext, slots: number) {
     this.#context = context;
+    this.#ahead = slots;
     this.#floats = new Float32Array(context.slotWords.buffer);
   }
 
@@ -312,8 +320,7 @@ class Submission {
   dispatch(runs: readonly Run[]): void {
     const context = this.#context;
     const [{ kernel, bound, condition, counted, groups }] = runs as [Run];
-    // What decides about a run takes up to two slots before its own.
-    if (this.#used + runs.length + 2 > context.slotCount) this.end();
+    if (this.#used + slotsOf(runs) > context.slotCount) this.end();
     if (counted) this.#count(counted, condition, groups);
     else if (condition && condition !== this.#decided) this.#decide(condition);
     const isJoined = runs.length > 1;
@@ -338,6 +345,7 @@ class Submission {
     for (const [index, { access }] of Object.values<Binding>(kernel.bindings).entries()) {
       if (access === "write") { for (const run of runs) run.bound[index]!.tensor.change(); }
     }
+    this.#ahead -= slotsOf(runs);
     context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
   }
 
@@ -384,7 +392,7 @@ class Submission {
   /** Counts the workgroups of all runs after it as those of the condition, or none. */
   #decide(condition: Condition): void {
     const { slots, slotCount, conditionalGroups } = this.#context;
-    const values = { first: this.#used + 1, slots: slotCount };
+    const values = { first: this.#used + 1, slots: Math.min(slotCount, this.#used + this.#ahead) };
     const groups = decideKernel.grid(values);
     const resources = [
       wholeTensor(condition.flag),

@@ -357,6 +357,8 @@ const sampledMatmulKernels = {
 
 /** The entries of a sparse matrix by column: {@link transposeEntries} makes it. */
 export interface SparseColumns {
+  /** Rows. */
+  readonly rows: number;
   /** Columns. */
   readonly columns: number;
   /** Size of `entries`. */
@@ -413,6 +415,7 @@ export function sparseColumnsMatmul(commands: Commands, given: SparseColumnsMatm
       boundRow: firstRow,
       boundRows: rows,
       accumulate: Number(accumulate || span.from > 0),
+      allRows: sparse.rows,
       allColumns: sparse.columns,
       capacity: sparse.capacity,
       starts: sparse.starts,
@@ -430,13 +433,15 @@ export function sparseColumnsMatmul(commands: Commands, given: SparseColumnsMatm
 const entriesOfColumn = `
   var entry = starts[column];
   var end = starts[column + 1u];
-  for (var above = end; entry < above;) {
-    let middle = (entry + above) / 2u;
-    if (entryRows[entries[middle]] < dims.firstRow) { entry = middle + 1u; } else { above = middle; }
-  }
-  for (var below = entry; below < end;) {
-    let middle = (below + end) / 2u;
-    if (entryRows[entries[middle]] - dims.firstRow < dims.rows) { below = middle + 1u; } else { end = middle; }
+  if (dims.rows < dims.allRows) {
+    for (var above = end; entry < above;) {
+      let middle = (entry + above) / 2u;
+      if (entryRows[entries[middle]] < dims.firstRow) { entry = middle + 1u; } else { above = middle; }
+    }
+    for (var below = entry; below < end;) {
+      let middle = (below + end) / 2u;
+      if (entryRows[entries[middle]] - dims.firstRow < dims.rows) { below = middle + 1u; } else { end = middle; }
+    }
   }`;
 
 const sparseColumnsMatmulKernel = perShare((share) =>
@@ -452,6 +457,7 @@ const sparseColumnsMatmulKernel = perShare((share) =>
       "boundRow",
       "boundRows",
       "accumulate",
+      "allRows",
       "allColumns",
       "capacity",
     ],
@@ -528,6 +534,7 @@ export function sparseColumnSums(commands: Commands, given: SparseColumnSumsArgu
       rows: span.to - span.from,
       firstRow: firstRow + span.from,
       accumulate: Number(accumulate || span.from > 0),
+      allRows: sparse.rows,
       allColumns: sparse.columns,
       capacity: sparse.capacity,
       starts: sparse.starts,
@@ -541,7 +548,7 @@ export function sparseColumnSums(commands: Commands, given: SparseColumnSumsArgu
 
 const sparseColumnSumsKernel = defineKernel({
   name: "sparse_column_sums",
-  dims: ["rows", "firstRow", "accumulate", "allColumns", "capacity"],
+  dims: ["rows", "firstRow", "accumulate", "allRows", "allColumns", "capacity"],
   bindings: {
     starts: reads("u32", "allColumns+1"),
     entries: readsOften("u32", "capacity"),

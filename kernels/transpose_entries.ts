@@ -52,7 +52,7 @@ export class Transposition implements Disposable {
     this.#starts = make(columns + 1, "column starts");
     this.#entries = make(capacity, "entries by column");
     this.entryRows = make(capacity, "row of each entry");
-    this.columns = { columns, capacity, starts: this.#starts, entries: this.#entries };
+    this.columns = { rows, columns, capacity, starts: this.#starts, entries: this.#entries };
   }
 
   /** Lists `sparse` by column. */

@@ -75,7 +75,7 @@ function onGpu(gpu: Recording, given: Sparse): SparseRows {
 }
 
 /** Entries by column, on the CPU and on the GPU. */
-function columnsOnGpu(gpu: Recording, { width, indices }: Sparse) {
+function columnsOnGpu(gpu: Recording, { rows, width, indices }: Sparse) {
   const starts = new Uint32Array(width + 1);
   for (const column of indices) starts[column + 1]!++;
   for (let c = 0; c < width; c++) starts[c + 1]! += starts[c]!;
@@ -83,6 +83,7 @@ function columnsOnGpu(gpu: Recording, { width, indices }: Sparse) {
   const entries = new Uint32Array(indices.length);
   indices.forEach((column, e) => entries[next[column]!++] = e);
   return {
+    rows,
     columns: width,
     capacity: indices.length + ROOM,
     starts: gpu.u32(starts),
