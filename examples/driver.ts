@@ -1,7 +1,7 @@
 /**
  * Runs a command with a working WebGPU adapter: `deno run -A examples/driver.ts <command> [arguments]`.
  *
- * Where the machine has none, it gets a software driver first (see {@link findDriver}). This is a parent process
+ * Where the machine has none, or a slow one, it gets a software driver first (see {@link findDriver}). This is a parent process
  * because a driver cannot be changed within a process once a request has failed. Whoever sets `DENO_WEBGPU_BACKEND`
  * has chosen: then nothing is looked for or installed.
  *
@@ -37,7 +37,8 @@ function thisMachine(cache: string, runtime: Environment): Machine {
         stderr: "null",
         signal: AbortSignal.timeout(PROBE_SECONDS * 1000),
       }).output();
-      return success ? "right" : code === 1 ? "none" : "wrong";
+      if (success) return "right";
+      return code === 1 ? "none" : code === 3 ? "slow" : "wrong";
     },
     say: (line) => console.error(`driver: ${line}`),
   };

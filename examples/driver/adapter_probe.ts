@@ -1,6 +1,7 @@
 /**
  * Asks the machine's WebGPU adapter for a known answer: exit code 0 when it doubles 256 numbers correctly, 1 when there
- * is no adapter, 2 when it answers wrongly or fails on the way.
+ * is no adapter, 2 when it answers wrongly or fails on the way, and 3 when it is right, but software without subgroups, as
+ * Mesa's is by OpenGL.
  *
  * It runs as its own process, since a failed request cannot be repeated with another driver in the same process, and
  * since a bad driver may crash or hang.
@@ -49,4 +50,9 @@ const adapter = await navigator.gpu?.requestAdapter();
 if (!adapter) Deno.exit(1);
 const x = Float32Array.from({ length: 256 }, (_, i) => i - 100.5);
 const doubled = await double(adapter, x).catch(() => []);
-Deno.exit(x.every((value, i) => doubled[i] === 2 * value) ? 0 : 2);
+if (!x.every((value, i) => doubled[i] === 2 * value)) Deno.exit(2);
+const { isFallbackAdapter, subgroupMinSize, subgroupMaxSize } = adapter.info as GPUAdapterInfo & {
+  readonly subgroupMinSize?: number;
+  readonly subgroupMaxSize?: number;
+};
+Deno.exit(isFallbackAdapter && subgroupMinSize !== subgroupMaxSize ? 3 : 0);

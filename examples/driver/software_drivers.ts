@@ -24,8 +24,8 @@ export interface Machine {
   readonly cache: string;
   /** The folder where system packages register Vulkan drivers. */
   readonly vulkanFolder: string;
-  /** Whether the adapter under these variables is there and computes a known answer. */
-  probe(env: Environment): Promise<"right" | "wrong" | "none">;
+  /** Whether the adapter under these variables is there and computes a known answer, if `slow` as software without subgroups. */
+  probe(env: Environment): Promise<"right" | "slow" | "wrong" | "none">;
   /** Runs a program to its end. */
   readonly run: Run;
   /** Tells the user. */
@@ -176,19 +176,34 @@ const swiftShader: SoftwareDriver = {
 
 const DRIVERS = [installedMesa, unpackedMesa, swiftShader];
 
-/** The variables under which this machine has a working adapter; fetches a driver when there is none. */
+/** What is wrong with an adapter. */
+const COMPLAINTS = {
+  none: "no GPU adapter found",
+  wrong: "the GPU adapter computes wrong results",
+  slow: "the GPU adapter is slow software",
+} as const;
+
+/**
+ * The variables under which this machine has a working adapter; fetches a driver when there is none, and Mesa's for Vulkan
+ * in the place of slow software.
+ */
 export async function findDriver(machine: Machine): Promise<Environment> {
   const found = await machine.probe({});
   if (found === "right") return {};
-  const why = found === "none" ? "no GPU adapter found" : "the GPU adapter computes wrong results";
-  for (const driver of DRIVERS) {
+  const why = COMPLAINTS[found];
+  const drivers = found === "slow" ? DRIVERS.filter((driver) => driver !== swiftShader) : DRIVERS;
+  const isBetter = async (env: Environment | null): Promise<boolean> => {
+    const answer = env === null ? "none" : await machine.probe(env);
+    return answer === "right" || (answer === "slow" && found !== "slow");
+  };
+  for (const driver of drivers) {
     const env = await driver.locate(machine);
-    if (env === null || await machine.probe(env) !== "right") continue;
+    if (env === null || !await isBetter(env)) continue;
     machine.say(`${why}; using ${driver.name} (${env.VK_DRIVER_FILES})`);
     return env;
   }
   const reasons = new Set<string>();
-  for (const driver of DRIVERS) {
+  for (const driver of drivers) {
     const obstacle = await driver.obstacle(machine);
     if (obstacle !== null) {
       reasons.add(obstacle);
@@ -198,12 +213,12 @@ export async function findDriver(machine: Machine): Promise<Environment> {
     try {
       await driver.fetch(machine);
       const env = await driver.locate(machine);
-      if (env !== null && await machine.probe(env) === "right") return env;
+      if (env !== null && await isBetter(env)) return env;
       reasons.add(`${driver.name} did not work`);
     } catch (error) {
       reasons.add(`${driver.name} could not be had (${error instanceof Error ? error.message : error})`);
     }
   }
-  machine.say([why, ...reasons, "going on without"].join("; "));
+  machine.say([why, ...reasons, found === "slow" ? "going on with it" : "going on without"].join("; "));
   return {};
 }

@@ -18,7 +18,7 @@ interface FakeMachine extends Machine, AsyncDisposable {
 async function fakeMachine(
   options: {
     isRoot?: boolean;
-    adapter?: "right" | "wrong" | "none";
+    adapter?: "right" | "slow" | "wrong" | "none";
     /** The driver that works, by the end of its registration's path. */
     working?: string;
     run?: (command: string, args: readonly string[], cwd: string) => Promise<Outcome> | Outcome;
@@ -108,6 +108,18 @@ Deno.test("driver: an adapter that computes nonsense is not taken for one", asyn
   assertEquals((await findDriver(machine)).VK_DRIVER_FILES, `${machine.vulkanFolder}/lvp_icd.x86_64.json`);
   assertEquals(machine.commands, []);
   assertMatch(machine.said.join("\n"), /^the GPU adapter computes wrong results; using Mesa/);
+});
+
+Deno.test("driver: Mesa for Vulkan takes the place of slow software, which is kept where that cannot be had", async () => {
+  await using machine = await fakeMachine({ adapter: "slow", working: "lvp_icd.x86_64.json" });
+  await registerMesa(machine.vulkanFolder, "libvulkan_lvp.so");
+  assertEquals((await findDriver(machine)).VK_DRIVER_FILES, `${machine.vulkanFolder}/lvp_icd.x86_64.json`);
+  assertMatch(machine.said.join("\n"), /^the GPU adapter is slow software; using Mesa/);
+  await using bare = await fakeMachine({ adapter: "slow", working: "vk_swiftshader_icd.json", run: () => FAILED });
+  await Deno.mkdir(`${bare.cache}/swiftshader-153.0.0`);
+  await Deno.writeTextFile(`${bare.cache}/swiftshader-153.0.0/vk_swiftshader_icd.json`, "{}");
+  assertEquals(await findDriver(bare), {});
+  assertMatch(bare.said.at(-1)!, /^the GPU adapter is slow software; .*going on with it$/);
 });
 
 Deno.test("driver: without root the packages are unpacked, once, and registered where they lie", async () => {
