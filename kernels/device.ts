@@ -128,6 +128,24 @@ export class DeviceContext {
     if (this.#failure) throw this.#failure;
   }
 
+  /**
+   * What `work` gives, or why the device refuses a kernel of it, which is then no failure of the device. Nothing else may
+   * use the device meanwhile.
+   */
+  async attempt<T>(work: () => Promise<T>): Promise<T | KernelError> {
+    this.check();
+    this.device.pushErrorScope("validation");
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#failure = undefined;
+      return error;
+    } finally {
+      await this.device.popErrorScope();
+    }
+  }
+
   /** Lets {@link settled} wait for `work`; its rejection becomes the device's failure. */
   watch(work: Promise<void>): void {
     const watched = work.catch((error) => this.fail(error)).finally(() => this.#pending.delete(watched));

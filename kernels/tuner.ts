@@ -8,7 +8,7 @@
 
 import { Commands } from "./commands.ts";
 import { contextOf, type DeviceContext } from "./device.ts";
-import { DeviceError } from "./errors.ts";
+import { DeviceError, KernelError } from "./errors.ts";
 import { matmul } from "./matmul.ts";
 import {
   candidates,
@@ -48,8 +48,8 @@ export interface TuneOptions {
 export interface MeasuredTile {
   /** Which. */
   readonly tile: TileName;
-  /** `timed` to the end, `slower` and given up early, `wrong`, or `untried` for want of time. */
-  readonly state: "timed" | "slower" | "wrong" | "untried";
+  /** `timed` to the end, `slower` and given up early, `wrong`, `refused` by the device, or `untried` for want of time. */
+  readonly state: "timed" | "slower" | "wrong" | "refused" | "untried";
   /** GFLOP/s in the best of its samples, where there is one. */
   readonly gflops: number | null;
   /** Milliseconds to its first result, compilation included, where it was tried. */
@@ -71,7 +71,7 @@ export interface Tuning {
 }
 
 /** Raised with every change of the generator that may change which tile is fastest. */
-const GENERATOR = 1;
+const GENERATOR = 2;
 
 /** Samples of each candidate that is not given up. */
 const ROUNDS = 3;
@@ -135,6 +135,7 @@ export async function restoreTuning(device: GPUDevice, store: TunerStore): Promi
  * ```
  *
  * @throws {DeviceError} if the device computes nonsense.
+ * @throws {KernelError} if it refuses the default.
  */
 export async function tune(device: GPUDevice, options: TuneOptions): Promise<Tuning[]> {
   const { store, shapes, budget = 60, time = wallClock(device) } = options;
@@ -221,8 +222,14 @@ async function check(context: DeviceContext, layout: Layout, runners: readonly R
     const { sharing } = TILES.get(runner.tile)!;
     if (usual !== undefined && (performance.now() > end || hardToCompile.has(sharing))) continue;
     const started = performance.now();
-    const [integers, fractions] = await answers(context, layout, { ...asked, tile: runner.tile });
+    const found = await context.attempt(() => answers(context, layout, { ...asked, tile: runner.tile }));
     runner.compile = performance.now() - started;
+    if (found instanceof KernelError) {
+      if (usual === undefined) throw found;
+      runner.state = "refused";
+      continue;
+    }
+    const [integers, fractions] = found;
     if (runner.compile > COMPILE) hardToCompile.add(sharing);
     const isExact = integers.every((value, at) => value === exact[at]);
     if (!isExact && usual === undefined) throw new DeviceError(`this device computes ${layout} products wrongly`);

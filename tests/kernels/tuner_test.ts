@@ -4,9 +4,11 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { contextOf } from "../../kernels/device.ts";
+import { KernelError } from "../../kernels/errors.ts";
 import type { ProductShape, TileName } from "../../kernels/matmul_tiles.ts";
+import { Tensor } from "../../kernels/tensor.ts";
 import { restoreTuning, tune, type Tuning } from "../../kernels/tuner.ts";
 import { freshDevice } from "../support/gpu.ts";
 
@@ -22,6 +24,12 @@ function fake(fast: TileName, others = 10) {
     return Promise.resolve(tile === fast ? 1 : others);
   };
   return { timed, time };
+}
+
+/** Whether this is the product by register tiles of so many rows and columns. */
+function isRegisterTile(size: number, wgsl: string): boolean {
+  const [inside, outside] = [`var c${size - 1}_${size - 1}`, `var c${size}_0`];
+  return wgsl.includes(inside) && !wgsl.includes("subgroupBroadcast") && !wgsl.includes(outside);
 }
 
 function stateOf({ tiles }: Tuning, wanted: TileName): string | undefined {
@@ -62,21 +70,20 @@ Deno.test("the default stays where nothing is faster by more than noise, and wit
 });
 
 Deno.test("a tile that computes wrongly is refused, however fast it is", async () => {
-  const broken: readonly (readonly [tile: TileName, mark: string, from: string, to: string])[] = [
+  const broken: readonly (readonly [from: string, to: string])[] = [
     // Integers show a wrong term, fractions a sum in another order.
-    ["register 8x8", "var c7_7", "b1[3]", "b1[2]"],
+    ["b1[3]", "b1[2]"],
     [
-      "register 8x8",
-      "var c7_7",
       "c7_7 = fma(a7[3], b7[3], fma(a7[2], b7[2], fma(a7[1], b7[1], fma(a7[0], b7[0], c7_7))));",
       "c7_7 = fma(a7[0], b7[0], fma(a7[1], b7[1], fma(a7[2], b7[2], fma(a7[3], b7[3], c7_7))));",
     ],
   ];
-  for (const [tile, mark, from, to] of broken) {
+  const tile = "register 8x8";
+  for (const [from, to] of broken) {
     let found = false;
     const device = await freshDevice({
       rewriteShader: (_name, wgsl) => {
-        if (!wgsl.includes(mark) || wgsl.includes("subgroupBroadcast") || wgsl.includes("var c8_0")) return wgsl;
+        if (!isRegisterTile(8, wgsl)) return wgsl;
         found ||= wgsl.includes(from);
         return wgsl.replaceAll(from, to);
       },
@@ -87,6 +94,21 @@ Deno.test("a tile that computes wrongly is refused, however fast it is", async (
     assert(tuning!.chosen !== tile);
     device.destroy();
   }
+});
+
+Deno.test("a tile that the device refuses is left out, and the others are measured; the default must compile", async () => {
+  const refusing = (isRefused: (wgsl: string) => boolean) =>
+    freshDevice({ rewriteShader: (_name, wgsl) => isRefused(wgsl) ? `${wgsl}\nfn broken() -> u32 {}` : wgsl });
+  const device = await refusing((wgsl) => isRegisterTile(4, wgsl));
+  const [tuning] = await tune(device, { shapes: [SHAPE], budget: 1000, time: fake("register 8x8").time });
+  assertEquals(stateOf(tuning!, "register 4x4"), "refused");
+  assertEquals(tuning!.chosen, "register 8x8");
+  assertEquals(await Tensor.from(contextOf(device), Float32Array.of(1, 2), [2], "after").read(), Float32Array.of(1, 2));
+  device.destroy();
+
+  const hopeless = await refusing((wgsl) => wgsl.includes("var c0_0"));
+  await assertRejects(() => tune(hopeless, { shapes: [SHAPE], budget: 1000 }), KernelError, "does not compile");
+  hopeless.destroy();
 });
 
 Deno.test("choices are remembered for the device and the class, and nothing else is believed", async () => {
