@@ -22,7 +22,7 @@ import {
   writeCheckpoint,
 } from "./io/mod.ts";
 import { defaultDevice, type ProductShape, restoreTuning, tune, type Tuning } from "./kernels/mod.ts";
-import { load } from "./mod.ts";
+import { CheckpointError, load } from "./mod.ts";
 import {
   adapterName,
   batchesInOrder,
@@ -450,7 +450,7 @@ async function evaluateCommand(args: Arguments, signal: AbortSignal): Promise<nu
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
-  using sae = await downloading(signal, (source) => load(checkpoint, { ...source, ...readOptions(args) }));
+  using sae = await opening(checkpoint, signal, (source) => load(checkpoint, { ...source, ...readOptions(args) }));
   using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
   await useTuning();
   using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
@@ -472,10 +472,19 @@ async function evaluateCommand(args: Arguments, signal: AbortSignal): Promise<nu
   return 0;
 }
 
-/** Shows the way of whatever is downloaded meanwhile. */
-async function downloading<T>(signal: AbortSignal, work: (source: SourceOptions) => Promise<T>): Promise<T> {
+/** Shows the way of whatever is downloaded meanwhile, and names the checkpoint where an error does not. */
+async function opening<T>(
+  checkpoint: string,
+  signal: AbortSignal,
+  work: (source: SourceOptions) => Promise<T>,
+): Promise<T> {
   using line = new DownloadLine();
-  return await work({ hub: { signal, onProgress: (state) => line.show(state) } });
+  try {
+    return await work({ hub: { signal, onProgress: (state) => line.show(state) } });
+  } catch (error) {
+    if (!(error instanceof CheckpointError) || error.message.includes(checkpoint)) throw error;
+    throw new CheckpointError(`${checkpoint}: ${error.message}`, { cause: error });
+  }
 }
 
 function readOptions(args: Arguments): ReadOptions {
@@ -489,9 +498,11 @@ function readOptions(args: Arguments): ReadOptions {
 
 async function inspectCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = readOptions(args);
-  const found = await downloading(
+  const checkpoint = args.positionals[0]!;
+  const found = await opening(
+    checkpoint,
     signal,
-    (source) => inspectCheckpoint(args.positionals[0]!, { ...source, ...options }),
+    (source) => inspectCheckpoint(checkpoint, { ...source, ...options }),
   );
   if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
   else console.log(describe(found).join("\n"));
@@ -546,7 +557,7 @@ async function convertCommand(args: Arguments, signal: AbortSignal): Promise<num
   const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
   if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
   const options = { ...readOptions(args), accept: accept as Concession[] };
-  const model = await downloading(signal, (source) => readCheckpoint(from, { ...source, ...options }));
+  const model = await opening(from, signal, (source) => readCheckpoint(from, { ...source, ...options }));
   const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
   if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
   else {

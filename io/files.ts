@@ -340,7 +340,11 @@ function isRemote(from: string | URL): boolean {
   return !hasFileSystem() || (from instanceof URL ? from.protocol !== "file:" : /^https?:/i.test(from));
 }
 
-/** Writes all parts. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one. */
+/**
+ * Writes all parts. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one.
+ *
+ * @throws {RangeError} if a folder stands at the path.
+ */
 export async function writeBytes(to: ByteTarget, parts: Iterable<FilePart>): Promise<void> {
   if (typeof to === "string" || to instanceof URL) return await replaceFile(to, parts);
   if (!(to instanceof WritableStream)) return await writeToSink(to, parts);
@@ -385,6 +389,9 @@ async function replaceFile(to: string | URL, parts: Iterable<FilePart>): Promise
     await Deno.rename(temporary, to);
   } catch (error) {
     await removeQuietly(temporary);
+    if (error instanceof Deno.errors.IsADirectory) {
+      throw new RangeError(`writing ${to}: found a folder, expected the path of a file`, { cause: error });
+    }
     throw error;
   }
 }

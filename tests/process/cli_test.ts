@@ -395,6 +395,23 @@ Deno.test("inspect says what a checkpoint is, as text and as JSON", async () => 
   assertStringIncludes(gated.stdout, `warning: reading cfg.json: the architecture is "gated"`);
 });
 
+Deno.test("what cannot be read or written is named", async () => {
+  await using made = await folder();
+  const whole = `${GOLDENS}checkpoints/schema5_top_k.pt`;
+  const torn = `${made.path}/torn.pt`;
+  await Deno.writeFile(torn, (await Deno.readFile(whole)).subarray(0, 700));
+  const expected = `error: ${torn}: reading the zip archive: found no zip archive, or the end of it is missing\n`;
+  for (const args of [["inspect", torn], ["convert", torn, `${made.path}/x.pt`, "--to", "saev"]]) {
+    assertEquals(await saev(args), { code: 1, stdout: "", stderr: expected });
+  }
+  assertEquals(await saev(["convert", whole, made.path, "--to", "saev"]), {
+    code: 1,
+    stdout: "",
+    stderr: `error: writing ${made.path}: found a folder, expected the path of a file\n`,
+  });
+  assertEquals(Array.from(Deno.readDirSync(made.path), ({ name }) => name), ["torn.pt"]);
+});
+
 Deno.test("inspect downloads from the hub that the environment names, and prints nothing else", async () => {
   await using made = await folder();
   const bytes = Deno.readFileSync(`${GOLDENS}checkpoints/schema5_top_k.pt`);
