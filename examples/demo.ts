@@ -136,8 +136,8 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
   const n_patches = dataset.training.length / COMPONENTS;
   say(`${n_patches.toLocaleString("en")} patches of ${TRAINING_PHOTOGRAPHS.length} photographs, whitened`);
 
-  // A JumpReLU counts in the pre-activations of some rows.
-  const data = { x: dataset.training.subarray(0, EVALUATION_BATCH * COMPONENTS), data_points: false };
+  // A JumpReLU counts in the pre-activations of some rows, chosen from all photographs.
+  const data = { x: dataset.training, data_points: false };
   using sae = await SparseAutoencoder.create(modelOptions(options), { seed, data });
   const adapter = adapterName(sae.device);
   say(`training ${options.d_sae} latents for ${steps} steps of ${batch_size} patches on ${adapter}`);

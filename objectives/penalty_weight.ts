@@ -2,14 +2,16 @@
  * The weight λ of the penalty in this step: the configured one, times a schedule, times what a controller finds.
  *
  * The controller brings the mean L0 to a target along a path: the reference r starts at the first batch's L0 and goes
- * towards the target by a factor of at most exp(PACE · v) a step, so that nothing dies in a sudden fall. With
- * e = clamp(ln(L0 / r), ±MOST_ERROR) of the step's own batch it is a proportional-integral controller,
+ * towards the target by a factor of at most exp(PACE · v) a step, so that nothing dies in a sudden fall. Where the model
+ * does not follow, r waits: it is never ahead of the L0 by more than a factor of LEAD, so that what the controller sums up
+ * on the way does not have to be undone at the target. With e = clamp(ln(L0 / r), ±MOST_ERROR) of the step's own batch it
+ * is a proportional-integral controller,
  *
- * u ← clamp(u + GAIN √v · e, ±MOST),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
+ * u ← clamp(u + GAIN · max(v, √v) · e, ±MOST),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
  *
  * exponential where the configured weight is far from what the data need, linear about λ = 0. A penalty on L0 may become a
  * reward, which lowers the thresholds of a JumpReLU again; a function of the codes, whose reward would have no bound, has
- * u ≥ 0 and λ ≥ 0. v = min(1, lr / FULL_LR) is how far a step moves the model: the controller moves no faster.
+ * u ≥ 0 and λ ≥ 0. v = lr / UNIT_LR is how far a step moves the model, and so what it answers to the last one's weight.
  *
  * It decides on the GPU, from numbers of the same step, so when losses are read changes nothing.
  *
@@ -25,8 +27,9 @@ import { isOnL0, sparsityCoeff } from "./sparsity.ts";
 const GAIN = 0.03;
 const DAMPING = 6;
 const PACE = 0.02;
+const LEAD = 1.35;
 const MOST_ERROR = 0.5;
-const FULL_LR = 2e-3;
+const UNIT_LR = 2e-3;
 /** Of |u|: λ is then 3 million times the configured one, and nothing overflows where a target cannot be reached. */
 const MOST = 15;
 
@@ -54,7 +57,7 @@ export function penaltyWeight(
     readonly sparsity: Sparsity;
     /** What a schedule multiplies λ with. */
     readonly factor: number;
-    /** The learning rate of this step; that of the fastest controller if `null`. */
+    /** The learning rate of this step; {@link UNIT_LR} if `null`. */
     readonly lr: number | null;
     readonly totals: Tensor;
     readonly l0At: number;
@@ -68,7 +71,7 @@ export function penaltyWeight(
   },
 ): void {
   const { sparsity, factor, lr, totals, l0At, n_rows, weight, slope, controlled, unused } = given;
-  const speed = Math.min(1, (lr ?? FULL_LR) / FULL_LR);
+  const speed = (lr ?? UNIT_LR) / UNIT_LR;
   commands.run(weightKernel, {
     totals_size: totals.size,
     l0_at: l0At,
@@ -77,7 +80,7 @@ export function penaltyWeight(
     penalty_target: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
     control_target: controlled?.target_l0 ?? 0,
     least: isOnL0(sparsity) ? -MOST : 0,
-    gain: GAIN * Math.sqrt(speed),
+    gain: GAIN * Math.max(speed, Math.sqrt(speed)),
     pace: PACE * speed,
     totals,
     halted: controlled?.halted ?? unused.halted,
@@ -109,7 +112,8 @@ const weightKernel = defineKernel({
     let reached = max(l0, 0.01 * dims.control_target);
     var reference = control[1];
     if (reference == 0.0) { reference = reached; }
-    reference *= exp(clamp(log(dims.control_target / reference), -dims.pace, dims.pace));
+    let paced = reference * exp(clamp(log(dims.control_target / reference), -dims.pace, dims.pace));
+    reference = clamp(paced, min(reference, reached / ${LEAD}), max(reference, reached * ${LEAD}));
     let error = clamp(log(reached / reference), -${MOST_ERROR}, ${MOST_ERROR});
     let u = clamp(${START} + control[0] + dims.gain * error, dims.least, ${MOST}.0);
     if (halted[0] == 0u) {

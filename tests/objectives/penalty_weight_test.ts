@@ -69,6 +69,9 @@ function controlledRun({ sparsity, l0s, lr, haltedFrom = Infinity }: Run): Kerne
 
 /** L0 that comes down from 100 and goes a little too far. */
 const FALLING = Array.from({ length: 40 }, (_, step) => Math.max(11, Math.round(100 * Math.exp(-step / 10))));
+/** L0 that does not follow, and at last goes the other way; 0 is less than what the controller asks the logarithm of. */
+const STUCK_ABOVE: readonly number[] = [...Array(40).fill(100), 300, 300];
+const STUCK_BELOW: readonly number[] = [...Array(40).fill(4), 0, 0];
 const RUNS: readonly Run[] = [
   { sparsity: L1, l0s: FALLING, lr: 2e-3 },
   { sparsity: L0, l0s: FALLING, lr: 1e-3 },
@@ -76,6 +79,8 @@ const RUNS: readonly Run[] = [
   { sparsity: L0, l0s: Array.from(new Random(3).integers(40), (value) => 16 + value), lr: 5e-3 },
   { sparsity: L0, l0s: FALLING, lr: 2e-3, haltedFrom: 20 },
   { sparsity: L1, l0s: FALLING, lr: 0 },
+  { sparsity: L0, l0s: STUCK_ABOVE, lr: 4e-3 },
+  { sparsity: L0, l0s: STUCK_BELOW, lr: 3e-3 },
 ];
 
 for (const given of RUNS) {
@@ -96,6 +101,17 @@ Deno.test("too few codes make a penalty on L0 a reward, and end one on the codes
   }
 });
 
+Deno.test("the reference waits for an L0 that does not follow, on the way down and on the way up", () => {
+  for (const [l0s, waitsAt] of [[STUCK_ABOVE, 100 / 1.35], [STUCK_BELOW, 4 * 1.35]] as const) {
+    let kept = FRESH;
+    const references = l0s.map((l0) => {
+      kept = control(kept, { l0, target_l0: TARGET, lr: 4e-3, isOnL0: true }).next;
+      return kept.reference.toFixed(6);
+    });
+    assertEquals(references.slice(-3), Array(3).fill(waitsAt.toFixed(6)));
+  }
+});
+
 Deno.test("mutants of the controller are found", async () => {
   await mutants("penalty_weight", [
     ["control[1] = reference", "control[1] = reached"],
@@ -104,4 +120,13 @@ Deno.test("mutants of the controller are found", async () => {
     ["max(factor,", "max(0.0,"],
     ["if (halted[0] == 0u)", "if (true)"],
   ], controlledRun({ sparsity: L0, l0s: FALLING, lr: 2e-3, haltedFrom: 20 }));
+  const [above, below] = [STUCK_ABOVE, STUCK_BELOW].map((l0s) => controlledRun({ sparsity: L0, l0s, lr: 4e-3 }));
+  await mutants("penalty_weight", [
+    ["min(reference, reached / 1.35)", "0.0"],
+    ["min(reference, reached / 1.35)", "reached / 1.35"],
+  ], above!);
+  await mutants("penalty_weight", [
+    ["max(reference, reached * 1.35)", "1e9"],
+    ["max(reference, reached * 1.35)", "reached * 1.35"],
+  ], below!);
 });

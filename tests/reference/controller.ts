@@ -22,12 +22,16 @@ export function control(
     readonly isOnL0: boolean;
   },
 ): { readonly next: Controller; readonly factor: number } {
-  const speed = Math.min(1, lr / 0.002);
+  const speed = lr / 0.002;
   const reached = Math.log(Math.max(l0, target_l0 / 100));
   const before = reference === 0 ? reached : Math.log(reference);
-  const at = before + within(Math.log(target_l0) - before, 0.02 * speed);
+  const lead = Math.log(1.35);
+  // On the way down it is no lower than the lead allows, unless it was; on the way up no higher.
+  const at = Math.log(target_l0) < before
+    ? Math.max(before - Math.min(before - Math.log(target_l0), 0.02 * speed), Math.min(before, reached - lead))
+    : Math.min(before + Math.min(Math.log(target_l0) - before, 0.02 * speed), Math.max(before, reached + lead));
   const error = within(reached - at, 0.5);
-  const moved = integral + 0.03 * Math.sqrt(speed) * error;
+  const moved = integral + 0.03 * Math.max(speed, Math.sqrt(speed)) * error;
   const u = Math.min(15, Math.max(isOnL0 ? -15 : 0, moved));
   const factor = 2 * (Math.sinh(u) + 6 * error * Math.cosh(u));
   return { next: { integral: u, reference: Math.exp(at) }, factor: isOnL0 ? factor : Math.max(0, factor) };
