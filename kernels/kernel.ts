@@ -243,28 +243,22 @@ function placed(kernel: Kernel, { isJoined, texels, halves }: Form): string {
   });
 }
 
-/** WGSL: the element of a buffer, and how one of its floats is read where it holds halves: two a word. */
-function bufferWgsl({ halves }: Form, [name, { access, element }]: [name: string, binding: Binding]): {
-  readonly declared: string;
-  readonly loads?: string;
-} {
-  const declare = (stored: string) =>
-    `var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${stored}>;`;
-  if (!halves.has(name)) return { declared: declare(element === "halves" ? "u32" : element) };
+/** The WGSL element of a binding's buffer: halves lie two in a word. */
+function storedElement({ halves }: Form, [name, { element }]: [name: string, binding: Binding]): string {
+  if (halves.has(name)) return element === "vec4f" ? "vec2u" : "u32";
+  return element === "halves" ? "u32" : element;
+}
+
+/** WGSL: `half_NAME(i)`, what `NAME[i]` is where the buffer holds halves. */
+function halfWgsl(name: string, { element }: Binding): string {
   return element === "vec4f"
-    ? {
-      declared: declare("vec2u"),
-      loads: `fn half_${name}(i: u32) -> vec4f {
+    ? `fn half_${name}(i: u32) -> vec4f {
   let words = ${name}[i];
   return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
 }
-`,
-    }
-    : {
-      declared: declare("u32"),
-      loads: `fn half_${name}(i: u32) -> f32 { return unpack2x16float(${name}[i / 2u])[i % 2u]; }
-`,
-    };
+`
+    : `fn half_${name}(i: u32) -> f32 { return unpack2x16float(${name}[i / 2u])[i % 2u]; }
+`;
 }
 
 function wgslOf(
@@ -278,16 +272,21 @@ function wgslOf(
   },
 ): string {
   const form = { bindings, texels, halves } as FormedKernel;
-  const buffers = bufferBindings(form).map((binding) => bufferWgsl(form, binding));
+  const buffers = bufferBindings(form);
   const entries = [
-    ...buffers.map(({ declared }) => declared),
+    ...buffers.map((binding) => {
+      const [name, { access }] = binding;
+      const space = access === "read" ? "read" : "read_write";
+      return `var<storage, ${space}> ${name}: array<${storedElement(form, binding)}>;`;
+    }),
     ...textureBindings(form).map((binding) =>
       `var texels_${binding[0]}: texture_storage_2d<${texelFormat(form, binding)}, read>;`
     ),
   ].map((declared, index) => `@group(0) @binding(${index + 1}) ${declared}`);
+  const loads = buffers.filter(([name]) => halves.has(name)).map(([name, binding]) => halfWgsl(name, binding));
   return `${directives}${uniforms}
 ${entries.join("\n")}
-${buffers.map(({ loads = "" }) => loads).join("")}${texels.size > 0 ? TEXELS_WGSL : ""}${declarations}
+${loads.join("")}${texels.size > 0 ? TEXELS_WGSL : ""}${declarations}
 @compute @workgroup_size(${workgroup})
 fn main(
   @builtin(workgroup_id) group_id: vec3u,

@@ -47,7 +47,8 @@ export interface PlacementOptions {
 export interface OpeningOptions extends PlacementOptions {
   /**
    * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
-   * nearest half, and the model computes what one with the rounded values does; it cannot be trained.
+   * nearest half, and the model computes what one with the rounded values does; it cannot be trained. That takes a platform
+   * with `Float16Array`.
    */
   readonly weights?: WeightStorage;
 }
