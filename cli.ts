@@ -158,6 +158,10 @@ Only data.path is needed; these are the defaults:
     positionals: ["CHECKPOINT", "DATA"],
     options: {
       ...READ_OPTIONS,
+      weights: {
+        value: "HOW",
+        help: "f32 or f16: how the matrices lie on the device; f16 takes half of its memory (f32)",
+      },
       json: { help: "print JSON, with a number for each latent where there is one" },
       monosemanticity: { help: "measure how alike the rows are that excite a latent" },
       embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
@@ -450,7 +454,12 @@ async function evaluateCommand(args: Arguments, signal: AbortSignal): Promise<nu
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
-  using sae = await opening(checkpoint, signal, (source) => load(checkpoint, { ...source, ...readOptions(args) }));
+  const weights = args.choice("weights", ["f32", "f16"]) ?? "f32";
+  using sae = await opening(
+    checkpoint,
+    signal,
+    (source) => load(checkpoint, { ...source, ...readOptions(args), weights }),
+  );
   using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
   await useTuning();
   using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });

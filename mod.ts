@@ -41,9 +41,10 @@ export type {
   TargetL0Sparsity,
   TopK,
   WeightedL1Sparsity,
+  WeightStorage,
 } from "./nn/config.ts";
 export type { Model } from "./nn/encode.ts";
-export { type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";
+export { type OpeningOptions, type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";
 export type { InitialBDec, InitialData } from "./nn/initial_values.ts";
 export { type CodeArrays, Codes } from "./nn/codes.ts";
 export { type Gradients, ParameterTensors } from "./nn/parameters.ts";

@@ -14,6 +14,8 @@ import { type Row, table } from "./measure.ts";
 export interface BenchResult {
   /** `product`, `% of peak`: more is better. */
   readonly products: readonly Row[];
+  /** `weights`, `f16 / f32`: less is better. */
+  readonly halves?: readonly Row[];
   /** `step`, `phase`, `/ encoder`: less is better. */
   readonly steps: readonly Row[];
   /** `peer`, `ours / this`: less is better. */
@@ -49,11 +51,15 @@ interface Ratio {
 }
 
 /** A phase of a few percent of the encoder product varies more than it weighs: only whole steps are held to account. */
-function ratiosOf({ products, steps, peers = [] }: BenchResult): [ratio: string, Ratio][] {
+function ratiosOf({ products, halves = [], steps, peers = [] }: BenchResult): [ratio: string, Ratio][] {
   return [
     ...products.map((row): [string, Ratio] => [
       `${row.product}, % of peak`,
       { value: Number(row["% of peak"]), lessIsBetter: false },
+    ]),
+    ...halves.map((row): [string, Ratio] => [
+      `${row.weights}, f16 / f32`,
+      { value: Number(row["f16 / f32"]), lessIsBetter: true },
     ]),
     ...steps.filter(({ phase }) => phase === "total").map((row): [string, Ratio] => [
       `${row.step}, / encoder product`,

@@ -1,6 +1,6 @@
 /**
- * `deno task bench`: the adapter's ceilings, the matrix products, the training step by phase, small steps on a stream, and
- * the peers, in one run.
+ * `deno task bench`: the adapter's ceilings, the matrix products, those with weights that are halves, the training step by
+ * phase, small steps on a stream, and the peers, in one run.
  *
  *     deno task bench [--json] [--svg FILE] [--no-peers] [--python PYTHON]
  *
@@ -9,6 +9,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { stackedBars } from "./chart.ts";
+import { timeHalves } from "./halves.ts";
 import { flopsOf, Product, shapeName, SHAPES } from "./matmul_shapes.ts";
 import { peers, productPeers } from "./peers.ts";
 import { best, type Row, table, timedDevice } from "./measure.ts";
@@ -55,6 +56,8 @@ for (const shape of SHAPES) {
   });
 }
 say(`${table(products)}\n`);
+const halves = await timeHalves(device);
+say(`${table(halves)}\n`);
 
 const steps: Row[] = [];
 const bars = [];
@@ -89,6 +92,6 @@ const others = args.peers ? await peers(device, { python: String(args.python) })
 if (args.peers) say(table(others));
 if (json) {
   const deno = Deno.version.deno;
-  console.log(JSON.stringify({ adapter, deno, ceilings, products, steps, stream, engines, peers: others }));
+  console.log(JSON.stringify({ adapter, deno, ceilings, products, halves, steps, stream, engines, peers: others }));
 }
 Deno.exit();

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { WeightStorage } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { crc32 } from "./crc32.ts";
 import { CheckpointError } from "./errors.ts";
@@ -26,6 +27,11 @@ export type DumpOptions = FormatOptions;
 export interface LoadOptions extends ReadOptions, SourceOptions {
   /** Where the parameters go; the shared default device where it is left out. */
   readonly device?: GPUDevice;
+  /**
+   * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
+   * nearest half, whatever the file has; the model cannot be trained.
+   */
+  readonly weights?: WeightStorage;
 }
 
 /** What {@link dump} needs of a model. */
@@ -123,14 +129,16 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  * ```
  *
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
+ * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than any half.
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
-  const { device, hub, ...readOptions } = options;
+  const { device, weights, hub, ...readOptions } = options;
   const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
   const { cfg, parameters, input } = (await recognised.open(readOptions)).model;
   return await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
     input,
     ...(device === undefined ? {} : { device }),
+    ...(weights === undefined ? {} : { weights }),
   });
 }
 
@@ -141,7 +149,7 @@ export async function load(from: FilesSource, options: LoadOptions = {}): Promis
  */
 export async function readCheckpoint(
   from: FilesSource,
-  options: Omit<LoadOptions, "device"> = {},
+  options: Omit<LoadOptions, "device" | "weights"> = {},
 ): Promise<ParsedCheckpoint> {
   const { hub, ...readOptions } = options;
   const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));

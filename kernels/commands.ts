@@ -155,7 +155,7 @@ export class Commands {
   #bound(
     kernel: Kernel,
     name: string,
-    { shape, element }: Binding,
+    { shape, element, access }: Binding,
     bindable: Bindable | undefined,
     dims: Readonly<Record<string, number>>,
   ): Bound {
@@ -172,20 +172,31 @@ export class Commands {
     if (element.startsWith("vec4") && expected % 4 !== 0) {
       throw new ShapeError(`kernel ${kernel.name}: ${name} has ${expected} values, which is no multiple of 4`);
     }
-    if (expected * 4 > this.#context.bindingLimit) {
+    if (tensor.isHalf ? !takesHalves({ element, access }) : element === "halves") {
+      throw new KernelError(
+        `kernel ${kernel.name}: ${name} ${
+          access === "read" ? "reads" : "writes"
+        } ${element}, and ${tensor.label} holds ${tensor.isHalf ? "halves" : tensor.type}`,
+      );
+    }
+    const needed = tensor.bytesOf(expected);
+    if (needed > this.#context.bindingLimit) {
       throw new DeviceError(
-        `kernel ${kernel.name}: ${name} (${tensor.label}) has ${
-          expected * 4
-        } bytes, and this device binds at most ${this.#context.bindingLimit}`,
+        `kernel ${kernel.name}: ${name} (${tensor.label}) has ${needed} bytes, and this device binds at most ${this.#context.bindingLimit}`,
       );
     }
     // Throws if it was disposed of.
     void tensor.buffer;
-    const from = whole ? 0 : bindable.from * tensor.rowSize * 4;
+    const from = whole ? 0 : bindable.from * tensor.rowSize * tensor.valueBytes;
     // What fills a tensor up belongs to the binding when the last row does, so that tests' guards are inside it.
     const last = whole || bindable.to === tensor.shape[0];
-    return { tensor, from, bytes: last ? tensor.bytes - from : expected * 4 };
+    return { tensor, from, bytes: last ? tensor.bytes - from : needed };
   }
+}
+
+/** Whether a binding can be a tensor of halves: floats are read from them, and words of them as they lie. */
+function takesHalves({ element, access }: Pick<Binding, "element" | "access">): boolean {
+  return element === "halves" || access === "read" && (element === "f32" || element === "vec4f");
 }
 
 /** The runs of each dispatch, in order. Tensors move before anything is encoded that uses them. */
@@ -245,7 +256,9 @@ class Joiner {
       const tensors = runs.map(({ bound }) => bound[index]!.tensor);
       const areDistinct = new Set(tensors).size === tensors.length;
       if (access === "write" && !areDistinct) return false;
-      const { buffer } = tensors[0]!;
+      const { buffer, isHalf } = tensors[0]!;
+      // Floats and halves are read by kernels of two forms.
+      if (!tensors.every((tensor) => tensor.isHalf === isHalf)) return false;
       let bytes = buffer.size;
       if (!tensors.every((tensor) => tensor.buffer === buffer)) {
         if (!areDistinct || !tensors.every((tensor) => this.#isMovable(tensor))) return false;
@@ -282,7 +295,16 @@ const MOST_TEXEL_BYTES = 2 ** 29;
 /** How many times as many bytes it takes for a copy to pay where they are read once. */
 const ONCE = 4;
 
-const NO_TEXELS: ReadonlySet<string> = new Set();
+const NONE: ReadonlySet<string> = new Set();
+
+/** Which bindings of floats of a run are halves where they lie. */
+function halvesOf({ bindings }: Kernel, bound: readonly Bound[]): ReadonlySet<string> {
+  if (!bound.some(({ tensor }) => tensor.isHalf)) return NONE;
+  const names = Object.entries<Binding>(bindings).filter(([, { element }], index) =>
+    bound[index]!.tensor.isHalf && element !== "halves"
+  );
+  return new Set(names.map(([name]) => name));
+}
 
 /** Bind groups that a kernel keeps; a step of training has fewer. */
 const MOST_BIND_GROUPS = 256;
@@ -324,7 +346,11 @@ class Submission {
     if (counted) this.#count(counted, condition, groups);
     else if (condition && condition !== this.#decided) this.#decide(condition);
     const isJoined = runs.length > 1;
-    const formed = kernelForm(kernel, { isJoined, texels: this.#texelsOf(kernel, bound) });
+    const formed = kernelForm(kernel, {
+      isJoined,
+      texels: this.#texelsOf(kernel, bound),
+      halves: halvesOf(kernel, bound),
+    });
     const names = Object.keys(kernel.bindings);
     const boundTo = ([name]: readonly [name: string, binding: Binding]) => bound[names.indexOf(name)]!;
     const resources = [
@@ -352,7 +378,7 @@ class Submission {
   /** Which bindings of a run come from textures. */
   #texelsOf(kernel: Kernel, bound: readonly Bound[]): ReadonlySet<string> {
     const { texelBytes, device: { limits } } = this.#context;
-    if (texelBytes === Infinity) return NO_TEXELS;
+    if (texelBytes === Infinity) return NONE;
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
       const { tensor, bytes } = bound[index]!;
       const least = reading === "often" ? texelBytes : texelBytes * ONCE;
@@ -422,7 +448,7 @@ class Submission {
     values: Readonly<Record<string, number>>,
     groups: number,
   ): void {
-    const plain = kernelForm(kernel, { isJoined: false, texels: NO_TEXELS });
+    const plain = kernelForm(kernel, { isJoined: false, texels: NONE, halves: NONE });
     const pass = this.#prepare(plain, resources);
     this.#fillSlot({ kernel, groups, values, bound: [], condition: undefined, counted: undefined }, plain);
     pass.dispatchWorkgroups(groups);
@@ -463,7 +489,7 @@ class Submission {
     this.#pass = undefined;
   }
 
-  #fillSlot({ groups, values, bound }: Run, { dims, scalars = [], bindings, starts }: FormedKernel): void {
+  #fillSlot({ groups, values, bound }: Run, { dims, scalars = [], bindings, starts, halves }: FormedKernel): void {
     const words = this.#context.slotWords;
     let at = this.#used++ * SLOT_BYTES / 4;
     words[at++] = groups;
@@ -471,7 +497,9 @@ class Submission {
     const names = Object.keys(bindings);
     for (const name of starts) {
       const { tensor, from } = bound[names.indexOf(name)]!;
-      words[at++] = (tensor.offset + from) / (bindings[name]!.element.startsWith("vec4") ? 16 : 4);
+      const scalarBytes = halves.has(name) ? 2 : 4;
+      words[at++] = (tensor.offset + from) /
+        (bindings[name]!.element.startsWith("vec4") ? 4 * scalarBytes : scalarBytes);
     }
     for (const scalar of scalars) this.#floats[at++] = values[scalar]!;
   }

@@ -20,9 +20,12 @@ import { KernelError } from "./errors.ts";
 export interface Binding {
   /** `read` is read-only; `write` may also be read. */
   readonly access: "read" | "write";
-  /** The WGSL element: `f32`, `u32`, `vec4f`, `vec4u` or `atomic<u32>`. */
+  /**
+   * The WGSL element: `f32`, `u32`, `vec4f`, `vec4u` or `atomic<u32>`; or `halves`, words of two as they lie, which only
+   * tensors of halves have. Floats that are only read may be halves too.
+   */
   readonly element: string;
-  /** Sizes in scalars, as dim names, `NAME+1`, or integers, separated by spaces. */
+  /** Sizes in scalars, halves among them, as dim names, `NAME+1`, or integers, separated by spaces. */
   readonly shape: string;
   /** How often a run reads each value, where that is known: it may pay to bring the values into a texture first. */
   readonly reading?: "once" | "often";
@@ -134,6 +137,8 @@ export interface Form {
   readonly isJoined: boolean;
   /** Which bindings are read from textures with the values of their buffers, four a texel. */
   readonly texels: ReadonlySet<string>;
+  /** Which bindings of floats are halves where they lie. */
+  readonly halves: ReadonlySet<string>;
 }
 
 /** A kernel in some form. */
@@ -151,7 +156,7 @@ const formedKernels = new WeakMap<object, Map<string, FormedKernel>>();
  * @throws {KernelError} if the uniform struct does not fit its slot.
  */
 export function kernelForm(kernel: Kernel, form: Form): FormedKernel {
-  const id = [form.isJoined, ...form.texels].join();
+  const id = [form.isJoined, ...form.texels, "halves", ...form.halves].join();
   const forms = formedKernels.get(kernel) ?? new Map<string, FormedKernel>();
   formedKernels.set(kernel, forms);
   const formed = forms.get(id) ?? makeForm(kernel, form);
@@ -161,7 +166,7 @@ export function kernelForm(kernel: Kernel, form: Form): FormedKernel {
 
 function makeForm(kernel: Kernel, form: Form): FormedKernel {
   const { name, dims, scalars = [], bindings } = kernel;
-  const { isJoined, texels } = form;
+  const { isJoined, texels, halves } = form;
   const starts = Object.keys(bindings).filter((name) => isJoined || texels.has(name));
   const fields = ["groups", ...dims, ...starts.map((binding) => `start_${binding}`)].map((field) => `${field}: u32`)
     .concat(scalars.map((scalar) => `${scalar}: f32`));
@@ -171,7 +176,7 @@ function makeForm(kernel: Kernel, form: Form): FormedKernel {
     );
   }
   const padding = SLOT_BYTES - 4 * (fields.length - 1);
-  const wgsl = starts.length === 0 ? kernel.wgsl : wgslOf(kernel, {
+  const wgsl = starts.length + halves.size === 0 ? kernel.wgsl : wgslOf(kernel, {
     uniforms: isJoined
       ? `struct Dims { ${fields.with(-1, `@size(${padding}) ${fields.at(-1)}`).join(", ")} }
 @group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MOST_JOINED}>;`
@@ -180,6 +185,7 @@ function makeForm(kernel: Kernel, form: Form): FormedKernel {
     dims: isJoined ? "  let dims = joined_dims[group_id.z];\n" : "",
     body: placed(kernel, form),
     texels,
+    halves,
   });
   return Object.freeze({ ...kernel, ...form, starts, wgsl });
 }
@@ -192,10 +198,15 @@ const TEXELS_WGSL = `
 fn texel(i: u32) -> vec2u { return vec2u(i % ${TEXEL_COLUMNS}u, i / ${TEXEL_COLUMNS}u); }
 fn scalar_f32(texels: texture_storage_2d<rgba32float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
 fn scalar_u32(texels: texture_storage_2d<rgba32uint, read>, i: u32) -> u32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
+fn scalar_half(texels: texture_storage_2d<rgba16float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
 `;
 
 /** The format of texels with a binding's elements. */
-function texelFormat({ element }: Binding): "rgba32uint" | "rgba32float" {
+function texelFormat(
+  { halves }: Form,
+  [name, { element }]: [name: string, binding: Binding],
+): "rgba32uint" | "rgba32float" | "rgba16float" {
+  if (halves.has(name)) return "rgba16float";
   return element === "u32" || element === "vec4u" ? "rgba32uint" : "rgba32float";
 }
 
@@ -210,52 +221,72 @@ export function bufferBindings({ bindings, texels }: FormedKernel): [name: strin
 }
 
 /**
- * A kernel's body with `name[index]` turned into a load from a texture, or, where it is joined, into
- * `name[dims.start_name + (index)]`, also within indices.
+ * A kernel's body with `name[index]` turned into a load from a texture or of a half, the index counted from
+ * `dims.start_name` where there is one, also within indices.
  */
-function placed(kernel: Kernel, { isJoined, texels }: Form): string {
+function placed(kernel: Kernel, { isJoined, texels, halves }: Form): string {
   const closing: string[] = [];
   const names = new RegExp(`\\b(old_)?(${Object.keys(kernel.bindings).join("|")})\\[|[[\\]]`, "g");
   return inPlace(kernel, texels).replaceAll(names, (found, old: string | undefined, name: string | undefined) => {
     if (found === "]") return closing.pop() ?? "]";
-    const { access, element } = name === undefined ? {} : kernel.bindings[name]!;
+    const { access, element = "" } = name === undefined ? {} : kernel.bindings[name]!;
     const isTexel = name !== undefined && texels.has(name) && (access === "read" || old !== undefined);
-    if (name === undefined || !(isTexel || isJoined)) {
-      closing.push("]");
-      return found;
+    let [opens, closes] = [found, "]"];
+    if (isTexel && element.startsWith("vec4")) [opens, closes] = [`textureLoad(texels_${name}, texel(`, "))"];
+    else if (isTexel) [opens, closes] = [`scalar_${halves.has(name) ? "half" : element}(texels_${name}, `, ")"];
+    else if (name !== undefined && halves.has(name)) [opens, closes] = [`half_${name}(`, ")"];
+    if (name !== undefined && (isJoined || isTexel)) {
+      [opens, closes] = [`${opens}dims.start_${name} + (`, `)${closes}`];
     }
-    const index = `dims.start_${name} + (`;
-    if (!isTexel) {
-      closing.push(")]");
-      return found + index;
-    }
-    const isVector = element!.startsWith("vec4");
-    closing.push(isVector ? ")))" : "))");
-    return isVector ? `textureLoad(texels_${name}, texel(${index}` : `scalar_${element}(texels_${name}, ${index}`;
+    closing.push(closes);
+    return opens;
   });
+}
+
+/** The WGSL element of a binding's buffer: halves lie two in a word. */
+function storedElement({ halves }: Form, [name, { element }]: [name: string, binding: Binding]): string {
+  if (halves.has(name)) return element === "vec4f" ? "vec2u" : "u32";
+  return element === "halves" ? "u32" : element;
+}
+
+/** WGSL: `half_NAME(i)`, what `NAME[i]` is where the buffer holds halves. */
+function halfWgsl(name: string, { element }: Binding): string {
+  return element === "vec4f"
+    ? `fn half_${name}(i: u32) -> vec4f {
+  let words = ${name}[i];
+  return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+`
+    : `fn half_${name}(i: u32) -> f32 { return unpack2x16float(${name}[i / 2u])[i % 2u]; }
+`;
 }
 
 function wgslOf(
   { bindings, workgroup, directives = "", declarations = "" }: KernelDeclaration<string, string, string>,
-  { uniforms, dims = "", body, texels = new Set() }: {
+  { uniforms, dims = "", body, texels = new Set(), halves = new Set() }: {
     readonly uniforms: string;
     readonly dims?: string;
     readonly body: string;
     readonly texels?: ReadonlySet<string>;
+    readonly halves?: ReadonlySet<string>;
   },
 ): string {
-  const form = { bindings, texels } as FormedKernel;
+  const form = { bindings, texels, halves } as FormedKernel;
+  const buffers = bufferBindings(form);
   const entries = [
-    ...bufferBindings(form).map(([name, { access, element }]) =>
-      `var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${element}>;`
-    ),
-    ...textureBindings(form).map(([name, binding]) =>
-      `var texels_${name}: texture_storage_2d<${texelFormat(binding)}, read>;`
+    ...buffers.map((binding) => {
+      const [name, { access }] = binding;
+      const space = access === "read" ? "read" : "read_write";
+      return `var<storage, ${space}> ${name}: array<${storedElement(form, binding)}>;`;
+    }),
+    ...textureBindings(form).map((binding) =>
+      `var texels_${binding[0]}: texture_storage_2d<${texelFormat(form, binding)}, read>;`
     ),
   ].map((declared, index) => `@group(0) @binding(${index + 1}) ${declared}`);
+  const loads = buffers.filter(([name]) => halves.has(name)).map(([name, binding]) => halfWgsl(name, binding));
   return `${directives}${uniforms}
 ${entries.join("\n")}
-${texels.size > 0 ? TEXELS_WGSL : ""}${declarations}
+${loads.join("")}${texels.size > 0 ? TEXELS_WGSL : ""}${declarations}
 @compute @workgroup_size(${workgroup})
 fn main(
   @builtin(workgroup_id) group_id: vec3u,
@@ -286,8 +317,8 @@ export function compiled(context: DeviceContext, kernel: FormedKernel): Compiled
         ...bufferBindings(kernel).map(([, { access }]) => ({
           buffer: { type: access === "read" ? "read-only-storage" : "storage" } as const,
         })),
-        ...textureBindings(kernel).map(([, binding]) => ({
-          storageTexture: { access: "read-only", format: texelFormat(binding) } as const,
+        ...textureBindings(kernel).map((binding) => ({
+          storageTexture: { access: "read-only", format: texelFormat(kernel, binding) } as const,
         })),
       ].map((bound, index) => ({ binding: index + 1, visibility: GPUShaderStage.COMPUTE, ...bound })),
     ],

@@ -14,6 +14,7 @@ export * from "./compact_rows.ts";
 export * from "./device.ts";
 export * from "./elementwise.ts";
 export * from "./errors.ts";
+export * from "./halves.ts";
 export * from "./kernel.ts";
 export * from "./matmul.ts";
 export type { Layout, ProductClass, ProductShape, TileName } from "./matmul_tiles.ts";

@@ -6,6 +6,7 @@
 
 import type { DeviceContext } from "./device.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
+import { toHalves } from "./halves.ts";
 import { TEXEL_COLUMNS } from "./kernel.ts";
 
 /** What an element is: a 32-bit float or a 32-bit unsigned integer. */
@@ -66,6 +67,8 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   readonly type: T;
   /** What errors call it. */
   readonly label: string;
+  /** Whether its values, floats, are rounded to halves and lie two in a word; kernels read them and do not write them. */
+  readonly isHalf: boolean;
   /** Bytes that it has in its buffer, with those that fill it up. */
   readonly bytes: number;
   /** The device it lives on. */
@@ -74,12 +77,20 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   #offset = 0;
 
   /**
-   * An array of zeros.
+   * An array of zeros; with `isHalf`, of floats that take half of the memory, as {@link toHalves} rounds them.
    *
    * @throws {ShapeError} if a size is not a non-negative integer.
+   * @throws {TypeError} if halves are not to be floats.
    * @throws {DeviceError} if it is larger than the device's largest buffer.
    */
-  constructor(context: DeviceContext, type: T, shape: readonly number[], label: string) {
+  constructor(
+    context: DeviceContext,
+    type: T,
+    shape: readonly number[],
+    label: string,
+    { isHalf = false }: { readonly isHalf?: boolean } = {},
+  ) {
+    if (isHalf && type !== "f32") throw new TypeError(`${label} is to hold halves of ${type}; only f32 has them`);
     if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
       throw new ShapeError(`the shape of ${label} must be non-negative integers, found [${shape.join(", ")}]`);
     }
@@ -87,8 +98,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.type = type;
     this.shape = Object.freeze([...shape]);
     this.label = label;
+    this.isHalf = isHalf;
+    const held = this.bytesOf(this.size);
     // A multiple of 16 bytes, so that it can always be bound as vec4.
-    const bytes = Math.max(16, Math.ceil(this.size / 4) * 16) + context.guardWords * 4;
+    const bytes = Math.max(16, Math.ceil(held / 16) * 16) + context.guardWords * 4;
     if (bytes > context.device.limits.maxBufferSize) {
       throw new DeviceError(
         `${label} [${
@@ -100,8 +113,8 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.bytes = bytes;
     this.#storage = newStorage(context, bytes, label, 1);
     if (context.guardWords > 0) {
-      const guards = new Uint32Array(bytes / 4 - this.size).fill(0xffffffff);
-      context.device.queue.writeBuffer(this.buffer, this.size * 4, guards);
+      const guards = new Uint32Array((bytes - held) / 4).fill(0xffffffff);
+      context.device.queue.writeBuffer(this.buffer, held, guards);
     }
   }
 
@@ -146,6 +159,16 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     return this.shape.slice(1).reduce((product, size) => product * size, 1);
   }
 
+  /** Bytes of a value. */
+  get valueBytes(): number {
+    return this.isHalf ? 2 : 4;
+  }
+
+  /** Bytes of the words that the first `size` values lie in. */
+  bytesOf(size: number): number {
+    return Math.ceil(size * this.valueBytes / 4) * 4;
+  }
+
   /** The GPU's buffer. @throws {DeviceError} after dispose. */
   get buffer(): GPUBuffer {
     if (!this.#storage) throw new DeviceError(`${this.label} was used after it was disposed of`);
@@ -174,9 +197,9 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   texels(copy: (record: (encoder: GPUCommandEncoder) => void) => void): Texels {
     const storage = this.#storage!;
     const { buffer, changes } = storage;
-    const texels = storage.texels ??= newTexels(this.context, buffer, this.type);
+    const texels = storage.texels ??= newTexels(this, buffer);
     if (texels.copied !== changes) {
-      copy((encoder) => copyTexels(encoder, buffer, texels.texture));
+      copy((encoder) => copyTexels(encoder, { buffer, texelBytes: 4 * this.valueBytes, texture: texels.texture }));
       texels.copied = changes;
     }
     return texels;
@@ -236,9 +259,11 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /**
-   * Copies `data` over the elements from number `start` on.
+   * Copies `data` over the elements from number `start` on. Halves change in pairs: there must be an even number before
+   * them, and of them, unless they are the last.
    *
-   * @throws {ShapeError} if there are not so many.
+   * @throws {ShapeError} if there are not so many, or halves are no pairs.
+   * @throws {RangeError} if a value is larger than any half.
    */
   writeAt(start: number, data: ElementArrays[T]): void {
     if (start + data.length > this.size) {
@@ -248,9 +273,14 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
         }`,
       );
     }
+    if (this.isHalf && (start % 2 !== 0 || (data.length % 2 !== 0 && start + data.length < this.size))) {
+      throw new ShapeError(`halves of ${this.label} are written in pairs, found ${data.length} from ${start} on`);
+    }
     if (data.length === 0) return;
+    const stored = this.isHalf ? toHalves(data as Float32Array, this.label) : data;
     this.change();
-    this.context.device.queue.writeBuffer(this.buffer, this.#offset + start * 4, data as Float32Array<ArrayBuffer>);
+    const { queue } = this.context.device;
+    queue.writeBuffer(this.buffer, this.#offset + start * this.valueBytes, stored as Float32Array<ArrayBuffer>);
   }
 
   /**
@@ -278,10 +308,13 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   async #readRange(from: number, to: number): Promise<ElementArrays[T]> {
     const { buffer, context } = this;
-    const bytes = (to - from) * 4;
+    // Halves come with the word that they share.
+    const shared = this.isHalf ? from % 2 : 0;
+    const first = from - shared;
+    const bytes = this.bytesOf(to - first);
     const staging = context.takeStaging(bytes);
     const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
-    if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset + from * 4, staging, 0, bytes);
+    if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset + first * this.valueBytes, staging, 0, bytes);
     context.device.queue.submit([encoder.finish()]);
     try {
       await context.settled(staging.mapAsync(GPUMapMode.READ));
@@ -292,6 +325,9 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     const copy = staging.getMappedRange().slice(0, bytes);
     staging.unmap();
     context.returnStaging(staging);
+    if (this.isHalf) {
+      return new Float32Array(new Float16Array(copy).subarray(shared, shared + to - from)) as ElementArrays[T];
+    }
     return (this.type === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as ElementArrays[T];
   }
 
@@ -314,30 +350,38 @@ function newStorage(context: DeviceContext, size: number, label: string, tensors
   return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
 }
 
-const TEXEL_BYTES = 16;
-/** Bytes of a line of texels. */
-const LINE_BYTES = TEXEL_COLUMNS * TEXEL_BYTES;
-
-function newTexels({ device }: DeviceContext, { size, label }: GPUBuffer, type: ElementType): Texels {
+/** A texture for the values of a tensor's buffer: four a texel, of 16 bytes, or of 8 where they are halves. */
+function newTexels(
+  { context: { device }, type, isHalf, valueBytes }: Tensor<ElementType>,
+  { size, label }: GPUBuffer,
+): Texels {
+  const texels = size / (4 * valueBytes);
   const texture = device.createTexture({
     label: `texels of ${label}`,
-    size: [Math.min(size / TEXEL_BYTES, TEXEL_COLUMNS), Math.ceil(size / LINE_BYTES)],
-    format: type === "u32" ? "rgba32uint" : "rgba32float",
+    size: [Math.min(texels, TEXEL_COLUMNS), Math.ceil(texels / TEXEL_COLUMNS)],
+    format: isHalf ? "rgba16float" : type === "u32" ? "rgba32uint" : "rgba32float",
     usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
   });
   return { texture, view: texture.createView(), copied: -1 };
 }
 
-function copyTexels(encoder: GPUCommandEncoder, buffer: GPUBuffer, texture: GPUTexture): void {
-  const lines = Math.floor(buffer.size / LINE_BYTES);
-  const rest = buffer.size % LINE_BYTES;
-  const bytesPerRow = LINE_BYTES;
+function copyTexels(
+  encoder: GPUCommandEncoder,
+  { buffer, texelBytes, texture }: {
+    readonly buffer: GPUBuffer;
+    readonly texelBytes: number;
+    readonly texture: GPUTexture;
+  },
+): void {
+  const bytesPerRow = TEXEL_COLUMNS * texelBytes;
+  const lines = Math.floor(buffer.size / bytesPerRow);
+  const rest = buffer.size % bytesPerRow;
   if (lines > 0) encoder.copyBufferToTexture({ buffer, bytesPerRow }, { texture }, [TEXEL_COLUMNS, lines]);
   if (rest > 0) {
     encoder.copyBufferToTexture(
-      { buffer, offset: lines * LINE_BYTES, bytesPerRow },
+      { buffer, offset: lines * bytesPerRow, bytesPerRow },
       { texture, origin: [0, lines] },
-      [rest / TEXEL_BYTES, 1],
+      [rest / texelBytes, 1],
     );
   }
 }
@@ -350,19 +394,28 @@ export function elementsPerBinding(context: Limits): number {
   return Math.floor((context.bindingLimit - context.guardWords * 4 - 16) / 4);
 }
 
-/** How many rows (a multiple of 64, so that offsets are aligned) of `rowBytes` fit a binding. At least all of `rows`, if they fit. */
+/**
+ * How many rows of `rowBytes` fit a binding. At least all of `rows`, if they fit; otherwise a multiple of
+ * {@link alignedRows}.
+ */
 export function rowsPerBlock(context: Limits, rows: number, rowBytes: number, what: string): number {
   const limit = context.bindingLimit - context.guardWords * 4 - 16;
   if (rows * rowBytes <= limit) return Math.max(rows, 1);
-  const fit = Math.floor(limit / rowBytes / 64) * 64;
+  const least = alignedRows(rowBytes);
+  const fit = Math.floor(limit / rowBytes / least) * least;
   if (fit === 0) {
     throw new DeviceError(
-      `64 rows of ${what} have ${
-        64 * rowBytes
+      `${least} rows of ${what} have ${
+        least * rowBytes
       } bytes, more than the ${context.bindingLimit} that this device binds at once`,
     );
   }
   return fit;
+}
+
+/** Bindings begin at multiples of so many rows of `rowBytes`; more of them where halves end within a word. */
+export function alignedRows(rowBytes: number): number {
+  return rowBytes % 4 === 0 ? OFFSET_BYTES / 4 : OFFSET_BYTES / 2;
 }
 
 /** Splits `rows` into spans of at most `size`. */

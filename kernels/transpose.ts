@@ -6,14 +6,14 @@
 
 import type { Commands } from "./commands.ts";
 import { ShapeError } from "./errors.ts";
-import { defineKernel, readsOnce, writes } from "./kernel.ts";
+import { defineKernel, reads, readsOnce, writes } from "./kernel.ts";
 import { rowsPerBlock, spans, type Tensor, type TensorRows } from "./tensor.ts";
 
 /** Rows `at` to `at + R` of a matrix as columns of its transpose; the other columns stay. */
 export interface TransposedRows {
   /** [R, C], which fit a binding. */
   readonly rows: TensorRows;
-  /** [C, W] */
+  /** [C, W]; halves where the rows are. */
   readonly result: Tensor;
   /** Which row of the matrix the first one is. */
   readonly at: number;
@@ -23,6 +23,7 @@ export interface TransposedRows {
  * Writes rows of a matrix into the columns of its transpose.
  *
  * @throws {ShapeError} if the rows are of another length than the transpose has columns, or there are not so many.
+ * @throws {KernelError} if one of them holds halves and the other does not.
  */
 export function transposeRows(commands: Commands, { rows, result, at }: TransposedRows): void {
   const n_rows = rows.to - rows.from;
@@ -33,8 +34,10 @@ export function transposeRows(commands: Commands, { rows, result, at }: Transpos
       `rows ${at} to ${at + n_rows} of ${columns} values were to be columns of ${result.label} [${height}, ${width}]`,
     );
   }
-  for (const { from, to } of spans(height, rowsPerBlock(commands.context, height, width * 4, result.label))) {
-    commands.run(transposeRowsKernel, {
+  const kernel = result.isHalf ? transposeHalvesKernel : transposeRowsKernel;
+  const most = rowsPerBlock(commands.context, height, width * result.valueBytes, result.label);
+  for (const { from, to } of spans(height, most)) {
+    commands.run(kernel, {
       rows: n_rows,
       columns,
       first: from,
@@ -60,5 +63,33 @@ const transposeRowsKernel = defineKernel({
     let c = i / dims.rows;
     let r = i % dims.rows;
     result[c * dims.width + dims.at + r] = source[r * dims.columns + dims.first + c];
+  }`,
+});
+
+/** The same bits, two in a word: where both are here, who has the first of them writes it, and otherwise the other stays. */
+const transposeHalvesKernel = defineKernel({
+  name: "transpose_halves",
+  dims: ["rows", "columns", "first", "height", "width", "at"],
+  bindings: { source: reads("halves", "rows columns"), result: writes("halves", "height width") },
+  workgroup: 64,
+  grid: ({ rows, height }) => Math.ceil(rows * height / 256),
+  cost: ({ rows, height }) => ({ flops: 0, bytes: 4 * rows * height }),
+  body: `
+  let size = dims.rows * dims.height;
+  for (var i = group * 256u + lane; i < min((group + 1u) * 256u, size); i += 64u) {
+    let place = i / dims.rows * dims.width + dims.at + i % dims.rows;
+    let other = place ^ 1u;
+    let c = other / dims.width;
+    let r = other % dims.width - dims.at;
+    let both = c < dims.height && r < dims.rows;
+    if (both && other < place) { continue; }
+    let mine = (i % dims.rows) * dims.columns + dims.first + i / dims.rows;
+    let my_bits = (source[mine >> 1u] >> (16u * (mine & 1u))) & 0xffffu;
+    var other_bits = (result[place >> 1u] >> (16u * (other & 1u))) & 0xffffu;
+    if (both) {
+      let theirs = r * dims.columns + dims.first + c;
+      other_bits = (source[theirs >> 1u] >> (16u * (theirs & 1u))) & 0xffffu;
+    }
+    result[place >> 1u] = (my_bits << (16u * (place & 1u))) | (other_bits << (16u * (other & 1u)));
   }`,
 });

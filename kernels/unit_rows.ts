@@ -40,7 +40,7 @@ function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: n
   if (matrix.rowSize > MOST_COLUMNS) {
     throw new RangeError(`rows of ${matrix.label} may have ${MOST_COLUMNS} columns, found ${matrix.rowSize}`);
   }
-  return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * 4, matrix.label));
+  return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * matrix.valueBytes, matrix.label));
 }
 
 /** Every row divided by its length; rows of zeros stay, and so does everything if `halted[0]` is not 0. */

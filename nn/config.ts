@@ -201,6 +201,12 @@ export interface InputScaling {
   readonly pre_act_scale?: number;
 }
 
+/**
+ * How the matrices of a model lie on its device: as float32, or as halves of half the size, rounded to the nearest, with
+ * which a model cannot be trained. Sums are float32 either way.
+ */
+export type WeightStorage = "f32" | "f16";
+
 /** The parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
 export interface ParameterArrays {
   /** [D, S] */

@@ -16,7 +16,7 @@ import { copyColumns } from "../kernels/elementwise.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { sampledMatmul, sparseColumnsMatmul, sparseRowsMatmul } from "../kernels/sparse_matmul.ts";
-import type { Tensor, TensorRows } from "../kernels/tensor.ts";
+import { alignedRows, type Tensor, type TensorRows } from "../kernels/tensor.ts";
 import type { SparseBackward } from "./activation.ts";
 import type { Codes } from "./codes.ts";
 import { latentBlocks, type Model, type Span } from "./encode.ts";
@@ -224,8 +224,9 @@ function* prefixBlocks(model: Model, { lengths }: Prefixes): Generator<[p: numbe
   }
 }
 
-/** Bindings begin at multiples of 64 rows; the rest is an offset. */
+/** Bindings begin at multiples of some rows; the rest is an offset. */
 function latentRows(matrix: Tensor, { from, to }: Span): { rows: ReturnType<Tensor["rows"]>; offset: number } {
-  const first = Math.floor(from / 64) * 64;
+  const least = alignedRows(matrix.rowSize * matrix.valueBytes);
+  const first = Math.floor(from / least) * least;
   return { rows: matrix.rows(first, to), offset: (from - first) * matrix.rowSize };
 }

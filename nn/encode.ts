@@ -155,8 +155,8 @@ const MOST_LATENTS = 32768;
 
 /** Rows of W_enc or W_dec that fit a binding, and a loop. */
 export function latentBlocks(model: Model): Iterable<Span> {
-  const { d_model, d_sae } = model.cfg;
-  return spans(d_sae, Math.min(rowsPerBlock(model.context, d_sae, d_model * 4, "W_enc"), MOST_LATENTS));
+  const { cfg: { d_model, d_sae }, parameters: { W_enc }, context } = model;
+  return spans(d_sae, Math.min(rowsPerBlock(context, d_sae, d_model * W_enc.valueBytes, "W_enc"), MOST_LATENTS));
 }
 
 /** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). Beside it, if asked for, its `maxima`. */

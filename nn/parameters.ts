@@ -14,7 +14,7 @@ import { ShapeError } from "../kernels/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { Tensor } from "../kernels/tensor.ts";
 import { transposeRows } from "../kernels/transpose.ts";
-import type { ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig } from "./config.ts";
+import type { ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig, WeightStorage } from "./config.ts";
 
 /** One array for each parameter: the parameters themselves, their gradients, or a moment of them. */
 export class ParameterTensors implements Disposable {
@@ -31,23 +31,36 @@ export class ParameterTensors implements Disposable {
   readonly #owned = new DisposableStack();
 
   /**
-   * Zeros for a model. `label` is what errors call them. Without `matrices`, W_enc and W_dec have no rows.
+   * Zeros for a model. `label` is what errors call them. Without `matrices`, W_enc and W_dec have no rows; with `weights`
+   * `"f16"` they hold halves.
+   *
+   * @throws {RangeError} for other weights.
    */
   constructor(
     context: DeviceContext,
     { d_model, d_sae, activation }: SparseAutoencoderConfig,
     label: string,
-    { matrices = true }: { readonly matrices?: boolean } = {},
+    { matrices = true, weights = "f32" }: { readonly matrices?: boolean; readonly weights?: WeightStorage } = {},
   ) {
+    if (weights !== "f32" && weights !== "f16") {
+      throw new RangeError(`weights must be f32 or f16, found ${JSON.stringify(weights)}`);
+    }
     using stack = new DisposableStack();
-    const make = (name: string, shape: number[]) => stack.use(new Tensor(context, "f32", shape, `${label}${name}`));
+    const make = (name: string, shape: number[], options: { readonly isHalf?: boolean } = {}) =>
+      stack.use(new Tensor(context, "f32", shape, `${label}${name}`, options));
     const rows = matrices ? d_sae : 0;
-    this.W_enc = make("W_enc", [rows, d_model]);
+    const isHalf = weights === "f16";
+    this.W_enc = make("W_enc", [rows, d_model], { isHalf });
     this.b_enc = make("b_enc", [d_sae]);
-    this.W_dec = make("W_dec", [rows, d_model]);
+    this.W_dec = make("W_dec", [rows, d_model], { isHalf });
     this.b_dec = make("b_dec", [d_model]);
     if (activation.key === "jump-relu") this.threshold = make("threshold", [d_sae]);
     this.#owned = stack.move();
+  }
+
+  /** How W_enc and W_dec lie. */
+  get weights(): WeightStorage {
+    return this.W_enc.isHalf ? "f16" : "f32";
   }
 
   /** The tensors with their names, in the order in which upstream registers them. */
@@ -63,6 +76,7 @@ export class ParameterTensors implements Disposable {
    * Copies values to the device.
    *
    * @throws {ShapeError} if a length is not that of its parameter.
+   * @throws {RangeError} if a value is larger than any half, where they are halves.
    */
   write(arrays: ParameterArrays): void {
     const [rows = 0, d_model = 0] = this.W_enc.shape;
@@ -84,6 +98,7 @@ export class ParameterTensors implements Disposable {
    * but some megabytes, and on it another block of rows where a piece is transposed against what lies there.
    *
    * @throws {ShapeError} if there are not as many as a parameter has.
+   * @throws {RangeError} if a value is larger than any half, where they are halves.
    */
   async writePieces(given: PiecewiseParameters): Promise<void> {
     for (const [name, tensor] of this) {
@@ -133,7 +148,7 @@ const BLOCK_BYTES = 2 ** 23;
 async function writeInOrder(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
   let at = 0;
   let drainedAt = 0;
-  for await (const piece of pieces) {
+  for await (const piece of tensor.isHalf ? evenPieces(pieces) : pieces) {
     tensor.writeAt(at, piece);
     at += piece.length;
     if ((at - drainedAt) * 4 < WAITING_BYTES) continue;
@@ -143,6 +158,23 @@ async function writeInOrder(tensor: Tensor, pieces: AsyncIterable<Float32Array>)
   checkCount(tensor, at);
 }
 
+/** The same values in pieces that all but the last have an even number of. */
+async function* evenPieces(pieces: AsyncIterable<Float32Array>): AsyncGenerator<Float32Array> {
+  let left = new Float32Array(0);
+  for await (const piece of pieces) {
+    let values = piece;
+    if (left.length > 0) {
+      values = new Float32Array(1 + piece.length);
+      values.set(left);
+      values.set(piece, 1);
+    }
+    const even = values.length - values.length % 2;
+    left = values.slice(even);
+    yield values.subarray(0, even);
+  }
+  yield left;
+}
+
 /** `tensor` [C, R] from the rows of its transpose, some at a time. */
 async function writeTransposed(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
   const { context } = tensor;
@@ -150,11 +182,12 @@ async function writeTransposed(tensor: Tensor, pieces: AsyncIterable<Float32Arra
   const most = Math.min(BLOCK_BYTES, context.bindingLimit - context.guardWords * 4 - 16);
   const height = Math.min(rows, Math.max(1, Math.floor(most / (columns * 4))));
   const block = new Float32Array(height * columns);
-  using staged = new Tensor(context, "f32", [height, columns], `rows of ${tensor.label}`);
+  const { isHalf, label } = tensor;
+  using staged = new Tensor(context, "f32", [height, columns], `rows of ${label}`, { isHalf });
   let at = 0;
   const flush = async (n_rows: number): Promise<void> => {
     const commands = new Commands(context);
-    staged.writeAt(0, block.subarray(0, n_rows * columns));
+    staged.write(block);
     transposeRows(commands, { rows: staged.rows(0, n_rows), result: tensor, at: at / columns - n_rows });
     commands.submit();
     await context.drained();

@@ -20,6 +20,7 @@ import {
   type PiecewiseParameters,
   type SparseAutoencoderConfig,
   type SparseAutoencoderOptions,
+  type WeightStorage,
 } from "./config.ts";
 import { checkPrefixes, decode } from "./decode.ts";
 import { EncoderInput, type Model, Tile } from "./encode.ts";
@@ -40,6 +41,16 @@ export interface PlacementOptions {
   readonly device?: GPUDevice;
   /** Standardisation of the inputs; none if left out. */
   readonly input?: InputScaling;
+}
+
+/** How a model with known values is made. */
+export interface OpeningOptions extends PlacementOptions {
+  /**
+   * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
+   * nearest half, and the model computes what one with the rounded values does; it cannot be trained. That takes a platform
+   * with `Float16Array`.
+   */
+  readonly weights?: WeightStorage;
 }
 
 /**
@@ -79,7 +90,7 @@ export class SparseAutoencoder implements Model, Disposable {
     cfg: SparseAutoencoderConfig,
     values: ParameterArrays | null,
     device: GPUDevice,
-    input: InputScaling,
+    { input = NO_SCALING, weights = "f32" }: OpeningOptions,
   ) {
     checkScaling(input, cfg.d_model);
     const { mean, scale, pre_act_scale = 1 } = input;
@@ -91,7 +102,7 @@ export class SparseAutoencoder implements Model, Disposable {
     this.inputMean = stack.use(
       Tensor.from(this.context, mean ?? new Float32Array(cfg.d_model), [cfg.d_model], "input mean"),
     );
-    this.parameters = stack.use(new ParameterTensors(this.context, cfg, ""));
+    this.parameters = stack.use(new ParameterTensors(this.context, cfg, "", { weights }));
     const { activation, d_sae } = cfg;
     const n_thresholds = { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
     if (values?.threshold && values.threshold.length !== n_thresholds) {
@@ -132,38 +143,40 @@ export class SparseAutoencoder implements Model, Disposable {
   /**
    * A model with given values, `W_enc` as [d_model, d_sae].
    *
-   * @throws {RangeError | TypeError} for a configuration that no model can have.
+   * @throws {RangeError | TypeError} for a configuration that no model can have, or a weight larger than any half where
+   * `weights` are `"f16"`.
    * @throws {ShapeError} if a parameter has the wrong length.
    * @throws {DeviceError} if there is no usable GPU.
    */
   static async fromParameters(
     options: SparseAutoencoderOptions,
     parameters: ParameterArrays,
-    { device, input = NO_SCALING }: PlacementOptions = {},
+    opening: OpeningOptions = {},
   ): Promise<SparseAutoencoder> {
     const cfg = completeConfig(options);
-    const used = device ?? await defaultDevice();
+    const used = opening.device ?? await defaultDevice();
     await checkDevice(used);
-    return new SparseAutoencoder(cfg, parameters, used, input);
+    return new SparseAutoencoder(cfg, parameters, used, opening);
   }
 
   /**
-   * A model with values that arrive piece by piece, as out of a file: no matrix is ever whole outside the device.
+   * A model with values that arrive piece by piece, as out of a file: no matrix is ever whole outside the device, nor on it
+   * as float32 where `weights` are `"f16"`.
    *
-   * @throws {RangeError | TypeError} for a configuration that no model can have.
+   * @throws {RangeError | TypeError} as {@link fromParameters}.
    * @throws {ShapeError} if a parameter has more or fewer values; whatever the pieces throw is thrown on.
    * @throws {DeviceError} if there is no usable GPU.
    */
   static async fromPieces(
     options: SparseAutoencoderOptions,
     pieces: PiecewiseParameters,
-    { device, input = NO_SCALING }: PlacementOptions = {},
+    opening: OpeningOptions = {},
   ): Promise<SparseAutoencoder> {
     const cfg = completeConfig(options);
-    const used = device ?? await defaultDevice();
+    const used = opening.device ?? await defaultDevice();
     await checkDevice(used);
     using stack = new DisposableStack();
-    const sae = stack.use(new SparseAutoencoder(cfg, null, used, input));
+    const sae = stack.use(new SparseAutoencoder(cfg, null, used, opening));
     await sae.parameters.writePieces(pieces);
     if (pieces.threshold && cfg.activation.key === "batch-top-k") {
       for await (const piece of pieces.threshold.pieces) sae.threshold.write(piece);
@@ -174,7 +187,7 @@ export class SparseAutoencoder implements Model, Disposable {
 
   /**
    * The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D], and the `threshold` of a
-   * BatchTopK [1] or JumpReLU [S].
+   * BatchTopK [1] or JumpReLU [S]. Weights that lie as halves are the values of those.
    */
   async readParameters(): Promise<ParameterArrays> {
     if (this.cfg.activation.key !== "batch-top-k") return await this.parameters.read();

@@ -71,7 +71,12 @@ export class TrainState implements Disposable {
   readonly #owned: DisposableStack;
   readonly #workspaces: Workspace[] = [];
 
-  /** A fresh state for a model. */
+  /**
+   * A fresh state for a model.
+   *
+   * @throws {TypeError} if the model's weights are halves: what an update adds to them would be rounded away.
+   * @throws {RangeError} for an optimizer that there is not.
+   */
   constructor(
     model: Model,
     { seed = 0, optimizer = "adam" }: { readonly seed?: number; readonly optimizer?: OptimizerOptions["key"] } = {},
@@ -79,8 +84,11 @@ export class TrainState implements Disposable {
     if (optimizer !== "adam" && optimizer !== "muon") {
       throw new RangeError(`optimizer must be adam or muon, found ${JSON.stringify(optimizer)}`);
     }
+    const { cfg, context, parameters } = model;
+    if (parameters.weights !== "f32") {
+      throw new TypeError(`training takes a model with weights f32, found one with weights ${parameters.weights}`);
+    }
     using stack = new DisposableStack();
-    const { cfg, context } = model;
     this.#model = model;
     this.seed = seed;
     this.optimizer = optimizer;

@@ -5,6 +5,7 @@ import { compareResults } from "../../bench/compare.ts";
 
 const result = (peak: number, step: number, peer: number) => ({
   products: [{ product: "nt", "% of peak": peak }],
+  halves: [{ weights: "encoder", "f16 / f32": step }],
   steps: [{ step: "TopK", phase: "selection", "/ encoder": 0.1 }, { step: "TopK", phase: "total", "/ encoder": step }],
   peers: [{ peer: "other", "ours / this": peer }],
 });
@@ -13,6 +14,7 @@ Deno.test("compare: a smaller share of the peak is worse, a longer step is worse
   const found = compareResults(result(40, 1.5, 0.5), result(20, 3, 1));
   assertEquals(found.map(({ ratio }) => ratio), [
     "nt, % of peak",
+    "encoder, f16 / f32",
     "TopK, / encoder product",
     "time of other, ours / this",
   ]);

@@ -165,6 +165,25 @@ Deno.test("a BatchTopK on the device is the identity through a file, threshold i
   assertEquals(bitsOf(await again.readParameters()), bitsOf(parameters));
 });
 
+Deno.test("weights load as halves from any format, and are written as the values that they have", async () => {
+  const model = randomModel({ ...TOP_K, activation: { key: "relu" } });
+  const { cfg, parameters } = model;
+  const { files } = formatModel(model, { format: "saelens" });
+  const saelens = memoryFiles(new Map([...files].map(([name, pieces]) => [name, joinBytes(pieces)])), null);
+  const [W_enc, W_dec] = [parameters.W_enc.map(Math.f16round), parameters.W_dec.map(Math.f16round)];
+  const rounded = { ...parameters, W_enc, W_dec };
+  for (const from of [formatCheckpoint(cfg, parameters), saelens]) {
+    using sae = await load(from, { weights: "f16" });
+    assertEquals(sae.parameters.weights, "f16");
+    assertEquals(bitsOf(await sae.readParameters()), bitsOf(rounded));
+    using again = await load(await dumpBytes(sae));
+    assertEquals(again.parameters.weights, "f32");
+    assertEquals(bitsOf(await again.readParameters()), bitsOf(rounded));
+  }
+  const large = formatCheckpoint(cfg, { ...parameters, W_dec: W_dec.with(3, 1e6) });
+  await assertRejects(() => load(large, { weights: "f16" }), RangeError, "W_dec: 1000000 is beyond the largest half");
+});
+
 const GOLDENS: readonly { file: string; options?: Parameters<typeof load>[1] }[] = [
   { file: "preschema_relu.pt" },
   { file: "schema1_relu.pt" },

@@ -54,7 +54,7 @@ Deno.test("the WGSL has one binding line per binding, in order, after the unifor
   assertStringIncludes(scaledCopy.wgsl, "struct Dims { groups: u32, rows: u32, columns: u32, factor: f32 }");
 });
 
-const joined = { isJoined: true, texels: new Set<string>() };
+const joined = { isJoined: true, texels: new Set<string>(), halves: new Set<string>() };
 
 Deno.test("a uniform struct that does not fit its slot is refused", () => {
   const wide = (length: number) => {
@@ -96,7 +96,7 @@ Deno.test("what is read from a texture is counted from where it starts there, an
     body: "  result[places[group]] = old_result[group] + source[places[lane] >> 2u].x;",
   }) as unknown as Kernel;
   const texels = (...names: string[]) =>
-    kernelForm(kernel, { isJoined: false, texels: new Set(names) }).wgsl.split("\n");
+    kernelForm(kernel, { isJoined: false, texels: new Set(names), halves: new Set() }).wgsl.split("\n");
   const bodyOf = (lines: string[]) => lines.find((line) => line.startsWith("  result["));
   assertEquals(bodyOf(texels()), "  result[places[group]] = result[group] + source[places[lane] >> 2u].x;");
   const all = texels("source", "places", "result");
@@ -112,6 +112,74 @@ Deno.test("what is read from a texture is counted from where it starts there, an
     "@group(0) @binding(3) var texels_places: texture_storage_2d<rgba32uint, read>;",
     "@group(0) @binding(4) var texels_result: texture_storage_2d<rgba32float, read>;",
   ]);
+});
+
+Deno.test("halves are taken out of the words or texels that they share, joined or not", () => {
+  const kernel = defineKernel({
+    ...declaration,
+    bindings: {
+      source: readsOften("vec4f", "rows columns"),
+      places: readsOften("f32", "rows"),
+      result: writes("f32", "rows columns"),
+    },
+    body: "  result[group] = source[u32(places[lane])].x;",
+  }) as unknown as Kernel;
+  const halves = new Set(["source", "places"]);
+  const form = (isJoined: boolean, ...texels: string[]) => {
+    const lines = kernelForm(kernel, { isJoined, texels: new Set(texels), halves }).wgsl.split("\n");
+    return {
+      bindings: lines.filter((line) => line.includes("@binding")).slice(1).map((line) =>
+        line.replace(/.*\) var/, "var")
+      ),
+      body: lines.find((line) => line.startsWith("  result[")),
+    };
+  };
+  const buffers = [
+    "var<storage, read> source: array<vec2u>;",
+    "var<storage, read> places: array<u32>;",
+    "var<storage, read_write> result: array<f32>;",
+  ];
+  assertEquals(form(false), { bindings: buffers, body: "  result[group] = half_source(u32(half_places(lane))).x;" });
+  const place = "u32(half_places(dims.start_places + (lane)))";
+  assertEquals(form(true), {
+    bindings: buffers,
+    body: `  result[dims.start_result + (group)] = half_source(dims.start_source + (${place})).x;`,
+  });
+  const texel = "u32(scalar_half(texels_places, dims.start_places + (lane)))";
+  assertEquals(form(false, "source", "places"), {
+    bindings: [
+      "var<storage, read_write> result: array<f32>;",
+      "var texels_source: texture_storage_2d<rgba16float, read>;",
+      "var texels_places: texture_storage_2d<rgba16float, read>;",
+    ],
+    body: `  result[group] = textureLoad(texels_source, texel(dims.start_source + (${texel}))).x;`,
+  });
+});
+
+Deno.test("halves where a kernel writes or reads other words, and other words where it takes halves, are refused", async () => {
+  const context = await caseContext();
+  const commands = new Commands(context);
+  using halves = new Tensor(context, "f32", [3, 2], "half of it", { isHalf: true });
+  using floats = new Tensor(context, "f32", [3, 2], "all of it");
+  const given = { rows: 3, columns: 2, factor: 1 };
+  const refused = (source: string, result: string, bound: { source: Tensor; result: Tensor }) => {
+    const bindings = { source: reads(source, "rows columns"), result: writes(result, "rows columns") };
+    const kernel = defineKernel({ ...declaration, bindings });
+    return assertThrows(() => commands.run(kernel, { ...given, ...bound }), KernelError).message;
+  };
+  const message = "kernel scaled_copy: ";
+  assertEquals(
+    refused("f32", "f32", { source: floats, result: halves }),
+    `${message}result writes f32, and half of it holds halves`,
+  );
+  assertEquals(
+    refused("u32", "f32", { source: halves, result: floats }),
+    `${message}source reads u32, and half of it holds halves`,
+  );
+  assertEquals(
+    refused("halves", "f32", { source: floats, result: floats }),
+    `${message}source reads halves, and all of it holds f32`,
+  );
 });
 
 Deno.test("a missing or misspelt argument does not compile, and a missing dim does not run", async () => {

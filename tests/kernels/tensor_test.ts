@@ -121,6 +121,46 @@ Deno.test("pieces are the values, each as it is when it is taken", async () => {
   assertEquals(await Array.fromAsync(empty.pieces()), []);
 });
 
+Deno.test("halves: what is written is read, rounded, in half of the bytes, whole or in pieces", async () => {
+  const context = await caseContext();
+  const random = new Random(2);
+  for (const size of [0, 1, 2, 3, 4, 5, 63, 64, 65, 1001]) {
+    const values = random.normal(size);
+    using tensor = new Tensor(context, "f32", [size], "halves", { isHalf: true });
+    const guards = context.guardWords * 4;
+    assertEquals(tensor.bytes - guards, Math.max(16, Math.ceil(size / 8) * 16));
+    assertExact(await tensor.read(), new Float32Array(size), "zeros");
+    tensor.write(values);
+    const want = values.map(Math.f16round);
+    assertSameBits(await tensor.read(), want);
+    for (const pieceSize of size < 6 ? [1, 2, 3] : [64, 333]) {
+      const pieces = await Array.fromAsync(tensor.pieces(pieceSize));
+      assertEquals(pieces.flatMap((piece) => [...piece]), [...want]);
+    }
+    if (size > 3) {
+      tensor.writeAt(2, Float32Array.of(7, 8));
+      assertSameBits(await tensor.read(4), Float32Array.of(want[0]!, want[1]!, 7, 8));
+    }
+  }
+});
+
+Deno.test("halves that are no pairs, too large or no floats are refused by name, and nothing changes", async () => {
+  const context = await caseContext();
+  const values = Float32Array.of(1, 2, 3, 4, 5);
+  using tensor = new Tensor(context, "f32", [5], "five halves", { isHalf: true });
+  tensor.write(values);
+  for (const [start, length] of [[1, 2], [0, 3], [3, 1]] as const) {
+    const message = `halves of five halves are written in pairs, found ${length} from ${start} on`;
+    assertThrows(() => tensor.writeAt(start, new Float32Array(length)), ShapeError, message);
+  }
+  const large = values.with(3, -70_000);
+  assertThrows(() => tensor.write(large), RangeError, "five halves: -70000 is beyond the largest half, 65504");
+  assertSameBits(await tensor.read(), values);
+  tensor.writeAt(4, Float32Array.of(9));
+  assertSameBits(await tensor.read(), values.with(4, 9));
+  assertThrows(() => new Tensor(context, "u32", [5], "integers", { isHalf: true }), TypeError, "integers");
+});
+
 Deno.test("many reads at once bring back each its own", async () => {
   const context = await caseContext();
   using stack = new DisposableStack();
@@ -137,7 +177,10 @@ Deno.test("rows per block: all that fit, else a multiple of 64, else an error th
   assertEquals(rowsPerBlock(context, 0, 400, "x"), 1);
   // 65,536 bytes less the guards hold 163 rows of 400 bytes.
   assertEquals(rowsPerBlock(context, 1000, 400, "x"), 128);
-  assertThrows(() => rowsPerBlock(context, 1000, 2000, "wide rows"), DeviceError, "wide rows");
+  assertThrows(() => rowsPerBlock(context, 1000, 2000, "wide rows"), DeviceError, "64 rows of wide rows");
+  // Where halves end within a word, 64 rows end within 256 bytes.
+  assertEquals([rowsPerBlock(context, 1000, 300, "x"), rowsPerBlock(context, 1000, 302, "x")], [192, 128]);
+  assertThrows(() => rowsPerBlock(context, 1000, 1002, "odd rows"), DeviceError, "128 rows of odd rows");
 });
 
 Deno.test("spans cover the rows once, in order", () => {

@@ -76,6 +76,7 @@ Deno.test("help is everywhere", async () => {
         "--json",
         "--monosemanticity",
         "--embeddings FILE",
+        "--weights HOW",
         "(1e-7)",
         "(0.01)",
       ]],
@@ -129,6 +130,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["evaluate a.npy a.npy", 1, "reading"],
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
   ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
+  ["evaluate a.pt a.npy --weights f61", 2, '--weights is "f61"; '],
   ["tune --d-sae 0", 2, '--d-sae must be a number of at least 1, found "0"'],
   ["tune here", 2, "tune takes no arguments, found here"],
 ];
@@ -204,8 +206,9 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   assertEquals((await saev(["train", `${made.path}/raw.toml`, "--out", `${made.path}/raw`], {})).code, 0);
   assertEquals(await Deno.readFile(`${made.path}/raw/sae.pt`), await Deno.readFile(`${run}/sae.pt`));
 
-  const [shown, json, own, given, wrong] = await Promise.all([
+  const [shown, halves, json, own, given, wrong] = await Promise.all([
     [],
+    ["--json", "--weights", "f16"],
     ["--json", "--dense-above", "0.5", "--batch-size", "7"],
     ["--json", "--monosemanticity"],
     // The rows as embeddings of themselves, from a file that says its own width.
@@ -222,6 +225,11 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   assertEquals([n_rows, l0, density.length, coherence.per_latent.length], [400, 2, 32, 32]);
   assertEquals([dense_above, others.n_dense, monosemanticity], [0.5, countAbove(density, 0.5), undefined]);
   assertEquals(others.explained_variance, 1 - others.nmse);
+
+  assertEquals([halves!.code, halves!.stderr], [0, ""]);
+  const rounded = JSON.parse(halves!.stdout);
+  assertEquals([rounded.n_rows, rounded.l0], [400, 2]);
+  assert(rounded.nmse !== others.nmse, "weights are not rounded");
 
   assertEquals([own!.code, given!.code], [0, 0], given!.stderr);
   assertEquals(JSON.parse(given!.stdout), JSON.parse(own!.stdout));

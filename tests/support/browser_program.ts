@@ -23,6 +23,8 @@ export interface BrowserRun {
   readonly conditional: readonly number[];
   /** Whether a file written to bytes and read again holds the same W_dec. */
   readonly isRoundTrip: boolean;
+  /** Whether weights that lie as halves give the reconstructions of float32 weights with their values. */
+  readonly areHalvesExact: boolean;
 }
 
 const D = 6;
@@ -81,7 +83,19 @@ export async function run(): Promise<BrowserRun> {
     metrics: [explained, cosine, monosemanticity.mean, coherence.max, coherence.mean_max],
     conditional: await conditional(sae.context),
     isRoundTrip: W_dec.every((value, i) => Object.is(value, read[i])),
+    areHalvesExact: await areHalvesExact(new Blob(pieces)),
   };
+}
+
+async function areHalvesExact(file: Blob): Promise<boolean> {
+  using halves = await load(file, { weights: "f16" });
+  using floats = await SparseAutoencoder.fromParameters(halves.cfg, await halves.readParameters());
+  const x_hats = [];
+  for (const sae of [halves, floats]) {
+    using out = sae.forward(batch(0));
+    x_hats.push(await out.x_hat.read());
+  }
+  return String(x_hats[0]) === String(x_hats[1]);
 }
 
 async function conditional(context: DeviceContext): Promise<number[]> {

@@ -68,6 +68,19 @@ export class Recording {
     return this.own(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("f32")));
   }
 
+  /** A tensor of halves; one-dimensional without a shape. What fills its last word up is NaN. */
+  halves(values: ArrayLike<number>, ...shape: number[]): Tensor {
+    const data = Float32Array.from(values);
+    const sizes = shape.length > 0 ? shape : [data.length];
+    const tensor = this.own(new Tensor(this.context, "f32", sizes, this.#label("halves"), { isHalf: true }));
+    tensor.write(data);
+    if (data.length % 2 === 1) {
+      const last = new Uint16Array(Float16Array.of(data.at(-1)!, NaN).buffer);
+      this.context.device.queue.writeBuffer(tensor.buffer, 2 * (data.length - 1), last);
+    }
+    return tensor;
+  }
+
   /** A u32 tensor; one-dimensional without a shape. */
   u32(values: ArrayLike<number>, ...shape: number[]): Tensor<"u32"> {
     const data = values instanceof Uint32Array ? values : Uint32Array.from(values);
@@ -84,13 +97,18 @@ export class Recording {
     return this.#filled(new Tensor(this.context, "u32", shape, this.#label("u32 result")));
   }
 
+  /** A tensor of halves for results, full of NaN. */
+  outHalves(...shape: number[]): Tensor {
+    return this.#filled(new Tensor(this.context, "f32", shape, this.#label("result of halves"), { isHalf: true }));
+  }
+
   /** A tensor that the case made itself: guarded, and disposed of after the run. */
   own<T extends ElementType>(tensor: Tensor<T>): Tensor<T> {
     const { queue } = this.context.device;
     queue.writeBuffer(
       tensor.buffer,
-      4 * tensor.size,
-      guardsOf(this.tensors.length, tensor.bytes / 4 - tensor.size),
+      4 * wordsOf(tensor),
+      guardsOf(this.tensors.length, tensor.bytes / 4 - wordsOf(tensor)),
     );
     this.tensors.push(tensor as Tensor<ElementType>);
     return tensor;
@@ -108,7 +126,7 @@ export class Recording {
 
   #filled<T extends ElementType>(tensor: Tensor<T>): Tensor<T> {
     if (tensor.size > 0) {
-      this.context.device.queue.writeBuffer(tensor.buffer, 0, new Uint32Array(tensor.size).fill(UNWRITTEN));
+      this.context.device.queue.writeBuffer(tensor.buffer, 0, new Uint32Array(wordsOf(tensor)).fill(UNWRITTEN));
     }
     return this.own(tensor);
   }
@@ -116,6 +134,11 @@ export class Recording {
   #label(type: string): string {
     return `tensor ${this.tensors.length} (${type})`;
   }
+}
+
+/** The words that a tensor's values lie in. */
+function wordsOf(tensor: Tensor<ElementType>): number {
+  return tensor.bytesOf(tensor.size) / 4;
 }
 
 /** The words after the end of the tensor with this number. */
@@ -224,19 +247,20 @@ async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Arr
     commands.submit();
     const wanted = new Set(expected.map(({ tensor }) => tensor));
     // Results with their guards, of all else only the guards.
-    const parts = tensors.map((tensor) => ({ tensor, from: wanted.has(tensor) ? 0 : tensor.size }));
+    const parts = tensors.map((tensor) => ({ tensor, from: wanted.has(tensor) ? 0 : wordsOf(tensor) }));
     const read = await readParts(context, parts);
     for (const [at, { tensor, from }] of parts.entries()) {
-      const found = read[at]!.subarray(tensor.size - from);
+      const found = read[at]!.subarray(wordsOf(tensor) - from);
       const guards = guardsOf(at, found.length);
       const broken = found.findIndex((word, i) => word !== guards[i]);
       if (broken >= 0) {
-        throw new AssertionError(`${tensor.label} [${tensor.shape}]: element ${tensor.size + broken} was written`);
+        throw new AssertionError(`${tensor.label} [${tensor.shape}]: word ${wordsOf(tensor) + broken} was written`);
       }
     }
     return expected.map(({ tensor, check }) => {
-      const bits = read[tensors.indexOf(tensor)]!.slice(0, tensor.size);
-      check(tensor.type === "f32" ? new Float32Array(bits.buffer) : bits);
+      const bits = read[tensors.indexOf(tensor)]!.slice(0, wordsOf(tensor));
+      if (tensor.isHalf) check(new Float32Array(new Float16Array(bits.buffer).subarray(0, tensor.size)));
+      else check(tensor.type === "f32" ? new Float32Array(bits.buffer) : bits);
       return bits;
     });
   } finally {
