@@ -30,7 +30,9 @@ export async function timeHalves(device: GPUDevice, rounds = 5): Promise<Row[]> 
       for (const [sae, times] of [[floats, least.floats], [halves, least.halves]] as const) {
         const found = await timeDispatches(contextOf(device), () => sae.forward(x)[Symbol.dispose]());
         // The first round compiles.
-        if (round > 0) { for (const [name, ms] of found) times.set(name, Math.min(ms, times.get(name) ?? Infinity)); }
+        if (round > 0) {
+          for (const [name, { ms }] of found.known) times.set(name, Math.min(ms, times.get(name) ?? Infinity));
+        }
       }
     }
     for (const [what, kernel] of Object.entries(PRODUCTS)) {

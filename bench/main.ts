@@ -1,6 +1,6 @@
 /**
  * `deno task bench`: the adapter's ceilings, the matrix products, those with weights that are halves, the training step by
- * phase, small steps on a stream, and the peers, in one run.
+ * kernel and by phase, small steps on a stream, and the peers, in one run.
  *
  *     deno task bench [--json] [--svg FILE] [--no-peers] [--python PYTHON]
  *
@@ -14,7 +14,7 @@ import { flopsOf, Product, shapeName, SHAPES } from "./matmul_shapes.ts";
 import { peers, productPeers } from "./peers.ts";
 import { best, type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
-import { STEPS, timeStep } from "./step.ts";
+import { kernelRows, phasesOf, STEPS, timeStep } from "./step.ts";
 import { timeStream } from "./stream.ts";
 import { restoreTuning } from "../kernels/mod.ts";
 import { TunerFile } from "../train/mod.ts";
@@ -60,16 +60,22 @@ const halves = await timeHalves(device);
 say(`${table(halves)}\n`);
 
 const steps: Row[] = [];
+const kernels: Row[] = [];
 const bars = [];
 for (const shape of STEPS) {
-  const phases = await timeStep(device, shape);
+  const step = `${shape.name} (B ${shape.B}, D ${shape.D}, S ${shape.S}, k ${shape.k || "-"})`;
+  const times = await timeStep(device, shape);
+  const phases = phasesOf(times);
   const total = phases.get("total")!;
   const encoder = phases.get("encoder product")!;
   const parts = [...phases].filter(([phase]) => phase !== "total");
   bars.push({ label: shape.name, parts: parts.map(([phase, ms]): [string, number] => [phase, ms / encoder]) });
+  const rows = kernelRows(times, ceilings);
+  say(`${step}\n${table(rows)}\n`);
+  kernels.push(...rows.map((row) => ({ step, ...row })));
   for (const [phase, milliseconds] of phases) {
     steps.push({
-      step: `${shape.name} (B ${shape.B}, D ${shape.D}, S ${shape.S}, k ${shape.k || "-"})`,
+      step,
       phase,
       ms: milliseconds,
       "% of step": 100 * milliseconds / total,
@@ -92,6 +98,8 @@ const others = args.peers ? await peers(device, { python: String(args.python) })
 if (args.peers) say(table(others));
 if (json) {
   const deno = Deno.version.deno;
-  console.log(JSON.stringify({ adapter, deno, ceilings, products, halves, steps, stream, engines, peers: others }));
+  console.log(
+    JSON.stringify({ adapter, deno, ceilings, products, halves, kernels, steps, stream, engines, peers: others }),
+  );
 }
 Deno.exit();

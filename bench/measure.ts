@@ -4,7 +4,7 @@
  * @module
  */
 
-import { contextOf, type DeviceContext, DispatchTimings } from "../kernels/mod.ts";
+import { contextOf, type Cost, type DeviceContext, DispatchTimings } from "../kernels/mod.ts";
 import { checkDevice } from "../kernels/self_check.ts";
 
 /** A device that can time dispatches; `prepare` sees it first. */
@@ -24,11 +24,27 @@ export async function timedDevice(prepare?: (device: GPUDevice) => void): Promis
   return device;
 }
 
-/** Milliseconds of each kernel name between `work`'s first and last dispatch. */
+/** What the dispatches of one kernel took, with the copies that they need of what they read. */
+export interface KernelTime {
+  /** Milliseconds of all of them. */
+  readonly ms: number;
+  /** Of all of them. */
+  readonly cost: Cost;
+}
+
+/** The kernels of a submission: those whose work is known, and those of which the GPU decides it. */
+export interface KernelTimes {
+  /** By name. */
+  readonly known: ReadonlyMap<string, KernelTime>;
+  /** Milliseconds by name. */
+  readonly decided: ReadonlyMap<string, number>;
+}
+
+/** What each kernel took in what `work` submits. */
 export async function timeDispatches(
   context: DeviceContext,
   work: () => Promise<void> | void,
-): Promise<Map<string, number>> {
+): Promise<KernelTimes> {
   using timings = new DispatchTimings(context.device);
   context.timings = timings;
   try {
@@ -36,18 +52,33 @@ export async function timeDispatches(
   } finally {
     context.timings = undefined;
   }
-  const total = new Map<string, number>();
-  for (const { name, milliseconds } of await timings.take()) total.set(name, (total.get(name) ?? 0) + milliseconds);
-  return total;
+  const [known, decided] = [new Map<string, KernelTime>(), new Map<string, number>()];
+  for (const { name, milliseconds, cost } of await timings.take()) {
+    if (cost === undefined) {
+      decided.set(name, (decided.get(name) ?? 0) + milliseconds);
+      continue;
+    }
+    const before = known.get(name) ?? { ms: 0, cost: { flops: 0, bytes: 0 } };
+    const { flops, bytes } = before.cost;
+    known.set(name, {
+      ms: before.ms + milliseconds,
+      cost: { flops: flops + cost.flops, bytes: bytes + cost.bytes },
+    });
+  }
+  return { known, decided };
+}
+
+/** Milliseconds of all kernels. */
+export function totalMs({ known, decided }: KernelTimes): number {
+  return known.values().reduce((sum, { ms }) => sum + ms, 0) + decided.values().reduce((sum, ms) => sum + ms, 0);
 }
 
 /** The shortest of `rounds` runs of everything that `work` records, in milliseconds; one more run goes first to compile. */
 export async function best(device: GPUDevice, rounds: number, work: () => void): Promise<number> {
   let least = Infinity;
   for (let round = 0; round <= rounds; round++) {
-    const times = await timeDispatches(contextOf(device), work);
-    const sum = [...times.values()].reduce((a, b) => a + b, 0);
-    if (round > 0) least = Math.min(least, sum);
+    const ms = totalMs(await timeDispatches(contextOf(device), work));
+    if (round > 0) least = Math.min(least, ms);
   }
   return least;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Commands, contextOf, defineKernel, reads, Tensor, writes } from "../kernels/mod.ts";
+import { Commands, contextOf, defineKernel, readsOnce, Tensor, writes } from "../kernels/mod.ts";
 import { best } from "./measure.ts";
 
 /** The adapter's ceilings. */
@@ -38,7 +38,7 @@ const multiplyAdd = defineKernel({
 const copy = defineKernel({
   name: "peak_copy",
   dims: ["size"],
-  bindings: { a: reads("vec4f", "size"), b: writes("vec4f", "size") },
+  bindings: { a: readsOnce("vec4f", "size"), b: writes("vec4f", "size") },
   workgroup: 64,
   grid: ({ size }) => Math.ceil(size / 4 / 1024),
   cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),

@@ -15,7 +15,7 @@ import { contextOf, DeviceContext, Tensor } from "../kernels/mod.ts";
 import { getObjective, SparseAutoencoder, type SparseAutoencoderOptions } from "../mod.ts";
 import { train } from "../train/mod.ts";
 import { watchBuffers } from "./buffers.ts";
-import { type Row, table, timedDevice, timeDispatches } from "./measure.ts";
+import { type Row, table, timedDevice, timeDispatches, totalMs } from "./measure.ts";
 import { timeStep } from "./step.ts";
 
 const SECTIONS = ["sweeps", "codes", "large", "steps"] as const;
@@ -48,7 +48,7 @@ async function sweeps(): Promise<Row[]> {
     for (const value of values) {
       const shape = { ...base, name: "TopK" };
       shape[size] = value;
-      const milliseconds = (await timeStep(device, shape, 4)).get("total")!;
+      const milliseconds = totalMs(await timeStep(device, shape, 4));
       first ??= milliseconds;
       const growth = { "size / first": value / values[0], "time / first": milliseconds / first };
       const { B, S, k } = shape;
@@ -85,8 +85,7 @@ async function timeCodes(
   const first = await steps.next();
   let ms = Infinity;
   for (let round = 0; round < 2; round++) {
-    const times = await timeDispatches(contextOf(device), async () => void await steps.next());
-    ms = Math.min(ms, times.values().reduce((sum, time) => sum + time, 0));
+    ms = Math.min(ms, totalMs(await timeDispatches(contextOf(device), async () => void await steps.next())));
   }
   await steps.return();
   return { ms, share: first.value!.losses[0]!.l0 / S };

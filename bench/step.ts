@@ -7,8 +7,9 @@
 import { contextOf } from "../kernels/mod.ts";
 import { getObjective, SparseAutoencoder } from "../mod.ts";
 import { train, TrainState } from "../train/mod.ts";
-import { timeDispatches } from "./measure.ts";
+import { type KernelTimes, type Row, timeDispatches, totalMs } from "./measure.ts";
 import { startOf } from "./peers/problem.ts";
+import type { Roofline } from "./roofline.ts";
 
 /** A step to measure. */
 export interface StepShape {
@@ -64,8 +65,12 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["optimiser", /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|sum|verdict)$/],
 ];
 
-/** Milliseconds of each phase in one step, the fastest of `rounds`. */
-export async function timeStep(device: GPUDevice, shape: StepShape, rounds = 3): Promise<Map<string, number>> {
+/** The kernels of one step, of the fastest of `rounds`. */
+export async function timeStep(
+  device: GPUDevice,
+  shape: StepShape,
+  rounds = 3,
+): Promise<KernelTimes> {
   const { B, D, S, k, P, n_dead, rowScale } = shape;
   const activation = k === 0
     ? { key: "relu" } as const
@@ -80,21 +85,41 @@ export async function timeStep(device: GPUDevice, shape: StepShape, rounds = 3):
     tokens_since_active: new Uint32Array(S).fill(dead_threshold_tokens, S - n_dead),
   });
   const objective = getObjective({ key: "matryoshka", n_prefixes: P, dead_threshold_tokens });
-  let fastest = new Map<string, number>();
-  let least = Infinity;
+  let fastest: KernelTimes | undefined;
   const steps = train(sae, objective, Array(rounds + 2).fill(x), { state, log_every: 1 });
   // The first steps compile the kernels.
   await steps.next();
   for (let round = 0; round < rounds; round++) {
     const kernels = await timeDispatches(contextOf(device), async () => void await steps.next());
-    const phases = new Map<string, number>();
-    for (const [name, milliseconds] of kernels) {
-      const phase = PHASES.find(([, names]) => names.test(name))?.[0] ?? "other";
-      phases.set(phase, (phases.get(phase) ?? 0) + milliseconds);
-    }
-    const total = [...phases.values()].reduce((a, b) => a + b, 0);
-    if (total < least) [least, fastest] = [total, phases];
+    if (!fastest || totalMs(kernels) < totalMs(fastest)) fastest = kernels;
   }
   await steps.return();
-  return fastest.set("total", least);
+  return fastest!;
+}
+
+/** Milliseconds of each phase of a step, and of all of it as `total`. */
+export function phasesOf(kernels: KernelTimes): ReadonlyMap<string, number> {
+  const phases = new Map<string, number>();
+  const known = kernels.known.entries().map(([name, { ms }]): [string, number] => [name, ms]);
+  for (const [name, ms] of [...known, ...kernels.decided]) {
+    const phase = PHASES.find(([, names]) => names.test(name))?.[0] ?? "other";
+    phases.set(phase, (phases.get(phase) ?? 0) + ms);
+  }
+  return phases.set("total", totalMs(kernels));
+}
+
+/** The kernels of a step, the longest first, and what they reach of what the adapter can do at most. */
+export function kernelRows(kernels: KernelTimes, ceilings: Roofline): Row[] {
+  const total = totalMs(kernels);
+  const known = kernels.known.entries().map(([kernel, { ms, cost }]) => {
+    const [gflops, gbytes] = [cost.flops / ms / 1e6, cost.bytes / ms / 1e6];
+    const reached = 100 * Math.max(gflops / ceilings.gflops, gbytes / ceilings.gbytes);
+    return { kernel, ms, "GFLOP/s": gflops, "GB/s": gbytes, "% of roofline": reached };
+  });
+  const unknown = { "GFLOP/s": "", "GB/s": "", "% of roofline": "" };
+  const decided = kernels.decided.entries().map(([name, ms]) => ({ kernel: `${name}, as decided`, ms, ...unknown }));
+  return [...known, ...decided].sort((a, b) => b.ms - a.ms).map((row) => ({
+    ...row,
+    "% of step": 100 * row.ms / total,
+  }));
 }

@@ -10,6 +10,7 @@ import {
   type Binding,
   bufferBindings,
   compiled,
+  type Cost,
   defineKernel,
   type FormedKernel,
   type Kernel,
@@ -320,6 +321,21 @@ function slotsOf(runs: readonly Run[]): number {
   return runs.length + 2;
 }
 
+/** What a copy costs beside the dispatch that needs it. */
+const FREE: Cost = { flops: 0, bytes: 0 };
+
+/** What a dispatch costs, if the GPU does not decide about it. */
+function costOf(runs: readonly Run[]): Cost | undefined {
+  let [flops, bytes] = [0, 0];
+  for (const { kernel, values, condition, counted } of runs) {
+    if (condition || counted) return undefined;
+    const cost = kernel.cost(values);
+    flops += cost.flops;
+    bytes += cost.bytes;
+  }
+  return { flops, bytes };
+}
+
 /** One submission in the making. */
 class Submission {
   readonly #context: DeviceContext;
@@ -357,9 +373,9 @@ class Submission {
       ...bufferBindings(formed).map(boundTo).map(({ tensor, from, bytes }) =>
         isJoined ? stretch(tensor, 0, tensor.buffer.size) : stretch(tensor, tensor.offset + from, bytes)
       ),
-      ...textureBindings(formed).map(boundTo).map(({ tensor }) => this.#texels(kernel, tensor)),
+      ...textureBindings(formed).map(boundTo).map(({ tensor }) => this.#texels(runs, tensor)),
     ];
-    const pass = this.#prepare(formed, resources);
+    const pass = this.#prepare(formed, resources, runs);
     const slot = this.#used;
     for (const run of runs) this.#fillSlot(run, formed);
     if (counted || condition) pass.dispatchWorkgroupsIndirect(context.conditionalGroups, slot * GROUPS_BYTES);
@@ -388,11 +404,11 @@ class Submission {
   }
 
   /** The texture with the values of a tensor's buffer. */
-  #texels(kernel: Kernel, tensor: Tensor<ElementType>): Resource {
+  #texels(runs: readonly Run[], tensor: Tensor<ElementType>): Resource {
     const { view } = tensor.texels((record) => {
       this.#endPass();
       const encoder = this.#encoder ??= this.#context.device.createCommandEncoder();
-      const timing = this.#context.timings?.writesOf(kernel.name);
+      const timing = this.#context.timings?.writesOf(runs[0]!.kernel.name, costOf(runs) && FREE);
       if (!timing) return record(encoder);
       // Copies have no clock of their own: two empty passes note when it begins and ends.
       const { querySet, beginningOfPassWriteIndex, endOfPassWriteIndex } = timing;
@@ -449,14 +465,15 @@ class Submission {
     groups: number,
   ): void {
     const plain = kernelForm(kernel, { isJoined: false, texels: NONE, halves: NONE });
-    const pass = this.#prepare(plain, resources);
-    this.#fillSlot({ kernel, groups, values, bound: [], condition: undefined, counted: undefined }, plain);
+    const run: Run = { kernel, groups, values, bound: [], condition: undefined, counted: undefined };
+    const pass = this.#prepare(plain, resources, [run]);
+    this.#fillSlot(run, plain);
     pass.dispatchWorkgroups(groups);
     this.#context.onDispatch?.(kernel.name, []);
   }
 
-  /** The pass, with the kernel and what it binds; the next slot is its. */
-  #prepare(kernel: FormedKernel, resources: readonly Resource[]): GPUComputePassEncoder {
+  /** The pass, with the kernel and what it binds; the next slot is that of the first run. */
+  #prepare(kernel: FormedKernel, resources: readonly Resource[], runs: readonly Run[]): GPUComputePassEncoder {
     const context = this.#context;
     const { pipeline, layout, bindGroups } = compiled(context, kernel);
     const key = resources.map(({ id }) => id).join();
@@ -475,7 +492,7 @@ class Submission {
       bindGroups.set(key, group);
     }
     this.#encoder ??= context.device.createCommandEncoder();
-    const timestampWrites = context.timings?.writesOf(kernel.name);
+    const timestampWrites = context.timings?.writesOf(kernel.name, costOf(runs));
     // A timed dispatch has a pass of its own.
     if (timestampWrites) this.#endPass();
     this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});

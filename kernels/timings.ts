@@ -4,6 +4,18 @@
  * @module
  */
 
+import type { Cost } from "./kernel.ts";
+
+/** How long a dispatch took, or a copy that it needed. */
+export interface DispatchTiming {
+  /** The kernel's name. */
+  readonly name: string;
+  /** What it does, nothing for a copy; `undefined` where the GPU decides whether or how much. */
+  readonly cost: Cost | undefined;
+  /** How long. */
+  readonly milliseconds: number;
+}
+
 /** Timestamps of up to `capacity` dispatches. Needs the device feature `timestamp-query`. */
 export class DispatchTimings implements Disposable {
   readonly #device: GPUDevice;
@@ -11,7 +23,7 @@ export class DispatchTimings implements Disposable {
   readonly #resolved: GPUBuffer;
   readonly #read: GPUBuffer;
   readonly #capacity: number;
-  #names: string[] = [];
+  #timed: Pick<DispatchTiming, "name" | "cost">[] = [];
 
   /** Room for `capacity` dispatches between two calls of {@link take}; later ones are not timed. */
   constructor(device: GPUDevice, capacity = 2048) {
@@ -31,27 +43,27 @@ export class DispatchTimings implements Disposable {
     });
   }
 
-  /** Where the next dispatch notes its beginning and end. */
-  writesOf(name: string): Required<GPUComputePassTimestampWrites> | undefined {
-    const at = this.#names.length;
+  /** Where the next dispatch, or a copy before it, notes its beginning and end. */
+  writesOf(name: string, cost: Cost | undefined): Required<GPUComputePassTimestampWrites> | undefined {
+    const at = this.#timed.length;
     if (at === this.#capacity) return undefined;
-    this.#names.push(name);
+    this.#timed.push({ name, cost });
     return { querySet: this.#queries, beginningOfPassWriteIndex: 2 * at, endOfPassWriteIndex: 2 * at + 1 };
   }
 
-  /** Names and milliseconds of the dispatches since the last call, in order, once they are done. */
-  async take(): Promise<{ readonly name: string; readonly milliseconds: number }[]> {
-    const names = this.#names;
-    this.#names = [];
-    if (names.length === 0) return [];
+  /** The dispatches since the last call, and copies before them, in order, once they are done. */
+  async take(): Promise<DispatchTiming[]> {
+    const timed = this.#timed;
+    this.#timed = [];
+    if (timed.length === 0) return [];
     const encoder = this.#device.createCommandEncoder();
-    encoder.resolveQuerySet(this.#queries, 0, 2 * names.length, this.#resolved, 0);
-    encoder.copyBufferToBuffer(this.#resolved, 0, this.#read, 0, 16 * names.length);
+    encoder.resolveQuerySet(this.#queries, 0, 2 * timed.length, this.#resolved, 0);
+    encoder.copyBufferToBuffer(this.#resolved, 0, this.#read, 0, 16 * timed.length);
     this.#device.queue.submit([encoder.finish()]);
     await this.#read.mapAsync(GPUMapMode.READ);
-    const stamps = new BigUint64Array(this.#read.getMappedRange().slice(0, 16 * names.length));
+    const stamps = new BigUint64Array(this.#read.getMappedRange().slice(0, 16 * timed.length));
     this.#read.unmap();
-    return names.map((name, at) => ({ name, milliseconds: Number(stamps[2 * at + 1]! - stamps[2 * at]!) / 1e6 }));
+    return timed.map((what, at) => ({ ...what, milliseconds: Number(stamps[2 * at + 1]! - stamps[2 * at]!) / 1e6 }));
   }
 
   /** Frees the buffers. */

@@ -40,6 +40,8 @@ Deno.test("every dispatch is named in order with a time, up to the capacity, and
   const first = await timings?.take() ?? [];
   assertEquals(first.map(({ name }) => name), timed ? ["fill", "fill", "scan"] : []);
   assert(first.every(({ milliseconds }) => milliseconds >= 0));
+  const { flops, bytes } = scanKernel.cost({ n: 5 });
+  assertEquals(first.at(-1)?.cost, timed ? { flops, bytes } : undefined);
   round(9);
   assertExact(await starts.read(), [0, 9, 18, 27, 36, 45]);
   assertEquals((await timings?.take() ?? []).map(({ name }) => name), timed ? new Array(4).fill("fill") : []);
