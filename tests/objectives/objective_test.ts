@@ -118,17 +118,47 @@ Deno.test("loss alone is the loss, and changes nothing", async () => {
   assertEquals({ ...alone, n_dead: 0 }, { ...loss, n_dead: 0 });
 });
 
-Deno.test("Matryoshka with one prefix is vanilla, bit by bit", async () => {
-  const random = new Random(7);
-  const cfg = { d_model: 20, d_sae: 45, activation: { key: "top-k", top_k: 5 } } as const;
-  const p = narrow(randomParameters(random, { D: 20, S: 45 }));
-  const x = random.normal(9 * 20);
-  using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
-  const vanilla = await run(sae, getObjective({ key: "vanilla" }), x);
-  const matryoshka = await run(sae, getObjective({ key: "matryoshka", n_prefixes: 1 }), x);
-  assertEquals(matryoshka.loss, vanilla.loss);
-  for (const name of PARAMETER_NAMES) assertSameBits(matryoshka.gradients[name], vanilla.gradients[name], name);
-});
+for (
+  const activation of [
+    { key: "relu" },
+    { key: "top-k", top_k: 5 },
+    { key: "batch-top-k", top_k: 5 },
+    { key: "jump-relu", threshold_init: 0.25, aux: { key: "auxk", k_aux: 6 } },
+  ] as const
+) {
+  Deno.test(`Matryoshka with one prefix is vanilla, bit by bit: ${activation.key}`, async () => {
+    const random = new Random(7);
+    const cfg = { d_model: 20, d_sae: 45, activation } as const;
+    const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+    const x = random.normal(9 * 20);
+    using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
+    const shared = { dead_threshold_tokens: 9 } as const;
+    const vanilla = await run(sae, getObjective({ key: "vanilla", ...shared }), x);
+    const matryoshka = await run(sae, getObjective({ key: "matryoshka", n_prefixes: 1, ...shared }), x);
+    assertEquals(matryoshka.loss, vanilla.loss);
+    for (const [name, gradient] of Object.entries(vanilla.gradients)) {
+      assertSameBits(matryoshka.gradients[name as keyof ParameterArrays]!, gradient, name);
+    }
+  });
+}
+
+for (const key of ["top-k", "batch-top-k"] as const) {
+  Deno.test(`a k above d_sae keeps all latents, in training and outside: ${key}`, async () => {
+    const random = new Random(13);
+    const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+    const x = random.normal(9 * 20);
+    const found = [];
+    for (const top_k of [45, 46, 1000]) {
+      const cfg = { d_model: 20, d_sae: 45, activation: { key, top_k } } as const;
+      using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
+      const step = await run(sae, getObjective({ key: "vanilla" }), x);
+      using codes = sae.encode(x);
+      found.push({ ...step, codes: await codes.read(), l0: (await getObjective({ key: "vanilla" }).loss(sae, x)).l0 });
+    }
+    assertEquals(found[0]!.loss.l0, 45);
+    for (const more of found.slice(1)) assertEquals(more, found[0]!);
+  });
+}
 
 Deno.test("fixed groups are the prefixes that they add up to", async () => {
   const random = new Random(8);

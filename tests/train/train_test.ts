@@ -13,7 +13,7 @@ import type { ActivationOptions, ParameterArrays, SparseAutoencoderOptions } fro
 import type { CodeArrays } from "../../nn/codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
-import { getObjective, type Objective } from "../../objectives/objective.ts";
+import { getObjective, type Objective, type ObjectiveOptions } from "../../objectives/objective.ts";
 import { measureScaling, rowsOf, shuffledBatches } from "../../train/loader.ts";
 import { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "../../train/train.ts";
 import { watchBuffers } from "../../bench/buffers.ts";
@@ -192,9 +192,13 @@ for (
   ] as const
 ) {
   Deno.test(`the same bits again, and whatever log_every is: ${name}`, async () => {
-    const wanted = await freshRun(activation, { log_every: 25 });
-    for (const log_every of [25, 1, 7]) {
-      assertSameRun(await freshRun(activation, { log_every }), wanted, `${log_every}`);
+    const isControlled = !("top_k" in activation);
+    for (const objective of [OBJECTIVE, ...isControlled ? [{ ...OBJECTIVE, target_l0: 5 }] : []]) {
+      const wanted = await freshRun(activation, { log_every: 25 }, someBatches(12), objective);
+      for (const log_every of [25, 1, 7]) {
+        const found = await freshRun(activation, { log_every }, someBatches(12), objective);
+        assertSameRun(found, wanted, `${JSON.stringify(objective)}, ${log_every}`);
+      }
     }
   });
 
@@ -514,9 +518,10 @@ async function freshRun(
   activation: ActivationOptions,
   options: TrainOptions,
   batches: Parameters<typeof train>[2] = someBatches(12),
+  objective: ObjectiveOptions = OBJECTIVE,
 ): Promise<Run> {
   using sae = await newModel(activation);
-  return await run(sae, getObjective(OBJECTIVE), batches, { ...OPTIONS, ...options });
+  return await run(sae, getObjective(objective), batches, { ...OPTIONS, ...options });
 }
 
 async function newModel(activation: ActivationOptions, device?: GPUDevice): Promise<SparseAutoencoder> {
