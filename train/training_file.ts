@@ -72,7 +72,7 @@ interface Description {
   readonly n_losses: number;
 }
 
-const STATE = ["step", "n_tokens", "seed", "firstMse", "control", "controlledL0", "thresholdBias"] as const;
+const STATE = ["step", "n_tokens", "seed", "firstMse", "control", "controlledL0", "thresholdSeen"] as const;
 
 /**
  * Writes a model and its training; at a path the file is replaced at once or not at all.

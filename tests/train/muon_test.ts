@@ -145,6 +145,10 @@ Deno.test("a state with the moments of another optimizer is refused", async () =
   await assertRejects(() => run(sae, someBatches(1), { state: muon, optimizer }), RangeError, `${message} muon`);
   const unknown = { key: "sgd" as "adam" };
   await assertRejects(() => run(sae, someBatches(1), { optimizer: unknown }), RangeError, "adam or muon");
+  const text = "muon" as unknown as { key: "muon" };
+  await assertRejects(() => run(sae, someBatches(1), { optimizer: text }), RangeError, 'adam or muon, found "muon"');
+  const constants = { key: "adam", beta1: 0 } as { key: "adam" };
+  await assertRejects(() => run(sae, someBatches(1), { optimizer: constants }), TypeError, 'no field "beta1"');
   const wrong = { key: "muon", momentum: 2 } as const;
   await assertRejects(() => run(sae, someBatches(1), { optimizer: wrong }), RangeError, "momentum");
 });
