@@ -135,7 +135,9 @@ export function encodeTraining(
       }
     },
   });
-  if (activation.key === "batch-top-k" && activation.relu) zeroNegatives(commands, { x: selected, size: count });
+  if (activation.key === "batch-top-k" && activation.relu) {
+    zeroNegatives(commands, { x: selected, size: selected.size });
+  }
 }
 
 /**
