@@ -545,28 +545,51 @@ Deno.test("a state that was disposed of is named", async () => {
   );
 });
 
-Deno.test("data times 2⁻⁷ or 2⁷ train to the same codes, bit by bit, once they are standardised", async () => {
-  const rows = new Random(31).normal(200 * 20);
-  const found: CodeArrays[] = [];
-  for (const factor of [2 ** -7, 1, 2 ** 7]) {
-    const x = rows.map((value) => value * factor);
-    const input = await measureScaling(rowsOf(x, 20), "scale");
-    using sae = await SparseAutoencoder.create({ ...SIZES, activation: { ...JUMP_RELU, threshold_init: 0.5 } }, {
-      device: await sharedDevice(),
-      input,
-      data: { x, b_dec: "geometric-median", scale_encoder: true },
-    });
-    const objective = getObjective({ ...OBJECTIVE, target_l0: 5 });
-    await run(sae, objective, shuffledBatches(rowsOf(x, 20), { batch_size: 16, n_steps: 20 }), OPTIONS);
-    using codes = sae.encode(x);
-    found.push(await codes.read());
-  }
-  assert(found[0]!.values.length > 0);
-  for (const codes of found.slice(1)) {
-    assertExact(codes.indices, found[0]!.indices, "latents");
-    assertSameBits(codes.values, found[0]!.values, "codes");
-  }
-});
+for (
+  const [name, activation, objective, standardise] of [
+    ["the defaults", { key: "jump-relu" }, OBJECTIVE, "scale"],
+    ["a target", { ...JUMP_RELU, threshold_init: 0.5 }, { ...OBJECTIVE, target_l0: 5 }, "scale"],
+    [
+      "a penalty on the distance from a target",
+      {
+        ...JUMP_RELU,
+        threshold_init: 0.5,
+        sparsity: { key: "target-l0-sparsity", coeff: 0.1, target_l0: 5 },
+      },
+      { key: "vanilla", dead_threshold_tokens: 40 },
+      "mean_scale",
+    ],
+  ] as const
+) {
+  Deno.test(`a JumpReLU has the same codes, bit by bit, of data times 2⁻⁷, 1 and 2⁷: ${name}`, async () => {
+    const rows = new Random(31).normal(200 * 20).map((value) => value + 0.5);
+    const found: CodeArrays[] = [];
+    for (const factor of [2 ** -7, 1, 2 ** 7]) {
+      const x = rows.map((value) => value * factor);
+      const input = await measureScaling(rowsOf(x, 20), standardise);
+      using sae = await SparseAutoencoder.create({ ...SIZES, activation }, {
+        device: await sharedDevice(),
+        input,
+        data: { x, b_dec: "geometric-median", scale_encoder: true },
+      });
+      using before = sae.encode(x);
+      const batches = shuffledBatches(rowsOf(x, 20), { batch_size: 16, n_steps: 20 });
+      await run(sae, getObjective(objective), batches, OPTIONS);
+      using after = sae.encode(x);
+      found.push(await before.read(), await after.read());
+    }
+    const [before, after] = found;
+    assert(
+      before!.values.length > 0 && after!.values.some((value, i) => value !== before!.values[i]),
+      "it has learned",
+    );
+    for (const [i, codes] of found.entries()) {
+      const wanted = found[i % 2]!;
+      assertExact(codes.indices, wanted.indices, "latents");
+      assertSameBits(codes.values, wanted.values, "codes");
+    }
+  });
+}
 
 async function run(
   sae: SparseAutoencoder,
