@@ -21,7 +21,12 @@ export interface L1Sparsity {
   readonly coeff: number;
 }
 
-/** `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024). */
+/**
+ * `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024).
+ *
+ * While training keeps rows of W_dec at unit length, it is L1. For lengths that are learned set both `normalize_w_dec` and
+ * `remove_parallel_grads` to `false`: the second alone would take away what pulls at a length.
+ */
 export interface WeightedL1Sparsity {
   /** Discriminator. */
   readonly key: "weighted-l1-sparsity";
@@ -139,6 +144,9 @@ export interface BatchTopK {
 /**
  * `f = h · 1[h > θ]` with a threshold of its own for each latent, trained through straight-through estimators
  * (Rajamanoharan et al. 2024, arXiv 2407.14435). A negative θ is 0.
+ *
+ * Its unit is measured where a model is made from `data`. Without them it is 1, which is right for standardised inputs and
+ * encoders of unit columns alone.
  */
 export interface JumpRelu {
   /** Discriminator. */

@@ -212,7 +212,10 @@ for (
     const start = randomParameters(new Random(1), { D: 20, S: 45 });
     for (let s = 1; s < 45; s += 4) start.b_enc[s]! -= 20;
     const device = await sharedDevice();
-    using sae = await SparseAutoencoder.fromParameters({ ...SIZES, activation }, narrow(start), { device });
+    // Lengths of the decoder's rows are learned where the penalty alone would pull at them.
+    const learned = activation.key === "relu" ? { normalize_w_dec: false, remove_parallel_grads: false } : {};
+    const options = { ...SIZES, ...learned, activation };
+    using sae = await SparseAutoencoder.fromParameters(options, narrow(start), { device });
     // A BatchTopK's threshold is no parameter: it is estimated, and not trained.
     const p = activation.key === "batch-top-k" ? start : widen(await sae.readParameters());
     const objective = getObjective(OBJECTIVE);
