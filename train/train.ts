@@ -391,7 +391,8 @@ class Trainer implements Disposable {
 }
 
 function gradNorms(row: Float32Array): TrainLoss["grad_norms"] {
-  const norm = (at: number) => Math.sqrt(row[GRAD_SQUARES + at]!);
+  // Float32, as all numbers of a step are, so that files hold them as they are.
+  const norm = (at: number) => Math.fround(Math.sqrt(row[GRAD_SQUARES + at]!));
   return { W_enc: norm(2), b_enc: norm(3), W_dec: norm(0), b_dec: norm(1), threshold: norm(4) };
 }
 
