@@ -153,7 +153,7 @@ export class Objective {
    * @throws {RangeError} for a `target_l0` of an activation that has no penalty to control, or of more latents than there
    * are.
    */
-  sparsity({ cfg: { activation: { key, sparsity }, d_sae } }: Model): Sparsity {
+  sparsity({ cfg: { activation: { key, sparsity }, d_sae } }: Pick<Model, "cfg">): Sparsity {
     const { target_l0 } = this.cfg;
     const coeff = this.cfg.key === "vanilla" ? this.cfg.sparsity_coeff : null;
     const own = coeff === null

@@ -16,7 +16,7 @@ import { evaluate } from "./evaluate.ts";
 import { batchesInOrder, measureScaling, rowRange, type RowSource, shuffledBatches } from "./loader.ts";
 import { lossColumns } from "./loss_columns.ts";
 import { renderReport } from "./report.ts";
-import type { RunConfig } from "./run_config.ts";
+import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "./training_file.ts";
@@ -256,16 +256,14 @@ async function start(
   rows: InitialRows,
   stack: DisposableStack,
 ): Promise<Started> {
-  const { optim, lr, n_lr_warmup, n_sparsity_warmup, k_start, n_k_warmup, grad_clip } = cfg.train;
+  const { optim, lr, n_lr_warmup, grad_clip } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
   const { sae, state, losses } = stack.use(saved ? await saved.restore() : await begin(cfg, model, rows));
   const options = {
     optimizer: { key: optim },
     lr,
     n_lr_warmup,
-    n_sparsity_warmup,
-    ...k_start !== null && { k_start },
-    ...n_k_warmup !== null && { n_k_warmup },
+    ...scheduleOptions(cfg.train),
     state,
     grad_clip: grad_clip || null,
   };

@@ -406,8 +406,12 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: n
   return (step) => step === 0 ? 0 : schedule.at(step);
 }
 
-/** What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, … */
-function stepSchedule(
+/**
+ * What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, …
+ *
+ * @throws {RangeError | TypeError} for numbers outside their range, or a k of what keeps none.
+ */
+export function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
   { n_sparsity_warmup = 0, k_start, n_k_warmup }: ModelOptions,
 ): (step: number) => Omit<StepSchedule, "lr"> {
