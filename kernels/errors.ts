@@ -21,3 +21,8 @@ export class DeviceError extends Error {
   /** Always `"DeviceError"`. */
   override readonly name = "DeviceError";
 }
+
+/** What a message calls the kind of a value that types did not let through: `Float64Array`, `Array`, `Undefined`. */
+export function kindOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice("[object ".length, -1);
+}

@@ -13,7 +13,7 @@ export * from "./commands.ts";
 export * from "./compact_rows.ts";
 export * from "./device.ts";
 export * from "./elementwise.ts";
-export * from "./errors.ts";
+export { DeviceError, KernelError, ShapeError } from "./errors.ts";
 export * from "./halves.ts";
 export * from "./kernel.ts";
 export * from "./matmul.ts";

@@ -5,7 +5,7 @@
  */
 
 import type { DeviceContext } from "./device.ts";
-import { DeviceError, ShapeError } from "./errors.ts";
+import { DeviceError, kindOf, ShapeError } from "./errors.ts";
 import { toHalves } from "./halves.ts";
 import { TEXEL_COLUMNS } from "./kernel.ts";
 
@@ -19,6 +19,8 @@ export interface ElementArrays {
   /** For `u32`. */
   u32: Uint32Array;
 }
+
+const ARRAYS = { f32: Float32Array, u32: Uint32Array } as const;
 
 /** Rows `from` to `to` of a tensor (its first dimension), as a kernel binds them. */
 export interface TensorRows {
@@ -138,7 +140,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     shape: readonly number[],
     label: string,
   ): Tensor<ElementType> {
-    const type: ElementType = data instanceof Float32Array ? "f32" : "u32";
+    const type: ElementType = data instanceof Uint32Array ? "u32" : "f32";
     const tensor = new Tensor<ElementType>(context, type, shape, label);
     try {
       tensor.write(data);
@@ -248,8 +250,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
    * Copies `data` into the array, row-major.
    *
    * @throws {ShapeError} if the sizes differ.
+   * @throws {TypeError} for an array of another kind.
    */
   write(data: ElementArrays[T]): void {
+    this.#checkArray(data);
     if (data.length !== this.size) {
       throw new ShapeError(
         `${this.label} [${this.shape.join(", ")}] takes ${this.size} values, found an array of ${data.length}`,
@@ -264,8 +268,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
    *
    * @throws {ShapeError} if there are not so many, or halves are no pairs.
    * @throws {RangeError} if a value is larger than any half.
+   * @throws {TypeError} for an array of another kind.
    */
   writeAt(start: number, data: ElementArrays[T]): void {
+    this.#checkArray(data);
     if (start + data.length > this.size) {
       throw new ShapeError(
         `${this.label} [${this.shape.join(", ")}] has ${this.size} values, found an array that ends after ${
@@ -281,6 +287,14 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.change();
     const { queue } = this.context.device;
     queue.writeBuffer(this.buffer, this.#offset + start * this.valueBytes, stored as Float32Array<ArrayBuffer>);
+  }
+
+  /** The bytes of another kind of array would be other numbers here, and more of them an error of the whole device. */
+  #checkArray(data: unknown): void {
+    const { name } = ARRAYS[this.type];
+    if (!(data instanceof ARRAYS[this.type])) {
+      throw new TypeError(`${this.label} takes a ${name}, found ${kindOf(data)}`);
+    }
   }
 
   /**

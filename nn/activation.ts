@@ -135,7 +135,9 @@ export function encodeTraining(
       }
     },
   });
-  if (activation.key === "batch-top-k" && activation.relu) zeroNegatives(commands, { x: selected, size: count });
+  if (activation.key === "batch-top-k" && activation.relu) {
+    zeroNegatives(commands, { x: selected, size: selected.size });
+  }
 }
 
 /**
@@ -143,8 +145,8 @@ export function encodeTraining(
  * halted, or where x is not finite, θ stays.
  *
  * m is the momentum; with `bias_correction` it is m / (1 − (1 − m)ᵗ) at the t-th update, so that θ is the mean of what it
- * has seen from the first one on. (Upstream starts at 0 without correcting for it, and raises an error where no code is
- * positive.)
+ * has seen from the first one on. The denominator is kept itself: 1 − (1 − m) is not m in float32. (Upstream starts at 0
+ * without correcting for it, and raises an error where no code is positive.)
  */
 export function updateThreshold(
   commands: Commands,
@@ -153,13 +155,13 @@ export function updateThreshold(
     readonly codes: Codes;
     readonly largest: Tensor<"u32">;
     readonly halted: Tensor<"u32">;
-    /** [1], (1 − m)ᵗ; 1 at the start. */
-    readonly bias: Tensor;
+    /** [1], 1 − (1 − m)ᵗ; 0 at the start. */
+    readonly seen: Tensor;
   },
 ): void {
   const { cfg: { activation }, threshold } = model;
   if (activation.key !== "batch-top-k") return;
-  const { codes: { n_rows, row_starts, values }, largest, halted, bias } = given;
+  const { codes: { n_rows, row_starts, values }, largest, halted, seen } = given;
   commands.run(thresholdKernel, {
     n_rows,
     capacity: values.size,
@@ -169,7 +171,7 @@ export function updateThreshold(
     values,
     largest,
     halted,
-    bias,
+    seen,
     threshold,
   });
 }
@@ -186,7 +188,7 @@ const thresholdKernel = defineKernel({
     values: readsOften("f32", "capacity"),
     largest: reads("u32", "1"),
     halted: reads("u32", "1"),
-    bias: writes("f32", "1"),
+    seen: writes("f32", "1"),
     threshold: writes("f32", "1"),
   },
   workgroup: THRESHOLD_THREADS,
@@ -218,8 +220,9 @@ fn positive_bits(value: f32) -> u32 {
     workgroupBarrier();
   }
   if (lane == 0u && least[0] != NONE && largest[0] < NONE && halted[0] == 0u) {
-    bias[0] *= 1.0 - dims.momentum;
-    let share = select(dims.momentum, dims.momentum / (1.0 - bias[0]), dims.bias_correction == 1u);
+    seen[0] += dims.momentum * (1.0 - seen[0]);
+    var share = dims.momentum;
+    if (dims.bias_correction == 1u) { share /= seen[0]; }
     threshold[0] = (1.0 - share) * threshold[0] + share * bitcast<f32>(least[0]);
   }`,
 });

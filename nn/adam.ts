@@ -71,6 +71,22 @@ export type OptimizerOptions = {
   readonly key: "adam";
 } | MuonOptions;
 
+/**
+ * That the options are of an optimizer there is. What Muon has besides, {@link Muon} checks itself.
+ *
+ * @throws {RangeError} for an unknown `key`.
+ * @throws {TypeError} for a field that Adam does not have.
+ */
+export function checkOptimizer(options: OptimizerOptions): void {
+  if (options.key !== "adam" && options.key !== "muon") {
+    throw new RangeError(`optimizer must have the key adam or muon, found ${JSON.stringify(options)}`);
+  }
+  const unknown = options.key === "adam" ? Object.keys(options).find((field) => field !== "key") : undefined;
+  if (unknown !== undefined) {
+    throw new TypeError(`optimizer adam has no field ${JSON.stringify(unknown)}; it has key alone`);
+  }
+}
+
 /** Adam's constants beside the learning rate. */
 export type AdamConstants = Omit<AdamStep, "lr" | "step">;
 

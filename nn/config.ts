@@ -21,7 +21,12 @@ export interface L1Sparsity {
   readonly coeff: number;
 }
 
-/** `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024). */
+/**
+ * `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024).
+ *
+ * While training keeps rows of W_dec at unit length, it is L1. For lengths that are learned set both `normalize_w_dec` and
+ * `remove_parallel_grads` to `false`: the second alone would take away what pulls at a length.
+ */
 export interface WeightedL1Sparsity {
   /** Discriminator. */
   readonly key: "weighted-l1-sparsity";
@@ -130,7 +135,7 @@ export interface BatchTopK {
   readonly sparsity: Sparsity;
   /** How fast the threshold follows: θ ← (1 − momentum) θ + momentum · the smallest positive survivor. */
   readonly momentum: number;
-  /** Whether the threshold's start at 0 is corrected for, as Adam's moments are; the Python package does not. */
+  /** Whether the threshold's start at 0 is corrected for, as Adam's moments are; the Python package's is not. */
   readonly bias_correction: boolean;
   /** Auxiliary loss. */
   readonly aux: Aux;
@@ -139,6 +144,9 @@ export interface BatchTopK {
 /**
  * `f = h · 1[h > θ]` with a threshold of its own for each latent, trained through straight-through estimators
  * (Rajamanoharan et al. 2024, arXiv 2407.14435). A negative θ is 0.
+ *
+ * Its unit is measured where a model is made from `data`. Without them it is 1, which is right for standardised inputs and
+ * encoders of unit columns alone.
  */
 export interface JumpRelu {
   /** Discriminator. */
@@ -284,7 +292,7 @@ export function completeConfig(options: SparseAutoencoderOptions = {}): SparseAu
     normalize_w_dec: boolean("normalize_w_dec", options.normalize_w_dec ?? DEFAULTS.normalize_w_dec),
     subtract_b_dec: boolean("subtract_b_dec", options.subtract_b_dec ?? DEFAULTS.subtract_b_dec),
   };
-  checkThresholds(cfg.activation);
+  checkTogether(cfg);
   return Object.freeze(cfg);
 }
 
@@ -340,9 +348,17 @@ function completeActivation(options: ActivationOptions): Activation {
   }
 }
 
-/** What only a JumpReLU's thresholds can learn from. */
-function checkThresholds({ key, sparsity, aux }: Activation): void {
+/** What fields ask of each other. */
+function checkTogether({ activation, d_sae }: SparseAutoencoderConfig): void {
+  const { key, sparsity, aux } = activation;
+  if (key === "batch-top-k" && activation.bias_correction && activation.momentum === 0) {
+    throw new RangeError("bias_correction needs a momentum above 0: with 0 the threshold stays where it starts");
+  }
+  if (sparsity.key === "target-l0-sparsity" && sparsity.target_l0 > d_sae) {
+    throw new RangeError(`target_l0 must be at most d_sae ${d_sae}, found ${sparsity.target_l0}`);
+  }
   if (key === "jump-relu") return;
+  // Only thresholds can learn from these.
   if (sparsity.key === "l0-sparsity" || sparsity.key === "target-l0-sparsity") {
     throw new RangeError(`${sparsity.key} trains the thresholds of a jump-relu; the activation is ${key}`);
   }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ShapeError } from "../kernels/errors.ts";
+import { kindOf, ShapeError } from "../kernels/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import type { Activation, InputScaling, ParameterArrays, SparseAutoencoderConfig } from "./config.ts";
 import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";
@@ -63,7 +63,7 @@ interface Rows {
  * @throws {ShapeError} if x is not a whole number of rows of d_model, or has none.
  * @throws {RangeError} for a value that is not finite, fewer rows than latents, a row without direction, an unknown start
  * of b_dec, or a first reconstruction that is nothing but b_dec.
- * @throws {TypeError} for a switch that is neither `true` nor `false`.
+ * @throws {TypeError} for rows of another kind, or a switch that is neither `true` nor `false`.
  */
 export function initialParametersFromData(
   cfg: SparseAutoencoderConfig,
@@ -102,6 +102,7 @@ function preActScale(h_BS: Float64Array): number {
 }
 
 function checkedRows(x: Float32Array, d_model: number): Rows {
+  if (!(x instanceof Float32Array)) throw new TypeError(`the rows of data must be a Float32Array, found ${kindOf(x)}`);
   const n_rows = x.length / d_model;
   if (!Number.isInteger(n_rows) || n_rows === 0) {
     throw new ShapeError(

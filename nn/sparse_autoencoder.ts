@@ -7,7 +7,7 @@
 import { Commands } from "../kernels/commands.ts";
 import { contextOf, type DeviceContext } from "../kernels/device.ts";
 import { addRow } from "../kernels/elementwise.ts";
-import { ShapeError } from "../kernels/errors.ts";
+import { DeviceError, kindOf, ShapeError } from "../kernels/errors.ts";
 import { checkDevice, defaultDevice } from "../kernels/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
 import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
@@ -335,33 +335,39 @@ function checkScaling({ mean, scale, pre_act_scale = 1 }: InputScaling, d_model:
   if (mean && mean.length !== d_model) {
     throw new ShapeError(`the mean of the inputs must have d_model ${d_model} values, found ${mean.length}`);
   }
+  const bad = mean?.findIndex((value) => !Number.isFinite(value)) ?? -1;
+  if (bad >= 0) throw new RangeError(`the mean of the inputs must be finite, found ${mean![bad]} in column ${bad}`);
 }
 
 /**
  * x [B, D] on the device; what has to be copied there belongs to `stack`.
  *
- * @throws {ShapeError} if it is not [B, d_model], or an array that is no whole number of rows.
+ * @throws {ShapeError | TypeError | DeviceError} as {@link countRows}.
  */
-export function batchTensor(
-  { cfg: { d_model }, context }: Model,
-  x: Tensor | Float32Array,
-  stack: DisposableStack,
-): Tensor {
-  const n_rows = countRows(x, d_model);
-  return x instanceof Tensor ? x : stack.use(Tensor.from(context, x, [n_rows, d_model], "x"));
+export function batchTensor(model: Model, x: Tensor | Float32Array, stack: DisposableStack): Tensor {
+  const n_rows = countRows(x, model);
+  return x instanceof Tensor ? x : stack.use(Tensor.from(model.context, x, [n_rows, model.cfg.d_model], "x"));
 }
 
 /**
  * How many rows x has.
  *
  * @throws {ShapeError} if it is not [B, d_model], or an array that is no whole number of rows.
+ * @throws {TypeError} if it is neither an array nor a tensor of float32.
+ * @throws {DeviceError} if it lies on another device than the model.
  */
-export function countRows(x: Tensor | Float32Array, d_model: number): number {
+export function countRows(x: Tensor | Float32Array, { cfg: { d_model }, context }: Model): number {
   if (x instanceof Tensor) {
-    if (x.shape.length !== 2 || x.shape[1] !== d_model) {
-      throw new ShapeError(`x must be [B, d_model ${d_model}], found [${x.shape.join(", ")}]`);
+    if (x.shape.length !== 2 || x.shape[1] !== d_model || x.shape[0] === 0) {
+      throw new ShapeError(`x must be [B, d_model ${d_model}] of one or more rows, found [${x.shape.join(", ")}]`);
     }
+    const type: string = x.type;
+    if (type !== "f32") throw new TypeError(`x must be a tensor of f32, found one of ${type}`);
+    if (x.context !== context) throw new DeviceError("x lies on another device than the model");
     return x.shape[0]!;
+  }
+  if (!(x instanceof Float32Array)) {
+    throw new TypeError(`x must be a Float32Array or a Tensor, found ${kindOf(x)}`);
   }
   const n_rows = x.length / d_model;
   if (!Number.isInteger(n_rows) || n_rows === 0) {

@@ -34,8 +34,8 @@ export interface TrainStateData {
   readonly control: number;
   /** The L0 that the controller is at on its way to the target; 0 at the start. */
   readonly controlledL0: number;
-  /** What the estimate of a BatchTopK's threshold has kept of its start; 1 at the start. */
-  readonly thresholdBias: number;
+  /** How much of the estimate of a BatchTopK's threshold has been seen, and is not its start; 0 at the start. */
+  readonly thresholdSeen: number;
 }
 
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
@@ -65,8 +65,8 @@ export class TrainState implements Disposable {
   readonly firstMse: Tensor;
   /** [2], the integral of the controller of L0, and the L0 that it is at on its way to the target; 0 at the start. */
   readonly control: Tensor;
-  /** [1], (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
-  readonly thresholdBias: Tensor;
+  /** [1], 1 − (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
+  readonly thresholdSeen: Tensor;
   readonly #model: Model;
   readonly #owned: DisposableStack;
   readonly #workspaces: Workspace[] = [];
@@ -100,7 +100,7 @@ export class TrainState implements Disposable {
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
     this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
     this.control = stack.use(new Tensor(context, "f32", [2], "controller of L0"));
-    this.thresholdBias = stack.use(Tensor.from(context, Float32Array.of(1), [1], "threshold's bias"));
+    this.thresholdSeen = stack.use(new Tensor(context, "f32", [1], "share of the threshold that was seen"));
     this.#owned = stack.move();
   }
 
@@ -124,7 +124,7 @@ export class TrainState implements Disposable {
     state.tokens_since_active.write(data.tokens_since_active);
     state.firstMse.write(Float32Array.of(data.firstMse));
     state.control.write(Float32Array.of(data.control, data.controlledL0));
-    state.thresholdBias.write(Float32Array.of(data.thresholdBias));
+    state.thresholdSeen.write(Float32Array.of(data.thresholdSeen));
     stack.move();
     return state;
   }
@@ -138,7 +138,7 @@ export class TrainState implements Disposable {
       tokens_since_active,
       [firstMse = 0],
       [control = 0, controlledL0 = 0],
-      [thresholdBias = 1],
+      [thresholdSeen = 0],
     ] = await Promise
       .all([
         this.moment1.read(),
@@ -146,7 +146,7 @@ export class TrainState implements Disposable {
         this.tokens_since_active.read(),
         this.firstMse.read(),
         this.control.read(),
-        this.thresholdBias.read(),
+        this.thresholdSeen.read(),
       ]);
     return {
       step,
@@ -159,8 +159,21 @@ export class TrainState implements Disposable {
       firstMse,
       control,
       controlledL0,
-      thresholdBias,
+      thresholdSeen,
     };
+  }
+
+  /**
+   * Its counters and buffers are those of one model's latents and activation.
+   *
+   * @throws {RangeError} if it was made for another model.
+   */
+  checkModel(model: Model): void {
+    if (model !== this.#model) {
+      throw new RangeError(
+        "the state was made for another model; TrainState.restore makes one from what was read of it",
+      );
+    }
   }
 
   /**

@@ -150,9 +150,10 @@ export class Objective {
    * The penalty on the codes: the activation's, with the weight that the objective says, if it says one. What has no
    * penalty gets L1.
    *
-   * @throws {RangeError} for a `target_l0` of an activation that has no penalty to control.
+   * @throws {RangeError} for a `target_l0` of an activation that has no penalty to control, or of more latents than there
+   * are.
    */
-  sparsity({ cfg: { activation: { key, sparsity } } }: Model): Sparsity {
+  sparsity({ cfg: { activation: { key, sparsity }, d_sae } }: Pick<Model, "cfg">): Sparsity {
     const { target_l0 } = this.cfg;
     const coeff = this.cfg.key === "vanilla" ? this.cfg.sparsity_coeff : null;
     const own = coeff === null
@@ -165,6 +166,7 @@ export class Objective {
     if (own.key === "no-sparsity" || own.key === "target-l0-sparsity" || own.coeff === 0) {
       throw new RangeError(`target_l0 moves the weight of a penalty; ${own.key} has none to move`);
     }
+    if (target_l0 > d_sae) throw new RangeError(`target_l0 must be at most d_sae ${d_sae}, found ${target_l0}`);
     return own;
   }
 
@@ -206,7 +208,7 @@ export class Objective {
    * The gradients belong to the state and hold until its next step. Without `prefixes`, they are those of the state's step.
    *
    * @throws {ShapeError} if x is not a whole number of rows of d_model.
-   * @throws {RangeError} for prefixes that do not ascend to d_sae.
+   * @throws {RangeError} for prefixes that do not ascend to d_sae, or a state of another model.
    */
   lossAndGradients(
     model: Model,
@@ -262,10 +264,11 @@ export function recordLossAndGradients(
   },
 ): Gradients {
   const { state, into, schedule = UNCHANGED } = given;
+  state.checkModel(model);
   const { cfg } = model;
   const prefixes = given.prefixes ?? objective.prefixes(cfg.d_sae, state);
   checkPrefixes(prefixes, cfg.d_sae);
-  const n_rows = countRows(x, cfg.d_model);
+  const n_rows = countRows(x, model);
   const space = state.workspace(n_rows, prefixes.length, schedule.mostK ?? topK(model));
   const step = forward(commands, objective, model, x, { space, prefixes, into, state, schedule });
   recordDead(commands, objective, step, state);
@@ -301,9 +304,9 @@ function forward(
   if ("sparse" in f_x) {
     const { codes } = f_x.sparse;
     if (state) {
-      const { halted, thresholdBias: bias } = state;
+      const { halted, thresholdSeen: seen } = state;
       encodeTraining(commands, model, { input, tile, batch: space.batch, codes, k: schedule.top_k ?? topK(model) });
-      updateThreshold(commands, model, { codes, largest: largest.bits, halted, bias });
+      updateThreshold(commands, model, { codes, largest: largest.bits, halted, seen });
     } else encodeInto(commands, model, input, tile, codes);
     rowNorms(commands, codes, rowSums.l0, rowSums.l1);
     rowPenalties(commands, { sparsity, codes, squares, penalty: rowSums.penalty });
@@ -605,6 +608,11 @@ const recordLossKernel = defineKernel({
 
 const DEAD_THRESHOLD_TOKENS = 10_000_000;
 
+const FIELDS = {
+  vanilla: ["key", "sparsity_coeff", "target_l0", "dead_threshold_tokens"],
+  matryoshka: ["key", "n_prefixes", "group_sizes", "target_l0", "dead_threshold_tokens"],
+} as const;
+
 /**
  * An objective from its description.
  *
@@ -623,26 +631,27 @@ export function getObjective(options: ObjectiveOptions): Objective {
   if (target_l0 !== null && !(target_l0 > 0 && Number.isFinite(target_l0))) {
     throw new RangeError(`target_l0 must be a positive number or null, found ${target_l0}`);
   }
-  const allowed = {
-    vanilla: ["key", "sparsity_coeff", "target_l0", "dead_threshold_tokens"],
-    matryoshka: ["key", "n_prefixes", "group_sizes", "target_l0", "dead_threshold_tokens"],
-  }[key];
-  if (!allowed) throw new RangeError(`unknown objective key ${JSON.stringify(key)}; expected vanilla or matryoshka`);
+  if (!Object.hasOwn(FIELDS, key)) {
+    throw new RangeError(`unknown objective key ${JSON.stringify(key)}; expected vanilla or matryoshka`);
+  }
+  const allowed: readonly string[] = FIELDS[key];
   const unknown = Object.keys(options).find((field) => !allowed.includes(field));
   if (unknown !== undefined) {
     throw new TypeError(`objective ${key} has no field ${JSON.stringify(unknown)}; it has ${allowed.join(", ")}`);
   }
   if (key === "vanilla") {
     const { sparsity_coeff = null } = options;
-    if (sparsity_coeff !== null) completeSparsity({ key: "l1-sparsity", coeff: sparsity_coeff });
+    if (sparsity_coeff !== null && !(sparsity_coeff >= 0 && Number.isFinite(sparsity_coeff))) {
+      throw new RangeError(`sparsity_coeff must be a finite number of at least 0 or null, found ${sparsity_coeff}`);
+    }
     return new Objective({ key, sparsity_coeff, target_l0, dead_threshold_tokens });
   }
   const { n_prefixes = 10, group_sizes = null } = options;
   if (!Number.isInteger(n_prefixes) || n_prefixes < 1) {
     throw new RangeError(`n_prefixes must be an integer of at least 1, found ${n_prefixes}`);
   }
-  if (group_sizes && !(group_sizes.length > 0 && group_sizes.every((size) => Number.isInteger(size) && size > 0))) {
-    throw new RangeError(`group_sizes must be positive integers, found [${group_sizes.join(", ")}]`);
+  if (group_sizes && !(Array.isArray(group_sizes) && group_sizes.length > 0 && group_sizes.every(isPositiveInteger))) {
+    throw new RangeError(`group_sizes must be a list of positive integers, found ${JSON.stringify(group_sizes)}`);
   }
   if (group_sizes && options.n_prefixes !== undefined) {
     throw new TypeError("a matryoshka objective has n_prefixes or group_sizes, not both");
@@ -654,4 +663,8 @@ export function getObjective(options: ObjectiveOptions): Objective {
     target_l0,
     dead_threshold_tokens,
   });
+}
+
+function isPositiveInteger(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) > 0;
 }

@@ -95,7 +95,7 @@ export async function evaluate(
 /** A batch, or its rows a few at a time where the model cannot encode all at once. */
 async function* pieces(sae: SparseAutoencoder, batch: Float32Array | Tensor): AsyncGenerator<Float32Array | Tensor> {
   const { d_model } = sae.cfg;
-  const n_rows = countRows(batch, d_model);
+  const n_rows = countRows(batch, sae);
   const most = encodableRows(sae, n_rows);
   if (n_rows <= most) return yield batch;
   const x_BD = batch instanceof Float32Array ? batch : await batch.read();

@@ -10,16 +10,17 @@ import { completeConfig, type InputScaling, type SparseAutoencoderConfig } from 
 import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/train_state.ts";
-import { getObjective, type Loss } from "../objectives/objective.ts";
+import { getObjective } from "../objectives/objective.ts";
 import { measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
 import { evaluate } from "./evaluate.ts";
 import { batchesInOrder, measureScaling, rowRange, type RowSource, shuffledBatches } from "./loader.ts";
+import { lossColumns } from "./loss_columns.ts";
 import { renderReport } from "./report.ts";
-import type { RunConfig } from "./run_config.ts";
+import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "./training_file.ts";
-import { type DivergenceError, type Progress, type Training, trainMany } from "./train.ts";
+import { type DivergenceError, type Progress, type Training, type TrainLoss, trainMany } from "./train.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -66,7 +67,7 @@ export interface RunPlan {
   readonly adapter: string;
 }
 
-/** What became of a run; also in its `metrics.json`. */
+/** What became of a run; also in its `metrics.json`, beside a column of `losses` for each number of {@link TrainLoss}. */
 export interface RunResult {
   /** Steps made. */
   readonly steps: number;
@@ -194,7 +195,7 @@ interface Started extends SweepRun {
   readonly training: Training;
   /** The configuration as files have it. */
   readonly config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">;
-  readonly losses: Loss[];
+  readonly losses: TrainLoss[];
 }
 
 async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
@@ -255,16 +256,14 @@ async function start(
   rows: InitialRows,
   stack: DisposableStack,
 ): Promise<Started> {
-  const { optim, lr, n_lr_warmup, n_sparsity_warmup, k_start, n_k_warmup, grad_clip } = cfg.train;
+  const { optim, lr, n_lr_warmup, grad_clip } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
   const { sae, state, losses } = stack.use(saved ? await saved.restore() : await begin(cfg, model, rows));
   const options = {
     optimizer: { key: optim },
     lr,
     n_lr_warmup,
-    n_sparsity_warmup,
-    ...k_start !== null && { k_start },
-    ...n_k_warmup !== null && { n_k_warmup },
+    ...scheduleOptions(cfg.train),
     state,
     grad_clip: grad_clip || null,
   };
@@ -298,7 +297,7 @@ async function begin(
   return { sae, state, losses: [], [Symbol.dispose]: () => owned.dispose() };
 }
 
-function mean(progress: readonly Progress[], of: (loss: Loss) => number): number {
+function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): number {
   return progress.reduce((sum, { losses }) => sum + of(losses.at(-1)!), 0) / progress.length;
 }
 
@@ -340,9 +339,7 @@ async function finish(
     ...result,
     diverged: diverged?.message ?? null,
     adapter,
-    losses: Object.fromEntries(
-      (["loss", "mse", "sparsity", "l0", "l1", "aux"] as const).map((name) => [name, losses.map((loss) => loss[name])]),
-    ),
+    losses: Object.fromEntries(lossColumns(losses)),
   });
   if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
   return { ...result, diverged };
@@ -403,7 +400,7 @@ export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { m
 function runReport(
   config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
   result: Omit<RunResult, "diverged"> & { readonly metrics: MetricsWithCoherence; readonly adapter: string },
-  losses: readonly Loss[],
+  losses: readonly TrainLoss[],
 ): string {
   const { metrics, steps, seconds, adapter } = result;
   const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
@@ -452,6 +449,7 @@ function runReport(
     curves: [
       { title: "Loss", values: losses.map(({ loss }) => loss) },
       { title: "L0, active latents a row", values: losses.map(({ l0 }) => l0) },
+      { title: "Norm of the gradient, before clipping", values: losses.map(({ grad_norm: norm }) => norm) },
     ],
     density,
     configuration: config,

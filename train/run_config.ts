@@ -11,6 +11,7 @@ import { CENTRES, type InitialData } from "../nn/initial_values.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
 import type { Standardisation } from "./loader.ts";
 import { nearest } from "./nearest.ts";
+import { type ModelOptions, stepSchedule } from "./train.ts";
 
 /** Where the rows are, and how they are used. */
 export interface DataConfig {
@@ -108,10 +109,24 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
   const init = completeInit(root.table("init", INIT_FIELDS));
   const objective = root.keyed("objective", OBJECTIVES, "vanilla").found as unknown as ObjectiveOptions;
   const loop = completeLoop(root.table("train", LOOP_FIELDS));
-  // Both say at once what they would say when the run starts.
-  completeConfig(sae);
-  getObjective(objective);
+  checkRun(sae, objective, loop);
   return { data, sae, init, objective, train: loop };
+}
+
+/** Says at once what a model, its objective and its schedules would say when the run starts. */
+function checkRun(sae: SparseAutoencoderOptions, options: ObjectiveOptions, loop: LoopConfig): void {
+  const cfg = completeConfig(sae);
+  const objective = getObjective(options);
+  objective.sparsity({ cfg });
+  objective.prefixes(cfg.d_sae, { seed: loop.seed, step: 0 });
+  stepSchedule(cfg, scheduleOptions(loop));
+}
+
+/** What {@link train} is told about schedules. */
+export function scheduleOptions(
+  { n_sparsity_warmup, k_start, n_k_warmup }: LoopConfig,
+): Pick<ModelOptions, "n_sparsity_warmup" | "k_start" | "n_k_warmup"> {
+  return { n_sparsity_warmup, ...k_start !== null && { k_start }, ...n_k_warmup !== null && { n_k_warmup } };
 }
 
 /** One run of a sweep. */

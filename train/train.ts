@@ -11,7 +11,7 @@
 import { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/kernel.ts";
 import { Tensor } from "../kernels/tensor.ts";
-import { GradientNorm, type OptimizerOptions, updateParameters } from "../nn/adam.ts";
+import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/adam.ts";
 import { Muon } from "../nn/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/schedule.ts";
 import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -143,7 +143,7 @@ const FIRST_MSE = 15;
  *
  * @throws {DivergenceError} if a loss or gradient is not finite, or the loss explodes.
  * @throws {ShapeError} if a batch is not a whole number of rows.
- * @throws {RangeError} for an option outside its range.
+ * @throws {RangeError} for an option outside its range, or a state of another model.
  * @throws {DeviceError} if the GPU goes away.
  */
 export async function* train(
@@ -268,7 +268,7 @@ class Uploads implements Disposable {
   /** [B, D]; arrays are copied to where the next of the same size will be. */
   take(batch: Float32Array | Tensor): Tensor {
     const { cfg: { d_model }, context } = this.#sae;
-    const n_rows = countRows(batch, d_model);
+    const n_rows = countRows(batch, this.#sae);
     if (batch instanceof Tensor) return batch;
     const at = this.#tensors.findIndex(({ shape }) => shape[0] === n_rows);
     const tensor = at >= 0 ? this.#tensors.splice(at, 1)[0]! : new Tensor(context, "f32", [n_rows, d_model], "x");
@@ -308,6 +308,7 @@ class Trainer implements Disposable {
   ) {
     const { grad_clip = 1, optimizer = { key: "adam" } } = options;
     if (grad_clip !== null && !(grad_clip > 0)) throw new RangeError(`grad_clip must be positive, found ${grad_clip}`);
+    checkOptimizer(optimizer);
     this.sae = sae;
     this.#objective = objective;
     this.#mostNorm = grad_clip ?? Infinity;
@@ -315,6 +316,7 @@ class Trainer implements Disposable {
     this.#schedule = stepSchedule(sae.cfg, options);
     using stack = new DisposableStack();
     this.state = options.state ?? stack.use(new TrainState(sae, { optimizer: optimizer.key }));
+    this.state.checkModel(sae);
     if (this.state.optimizer !== optimizer.key) {
       throw new RangeError(`the state has moments of ${this.state.optimizer}, and the optimizer is ${optimizer.key}`);
     }
@@ -389,7 +391,8 @@ class Trainer implements Disposable {
 }
 
 function gradNorms(row: Float32Array): TrainLoss["grad_norms"] {
-  const norm = (at: number) => Math.sqrt(row[GRAD_SQUARES + at]!);
+  // Float32, as all numbers of a step are, so that files hold them as they are.
+  const norm = (at: number) => Math.fround(Math.sqrt(row[GRAD_SQUARES + at]!));
   return { W_enc: norm(2), b_enc: norm(3), W_dec: norm(0), b_dec: norm(1), threshold: norm(4) };
 }
 
@@ -403,8 +406,12 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: n
   return (step) => step === 0 ? 0 : schedule.at(step);
 }
 
-/** What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, … */
-function stepSchedule(
+/**
+ * What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, …
+ *
+ * @throws {RangeError | TypeError} for numbers outside their range, or a k of what keeps none.
+ */
+export function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
   { n_sparsity_warmup = 0, k_start, n_k_warmup }: ModelOptions,
 ): (step: number) => Omit<StepSchedule, "lr"> {

@@ -18,7 +18,8 @@ import {
 } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState, type TrainStateData } from "../nn/train_state.ts";
-import type { Loss } from "../objectives/objective.ts";
+import { LOSS_COLUMNS, lossAt, lossColumns } from "./loss_columns.ts";
+import type { TrainLoss } from "./train.ts";
 
 /** What {@link saveTraining} writes. */
 export interface TrainingToSave {
@@ -27,7 +28,7 @@ export interface TrainingToSave {
   /** Its training. */
   readonly state: TrainState;
   /** Of the steps so far; none if left out. */
-  readonly losses?: readonly Loss[];
+  readonly losses?: readonly TrainLoss[];
   /** A text that comes back as it is; empty if left out. */
   readonly note?: string;
 }
@@ -54,14 +55,12 @@ export interface RestoredTraining extends Disposable {
   /** Its training. */
   readonly state: TrainState;
   /** Of the steps that were saved. */
-  readonly losses: readonly Loss[];
+  readonly losses: readonly TrainLoss[];
 }
-
-const LOSSES = ["loss", "mse", "sparsity", "l0", "l1", "aux", "n_dead", "sparsity_coeff"] as const;
 
 /** Where the description stands in the file's metadata. */
 const DESCRIPTION = "saev_nn_training";
-const VERSION = 1;
+const VERSION = 2;
 
 /** What stands there. */
 interface Description {
@@ -72,7 +71,7 @@ interface Description {
   readonly n_losses: number;
 }
 
-const STATE = ["step", "n_tokens", "seed", "firstMse", "control", "controlledL0", "thresholdBias"] as const;
+const STATE = ["step", "n_tokens", "seed", "firstMse", "control", "controlledL0", "thresholdSeen"] as const;
 
 /**
  * Writes a model and its training; at a path the file is replaced at once or not at all.
@@ -110,7 +109,7 @@ export async function saveTraining(to: ByteTarget, training: TrainingToSave): Pr
   const values = new Map<string, Float32Array | Int32Array>([
     ...mean ? [["input_mean", mean] as const] : [],
     ["tokens_since_active", new Int32Array(data.tokens_since_active.buffer)],
-    ...LOSSES.map((name) => [`losses.${name}`, Float32Array.from(losses, (loss) => loss[name])] as const),
+    ...lossColumns(losses).entries().map(([name, column]) => [`losses.${name}`, column] as const),
     ...arraysOf("parameters", parameters),
     ...arraysOf("moment1", data.moment1),
     ...arraysOf("moment2", data.moment2),
@@ -167,11 +166,10 @@ async function restore(
     moment2: await arrays("moment2"),
     tokens_since_active: Uint32Array.from(await tensors.get("tokens_since_active")!.readIntegers(), (n) => n >>> 0),
   }));
-  const columns = await Promise.all(LOSSES.map(async (name) => [name, await read(`losses.${name}`)] as const));
-  const losses = Array.from(
-    { length: nLosses },
-    (_, step) => Object.fromEntries(columns.map(([name, column]) => [name, column[step]!])) as unknown as Loss,
+  const columns = new Map(
+    await Promise.all(LOSS_COLUMNS.map(async (name) => [name, await read(`losses.${name}`)] as const)),
   );
+  const losses = Array.from({ length: nLosses }, (_, step) => lossAt(columns, step));
   const owned = stack.move();
   return { sae, state, losses, [Symbol.dispose]: () => owned.dispose() };
 }
@@ -184,7 +182,7 @@ function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [
 function shapesOf({ cfg, input, state: { optimizer }, n_losses }: Description): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>([["tokens_since_active", [cfg.d_sae]]]);
   if (input.hasMean) shapes.set("input_mean", [cfg.d_model]);
-  for (const name of LOSSES) shapes.set(`losses.${name}`, [n_losses]);
+  for (const name of LOSS_COLUMNS) shapes.set(`losses.${name}`, [n_losses]);
   for (const [name, shape] of parameterShapes(cfg)) {
     shapes.set(`parameters.${name}`, shape);
     // The threshold of a BatchTopK is estimated, not trained.

@@ -37,7 +37,7 @@ for (const [at, example] of everyProblem({ B: 9, D: 20, S: 45 }, 4).entries()) {
   const cells = [
     await cell(() => checkDifferences(small[at]!)),
     await cell(() => checkStep(example, { device })),
-    golden ? await cell(() => checkGolden(golden, device)) : "n/a: upstream has none",
+    golden ? await cell(() => checkGolden(golden, device)) : "n/a: not among the goldens",
   ];
   console.log(`| ${[example.name, ...cells].join(" | ")} |`);
 }

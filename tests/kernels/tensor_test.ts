@@ -52,6 +52,25 @@ Deno.test("wrong shapes and sizes are refused by name", async () => {
   assertThrows(() => tensor.write(new Float32Array(7)), ShapeError, "takes 6 values, found an array of 7");
 });
 
+Deno.test("an array of another kind is refused by name, and the device goes on", async () => {
+  const context = await caseContext();
+  using floats = new Tensor(context, "f32", [2], "floats");
+  using words = new Tensor(context, "u32", [2], "words");
+  const kinds = new Map<string, unknown>([["Float64Array", new Float64Array(2)], ["Array", [1, 2]], [
+    "Undefined",
+    undefined,
+  ]]);
+  for (const [kind, found] of kinds) {
+    const data = found as Float32Array;
+    const message = `takes a Float32Array, found ${kind}`;
+    assertThrows(() => floats.write(data), TypeError, `floats ${message}`);
+    assertThrows(() => floats.writeAt(0, data), TypeError, `floats ${message}`);
+    assertThrows(() => Tensor.from(context, data, [2], "made"), TypeError, `made ${message}`);
+  }
+  assertThrows(() => words.write(new Float32Array(2) as never), TypeError, "words takes a Uint32Array");
+  assertExact(await floats.read(), [0, 0]);
+});
+
 Deno.test("a tensor over the device's largest buffer is refused by name, before anything is allocated", async () => {
   const context = await caseContext();
   const { maxBufferSize } = context.device.limits;

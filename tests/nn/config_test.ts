@@ -89,6 +89,36 @@ const refused: [what: string, options: unknown, error: typeof RangeError | typeo
     RangeError,
     "coeff must be a finite number of at least 0, found Infinity",
   ],
+  [
+    "more latents to aim at than there are",
+    { d_sae: 45, activation: { key: "jump-relu", sparsity: { key: "target-l0-sparsity", coeff: 1, target_l0: 46 } } },
+    RangeError,
+    "target_l0 must be at most d_sae 45, found 46",
+  ],
+  [
+    "a correction for a start that is never left",
+    { activation: { key: "batch-top-k", momentum: 0, bias_correction: true } },
+    RangeError,
+    "bias_correction needs a momentum above 0",
+  ],
+  [
+    "a window of no width",
+    { activation: { key: "jump-relu", bandwidth: 0 } },
+    RangeError,
+    "bandwidth must be positive, found 0",
+  ],
+  [
+    "thresholds' penalties where there are none",
+    { activation: { key: "relu", sparsity: { key: "l0-sparsity", coeff: 1 } } },
+    RangeError,
+    "l0-sparsity trains the thresholds of a jump-relu; the activation is relu",
+  ],
+  [
+    "thresholds' auxiliary loss where there are none",
+    { activation: { key: "batch-top-k", aux: { key: "pre-act" } } },
+    RangeError,
+    "pre-act needs the thresholds of a jump-relu; the activation is batch-top-k",
+  ],
   ["an unknown auxiliary loss", { activation: { key: "top-k", aux: { key: "ghost" } } }, RangeError, 'key "ghost"'],
   [
     "an auxiliary loss without latents",

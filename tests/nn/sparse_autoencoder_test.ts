@@ -8,10 +8,14 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { contextOf } from "../../kernels/device.ts";
-import { ShapeError } from "../../kernels/errors.ts";
+import { DeviceError, ShapeError } from "../../kernels/errors.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import { completeConfig, type PiecewiseParameters, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../nn/train_state.ts";
+import { getObjective } from "../../objectives/objective.ts";
+import { evaluate } from "../../train/evaluate.ts";
+import { train } from "../../train/train.ts";
 import { decode, encode, narrow, type Parameters, standardise, unstandardise, widen } from "../reference/model.ts";
 import { everyProblem, randomParameters } from "../reference/problems.ts";
 import { initBDec, normalizeRows } from "../reference/training.ts";
@@ -300,7 +304,12 @@ Deno.test("a NaN in x is never turned into a number", async () => {
   const x = new Random(11).normal(3 * 12);
   x[17] = NaN;
   for (
-    const activation of [{ key: "relu" }, { key: "top-k", top_k: 4 }, { key: "batch-top-k", top_k: 4 }] as const
+    const activation of [
+      { key: "relu" },
+      { key: "top-k", top_k: 4 },
+      { key: "batch-top-k", top_k: 4 },
+      { key: "jump-relu" },
+    ] as const
   ) {
     using sae = await SparseAutoencoder.create({ ...SIZES, activation }, { device: await sharedDevice() });
     using output = sae.forward(x);
@@ -329,6 +338,37 @@ Deno.test("refused: arrays that do not fit", async () => {
   );
 });
 
+Deno.test("refused: inputs of another kind, without rows, or on another device", async () => {
+  const device = await sharedDevice();
+  const elsewhere = await freshDevice();
+  const context = contextOf(device);
+  using sae = await SparseAutoencoder.create(SIZES, { device });
+  using state = new TrainState(sae);
+  using empty = new Tensor(context, "f32", [0, 12], "x");
+  using words = new Tensor(context, "u32", [1, 12], "x");
+  using distant = new Tensor(contextOf(elsewhere), "f32", [1, 12], "x");
+  const refused: readonly (readonly [x: unknown, error: new (message: string) => Error, message: string])[] = [
+    [new Float64Array(12), TypeError, "x must be a Float32Array or a Tensor, found Float64Array"],
+    [new Array(12).fill(0), TypeError, "found Array"],
+    [undefined, TypeError, "found Undefined"],
+    [words, TypeError, "x must be a tensor of f32, found one of u32"],
+    [empty, ShapeError, "x must be [B, d_model 12] of one or more rows, found [0, 12]"],
+    [distant, DeviceError, "x lies on another device than the model"],
+  ];
+  const objective = getObjective({ key: "vanilla" });
+  for (const [found, error, message] of refused) {
+    const x = found as Float32Array;
+    assertThrows(() => sae.encode(x), error, message);
+    assertThrows(() => objective.lossAndGradients(sae, x, { state }), error, message);
+    await assertRejects(() => objective.loss(sae, x), error, message);
+    await assertRejects(() => evaluate(sae, [x]), error, message);
+    await assertRejects(() => Array.fromAsync(train(sae, objective, [x])), error, message);
+  }
+  using codes = sae.encode(new Float32Array(12));
+  assertEquals((await codes.read()).row_starts.length, 2, "the device goes on");
+  elsewhere.destroy();
+});
+
 Deno.test("refused: prefixes that are none", async () => {
   using sae = await SparseAutoencoder.create(SIZES, { device: await sharedDevice() });
   using codes = sae.encode(new Float32Array(12));
@@ -350,6 +390,12 @@ Deno.test("refused: standardisation by nothing", async () => {
     async () => await SparseAutoencoder.create(SIZES, { device, input: { mean: new Float32Array(3), scale: 1 } }),
     ShapeError,
     "mean",
+  );
+  const mean = new Float32Array(12).fill(NaN, 5);
+  await assertRejects(
+    async () => await SparseAutoencoder.create(SIZES, { device, input: { mean, scale: 1 } }),
+    RangeError,
+    "the mean of the inputs must be finite, found NaN in column 5",
   );
 });
 
@@ -393,6 +439,13 @@ function checkedCodes(
       assertEquals(row.length, Math.min(activation.top_k, S));
       assertValidSelection(new Set(row), h_BS.subarray(b * S, b * S + S), bound_BS.subarray(b * S, b * S + S));
     } else assert(row.every((_, i) => codes.values[from + i]! > 0), `row ${b}: codes are positive`);
+  }
+  // Whatever exceeds its threshold by more than rounding is there, and nothing that lies below it by as much.
+  if (activation.key !== "top-k") {
+    h_BS.forEach((h, i) => {
+      const beyond = h - Math.max(p.threshold?.[i % S] ?? 0, 0);
+      if (Math.abs(beyond) > bound_BS[i]!) assertEquals(f_BS[i] !== 0, beyond > 0, `latent ${i % S} fires`);
+    });
   }
   const wanted_BS = h_BS.map((h, i) => f_BS[i] !== 0 ? h : 0);
   if (activation.key === "relu") h_BS.forEach((h, i) => wanted_BS[i] = Math.max(h, 0));

@@ -25,11 +25,19 @@ function update(
   gpu: Recording,
   values: readonly number[],
   want: number,
-  { before = 2, halted = 0, largest = 1, entries = values.length, bias = 1, bias_correction = false, biasAfter = NaN } =
-    {},
+  {
+    before = 2,
+    halted = 0,
+    largest = 1,
+    entries = values.length,
+    momentum = 0.25,
+    bias_correction = false,
+    seen = 0,
+    seenAfter = NaN,
+  } = {},
 ): void {
-  const cfg = completeConfig({ ...OPTIONS, activation: { ...OPTIONS.activation, momentum: 0.25, bias_correction } });
-  const kept = gpu.f32([bias]);
+  const cfg = completeConfig({ ...OPTIONS, activation: { ...OPTIONS.activation, momentum, bias_correction } });
+  const share = gpu.f32([seen]);
   const threshold = gpu.f32([before]);
   const codes = { n_rows: 2, row_starts: gpu.u32([0, 1, entries]), values: gpu.f32(values) };
   const bits = gpu.u32(new Uint32Array(Float32Array.of(largest).buffer));
@@ -37,9 +45,9 @@ function update(
     codes: codes as unknown as Codes,
     largest: bits,
     halted: gpu.u32([halted]),
-    bias: kept,
+    seen: share,
   });
-  if (!Number.isNaN(biasAfter)) gpu.expect(kept, (got) => assertExact(got, [biasAfter], "what is kept of the start"));
+  if (!Number.isNaN(seenAfter)) gpu.expect(share, (got) => assertExact(got, [seenAfter], "share that was seen"));
   gpu.expect(threshold, (got) => assertExact(got, [want], `threshold after [${values.slice(0, 6)}]`));
 }
 
@@ -54,10 +62,13 @@ const every: KernelCase = (gpu) => {
   update(gpu, [4, 8], 2, { largest: Infinity });
   update(gpu, [NaN, Infinity, 4], 2.5);
   // The first value corrected is itself, whatever stood there; the second has the weight 1/4 / (1 − 9/16) of the two.
-  update(gpu, [8], 8, { bias_correction: true, before: 0, biasAfter: 0.75 });
-  update(gpu, [8], 8, { bias_correction: true, before: 8, bias: 0.75, biasAfter: 0.5625 });
-  update(gpu, [-8], 2, { bias_correction: true, biasAfter: 1 });
-  update(gpu, [4], 2.5, { biasAfter: 0.75 });
+  update(gpu, [8], 8, { bias_correction: true, before: 0, seenAfter: 0.25 });
+  update(gpu, [8], 8, { bias_correction: true, before: 8, seen: 0.25, seenAfter: 0.4375 });
+  update(gpu, [-8], 2, { bias_correction: true, seenAfter: 0 });
+  update(gpu, [4], 2.5, { seenAfter: 0.25 });
+  // A momentum of which 1 has no room for the difference.
+  update(gpu, [8], 8, { bias_correction: true, momentum: 2 ** -30, before: 0, seenAfter: 2 ** -30 });
+  update(gpu, [8], 2, { momentum: 0, seenAfter: 0 });
   update(gpu, new Array<number>(400).fill(8).with(320, 4), 3.5, { entries: 300 });
   const many = Array.from({ length: 5000 }, (_, i) => 16 + i);
   for (const at of [0, 255, 256, 700, 1023, 1024, 4999]) update(gpu, many.with(at, 4), 2.5);
@@ -71,7 +82,8 @@ Deno.test("the threshold follows the smallest positive code, and stays where the
     ["if (i1 < end)", "if (i1 < dims.capacity)"],
     ["least[0] != NONE && ", ""],
     ["(1.0 - share) * threshold[0] +", "threshold[0] +"],
-    ["1.0 - bias[0]", "1.0"],
+    ["share /= seen[0]", "share /= 1.0 - seen[0]"],
+    ["dims.momentum * (1.0 - seen[0])", "dims.momentum"],
   ], every);
 });
 

@@ -21,7 +21,7 @@ Deno.test("a fresh state has seen nothing", async () => {
   using state = new TrainState(sae, { seed: 7 });
   const data = await state.read();
   assertEquals([data.step, data.n_tokens, data.seed], [0, 0, 7]);
-  assertEquals([data.control, data.controlledL0, data.thresholdBias], [0, 0, 1]);
+  assertEquals([data.control, data.controlledL0, data.thresholdSeen], [0, 0, 0]);
   assertExact(data.tokens_since_active, new Uint32Array(37));
   for (const name of PARAMETER_NAMES) {
     assertExact(data.moment1[name], new Float32Array(data.moment1[name].length), name);
@@ -43,12 +43,12 @@ Deno.test("what is read is restored, bit by bit", async () => {
     firstMse: 0.25,
     control: -1.5,
     controlledL0: 20,
-    thresholdBias: 0.75,
+    thresholdSeen: 0.75,
   };
   using state = TrainState.restore(sae, data);
   const again = await state.read();
   assertEquals([again.step, again.n_tokens, again.seed, again.firstMse], [12, 345, 6, 0.25]);
-  assertEquals([again.control, again.controlledL0, again.thresholdBias], [-1.5, 20, 0.75]);
+  assertEquals([again.control, again.controlledL0, again.thresholdSeen], [-1.5, 20, 0.75]);
   assertExact(again.tokens_since_active, data.tokens_since_active);
   for (const name of PARAMETER_NAMES) {
     assertSameBits(again.moment1[name], data.moment1[name], name);

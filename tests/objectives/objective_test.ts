@@ -8,10 +8,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ShapeError } from "../../kernels/errors.ts";
-import type { ParameterArrays } from "../../nn/config.ts";
+import type { ActivationOptions, ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
 import { getObjective, type Loss, type Objective } from "../../objectives/objective.ts";
+import { train } from "../../train/train.ts";
 import { narrow, PARAMETER_NAMES, standardise, unstandardise } from "../reference/model.ts";
 import { everyProblem, PROBLEMS, randomParameters } from "../reference/problems.ts";
 import { removeParallel } from "../reference/training.ts";
@@ -118,17 +119,48 @@ Deno.test("loss alone is the loss, and changes nothing", async () => {
   assertEquals({ ...alone, n_dead: 0 }, { ...loss, n_dead: 0 });
 });
 
-Deno.test("Matryoshka with one prefix is vanilla, bit by bit", async () => {
-  const random = new Random(7);
-  const cfg = { d_model: 20, d_sae: 45, activation: { key: "top-k", top_k: 5 } } as const;
-  const p = narrow(randomParameters(random, { D: 20, S: 45 }));
-  const x = random.normal(9 * 20);
-  using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
-  const vanilla = await run(sae, getObjective({ key: "vanilla" }), x);
-  const matryoshka = await run(sae, getObjective({ key: "matryoshka", n_prefixes: 1 }), x);
-  assertEquals(matryoshka.loss, vanilla.loss);
-  for (const name of PARAMETER_NAMES) assertSameBits(matryoshka.gradients[name], vanilla.gradients[name], name);
-});
+for (
+  const activation of [
+    { key: "relu" },
+    { key: "top-k", top_k: 5 },
+    { key: "batch-top-k", top_k: 5 },
+    { key: "jump-relu", threshold_init: 0.25, aux: { key: "auxk", k_aux: 6 } },
+  ] as const
+) {
+  Deno.test(`Matryoshka with one prefix is vanilla, bit by bit: ${activation.key}`, async () => {
+    const random = new Random(7);
+    const cfg = { d_model: 20, d_sae: 45, activation } as const;
+    const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+    const x = random.normal(9 * 20);
+    using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
+    const shared = { dead_threshold_tokens: 9 } as const;
+    const vanilla = await run(sae, getObjective({ key: "vanilla", ...shared }), x);
+    const matryoshka = await run(sae, getObjective({ key: "matryoshka", n_prefixes: 1, ...shared }), x);
+    assertEquals(vanilla.loss.aux > 0, activation.key !== "relu", "dead latents take part");
+    assertEquals(matryoshka.loss, vanilla.loss);
+    for (const [name, gradient] of Object.entries(vanilla.gradients)) {
+      assertSameBits(matryoshka.gradients[name as keyof ParameterArrays]!, gradient, name);
+    }
+  });
+}
+
+for (const key of ["top-k", "batch-top-k"] as const) {
+  Deno.test(`a k above d_sae keeps all latents, in training and outside: ${key}`, async () => {
+    const random = new Random(13);
+    const p = narrow(randomParameters(random, { D: 20, S: 45 }));
+    const x = random.normal(9 * 20);
+    const found = [];
+    for (const top_k of [45, 46, 1000]) {
+      const cfg = { d_model: 20, d_sae: 45, activation: { key, top_k } } as const;
+      using sae = await SparseAutoencoder.fromParameters(cfg, p, { device: await sharedDevice() });
+      const step = await run(sae, getObjective({ key: "vanilla" }), x);
+      using codes = sae.encode(x);
+      found.push({ ...step, codes: await codes.read(), l0: (await getObjective({ key: "vanilla" }).loss(sae, x)).l0 });
+    }
+    assertEquals(found[0]!.loss.l0, 45);
+    for (const more of found.slice(1)) assertEquals(more, found[0]!);
+  });
+}
 
 Deno.test("fixed groups are the prefixes that they add up to", async () => {
   const random = new Random(8);
@@ -223,17 +255,55 @@ Deno.test("the objective's sparsity replaces the activation's", async () => {
 });
 
 Deno.test("refused: objectives that are none", () => {
-  for (const options of [{ key: "mse" }, { key: "vanilla", n_prefixes: 3 }, { key: "matryoshka", prefixes: [1] }]) {
-    assertThrows(() => getObjective(options as unknown as { key: "vanilla" }), Error);
+  const refused: readonly (readonly [options: object, error: new (message: string) => Error, message: string])[] = [
+    [{ key: "mse" }, RangeError, 'unknown objective key "mse"; expected vanilla or matryoshka'],
+    [{ key: "constructor" }, RangeError, 'unknown objective key "constructor"'],
+    [{ key: "vanilla", n_prefixes: 3 }, TypeError, 'objective vanilla has no field "n_prefixes"; it has key, '],
+    [{ key: "matryoshka", prefixes: [1] }, TypeError, 'objective matryoshka has no field "prefixes"'],
+    [{ key: "vanilla", sparsity_coeff: -1 }, RangeError, "sparsity_coeff must be a finite number of at least 0"],
+    [{ key: "vanilla", sparsity_coeff: NaN }, RangeError, "found NaN"],
+    [{ key: "vanilla", target_l0: 0 }, RangeError, "target_l0 must be a positive number or null, found 0"],
+    [{ key: "matryoshka", n_prefixes: 0 }, RangeError, "n_prefixes must be an integer of at least 1, found 0"],
+    [{ key: "matryoshka", n_prefixes: 2.5 }, RangeError, "found 2.5"],
+    [{ key: "matryoshka", group_sizes: [] }, RangeError, "group_sizes must be a list of positive integers, found []"],
+    [{ key: "matryoshka", group_sizes: [4, 0] }, RangeError, "found [4,0]"],
+    [{ key: "matryoshka", group_sizes: 45 }, RangeError, "found 45"],
+    [{ key: "matryoshka", n_prefixes: 2, group_sizes: [5, 40] }, TypeError, "n_prefixes or group_sizes, not both"],
+    [{ key: "matryoshka", dead_threshold_tokens: -1 }, RangeError, "dead_threshold_tokens must be an integer from 1"],
+  ];
+  for (const [options, error, message] of refused) {
+    assertThrows(() => getObjective(options as { key: "vanilla" }), error, message);
   }
-  for (
-    const options of [
-      { key: "vanilla", sparsity_coeff: -1 },
-      { key: "matryoshka", n_prefixes: 0 },
-      { key: "matryoshka", n_prefixes: 2.5 },
-      { key: "matryoshka", dead_threshold_tokens: -1 },
-    ] as const
-  ) assertThrows(() => getObjective(options), RangeError);
+});
+
+Deno.test("refused: a target that cannot be reached, and one of what has no penalty to move", async () => {
+  const device = await sharedDevice();
+  const relu = { key: "relu" } as const;
+  const refused: readonly (readonly [activation: ActivationOptions, target_l0: number, message: string])[] = [
+    [relu, 46, "target_l0 must be at most d_sae 45, found 46"],
+    [{ key: "jump-relu" }, 45.5, "found 45.5"],
+    [{ key: "top-k" }, 4, "the mean L0 of a top-k is its top_k"],
+    [{ key: "batch-top-k" }, 4, "the mean L0 of a batch-top-k is its top_k"],
+    [{ ...relu, sparsity: { key: "no-sparsity" } }, 4, "no-sparsity has none to move"],
+    [{ ...relu, sparsity: { key: "l1-sparsity", coeff: 0 } }, 4, "l1-sparsity has none to move"],
+  ];
+  for (const [activation, target_l0, message] of refused) {
+    using sae = await SparseAutoencoder.create({ d_model: 20, d_sae: 45, activation }, { device });
+    using state = new TrainState(sae);
+    const objective = getObjective({ key: "vanilla", target_l0 });
+    assertThrows(() => objective.lossAndGradients(sae, new Float32Array(20), { state }), RangeError, message);
+  }
+});
+
+Deno.test("refused: the state of another model", async () => {
+  const device = await sharedDevice();
+  using sae = await SparseAutoencoder.create({ d_model: 20, d_sae: 45 }, { device });
+  using other = await SparseAutoencoder.create({ d_model: 20, d_sae: 45, activation: { key: "relu" } }, { device });
+  using state = new TrainState(other);
+  const objective = getObjective({ key: "vanilla" });
+  const message = "the state was made for another model";
+  assertThrows(() => objective.lossAndGradients(sae, new Float32Array(20), { state }), RangeError, message);
+  await assertRejects(() => Array.fromAsync(train(sae, objective, [], { state })), RangeError, message);
 });
 
 Deno.test("refused: groups that are not the model's, inputs that do not fit", async () => {
@@ -244,6 +314,8 @@ Deno.test("refused: groups that are not the model's, inputs that do not fit", as
   const vanilla = getObjective({ key: "vanilla" });
   assertThrows(() => vanilla.lossAndGradients(sae, new Float32Array(19), { state }), ShapeError, "19");
   assertThrows(() => vanilla.lossAndGradients(sae, new Float32Array(20), { state, prefixes: [3] }), RangeError, "45");
+  const many = getObjective({ key: "matryoshka", n_prefixes: 46 });
+  assertThrows(() => many.lossAndGradients(sae, new Float32Array(20), { state }), RangeError, "between 1 and d_sae 45");
   await assertRejects(async () => await getObjective({ key: "vanilla" }).loss(sae, new Float32Array(21)), ShapeError);
 });
 

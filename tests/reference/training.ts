@@ -6,7 +6,7 @@
  */
 
 import type { SparseAutoencoderConfig, Sparsity } from "../../nn/config.ts";
-import { PARAMETER_NAMES, type Parameters, widen, zerosLike } from "./model.ts";
+import { parameterNames, type Parameters, widen, zerosLike } from "./model.ts";
 import { muon, type MuonStep } from "./muon.ts";
 import { countSinceActive, dead, decide, forward, type Loss, lossAndGradients, type Problem } from "./objective.ts";
 
@@ -19,11 +19,15 @@ export interface TrainState {
   readonly v: Parameters;
   /** Inputs since each latent was last active. */
   sinceActive_S: Float64Array;
+  /** A BatchTopK's estimate, and how often it was made. */
+  threshold: number;
+  n_thresholds: number;
 }
 
 /** Nothing seen yet. */
 export function initialState(p: Parameters): TrainState {
-  return { step: 0, m: zerosLike(p), v: zerosLike(p), sinceActive_S: new Float64Array(p.b_enc.length) };
+  const sinceActive_S = new Float64Array(p.b_enc.length);
+  return { step: 0, m: zerosLike(p), v: zerosLike(p), sinceActive_S, threshold: 0, n_thresholds: 0 };
 }
 
 /** What a step is given. */
@@ -49,6 +53,7 @@ export function trainStep(
   if (cfg.normalize_w_dec) normalizeRows(p.W_dec, cfg.d_model);
   const problem = problemOf(cfg, p, state, x_BD, options);
   const { record, gradients } = lossAndGradients(problem, p);
+  estimateThreshold(cfg, state, record.f_BS);
   if (cfg.remove_parallel_grads) removeParallel(gradients.W_dec, p.W_dec, cfg.d_model);
   const grad_norm = clip(gradients, options.grad_clip);
   state.step++;
@@ -74,6 +79,16 @@ function problemOf(
   return sparsity === undefined ? problem : { ...problem, sparsity };
 }
 
+/** θ ← (1 − m) θ + m · min{f > 0}; corrected for its start, θ is the mean of those minima with the weights (1 − m)^age. */
+function estimateThreshold({ activation }: SparseAutoencoderConfig, state: TrainState, f_BS: Float64Array): void {
+  const positive = f_BS.filter((f) => f > 0);
+  if (activation.key !== "batch-top-k" || positive.length === 0) return;
+  const { momentum, bias_correction } = activation;
+  state.n_thresholds++;
+  const share = bias_correction ? momentum / (1 - (1 - momentum) ** state.n_thresholds) : momentum;
+  state.threshold += share * (positive.reduce((least, f) => Math.min(least, f)) - state.threshold);
+}
+
 /** w_s ← w_s / ‖w_s‖; a zero row stays. */
 export function normalizeRows(W_dec_SD: Float64Array, D: number): void {
   for (let start = 0; start < W_dec_SD.length; start += D) {
@@ -93,15 +108,15 @@ export function removeParallel(grad_W_dec_SD: Float64Array, W_dec_SD: Float64Arr
   }
 }
 
-/** g ← g · min(1, maxNorm / (‖g‖ + 1e-6)) over all four gradients; returns ‖g‖ as it was. */
+/** g ← g · min(1, maxNorm / (‖g‖ + 1e-6)) over all gradients, those of thresholds too; returns ‖g‖ as it was. */
 export function clip(gradients: Parameters, maxNorm: number | null): number {
   let square = 0;
-  for (const name of PARAMETER_NAMES) for (const g of gradients[name]) square += g * g;
+  for (const name of parameterNames(gradients)) for (const g of gradients[name]!) square += g * g;
   const norm = Math.sqrt(square);
   if (maxNorm !== null) {
     const factor = Math.min(1, maxNorm / (norm + 1e-6));
-    for (const name of PARAMETER_NAMES) {
-      for (let i = 0; i < gradients[name].length; i++) gradients[name][i]! *= factor;
+    for (const name of parameterNames(gradients)) {
+      for (let i = 0; i < gradients[name]!.length; i++) gradients[name]![i]! *= factor;
     }
   }
   return norm;
@@ -113,13 +128,13 @@ export function adam(
   gradients: Parameters,
   state: TrainState,
   lr: number,
-  names: readonly (typeof PARAMETER_NAMES)[number][] = PARAMETER_NAMES,
+  names: readonly (keyof Parameters)[] = parameterNames(p),
 ): void {
   const [beta1, beta2, epsilon] = [0.9, 0.999, 1e-8];
   const correction1 = 1 - beta1 ** state.step;
   const correction2 = 1 - beta2 ** state.step;
   for (const name of names) {
-    const [theta, g, m, v] = [p[name], gradients[name], state.m[name], state.v[name]];
+    const [theta, g, m, v] = [p[name]!, gradients[name]!, state.m[name]!, state.v[name]!];
     for (let i = 0; i < theta.length; i++) {
       m[i] = beta1 * m[i]! + (1 - beta1) * g[i]!;
       v[i] = beta2 * v[i]! + (1 - beta2) * g[i]! * g[i]!;
@@ -128,14 +143,14 @@ export function adam(
   }
 }
 
-/** Muon for W_enc [D, S] and W_dec [S, D], Adam for the biases, all at one rate. */
+/** Muon for W_enc [D, S] and W_dec [S, D], Adam for biases and thresholds, all at one rate. */
 export function updateWithMuon(p: Parameters, gradients: Parameters, state: TrainState, step: MuonStep): void {
   const [D, S] = [p.b_dec.length, p.b_enc.length];
   for (const [name, rows, columns] of [["W_enc", D, S], ["W_dec", S, D]] as const) {
     const [parameter, gradient, mean] = [p, gradients, state.m].map((all) => ({ rows, columns, values: all[name] }));
     muon(parameter!, gradient!, mean!, step);
   }
-  adam(p, gradients, state, step.lr, ["b_enc", "b_dec"]);
+  adam(p, gradients, state, step.lr, parameterNames(p).filter((name) => name !== "W_enc" && name !== "W_dec"));
 }
 
 /** b_dec ← mean of the rows of x. */

@@ -7,8 +7,12 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { Tensor } from "../../kernels/tensor.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../nn/train_state.ts";
+import { getObjective } from "../../objectives/objective.ts";
+import { measureCoherence } from "../../train/coherence.ts";
 import { type Batches, evaluate } from "../../train/evaluate.ts";
 import { batchesInOrder, rowsOf } from "../../train/loader.ts";
+import { train } from "../../train/train.ts";
 import { metrics, monosemanticity } from "../reference/metrics.ts";
 import { narrow } from "../reference/model.ts";
 import { randomParameters } from "../reference/problems.ts";
@@ -41,7 +45,14 @@ Deno.test("metrics are those of the codes and reconstructions, however the rows 
   const random = new Random(1);
   const x = random.normal(30 * D, 3).map((value) => value + 100);
   const embeddings = random.normal(30 * 5);
-  for (const activation of [{ key: "relu" }, { key: "top-k", top_k: 4 }, { key: "batch-top-k", top_k: 4 }] as const) {
+  for (
+    const activation of [
+      { key: "relu" },
+      { key: "top-k", top_k: 4 },
+      { key: "batch-top-k", top_k: 4 },
+      { key: "jump-relu" },
+    ] as const
+  ) {
     const p = narrow(randomParameters(random, { D, S }));
     const input = { mean: new Float32Array(D).fill(100), scale: 3 };
     const device = await sharedDevice();
@@ -83,6 +94,33 @@ Deno.test("evaluation changes nothing, and its batches stay the caller's", async
   assertEquals(await sae.readParameters(), before);
   assertExact(await tensor.read(), x);
 });
+
+for (
+  const activation of [
+    { key: "relu" },
+    { key: "top-k", top_k: 4 },
+    { key: "batch-top-k", top_k: 4, bias_correction: true },
+    { key: "jump-relu" },
+  ] as const
+) {
+  Deno.test(`no way to look at a model changes it, or its training: ${activation.key}`, async () => {
+    using sae = await SparseAutoencoder.create({ ...SIZES, activation }, { device: await sharedDevice() });
+    using state = new TrainState(sae);
+    const objective = getObjective({ key: "matryoshka", n_prefixes: 3, dead_threshold_tokens: 9 });
+    const x = new Random(6).normal(9 * D);
+    for await (const _ of train(sae, objective, [x, x], { state, lr: 0.1, n_lr_warmup: 0 }));
+    const before = [await sae.readParameters(), await state.read()];
+    using out = sae.forward(x);
+    using codes = sae.encode(x);
+    using x_hats = sae.decode(codes, [1, 9, S]);
+    await x_hats.read();
+    await objective.loss(sae, x, { prefixes: [1, 9, S] });
+    await evaluate(sae, [x], { monosemanticity: true });
+    await measureCoherence(sae);
+    assertEquals([await sae.readParameters(), await state.read()], before);
+    assertEquals(await codes.read(), await out.f_x.read());
+  });
+}
 
 Deno.test("batches of more rows than the model encodes at once are taken apart", async () => {
   const random = new Random(4);

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { completeConfig, type ParameterArrays } from "../../nn/config.ts";
+import { type ActivationOptions, completeConfig, type ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
 import { getObjective } from "../../objectives/objective.ts";
@@ -33,9 +33,11 @@ function someBatches(count: number): Float32Array[] {
   return Array.from({ length: count }, () => random.normal(16 * 20));
 }
 
-async function newModel(device?: GPUDevice): Promise<SparseAutoencoder> {
+async function newModel(
+  { device, activation = ACTIVATION }: { readonly device?: GPUDevice; readonly activation?: ActivationOptions } = {},
+): Promise<SparseAutoencoder> {
   const p = narrow(randomParameters(new Random(1), { D: 20, S: 45 }));
-  const options = { ...SIZES, activation: ACTIVATION };
+  const options = { ...SIZES, activation };
   return await SparseAutoencoder.fromParameters(options, p, { device: device ?? await sharedDevice() });
 }
 
@@ -127,7 +129,7 @@ Deno.test("Muon: a run goes on from its state, bit by bit, also from one that wa
 Deno.test("Muon: nothing is allocated per step", async () => {
   const device = await freshDevice();
   const { labels } = countBuffers(device);
-  using sae = await newModel(device);
+  using sae = await newModel({ device });
   const created: number[] = [];
   const options = { ...OPTIONS, log_every: 3 };
   for await (const _ of train(sae, getObjective(OBJECTIVE), someBatches(9), options)) created.push(labels.length);
@@ -145,25 +147,36 @@ Deno.test("a state with the moments of another optimizer is refused", async () =
   await assertRejects(() => run(sae, someBatches(1), { state: muon, optimizer }), RangeError, `${message} muon`);
   const unknown = { key: "sgd" as "adam" };
   await assertRejects(() => run(sae, someBatches(1), { optimizer: unknown }), RangeError, "adam or muon");
+  const text = "muon" as unknown as { key: "muon" };
+  await assertRejects(() => run(sae, someBatches(1), { optimizer: text }), RangeError, 'adam or muon, found "muon"');
+  const constants = { key: "adam", beta1: 0 } as { key: "adam" };
+  await assertRejects(() => run(sae, someBatches(1), { optimizer: constants }), TypeError, 'no field "beta1"');
   const wrong = { key: "muon", momentum: 2 } as const;
   await assertRejects(() => run(sae, someBatches(1), { optimizer: wrong }), RangeError, "momentum");
 });
 
-Deno.test("the norm of each parameter's gradient is reported, before clipping", async () => {
-  using sae = await newModel();
-  using again = await newModel();
-  using state = new TrainState(again);
-  const [batch] = someBatches(1);
-  const { losses: [loss] } = await run(sae, [batch!], { grad_clip: 1e-3, optimizer: { key: "adam" } });
-  again.normalizeWDec();
-  const { loss: pending, gradients } = getObjective(OBJECTIVE).lossAndGradients(again, batch!, { state });
-  pending[Symbol.dispose]();
-  again.removeParallelGrads(gradients);
-  const read = await gradients.read();
-  assertEquals(Object.keys(loss!.grad_norms), [...PARAMETER_NAMES, "threshold"]);
-  assertEquals(loss!.grad_norms.threshold, 0);
-  for (const name of PARAMETER_NAMES) {
-    const norm = Math.sqrt(read[name].reduce((sum, value) => sum + value * value, 0));
-    assertScalarClose(loss!.grad_norms[name], norm, name);
-  }
-});
+for (const activation of [ACTIVATION, { key: "jump-relu", threshold_init: 1 }] as const) {
+  Deno.test(`the norm of each parameter's gradient is reported, before clipping: ${activation.key}`, async () => {
+    using sae = await newModel({ activation });
+    using again = await newModel({ activation });
+    using state = new TrainState(again);
+    const [batch] = someBatches(1);
+    const { losses: [loss] } = await run(sae, [batch!], { grad_clip: 1e-3, optimizer: { key: "adam" } });
+    again.normalizeWDec();
+    const { loss: pending, gradients } = getObjective(OBJECTIVE).lossAndGradients(again, batch!, { state });
+    pending[Symbol.dispose]();
+    again.removeParallelGrads(gradients);
+    const read = await gradients.read();
+    const { grad_norm, grad_norms } = loss!;
+    assertEquals(Object.keys(grad_norms), [...PARAMETER_NAMES, "threshold"]);
+    const sizes = { ...read, threshold: read.threshold ?? new Float32Array(1) };
+    let squares = 0;
+    for (const name of [...PARAMETER_NAMES, "threshold"] as const) {
+      const square = sizes[name].reduce((sum, value) => sum + value * value, 0);
+      assertEquals(square > 0, name !== "threshold" || activation.key === "jump-relu", `${name} has a gradient`);
+      assertScalarClose(grad_norms[name], Math.sqrt(square), name);
+      squares += square;
+    }
+    assertScalarClose(grad_norm, Math.sqrt(squares), "of all");
+  });
+}

@@ -119,6 +119,28 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
   ["data.path = 'a'\nobjective.key = 'matroyshka'", RangeError, "did you mean matryoshka?"],
   ["data.path = 'a'\nobjective = { key = 'vanilla', n_prefixes = 2 }", TypeError, "objective.n_prefixes"],
   ["data.path = 'a'\nobjective = { key = 'matryoshka', n_prefixes = 0 }", RangeError, "n_prefixes"],
+  [
+    "data.path = 'a'\nsae.d_sae = 8\nobjective = { key = 'matryoshka', n_prefixes = 9 }",
+    RangeError,
+    "n_prefixes must be between 1 and d_sae 8, found 9",
+  ],
+  [
+    "data.path = 'a'\nsae.d_sae = 8\nobjective = { key = 'matryoshka', group_sizes = [3, 4] }",
+    RangeError,
+    "group_sizes must be positive integers that add up to d_sae 8, found [3, 4] with the sum 7",
+  ],
+  [
+    "data.path = 'a'\nsae = { d_sae = 8, activation = { key = 'relu' } }\nobjective = { target_l0 = 9 }",
+    RangeError,
+    "target_l0 must be at most d_sae 8, found 9",
+  ],
+  ["data.path = 'a'\nobjective = { target_l0 = 9 }", RangeError, "the mean L0 of a top-k is its top_k"],
+  ["data.path = 'a'\ntrain = { k_start = 9 }", TypeError, "k_start and n_k_warmup belong together"],
+  [
+    "data.path = 'a'\nsae = { activation = { key = 'relu' } }\ntrain = { k_start = 9, n_k_warmup = 9 }",
+    TypeError,
+    "a relu keeps no k",
+  ],
 ];
 
 for (const [text, error, message] of WRONG) {
@@ -151,7 +173,9 @@ Deno.test("lists are swept, the first changing slowest, and tables in them too",
 
 Deno.test("what is a list by itself is swept by a list of lists", () => {
   const groups = (list: string) =>
-    completeSweep(parse(`data.path = "a.npy"\nobjective = { key = "matryoshka", group_sizes = ${list} }`))
+    completeSweep(
+      parse(`data.path = "a.npy"\nsae.d_sae = 12\nobjective = { key = "matryoshka", group_sizes = ${list} }`),
+    )
       .map(({ cfg: { objective }, changes }) => [objective, changes]);
   const of = (group_sizes: number[]) => ({ key: "matryoshka", group_sizes });
   assertEquals(groups("[4, 8]"), [[of([4, 8]), {}]]);
@@ -167,4 +191,6 @@ Deno.test("a file without lists is one run, and a mistake in any run is one in t
   assertThrows(() => completeSweep(parse(`${text}train.lr = []`)), TypeError, "train.lr is an empty list");
   assertThrows(() => completeSweep(parse(`${text}train.lr = [1, "2"]`)), TypeError, "train.lr must be a number");
   assertThrows(() => completeSweep(parse(`${text}train.lr = [[1, 2]]`)), TypeError, "train.lr must be a number");
+  const objectives = "sae.d_sae = [64, 8]\nobjective = { key = 'matryoshka', n_prefixes = 10 }";
+  assertThrows(() => completeSweep(parse(text + objectives)), RangeError, "between 1 and d_sae 8, found 10");
 });

@@ -72,7 +72,12 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
   assertEquals(result.metrics!.n_rows, 60);
   assertEquals(result.evaluated_on, "validation");
   const metrics = json("metrics.json");
-  assertEquals(metrics.losses.loss.length, result.steps);
+  assertEquals(Object.keys(metrics.losses), [
+    ...["loss", "mse", "sparsity", "l0", "l1", "aux", "n_dead", "sparsity_coeff", "grad_norm"],
+    ...["W_enc", "b_enc", "W_dec", "b_dec", "threshold"].map((name) => `grad_norms.${name}`),
+  ]);
+  for (const column of Object.values<number[]>(metrics.losses)) assertEquals(column.length, result.steps);
+  assert(metrics.losses.grad_norm.every((norm: number) => norm > 0));
   assertEquals(metrics.metrics.nmse, result.metrics!.nmse);
   assertEquals([metrics.metrics.density.length, metrics.metrics.coherence.per_latent.length], [32, 32]);
   const { max, mean_max: mean } = metrics.metrics.coherence;
@@ -80,6 +85,9 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
   const report = new TextDecoder().decode(files.get("report.html"));
   for (const label of ["NMSE", "Cosine", "Active latents", "Dead latents", "Dense latents", "Coherence", "Speed"]) {
     assertStringIncludes(report, `<dt>${label}</dt>`);
+  }
+  for (const curve of ["Loss", "L0, active latents a row", "Norm of the gradient, before clipping"]) {
+    assertStringIncludes(report, curve);
   }
   assertEquals(metrics.config, json("config.json"));
   assertEquals(metrics.config.sae.d_model, D);

@@ -43,10 +43,10 @@ const VANILLA = { key: "vanilla", dead_threshold_tokens: 40 } as const;
 const MATRYOSHKA = { key: "matryoshka", n_prefixes: 3, dead_threshold_tokens: 40 } as const;
 const TOP_K = { key: "top-k", top_k: 5, aux: { key: "auxk", k_aux: 6 } } as const;
 const BATCH_TOP_K = { ...TOP_K, key: "batch-top-k" } as const;
-const JUMP_RELU = { key: "jump-relu", threshold_init: 4, sparsity: { key: "l0-sparsity", coeff: 0.1 } } as const;
+const JUMP_RELU = { key: "jump-relu", threshold_init: 2, sparsity: { key: "l0-sparsity", coeff: 0.1 } } as const;
 const TANH = {
   key: "jump-relu",
-  threshold_init: 4,
+  threshold_init: 2,
   sparsity: { key: "tanh-sparsity", coeff: 0.1, scale: 4 },
   aux: { key: "pre-act", coeff: 0.5 },
 } as const;
@@ -63,9 +63,9 @@ const RECIPES: readonly Recipe[] = [
   { activation: { key: "relu" }, objective: { ...VANILLA, sparsity_coeff: 0.1 }, options: { n_sparsity_warmup: 5 } },
   { activation: JUMP_RELU, objective: VANILLA },
   { activation: JUMP_RELU, objective: VANILLA, d_sae: 33, options: { optimizer: { key: "muon" } } },
-  { activation: { ...JUMP_RELU, threshold_init: 2 }, objective: VANILLA, options: { optimizer: { key: "muon" } } },
+  { activation: { ...JUMP_RELU, threshold_init: 1 }, objective: VANILLA, options: { optimizer: { key: "muon" } } },
   { activation: TANH, objective: VANILLA },
-  { activation: { ...TANH, threshold_init: 3 }, objective: VANILLA, seed: 2 },
+  { activation: { ...TANH, threshold_init: 1 }, objective: VANILLA, seed: 2 },
   { activation: { ...TOP_K, sparsity: TANH.sparsity }, objective: VANILLA },
   { activation: { ...TOP_K, sparsity: TANH.sparsity, relu: true }, objective: VANILLA },
 ];

@@ -9,17 +9,30 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { contextOf } from "../../kernels/device.ts";
 import { ShapeError } from "../../kernels/errors.ts";
 import { Tensor } from "../../kernels/tensor.ts";
-import type { ActivationOptions, ParameterArrays, SparseAutoencoderOptions } from "../../nn/config.ts";
+import {
+  type ActivationOptions,
+  completeConfig,
+  type ParameterArrays,
+  type SparseAutoencoderOptions,
+} from "../../nn/config.ts";
 import type { CodeArrays } from "../../nn/codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/train_state.ts";
-import { getObjective, type Objective } from "../../objectives/objective.ts";
+import { getObjective, type Objective, type ObjectiveOptions } from "../../objectives/objective.ts";
 import { measureScaling, rowsOf, shuffledBatches } from "../../train/loader.ts";
-import { DivergenceError, type Progress, train, type TrainLoss, type TrainOptions } from "../../train/train.ts";
+import {
+  DivergenceError,
+  type ModelOptions,
+  type Progress,
+  train,
+  type TrainLoss,
+  type TrainOptions,
+} from "../../train/train.ts";
 import { watchBuffers } from "../../bench/buffers.ts";
-import { narrow, PARAMETER_NAMES } from "../reference/model.ts";
+import { narrow, PARAMETER_NAMES, parameterNames, widen } from "../reference/model.ts";
+import { MUON } from "../reference/muon.ts";
 import { randomParameters } from "../reference/problems.ts";
-import { learningRate, warmup, warmupCosine } from "../reference/training.ts";
+import { initialState, learningRate, trainStep, warmup, warmupCosine } from "../reference/training.ts";
 import { loadGoldens } from "../support/goldens.ts";
 import { countBuffers, freshDevice, sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";
@@ -174,14 +187,68 @@ Deno.test("n_steps ends training and takes no batch more", async () => {
 
 const BATCH_TOP_K = { key: "batch-top-k", top_k: 5, aux: { key: "auxk", k_aux: 6 } } as const;
 
-/** Everything at once: weighted penalty, loss of dead latents, thresholds near the pre-activations. */
+/** Everything at once: weighted penalty, loss of dead latents, thresholds that a few pre-activations in a hundred exceed. */
 const JUMP_RELU = {
   key: "jump-relu",
-  threshold_init: 4,
-  sparsity: { key: "tanh-sparsity", coeff: 0.1, scale: 4 },
-  aux: { key: "pre-act", coeff: 0.5 },
+  threshold_init: 2,
+  bandwidth: 0.25,
+  sparsity: { key: "tanh-sparsity", coeff: 0.01, scale: 4 },
+  aux: { key: "pre-act", coeff: 3e-6 },
 } as const;
 const RELU = { key: "relu", sparsity: { key: "weighted-l1-sparsity", coeff: 0.01 } } as const;
+const L0 = { key: "l0-sparsity", coeff: 0.05 } as const;
+
+for (
+  const [name, activation, schedule] of [
+    ["relu", { ...RELU, aux: { ...TOP_K.aux, normalize: true } }, { n_sparsity_warmup: 8 }],
+    ["top-k", TOP_K, { k_start: 11, n_k_warmup: 8 }],
+    ["batch-top-k", { ...BATCH_TOP_K, relu: true, bias_correction: true }, { k_start: 1, n_k_warmup: 8 }],
+    ["jump-relu", JUMP_RELU, { n_sparsity_warmup: 8 }],
+    ["jump-relu with AuxK", { ...JUMP_RELU, sparsity: L0, aux: TOP_K.aux }, { n_sparsity_warmup: 8 }],
+    ["jump-relu with Muon", { ...JUMP_RELU, aux: TOP_K.aux }, { optimizer: { key: "muon" } }],
+  ] as const
+) {
+  Deno.test(`twenty steps are the reference's, with schedules: ${name}`, async () => {
+    const start = randomParameters(new Random(1), { D: 20, S: 45 });
+    for (let s = 1; s < 45; s += 4) start.b_enc[s]! -= 20;
+    const device = await sharedDevice();
+    // Lengths of the decoder's rows are learned where the penalty alone would pull at them.
+    const learned = activation.key === "relu" ? { normalize_w_dec: false, remove_parallel_grads: false } : {};
+    const options = { ...SIZES, ...learned, activation };
+    using sae = await SparseAutoencoder.fromParameters(options, narrow(start), { device });
+    // A BatchTopK's threshold is no parameter: it is estimated, and not trained.
+    const p = activation.key === "batch-top-k" ? start : widen(await sae.readParameters());
+    const objective = getObjective(OBJECTIVE);
+    const { losses, end } = await run(sae, objective, someBatches(20), { ...OPTIONS, ...schedule });
+
+    const state = initialState(p);
+    const { k_start = null, n_sparsity_warmup = 0 } = schedule as ModelOptions;
+    const wanted = someBatches(20).map((batch, step) => {
+      const share = step < n_sparsity_warmup ? step / n_sparsity_warmup : 1;
+      const { sparsity } = sae.cfg.activation;
+      const top_k = k_start === null ? {} : { top_k: Math.round(warmup(k_start, 5, 8, step)) };
+      const cfg = completeConfig({ ...sae.cfg, activation: { ...sae.cfg.activation, ...top_k } as ActivationOptions });
+      return trainStep(cfg, p, state, Float64Array.from(batch), {
+        lr: learningRate((k) => warmup(0, OPTIONS.lr, OPTIONS.n_lr_warmup, k), step),
+        grad_clip: 1,
+        prefixes: objective.prefixes(SIZES.d_sae, { seed: 0, step }),
+        dead_threshold_tokens: OBJECTIVE.dead_threshold_tokens,
+        sparsity: "coeff" in sparsity ? { ...sparsity, coeff: sparsity.coeff * share } : sparsity,
+        ..."optimizer" in schedule && { muon: MUON },
+      });
+    });
+    for (const name of ["loss", "mse", "l0", "l1", "sparsity", "aux", "grad_norm"] as const) {
+      assertRunLosses(losses.map((loss) => loss[name]), wanted.map((loss) => loss[name]), name);
+    }
+    assertExact(losses.map((loss) => loss.n_dead), wanted.map((loss) => loss.n_dead), "n_dead");
+    assert(
+      losses.some(({ l0 }) => l0 > 1) && losses.some(({ aux }) => aux > 0),
+      "latents fire, and dead ones take part",
+    );
+    for (const name of parameterNames(p)) assertRunParameter(end[name]!, p[name]!, name);
+    if (activation.key === "batch-top-k") assertRunParameter(end.threshold!, [state.threshold], "threshold");
+  });
+}
 
 for (
   const [name, activation] of [
@@ -192,9 +259,14 @@ for (
   ] as const
 ) {
   Deno.test(`the same bits again, and whatever log_every is: ${name}`, async () => {
-    const wanted = await freshRun(activation, { log_every: 25 });
-    for (const log_every of [25, 1, 7]) {
-      assertSameRun(await freshRun(activation, { log_every }), wanted, `${log_every}`);
+    const isControlled = !("top_k" in activation);
+    for (const objective of [OBJECTIVE, ...isControlled ? [{ ...OBJECTIVE, target_l0: 5 }] : []]) {
+      const wanted = await freshRun(activation, { log_every: 25 }, someBatches(12), objective);
+      assert(wanted.losses.every(({ l0 }) => l0 > 0.5), "latents fire");
+      for (const log_every of [25, 1, 7]) {
+        const found = await freshRun(activation, { log_every }, someBatches(12), objective);
+        assertSameRun(found, wanted, `${JSON.stringify(objective)}, ${log_every}`);
+      }
     }
   });
 
@@ -341,6 +413,7 @@ Deno.test("leaving the loop leaves the model at the yielded step", async () => {
 for (
   const [name, activation, objective] of [
     ["top-k", TOP_K, OBJECTIVE],
+    ["batch-top-k", { ...BATCH_TOP_K, bias_correction: true }, OBJECTIVE],
     ["jump-relu with a target", { key: "jump-relu" }, { ...OBJECTIVE, target_l0: 5 }],
   ] as const
 ) {
@@ -475,28 +548,51 @@ Deno.test("a state that was disposed of is named", async () => {
   );
 });
 
-Deno.test("data times 2⁻⁷ or 2⁷ train to the same codes, bit by bit, once they are standardised", async () => {
-  const rows = new Random(31).normal(200 * 20);
-  const found: CodeArrays[] = [];
-  for (const factor of [2 ** -7, 1, 2 ** 7]) {
-    const x = rows.map((value) => value * factor);
-    const input = await measureScaling(rowsOf(x, 20), "scale");
-    using sae = await SparseAutoencoder.create({ ...SIZES, activation: { ...JUMP_RELU, threshold_init: 0.5 } }, {
-      device: await sharedDevice(),
-      input,
-      data: { x, b_dec: "geometric-median", scale_encoder: true },
-    });
-    const objective = getObjective({ ...OBJECTIVE, target_l0: 5 });
-    await run(sae, objective, shuffledBatches(rowsOf(x, 20), { batch_size: 16, n_steps: 20 }), OPTIONS);
-    using codes = sae.encode(x);
-    found.push(await codes.read());
-  }
-  assert(found[0]!.values.length > 0);
-  for (const codes of found.slice(1)) {
-    assertExact(codes.indices, found[0]!.indices, "latents");
-    assertSameBits(codes.values, found[0]!.values, "codes");
-  }
-});
+for (
+  const [name, activation, objective, standardise] of [
+    ["the defaults", { key: "jump-relu" }, OBJECTIVE, "scale"],
+    ["a target", { ...JUMP_RELU, threshold_init: 0.5 }, { ...OBJECTIVE, target_l0: 5 }, "scale"],
+    [
+      "a penalty on the distance from a target",
+      {
+        ...JUMP_RELU,
+        threshold_init: 0.5,
+        sparsity: { key: "target-l0-sparsity", coeff: 0.1, target_l0: 5 },
+      },
+      { key: "vanilla", dead_threshold_tokens: 40 },
+      "mean_scale",
+    ],
+  ] as const
+) {
+  Deno.test(`a JumpReLU has the same codes, bit by bit, of data times 2⁻⁷, 1 and 2⁷: ${name}`, async () => {
+    const rows = new Random(31).normal(200 * 20).map((value) => value + 0.5);
+    const found: CodeArrays[] = [];
+    for (const factor of [2 ** -7, 1, 2 ** 7]) {
+      const x = rows.map((value) => value * factor);
+      const input = await measureScaling(rowsOf(x, 20), standardise);
+      using sae = await SparseAutoencoder.create({ ...SIZES, activation }, {
+        device: await sharedDevice(),
+        input,
+        data: { x, b_dec: "geometric-median", scale_encoder: true },
+      });
+      using before = sae.encode(x);
+      const batches = shuffledBatches(rowsOf(x, 20), { batch_size: 16, n_steps: 20 });
+      await run(sae, getObjective(objective), batches, OPTIONS);
+      using after = sae.encode(x);
+      found.push(await before.read(), await after.read());
+    }
+    const [before, after] = found;
+    assert(
+      before!.values.length > 0 && after!.values.some((value, i) => value !== before!.values[i]),
+      "it has learned",
+    );
+    for (const [i, codes] of found.entries()) {
+      const wanted = found[i % 2]!;
+      assertExact(codes.indices, wanted.indices, "latents");
+      assertSameBits(codes.values, wanted.values, "codes");
+    }
+  });
+}
 
 async function run(
   sae: SparseAutoencoder,
@@ -514,9 +610,10 @@ async function freshRun(
   activation: ActivationOptions,
   options: TrainOptions,
   batches: Parameters<typeof train>[2] = someBatches(12),
+  objective: ObjectiveOptions = OBJECTIVE,
 ): Promise<Run> {
   using sae = await newModel(activation);
-  return await run(sae, getObjective(OBJECTIVE), batches, { ...OPTIONS, ...options });
+  return await run(sae, getObjective(objective), batches, { ...OPTIONS, ...options });
 }
 
 async function newModel(activation: ActivationOptions, device?: GPUDevice): Promise<SparseAutoencoder> {
@@ -543,7 +640,9 @@ async function withUnitRows(p: ParameterArrays): Promise<ParameterArrays> {
 
 function assertSameRun(got: Run, want: Run, what: string): void {
   assertEquals(got.losses, want.losses, what);
-  for (const name of PARAMETER_NAMES) assertSameBits(got.end[name], want.end[name], `${what}: ${name}`);
+  for (const [name, values] of Object.entries(want.end)) {
+    assertSameBits(got.end[name as keyof ParameterArrays]!, values, `${what}: ${name}`);
+  }
 }
 
 /** Counts what is submitted to a device's queue from now on. */
