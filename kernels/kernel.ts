@@ -190,16 +190,27 @@ function makeForm(kernel: Kernel, form: Form): FormedKernel {
   return Object.freeze({ ...kernel, ...form, starts, wgsl });
 }
 
-/** The texels of a line of a texture that holds a buffer: the most that every adapter accepts. */
-export const TEXEL_COLUMNS = 8192;
+/**
+ * Texels that stand empty after each line of a texture with a buffer's values: rows of a matrix that lie a power of two
+ * apart, as those of 1024 numbers do, would otherwise share the few places of a cache that such addresses have.
+ */
+export const TEXEL_GAP = 8;
 
-/** Where texels lie, and scalars in them. */
+/** Where texels lie, and scalars in them. A line has a power of two of them before its gap. */
 const TEXELS_WGSL = `
-fn texel(i: u32) -> vec2u { return vec2u(i % ${TEXEL_COLUMNS}u, i / ${TEXEL_COLUMNS}u); }
-fn scalar_f32(texels: texture_storage_2d<rgba32float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
-fn scalar_u32(texels: texture_storage_2d<rgba32uint, read>, i: u32) -> u32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
-fn scalar_half(texels: texture_storage_2d<rgba16float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[i % 4u]; }
-`;
+fn texel(size: vec2u, i: u32) -> vec2u {
+  let columns = size.x - ${TEXEL_GAP}u;
+  return vec2u(i & (columns - 1u), i >> countTrailingZeros(columns));
+}
+${
+  [["f32", "rgba32float", "f32"], ["u32", "rgba32uint", "u32"], ["half", "rgba16float", "f32"]].map(
+    ([name, format, type]) =>
+      `fn scalar_${name}(texels: texture_storage_2d<${format}, read>, i: u32) -> ${type} {
+  return textureLoad(texels, texel(textureDimensions(texels), i / 4u))[i % 4u];
+}
+`,
+  ).join("")
+}`;
 
 /** The format of texels with a binding's elements. */
 function texelFormat(
@@ -232,8 +243,9 @@ function placed(kernel: Kernel, { isJoined, texels, halves }: Form): string {
     const { access, element = "" } = name === undefined ? {} : kernel.bindings[name]!;
     const isTexel = name !== undefined && texels.has(name) && (access === "read" || old !== undefined);
     let [opens, closes] = [found, "]"];
-    if (isTexel && element.startsWith("vec4")) [opens, closes] = [`textureLoad(texels_${name}, texel(`, "))"];
-    else if (isTexel) [opens, closes] = [`scalar_${halves.has(name) ? "half" : element}(texels_${name}, `, ")"];
+    if (isTexel && element.startsWith("vec4")) {
+      [opens, closes] = [`textureLoad(texels_${name}, texel(textureDimensions(texels_${name}), `, "))"];
+    } else if (isTexel) [opens, closes] = [`scalar_${halves.has(name) ? "half" : element}(texels_${name}, `, ")"];
     else if (name !== undefined && halves.has(name)) [opens, closes] = [`half_${name}(`, ")"];
     if (name !== undefined && (isJoined || isTexel)) {
       [opens, closes] = [`${opens}dims.start_${name} + (`, `)${closes}`];

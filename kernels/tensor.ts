@@ -7,7 +7,7 @@
 import type { DeviceContext } from "./device.ts";
 import { DeviceError, kindOf, ShapeError } from "./errors.ts";
 import { toHalves } from "./halves.ts";
-import { TEXEL_COLUMNS } from "./kernel.ts";
+import { TEXEL_GAP } from "./kernel.ts";
 
 /** What an element is: a 32-bit float or a 32-bit unsigned integer. */
 export type ElementType = "f32" | "u32";
@@ -43,7 +43,7 @@ interface Storage {
   texels?: Texels;
 }
 
-/** The values of a buffer in a texture, four a texel, in lines of {@link TEXEL_COLUMNS}. */
+/** The values of a buffer in a texture, four a texel, in lines with a {@link TEXEL_GAP}. */
 export interface Texels {
   /** What is bound. */
   readonly view: GPUTextureView;
@@ -364,15 +364,20 @@ function newStorage(context: DeviceContext, size: number, label: string, tensors
   return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
 }
 
+/** Texels of a line, for textures of up to {@link MOST_LINES} lines, which every adapter accepts, and for larger ones. */
+const [SHORT_LINES, LONG_LINES] = [1024, 4096];
+const MOST_LINES = 8192;
+
 /** A texture for the values of a tensor's buffer: four a texel, of 16 bytes, or of 8 where they are halves. */
 function newTexels(
   { context: { device }, type, isHalf, valueBytes }: Tensor<ElementType>,
   { size, label }: GPUBuffer,
 ): Texels {
   const texels = size / (4 * valueBytes);
+  const columns = texels <= SHORT_LINES * MOST_LINES ? SHORT_LINES : LONG_LINES;
   const texture = device.createTexture({
     label: `texels of ${label}`,
-    size: [Math.min(texels, TEXEL_COLUMNS), Math.ceil(texels / TEXEL_COLUMNS)],
+    size: [columns + TEXEL_GAP, Math.ceil(texels / columns)],
     format: isHalf ? "rgba16float" : type === "u32" ? "rgba32uint" : "rgba32float",
     usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
   });
@@ -387,10 +392,11 @@ function copyTexels(
     readonly texture: GPUTexture;
   },
 ): void {
-  const bytesPerRow = TEXEL_COLUMNS * texelBytes;
+  const columns = texture.width - TEXEL_GAP;
+  const bytesPerRow = columns * texelBytes;
   const lines = Math.floor(buffer.size / bytesPerRow);
   const rest = buffer.size % bytesPerRow;
-  if (lines > 0) encoder.copyBufferToTexture({ buffer, bytesPerRow }, { texture }, [TEXEL_COLUMNS, lines]);
+  if (lines > 0) encoder.copyBufferToTexture({ buffer, bytesPerRow }, { texture }, [columns, lines]);
   if (rest > 0) {
     encoder.copyBufferToTexture(
       { buffer, offset: lines * bytesPerRow, bytesPerRow },

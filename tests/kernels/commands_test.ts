@@ -281,8 +281,8 @@ Deno.test("what is read often comes from a texture, copied when something has ch
   const context = contextOf(device);
   const copies = countCopies(device);
   const commands = new Commands(context);
-  // Two lines of texels, of which the second is not full.
-  const size = 4 * 8192 + 100;
+  // 33 lines of texels, of which the last is not full.
+  const size = 4 * 1024 * 32 + 100;
   const values = Float32Array.from({ length: size }, (_, i) => i);
   using x = Tensor.from(context, values, [size / 2, 2], "x");
   using factor = Tensor.from(context, Float32Array.of(3), [1], "factor");
@@ -304,6 +304,27 @@ Deno.test("what is read often comes from a texture, copied when something has ch
   x.writeAt(0, values.subarray(0, size - 50).map((value) => 5 * value));
   x.writeAt(size - 50, values.subarray(size - 50).map((value) => 5 * value));
   await expectTimes(10, 6);
+  device.destroy();
+});
+
+Deno.test("a buffer of more lines than textures have lies in longer ones", async () => {
+  const device = await freshDevice(TEXELS);
+  const context = contextOf(device);
+  const commands = new Commands(context);
+  const [width, most] = [64, 4 * 1024 * 8192];
+  const rows = most / width + 1000;
+  using x = new Tensor(context, "f32", [rows, width], "x");
+  using result = new Tensor(context, "f32", [4 * width], "result");
+  const ends = [0, rows / 2, rows - 4].map((first) => ({
+    first,
+    values: Float32Array.from({ length: 4 * width }, (_, i) => first + i),
+  }));
+  for (const { first, values } of ends) x.writeAt(first * width, values);
+  for (const { first, values } of ends) {
+    commands.run(doubled, { size: 4 * width, x: x.rows(first, first + 4), result });
+    commands.submit();
+    assertExact(await result.read(), values.map((value) => 2 * value));
+  }
   device.destroy();
 });
 

@@ -331,8 +331,8 @@ Deno.test("mutants of what a kernel sees of halves are found", async () => {
   await mutants(
     "copy_f32",
     [[
-      "rgba16float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[i % 4u]",
-      "rgba16float, read>, i: u32) -> f32 { return textureLoad(texels, texel(i / 4u))[0]",
+      "rgba16float, read>, i: u32) -> f32 {\n  return textureLoad(texels, texel(textureDimensions(texels), i / 4u))[i % 4u]",
+      "rgba16float, read>, i: u32) -> f32 {\n  return textureLoad(texels, texel(textureDimensions(texels), i / 4u))[0]",
     ]],
     everyHalf,
     TEXELS,

@@ -103,7 +103,9 @@ Deno.test("what is read from a texture is counted from where it starts there, an
   const place = (at: string) => `scalar_u32(texels_places, dims.start_places + (${at}))`;
   const [old, source] = [
     "scalar_f32(texels_result, dims.start_result + (group))",
-    `textureLoad(texels_source, texel(dims.start_source + (${place("lane")} >> 2u))).x`,
+    `textureLoad(texels_source, texel(textureDimensions(texels_source), dims.start_source + (${
+      place("lane")
+    } >> 2u))).x`,
   ];
   assertEquals(bodyOf(all), `  result[${place("group")}] = ${old} + ${source};`);
   assertEquals(all.filter((line) => line.includes("@binding")).slice(1), [
@@ -152,7 +154,8 @@ Deno.test("halves are taken out of the words or texels that they share, joined o
       "var texels_source: texture_storage_2d<rgba16float, read>;",
       "var texels_places: texture_storage_2d<rgba16float, read>;",
     ],
-    body: `  result[group] = textureLoad(texels_source, texel(dims.start_source + (${texel}))).x;`,
+    body:
+      `  result[group] = textureLoad(texels_source, texel(textureDimensions(texels_source), dims.start_source + (${texel}))).x;`,
   });
 });
 
