@@ -1,10 +1,11 @@
 /**
  * How a step's time and memory grow.
  *
- *     deno run -A bench/scale.ts [sweeps] [codes] [large] [steps] [--json]
+ *     deno run -A bench/scale.ts [sweeps] [codes] [texels] [large] [steps] [--json]
  *
  * - `sweeps`: a TopK step where batch, dictionary and k grow, one at a time.
  * - `codes`: a ReLU step by the share of its codes that are not 0, against the same step forced dense, and against TopK.
+ * - `texels`: a TopK step that reads from textures, as it does on software drivers, and from buffers alone.
  * - `large`: one TopK step of 16,384 rows and 131,072 latents of 768 dimensions, and what its buffers hold.
  * - `steps`: 10,000 small steps, and whether memory grows.
  *
@@ -18,7 +19,7 @@ import { watchBuffers } from "./buffers.ts";
 import { type Row, table, timedDevice, timeDispatches, totalMs } from "./measure.ts";
 import { timeStep } from "./step.ts";
 
-const SECTIONS = ["sweeps", "codes", "large", "steps"] as const;
+const SECTIONS = ["sweeps", "codes", "texels", "large", "steps"] as const;
 type Section = typeof SECTIONS[number];
 
 const isSection = (name: string): name is Section => (SECTIONS as readonly string[]).includes(name);
@@ -129,6 +130,20 @@ async function codes(): Promise<Row[]> {
   }];
 }
 
+/** A TopK step with textures as the adapter has it by default, and without any. */
+async function texels(): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const texelBytes of [undefined, Infinity]) {
+    const device = await timedDevice((made) => void new DeviceContext(made, texelBytes ? { texelBytes } : {}));
+    const { ms } = await timeCodes(device, { key: "top-k", top_k: 32 }, 0);
+    const { texelBytes: used } = contextOf(device);
+    device.destroy();
+    const from = used === Infinity ? "buffers" : `textures from ${used / 1024} KiB on`;
+    rows.push({ reads: from, ms, "/ first": ms / Number(rows[0]?.ms ?? ms) });
+  }
+  return rows;
+}
+
 /** Bytes of the largest binding that every adapter has. */
 const PORTABLE_BINDING = 2 ** 27;
 
@@ -190,6 +205,7 @@ async function manySteps(): Promise<Row[]> {
 const found: Partial<Record<Section | "held", readonly Row[]>> = {};
 if (chosen.includes("sweeps")) found.sweeps = await sweeps();
 if (chosen.includes("codes")) found.codes = await codes();
+if (chosen.includes("texels")) found.texels = await texels();
 if (chosen.includes("large")) {
   const { step, held } = await large();
   Object.assign(found, { large: [step], held });
