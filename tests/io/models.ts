@@ -142,7 +142,11 @@ const activation = fc.oneof(
     sparsity: fc.oneof(
       sparsity,
       fc.record({ key: fc.constant("l0-sparsity" as const), coeff: float }),
-      fc.record({ key: fc.constant("target-l0-sparsity" as const), coeff: float, target_l0: fc.constantFrom(1, 0.625) }),
+      fc.record({
+        key: fc.constant("target-l0-sparsity" as const),
+        coeff: float,
+        target_l0: fc.constantFrom(1, 0.625),
+      }),
     ),
     aux: fc.oneof(aux, fc.record({ key: fc.constant("pre-act" as const), coeff: float })),
   }),
