@@ -14,7 +14,7 @@ import { flopsOf, Product, shapeName, SHAPES } from "./matmul_shapes.ts";
 import { peers, productPeers } from "./peers.ts";
 import { best, type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
-import { kernelRows, phasesOf, STEPS, timeStep } from "./step.ts";
+import { kernelRows, phasesOf, STEPS, timeSteps } from "./step.ts";
 import { timeStream } from "./stream.ts";
 import { restoreTuning } from "../kernels/mod.ts";
 import { TunerFile } from "../train/mod.ts";
@@ -62,9 +62,10 @@ say(`${table(halves)}\n`);
 const steps: Row[] = [];
 const kernels: Row[] = [];
 const bars = [];
-for (const shape of STEPS) {
+const stepTimes = await timeSteps(device, STEPS);
+for (const [i, shape] of STEPS.entries()) {
   const step = `${shape.name} (B ${shape.B}, D ${shape.D}, S ${shape.S}, k ${shape.k || "-"})`;
-  const times = await timeStep(device, shape);
+  const times = stepTimes[i]!;
   const phases = phasesOf(times);
   const total = phases.get("total")!;
   const encoder = phases.get("encoder product")!;

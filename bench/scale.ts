@@ -17,7 +17,7 @@ import { getObjective, SparseAutoencoder, type SparseAutoencoderOptions } from "
 import { train } from "../train/mod.ts";
 import { watchBuffers } from "./buffers.ts";
 import { type Row, table, timedDevice, timeDispatches, totalMs } from "./measure.ts";
-import { timeStep } from "./step.ts";
+import { timeSteps } from "./step.ts";
 
 const SECTIONS = ["sweeps", "codes", "texels", "large", "steps"] as const;
 type Section = typeof SECTIONS[number];
@@ -45,15 +45,11 @@ async function sweeps(): Promise<Row[]> {
       ["k", [4, 16, 64, 256]],
     ] as const
   ) {
-    let first: number | undefined;
-    for (const value of values) {
-      const shape = { ...base, name: "TopK" };
-      shape[size] = value;
-      const milliseconds = totalMs(await timeStep(device, shape, 4));
-      first ??= milliseconds;
-      const growth = { "size / first": value / values[0], "time / first": milliseconds / first };
-      const { B, S, k } = shape;
-      rows.push({ grows: size, B, S, k, ms: milliseconds, ...growth });
+    const shapes = values.map((value) => ({ ...base, name: "TopK", [size]: value }));
+    const times = (await timeSteps(device, shapes)).map(totalMs);
+    for (const [i, { B, S, k }] of shapes.entries()) {
+      const growth = { "size / first": values[i]! / values[0], "time / first": times[i]! / times[0]! };
+      rows.push({ grows: size, B, S, k, ms: times[i]!, ...growth });
     }
   }
   device.destroy();

@@ -6,7 +6,7 @@
 
 import { contextOf } from "../kernels/mod.ts";
 import { getObjective, SparseAutoencoder } from "../mod.ts";
-import { train, TrainState } from "../train/mod.ts";
+import { type Progress, train, TrainState } from "../train/mod.ts";
 import { type KernelTimes, type Row, timeDispatches, totalMs } from "./measure.ts";
 import { startOf } from "./peers/problem.ts";
 import type { Roofline } from "./roofline.ts";
@@ -65,36 +65,57 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["optimiser", /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|sum|verdict)$/],
 ];
 
-/** The kernels of one step, of the fastest of `rounds`. */
-export async function timeStep(
+/**
+ * The kernels of one step of each shape, of its fastest of `rounds`. All take their steps in turn, so that what else the
+ * machine does hits all of them alike, and hold their memory at the same time.
+ */
+export async function timeSteps(
   device: GPUDevice,
-  shape: StepShape,
-  rounds = 3,
-): Promise<KernelTimes> {
-  const { B, D, S, k, P, n_dead, rowScale } = shape;
+  shapes: readonly StepShape[],
+  rounds = 4,
+): Promise<KernelTimes[]> {
+  await using stack = new AsyncDisposableStack();
+  const runs: { readonly step: () => Promise<void>; fastest?: KernelTimes }[] = [];
+  for (const shape of shapes) {
+    const steps = stack.adopt(await stepsOf(device, shape, stack), async (steps) => void await steps.return());
+    // The first steps compile the kernels.
+    await steps.next();
+    runs.push({ step: async () => void await steps.next() });
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (const run of runs) {
+      const kernels = await timeDispatches(contextOf(device), run.step);
+      if (!run.fastest || totalMs(kernels) < totalMs(run.fastest)) run.fastest = kernels;
+    }
+  }
+  return runs.map(({ fastest }) => fastest!);
+}
+
+/** Steps of a new model, as many as are asked for; it belongs to the stack. */
+async function stepsOf(
+  device: GPUDevice,
+  { B, D, S, k, P, n_dead, rowScale }: StepShape,
+  stack: AsyncDisposableStack,
+): Promise<AsyncGenerator<Progress, void, void>> {
   const activation = k === 0
     ? { key: "relu" } as const
     : { key: rowScale ? "batch-top-k" : "top-k", top_k: k } as const;
-  const { x, parameters } = startOf(shape);
+  const { x, parameters } = startOf({ B, D, S, n_dead });
   if (rowScale) x.forEach((value, i) => x[i] = value * rowScale(Math.floor(i / D)));
-  using sae = await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, parameters, { device });
+  const sae = stack.use(
+    await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, parameters, { device }),
+  );
   const dead_threshold_tokens = 1000 * B;
   using fresh = new TrainState(sae);
-  using state = TrainState.restore(sae, {
+  const state = stack.use(TrainState.restore(sae, {
     ...await fresh.read(),
     tokens_since_active: new Uint32Array(S).fill(dead_threshold_tokens, S - n_dead),
-  });
+  }));
   const objective = getObjective({ key: "matryoshka", n_prefixes: P, dead_threshold_tokens });
-  let fastest: KernelTimes | undefined;
-  const steps = train(sae, objective, Array(rounds + 2).fill(x), { state, log_every: 1 });
-  // The first steps compile the kernels.
-  await steps.next();
-  for (let round = 0; round < rounds; round++) {
-    const kernels = await timeDispatches(contextOf(device), async () => void await steps.next());
-    if (!fastest || totalMs(kernels) < totalMs(fastest)) fastest = kernels;
-  }
-  await steps.return();
-  return fastest!;
+  const batches = function* () {
+    while (true) yield x;
+  };
+  return train(sae, objective, batches(), { state, log_every: 1 });
 }
 
 /** Milliseconds of each phase of a step, and of all of it as `total`. */

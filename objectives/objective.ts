@@ -235,6 +235,8 @@ export class Objective {
 export interface StepSchedule {
   /** The learning rate, which the controller of L0 keeps pace with; its fastest if `null`. */
   readonly lr: number | null;
+  /** Steps until the controller of L0 aims at the target itself, at the latest. */
+  readonly stepsToTarget: number;
   /** What the penalty's weight is multiplied with. */
   readonly sparsity: number;
   /** What a TopK or BatchTopK keeps a row; its own `top_k` if `null`. */
@@ -243,7 +245,7 @@ export interface StepSchedule {
   readonly mostK: number | null;
 }
 
-const UNCHANGED: StepSchedule = { lr: null, sparsity: 1, top_k: null, mostK: null };
+const UNCHANGED: StepSchedule = { lr: null, stepsToTarget: Infinity, sparsity: 1, top_k: null, mostK: null };
 
 /** How many latents a row keeps on average, where the configuration says so. */
 function topK({ cfg: { activation } }: Model): number {
@@ -333,6 +335,7 @@ function forward(
     sparsity,
     factor: schedule.sparsity,
     lr: schedule.lr,
+    stepsToTarget: schedule.stepsToTarget,
     totals,
     l0At: TOTALS.l0,
     n_rows,

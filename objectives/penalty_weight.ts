@@ -2,16 +2,19 @@
  * The weight λ of the penalty in this step: the configured one, times a schedule, times what a controller finds.
  *
  * The controller brings the mean L0 to a target along a path: the reference r starts at the first batch's L0 and goes
- * towards the target by a factor of at most exp(PACE · v) a step, so that nothing dies in a sudden fall. Where the model
- * does not follow, r waits: it is never ahead of the L0 by more than a factor of LEAD, so that what the controller sums up
- * on the way does not have to be undone at the target. With e = clamp(ln(L0 / r), ±MOST_ERROR) of the step's own batch it
- * is a proportional-integral controller,
+ * towards the target by a factor of exp(PACE · v) a step; faster only where the run is so short that it would not be there
+ * after a third of it. With e = clamp(ln(L0 / r), ±MOST_ERROR) of the step's own batch it is a proportional-integral
+ * controller,
  *
  * u ← clamp(u + GAIN · max(v, √v) · e, ±MOST),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
  *
- * exponential where the configured weight is far from what the data need, linear about λ = 0. A penalty on L0 may become a
- * reward, which lowers the thresholds of a JumpReLU again; a function of the codes, whose reward would have no bound, has
- * u ≥ 0 and λ ≥ 0. v = lr / UNIT_LR is how far a step moves the model, and so what it answers to the last one's weight.
+ * exponential where the configured weight is far from what the data need, linear about λ = 0. v = lr / UNIT_LR is how far
+ * a step moves the model, and so what it answers to the last one's weight.
+ *
+ * A penalty on the codes kills latents for good if they fall suddenly: its path is slow, and λ ≥ 0 (u ≥ 0), since a reward
+ * of codes would have no bound. A penalty on L0 moves thresholds alone, which come back: λ may become a reward that lowers
+ * them again, and the path is fast. Where the thresholds do not follow, r waits: it is never ahead of L0 by more than a
+ * factor of LEAD, so that what is summed up on the way does not have to be undone at the target.
  *
  * It decides on the GPU, from numbers of the same step, so when losses are read changes nothing.
  *
@@ -26,8 +29,10 @@ import { isOnL0, sparsityCoeff } from "./sparsity.ts";
 
 const GAIN = 0.03;
 const DAMPING = 6;
-const PACE = 0.02;
+const PACE = { codes: 0.003, l0: 0.02 };
 const LEAD = 1.35;
+/** A lead that L0 never allows. */
+const UNBOUNDED = 1e20;
 const MOST_ERROR = 0.5;
 const UNIT_LR = 2e-3;
 /** Of |u|: λ is then 3 million times the configured one, and nothing overflows where a target cannot be reached. */
@@ -59,6 +64,8 @@ export function penaltyWeight(
     readonly factor: number;
     /** The learning rate of this step; {@link UNIT_LR} if `null`. */
     readonly lr: number | null;
+    /** Steps that are left until the reference is at the target, if this one is the first of them. */
+    readonly stepsToTarget: number;
     readonly totals: Tensor;
     readonly l0At: number;
     readonly n_rows: number;
@@ -70,7 +77,8 @@ export function penaltyWeight(
     readonly unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   },
 ): void {
-  const { sparsity, factor, lr, totals, l0At, n_rows, weight, slope, controlled, unused } = given;
+  const { sparsity, factor, lr, stepsToTarget, totals, l0At, n_rows, weight, slope, controlled, unused } = given;
+  const onL0 = isOnL0(sparsity);
   const speed = (lr ?? UNIT_LR) / UNIT_LR;
   commands.run(weightKernel, {
     totals_size: totals.size,
@@ -79,9 +87,11 @@ export function penaltyWeight(
     n_rows,
     penalty_target: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
     control_target: controlled?.target_l0 ?? 0,
-    least: isOnL0(sparsity) ? -MOST : 0,
+    least: onL0 ? -MOST : 0,
     gain: GAIN * Math.max(speed, Math.sqrt(speed)),
-    pace: PACE * speed,
+    pace: (onL0 ? PACE.l0 : PACE.codes) * speed,
+    lead: onL0 ? LEAD : UNBOUNDED,
+    least_part: 1 / Math.max(1, stepsToTarget),
     totals,
     halted: controlled?.halted ?? unused.halted,
     control: controlled?.control ?? unused.control,
@@ -93,7 +103,7 @@ export function penaltyWeight(
 const weightKernel = defineKernel({
   name: "penalty_weight",
   dims: ["totals_size", "l0_at"],
-  scalars: ["coeff", "n_rows", "penalty_target", "control_target", "least", "gain", "pace"],
+  scalars: ["coeff", "n_rows", "penalty_target", "control_target", "least", "gain", "pace", "lead", "least_part"],
   bindings: {
     totals: reads("f32", "totals_size"),
     halted: reads("u32", "1"),
@@ -112,8 +122,10 @@ const weightKernel = defineKernel({
     let reached = max(l0, 0.01 * dims.control_target);
     var reference = control[1];
     if (reference == 0.0) { reference = reached; }
-    let paced = reference * exp(clamp(log(dims.control_target / reference), -dims.pace, dims.pace));
-    reference = clamp(paced, min(reference, reached / ${LEAD}), max(reference, reached * ${LEAD}));
+    let distance = log(dims.control_target / reference);
+    let most = max(dims.pace, dims.least_part * abs(distance));
+    let paced = reference * exp(clamp(distance, -most, most));
+    reference = clamp(paced, min(reference, reached / dims.lead), max(reference, reached * dims.lead));
     let error = clamp(log(reached / reference), -${MOST_ERROR}, ${MOST_ERROR});
     let u = clamp(${START} + control[0] + dims.gain * error, dims.least, ${MOST}.0);
     if (halted[0] == 0u) {

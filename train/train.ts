@@ -293,7 +293,9 @@ class Trainer implements Disposable {
   diverged: DivergenceError | undefined;
   readonly #objective: Objective;
   readonly #rate: (step: number) => number;
-  readonly #schedule: (step: number) => Omit<StepSchedule, "lr">;
+  readonly #schedule: (step: number) => ModelSchedule;
+  /** The step from which on the controller of L0 aims at the target itself. */
+  readonly #atTarget: number;
   readonly #mostNorm: number;
   readonly #muon: Muon | undefined;
   readonly #norm: GradientNorm;
@@ -314,6 +316,7 @@ class Trainer implements Disposable {
     this.#mostNorm = grad_clip ?? Infinity;
     this.#rate = learningRate(options, loop.n_steps);
     this.#schedule = stepSchedule(sae.cfg, options);
+    this.#atTarget = loop.n_steps / 3;
     using stack = new DisposableStack();
     this.state = options.state ?? stack.use(new TrainState(sae, { optimizer: optimizer.key }));
     this.state.checkModel(sae);
@@ -335,7 +338,11 @@ class Trainer implements Disposable {
     const gradients = recordLossAndGradients(commands, this.#objective, sae, x, {
       state,
       into: { losses, slot },
-      schedule: { ...this.#schedule(state.step), lr: this.#rate(state.step) },
+      schedule: {
+        ...this.#schedule(state.step),
+        lr: this.#rate(state.step),
+        stepsToTarget: this.#atTarget - state.step,
+      },
     });
     norm.record(commands, sae, gradients, this.#mostNorm);
     const { squares } = norm;
@@ -406,6 +413,9 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: n
   return (step) => step === 0 ? 0 : schedule.at(step);
 }
 
+/** What a model's own options say about a step. */
+type ModelSchedule = Pick<StepSchedule, "sparsity" | "top_k" | "mostK">;
+
 /**
  * What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, …
  *
@@ -414,7 +424,7 @@ function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: n
 export function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
   { n_sparsity_warmup = 0, k_start, n_k_warmup }: ModelOptions,
-): (step: number) => Omit<StepSchedule, "lr"> {
+): (step: number) => ModelSchedule {
   wholeNumber("n_sparsity_warmup", n_sparsity_warmup, 0);
   const sparsity = warmup(0, 1, n_sparsity_warmup);
   if ((k_start === undefined) !== (n_k_warmup === undefined)) {

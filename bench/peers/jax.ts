@@ -28,26 +28,41 @@ async function use(device: JaxDevice): Promise<void> {
   defaultDevice(device);
 }
 
-/** GFLOP/s of the product of an [M, K] and a [K, N] matrix, the fastest of `rounds`. */
-export async function jaxProduct(device: JaxDevice, { M, N, K }: ProductShape, rounds = 3): Promise<number> {
-  await use(device);
-  // Numbers of its own making would be made again inside the product.
-  const matrix = (rows: number, columns: number) =>
-    np.array(Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i))).reshape([rows, columns]);
-  const a = matrix(M, K);
-  const b = matrix(K, N);
-  let milliseconds = Infinity;
-  for (let round = 0; round <= rounds; round++) {
-    const began = performance.now();
-    const c = np.matmul(a.ref, b.ref);
-    await c.ref.blockUntilReady();
-    // The first one compiles.
-    if (round > 0) milliseconds = Math.min(milliseconds, performance.now() - began);
-    c.dispose();
+/** The product of an [M, K] and a [K, N] matrix, again and again. */
+export class JaxProduct implements Disposable {
+  readonly #a: np.Array;
+  readonly #b: np.Array;
+
+  private constructor({ M, N, K }: ProductShape) {
+    // Numbers of its own making would be made again inside the product.
+    const matrix = (rows: number, columns: number) =>
+      np.array(Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i))).reshape([rows, columns]);
+    this.#a = matrix(M, K);
+    this.#b = matrix(K, N);
   }
-  a.dispose();
-  b.dispose();
-  return 2 * M * N * K / milliseconds / 1e6;
+
+  /** Compiled; until the next is made, everything of that library is on this device. */
+  static async create(device: JaxDevice, shape: ProductShape): Promise<JaxProduct> {
+    await use(device);
+    const product = new JaxProduct(shape);
+    await product.milliseconds();
+    return product;
+  }
+
+  /** What it takes once. */
+  async milliseconds(): Promise<number> {
+    const began = performance.now();
+    const c = np.matmul(this.#a.ref, this.#b.ref);
+    await c.ref.blockUntilReady();
+    const milliseconds = performance.now() - began;
+    c.dispose();
+    return milliseconds;
+  }
+
+  [Symbol.dispose](): void {
+    this.#a.dispose();
+    this.#b.dispose();
+  }
 }
 
 /** Takes the compared steps, then `samples` more; all but the first, which compiles, are timed. */

@@ -6,31 +6,37 @@
 
 import { getObjective, SparseAutoencoder } from "../../mod.ts";
 import { train, TrainState } from "../../train/mod.ts";
-import { CONSTANTS, type PeerProblem, type PeerResult, startOf } from "./problem.ts";
+import { CONSTANTS, type PeerProblem, startOf } from "./problem.ts";
 
 /** Steps of one sample: waiting for the GPU costs some 11 ms, which few users do every step. */
 const SAMPLE = 4;
 
-/** Takes the compared steps, then `samples` times a few more. */
-export async function ours(device: GPUDevice, problem: PeerProblem, samples = 3): Promise<PeerResult> {
+/** Takes the compared steps, and gives their losses and what takes more of them: milliseconds a step. */
+export async function ours(
+  device: GPUDevice,
+  problem: PeerProblem,
+): Promise<AsyncDisposable & { readonly losses: readonly number[]; readonly milliseconds: () => Promise<number> }> {
   const { D, S, k, n_dead, k_aux, alpha, lr, n_compared, B } = problem;
   const { x, parameters } = startOf(problem);
-  using sae = await SparseAutoencoder.fromParameters(
-    {
-      d_model: D,
-      d_sae: S,
-      activation: { key: "top-k", top_k: k, aux: { key: "auxk", k_aux, alpha, include_b_dec: false } },
-    },
-    parameters,
-    { device },
+  await using made = new AsyncDisposableStack();
+  const sae = made.use(
+    await SparseAutoencoder.fromParameters(
+      {
+        d_model: D,
+        d_sae: S,
+        activation: { key: "top-k", top_k: k, aux: { key: "auxk", k_aux, alpha, include_b_dec: false } },
+      },
+      parameters,
+      { device },
+    ),
   );
   // The silent latents have been so for long; no other can become dead in the few steps to come.
   const dead_threshold_tokens = 1000 * B;
   using fresh = new TrainState(sae);
-  using state = TrainState.restore(sae, {
+  const state = made.use(TrainState.restore(sae, {
     ...await fresh.read(),
     tokens_since_active: new Uint32Array(S).fill(dead_threshold_tokens, S - n_dead),
-  });
+  }));
   const objective = getObjective({ key: "matryoshka", n_prefixes: 1, dead_threshold_tokens });
   const { grad_clip } = CONSTANTS;
   const options = { state, lr, n_lr_warmup: 0, grad_clip };
@@ -41,11 +47,11 @@ export async function ours(device: GPUDevice, problem: PeerProblem, samples = 3)
       losses.push(loss.loss);
     }
   }
-  let milliseconds = Infinity;
-  let began = performance.now();
-  for await (const _ of train(sae, objective, Array(SAMPLE * samples).fill(x), { ...options, log_every: SAMPLE })) {
-    milliseconds = Math.min(milliseconds, (performance.now() - began) / SAMPLE);
-    began = performance.now();
-  }
-  return { losses, milliseconds };
+  const stack = made.move();
+  const milliseconds = async () => {
+    const began = performance.now();
+    for await (const _ of train(sae, objective, Array(SAMPLE).fill(x), { ...options, log_every: SAMPLE }));
+    return (performance.now() - began) / SAMPLE;
+  };
+  return { losses, milliseconds, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }

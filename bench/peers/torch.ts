@@ -6,21 +6,22 @@
 
 import { CONSTANTS, type PeerProblem, type PeerResult, startOf } from "./problem.ts";
 
-/** Runs `torch_step.py` with `python`; `undefined` where that has no PyTorch. */
-export async function pytorch(
-  python: string,
-  problem: PeerProblem,
-  samples = 5,
-): Promise<(PeerResult & { readonly version: string }) | undefined> {
-  const run = async (...args: string[]) => {
-    try {
-      return await new Deno.Command(python, { args, stdout: "piped", stderr: "piped" }).output();
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    }
-  };
-  if (!(await run("-c", "import torch"))?.success) return undefined;
+const run = async (python: string, ...args: string[]) =>
+  await new Deno.Command(python, { args, stdout: "piped", stderr: "piped" }).output();
+
+/** The version that this Python has; `undefined` without either. */
+export async function torchVersion(python: string): Promise<string | undefined> {
+  try {
+    const { success, stdout } = await run(python, "-c", "import torch; print(torch.__version__)");
+    return success ? new TextDecoder().decode(stdout).trim() : undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Runs `torch_step.py` with `python`. */
+export async function pytorch(python: string, problem: PeerProblem, samples = 5): Promise<PeerResult> {
   const folder = await Deno.makeTempDir();
   try {
     const { x, parameters } = startOf(problem);
@@ -29,8 +30,8 @@ export async function pytorch(
     }
     await Deno.writeTextFile(`${folder}/problem.json`, JSON.stringify({ ...problem, ...CONSTANTS, samples }));
     const script = new URL("./torch_step.py", import.meta.url).pathname;
-    const result = await run(script, folder);
-    if (!result?.success) throw new Error(`PyTorch's step failed:\n${new TextDecoder().decode(result?.stderr)}`);
+    const result = await run(python, script, folder);
+    if (!result.success) throw new Error(`PyTorch's step failed:\n${new TextDecoder().decode(result.stderr)}`);
     return JSON.parse(new TextDecoder().decode(result.stdout));
   } finally {
     await Deno.remove(folder, { recursive: true });

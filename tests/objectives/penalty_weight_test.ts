@@ -25,12 +25,14 @@ interface Run {
   /** One a step. */
   readonly l0s: readonly number[];
   readonly lr: number;
+  /** Steps until the reference is at the target at the latest; that never matters if left out. */
+  readonly stepsToTarget?: number;
   /** From this step on, nothing is learned any more. */
   readonly haltedFrom?: number;
 }
 
 /** Records a run of the controller, and expects of every step what float64 says. */
-function controlledRun({ sparsity, l0s, lr, haltedFrom = Infinity }: Run): KernelCase {
+function controlledRun({ sparsity, l0s, lr, stepsToTarget = Infinity, haltedFrom = Infinity }: Run): KernelCase {
   return (gpu) => {
     const [state, running, halted] = [gpu.f32([0, 0]), gpu.u32([0]), gpu.u32([1])];
     const isOnL0 = sparsity.key === "l0-sparsity";
@@ -42,6 +44,7 @@ function controlledRun({ sparsity, l0s, lr, haltedFrom = Infinity }: Run): Kerne
         sparsity,
         factor: 0.5,
         lr,
+        stepsToTarget: stepsToTarget - step,
         totals: gpu.f32([-1, l0 * N_ROWS, -1]),
         l0At: 1,
         n_rows: N_ROWS,
@@ -50,7 +53,13 @@ function controlledRun({ sparsity, l0s, lr, haltedFrom = Infinity }: Run): Kerne
         controlled: { control: state, halted: isHalted ? halted : running, target_l0: TARGET },
         unused: { control: state, halted },
       });
-      const { next, factor } = control(kept, { l0, target_l0: TARGET, lr, isOnL0 });
+      const { next, factor } = control(kept, {
+        l0,
+        target_l0: TARGET,
+        lr,
+        stepsToTarget: stepsToTarget - step,
+        isOnL0,
+      });
       // The size of the two terms that the factor is the sum of, the second with a logarithm of about 1.
       const scale = 14 * Math.cosh(next.integral);
       if (!isHalted) kept = next;
@@ -79,6 +88,10 @@ const RUNS: readonly Run[] = [
   { sparsity: L0, l0s: Array.from(new Random(3).integers(40), (value) => 16 + value), lr: 5e-3 },
   { sparsity: L0, l0s: FALLING, lr: 2e-3, haltedFrom: 20 },
   { sparsity: L1, l0s: FALLING, lr: 0 },
+  { sparsity: L1, l0s: FALLING, lr: 5e-3 },
+  { sparsity: L0, l0s: FALLING, lr: 1e-4, stepsToTarget: 12 },
+  { sparsity: L1, l0s: STUCK_BELOW, lr: 1e-3, stepsToTarget: 12.5 },
+  { sparsity: L1, l0s: STUCK_ABOVE, lr: 4e-3 },
   { sparsity: L0, l0s: STUCK_ABOVE, lr: 4e-3 },
   { sparsity: L0, l0s: STUCK_BELOW, lr: 3e-3 },
 ];
@@ -101,7 +114,21 @@ Deno.test("too few codes make a penalty on L0 a reward, and end one on the codes
   }
 });
 
-Deno.test("the reference waits for an L0 that does not follow, on the way down and on the way up", () => {
+Deno.test("the reference goes as fast as the rate, and where steps are few it is there in time", () => {
+  const references = (lr: number, stepsToTarget: number) => {
+    let kept = FRESH;
+    return FALLING.map((l0, step) => {
+      kept = control(kept, { l0, target_l0: TARGET, lr, stepsToTarget: stepsToTarget - step, isOnL0: false }).next;
+      return kept.reference.toFixed(6);
+    });
+  };
+  const slowly = references(2e-3, Infinity);
+  assertEquals([slowly[0], slowly[39]], [0, 39].map((step) => (100 * Math.exp(-0.003 * (step + 1))).toFixed(6)));
+  const inTime = references(2e-3, 10);
+  assertEquals([inTime[4], inTime[9], inTime[39]], [Math.sqrt(100 * TARGET), TARGET, TARGET].map((r) => r.toFixed(6)));
+});
+
+Deno.test("the reference of a penalty on L0 waits for an L0 that does not follow, down and up", () => {
   for (const [l0s, waitsAt] of [[STUCK_ABOVE, 100 / 1.35], [STUCK_BELOW, 4 * 1.35]] as const) {
     let kept = FRESH;
     const references = l0s.map((l0) => {
@@ -120,13 +147,20 @@ Deno.test("mutants of the controller are found", async () => {
     ["max(factor,", "max(0.0,"],
     ["if (halted[0] == 0u)", "if (true)"],
   ], controlledRun({ sparsity: L0, l0s: FALLING, lr: 2e-3, haltedFrom: 20 }));
+  await mutants("penalty_weight", [
+    ["max(dims.pace, dims.least_part * abs(distance))", "dims.pace"],
+  ], controlledRun({ sparsity: L1, l0s: FALLING, lr: 1e-4, stepsToTarget: 12 }));
+  await mutants("penalty_weight", [
+    ["max(dims.pace, dims.least_part * abs(distance))", "dims.least_part * abs(distance)"],
+    ["-most, most", "-most, 0.0"],
+  ], controlledRun({ sparsity: L1, l0s: STUCK_BELOW, lr: 1e-3, stepsToTarget: 2000 }));
   const [above, below] = [STUCK_ABOVE, STUCK_BELOW].map((l0s) => controlledRun({ sparsity: L0, l0s, lr: 4e-3 }));
   await mutants("penalty_weight", [
-    ["min(reference, reached / 1.35)", "0.0"],
-    ["min(reference, reached / 1.35)", "reached / 1.35"],
+    ["min(reference, reached / dims.lead)", "0.0"],
+    ["min(reference, reached / dims.lead)", "reached / dims.lead"],
   ], above!);
   await mutants("penalty_weight", [
-    ["max(reference, reached * 1.35)", "1e9"],
-    ["max(reference, reached * 1.35)", "reached * 1.35"],
+    ["max(reference, reached * dims.lead)", "1e9"],
+    ["max(reference, reached * dims.lead)", "reached * dims.lead"],
   ], below!);
 });
