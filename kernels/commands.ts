@@ -294,7 +294,7 @@ class Joiner {
 const MOST_TEXEL_BYTES = 2 ** 29;
 
 /** How many times as many bytes it takes for a copy to pay where they are read once. */
-const ONCE = 4;
+const ONCE = 2;
 
 const NONE: ReadonlySet<string> = new Set();
 

@@ -9,6 +9,9 @@
  * are read in the values' place, and then only columns whose maximum reaches the bound. Large k, or ties that overflow the
  * collection: a radix select of 4 × 8 bits finds the k-th key, then the row is compacted in order. All give the same result.
  *
+ * A subgroup of eight counts by telling each other: on a CPU, where it is one SIMD vector, atomics take one lane after the
+ * other, barriers cost as much as a load, and of an `if` both ways are gone; loops end.
+ *
  * @module
  */
 
@@ -83,7 +86,7 @@ export function topK(commands: Commands, given: TopKArguments): void {
   // One SIMD vector a row on a CPU, where barriers and idle lanes cost; more on a GPU, where latency does. A software
   // driver ends loops at 65,535 turns, so wide rows take more invocations there too.
   const { context } = commands;
-  const { plain, listing, ofMaxima } = context.lanes === 8 && n <= 65536 ? narrowKernels(context) : wide;
+  const { plain, listing, ofMaxima } = context.lanes === 8 && n <= 65536 ? narrowKernels(context, k) : wide;
   if (listed) {
     commands.run(listing, { ...shared, listed: listed.size, names: listed.names, count: listed.count });
   } else if (maxima && maxima.shape[0]! >= 2 * k && k <= FILTERED_K) {
@@ -92,8 +95,21 @@ export function topK(commands: Commands, given: TopKArguments): void {
   } else commands.run(plain, shared);
 }
 
-const declarations = (threads: number): string =>
-  `${KEY_WGSL}
+const EIGHT = [0, 1, 2, 3, 4, 5, 6, 7];
+
+/** WGSL: for a subgroup of eight, the sums of `value` over the invocations before one, and over all. */
+const SUMS_WGSL = `
+fn sums(value: u32, lane: u32) -> vec2u {
+  ${EIGHT.map((i) => `let v${i} = subgroupBroadcast(value, ${i}u);`).join("\n  ")}
+  return vec2u(
+    ${EIGHT.slice(0, -1).map((i) => `select(0u, v${i}, lane > ${i}u)`).join(" + ")},
+    ${EIGHT.map((i) => `v${i}`).join(" + ")},
+  );
+}
+`;
+
+const declarations = (threads: number, subgroups: string | undefined): string =>
+  `${KEY_WGSL}${subgroups === undefined ? "" : SUMS_WGSL}
 const NONE = 0xffffffffu;
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> collected: atomic<u32>;
@@ -121,40 +137,58 @@ interface Source {
   readonly hasMaxima: boolean;
   /** What a kernel of a subgroup of eight says first; `undefined` for any other. */
   readonly subgroups: string | undefined;
+  /** How many candidates a subgroup of eight keeps to itself. */
+  readonly kept: number;
 }
 
-/** How many candidates a subgroup of eight keeps to itself, eight an invocation. */
-const KEPT = 64;
+/** How many candidates a subgroup of eight keeps to itself: there are seldom more than twice as many as are wanted. */
+function keptFor(k: number): number {
+  return 2 * (k <= 16 ? 16 : k <= 32 ? 32 : FILTERED_K);
+}
 
 /** WGSL: few candidates stay where they are, in a subgroup of eight that tells each of them of all others. */
-function rankInSubgroup(name: Source["name"]): string {
-  const own = Array.from({ length: KEPT / 8 }, (_, index) => index);
-  // Of eight candidates either some are there or none.
+function rankInSubgroup({ name, kept }: Source): string {
+  const own = Array.from({ length: kept / 8 }, (_, index) => index);
   const eachOther = (heard: string, statement: (i: number) => string) =>
-    own.map((r) =>
-      `if (candidates > ${8 * r}u) {
-        ${
-        [0, 1, 2, 3, 4, 5, 6, 7].map((other) =>
-          `{ ${heard.replaceAll("$", `${r}`).replaceAll("@", `${other}u`)} ${own.map(statement).join(" ")} }`
-        ).join("\n        ")
-      }
-      }`
-    ).join("\n      ");
-  return `if (candidates <= ${KEPT}u) {
+    EIGHT.map((other) => `{ ${heard.replaceAll("@", `${other}u`)} ${own.map(statement).join(" ")} }`)
+      .join("\n        ");
+  return `if (candidates <= ${kept}u) {
       ${
     own.map((i) =>
       `var key${i} = 0u; var place${i} = NONE; var before${i} = 0u;
       if (lane + ${8 * i}u < candidates) { key${i} = keys[lane + ${8 * i}u]; place${i} = places[lane + ${8 * i}u]; }`
     ).join("\n      ")
   }
-      ${
+      for (var r = 0u; r < candidates; r += 8u) {
+        var their_key = 0u;
+        var their_place = NONE;
+        if (r + lane < candidates) { their_key = keys[r + lane]; their_place = places[r + lane]; }
+        ${
     eachOther(
-      "let key = subgroupBroadcast(key$, @); let place = subgroupBroadcast(place$, @);",
+      "let key = subgroupBroadcast(their_key, @); let place = subgroupBroadcast(their_place, @);",
       (i) => `before${i} += u32(key > key${i} || (key == key${i} && place < place${i}));`,
     )
   }
-      ${own.map((i) => `if (before${i} >= k) { place${i} = NONE; } var at${i} = out;`).join("\n      ")}
-      ${eachOther("let place = subgroupBroadcast(place$, @);", (i) => `at${i} += u32(place < place${i});`)}
+      }
+      workgroupBarrier();
+      ${
+    own.map((i) =>
+      `if (before${i} >= k) { place${i} = NONE; }
+      if (lane + ${8 * i}u < candidates) { places[lane + ${8 * i}u] = place${i}; }
+      var at${i} = out;`
+    ).join("\n      ")
+  }
+      workgroupBarrier();
+      for (var r = 0u; r < candidates; r += 8u) {
+        var their_place = NONE;
+        if (r + lane < candidates) { their_place = places[r + lane]; }
+        ${
+    eachOther(
+      "let place = subgroupBroadcast(their_place, @);",
+      (i) => `at${i} += u32(place < place${i});`,
+    )
+  }
+      }
       ${
     own.map((i) =>
       `if (place${i} != NONE) { indices[at${i}] = ${name(`place${i}`)}; selected[at${i}] = values[first + place${i}]; }`
@@ -165,19 +199,43 @@ function rankInSubgroup(name: Source["name"]): string {
 }
 
 /** WGSL that selects. */
-function body({ threads, n, name, hasMaxima, subgroups }: Source): string {
+function body(source: Source): string {
+  const { threads, n, name, hasMaxima, subgroups } = source;
   const own = Array.from({ length: GROUPS / threads }, (_, index) => index);
   const quarter = [0, 1, 2, 3];
   // What the groups are made of: a row's maxima, or its values.
   const items = hasMaxima ? "dims.blocks" : "n";
   const keyOf = (item: string) =>
     hasMaxima ? `maxima[(${item}) * dims.columns + group]` : `key_of(values[first + ${item}])`;
-  const collect = (column: string) => `
-        let key = key_of(values[first + ${column}]);
-        if (key >= bound) {
+  const inSubgroup = subgroups !== undefined;
+  // Both ways leave the number of what was found in `chosen` and what is listed for all to see.
+  const list = (
+    from: { readonly item: string; readonly turns: string; readonly wanted: string; readonly store: string },
+  ) =>
+    inSubgroup
+      ? `var found = 0u;
+      for (var turn = 0u; turn < ${from.turns}; turn += ${threads}u) {
+        let i = turn + lane;
+        ${from.item}
+        let wanted = i < ${from.turns} && ${from.wanted};
+        let counts = sums(u32(wanted), lane);
+        let at = found + counts.x;
+        if (wanted && at < ${COLLECTED}u) { ${from.store} }
+        found += counts.y;
+      }
+      if (lane == 0u) { chosen = found; }`
+      : `if (lane == 0u) { atomicStore(&collected, 0u); }
+      workgroupBarrier();
+      for (var i = lane; i < ${from.turns}; i += ${threads}u) {
+        ${from.item}
+        if (${from.wanted}) {
           let at = atomicAdd(&collected, 1u);
-          if (at < ${COLLECTED}u) { keys[at] = key; places[at] = ${column}; }
-        }`;
+          if (at < ${COLLECTED}u) { ${from.store} }
+        }
+      }
+      workgroupBarrier();
+      if (lane == 0u) { chosen = atomicLoad(&collected); }`;
+  const reaching = (bound: string) => own.map((i) => `u32(largest${i} >= ${bound})`).join(" + ");
   return `
   let n = ${n};
   let k = min(dims.k, n);
@@ -205,66 +263,78 @@ function body({ threads, n, name, hasMaxima, subgroups }: Source): string {
     var bound = 0u;
     for (var bit = 0x80000000u; bit > 0x8000u; bit >>= 1u) {
       let tried = bound | bit;
-      if (lane == 0u) { atomicStore(&collected, 0u); }
+      ${
+    inSubgroup
+      ? `if (sums(${reaching("tried")}, lane).y >= k) { bound = tried; }`
+      : `if (lane == 0u) { atomicStore(&collected, 0u); }
       workgroupBarrier();
-      atomicAdd(&collected, ${own.map((i) => `u32(largest${i} >= tried)`).join(" + ")});
+      atomicAdd(&collected, ${reaching("tried")});
       workgroupBarrier();
       if (atomicLoad(&collected) >= k) { bound = tried; }
-      workgroupBarrier();
+      workgroupBarrier();`
+  }
     }
-    if (lane == 0u) {
-      atomicStore(&collected, 0u);
-      atomicStore(&reaching, 0u);
-    }
-    workgroupBarrier();
     // Only groups whose maximum reaches the bound have candidates.
     ${
-    own.map((i) => `if (largest${i} >= bound) { near[atomicAdd(&reaching, 1u)] = lane + ${i * threads}u; }`).join(
-      "\n    ",
-    )
-  }
+    inSubgroup
+      ? `let reached = sums(${reaching("bound")}, lane);
+    var place = reached.x;
+    ${own.map((i) => `if (largest${i} >= bound) { near[place] = lane + ${i * threads}u; place += 1u; }`).join("\n    ")}
+    if (lane == 0u) { chosen = reached.y; }`
+      : `if (lane == 0u) { atomicStore(&reaching, 0u); }
     workgroupBarrier();
-    if (lane == 0u) { chosen = atomicLoad(&reaching); }
+    ${
+        own.map((i) => `if (largest${i} >= bound) { near[atomicAdd(&reaching, 1u)] = lane + ${i * threads}u; }`)
+          .join("\n    ")
+      }
+    workgroupBarrier();
+    if (lane == 0u) { chosen = atomicLoad(&reaching); }`
+  }
     let size = (${items} + ${GROUPS - 1}u) / ${GROUPS}u;
     let turns = workgroupUniformLoad(&chosen) * size;
     ${
     hasMaxima
-      ? `
-    for (var i = lane; i < turns; i += ${threads}u) {
-      let item = near[i / size] + i % size * ${GROUPS}u;
-      if (item < dims.blocks) {
-        if (${keyOf("item")} >= bound) {
-          let at = atomicAdd(&collected, 1u);
-          if (at < ${COLLECTED}u) { spare[at] = item; }
-        }
+      ? `{
+      ${
+        list({
+          item: `let item = near[i / size] + i % size * ${GROUPS}u;`,
+          turns: "turns",
+          wanted: `item < dims.blocks && ${keyOf("item")} >= bound`,
+          store: "spare[at] = item;",
+        })
       }
     }
-    workgroupBarrier();
-    if (lane == 0u) { chosen = atomicLoad(&collected); }
     let found_items = workgroupUniformLoad(&chosen);
     // Too many to be listed are too many to be ranked.
-    if (lane == 0u && found_items <= ${COLLECTED}u) { atomicStore(&collected, 0u); }
-    workgroupBarrier();
-    for (var i = lane; i < ${MAXIMA_COLUMNS}u * select(found_items, 0u, found_items > ${COLLECTED}u); i += ${threads}u) {
-      let j = spare[i / ${MAXIMA_COLUMNS}u] * ${MAXIMA_COLUMNS}u + i % ${MAXIMA_COLUMNS}u;
-      if (j < n) {${collect("j")}
+    if (found_items <= ${COLLECTED}u) {
+      let columns = ${MAXIMA_COLUMNS}u * found_items;
+      ${
+        list({
+          item: `let j = spare[i / ${MAXIMA_COLUMNS}u] * ${MAXIMA_COLUMNS}u + i % ${MAXIMA_COLUMNS}u;
+        let key = key_of(values[first + min(j, n - 1u)]);`,
+          turns: "columns",
+          wanted: "j < n && key >= bound",
+          store: "keys[at] = key; places[at] = j;",
+        })
       }
     }`
-      : `
-    for (var i = lane; i < turns; i += ${threads}u) {
-      let j = near[i / size] + i % size * ${GROUPS}u;
-      if (j < n) {${collect("j")}
+      : `{
+      ${
+        list({
+          item: `let j = near[i / size] + i % size * ${GROUPS}u;
+        let key = key_of(values[first + min(j, n - 1u)]);`,
+          turns: "turns",
+          wanted: "j < n && key >= bound",
+          store: "keys[at] = key; places[at] = j;",
+        })
       }
     }`
   }
-    workgroupBarrier();
-    if (lane == 0u) {
-      chosen = atomicLoad(&collected);
-      atomicStore(&reaching, 0u);
-    }
     let candidates = workgroupUniformLoad(&chosen);
-    ${subgroups === undefined ? "" : rankInSubgroup(name)}
+    ${inSubgroup ? rankInSubgroup(source) : ""}
     if (candidates <= ${COLLECTED}u) {
+      if (lane == 0u) { atomicStore(&reaching, 0u); }
+      workgroupBarrier();
       for (var i = lane; i < candidates; i += ${threads}u) {
         let key = keys[i];
         let place = places[i];
@@ -369,7 +439,7 @@ const cost = ({ rows, n, k }: { readonly rows: number; readonly n: number; reado
 });
 
 /** The kernels for a number of invocations a row. */
-function declare(threads: number, subgroups?: string) {
+function declare(threads: number, subgroups?: string, kept = 0) {
   const shared = {
     workgroup: threads,
     grid: ({ rows }: { readonly rows: number }) => rows,
@@ -382,8 +452,8 @@ function declare(threads: number, subgroups?: string) {
       name: "top_k",
       dims,
       bindings,
-      declarations: declarations(threads),
-      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: false, subgroups }),
+      declarations: declarations(threads, subgroups),
+      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: false, subgroups, kept }),
     }),
     ofMaxima: defineKernel({
       ...shared,
@@ -391,32 +461,35 @@ function declare(threads: number, subgroups?: string) {
       dims: [...dims, "blocks", "columns"],
       bindings: { ...bindings, maxima: readsOften("u32", "blocks columns") },
       cost: ({ rows, blocks, k }) => ({ flops: 0, bytes: 4 * rows * (2 * blocks + (MAXIMA_COLUMNS + 2) * k) }),
-      declarations: declarations(threads),
-      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: true, subgroups }),
+      declarations: declarations(threads, subgroups),
+      body: body({ threads, n: "dims.n", name: (column) => column, hasMaxima: true, subgroups, kept }),
     }),
     listing: defineKernel({
       ...shared,
       name: "listed_top_k",
       dims: [...dims, "listed"],
       bindings: { ...bindings, names: reads("u32", "listed"), count: reads("u32", "1") },
-      declarations: declarations(threads),
+      declarations: declarations(threads, subgroups),
       body: body({
         threads,
         n: "min(dims.n, count[0])",
         name: (column) => `names[${column}]`,
         hasMaxima: false,
         subgroups,
+        kept,
       }),
     }),
   };
 }
 
 const wide = declare(64);
-const narrow = new Map<string | undefined, typeof wide>();
+const narrow = new Map<string, typeof wide>();
 
 /** Those of one SIMD vector a row. */
-function narrowKernels({ subgroups }: DeviceContext): typeof wide {
-  const kernels = narrow.get(subgroups) ?? declare(8, subgroups);
-  narrow.set(subgroups, kernels);
+function narrowKernels({ subgroups }: DeviceContext, k: number): typeof wide {
+  const kept = keptFor(k);
+  const id = `${subgroups} ${kept}`;
+  const kernels = narrow.get(id) ?? declare(8, subgroups, kept);
+  narrow.set(id, kernels);
   return kernels;
 }
