@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type DeviceContext, GROUPS_BYTES, MOST_JOINED, SLOT_BYTES } from "./device.ts";
+import { DECISION_WORD, type DeviceContext, GROUPS_BYTES, MOST_JOINED, SLOT_BYTES } from "./device.ts";
 import { DeviceError, KernelError, ShapeError } from "./errors.ts";
 import {
   type Binding,
@@ -50,6 +50,8 @@ export interface Counted {
 interface Condition {
   /** [1] */
   readonly flag: Tensor<"u32">;
+  /** Whether they seldom happen. */
+  readonly isSeldom: boolean;
 }
 
 /** What a run binds: `bytes` of a tensor, from its byte `from` on. */
@@ -114,17 +116,22 @@ export class Commands {
 
   /**
    * The runs that `record` adds happen only if `condition[0]`, which they leave alone, is not 0 when the GPU comes to
-   * them. Nobody waits for the answer: a run that does not happen has no workgroups.
+   * them. Nobody waits for the answer: a run that does not happen has no workgroups. What `isSeldom` has less copied for
+   * it into textures, since copies happen anyway.
    *
    * @throws {KernelError} inside of another condition.
    */
-  onlyIf(condition: Tensor<"u32">, record: () => void): void {
+  onlyIf(
+    condition: Tensor<"u32">,
+    record: () => void,
+    { isSeldom = false }: { readonly isSeldom?: boolean } = {},
+  ): void {
     if (this.#condition) {
       throw new KernelError(
         `runs that depend on ${this.#condition.flag.label} cannot depend on ${condition.label} too`,
       );
     }
-    this.#condition = { flag: condition };
+    this.#condition = { flag: condition, isSeldom };
     try {
       record();
     } finally {
@@ -293,8 +300,9 @@ class Joiner {
 /** Buffers above this have no copy in a texture. */
 const MOST_TEXEL_BYTES = 2 ** 29;
 
-/** How many times as many bytes it takes for a copy to pay where they are read once. */
+/** How many times as many bytes it takes for a copy to pay where they are read once, and where they are seldom read. */
 const ONCE = 2;
+const SELDOM = 8;
 
 const NONE: ReadonlySet<string> = new Set();
 
@@ -345,8 +353,9 @@ class Submission {
   #ahead: number;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
-  /** What the workgroups of all slots from here on have been counted for. */
-  #decided: Condition | undefined;
+  /** The conditions that have been decided for all slots to come, by number, and what has changed their flags by then. */
+  readonly #decided = new Map<Tensor<"u32">, { readonly number: number; readonly changes: number }>();
+  #decisions = 0;
 
   constructor(context: DeviceContext, slots: number) {
     this.#context = context;
@@ -359,12 +368,13 @@ class Submission {
     const context = this.#context;
     const [{ kernel, bound, condition, counted, groups }] = runs as [Run];
     if (this.#used + slotsOf(runs) > context.slotCount) this.end();
+    let decision = 0;
     if (counted) this.#count(counted, condition, groups);
-    else if (condition && condition !== this.#decided) this.#decide(condition);
+    else if (condition) decision = this.#decide(condition.flag);
     const isJoined = runs.length > 1;
     const formed = kernelForm(kernel, {
       isJoined,
-      texels: this.#texelsOf(kernel, bound),
+      texels: this.#texelsOf(kernel, bound, condition),
       halves: halvesOf(kernel, bound),
     });
     const names = Object.keys(kernel.bindings);
@@ -377,7 +387,7 @@ class Submission {
     ];
     const pass = this.#prepare(formed, resources, runs);
     const slot = this.#used;
-    for (const run of runs) this.#fillSlot(run, formed);
+    for (const run of runs) this.#fillSlot(run, formed, decision);
     if (counted || condition) pass.dispatchWorkgroupsIndirect(context.conditionalGroups, slot * GROUPS_BYTES);
     else {
       const most = Math.max(...runs.map((run) => run.groups));
@@ -392,13 +402,13 @@ class Submission {
   }
 
   /** Which bindings of a run come from textures. */
-  #texelsOf(kernel: Kernel, bound: readonly Bound[]): ReadonlySet<string> {
+  #texelsOf(kernel: Kernel, bound: readonly Bound[], condition: Condition | undefined): ReadonlySet<string> {
     const { texelBytes, device: { limits } } = this.#context;
     if (texelBytes === Infinity) return NONE;
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
       const { tensor, bytes } = bound[index]!;
-      const least = reading === "often" ? texelBytes : texelBytes * ONCE;
-      return reading && bytes >= least && tensor.buffer.size <= MOST_TEXEL_BYTES;
+      const least = texelBytes * (reading === "often" ? 1 : ONCE) * (condition?.isSeldom ? SELDOM : 1);
+      return reading && (bytes >= least || tensor.hasTexels) && tensor.buffer.size <= MOST_TEXEL_BYTES;
     });
     return new Set(names.slice(0, limits.maxStorageTexturesPerShaderStage).map(([name]) => name));
   }
@@ -428,21 +438,27 @@ class Submission {
     device.queue.submit([this.#encoder.finish()]);
     this.#encoder = undefined;
     this.#used = 0;
-    this.#decided = undefined;
+    this.#decided.clear();
+    this.#decisions = 0;
   }
 
-  /** Counts the workgroups of all runs after it as those of the condition, or none. */
-  #decide(condition: Condition): void {
+  /** The number of a decision: the workgroups of the runs after it that depend on it are theirs, or none. */
+  #decide(flag: Tensor<"u32">): number {
     const { slots, slotCount, conditionalGroups } = this.#context;
-    const values = { first: this.#used + 1, slots: Math.min(slotCount, this.#used + this.#ahead) };
+    const { changes } = flag;
+    const decided = this.#decided.get(flag);
+    if (decided?.changes === changes) return decided.number;
+    const number = ++this.#decisions;
+    this.#decided.set(flag, { number, changes });
+    const values = { first: this.#used + 1, slots: Math.min(slotCount, this.#used + this.#ahead), decision: number };
     const groups = decideKernel.grid(values);
     const resources = [
-      wholeTensor(condition.flag),
+      wholeTensor(flag),
       { id: "slots", bound: { buffer: slots } },
       { id: "groups", bound: { buffer: conditionalGroups } },
     ];
     this.#dispatchOwn(decideKernel as unknown as Kernel, resources, values, groups);
-    this.#decided = condition;
+    return number;
   }
 
   /** Counts the workgroups of the next run. */
@@ -467,7 +483,7 @@ class Submission {
     const plain = kernelForm(kernel, { isJoined: false, texels: NONE, halves: NONE });
     const run: Run = { kernel, groups, values, bound: [], condition: undefined, counted: undefined };
     const pass = this.#prepare(plain, resources, [run]);
-    this.#fillSlot(run, plain);
+    this.#fillSlot(run, plain, 0);
     pass.dispatchWorkgroups(groups);
     this.#context.onDispatch?.(kernel.name, []);
   }
@@ -506,9 +522,14 @@ class Submission {
     this.#pass = undefined;
   }
 
-  #fillSlot({ groups, values, bound }: Run, { dims, scalars = [], bindings, starts, halves }: FormedKernel): void {
+  #fillSlot(
+    { groups, values, bound }: Run,
+    { dims, scalars = [], bindings, starts, halves }: FormedKernel,
+    decision: number,
+  ): void {
     const words = this.#context.slotWords;
     let at = this.#used++ * SLOT_BYTES / 4;
+    words[at + DECISION_WORD] = decision;
     words[at++] = groups;
     for (const dim of dims) words[at++] = values[dim]!;
     const names = Object.keys(bindings);
@@ -530,10 +551,10 @@ function wholeTensor(tensor: Tensor<ElementType>): Resource {
   return stretch(tensor, tensor.offset, tensor.bytes);
 }
 
-/** The workgroups of every slot after this one, or none. */
+/** Of every slot after this one that depends on the decision: its workgroups, or none. */
 const decideKernel = defineKernel({
   name: "decide",
-  dims: ["first", "slots"],
+  dims: ["first", "slots", "decision"],
   bindings: {
     condition: reads("u32", "1"),
     arguments_of: reads("u32", `slots ${SLOT_BYTES / 4}`),
@@ -545,6 +566,7 @@ const decideKernel = defineKernel({
   body: `
   let slot = dims.first + group * 64u + lane;
   if (slot >= dims.slots) { return; }
+  if (arguments_of[slot * ${SLOT_BYTES / 4}u + ${DECISION_WORD}u] != dims.decision) { return; }
   let groups = select(0u, arguments_of[slot * ${SLOT_BYTES / 4}u], condition[0] != 0u);
   let x = min(groups, ${MOST_GROUPS}u);
   groups_of[3u * slot] = x;

@@ -38,6 +38,8 @@ const contexts = new WeakMap<GPUDevice, DeviceContext>();
 
 /** Bytes between two uniform slots: the alignment that every adapter accepts. */
 export const SLOT_BYTES = 256;
+/** Which word of a slot, the last one, says what decides about its run; 0 where nothing does. */
+export const DECISION_WORD = SLOT_BYTES / 4 - 1;
 
 /** Bytes of the three numbers of workgroups of a dispatch. */
 export const GROUPS_BYTES = 12;

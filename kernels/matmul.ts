@@ -322,7 +322,7 @@ function declare(variant: Variant): MatmulKernel {
   const each = (make: (i: number, j: number) => string) => rows.flatMap((i) => columns.map((j) => make(i, j)));
   const { prologue, declarations = "", loop } = shared ? workgroupLoop(variant) : laneLoop(variant);
   const result = (i: number, j: number): string => {
-    const biased = bias ? `c${i}_${j} + bias[${gather ? `listed${j} - dims.firstRow` : column(j)}]` : `c${i}_${j}`;
+    const biased = bias ? `c${i}_${j} + bias${j}` : `c${i}_${j}`;
     return relu ? `positive_or_nan(${biased})` : biased;
   };
   // Of four neighbouring columns either all are there or none: one store for them.
@@ -423,6 +423,11 @@ ${maxima ? KEY_WGSL : ""}`,
   ${accumulate ? held.join("\n  ") : ""}
   ${each((i, j) => `var c${i}_${j} = ${accumulate ? start(i, j) : "0.0"};`).join("\n  ")}
   ${loop}
+  ${
+      // Once a column, not once an element; of columns that are not there it does not matter.
+      bias
+        ? columns.map((j) => `let bias${j} = bias[${gather ? `listed${j} - dims.firstRow` : column(j)}];`).join("\n  ")
+        : ""}
   ${store.join("\n  ")}
   ${storeMaxima.join("\n  ")}`,
   });

@@ -55,12 +55,13 @@ interface Share extends Width {
   readonly unroll: number;
 }
 
-/** As few workgroups a row as may be, and as few columns an invocation as that takes, in fours. */
+/** As few workgroups a row as may be, and as few columns an invocation as that takes: one, two, or a multiple of four. */
 function shareOf(columns: number, lanes: number): Share {
   const width = widthOf(columns);
   const each = Math.ceil(columns / width.scalars / lanes);
   const groups = Math.ceil(each / (lanes === 8 ? MOST_UNROLL.software : MOST_UNROLL.gpu));
-  return { ...width, lanes, unroll: 4 * Math.ceil(each / groups / 4) };
+  const own = Math.ceil(each / groups);
+  return { ...width, lanes, unroll: own <= 2 ? own : 4 * Math.ceil(own / 4) };
 }
 
 /** How many workgroups share the columns of a row. */

@@ -192,6 +192,16 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     if (this.#storage) this.#storage.changes++;
   }
 
+  /** How often something has written to its buffer. */
+  get changes(): number {
+    return this.#storage?.changes ?? 0;
+  }
+
+  /** Whether there is a texture with the values that its buffer has now. */
+  get hasTexels(): boolean {
+    return this.#storage?.texels?.copied === this.changes;
+  }
+
   /**
    * A texture with the values of its whole buffer. Where they have changed since they were last copied, `copy` is asked to
    * record that now.
