@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
+import type { Bindable, Commands, Counted } from "./commands.ts";
 import type { DeviceContext } from "./device.ts";
 import { KernelError, ShapeError } from "./errors.ts";
 import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
@@ -64,7 +64,7 @@ export interface Limit {
   /** Which. */
   readonly size: "M" | "N" | "K";
   /** [1] */
-  readonly by: Bindable;
+  readonly by: Tensor<"u32">;
 }
 
 /** `nt` with the rows of B (and of the bias) picked by a list whose length only the GPU knows. */
@@ -88,7 +88,7 @@ export interface GatheredMatmulArguments {
   /** [N], row numbers of B. */
   readonly rows: Bindable;
   /** [1], how many rows are listed. */
-  readonly count: Bindable;
+  readonly count: Tensor<"u32">;
 }
 
 /** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn takes four. */
@@ -126,6 +126,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
   if (!canUse(commands.context, TILES.get(tile)!, a.aligned)) {
     throw new KernelError(`product: ${tile} needs subgroups of eight, and rows of A that start at multiples of four`);
   }
+  const counted = limit && countedBlocks(commands, tile, { M, N }, limit);
   // Past the limit of a driver's loops, each dispatch goes on with the sums of the one before.
   for (let from = 0; from === 0 || from < K; from += MOST_TERMS) {
     const last = from + MOST_TERMS >= K;
@@ -166,7 +167,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
       ...(last && bias ? { bias } : {}),
       ...(last && maxima ? { maxima: maxima.in } : {}),
       ...(limit ? { limit: limit.by } : {}),
-    });
+    }, counted);
   }
 }
 
@@ -218,7 +219,25 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
     b: b.in,
     c: c.in,
     ...{ bias, rows, count },
-  });
+  }, countedBlocks(commands, tile, { M, N }, { size: "N", by: count }));
+}
+
+/** Rows and columns of C that a workgroup computes. */
+function blockOf({ sharing, rows, columns }: Tile, lanes: number): { readonly M: number; readonly N: number } {
+  return sharing === "workgroup" ? { M: SIDE * rows, N: SIDE * columns } : { M: rows, N: lanes * columns };
+}
+
+/** Only the blocks of C that there are: a software driver computes those without results as if they had some. */
+function countedBlocks(
+  commands: Commands,
+  name: TileName,
+  sizes: { readonly M: number; readonly N: number },
+  { size, by: count }: Limit,
+): Counted | undefined {
+  if (size === "K") return undefined;
+  const block = blockOf(TILES.get(name)!, commands.context.lanes);
+  const other = size === "M" ? "N" : "M";
+  return { count, per: block[size], times: Math.ceil(sizes[other] / block[other]) };
 }
 
 interface Placed {
@@ -314,9 +333,7 @@ function declare(variant: Variant): MatmulKernel {
   const shared = tile.sharing === "workgroup";
   const rows = range(tile.rows);
   const columns = range(tile.columns);
-  // Rows and columns of C that a workgroup computes.
-  const blockM = shared ? SIDE * tile.rows : tile.rows;
-  const blockN = shared ? SIDE * tile.columns : lanes * tile.columns;
+  const { M: blockM, N: blockN } = blockOf(tile, lanes);
   const columnStep = isSpread(layout, tile) ? SIDE : 1;
   const column = (j: number) => `column + ${j * columnStep}u`;
   const each = (make: (i: number, j: number) => string) => rows.flatMap((i) => columns.map((j) => make(i, j)));
@@ -411,7 +428,7 @@ ${maxima ? KEY_WGSL : ""}`,
       ["M", "N", "K"].map((size) => `let ${size} = ${size === limit ? `min(dims.${size}, limit[0])` : `dims.${size}`};`)
         .join(" ")
     }
-  let blocks_m = (dims.M + ${blockM - 1}u) / ${blockM}u;
+  let blocks_m = (M + ${blockM - 1}u) / ${blockM}u;
   let first_row = (group % blocks_m) * ${blockM}u;
   let first_column = (group / blocks_m) * ${blockN}u;
   let row = first_row${shared ? ` + lane / ${SIDE}u * ${tile.rows}u` : ""};

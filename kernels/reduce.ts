@@ -33,7 +33,7 @@ export function maxAbsBits(commands: Commands, x: Tensor, partials: Tensor<"u32"
   const block = rowsPerBlock(commands.context, rows, x.rowSize * 4, x.label);
   for (const { from, to } of spans(rows, block)) {
     const size = (to - from) * x.rowSize;
-    commands.run(maxAbsChunksKernel, {
+    commands.run(size % 4 === 0 ? maxAbsKernels.vector : maxAbsKernels.scalar, {
       size,
       chunks: chunksOf(size),
       partialsSize: partials.size,
@@ -59,21 +59,30 @@ const maxTree = (threads: number): string => `
     workgroupBarrier();
   }`;
 
-const maxAbsChunksKernel = defineKernel({
-  name: "max_abs_chunks",
-  dims: ["size", "chunks", "partialsSize"],
-  bindings: { x: readsOnce("f32", "size"), partials: writes("u32", "partialsSize") },
-  workgroup: THREADS,
-  grid: ({ chunks }) => chunks,
-  cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
-  declarations: `var<workgroup> largest: array<u32, ${THREADS}>;`,
-  body: `
-  let end = min((group + 1u) * ${CHUNK}u, dims.size);
+const declareMaxAbs = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "max_abs_chunks",
+    dims: ["size", "chunks", "partialsSize"],
+    bindings: { x: readsOnce(element, "size"), partials: writes("u32", "partialsSize") },
+    workgroup: THREADS,
+    grid: ({ chunks }) => chunks,
+    cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
+    declarations: `var<workgroup> largest: array<u32, ${THREADS}>;`,
+    body: `
+  let end = min((group + 1u) * ${CHUNK}u, dims.size) / ${scalars}u;
   var most = 0u;
-  for (var i = group * ${CHUNK}u + lane; i < end; i += ${THREADS}u) { most = max(most, bitcast<u32>(x[i]) & 0x7fffffffu); }
+  for (var i = group * ${CHUNK / scalars}u + lane; i < end; i += ${THREADS}u) {
+    ${
+      scalars === 1
+        ? "most = max(most, bitcast<u32>(x[i]) & 0x7fffffffu);"
+        : `let bits = bitcast<vec4u>(x[i]) & vec4u(0x7fffffffu);
+    most = max(max(max(bits.x, bits.y), max(bits.z, bits.w)), most);`
+    }
+  }
   ${maxTree(THREADS)}
   if (lane == 0u) { partials[group] = largest[0]; }`,
-});
+  });
+const maxAbsKernels = { scalar: declareMaxAbs("f32", 1), vector: declareMaxAbs("vec4f", 4) };
 
 const maxKernel = defineKernel({
   name: "max",
@@ -194,42 +203,58 @@ export interface ColumnSumsArguments {
   readonly result: Bindable;
   /** Whether sums start from what the result holds. */
   readonly accumulate: boolean;
+  /** [1], how many of the columns matter, if only the GPU knows: it does not matter what is in the result for the others. */
+  readonly count?: Tensor<"u32">;
 }
 
 /** result[c] = Σ_r x[r, offset + c], one accumulator a column over ascending rows. */
 export function columnSums(commands: Commands, given: ColumnSumsArguments): void {
-  const { x, rows, stride, offset, columns, result, accumulate } = given;
+  const { x, rows, stride, offset, columns, result, accumulate, count } = given;
+  const kernel = [stride, offset, columns].every((size) => size % 4 === 0)
+    ? columnSumsKernels.vector
+    : columnSumsKernels.scalar;
   // A driver that ends loops at 65,535 turns still sees every row: each dispatch goes on with the sums of the last.
   for (let from = 0; from === 0 || from < rows; from += 32768) {
-    commands.run(columnSumsKernel, {
-      rows,
-      stride,
-      offset,
-      columns,
-      begin: from,
-      end: Math.min(from + 32768, rows),
-      accumulate: Number(accumulate || from > 0),
-      x,
-      result,
-    });
+    commands.run(
+      kernel,
+      {
+        rows,
+        stride,
+        offset,
+        columns,
+        begin: from,
+        end: Math.min(from + 32768, rows),
+        accumulate: Number(accumulate || from > 0),
+        x,
+        result,
+      },
+      count && { count, per: COLUMNS, times: 1 },
+    );
   }
 }
 
-const columnSumsKernel = defineKernel({
-  name: "column_sums",
-  dims: ["rows", "stride", "offset", "columns", "begin", "end", "accumulate"],
-  bindings: { x: readsOnce("f32", "rows stride"), result: writes("f32", "columns") },
-  workgroup: 32,
-  grid: ({ columns }) => Math.ceil(columns / 32),
-  cost: ({ rows, columns }) => ({ flops: rows * columns, bytes: 4 * rows * columns }),
-  body: `
-  let column = group * 32u + lane;
-  if (column >= dims.columns) { return; }
-  var sum = 0.0;
+/** Columns of a workgroup. */
+const COLUMNS = 32;
+
+const declareColumnSums = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "column_sums",
+    dims: ["rows", "stride", "offset", "columns", "begin", "end", "accumulate"],
+    bindings: { x: readsOnce(element, "rows stride"), result: writes(element, "columns") },
+    workgroup: COLUMNS / scalars,
+    grid: ({ columns }) => Math.ceil(columns / COLUMNS),
+    cost: ({ rows, columns }) => ({ flops: rows * columns, bytes: 4 * rows * columns }),
+    body: `
+  let column = group * ${COLUMNS / scalars}u + lane;
+  if (column >= dims.columns / ${scalars}u) { return; }
+  var sum = ${element}(0.0);
   if (dims.accumulate == 1u) { sum = result[column]; }
-  for (var row = dims.begin; row < dims.end; row += 1u) { sum += x[row * dims.stride + dims.offset + column]; }
+  for (var row = dims.begin; row < dims.end; row += 1u) {
+    sum += x[(row * dims.stride + dims.offset) / ${scalars}u + column];
+  }
   result[column] = sum;`,
-});
+  });
+const columnSumsKernels = { scalar: declareColumnSums("f32", 1), vector: declareColumnSums("vec4f", 4) };
 
 /** What {@link subtractWeightedRows} takes. */
 export interface SubtractWeightedRowsArguments {

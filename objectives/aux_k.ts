@@ -225,6 +225,7 @@ function denseDecodeBackward(
     columns: most,
     result: gradients.b_enc,
     accumulate: true,
+    count,
   });
 }
 
