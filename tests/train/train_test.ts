@@ -5,7 +5,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { contextOf } from "../../kernels/device.ts";
 import { ShapeError } from "../../kernels/errors.ts";
 import { Tensor } from "../../kernels/tensor.ts";
@@ -436,6 +436,20 @@ for (
     assertEquals(weights.size, "target_l0" in objective ? 12 : 1, "the controller moves the weight");
   });
 }
+
+Deno.test("after a third of a run the controller of L0 aims at the target, and of an endless one as the rate allows", async () => {
+  const target_l0 = 3;
+  const aimAfter = async (n_batches: number, n_steps?: number) => {
+    using sae = await newModel({ key: "relu" });
+    using state = new TrainState(sae);
+    const options = { ...OPTIONS, lr: 1e-5, state, ...n_steps === undefined ? {} : { n_steps } };
+    await run(sae, getObjective({ ...OBJECTIVE, target_l0 }), someBatches(n_batches), options);
+    return (await state.read()).controlledL0;
+  };
+  assertAlmostEquals(await aimAfter(4, 12), target_l0, 1e-5);
+  assert(await aimAfter(3, 12) > 1.1 * target_l0);
+  assert(await aimAfter(4) > 1.1 * target_l0);
+});
 
 Deno.test("validation comes with the yields, and changes no bit", async () => {
   const wanted = await freshRun(TOP_K, { log_every: 2 });
