@@ -4,7 +4,15 @@
  * @module
  */
 
-import { DECISION_WORD, type DeviceContext, GROUPS_BYTES, MOST_JOINED, SLOT_BYTES } from "./device.ts";
+import {
+  DECISION_WORD,
+  type DeviceContext,
+  FLAG_WORD,
+  GROUPS_BYTES,
+  MOST_JOINED,
+  RUNS_WORD,
+  SLOT_BYTES,
+} from "./device.ts";
 import { DeviceError, KernelError, ShapeError } from "./errors.ts";
 import {
   type Binding,
@@ -34,8 +42,8 @@ export type KernelArguments<D extends string, F extends string, B extends string
   & Readonly<Record<B, Bindable>>;
 
 /**
- * How many workgroups a run has, where only the GPU knows: `times` for every `per` of `count[0]`, rounded up, and at most
- * those of the kernel's grid. Above 65,535 it may be rounded up to a multiple of that.
+ * How many workgroups a run needs, where only the GPU knows: `times` for every `per` of `count[0]`, rounded up, and at most
+ * those of the kernel's grid. It may have more, up to those.
  */
 export interface Counted {
   /** [1] */
@@ -154,7 +162,7 @@ export class Commands {
     if (!first) return;
     const all = lists.map((list) => list.#runs);
     const plan = dispatchesOf(first.#context, all);
-    const submission = new Submission(first.#context, plan.reduce((slots, runs) => slots + slotsOf(runs), 0));
+    const submission = new Submission(first.#context, plan.reduce((slots, runs) => slots + runs.length, 0));
     for (const runs of plan) submission.dispatch(runs);
     for (const list of lists) list.#runs = [];
     submission.end();
@@ -213,35 +221,27 @@ function dispatchesOf(context: DeviceContext, lists: readonly (readonly Run[])[]
   const joiner = new Joiner(context, lists);
   const dispatches: (readonly Run[])[] = [];
   for (const alike of groupBy(lists, ({ length }) => length)) {
-    for (let place = 0; place < alike[0]!.length;) {
-      const end = endOfCondition(alike, place);
-      if (end > place) {
-        // One decision for all of a list's runs.
-        for (const list of alike) dispatches.push(...list.slice(place, end).map((run) => [run]));
-        place = end;
-        continue;
-      }
+    for (let place = 0; place < alike[0]!.length; place++) {
       for (const runs of groupBy(alike.map((list) => list[place]!), ({ kernel }) => kernel)) {
         if (!joiner.join(runs)) dispatches.push(...runs.map((run) => [run]));
         else for (const { from, to } of spans(runs.length, MOST_JOINED)) dispatches.push(runs.slice(from, to));
       }
-      place++;
     }
   }
   return dispatches;
 }
 
-/** One past the runs from `place` on that depend on one condition in each list; `place` where some depends on none. */
-function endOfCondition(lists: readonly (readonly Run[])[], place: number): number {
-  const conditions = lists.map((list) => list[place]!.condition);
-  let end = place;
-  if (conditions.includes(undefined)) return end;
-  while (end < lists[0]!.length && lists.every((list, i) => list[end]!.condition === conditions[i])) end++;
-  return end;
-}
-
 function groupBy<T>(values: readonly T[], keyOf: (value: T) => unknown): Iterable<readonly T[]> {
   return Map.groupBy(values, keyOf).values();
+}
+
+/** Whether one decision is enough for all of these runs, or none is needed. */
+function canDependTogether(runs: readonly Run[]): boolean {
+  const [{ condition }] = runs as [Run];
+  if (!condition) return !runs.some(({ condition, counted }) => condition || counted);
+  return runs.every((run) =>
+    run.condition?.flag.buffer === condition.flag.buffer && run.condition.isSeldom === condition.isSeldom
+  );
 }
 
 /** Brings what runs of several lists bind into one buffer, where that can be. */
@@ -257,8 +257,7 @@ class Joiner {
 
   /** Whether one dispatch can do these runs of one kernel, since the tensors of each binding lie in one buffer by now. */
   join(runs: readonly Run[]): boolean {
-    // What the GPU decides about one of them does not hold for the others.
-    if (runs.length === 1 || runs.some(({ condition, counted }) => condition || counted)) return false;
+    if (runs.length === 1 || !canDependTogether(runs)) return false;
     const apart: Tensor<ElementType>[][] = [];
     for (const [index, { access }] of Object.values<Binding>(runs[0]!.kernel.bindings).entries()) {
       const tensors = runs.map(({ bound }) => bound[index]!.tensor);
@@ -324,11 +323,6 @@ interface Resource {
   readonly bound: GPUBindingResource;
 }
 
-/** The slots that a dispatch takes at most: those of its runs, and two of what decides about it. */
-function slotsOf(runs: readonly Run[]): number {
-  return runs.length + 2;
-}
-
 /** What a copy costs beside the dispatch that needs it. */
 const FREE: Cost = { flops: 0, bytes: 0 };
 
@@ -344,34 +338,52 @@ function costOf(runs: readonly Run[]): Cost | undefined {
   return { flops, bytes };
 }
 
+/** Where uniforms are: a buffer of slots, what it is going to hold, and which slot is the next. */
+interface Slots {
+  readonly buffer: GPUBuffer;
+  readonly words: Uint32Array<ArrayBuffer>;
+  readonly floats: Float32Array;
+  used: number;
+}
+
+function slotsIn(buffer: GPUBuffer, words: Uint32Array<ArrayBuffer>): Slots {
+  return { buffer, words, floats: new Float32Array(words.buffer), used: 0 };
+}
+
 /** One submission in the making. */
 class Submission {
   readonly #context: DeviceContext;
-  readonly #floats: Float32Array;
-  #used = 0;
-  /** How many slots the dispatches still to come take at most. */
+  readonly #slots: Slots;
+  /** Of what decides about dispatches. */
+  readonly #decisionSlots: Slots;
+  /** How many slots the dispatches still to come take. */
   #ahead: number;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
-  /** The conditions that have been decided for all slots to come, by number, and what has changed their flags by then. */
-  readonly #decided = new Map<Tensor<"u32">, { readonly number: number; readonly changes: number }>();
+  /** By the buffer of their flags, the decisions that hold for all slots to come, and what had changed the flags by then. */
+  readonly #decided = new Map<GPUBuffer, { readonly number: number; readonly changes: number }>();
   #decisions = 0;
 
   constructor(context: DeviceContext, slots: number) {
     this.#context = context;
     this.#ahead = slots;
-    this.#floats = new Float32Array(context.slotWords.buffer);
+    this.#slots = slotsIn(context.slots, context.slotWords);
+    this.#decisionSlots = slotsIn(context.decisionSlots, context.decisionWords);
   }
 
   /** Adds a dispatch of one run, or of several whose bindings have been joined. */
   dispatch(runs: readonly Run[]): void {
     const context = this.#context;
-    const [{ kernel, bound, condition, counted, groups }] = runs as [Run];
-    if (this.#used + slotsOf(runs) > context.slotCount) this.end();
+    const [{ kernel, bound, condition, groups, ...first }] = runs as [Run];
+    const isJoined = runs.length > 1;
+    // Those of a joined dispatch end themselves where they have nothing to do.
+    const counted = isJoined ? undefined : first.counted;
+    const slots = this.#slots;
+    const isFull = slots.used + runs.length > context.slotCount;
+    if (isFull || this.#decisionSlots.used === context.decisionCount) this.end();
     let decision = 0;
     if (counted) this.#count(counted, condition, groups);
     else if (condition) decision = this.#decide(condition.flag);
-    const isJoined = runs.length > 1;
     const formed = kernelForm(kernel, {
       isJoined,
       texels: this.#texelsOf(kernel, bound, condition),
@@ -385,9 +397,16 @@ class Submission {
       ),
       ...textureBindings(formed).map(boundTo).map(({ tensor }) => this.#texels(runs, tensor)),
     ];
-    const pass = this.#prepare(formed, resources, runs);
-    const slot = this.#used;
-    for (const run of runs) this.#fillSlot(run, formed, decision);
+    const pass = this.#prepare(formed, resources, runs, slots);
+    const slot = slots.used;
+    for (const run of runs) {
+      const at = fillSlot(run, formed, slots);
+      slots.words[at + DECISION_WORD] = 0;
+      slots.words[at + FLAG_WORD] = run.condition ? run.condition.flag.offset / 4 : 0;
+    }
+    const head = slot * SLOT_BYTES / 4;
+    slots.words[head + DECISION_WORD] = decision;
+    slots.words[head + RUNS_WORD] = runs.length;
     if (counted || condition) pass.dispatchWorkgroupsIndirect(context.conditionalGroups, slot * GROUPS_BYTES);
     else {
       const most = Math.max(...runs.map((run) => run.groups));
@@ -397,7 +416,7 @@ class Submission {
     for (const [index, { access }] of Object.values<Binding>(kernel.bindings).entries()) {
       if (access === "write") { for (const run of runs) run.bound[index]!.tensor.change(); }
     }
-    this.#ahead -= slotsOf(runs);
+    this.#ahead -= runs.length;
     context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
   }
 
@@ -432,28 +451,38 @@ class Submission {
   /** Hands everything to the GPU. */
   end(): void {
     if (!this.#encoder) return;
-    const { device, slots, slotWords } = this.#context;
+    const { queue } = this.#context.device;
     this.#endPass();
-    device.queue.writeBuffer(slots, 0, slotWords, 0, this.#used * SLOT_BYTES / 4);
-    device.queue.submit([this.#encoder.finish()]);
+    for (const slots of [this.#slots, this.#decisionSlots]) {
+      queue.writeBuffer(slots.buffer, 0, slots.words, 0, slots.used * SLOT_BYTES / 4);
+      slots.used = 0;
+    }
+    queue.submit([this.#encoder.finish()]);
     this.#encoder = undefined;
-    this.#used = 0;
     this.#decided.clear();
     this.#decisions = 0;
   }
 
-  /** The number of a decision: the workgroups of the runs after it that depend on it are theirs, or none. */
-  #decide(flag: Tensor<"u32">): number {
+  /**
+   * The number of a decision: the workgroups of the dispatches after it that depend on a flag in the same buffer are those
+   * of their runs whose flags are not 0.
+   */
+  #decide({ buffer, bufferId, changes }: Tensor<"u32">): number {
     const { slots, slotCount, conditionalGroups } = this.#context;
-    const { changes } = flag;
-    const decided = this.#decided.get(flag);
+    const decided = this.#decided.get(buffer);
     if (decided?.changes === changes) return decided.number;
     const number = ++this.#decisions;
-    this.#decided.set(flag, { number, changes });
-    const values = { first: this.#used + 1, slots: Math.min(slotCount, this.#used + this.#ahead), decision: number };
+    this.#decided.set(buffer, { number, changes });
+    const first = this.#slots.used;
+    const values = {
+      first,
+      slots: Math.min(slotCount, first + this.#ahead),
+      decision: number,
+      flags: buffer.size / 4,
+    };
     const groups = decideKernel.grid(values);
     const resources = [
-      wholeTensor(flag),
+      { id: `flags ${bufferId}`, bound: { buffer } },
       { id: "slots", bound: { buffer: slots } },
       { id: "groups", bound: { buffer: conditionalGroups } },
     ];
@@ -470,7 +499,7 @@ class Submission {
       wholeTensor(condition?.flag ?? count),
       { id: "groups", bound: { buffer: conditionalGroups } },
     ];
-    const values = { slot: this.#used + 1, slots: slotCount, per, times, most };
+    const values = { slot: this.#slots.used, slots: slotCount, per, times, most };
     this.#dispatchOwn(countKernel as unknown as Kernel, resources, values, 1);
   }
 
@@ -482,14 +511,19 @@ class Submission {
   ): void {
     const plain = kernelForm(kernel, { isJoined: false, texels: NONE, halves: NONE });
     const run: Run = { kernel, groups, values, bound: [], condition: undefined, counted: undefined };
-    const pass = this.#prepare(plain, resources, [run]);
-    this.#fillSlot(run, plain, 0);
+    const pass = this.#prepare(plain, resources, [run], this.#decisionSlots);
+    fillSlot(run, plain, this.#decisionSlots);
     pass.dispatchWorkgroups(groups);
     this.#context.onDispatch?.(kernel.name, []);
   }
 
   /** The pass, with the kernel and what it binds; the next slot is that of the first run. */
-  #prepare(kernel: FormedKernel, resources: readonly Resource[], runs: readonly Run[]): GPUComputePassEncoder {
+  #prepare(
+    kernel: FormedKernel,
+    resources: readonly Resource[],
+    runs: readonly Run[],
+    { buffer, used }: Slots,
+  ): GPUComputePassEncoder {
     const context = this.#context;
     const { pipeline, layout, bindGroups } = compiled(context, kernel);
     const key = resources.map(({ id }) => id).join();
@@ -501,7 +535,7 @@ class Submission {
         label: kernel.name,
         layout,
         entries: [
-          { binding: 0, resource: { buffer: context.slots, offset: 0, size } },
+          { binding: 0, resource: { buffer, offset: 0, size } },
           ...resources.map(({ bound }, index) => ({ binding: index + 1, resource: bound })),
         ],
       });
@@ -513,7 +547,7 @@ class Submission {
     if (timestampWrites) this.#endPass();
     this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
     this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, group, [this.#used * SLOT_BYTES]);
+    this.#pass.setBindGroup(0, group, [used * SLOT_BYTES]);
     return this.#pass;
   }
 
@@ -521,26 +555,28 @@ class Submission {
     this.#pass?.end();
     this.#pass = undefined;
   }
+}
 
-  #fillSlot(
-    { groups, values, bound }: Run,
-    { dims, scalars = [], bindings, starts, halves }: FormedKernel,
-    decision: number,
-  ): void {
-    const words = this.#context.slotWords;
-    let at = this.#used++ * SLOT_BYTES / 4;
-    words[at + DECISION_WORD] = decision;
-    words[at++] = groups;
-    for (const dim of dims) words[at++] = values[dim]!;
-    const names = Object.keys(bindings);
-    for (const name of starts) {
-      const { tensor, from } = bound[names.indexOf(name)]!;
-      const scalarBytes = halves.has(name) ? 2 : 4;
-      words[at++] = (tensor.offset + from) /
-        (bindings[name]!.element.startsWith("vec4") ? 4 * scalarBytes : scalarBytes);
-    }
-    for (const scalar of scalars) this.#floats[at++] = values[scalar]!;
+/** Fills the next slot, and says where in the words it begins. */
+function fillSlot(
+  { groups, values, bound }: Run,
+  { dims, scalars = [], bindings, starts, halves }: FormedKernel,
+  slots: Slots,
+): number {
+  const begin = slots.used++ * SLOT_BYTES / 4;
+  const { words, floats } = slots;
+  let at = begin;
+  words[at++] = groups;
+  for (const dim of dims) words[at++] = values[dim]!;
+  const names = Object.keys(bindings);
+  for (const name of starts) {
+    const { tensor, from } = bound[names.indexOf(name)]!;
+    const scalarBytes = halves.has(name) ? 2 : 4;
+    words[at++] = (tensor.offset + from) /
+      (bindings[name]!.element.startsWith("vec4") ? 4 * scalarBytes : scalarBytes);
   }
+  for (const scalar of scalars) floats[at++] = values[scalar]!;
+  return begin;
 }
 
 function stretch(tensor: Tensor<ElementType>, offset: number, size: number): Resource {
@@ -551,13 +587,16 @@ function wholeTensor(tensor: Tensor<ElementType>): Resource {
   return stretch(tensor, tensor.offset, tensor.bytes);
 }
 
-/** Of every slot after this one that depends on the decision: its workgroups, or none. */
+/**
+ * Of every dispatch from the first slot on that depends on the decision: the workgroups of its runs, or none, each in its
+ * slot, and the most of them.
+ */
 const decideKernel = defineKernel({
   name: "decide",
-  dims: ["first", "slots", "decision"],
+  dims: ["first", "slots", "decision", "flags"],
   bindings: {
-    condition: reads("u32", "1"),
-    arguments_of: reads("u32", `slots ${SLOT_BYTES / 4}`),
+    flags: reads("u32", "flags"),
+    arguments_of: writes("u32", `slots ${SLOT_BYTES / 4}`),
     groups_of: writes("u32", `slots ${GROUPS_BYTES / 4}`),
   },
   workgroup: 64,
@@ -566,12 +605,20 @@ const decideKernel = defineKernel({
   body: `
   let slot = dims.first + group * 64u + lane;
   if (slot >= dims.slots) { return; }
-  if (arguments_of[slot * ${SLOT_BYTES / 4}u + ${DECISION_WORD}u] != dims.decision) { return; }
-  let groups = select(0u, arguments_of[slot * ${SLOT_BYTES / 4}u], condition[0] != 0u);
-  let x = min(groups, ${MOST_GROUPS}u);
+  let head = slot * ${SLOT_BYTES / 4}u;
+  if (arguments_of[head + ${DECISION_WORD}u] != dims.decision) { return; }
+  let runs = arguments_of[head + ${RUNS_WORD}u];
+  var most = 0u;
+  for (var run = 0u; run < runs; run += 1u) {
+    let own = head + run * ${SLOT_BYTES / 4}u;
+    let groups = select(0u, arguments_of[own], flags[arguments_of[own + ${FLAG_WORD}u]] != 0u);
+    arguments_of[own] = groups;
+    most = max(most, groups);
+  }
+  let x = min(most, ${MOST_GROUPS}u);
   groups_of[3u * slot] = x;
-  groups_of[3u * slot + 1u] = (groups + max(x, 1u) - 1u) / max(x, 1u);
-  groups_of[3u * slot + 2u] = 1u;`,
+  groups_of[3u * slot + 1u] = (most + max(x, 1u) - 1u) / max(x, 1u);
+  groups_of[3u * slot + 2u] = runs;`,
 });
 
 /** The workgroups of one slot. */

@@ -38,14 +38,22 @@ const contexts = new WeakMap<GPUDevice, DeviceContext>();
 
 /** Bytes between two uniform slots: the alignment that every adapter accepts. */
 export const SLOT_BYTES = 256;
-/** Which word of a slot, the last one, says what decides about its run; 0 where nothing does. */
-export const DECISION_WORD = SLOT_BYTES / 4 - 1;
+/** The words of a slot that are a run's own; the others say on what it depends. */
+export const SLOT_FIELDS = SLOT_BYTES / 4 - 3;
+/** Which word says what decides about a dispatch, in the slot of its first run; 0 where nothing does. */
+export const DECISION_WORD = SLOT_FIELDS;
+/** Which word of that slot says how many runs the dispatch has. */
+export const RUNS_WORD = SLOT_FIELDS + 1;
+/** Which word says where a run's flag is among those that are decided together. */
+export const FLAG_WORD = SLOT_FIELDS + 2;
 
 /** Bytes of the three numbers of workgroups of a dispatch. */
 export const GROUPS_BYTES = 12;
 
 /** How many dispatches one submission may hold before another is begun. */
 const SLOTS = 2048;
+/** How many decisions and counts it may hold. */
+const DECISIONS = 256;
 
 /** How many sets of arguments one dispatch takes; their slots fit the uniform binding of any adapter. */
 export const MOST_JOINED = 32;
@@ -68,6 +76,12 @@ export class DeviceContext {
   readonly conditionalGroups: GPUBuffer;
   /** How many slots there are. */
   readonly slotCount: number = SLOTS;
+  /** The same for what decides about dispatches, which writes to the slots of their runs. */
+  readonly decisionSlots: GPUBuffer;
+  /** How many of these there are. */
+  readonly decisionCount: number = DECISIONS;
+  /** What they are going to hold. */
+  readonly decisionWords: Uint32Array<ArrayBuffer> = new Uint32Array(DECISIONS * SLOT_BYTES / 4);
   /** What the slots are going to hold. */
   readonly slotWords: Uint32Array<ArrayBuffer> = new Uint32Array(SLOTS * SLOT_BYTES / 4);
   /** Compiled kernels, by what declares them. */
@@ -100,6 +114,11 @@ export class DeviceContext {
       // A joined dispatch binds as many slots as it could need, whichever it begins with.
       size: (SLOTS + MOST_JOINED) * SLOT_BYTES,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
+    });
+    this.decisionSlots = device.createBuffer({
+      label: "uniform slots of decisions",
+      size: DECISIONS * SLOT_BYTES,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
     this.conditionalGroups = device.createBuffer({
       label: "conditional workgroups",

@@ -13,7 +13,7 @@
  * @module
  */
 
-import { type CompiledKernel, DECISION_WORD, type DeviceContext, MOST_JOINED, SLOT_BYTES } from "./device.ts";
+import { type CompiledKernel, type DeviceContext, MOST_JOINED, SLOT_BYTES, SLOT_FIELDS } from "./device.ts";
 import { KernelError } from "./errors.ts";
 
 /** How a kernel uses a binding. */
@@ -98,8 +98,8 @@ export interface Kernel<D extends string = string, F extends string = string, B 
   readonly wgsl: string;
 }
 
-/** Fields that fit a uniform slot beside the word that says what decides about it. */
-const MOST_FIELDS = DECISION_WORD;
+/** Fields that fit a uniform slot. */
+const MOST_FIELDS = SLOT_FIELDS;
 
 /**
  * Generates the WGSL around a kernel's body.

@@ -122,10 +122,11 @@ const conditional: KernelCase = (gpu) => {
 Deno.test("conditional runs happen or not, as the GPU has found by then", async () => {
   await check(conditional);
   await mutants("decide", [
-    ["condition[0] != 0u", "condition[0] == 0u"],
+    ["[own + 63u]] != 0u", "[own + 63u]] == 0u"],
     ["dims.first + group", "dims.first + 1u + group"],
-    ["groups + max(x, 1u) - 1u", "groups"],
-    ["min(groups, 65535u)", "groups"],
+    ["most + max(x, 1u) - 1u", "most"],
+    ["min(most, 65535u)", "most"],
+    ["!= dims.decision", "== 0u"],
   ], conditional);
 });
 
@@ -191,21 +192,53 @@ Deno.test("the GPU counts the workgroups of a run, up to the kernel's own", asyn
   ], counted);
 });
 
-Deno.test("lists submitted together have each its own conditions", async () => {
-  await check((gpu) => {
-    Commands.submitTogether(Array.from({ length: 40 }, (_, i) => {
-      const [commands, list, found] = [new Commands(gpu.context), gpu.u32([0]), gpu.u32([0])];
-      const add = () => commands.run(double, { size: 1, list });
-      fill(commands, found, 1, i % 3);
+/** Lists whose runs happen or not, each as its own flags say, and have as many workgroups as each of them. */
+const conditionalTogether: KernelCase = (gpu) => {
+  const names: string[] = [];
+  gpu.context.onDispatch = (name) => void names.push(name);
+  Commands.submitTogether(Array.from({ length: 20 }, (_, i) => {
+    const [commands, list, found] = [new Commands(gpu.context), gpu.u32([0]), gpu.u32([0])];
+    const size = i === 7 ? 66_000 : 30 - i;
+    const [marked, counted, count] = [gpu.u32(new Uint32Array(size)), gpu.u32(new Uint32Array(size)), gpu.u32([2])];
+    const add = () => commands.run(double, { size: 1, list });
+    fill(commands, found, 1, i % 3);
+    add();
+    commands.onlyIf(found, () => {
       add();
-      commands.onlyIf(found, () => {
-        add();
-        add();
-      });
-      fill(commands, found, 1, i % 2);
-      commands.onlyIf(found, add);
-      const runs = 1 + (i % 3 > 0 ? 2 : 0) + i % 2;
-      gpu.expect(list, (got) => assertExact(got, [2 ** runs - 1], `list ${i}`));
+      commands.run(mark, { size, list: marked });
+      add();
+      commands.run(mark, { size, list: counted }, { count, per: 1, times: 1 });
+    });
+    fill(commands, found, 1, i % 2);
+    commands.onlyIf(found, add);
+    const runs = 1 + (i % 3 > 0 ? 2 : 0) + i % 2;
+    gpu.expect(list, (got) => assertExact(got, [2 ** runs - 1], `list ${i}`));
+    const want = new Uint32Array(size).fill(i % 3 > 0 ? 5 : 0);
+    gpu.expect(marked, (got) => assertExact(got, want, `marked ${i}`));
+    gpu.expect(counted, (got) => assertExact(got.subarray(0, 2), want.subarray(0, 2), `counted ${i}`));
+    return commands;
+  }));
+  gpu.context.onDispatch = undefined;
+  assertEquals(names.join(), "fill,double,decide,double,mark,double,mark,fill,decide,double");
+};
+
+Deno.test("lists submitted together have each its own conditions, and share dispatches and decisions", async () => {
+  await check(conditionalTogether);
+  await mutants("decide", [
+    ["arguments_of[own] = groups;", ""],
+    ["max(most, groups)", "groups"],
+    ["run < runs", "run < 1u"],
+    ["flags[arguments_of[own + 63u]]", "flags[0]"],
+  ], conditionalTogether);
+});
+
+Deno.test("more lists than a dispatch takes have each its own conditions", async () => {
+  await check((gpu) => {
+    Commands.submitTogether(Array.from({ length: 70 }, (_, i) => {
+      const [commands, list, found] = [new Commands(gpu.context), gpu.u32([0]), gpu.u32([0])];
+      fill(commands, found, 1, i % 3);
+      commands.onlyIf(found, () => commands.run(double, { size: 1, list }));
+      gpu.expect(list, (got) => assertExact(got, [Math.min(1, i % 3)], `list ${i}`));
       return commands;
     }));
   });

@@ -112,6 +112,7 @@ Deno.test("buffers live as long as their tensors; only the slots and a few small
     "staging",
     "staging",
     "uniform slots",
+    "uniform slots of decisions",
   ]);
   device.destroy();
 });
@@ -120,7 +121,7 @@ Deno.test("a tensor whose data does not fit leaves no buffer behind", async () =
   const { device, alive } = await countedDevice();
   const context = contextOf(device);
   assertThrows(() => Tensor.from(context, new Float32Array(3), [4], "x"), TypeError);
-  assertEquals(labels(alive), ["conditional workgroups", "uniform slots"]);
+  assertEquals(labels(alive), ["conditional workgroups", "uniform slots", "uniform slots of decisions"]);
   device.destroy();
 });
 
@@ -144,6 +145,6 @@ Deno.test("reads that fail leave no staging buffer behind", async () => {
   commands.run(broken, { n: 10, x: tensor });
   commands.submit();
   for (let i = 0; i < 6; i++) await assertRejects(() => tensor.read(), KernelError, "broken");
-  assertEquals(labels(alive), ["conditional workgroups", "uniform slots", "x"]);
+  assertEquals(labels(alive), ["conditional workgroups", "uniform slots", "uniform slots of decisions", "x"]);
   device.destroy();
 });
