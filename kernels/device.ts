@@ -39,13 +39,13 @@ const contexts = new WeakMap<GPUDevice, DeviceContext>();
 /** Bytes between two uniform slots: the alignment that every adapter accepts. */
 export const SLOT_BYTES = 256;
 /** The words of a slot that are a run's own; the others say on what it depends. */
-export const SLOT_FIELDS = SLOT_BYTES / 4 - 3;
+export const SLOT_FIELDS: number = SLOT_BYTES / 4 - 3;
 /** Which word says what decides about a dispatch, in the slot of its first run; 0 where nothing does. */
-export const DECISION_WORD = SLOT_FIELDS;
+export const DECISION_WORD: number = SLOT_FIELDS;
 /** Which word of that slot says how many runs the dispatch has. */
-export const RUNS_WORD = SLOT_FIELDS + 1;
+export const RUNS_WORD: number = SLOT_FIELDS + 1;
 /** Which word says where a run's flag is among those that are decided together. */
-export const FLAG_WORD = SLOT_FIELDS + 2;
+export const FLAG_WORD: number = SLOT_FIELDS + 2;
 
 /** Bytes of the three numbers of workgroups of a dispatch. */
 export const GROUPS_BYTES = 12;
