@@ -10,9 +10,9 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { stackedBars } from "./chart.ts";
 import { timeHalves } from "./halves.ts";
-import { flopsOf, Product, shapeName, SHAPES } from "./matmul_shapes.ts";
+import { flopsOf, shapeName, SHAPES, timeProducts } from "./matmul_shapes.ts";
 import { peers, productPeers } from "./peers.ts";
-import { best, type Row, table, timedDevice } from "./measure.ts";
+import { type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
 import { kernelRows, phasesOf, STEPS, timeSteps } from "./step.ts";
 import { timeStream } from "./stream.ts";
@@ -44,17 +44,10 @@ if (tuned > 0) say(`with what saev tune found for ${tuned} kinds of product`);
 const ceilings = await roofline(device);
 say(`multiply-add peak ${ceilings.gflops.toFixed(1)} GFLOP/s, copy ${ceilings.gbytes.toFixed(1)} GB/s\n`);
 
-const products: Row[] = [];
-for (const shape of SHAPES) {
-  using product = new Product(device, shape);
-  const gflops = flopsOf(shape) / await best(device, 3, () => product.run(1)) / 1e6;
-  products.push({
-    product: shapeName(shape),
-    tile: product.tile,
-    "GFLOP/s": gflops,
-    "% of peak": 100 * gflops / ceilings.gflops,
-  });
-}
+const products = (await timeProducts(device, SHAPES)).map(({ shape, tile, ms }): Row => {
+  const gflops = flopsOf(shape) / ms / 1e6;
+  return { product: shapeName(shape), tile, "GFLOP/s": gflops, "% of peak": 100 * gflops / ceilings.gflops };
+});
 say(`${table(products)}\n`);
 const halves = await timeHalves(device);
 say(`${table(halves)}\n`);

@@ -6,6 +6,7 @@
 
 import { chosenTile } from "../kernels/matmul_tiles.ts";
 import { Commands, contextOf, matmul, type ProductShape, Tensor, type TileName } from "../kernels/mod.ts";
+import { timeDispatches, totalMs } from "./measure.ts";
 
 /** Encoder, dense decoder and dense gradient at the step's shape, and an encoder as small as the demo's. */
 export const SHAPES: readonly ProductShape[] = [
@@ -64,4 +65,22 @@ export class Product implements Disposable {
   [Symbol.dispose](): void {
     for (const tensor of this.#tensors) tensor[Symbol.dispose]();
   }
+}
+
+/** Milliseconds of each product, the fastest of `rounds` in which all take turns; one more goes first to compile. */
+export async function timeProducts(
+  device: GPUDevice,
+  shapes: readonly ProductShape[],
+  rounds = 6,
+): Promise<{ readonly shape: ProductShape; readonly tile: TileName; readonly ms: number }[]> {
+  using stack = new DisposableStack();
+  const products = shapes.map((shape) => stack.use(new Product(device, shape)));
+  const fastest = shapes.map(() => Infinity);
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, product] of products.entries()) {
+      const ms = totalMs(await timeDispatches(contextOf(device), () => product.run(1)));
+      if (round > 0) fastest[i] = Math.min(fastest[i]!, ms);
+    }
+  }
+  return shapes.map((shape, i) => ({ shape, tile: products[i]!.tile, ms: fastest[i]! }));
 }
