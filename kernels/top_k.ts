@@ -9,8 +9,9 @@
  * are read in the values' place, and then only columns whose maximum reaches the bound. Large k, or ties that overflow the
  * collection: a radix select of 4 × 8 bits finds the k-th key, then the row is compacted in order. All give the same result.
  *
- * A subgroup of eight counts by telling each other: on a CPU, where it is one SIMD vector, atomics take one lane after the
- * other, barriers cost as much as a load, and of an `if` both ways are gone; loops end.
+ * In a subgroup of eight, invocations count by telling each other, and compare in loops: on a CPU, where it is one SIMD
+ * vector, atomics take one lane after the other, barriers cost as much as loads do, and what stands behind an `if` is
+ * computed in any case.
  *
  * @module
  */

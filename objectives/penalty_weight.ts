@@ -31,7 +31,7 @@ const GAIN = 0.03;
 const DAMPING = 6;
 const PACE = { codes: 0.003, l0: 0.02 };
 const LEAD = 1.35;
-/** A lead that L0 never allows. */
+/** A lead that no L0 has. */
 const UNBOUNDED = 1e20;
 const MOST_ERROR = 0.5;
 const UNIT_LR = 2e-3;
