@@ -14,6 +14,7 @@ import {
   type Concession,
   inspectCheckpoint,
   type Inspection,
+  openSource,
   readCheckpoint,
   type ReadOptions,
   type SourceOptions,
@@ -355,7 +356,8 @@ async function demo(args: Arguments, signal: AbortSignal): Promise<number> {
 
 async function trainCommand(args: Arguments, signal: AbortSignal): Promise<number> {
   const file = args.positionals[0]!;
-  const text = await Deno.readTextFile(file);
+  const config = await openSource(file);
+  const text = new TextDecoder().decode(await config.read(0, config.size));
   const sweep = sweepOf(file, text);
   const folder = file.includes("/") ? file.replace(/[^/]*$/, "") : "";
   const out = args.text("out") ?? `runs/${file.slice(folder.length).replace(/\.toml$/, "")}`;

@@ -484,7 +484,7 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   assertEquals(scaled.input.scale, 2);
 });
 
-Deno.test("inspect and convert end with one line on what they cannot read or do", async () => {
+Deno.test("inspect, convert and train end with one line on what they cannot read or do", async () => {
   await using made = await folder({ "bytes.pt": Uint8Array.of(1, 2, 3) });
   const cases: [string[], number, RegExp][] = [
     [
@@ -494,6 +494,8 @@ Deno.test("inspect and convert end with one line on what they cannot read or do"
     ],
     [["inspect", "missing.pt"], 1, /^error: No such file or directory .*\n$/],
     [["inspect", "."], 1, /^error: reading \.: found "bytes\.pt"; expected one of .*\n$/],
+    [["train", "."], 1, /^error: reading \.: found a folder, expected a file\n$/],
+    [["train", "missing.toml"], 1, /^error: No such file or directory .*missing\.toml.*\n$/],
     [["convert", "bytes.pt", "out"], 2, /^error: convert needs --to; there is saev, .*\n$/],
     [["convert", "bytes.pt", "out", "--to", "saelen"], 2, /^error: --to is "saelen"; did you mean saelens\?\n$/],
     [["convert", "bytes.pt", "out", "--to", "onnx", "--accept", "x"], 2, /^error: unknown value of --accept x; .*\n$/],
