@@ -374,7 +374,8 @@ class Submission {
   /** Adds a dispatch of one run, or of several whose bindings have been joined. */
   dispatch(runs: readonly Run[]): void {
     const context = this.#context;
-    const [{ kernel, bound, condition, groups, ...first }] = runs as [Run];
+    const [first] = runs as [Run];
+    const { kernel, bound, condition, groups } = first;
     const isJoined = runs.length > 1;
     // Those of a joined dispatch end themselves where they have nothing to do.
     const counted = isJoined ? undefined : first.counted;

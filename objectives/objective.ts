@@ -233,7 +233,7 @@ export class Objective {
 
 /** What schedules say about one step. */
 export interface StepSchedule {
-  /** The learning rate, which the controller of L0 keeps pace with; its fastest if `null`. */
+  /** The learning rate, which the controller of L0 keeps pace with; 2e-3 if `null`. */
   readonly lr: number | null;
   /** Steps until the controller of L0 aims at the target itself, at the latest. */
   readonly stepsToTarget: number;
