@@ -25,7 +25,7 @@ export interface StepShape {
   readonly k: number;
   /** Prefixes. */
   readonly P: number;
-  /** Dead latents, which the auxiliary loss trains (k_aux 512). */
+  /** Dead latents, which the auxiliary loss trains (k_aux 512); none where none can be. */
   readonly n_dead: number;
   /** A BatchTopK's: what each row of the batch is multiplied with, which decides whose entries survive. */
   readonly rowScale?: (row: number) => number;

@@ -38,6 +38,17 @@ export interface TrainStateData {
   readonly thresholdSeen: number;
 }
 
+/** [S], rows since each latent last fired, and a bound on them without asking the GPU, who does the counting. */
+class Waits extends Tensor<"u32"> {
+  /** None of them is more. */
+  most = 0;
+
+  override writeAt(start: number, data: Uint32Array): void {
+    super.writeAt(start, data);
+    this.most = data.reduce((most, wait) => Math.max(most, wait), this.most);
+  }
+}
+
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
 const KEPT_WORKSPACES = 2;
 
@@ -67,6 +78,7 @@ export class TrainState implements Disposable {
   readonly control: Tensor;
   /** [1], 1 − (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
   readonly thresholdSeen: Tensor;
+  readonly #waits: Waits;
   readonly #model: Model;
   readonly #owned: DisposableStack;
   readonly #workspaces: Workspace[] = [];
@@ -96,7 +108,7 @@ export class TrainState implements Disposable {
     const matrices = optimizer === "adam";
     this.moment2 = stack.use(new ParameterTensors(context, cfg, "second moment of ", { matrices }));
     this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
-    this.tokens_since_active = stack.use(new Tensor(context, "u32", [cfg.d_sae], "tokens_since_active"));
+    this.tokens_since_active = this.#waits = stack.use(new Waits(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
     this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
     this.control = stack.use(new Tensor(context, "f32", [2], "controller of L0"));
@@ -174,6 +186,23 @@ export class TrainState implements Disposable {
         "the state was made for another model; TrainState.restore makes one from what was read of it",
       );
     }
+  }
+
+  /** No latent has gone without firing for more rows than this: what auxiliary losses need not be asked for. */
+  get longestWait(): number {
+    return this.#waits.most;
+  }
+
+  /** Counts a step's rows. */
+  pass(n_rows: number): void {
+    this.n_tokens += n_rows;
+    this.#waits.most += n_rows;
+  }
+
+  /** Asks the GPU for {@link longestWait}, after the steps that have been submitted, which are all that were recorded. */
+  async measureWait(): Promise<void> {
+    const waits = await this.#waits.read();
+    this.#waits.most = waits.reduce((most, wait) => Math.max(most, wait), 0);
   }
 
   /**

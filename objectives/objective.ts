@@ -13,7 +13,7 @@ import { maxAbsBits, sum } from "../kernels/reduce.ts";
 import { Tensor } from "../kernels/tensor.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
 import { encodeInto, encodeTraining, selectionBackward, updateThreshold } from "../nn/activation.ts";
-import { type Aux, completeSparsity, type Sparsity } from "../nn/config.ts";
+import { type Aux, type AuxK, completeSparsity, type Sparsity } from "../nn/config.ts";
 import {
   biasBackward,
   checkPrefixes,
@@ -38,7 +38,7 @@ import {
 } from "../nn/rectified.ts";
 import { batchTensor, countRows } from "../nn/sparse_autoencoder.ts";
 import type { TrainState } from "../nn/train_state.ts";
-import { type SparseSpace, TOTALS, Workspace } from "../nn/workspace.ts";
+import { type AuxSpace, type SparseSpace, TOTALS, Workspace } from "../nn/workspace.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "./dead_latents.ts";
 import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";
@@ -272,9 +272,14 @@ export function recordLossAndGradients(
   checkPrefixes(prefixes, cfg.d_sae);
   const n_rows = countRows(x, model);
   const space = state.workspace(n_rows, prefixes.length, schedule.mostK ?? topK(model));
-  const step = forward(commands, objective, model, x, { space, prefixes, into, state, schedule });
+  const { aux } = cfg.activation;
+  const canBeDead = state.longestWait + n_rows >= objective.cfg.dead_threshold_tokens;
+  const step: Step = {
+    ...forward(commands, objective, model, x, { space, prefixes, into, state, schedule }),
+    auxK: space.aux && aux.key === "auxk" && canBeDead ? { space: space.aux, cfg: aux } : undefined,
+  };
   recordDead(commands, objective, step, state);
-  state.n_tokens += n_rows;
+  state.pass(n_rows);
   backward(commands, step, state);
   recordLoss(commands, step, state);
   return state.gradients;
@@ -347,7 +352,7 @@ function forward(
 }
 
 /** Counts who fired, and lets the dead choose where to help. */
-function recordDead(commands: Commands, objective: Objective, { model, space }: Step, state: TrainState): void {
+function recordDead(commands: Commands, objective: Objective, { model, space, auxK }: Step, state: TrainState): void {
   const { f_x, dead, n_rows } = space;
   const { tokens_since_active } = state;
   if ("sparse" in f_x) {
@@ -359,8 +364,7 @@ function recordDead(commands: Commands, objective: Objective, { model, space }: 
   }
   const { dead_threshold_tokens } = objective.cfg;
   updateDead(commands, { dead, tokens_since_active, n_rows, dead_threshold_tokens });
-  const { aux } = model.cfg.activation;
-  if (space.aux && aux.key === "auxk") auxKCodes(commands, model, space, space.aux, aux);
+  if (auxK) auxKCodes(commands, model, space, auxK.space, auxK.cfg);
 }
 
 /** Records what is done with entries, or both that and what is done with dense codes, of which the GPU does one. */
@@ -379,10 +383,8 @@ function eachWay(
 
 /** Reconstructions, residuals, and the gradients from last to first. */
 function backward(commands: Commands, step: Step, { gradients }: TrainState): void {
-  const { model, space, prefixes, sparsity } = step;
-  const { cfg: { activation } } = model;
+  const { model, space, prefixes, sparsity, auxK } = step;
   const { norms: { squares, slopes } } = space;
-  const { aux } = activation;
   eachWay(commands, space, {
     entries: (codes) => {
       for (const span of space.spans) {
@@ -410,9 +412,7 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
   if (isWeighted(sparsity)) normsBackward(commands, model, { squares, normSlopes: slopes, gradients });
   if (space.preAct) preActGradients(commands, model, { space: space.preAct, squares, gradients });
   centringBackward(commands, model, gradients);
-  if (space.aux && aux.key === "auxk") {
-    auxKBackward(commands, model, { space, aux: space.aux, cfg: aux, gradients });
-  }
+  if (auxK) auxKBackward(commands, model, { space, aux: auxK.space, cfg: auxK.cfg, gradients });
 }
 
 /** From ∂loss/∂f of the entries of a batch to the parameters of the encoder. */
@@ -539,6 +539,8 @@ interface Step {
   readonly prefixes: Prefixes;
   readonly into: LossSlot;
   readonly sparsity: Sparsity;
+  /** The auxiliary loss, where there can be dead latents. */
+  readonly auxK?: { readonly space: AuxSpace; readonly cfg: AuxK } | undefined;
 }
 
 /** x̂ of some rows from their entries, turned into summed residuals; their squared errors are noted. */
@@ -557,14 +559,14 @@ function reconstructDense(commands: Commands, step: Step, codes: RectifiedSpace,
 }
 
 function toResiduals(commands: Commands, step: Step, { from, to }: Span): Tensor {
-  const { model, space: { x_hats, input, largest, rowSums, aux, n_rows }, prefixes } = step;
+  const { model, space: { x_hats, input, largest, rowSums, n_rows }, prefixes, auxK } = step;
   residuals(commands, {
     x: input.x_BD.rows(from, to),
     x_hats: x_hats.rows(0, to - from),
     b_dec: model.parameters.b_dec,
     largest: largest.bits,
     squares: rowSums.squares,
-    ...(aux ? { residual: aux.residual.rows(from, to) } : {}),
+    ...(auxK ? { residual: auxK.space.residual.rows(from, to) } : {}),
     rows: to - from,
     firstRow: from,
     n_rows,

@@ -372,7 +372,9 @@ class Trainer implements Disposable {
     const first = this.state.step - waiting;
     const losses: TrainLoss[] = [];
     if (waiting > 0) {
-      const rows = await this.#losses.read();
+      // In a run without dead latents, the next steps need nothing for them.
+      const isAuxK = this.sae.cfg.activation.aux.key === "auxk";
+      const [rows] = await Promise.all([this.#losses.read(), isAuxK && this.state.measureWait()]);
       for (let slot = 0; slot < waiting && !this.diverged; slot++) {
         const row = rows.subarray(slot * LOSS_WIDTH, (slot + 1) * LOSS_WIDTH);
         this.diverged = badRow(row, first + slot);

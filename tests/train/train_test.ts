@@ -320,10 +320,34 @@ for (
       submitted.push(submissions());
     }
     assertEquals(labels.slice(created[0]), [], "buffers made after the first yield");
-    assertEquals(submitted.slice(1).map((n, i) => n - submitted[i]!), [6, 6, 6], "five steps and a read");
+    // Losses are read, and how long latents have waited where dead ones are trained.
+    const reads = sae.cfg.activation.aux.key === "auxk" ? 2 : 1;
+    assertEquals(submitted.slice(1).map((n, i) => n - submitted[i]!), Array(3).fill(5 + reads), "steps and reads");
     device.destroy();
   });
 }
+
+Deno.test("steps do nothing for dead latents while none can be dead, which changes nothing", async () => {
+  const device = await freshDevice();
+  const started = async (top_k: number, log_every: number) => {
+    using sae = await newModel({ ...TOP_K, top_k }, device);
+    let auxiliary = 0;
+    contextOf(device).onDispatch = (kernel) => auxiliary += Number(kernel === "auxiliary_starts");
+    const objective = getObjective({ ...OBJECTIVE, dead_threshold_tokens: 100 });
+    const found = await run(sae, objective, someBatches(24), { ...OPTIONS, log_every });
+    return { found, auxiliary, n_dead: found.losses.map((loss) => loss.n_dead) };
+  };
+  // Where all latents fire in every batch of 16, the seventh could be the first with a dead one, as far as nobody looks.
+  const [looked, blind] = [await started(45, 4), await started(45, 1000)];
+  assertEquals([looked.auxiliary, blind.auxiliary], [0, 24 - 6]);
+  assertSameRun(looked.found, blind.found, "none dies");
+  const [dying, all] = [await started(1, 1), await started(1, 1000)];
+  const first = all.n_dead.findIndex((count) => count > 0);
+  assert(first >= 6 && all.auxiliary === 24 - 6, "some die as soon as they can, or later");
+  assertEquals(dying.auxiliary, 24 - first, "what has been looked for every time is there when it is needed");
+  assertSameRun(dying.found, all.found, "some die");
+  device.destroy();
+});
 
 Deno.test("what buffers hold does not grow with steps, whatever the sizes of batches", async () => {
   const device = await freshDevice();
