@@ -303,6 +303,16 @@ const MOST_TEXEL_BYTES = 2 ** 29;
 const ONCE = 2;
 const SELDOM = 8;
 
+/** How many bytes a run reads of a binding of `bytes`; of what it reads often, twice as many at least. */
+function bytesRead(
+  kernel: Kernel,
+  reading: NonNullable<Binding["reading"]>,
+  { bytes, values }: { readonly bytes: number; readonly values: Readonly<Record<string, number>> },
+): number {
+  if (reading === "once") return bytes;
+  return reading === "often" ? 2 * bytes : 4 * shapeSize(kernel, reading.total, values);
+}
+
 const NONE: ReadonlySet<string> = new Set();
 
 /** Which bindings of floats of a run are halves where they lie. */
@@ -387,7 +397,7 @@ class Submission {
     else if (condition) decision = this.#decide(condition.flag);
     const formed = kernelForm(kernel, {
       isJoined,
-      texels: this.#texelsOf(kernel, bound, condition),
+      texels: this.#texelsOf(first),
       halves: halvesOf(kernel, bound),
     });
     const names = Object.keys(kernel.bindings);
@@ -422,13 +432,14 @@ class Submission {
   }
 
   /** Which bindings of a run come from textures. */
-  #texelsOf(kernel: Kernel, bound: readonly Bound[], condition: Condition | undefined): ReadonlySet<string> {
+  #texelsOf({ kernel, values, bound, condition }: Run): ReadonlySet<string> {
     const { texelBytes, device: { limits } } = this.#context;
     if (texelBytes === Infinity) return NONE;
+    const least = ONCE * texelBytes * (condition?.isSeldom ? SELDOM : 1);
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
       const { tensor, bytes } = bound[index]!;
-      const least = texelBytes * (reading === "often" ? 1 : ONCE) * (condition?.isSeldom ? SELDOM : 1);
-      return reading && (bytes >= least || tensor.hasTexels) && tensor.buffer.size <= MOST_TEXEL_BYTES;
+      if (!reading || tensor.buffer.size > MOST_TEXEL_BYTES) return false;
+      return tensor.hasTexels || bytesRead(kernel, reading, { bytes, values }) >= least;
     });
     return new Set(names.slice(0, limits.maxStorageTexturesPerShaderStage).map(([name]) => name));
   }

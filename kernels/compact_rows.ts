@@ -5,12 +5,20 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
+import { type Binding, defineKernel, reads, readsAcross, readsOften, writes } from "./kernel.ts";
 
-const THREADS = 64;
 const SCANNERS = 256;
-/** The widest row: a software driver ends an invocation's loops at 65,535 turns in all, and each stretch is read twice. */
-const MOST_COLUMNS = 32000 * THREADS;
+/**
+ * The most columns of an invocation: a software driver ends its loops at 65,535 turns in all, and it takes up to nine for
+ * every word of each of two passes, and one for every element that is kept.
+ */
+const MOST_OF_LANE = 32000;
+/** Invocations that share a row; one SIMD vector of a CPU where that is enough, since its barriers cost. */
+const NARROW = 8;
+const WIDE = 64;
+const MOST_COLUMNS = MOST_OF_LANE * WIDE;
+/** Columns whose bits are in one word: which of them are kept. */
+const WORD = 32;
 
 /** Which elements are kept besides those above max(thresholds[c], 0). */
 export interface Nearby {
@@ -61,47 +69,128 @@ export function compactRows(commands: Commands, given: CompactRowsArguments): vo
   const sizes = { rows, columns, firstRow, allRows };
   const source = { ...sizes, dense, starts };
   const entries = { capacity, indices, values };
-  if (nearby) commands.run(nearbyKernels.count, { ...source, ...nearby });
-  else commands.run(nonZeroKernels.count, source);
+  const threads = commands.context.lanes === NARROW && columns <= MOST_OF_LANE * NARROW ? NARROW : WIDE;
+  const { nonZero, near } = kernels[columns % 4 === 0 ? "vec4f" : "f32"][threads];
+  if (nearby) commands.run(near.count, { ...source, ...nearby });
+  else commands.run(nonZero.count, source);
   commands.run(rowStartsKernel, { ...sizes, starts });
-  if (nearby) commands.run(nearbyKernels.write, { ...source, ...entries, ...nearby });
-  else commands.run(nonZeroKernels.write, { ...source, ...entries });
+  if (nearby) commands.run(near.write, { ...source, ...entries, ...nearby });
+  else commands.run(nonZero.write, { ...source, ...entries });
 }
 
-/** WGSL: whether an element in column c is kept. */
-type Kept = (value: string) => string;
+/** How a row is read, and by how many. */
+interface Way {
+  /** What a load brings. */
+  readonly element: "f32" | "vec4f";
+  readonly scalars: 1 | 4;
+  readonly threads: typeof NARROW | typeof WIDE;
+}
 
-/** WGSL: each invocation has a stretch of the row, so that positions ascend with the columns. */
-const stretchOfLane = (isKept: Kept) => `
-  let stretch = (dims.columns + ${THREADS - 1}u) / ${THREADS}u;
-  let low = min(lane * stretch, dims.columns);
-  let high = min(low + stretch, dims.columns);
+/** WGSL: for the elements of a load, the bits of those that are kept. */
+const LOADS_WGSL = {
+  f32: `
+alias Load = f32;
+alias Words = u32;
+alias Answers = bool;
+fn bits_of(kept: Answers) -> u32 { return u32(kept); }`,
+  vec4f: `
+alias Load = vec4f;
+alias Words = vec4u;
+alias Answers = vec4<bool>;
+fn bits_of(kept: Answers) -> u32 {
+  let bits = select(vec4u(0u), vec4u(1u, 2u, 4u, 8u), kept);
+  return (bits.x | bits.y) | (bits.z | bits.w);
+}`,
+};
+
+/** Which elements are kept. */
+interface Kept<B extends string = never> {
+  readonly bindings: Readonly<Record<B, Binding>>;
+  readonly declarations: string;
+  /** WGSL: for the elements of load `i` of a row. */
+  readonly answers: (value: string, i: string) => string;
+}
+
+const nonZero: Kept = {
+  bindings: {},
+  declarations: `
+fn is_not_zero(value: Load) -> Answers { return (bitcast<Words>(value) & Words(0x7fffffffu)) != Words(0u); }`,
+  answers: (value) => `is_not_zero(${value})`,
+};
+
+const near = ({ element }: Way): Kept<"thresholds" | "whole"> => ({
+  bindings: {
+    thresholds: readsAcross(element, "columns", "rows columns"),
+    whole: readsAcross(element === "f32" ? "u32" : "vec4u", "columns", "rows columns"),
+  },
+  declarations: `
+fn is_nearby(value: Load, limit: Load, width: f32) -> Answers {
+  let is_nan = (bitcast<Words>(value) & Words(0x7fffffffu)) > Words(0x7f800000u);
+  let threshold = max(limit, Load(0.0));
+  return is_nan | (value > threshold) | (abs(value - threshold) < Load(0.5 * width));
+}`,
+  answers: (value, i) => `is_nearby(${value}, thresholds[${i}], dims.width) | (whole[${i}] != Words(0u))`,
+});
+
+/** Loads of a turn that looks at a word: few, since they are compiled one by one. */
+const UNROLL = 4;
+
+/** WGSL: `mask`, which of the elements of `word` are kept. */
+const maskOfWord = ({ scalars }: Way, { answers }: Pick<Kept, "answers">): string => `
+    var mask = 0u;
+    for (var bit = 0u; bit < ${WORD}u; bit += ${UNROLL * scalars}u) {
+      ${
+  Array.from({ length: UNROLL }, (_, i) =>
+    `let load${i} = (word * ${WORD}u + bit) / ${scalars}u + ${i}u;
+      let value${i} = dense[group * loads + load${i}];
+      if (load${i} < loads) { mask |= bits_of(${answers(`value${i}`, `load${i}`)}) << (bit + ${i * scalars}u); }`).join(
+      "\n      ",
+    )
+}
+    }`;
+
+/** WGSL: the words of each invocation, neighbours, so that positions ascend with the columns, and how many elements it keeps. */
+const countOfLane = (way: Way, kept: Pick<Kept, "answers">): string => `
+  let loads = dims.columns / ${way.scalars}u;
+  let words = (dims.columns + ${WORD - 1}u) / ${WORD}u;
+  let stretch = (words + ${way.threads - 1}u) / ${way.threads}u;
+  let low = min(lane * stretch, words);
+  let high = min(low + stretch, words);
   var count = 0u;
-  for (var c = low; c < high; c += 1u) { count += u32(${isKept("dense[group * dims.columns + c]")}); }
+  for (var word = low; word < high; word += 1u) {${maskOfWord(way, kept)}
+    count += countOneBits(mask);
+  }
   counts[lane] = count;
   workgroupBarrier();`;
 
-/** Counts: row r's goes to starts[r + 1]. */
-const COUNT = {
-  name: "count_rows",
-  dims: ["rows", "columns", "firstRow", "allRows"],
-  bindings: { dense: readsOften("f32", "rows columns"), starts: writes("u32", "allRows+1") },
-  workgroup: THREADS,
+const sharedBy = <B extends string>({ element, threads }: Way, { bindings, declarations }: Kept<B>) => ({
+  bindings: { dense: readsOften(element, "rows columns"), ...bindings } as Record<B | "dense", Binding>,
+  workgroup: threads,
   grid: ({ rows }: { readonly rows: number }) => rows,
-  cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
-    flops: 0,
-    bytes: 4 * rows * columns,
-  }),
-  declarations: `var<workgroup> counts: array<u32, ${THREADS}>;`,
-} as const;
-const countBody = (isKept: Kept) =>
-  `${stretchOfLane(isKept)}
+  declarations: `${LOADS_WGSL[element]}${declarations}
+var<workgroup> counts: array<u32, ${threads}>;`,
+});
+
+/** Row r's count goes to starts[r + 1]. */
+const countKernel = <B extends string>(way: Way, kept: Kept<B>) => {
+  const { bindings, ...shared } = sharedBy(way, kept);
+  return {
+    dims: ["rows", "columns", "firstRow", "allRows"],
+    bindings: { ...bindings, starts: writes("u32", "allRows+1") },
+    ...shared,
+    cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
+      flops: 0,
+      bytes: 4 * rows * columns,
+    }),
+    body: `${countOfLane(way, kept)}
   if (lane == 0u) {
     var all = 0u;
-    for (var i = 0u; i < ${THREADS}u; i += 1u) { all += counts[i]; }
+    for (var i = 0u; i < ${way.threads}u; i += 1u) { all += counts[i]; }
     starts[dims.firstRow + group + 1u] = all;
     if (dims.firstRow + group == 0u) { starts[0] = 0u; }
-  }`;
+  }`,
+  } as const;
+};
 
 /** Counts become starts, going on from the rows before; they stop where 32 bits would end. */
 const rowStartsKernel = defineKernel({
@@ -128,68 +217,54 @@ const rowStartsKernel = defineKernel({
   }`,
 });
 
-const WRITE = {
-  name: "write_rows",
-  dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
-  bindings: {
-    dense: readsOften("f32", "rows columns"),
-    starts: reads("u32", "allRows+1"),
-    indices: writes("u32", "capacity"),
-    values: writes("f32", "capacity"),
-  },
-  workgroup: THREADS,
-  grid: ({ rows }: { readonly rows: number }) => rows,
-  cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
-    flops: 0,
-    bytes: 8 * rows * columns,
-  }),
-  declarations: `var<workgroup> counts: array<u32, ${THREADS}>;`,
-} as const;
-const writeBody = (isKept: Kept) => `
+const writeKernel = <B extends string>(way: Way, kept: Kept<B>) => {
+  const { bindings, ...shared } = sharedBy(way, kept);
+  const { scalars } = way;
+  return {
+    dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
+    bindings: {
+      ...bindings,
+      starts: reads("u32", "allRows+1"),
+      indices: writes("u32", "capacity"),
+      values: writes("f32", "capacity"),
+    },
+    ...shared,
+    cost: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => ({
+      flops: 0,
+      bytes: 8 * rows * columns,
+    }),
+    body: `
   if (starts[dims.firstRow + group + 1u] > dims.capacity) { return; }
-  ${stretchOfLane(isKept)}
+  ${countOfLane(way, kept)}
   var at = starts[dims.firstRow + group];
   for (var i = 0u; i < lane; i += 1u) { at += counts[i]; }
-  for (var c = low; c < high; c += 1u) {
-    let value = dense[group * dims.columns + c];
-    if (${isKept("value")}) {
+  for (var word = low; word < high; word += 1u) {${maskOfWord(way, kept)}
+    for (; mask != 0u; mask &= mask - 1u) {
+      let c = word * ${WORD}u + countTrailingZeros(mask);
       indices[at] = c;
-      values[at] = value;
+      values[at] = dense[group * loads + c / ${scalars}u]${scalars === 4 ? "[c % 4u]" : ""};
       at += 1u;
     }
-  }`;
-
-const isNonZero: Kept = (value) => `(bitcast<u32>(${value}) & 0x7fffffffu) != 0u`;
-
-const nonZeroKernels = {
-  count: defineKernel({ ...COUNT, body: countBody(isNonZero) }),
-  write: defineKernel({ ...WRITE, body: writeBody(isNonZero) }),
+  }`,
+  } as const;
 };
 
-const NEARBY = `
-fn is_nearby(value: f32, limit: f32, width: f32) -> bool {
-  let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-  let threshold = max(limit, 0.0);
-  return is_nan || value > threshold || abs(value - threshold) < 0.5 * width;
-}`;
-const isNearby: Kept = (value) => `is_nearby(${value}, thresholds[c], dims.width) || whole[c] != 0u`;
-const nearbyBindings = { thresholds: reads("f32", "columns"), whole: reads("u32", "columns") };
-
-const nearbyKernels = {
-  count: defineKernel({
-    ...COUNT,
-    name: "count_nearby",
-    scalars: ["width"],
-    bindings: { ...COUNT.bindings, ...nearbyBindings },
-    declarations: COUNT.declarations + NEARBY,
-    body: countBody(isNearby),
-  }),
-  write: defineKernel({
-    ...WRITE,
-    name: "write_nearby",
-    scalars: ["width"],
-    bindings: { ...WRITE.bindings, ...nearbyBindings },
-    declarations: WRITE.declarations + NEARBY,
-    body: writeBody(isNearby),
-  }),
+const declare = (way: Way) => {
+  const nearby = near(way);
+  return {
+    nonZero: {
+      count: defineKernel({ name: "count_rows", ...countKernel(way, nonZero) }),
+      write: defineKernel({ name: "write_rows", ...writeKernel(way, nonZero) }),
+    },
+    near: {
+      count: defineKernel({ name: "count_nearby", scalars: ["width"], ...countKernel(way, nearby) }),
+      write: defineKernel({ name: "write_nearby", scalars: ["width"], ...writeKernel(way, nearby) }),
+    },
+  };
 };
+
+const declareThreads = (element: "f32" | "vec4f", scalars: 1 | 4) => ({
+  [NARROW]: declare({ element, scalars, threads: NARROW }),
+  [WIDE]: declare({ element, scalars, threads: WIDE }),
+});
+const kernels = { f32: declareThreads("f32", 1), vec4f: declareThreads("vec4f", 4) };

@@ -5,18 +5,29 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, readsOften, readsOnce, updates, writes } from "./kernel.ts";
+import { defineKernel, readsAcross, readsOften, readsOnce, updates, writes } from "./kernel.ts";
 
 const THREADS = 64;
-/** Elements of one workgroup. */
+/** Loads of one workgroup. */
 const CHUNK = 256;
 
-const everyElement = (statement: string): string => `
-  for (var i = group * ${CHUNK}u + lane; i < min((group + 1u) * ${CHUNK}u, dims.size); i += ${THREADS}u) {
+/** How elements are loaded: by fours where they come in fours. */
+type Way = { readonly element: "f32"; readonly scalars: 1 } | { readonly element: "vec4f"; readonly scalars: 4 };
+
+const everyElement = (statement: string, { scalars }: Pick<Way, "scalars"> = { scalars: 1 }): string => `
+  let end = min((group + 1u) * ${CHUNK}u, dims.size / ${scalars}u);
+  for (var i = group * ${CHUNK}u + lane; i < end; i += ${THREADS}u) {
     ${statement}
   }`;
 
 const grid = ({ size }: { readonly size: number }) => Math.ceil(size / CHUNK);
+
+/** One kernel for either way. */
+function eachWay<K>(declare: (way: Way, grid: (sizes: { readonly size: number }) => number) => K): (size: number) => K {
+  const scalar = declare({ element: "f32", scalars: 1 }, grid);
+  const vector = declare({ element: "vec4f", scalars: 4 }, ({ size }) => grid({ size: size / 4 }));
+  return (size) => size % 4 === 0 ? vector : scalar;
+}
 
 /** to[i] = value for `size` elements. */
 export function fill(commands: Commands, to: Bindable, size: number, value: number): void {
@@ -52,7 +63,11 @@ const subtractRowKernel = defineKernel({
   name: "subtract_row",
   dims: ["size", "rows", "columns"],
   scalars: ["factor"],
-  bindings: { x: readsOnce("f32", "rows columns"), row: reads("f32", "columns"), to: writes("f32", "rows columns") },
+  bindings: {
+    x: readsOnce("f32", "rows columns"),
+    row: readsAcross("f32", "columns", "size"),
+    to: writes("f32", "rows columns"),
+  },
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 2 * size, bytes: 8 * size }),
@@ -78,7 +93,11 @@ const addRowKernel = defineKernel({
   name: "add_row",
   dims: ["size", "rows", "columns"],
   scalars: ["factor"],
-  bindings: { x: updates("f32", "rows columns"), row: reads("f32", "columns"), other: reads("f32", "columns") },
+  bindings: {
+    x: updates("f32", "rows columns"),
+    row: readsAcross("f32", "columns", "size"),
+    other: readsAcross("f32", "columns", "size"),
+  },
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 3 * size, bytes: 8 * size }),
@@ -92,20 +111,28 @@ export function positiveMask(
   commands: Commands,
   given: { readonly grad: Bindable; readonly at: Bindable; readonly size: number },
 ): void {
-  commands.run(positiveMaskKernel, given);
+  commands.run(positiveMaskKernel(given.size), given);
 }
 
-const positiveMaskKernel = defineKernel({
-  name: "positive_mask",
-  dims: ["size"],
-  bindings: { grad: writes("f32", "size"), at: readsOften("f32", "size") },
-  workgroup: THREADS,
-  grid,
-  cost: ({ size }) => ({ flops: 0, bytes: 12 * size }),
-  body: everyElement(`
-    let bits = bitcast<u32>(at[i]);
-    let passes = (bits > 0u && bits < 0x80000000u) || (bits & 0x7fffffffu) > 0x7f800000u;
-    if (!passes) { grad[i] = 0.0; }`),
+const positiveMaskKernel = eachWay(({ element, scalars }, grid) => {
+  const words = element === "f32" ? "u32" : "vec4u";
+  const parts = scalars === 1 ? [""] : [".x", ".y", ".z", ".w"];
+  return defineKernel({
+    name: "positive_mask",
+    dims: ["size"],
+    bindings: { grad: writes(element, "size"), at: readsOften(element, "size") },
+    workgroup: THREADS,
+    grid,
+    cost: ({ size }) => ({ flops: 0, bytes: 12 * size }),
+    body: everyElement(
+      `
+    let bits = bitcast<${words}>(at[i]);
+    let is_positive = (bits > ${words}(0u)) & (bits < ${words}(0x80000000u));
+    let passes = is_positive | ((bits & ${words}(0x7fffffffu)) > ${words}(0x7f800000u));
+    ${parts.map((part) => `if (!passes${part}) { grad[i]${part} = 0.0; }`).join("\n    ")}`,
+      { scalars },
+    ),
+  });
 });
 
 /** x[i] becomes 0 where it is negative; NaN stays. */
@@ -169,35 +196,38 @@ export interface AboveThresholdArguments {
 /** x[i] becomes 0 unless it is above max(threshold[i mod thresholds], 0); NaN stays. */
 export function aboveThreshold(commands: Commands, given: AboveThresholdArguments): void {
   const { to, ...shared } = given;
-  if (to) commands.run(aboveThresholdKernels.copying, { ...shared, to });
-  else commands.run(aboveThresholdKernels.inPlace, shared);
+  const { size, thresholds } = given;
+  const { copying, inPlace } = aboveThresholdKernels(thresholds % 4 === 0 ? size : 1);
+  if (to) commands.run(copying, { ...shared, to });
+  else commands.run(inPlace, shared);
 }
 
-const isAbove = (value: string): string => `
-    let is_nan = (bitcast<u32>(${value}) & 0x7fffffffu) > 0x7f800000u;
-    let passes = is_nan || ${value} > max(threshold[i % dims.thresholds], 0.0);`;
-
-const aboveThresholdKernels = {
-  inPlace: defineKernel({
-    name: "above_threshold",
+const aboveThresholdKernels = eachWay(({ element, scalars }, grid) => {
+  const words = element === "f32" ? "u32" : "vec4u";
+  const shared = {
     dims: ["size", "thresholds"],
-    bindings: { x: updates("f32", "size"), threshold: reads("f32", "thresholds") },
     workgroup: THREADS,
     grid,
-    cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
-    body: everyElement(`
-    let value = old_x[i];${isAbove("value")}
-    if (!passes) { x[i] = 0.0; }`),
-  }),
-  copying: defineKernel({
-    name: "copy_above_threshold",
-    dims: ["size", "thresholds"],
-    bindings: { x: readsOnce("f32", "size"), threshold: reads("f32", "thresholds"), to: writes("f32", "size") },
-    workgroup: THREADS,
-    grid,
-    cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
-    body: everyElement(`
-    let value = x[i];${isAbove("value")}
-    to[i] = select(0.0, value, passes);`),
-  }),
-};
+    cost: ({ size }: { readonly size: number }) => ({ flops: size, bytes: 8 * size }),
+  } as const;
+  const threshold = readsAcross(element, "thresholds", "size");
+  const kept = (value: string): string => `
+    let value = ${value};
+    let is_nan = (bitcast<${words}>(value) & ${words}(0x7fffffffu)) > ${words}(0x7f800000u);
+    let limit = max(threshold[i % (dims.thresholds / ${scalars}u)], ${element}(0.0));
+    let kept = select(${element}(0.0), value, is_nan | (value > limit));`;
+  return {
+    inPlace: defineKernel({
+      name: "above_threshold",
+      ...shared,
+      bindings: { x: updates(element, "size"), threshold },
+      body: everyElement(`${kept("old_x[i]")}\n    x[i] = kept;`, { scalars }),
+    }),
+    copying: defineKernel({
+      name: "copy_above_threshold",
+      ...shared,
+      bindings: { x: readsOnce(element, "size"), threshold, to: writes(element, "size") },
+      body: everyElement(`${kept("x[i]")}\n    to[i] = kept;`, { scalars }),
+    }),
+  };
+});

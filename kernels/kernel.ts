@@ -27,8 +27,11 @@ export interface Binding {
   readonly element: string;
   /** Sizes in scalars, halves among them, as dim names, `NAME+1`, or integers, separated by spaces. */
   readonly shape: string;
-  /** How often a run reads each value, where that is known: it may pay to bring the values into a texture first. */
-  readonly reading?: "once" | "often";
+  /**
+   * How many values a run reads, where that is known: each once, each several times, or as many as this shape says. It may
+   * pay to bring the values into a texture first.
+   */
+  readonly reading?: "once" | "often" | { readonly total: string };
 }
 
 /** A read-only binding. */
@@ -44,6 +47,11 @@ export function readsOnce(element: string, shape: string): Binding {
 /** A read-only binding that a run reads through several times over. */
 export function readsOften(element: string, shape: string): Binding {
   return { ...reads(element, shape), reading: "often" };
+}
+
+/** A read-only binding of few values, of which a run reads as many in all as the shape `total` says. */
+export function readsAcross(element: string, shape: string, total: string): Binding {
+  return { ...reads(element, shape), reading: { total } };
 }
 
 /** A binding that the kernel writes, and may read. */

@@ -8,7 +8,7 @@
  */
 
 import type { Commands } from "./commands.ts";
-import { defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
+import { defineKernel, type Kernel, reads, readsAcross, readsOften, writes } from "./kernel.ts";
 import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
 import { Tensor } from "./tensor.ts";
 import type { DeviceContext } from "./device.ts";
@@ -105,7 +105,7 @@ const countKernel = defineKernel({
   name: "count_entries",
   dims: ["rows", "columns", "capacity"],
   bindings: {
-    row_starts: reads("u32", "rows+1"),
+    row_starts: readsAcross("u32", "rows+1", "capacity"),
     indices: readsOften("u32", "capacity"),
     counts: writes("atomic<u32>", "columns"),
     entryRows: writes("u32", "capacity"),
@@ -159,7 +159,7 @@ const placeKernel = defineKernel({
   bindings: {
     row_starts: reads("u32", "rows+1"),
     indices: readsOften("u32", "capacity"),
-    starts: reads("u32", "columns+1"),
+    starts: readsAcross("u32", "columns+1", "capacity"),
     counts: writes("atomic<u32>", "columns"),
     unordered: writes("u32", "capacity"),
   },

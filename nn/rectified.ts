@@ -14,7 +14,7 @@
 import type { Commands } from "../kernels/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
 import { aboveThreshold, positiveMask } from "../kernels/elementwise.ts";
-import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { elementsPerBinding, spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
@@ -153,7 +153,7 @@ const cutOffKernel = defineKernel({
     starts: reads("u32", "n_rows+1"),
     indices: readsOften("u32", "capacity"),
     preActs: readsOften("f32", "capacity"),
-    threshold: reads("f32", "d_sae"),
+    threshold: readsAcross("f32", "d_sae", "capacity"),
     values: writes("f32", "capacity"),
   },
   workgroup: 64,
@@ -283,12 +283,13 @@ function estimator(model: Model, { onL0, n_rows }: JumpReluArguments): { bandwid
   return { bandwidth, l0_share: onL0 ? 1 / (n_rows * bandwidth) : 0 };
 }
 
-/** WGSL: takes one h and its \`gradient\` into \`sum\`, and leaves ∂h in the gradient. */
-const jump = (h: string, gradient: string): string => `
-    let value = ${h};
+/** WGSL: takes element `i` of h and of the gradient into \`sum\`, and leaves ∂h in the gradient. */
+const jump = (i: string): string => `
+    let value = h[${i}];
+    let by_f = old_grad[${i}];
     let is_nan = (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-    if (abs(value - theta) < 0.5 * dims.bandwidth) { sum -= fma(jump, ${gradient}, l0); }
-    if (!is_nan && !(value > theta)) { ${gradient} = 0.0; }`;
+    if (abs(value - theta) < 0.5 * dims.bandwidth) { sum -= fma(jump, by_f, l0); }
+    grad[${i}] = select(0.0, by_f, is_nan || value > theta);`;
 
 const jumpReluKernel = defineKernel({
   name: "jump_relu_backward",
@@ -298,7 +299,7 @@ const jumpReluKernel = defineKernel({
     h: readsOnce("f32", "rows d_sae"),
     threshold: reads("f32", "d_sae"),
     slope: reads("f32", "1"),
-    grad: writes("f32", "rows d_sae"),
+    grad: updates("f32", "rows d_sae"),
     grad_threshold: writes("f32", "d_sae"),
   },
   workgroup: 32,
@@ -313,7 +314,7 @@ const jumpReluKernel = defineKernel({
   var sum = 0.0;
   if (dims.accumulate == 1u) { sum = grad_threshold[s]; }
   for (var row = 0u; row < dims.rows; row += 1u) {
-    let i = row * dims.d_sae + s;${jump("h[i]", "grad[i]")}
+    let i = row * dims.d_sae + s;${jump("i")}
   }
   grad_threshold[s] = sum;`,
 });
@@ -368,7 +369,7 @@ const jumpReluEntriesKernel = defineKernel({
     h: readsOften("f32", "capacity"),
     threshold: reads("f32", "d_sae"),
     slope: reads("f32", "1"),
-    grad: writes("f32", "capacity"),
+    grad: updates("f32", "capacity"),
     grad_threshold: writes("f32", "d_sae"),
   },
   workgroup: 32,
@@ -384,7 +385,7 @@ const jumpReluEntriesKernel = defineKernel({
   var sum = 0.0;
   if (dims.first > 0u) { sum = grad_threshold[s]; }
   for (; at < end; at += 1u) {
-    let e = entries[at];${jump("h[e]", "grad[e]")}
+    let e = entries[at];${jump("e")}
   }
   grad_threshold[s] = sum;`,
 });

@@ -11,7 +11,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsOnce, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOnce, writes } from "../kernels/kernel.ts";
 import { gatherRows, keepEntries, scatterRows, spreadEntries } from "../kernels/listed_rows.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums, sum } from "../kernels/reduce.ts";
@@ -287,7 +287,7 @@ const rowDistancesKernel = defineKernel({
   dims: ["rows", "first_row", "n_rows", "d_model"],
   bindings: {
     x: readsOnce("f32", "rows d_model"),
-    sums: reads("f32", "d_model"),
+    sums: readsAcross("f32", "d_model", "rows d_model"),
     squares: writes("f32", "n_rows"),
   },
   workgroup: 32,

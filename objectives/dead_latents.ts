@@ -9,7 +9,7 @@
 
 import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
-import { spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
+import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
 import type { Workspace } from "../nn/workspace.ts";
@@ -40,29 +40,47 @@ const markFiredKernel = defineKernel({
 
 /** Marks the latents that the dense codes `f` [rows, S] of some rows use. */
 export function markFiredDense(commands: Commands, f: TensorRows, fired: Tensor<"u32">): void {
-  const rows = f.to - f.from;
-  // A software driver ends loops at 65,535 turns.
-  for (const { from: begin, to: end } of spans(rows, 32768)) {
-    commands.run(markFiredDenseKernel, { rows, begin, end, d_sae: fired.size, f, fired });
-  }
+  const kernel = markFiredDenseKernels[fired.size % 4 === 0 ? "vector" : "scalar"];
+  commands.run(kernel, { rows: f.to - f.from, d_sae: fired.size, f, fired });
 }
 
-const markFiredDenseKernel = defineKernel({
-  name: "mark_fired_dense",
-  dims: ["rows", "begin", "end", "d_sae"],
-  bindings: { f: readsOnce("f32", "rows d_sae"), fired: writes("u32", "d_sae") },
-  workgroup: 32,
-  grid: ({ d_sae }) => Math.ceil(d_sae / 32),
-  cost: ({ rows, d_sae }) => ({ flops: 0, bytes: 4 * rows * d_sae }),
-  body: `
-  let s = group * 32u + lane;
-  if (s >= dims.d_sae) { return; }
-  var any = 0u;
-  for (var row = dims.begin; row < dims.end; row += 1u) {
-    any |= bitcast<u32>(f[row * dims.d_sae + s]) & 0x7fffffffu;
+/** Rows of a workgroup, and loads of each that an invocation has: neighbours lie in one page of memory, rows do not. */
+const [FIRED_ROWS, FIRED_LOADS] = [64, 8];
+
+const declareMarkFiredDense = (element: "f32" | "vec4f", words: "u32" | "vec4u", parts: readonly string[]) => {
+  const each = (statement: (c: number, i: string) => string) =>
+    Array.from({ length: FIRED_LOADS }, (_, c) => statement(c, `first + ${8 * c}u`)).join("\n    ");
+  const [columns, scalars] = [8 * FIRED_LOADS, parts.length];
+  return defineKernel({
+    name: "mark_fired_dense",
+    dims: ["rows", "d_sae"],
+    bindings: { f: readsOnce(element, "rows d_sae"), fired: writes("atomic<u32>", "d_sae") },
+    workgroup: 8,
+    grid: ({ rows, d_sae }) => Math.ceil(d_sae / scalars / columns) * Math.ceil(rows / FIRED_ROWS),
+    cost: ({ rows, d_sae }) => ({ flops: 0, bytes: 4 * rows * d_sae }),
+    body: `
+  let loads = dims.d_sae / ${scalars}u;
+  let across = (loads + ${columns - 1}u) / ${columns}u;
+  let first = (group % across) * ${columns}u + lane;
+  let begin = (group / across) * ${FIRED_ROWS}u;
+  let end = min(begin + ${FIRED_ROWS}u, dims.rows);
+  ${each((c) => `var any${c} = ${words}(0u);`)}
+  for (var row = begin; row < end; row += 1u) {
+    ${each((c, i) => `any${c} |= bitcast<${words}>(f[row * loads + ${i}]);`)}
   }
-  if (any != 0u) { fired[s] = 1u; }`,
-});
+  ${
+      each((c, i) =>
+        parts.map((part, p) =>
+          `if (${i} < loads && (any${c}${part} & 0x7fffffffu) != 0u) { atomicStore(&fired[(${i}) * ${scalars}u + ${p}u], 1u); }`
+        ).join("\n    ")
+      )
+    }`,
+  });
+};
+const markFiredDenseKernels = {
+  scalar: declareMarkFiredDense("f32", "u32", [""]),
+  vector: declareMarkFiredDense("vec4f", "vec4u", [".x", ".y", ".z", ".w"]),
+};
 
 /** wanted[s] = 1 for every latent that is dead after this batch unless it fires in it. */
 export function markDying(

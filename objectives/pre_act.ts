@@ -9,7 +9,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { totalWgsl } from "../kernels/wgsl.ts";
@@ -86,9 +86,9 @@ const preActSumsKernel = defineKernel({
   dims: ["rows", "first_row", "n_rows", "d_sae"],
   bindings: {
     h: readsOnce("f32", "rows d_sae"),
-    threshold: reads("f32", "d_sae"),
-    squares: reads("f32", "d_sae"),
-    flags: reads("u32", "d_sae"),
+    threshold: readsAcross("f32", "d_sae", "rows d_sae"),
+    squares: readsAcross("f32", "d_sae", "rows d_sae"),
+    flags: readsAcross("u32", "d_sae", "rows d_sae"),
     sums: writes("f32", "n_rows"),
   },
   workgroup: STRETCHES,
@@ -109,9 +109,9 @@ const preActEntrySumsKernel = defineKernel({
     row_starts: reads("u32", "n_rows+1"),
     indices: readsOften("u32", "capacity"),
     h: readsOften("f32", "capacity"),
-    threshold: reads("f32", "d_sae"),
-    squares: reads("f32", "d_sae"),
-    flags: reads("u32", "d_sae"),
+    threshold: readsAcross("f32", "d_sae", "capacity"),
+    squares: readsAcross("f32", "d_sae", "capacity"),
+    flags: readsAcross("u32", "d_sae", "capacity"),
     sums: writes("f32", "n_rows"),
   },
   workgroup: STRETCHES,
@@ -239,9 +239,9 @@ const preActEntryGradientsKernel = defineKernel({
     row_starts: reads("u32", "n_rows+1"),
     indices: readsOften("u32", "capacity"),
     h: readsOften("f32", "capacity"),
-    threshold: reads("f32", "d_sae"),
-    squares: reads("f32", "d_sae"),
-    flags: reads("u32", "d_sae"),
+    threshold: readsAcross("f32", "d_sae", "capacity"),
+    squares: readsAcross("f32", "d_sae", "capacity"),
+    flags: readsAcross("u32", "d_sae", "capacity"),
     grad: writes("f32", "capacity"),
   },
   workgroup: 64,

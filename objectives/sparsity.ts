@@ -16,7 +16,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
@@ -89,9 +89,8 @@ var<workgroup> sums: array<f32, ${PARTS}>;`,
   body: `
   var count = 0u;
   var sum = 0.0;
-  for (var entry = row_starts[group] + lane; entry < row_starts[group + 1u]; entry += ${PARTS}u) {${
-    addValue("values[entry]")
-  }
+  let end = row_starts[group + 1u];
+  for (var entry = row_starts[group] + lane; entry < end; entry += ${PARTS}u) {${addValue("values[entry]")}
   }
   ${tree(PARTS)}
   if (lane == 0u) {
@@ -107,30 +106,38 @@ export function denseRowNorms(
 ): void {
   const { f, span: { from, to }, l0, l1 } = given;
   const d_sae = f.tensor.rowSize;
-  commands.run(denseRowNormsKernel, { rows: to - from, first_row: from, n_rows: l0.size, d_sae, f, l0, l1 });
+  const kernel = denseRowNormsKernels[d_sae % 4 === 0 ? "vector" : "scalar"];
+  commands.run(kernel, { rows: to - from, first_row: from, n_rows: l0.size, d_sae, f, l0, l1 });
 }
 
-const denseRowNormsKernel = defineKernel({
-  name: "dense_row_norms",
-  dims: ["rows", "first_row", "n_rows", "d_sae"],
-  bindings: { f: readsOnce("f32", "rows d_sae"), l0: writes("f32", "n_rows"), l1: writes("f32", "n_rows") },
-  workgroup: 64,
-  grid: ({ rows }) => rows,
-  cost: ({ rows, d_sae }) => ({ flops: rows * d_sae, bytes: 4 * rows * d_sae }),
-  declarations: `
-var<workgroup> counts: array<u32, 64>;
-var<workgroup> sums: array<f32, 64>;`,
-  body: `
+const declareDenseRowNorms = (element: "f32" | "vec4f", parts: readonly string[], threads: number) =>
+  defineKernel({
+    name: "dense_row_norms",
+    dims: ["rows", "first_row", "n_rows", "d_sae"],
+    bindings: { f: readsOnce(element, "rows d_sae"), l0: writes("f32", "n_rows"), l1: writes("f32", "n_rows") },
+    workgroup: threads,
+    grid: ({ rows }) => rows,
+    cost: ({ rows, d_sae }) => ({ flops: rows * d_sae, bytes: 4 * rows * d_sae }),
+    declarations: `
+var<workgroup> counts: array<u32, ${threads}>;
+var<workgroup> sums: array<f32, ${threads}>;`,
+    body: `
   var count = 0u;
   var sum = 0.0;
-  for (var s = lane; s < dims.d_sae; s += 64u) {${addValue("f[group * dims.d_sae + s]")}
+  let loads = dims.d_sae / ${parts.length}u;
+  for (var i = lane; i < loads; i += ${threads}u) {
+    let value = f[group * loads + i];${parts.map((part) => addValue(`value${part}`)).join("")}
   }
-  ${tree(64)}
+  ${tree(threads)}
   if (lane == 0u) {
     l0[dims.first_row + group] = f32(counts[0]);
     l1[dims.first_row + group] = sums[0];
   }`,
-});
+  });
+const denseRowNormsKernels = {
+  scalar: declareDenseRowNorms("f32", [""], 64),
+  vector: declareDenseRowNorms("vec4f", [".x", ".y", ".z", ".w"], 32),
+};
 
 /** WGSL: a code's part of P, its derivatives by |f| and by n; tanh has a scale. For |f| ≥ 0 they are those from the right at 0. */
 const WEIGHTED_WGSL: Readonly<Record<WeightedKey, string>> = {
@@ -209,7 +216,7 @@ const rowPenaltiesKernels = weighted((wgsl) =>
       row_starts: reads("u32", "n_rows+1"),
       indices: readsOften("u32", "capacity"),
       values: readsOften("f32", "capacity"),
-      squares: reads("f32", "d_sae"),
+      squares: readsAcross("f32", "d_sae", "capacity"),
       penalty: writes("f32", "n_rows"),
     },
     workgroup: PARTS,
@@ -218,7 +225,8 @@ const rowPenaltiesKernels = weighted((wgsl) =>
     declarations: `var<workgroup> sums: array<f32, ${PARTS}>;${wgsl}`,
     body: `
   var sum = 0.0;
-  for (var entry = row_starts[group] + lane; entry < row_starts[group + 1u]; entry += ${PARTS}u) {
+  let end = row_starts[group + 1u];
+  for (var entry = row_starts[group] + lane; entry < end; entry += ${PARTS}u) {
     sum += part(values[entry], sqrt(squares[indices[entry]]), dims.scale);
   }
   ${sumTree(PARTS)}
@@ -258,7 +266,7 @@ const denseRowPenaltiesKernels = weighted((wgsl) =>
     scalars: ["scale"],
     bindings: {
       f: readsOnce("f32", "rows d_sae"),
-      squares: reads("f32", "d_sae"),
+      squares: readsAcross("f32", "d_sae", "rows d_sae"),
       penalty: writes("f32", "n_rows"),
     },
     workgroup: 64,
@@ -327,7 +335,7 @@ const l1BackwardKernel = defineKernel({
     row_starts: reads("u32", "n_rows+1"),
     values: readsOften("f32", "capacity"),
     slope: reads("f32", "1"),
-    grad_values: writes("f32", "capacity"),
+    grad_values: updates("f32", "capacity"),
   },
   workgroup: 64,
   grid: ({ capacity }) => Math.ceil(capacity / 64),
@@ -336,7 +344,7 @@ const l1BackwardKernel = defineKernel({
   body: `
   let entry = group * 64u + lane;
   if (entry >= row_starts[dims.n_rows]) { return; }
-  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign_of(values[entry], dims.at_zero), grad_values[entry]);`,
+  grad_values[entry] = fma(slope[0] / f32(dims.n_rows), sign_of(values[entry], dims.at_zero), old_grad_values[entry]);`,
 });
 
 const sparsityBackwardKernels = weighted((wgsl) =>
@@ -348,9 +356,9 @@ const sparsityBackwardKernels = weighted((wgsl) =>
       row_starts: reads("u32", "n_rows+1"),
       indices: readsOften("u32", "capacity"),
       values: readsOften("f32", "capacity"),
-      squares: reads("f32", "d_sae"),
+      squares: readsAcross("f32", "d_sae", "capacity"),
       slope: reads("f32", "1"),
-      grad_values: writes("f32", "capacity"),
+      grad_values: updates("f32", "capacity"),
       norm_values: writes("f32", "capacity"),
     },
     workgroup: 64,
@@ -363,7 +371,7 @@ const sparsityBackwardKernels = weighted((wgsl) =>
   let f = values[entry];
   let n = sqrt(squares[indices[entry]]);
   let share = slope[0] / f32(dims.n_rows);
-  grad_values[entry] = fma(share * sign_of(f, dims.at_zero), slope_f(f, n, dims.scale), grad_values[entry]);
+  grad_values[entry] = fma(share * sign_of(f, dims.at_zero), slope_f(f, n, dims.scale), old_grad_values[entry]);
   norm_values[entry] = share * slope_n(f, n, dims.scale);`,
   })
 );
@@ -388,7 +396,10 @@ export function denseSparsityBackward(
   const rows = f.to - f.from;
   const d_sae = f.tensor.rowSize;
   const shared = { rows, d_sae, n_rows, slope, grad: grad_f.rows(0, rows) };
-  if (sparsity.key === "l1-sparsity") commands.run(denseL1BackwardKernel, { ...shared, size: rows * d_sae });
+  if (sparsity.key === "l1-sparsity") {
+    const size = rows * d_sae;
+    commands.run(denseL1BackwardKernels[size % 4 === 0 ? "vector" : "scalar"], { ...shared, size });
+  }
   if (!isWeighted(sparsity)) return;
   commands.run(denseSparsityBackwardKernels[sparsity.key], {
     ...shared,
@@ -400,17 +411,20 @@ export function denseSparsityBackward(
   });
 }
 
-const denseL1BackwardKernel = defineKernel({
-  name: "dense_l1_backward",
-  dims: ["size", "n_rows"],
-  bindings: { slope: reads("f32", "1"), grad: writes("f32", "size") },
-  workgroup: 64,
-  grid: ({ size }) => Math.ceil(size / 256),
-  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
-  body: `
+const declareDenseL1Backward = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+  defineKernel({
+    name: "dense_l1_backward",
+    dims: ["size", "n_rows"],
+    bindings: { slope: reads("f32", "1"), grad: updates(element, "size") },
+    workgroup: 64,
+    grid: ({ size }) => Math.ceil(size / scalars / 256),
+    cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+    body: `
   let share = slope[0] / f32(dims.n_rows);
-  for (var i = group * 256u + lane; i < min((group + 1u) * 256u, dims.size); i += 64u) { grad[i] += share; }`,
-});
+  let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
+  for (var i = group * 256u + lane; i < end; i += 64u) { grad[i] = old_grad[i] + share; }`,
+  });
+const denseL1BackwardKernels = { scalar: declareDenseL1Backward("f32", 1), vector: declareDenseL1Backward("vec4f", 4) };
 
 const denseSparsityBackwardKernels = weighted((wgsl) =>
   defineKernel({
@@ -421,7 +435,7 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
       f: readsOnce("f32", "rows d_sae"),
       squares: reads("f32", "d_sae"),
       slope: reads("f32", "1"),
-      grad: writes("f32", "rows d_sae"),
+      grad: updates("f32", "rows d_sae"),
       norm_slopes: writes("f32", "d_sae"),
     },
     workgroup: 32,
@@ -437,7 +451,7 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
   if (dims.accumulate == 1u) { sum = norm_slopes[s]; }
   for (var row = 0u; row < dims.rows; row += 1u) {
     let i = row * dims.d_sae + s;
-    grad[i] = fma(share, slope_f(f[i], n, dims.scale), grad[i]);
+    grad[i] = fma(share, slope_f(f[i], n, dims.scale), old_grad[i]);
     // As the entries of sparse codes have it: a product, then a sum.
     let by_norm = share * slope_n(f[i], n, dims.scale);
     sum += by_norm;

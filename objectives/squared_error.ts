@@ -9,7 +9,7 @@
 
 import { type Bindable, Commands } from "../kernels/commands.ts";
 import { ShapeError } from "../kernels/errors.ts";
-import { defineKernel, reads, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
 import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
 import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
 import { Tensor } from "../kernels/tensor.ts";
@@ -88,30 +88,45 @@ const dims = ["rows", "first_row", "n_rows", "d_model", "n_prefixes"] as const;
 const bindings = ({ element }: Way) => ({
   x: readsOnce(element, "rows d_model"),
   x_hats: updates(element, "rows n_prefixes d_model"),
-  b_dec: reads(element, "d_model"),
+  b_dec: readsAcross(element, "d_model", "rows d_model"),
   largest: reads("u32", "1"),
   squares: writes("f32", "n_rows"),
 });
-const body = (way: Way, keep: string) => `
+/** Loads that an invocation has in hand: of every prefix as many neighbours, lest each turn go to another page of memory. */
+const AT_ONCE = 4;
+
+const body = (way: Way, keep: (at: string, error: string) => string) => {
+  const lanes = THREADS / way.scalars;
+  const each = (statement: (c: number, place: string) => string) =>
+    Array.from({ length: AT_ONCE }, (_, c) => statement(c, `first + ${c * lanes}u`)).join("\n    ");
+  // Columns past the end are computed from what lies there, and neither stored nor counted.
+  return `
   let inverse = inverse_scale_of(largest[0]);
   let loads = dims.d_model / ${way.scalars}u;
   var square = 0.0;
-  for (var d = lane; d < loads; d += ${THREADS / way.scalars}u) {
-    let target_value = x[group * loads + d];
-    let bias = b_dec[d];
-    var summed = ${way.element}(0.0);
+  for (var first = lane; first < loads; first += ${AT_ONCE * lanes}u) {
+    ${each((c, place) => `let target${c} = x[group * loads + ${place}]; let bias${c} = b_dec[${place}];`)}
+    ${each((c) => `var summed${c} = ${way.element}(0.0); var last${c} = ${way.element}(0.0);`)}
     for (var p = dims.n_prefixes; p > 0u; p -= 1u) {
-      let at = (group * dims.n_prefixes + p - 1u) * loads + d;
-      let error = (old_x_hats[at] + bias) - target_value;
-      if (p == dims.n_prefixes) { ${keep} }
-      let scaled = error * inverse;
-      square = ${dot(way, "scaled", "scaled", "square")};
-      summed = fma(${way.element}(dims.weight), error, summed);
-      x_hats[at] = summed;
+      let at = (group * dims.n_prefixes + p - 1u) * loads;
+      ${
+    each((c, place) =>
+      `let error${c} = (old_x_hats[at + ${place}] + bias${c}) - target${c};
+      last${c} = select(last${c}, error${c}, p == dims.n_prefixes);
+      summed${c} = fma(${way.element}(dims.weight), error${c}, summed${c});
+      let scaled${c} = error${c} * inverse;
+      if (${place} < loads) {
+        square = ${dot(way, `scaled${c}`, `scaled${c}`, "square")};
+        x_hats[at + ${place}] = summed${c};
+      }`
+    )
+  }
     }
+    ${each((c, place) => `if (${place} < loads) { ${keep(`group * loads + ${place}`, `last${c}`)} }`)}
   }
   let sum = total(lane, square);
   if (lane == 0u) { squares[dims.first_row + group] = sum; }`;
+};
 const cost = (
   { rows, d_model, n_prefixes }: { readonly rows: number; readonly d_model: number; readonly n_prefixes: number },
 ) => ({
@@ -127,7 +142,7 @@ const residualsKernel = perWay((way) =>
     bindings: bindings(way),
     ...rowKernel(way),
     cost,
-    body: body(way, ""),
+    body: body(way, () => ""),
   })
 );
 
@@ -139,7 +154,7 @@ const keepingResidualsKernel = perWay((way) =>
     bindings: { ...bindings(way), residual: writes(way.element, "rows d_model") },
     ...rowKernel(way),
     cost,
-    body: body(way, "residual[group * loads + d] = -error;"),
+    body: body(way, (at, error) => `residual[${at}] = -${error};`),
   })
 );
 
@@ -199,7 +214,7 @@ const auxiliaryResidualsKernel = perWay((way) =>
     bindings: {
       residual: readsOnce(way.element, "rows d_model"),
       reconstruction: updates(way.element, "rows d_model"),
-      b_dec: reads(way.element, "d_model"),
+      b_dec: readsAcross(way.element, "d_model", "rows d_model"),
       count: reads("u32", "1"),
       inverse: reads("f32", "1"),
       squares: writes("f32", "n_rows"),
@@ -208,18 +223,18 @@ const auxiliaryResidualsKernel = perWay((way) =>
     cost: ({ rows, d_model }) => ({ flops: 6 * rows * d_model, bytes: 12 * rows * d_model }),
     body: `
   let loads = dims.d_model / ${way.scalars}u;
+  let any = count[0] > 0u;
+  let factor = inverse[0];
   var square = 0.0;
   for (var d = lane; d < loads; d += ${THREADS / way.scalars}u) {
     let at = group * loads + d;
     var error = ${way.element}(0.0);
-    if (count[0] > 0u) {
-      error = fma(${way.element}(dims.bias_weight), b_dec[d], old_reconstruction[at]) - residual[at];
-    }
+    if (any) { error = fma(${way.element}(dims.bias_weight), b_dec[d], old_reconstruction[at]) - residual[at]; }
     square = ${dot(way, "error", "error", "square")};
-    reconstruction[at] = inverse[0] * (dims.weight * error);
+    reconstruction[at] = factor * (dims.weight * error);
   }
   let sum = total(lane, square);
-  if (lane == 0u) { squares[dims.first_row + group] = sum * inverse[0]; }`,
+  if (lane == 0u) { squares[dims.first_row + group] = sum * factor; }`,
   })
 );
 

@@ -102,7 +102,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     origin: "nested decoders that call decode() for each group",
     check: STEP,
     kernel: "residuals",
-    replacements: [["(x_hats[at] + bias)", "(x_hats[at] + bias * f32(p))"]],
+    replacements: [["+ bias0)", "+ bias0 * f32(p))"]],
     run: stepOf("relu, no-aux", "prefixes 1,"),
   },
   {
@@ -145,7 +145,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     origin: "thresholds that only the penalty trains",
     check: STEP,
     kernel: "jump_relu_backward",
-    replacements: [["fma(jump, grad[i], l0)", "l0"]],
+    replacements: [["fma(jump, by_f, l0)", "l0"]],
     run: stepOf("jump-relu, no-aux", "l1-sparsity"),
   },
   {

@@ -176,8 +176,8 @@ const thresholds: KernelCase = (gpu) => {
 Deno.test("what is not above the threshold becomes 0: strictly, never below 0, and NaN stays", async () => {
   await check(thresholds);
   await mutants("above_threshold", [
-    ["value > max(", "value >= max("],
-    ["max(threshold[i % dims.thresholds], 0.0)", "threshold[0]"],
-    ["is_nan || ", ""],
+    ["value > limit", "value >= limit"],
+    ["max(threshold[i % (dims.thresholds / 1u)], f32(0.0))", "threshold[0]"],
+    ["is_nan | ", ""],
   ], thresholds);
 });

@@ -9,7 +9,7 @@ import { Commands, type Counted } from "../../kernels/commands.ts";
 import { contextOf, DeviceContext } from "../../kernels/device.ts";
 import { fill } from "../../kernels/elementwise.ts";
 import { KernelError } from "../../kernels/errors.ts";
-import { defineKernel, reads, readsOften, writes } from "../../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, writes } from "../../kernels/kernel.ts";
 import { Tensor } from "../../kernels/tensor.ts";
 import {
   caseContext,
@@ -337,6 +337,35 @@ Deno.test("what is read often comes from a texture, copied when something has ch
   x.writeAt(0, values.subarray(0, size - 50).map((value) => 5 * value));
   x.writeAt(size - 50, values.subarray(size - 50).map((value) => 5 * value));
   await expectTimes(10, 6);
+  device.destroy();
+});
+
+/** result[i] = row[i mod columns]. */
+const repeated = defineKernel({
+  name: "repeated",
+  dims: ["size", "columns"],
+  bindings: { row: readsAcross("f32", "columns", "size"), result: writes("f32", "size") },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 64),
+  cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
+  body: `
+  let i = group * 64u + lane;
+  if (i < dims.size) { result[i] = row[i % dims.columns]; }`,
+});
+
+Deno.test("a small array comes from a texture where enough of it is read in all", async () => {
+  const device = await freshDevice({ texelBytes: 64 });
+  const context = contextOf(device);
+  const copies = countCopies(device);
+  const commands = new Commands(context);
+  using row = Tensor.from(context, Float32Array.of(5, 6, 7, 8), [4], "row");
+  for (const [size, copied] of [[31, 0], [32, 1], [31, 1]] as const) {
+    using result = new Tensor(context, "f32", [size], "result");
+    commands.run(repeated, { size, columns: 4, row, result });
+    commands.submit();
+    assertExact(await result.read(), Float32Array.from({ length: size }, (_, i) => 5 + i % 4));
+    assertEquals(copies(), copied, `${size} values of 4`);
+  }
   device.destroy();
 });
 

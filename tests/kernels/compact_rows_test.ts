@@ -60,7 +60,7 @@ function thinned(random: Random, length: number, density: number): Float32Array 
 const ragged: KernelCase = (gpu) => {
   const random = new Random(1);
   for (const rows of [1, 2, 3, 31, 33, 129, 300]) {
-    for (const columns of [1, 2, 5, 63, 64, 65, 100, 129]) {
+    for (const columns of [1, 2, 5, 63, 64, 65, 100, 129, 333, 2200]) {
       const density = [0, 0.05, 0.5, 1][random.integer(0, 3)]!;
       compact(gpu, thinned(random, rows * columns, density), rows);
     }
@@ -170,7 +170,7 @@ function compactNearby(gpu: Recording, random: Random, given: NearbyCase): void 
 const nearbyCase: KernelCase = (gpu) => {
   const random = new Random(3);
   for (const rows of [1, 2, 3, 31, 129]) {
-    for (const columns of [1, 5, 63, 64, 65, 129]) compactNearby(gpu, random, { rows, columns });
+    for (const columns of [1, 5, 63, 64, 65, 129, 300]) compactNearby(gpu, random, { rows, columns });
   }
   compactNearby(gpu, random, { rows: 200, columns: 64, block: 128 });
 };
@@ -204,13 +204,13 @@ Deno.test("counts stop before 32 bits end", async () => {
 
 Deno.test("mutants of the compaction near thresholds are found", async () => {
   await mutants("count_nearby", [
-    ["max(limit, 0.0)", "limit"],
+    ["max(limit, Load(0.0))", "limit"],
     ["0.5 * width", "width"],
-    ["|| whole[c] != 0u", ""],
+    ["!= Words(0u)", "== Words(9u)"],
   ], nearbyCase);
   await mutants("write_nearby", [
-    ["is_nan || ", ""],
-    ["< 0.5 * width", "<= 0.5 * width"],
+    ["is_nan | ", ""],
+    ["< Load(0.5 * width)", "<= Load(0.5 * width)"],
     ["indices[at] = c", "indices[at] = c + 1u"],
   ], nearbyCase);
   await mutants("write_nearby", [
@@ -223,8 +223,9 @@ Deno.test("mutants of the compaction near thresholds are found", async () => {
 Deno.test("mutants of the compaction are found", async () => {
   await mutants("count_rows", [
     ["starts[dims.firstRow + group + 1u] = all", "starts[group + 1u] = all"],
-    ["& 0x7fffffffu", "& 0xffffffffu"],
-    ["let high = min(low + stretch, dims.columns)", "let high = low + stretch"],
+    ["& Words(0x7fffffffu)", "& Words(0xffffffffu)"],
+    ["< loads", "<= loads"],
+    ["min(low + stretch, words)", "min(low + 1u, words)"],
   ], (gpu) => {
     ragged(gpu);
     compact(gpu, new Float32Array(20).fill(-0), 2);

@@ -198,9 +198,9 @@ Deno.test("columns are copied within their rows", async () => {
 });
 
 Deno.test("mutants of the elementwise kernels are found", async () => {
-  const end = ["min((group + 1u) * 256u, dims.size)", "(group + 1u) * 256u"] as const;
+  const end = ["min((group + 1u) * 256u, dims.size / 1u)", "(group + 1u) * 256u"] as const;
   // In place, what lies past the end stays NaN: there, only an end that is too early shows.
-  const short = ["min((group + 1u) * 256u, dims.size)", "min((group + 1u) * 256u, dims.size - 1u)"] as const;
+  const short = ["min((group + 1u) * 256u, dims.size / 1u)", "min((group + 1u) * 256u, dims.size - 1u)"] as const;
   await mutants("fill", [end, short, ["= dims.value", "= dims.value & 0xffffu"]], filling);
   await mutants("subtract_row", [
     end,
@@ -214,16 +214,20 @@ Deno.test("mutants of the elementwise kernels are found", async () => {
   ], centring(added));
   await mutants("positive_mask", [
     short,
-    ["|| (bits & 0x7fffffffu) > 0x7f800000u", ""],
-    ["bits > 0u && ", ""],
+    ["| ((bits & u32(0x7fffffffu)) > u32(0x7f800000u))", ""],
+    ["(bits > u32(0u)) & ", ""],
     ["grad[i] = 0.0", "grad[i] = -1.0"],
   ], masking);
   await mutants("zero_negatives", [short, ["< 0.0", "< 1.0"], ["x[i] < 0.0", "!(x[i] >= 0.0)"]], rectifying);
-  await mutants("above_threshold", [short, ["i % dims.thresholds", "0"], [", 0.0)", ", -3.0)"]], thresholds(false));
+  await mutants(
+    "above_threshold",
+    [short, ["i % (dims.thresholds / 1u)", "0"], ["f32(0.0));", "f32(-3.0));"]],
+    thresholds(false),
+  );
   await mutants("copy_above_threshold", [
     end,
-    ["i % dims.thresholds", "i / dims.thresholds"],
-    ["is_nan || ", ""],
+    ["i % (dims.thresholds / 1u)", "i / (dims.thresholds / 1u)"],
+    ["is_nan | ", ""],
   ], thresholds(true));
   await mutants("copy_columns", [
     ["row + dims.source", "dims.source"],

@@ -165,7 +165,7 @@ Deno.test("mutants of the kernels of sparse steps are found", async () => {
   await mutants("jump_relu_entries_backward", [
     ["0.5 * dims.bandwidth", "dims.bandwidth"],
     ["max(threshold[s], 0.0)", "threshold[s]"],
-    ["!(value > theta)", "!(value > 0.0)"],
+    ["value > theta", "value > 0.0"],
     ["let e = entries[at]", "let e = at"],
   ], l0);
   const preAct = step("pre-act");

@@ -455,14 +455,14 @@ Deno.test("squared errors element by element, plain and over the length of the r
 
 Deno.test("mutants of the objectives' kernels are found", async () => {
   await mutants("row_norms", [
-    ["entry < row_starts[group + 1u]", "entry + 1u < row_starts[group + 1u]"],
+    ["entry < end", "entry + 1u < end"],
     ["half > 0u", "half > 1u"],
     ["abs(values[entry])", "values[entry]"],
   ], sparseNorms);
   await mutants("row_norms", [["= sums[0];", "= quantizeToF16(sums[0]);"]], preciseNorms);
   await mutants("dense_row_norms", [
     ["l0[dims.first_row + group]", "l0[group]"],
-    ["s < dims.d_sae", "s <= dims.d_sae"],
+    ["i < loads", "i <= loads"],
     ["& 0x7fffffffu", "& 0xffffffffu"],
   ], (gpu) => {
     denseNorms(gpu);
@@ -477,9 +477,9 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
     ["fired[indices[entry]]", "fired[indices[entry] / 2u]"],
   ], firing(true));
   await mutants("mark_fired_dense", [
-    ["row < dims.end", "row + 1u < dims.end"],
-    ["row * dims.d_sae + s", "row * dims.d_sae"],
-    ["if (any != 0u) { fired[s] = 1u; }", "fired[s] = u32(any != 0u);"],
+    ["row < end", "row + 1u < end"],
+    ["row * loads + first", "row * loads + 0u * first"],
+    ["& 0x7fffffffu) != 0u) { atomicStore", "& 0x7fffffffu) == 0u) { atomicStore"],
   ], firing(false));
   await mutants("update_dead", [
     ["min(n_rows, 0xffffffffu - waited)", "n_rows"],
@@ -498,16 +498,16 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
   ], dying);
   const residualMutants = [
     ["squares[dims.first_row + group]", "squares[group]"],
-    [", error, summed)", ", error, 0.0 * summed)"],
+    [", error0, summed0)", ", error0, 0.0 * summed0)"],
     [", square)", ", 0.0)"],
     ["= sum;", "= quantizeToF16(sum);"],
   ] as const;
   await mutants("residuals", residualMutants, residualCase(false));
-  await mutants("keeping_residuals", [...residualMutants, ["= -error;", "= error;"]], residualCase(true));
+  await mutants("keeping_residuals", [...residualMutants, ["= -last0;", "= last0;"]], residualCase(true));
   await mutants("keeping_residuals", [["87u, 253u", "1u, 253u"]], huge);
   await mutants("auxiliary_residuals", [
     ["b_dec[d], reconstruction[at])", "b_dec[d] - b_dec[d], reconstruction[at])"],
-    ["if (count[0] > 0u)", "if (count[0] >= 0u)"],
+    ["count[0] > 0u", "count[0] >= 0u"],
     ["dims.weight * error", "quantizeToF16(dims.weight) * error"],
   ], auxiliary);
   await mutants("squared_error", [

@@ -36,7 +36,7 @@ const CASES: readonly (readonly [
     ["squares[indices[entry]]", "squares[0]"],
     ["if (a < 0.1)", "if (a < 10.0)"],
   ]],
-  ["dense_l1_backward", ["relu", "l1-sparsity"], [["grad[i] += share", "grad[i] -= share"], [
+  ["dense_l1_backward", ["relu", "l1-sparsity"], [["+ share;", "- share;"], [
     "slope[0] /",
     "2.0 * slope[0] /",
   ]]],
@@ -58,7 +58,7 @@ const CASES: readonly (readonly [
   ["jump_relu_backward", ["jump-relu", "l0-sparsity"], [
     ["0.5 * dims.bandwidth", "dims.bandwidth"],
     ["max(threshold[s], 0.0)", "threshold[s]"],
-    ["!(value > theta)", "!(value > 0.0)"],
+    ["is_nan || value > theta", "is_nan || value > 0.0"],
   ]],
   ["pre_act_sums", ["pre-act"], [["flags[s] != 0u", "flags[s] == 0u"], ["sqrt(squares[s])", "1.0"], [
     "missing > 0.0",
