@@ -57,7 +57,7 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
     /^(gathered|listed|auxiliary|count_workgroups|decide|spread_entries|keep_entries|gather_rows|scatter_rows)/,
   ],
   ["decode and residuals", /^(sparse_rows_matmul|.*residuals|copy_columns|matmul_nn|row_norms|dense_row_norms|max.*)$/],
-  ["lists by latent", /^(count|place|order)_entries$|^scan$/],
+  ["lists by latent", /^(count|place|order|order_many)_entries$|^scan$/],
   [
     "gradients",
     /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|add_sign|subtract_weighted_rows)$/,

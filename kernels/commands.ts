@@ -54,14 +54,6 @@ export interface Counted {
   readonly times: number;
 }
 
-/** The runs of one {@link Commands.onlyIf}. */
-interface Condition {
-  /** [1] */
-  readonly flag: Tensor<"u32">;
-  /** Whether they seldom happen. */
-  readonly isSeldom: boolean;
-}
-
 /** What a run binds: `bytes` of a tensor, from its byte `from` on. */
 interface Bound {
   readonly tensor: Tensor<ElementType>;
@@ -75,7 +67,7 @@ interface Run {
   readonly groups: number;
   readonly values: Readonly<Record<string, number>>;
   readonly bound: readonly Bound[];
-  readonly condition: Condition | undefined;
+  readonly condition: Tensor<"u32"> | undefined;
   readonly counted: Counted | undefined;
 }
 
@@ -84,7 +76,7 @@ export class Commands {
   readonly #context: DeviceContext;
   #runs: Run[] = [];
   /** What the runs that are being added depend on. */
-  #condition: Condition | undefined;
+  #condition: Tensor<"u32"> | undefined;
 
   /** An empty list. */
   constructor(context: DeviceContext) {
@@ -124,22 +116,15 @@ export class Commands {
 
   /**
    * The runs that `record` adds happen only if `condition[0]`, which they leave alone, is not 0 when the GPU comes to
-   * them. Nobody waits for the answer: a run that does not happen has no workgroups. What `isSeldom` has less copied for
-   * it into textures, since copies happen anyway.
+   * them. Nobody waits for the answer: a run that does not happen has no workgroups.
    *
    * @throws {KernelError} inside of another condition.
    */
-  onlyIf(
-    condition: Tensor<"u32">,
-    record: () => void,
-    { isSeldom = false }: { readonly isSeldom?: boolean } = {},
-  ): void {
+  onlyIf(condition: Tensor<"u32">, record: () => void): void {
     if (this.#condition) {
-      throw new KernelError(
-        `runs that depend on ${this.#condition.flag.label} cannot depend on ${condition.label} too`,
-      );
+      throw new KernelError(`runs that depend on ${this.#condition.label} cannot depend on ${condition.label} too`);
     }
-    this.#condition = { flag: condition, isSeldom };
+    this.#condition = condition;
     try {
       record();
     } finally {
@@ -238,10 +223,8 @@ function groupBy<T>(values: readonly T[], keyOf: (value: T) => unknown): Iterabl
 /** Whether one decision is enough for all of these runs, or none is needed. */
 function canDependTogether(runs: readonly Run[]): boolean {
   const [{ condition }] = runs as [Run];
-  if (!condition) return !runs.some(({ condition, counted }) => condition || counted);
-  return runs.every((run) =>
-    run.condition?.flag.buffer === condition.flag.buffer && run.condition.isSeldom === condition.isSeldom
-  );
+  if (!condition) return !runs.some(({ condition }) => condition);
+  return runs.every((run) => run.condition?.buffer === condition.buffer);
 }
 
 /** Brings what runs of several lists bind into one buffer, where that can be. */
@@ -299,9 +282,8 @@ class Joiner {
 /** Buffers above this have no copy in a texture. */
 const MOST_TEXEL_BYTES = 2 ** 29;
 
-/** How many times as many bytes it takes for a copy to pay where they are read once, and where they are seldom read. */
+/** How many times as many bytes it takes for a copy to pay where they are read once. */
 const ONCE = 2;
-const SELDOM = 8;
 
 /** How many bytes a run reads of a binding of `bytes`; of what it reads often, twice as many at least. */
 function bytesRead(
@@ -394,7 +376,7 @@ class Submission {
     if (isFull || this.#decisionSlots.used === context.decisionCount) this.end();
     let decision = 0;
     if (counted) this.#count(counted, condition, groups);
-    else if (condition) decision = this.#decide(condition.flag);
+    else if (condition) decision = this.#decide(condition);
     const formed = kernelForm(kernel, {
       isJoined,
       texels: this.#texelsOf(first),
@@ -413,7 +395,7 @@ class Submission {
     for (const run of runs) {
       const at = fillSlot(run, formed, slots);
       slots.words[at + DECISION_WORD] = 0;
-      slots.words[at + FLAG_WORD] = run.condition ? run.condition.flag.offset / 4 : 0;
+      slots.words[at + FLAG_WORD] = run.condition ? run.condition.offset / 4 : 0;
     }
     const head = slot * SLOT_BYTES / 4;
     slots.words[head + DECISION_WORD] = decision;
@@ -432,10 +414,10 @@ class Submission {
   }
 
   /** Which bindings of a run come from textures. */
-  #texelsOf({ kernel, values, bound, condition }: Run): ReadonlySet<string> {
+  #texelsOf({ kernel, values, bound }: Run): ReadonlySet<string> {
     const { texelBytes, device: { limits } } = this.#context;
     if (texelBytes === Infinity) return NONE;
-    const least = ONCE * texelBytes * (condition?.isSeldom ? SELDOM : 1);
+    const least = ONCE * texelBytes;
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
       const { tensor, bytes } = bound[index]!;
       if (!reading || tensor.buffer.size > MOST_TEXEL_BYTES) return false;
@@ -503,12 +485,12 @@ class Submission {
   }
 
   /** Counts the workgroups of the next run. */
-  #count({ count, per, times }: Counted, condition: Condition | undefined, most: number): void {
+  #count({ count, per, times }: Counted, condition: Tensor<"u32"> | undefined, most: number): void {
     const { slotCount, conditionalGroups } = this.#context;
     const resources = [
       wholeTensor(count),
       // A count of 0 is as good as a condition.
-      wholeTensor(condition?.flag ?? count),
+      wholeTensor(condition ?? count),
       { id: "groups", bound: { buffer: conditionalGroups } },
     ];
     const values = { slot: this.#slots.used, slots: slotCount, per, times, most };

@@ -2,7 +2,7 @@
  * The entries of a sparse matrix listed by column: a counting sort whose result never depends on timing.
  *
  * Entries of a column are first placed in any order. In a column of few, every entry then goes to the place that the number
- * of lower ones says; in others the column marks its rows in a bit set and counts those before an entry's.
+ * of lower ones says; each of the others marks its rows in a bit set and counts those before an entry's.
  *
  * @module
  */
@@ -23,7 +23,7 @@ const ENTRIES = 4 * THREADS;
 /** Invocations that scan the counts, each a stretch. */
 const SCANNERS = 256;
 
-/** Entries of a column up to which each is compared with all others. */
+/** Entries of a column up to which each is compared with all others; only columns with more have a workgroup. */
 const FEW = 32;
 
 /** Buffers that the transposition needs and what it results in, for one shape. */
@@ -33,6 +33,8 @@ export class Transposition implements Disposable {
   readonly #unordered: Tensor<"u32">;
   readonly #starts: Tensor<"u32">;
   readonly #entries: Tensor<"u32">;
+  /** The columns of many entries, in any order, and how many there are. */
+  readonly #many: { readonly list: Tensor<"u32">; readonly count: Tensor<"u32"> };
   /** [capacity], the row of each entry. */
   readonly entryRows: Tensor<"u32">;
   /** The result. */
@@ -51,6 +53,10 @@ export class Transposition implements Disposable {
     this.#unordered = make(capacity, "unordered entries");
     this.#starts = make(columns + 1, "column starts");
     this.#entries = make(capacity, "entries by column");
+    this.#many = {
+      list: make(Math.min(columns, Math.floor(capacity / (FEW + 1))), "columns of many entries"),
+      count: make(1, "number of columns of many entries"),
+    };
     this.entryRows = make(capacity, "row of each entry");
     this.columns = { rows, columns, capacity, starts: this.#starts, entries: this.#entries };
   }
@@ -61,6 +67,7 @@ export class Transposition implements Disposable {
     const rows = this.#rows;
     const counts = this.#counts;
     const { starts: row_starts, indices } = sparse;
+    const { list: many, count: manyCount } = this.#many;
     commands.run(countKernel, {
       rows,
       columns,
@@ -69,6 +76,7 @@ export class Transposition implements Disposable {
       indices,
       counts,
       entryRows: this.entryRows,
+      manyCount,
     });
     commands.run(scanKernel, { n: columns, counts, starts: this.#starts });
     commands.run(placeKernel, {
@@ -81,26 +89,25 @@ export class Transposition implements Disposable {
       counts,
       unordered: this.#unordered,
     });
-    commands.run(orderKernel(commands.context, rows), {
-      rows,
-      columns,
-      capacity,
-      starts: this.#starts,
-      entryRows: this.entryRows,
-      unordered: this.#unordered,
-      entries: this.#entries,
-    });
+    const shared = { columns, capacity, starts: this.#starts, unordered: this.#unordered, entries: this.#entries };
+    commands.run(orderFewKernel, { ...shared, listSize: many.size, indices, many, manyCount });
+    commands.run(
+      orderManyKernel(commands.context, rows),
+      { ...shared, rows, listSize: many.size, entryRows: this.entryRows, many, manyCount },
+      { count: manyCount, per: 1, times: 1 },
+    );
   }
 
   /** Frees the buffers. */
   [Symbol.dispose](): void {
-    for (const tensor of [this.#counts, this.#unordered, this.#starts, this.#entries, this.entryRows]) {
+    const { list, count } = this.#many;
+    for (const tensor of [this.#counts, this.#unordered, this.#starts, this.#entries, list, count, this.entryRows]) {
       tensor[Symbol.dispose]();
     }
   }
 }
 
-/** The row of an entry by bisection of the row starts; counts per column. */
+/** The row of an entry by bisection of the row starts; counts per column, and no column of many yet. */
 const countKernel = defineKernel({
   name: "count_entries",
   dims: ["rows", "columns", "capacity"],
@@ -109,11 +116,13 @@ const countKernel = defineKernel({
     indices: readsOften("u32", "capacity"),
     counts: writes("atomic<u32>", "columns"),
     entryRows: writes("u32", "capacity"),
+    manyCount: writes("u32", "1"),
   },
   workgroup: THREADS,
   grid: ({ capacity }) => Math.ceil(capacity / ENTRIES),
   cost: ({ capacity }) => ({ flops: 0, bytes: 16 * capacity }),
   body: `
+  if (group == 0u && lane == 0u) { manyCount[0] = 0u; }
   let end = min((group + 1u) * ${ENTRIES}u, row_starts[dims.rows]);
   for (var entry = group * ${ENTRIES}u + lane; entry < end; entry += ${THREADS}u) {
     var row = 0u;
@@ -174,19 +183,53 @@ const placeKernel = defineKernel({
   }`,
 });
 
-/** A workgroup a column: the place of an entry is the number of the column's rows before its own. */
-const declareOrder = (threads: number) =>
+/** An invocation an entry: those of columns of few go to their places, and the others' columns are listed. */
+const orderFewKernel = defineKernel({
+  name: "order_entries",
+  dims: ["columns", "capacity", "listSize"],
+  bindings: {
+    indices: readsOften("u32", "capacity"),
+    starts: readsAcross("u32", "columns+1", "capacity"),
+    unordered: readsOften("u32", "capacity"),
+    entries: writes("u32", "capacity"),
+    many: writes("u32", "listSize"),
+    manyCount: writes("atomic<u32>", "1"),
+  },
+  workgroup: THREADS,
+  grid: ({ capacity }) => Math.ceil(capacity / ENTRIES),
+  cost: ({ capacity }) => ({ flops: 0, bytes: 16 * capacity }),
+  body: `
+  let end = min((group + 1u) * ${ENTRIES}u, starts[dims.columns]);
+  for (var i = group * ${ENTRIES}u + lane; i < end; i += ${THREADS}u) {
+    let entry = unordered[i];
+    let column = indices[entry];
+    let first_entry = starts[column];
+    let end_entry = starts[column + 1u];
+    let is_few = end_entry - first_entry <= ${FEW}u;
+    if (!is_few && i == first_entry) { many[atomicAdd(&manyCount[0], 1u)] = column; }
+    var lower = 0u;
+    for (var o = first_entry; o < select(first_entry, end_entry, is_few); o += 1u) {
+      lower += u32(unordered[o] < entry);
+    }
+    if (is_few) { entries[first_entry + lower] = entry; }
+  }`,
+});
+
+/** A workgroup a column of many: the place of an entry is the number of the column's rows before its own. */
+const declareOrderMany = (threads: number) =>
   defineKernel({
-    name: "order_entries",
-    dims: ["rows", "columns", "capacity"],
+    name: "order_many_entries",
+    dims: ["rows", "columns", "capacity", "listSize"],
     bindings: {
       starts: reads("u32", "columns+1"),
       entryRows: readsOften("u32", "capacity"),
       unordered: readsOften("u32", "capacity"),
       entries: writes("u32", "capacity"),
+      many: reads("u32", "listSize"),
+      manyCount: reads("u32", "1"),
     },
     workgroup: threads,
-    grid: ({ columns }) => columns,
+    grid: ({ listSize }) => listSize,
     cost: ({ rows, columns, capacity }) => ({ flops: 0, bytes: columns * (rows / 8) + 16 * capacity }),
     declarations: `
 var<workgroup> marks: array<atomic<u32>, ${ROWS_AT_ONCE / 32}>;
@@ -194,17 +237,10 @@ var<workgroup> before: array<u32, ${ROWS_AT_ONCE / 32}>;
 var<workgroup> sums: array<u32, ${threads}>;
 `,
     body: `
-  let first_entry = starts[group];
-  let end_entry = starts[group + 1u];
-  if (end_entry - first_entry <= ${FEW}u) {
-    for (var i = first_entry + lane; i < end_entry; i += ${threads}u) {
-      let entry = unordered[i];
-      var lower = 0u;
-      for (var o = first_entry; o < end_entry; o += 1u) { lower += u32(unordered[o] < entry); }
-      entries[first_entry + lower] = entry;
-    }
-    return;
-  }
+  if (group >= manyCount[0]) { return; }
+  let column = many[group];
+  let first_entry = starts[column];
+  let end_entry = starts[column + 1u];
   var placed = first_entry;
   for (var first = 0u; first < dims.rows; first += ${ROWS_AT_ONCE}u) {
     let words = (min(dims.rows - first, ${ROWS_AT_ONCE}u) + 31u) / 32u;
@@ -248,9 +284,9 @@ var<workgroup> sums: array<u32, ${threads}>;
   });
 
 /** One SIMD vector a column on a CPU, where barriers and idle lanes cost; more for tall matrices, for the sake of loops. */
-const orderKernels = { narrow: declareOrder(8), wide: declareOrder(64), tall: declareOrder(256) };
+const orderManyKernels = { narrow: declareOrderMany(8), wide: declareOrderMany(64), tall: declareOrderMany(256) };
 
-function orderKernel({ lanes }: DeviceContext, rows: number): typeof orderKernels.wide {
-  if (rows > ROWS_AT_ONCE) return orderKernels.tall;
-  return lanes === 8 ? orderKernels.narrow : orderKernels.wide;
+function orderManyKernel({ lanes }: DeviceContext, rows: number): typeof orderManyKernels.wide {
+  if (rows > ROWS_AT_ONCE) return orderManyKernels.tall;
+  return lanes === 8 ? orderManyKernels.narrow : orderManyKernels.wide;
 }

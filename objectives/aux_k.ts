@@ -26,9 +26,6 @@ import type { Gradients } from "../nn/parameters.ts";
 import type { AuxSpace, Workspace } from "../nn/workspace.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
 
-/** In a good run, nobody is dead. */
-const SELDOM = { isSeldom: true };
-
 /**
  * Selects each row's dead latents. Few dead latents are spread out and multiplied densely; only the selection of many is
  * listed by latent. Both give the same bits, since a product with zeros in it is that of the rest.
@@ -59,8 +56,8 @@ export function auxKCodes(commands: Commands, model: Model, space: Workspace, au
         listed: { names: list, count, size: d_sae },
       });
     }
-  }, SELDOM);
-  commands.onlyIf(sparseCount, () => aux.transposition.record(commands, codes.sparse), SELDOM);
+  });
+  commands.onlyIf(sparseCount, () => aux.transposition.record(commands, codes.sparse));
 }
 
 /** Every row has min(k_aux, n_dead) entries; either the dense products count the dead latents or the sparse ones do. */
@@ -102,9 +99,9 @@ export function auxKBackward(
   const { d_model, d_sae } = model.cfg;
   const prefixes = { lengths: [d_sae], ends: whole };
   const shared = { codes, prefixes, transposition, grad_values, input, whole, gradients, accumulate: true };
-  const anyway = (work: () => void) => commands.onlyIf(dead.count, work, SELDOM);
-  const densely = (work: () => void) => commands.onlyIf(dense.count, work, SELDOM);
-  const sparsely = (work: () => void) => commands.onlyIf(sparseCount, work, SELDOM);
+  const anyway = (work: () => void) => commands.onlyIf(dead.count, work);
+  const densely = (work: () => void) => commands.onlyIf(dense.count, work);
+  const sparsely = (work: () => void) => commands.onlyIf(sparseCount, work);
   if (normalize) anyway(() => measureVariance(commands, aux, n_rows, d_model, rowSpans));
   densely(() => moveListedRows(commands, model, { aux, dead, gradients, move: gatherRows }));
   for (const span of rowSpans) {

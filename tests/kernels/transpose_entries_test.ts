@@ -56,23 +56,32 @@ function reference({ columns, starts, indices }: Sparse) {
   return { entryRows, starts: counts, entries };
 }
 
-/** Transposes `times` in the same buffers. `room` entries more than there are stay as they were. */
-function transpose(gpu: Recording, given: Sparse, { room = 5, times = 1 } = {}): void {
-  const { columns, starts, indices } = given;
-  const rows = starts.length - 1;
-  const capacity = indices.length + room;
-  const padded = new Uint32Array(capacity).fill(0xffffffff);
-  padded.set(indices);
+/**
+ * Transposes `times` in the same buffers, after others of that shape. `room` entries more than there are stay as
+ * they were.
+ */
+function transpose(
+  gpu: Recording,
+  given: Sparse,
+  { room = 5, times = 1, after = [] }: {
+    readonly room?: number;
+    readonly times?: number;
+    readonly after?: readonly Sparse[];
+  } = {},
+): void {
+  const { columns } = given;
+  const rows = given.starts.length - 1;
+  const capacity = given.indices.length + room;
   const transposition = new Transposition(gpu.context, rows, columns, capacity, "transposition");
   const { columns: result, entryRows } = transposition;
-  const input = {
-    rows,
-    capacity,
-    starts: gpu.u32(starts),
-    indices: gpu.u32(padded),
-    values: gpu.out(capacity),
+  const record = ({ starts, indices }: Sparse) => {
+    const padded = new Uint32Array(capacity).fill(0xffffffff);
+    padded.set(indices);
+    const entries = { starts: gpu.u32(starts), indices: gpu.u32(padded), values: gpu.out(capacity) };
+    transposition.record(gpu.commands, { rows, capacity, ...entries });
   };
-  for (let i = 0; i < times; i++) transposition.record(gpu.commands, input);
+  after.forEach(record);
+  for (let i = 0; i < times; i++) record(given);
   const want = reference(given);
   const filled = (values: Uint32Array) => [...values, ...new Uint32Array(room)];
   gpu.own(entryRows);
@@ -113,6 +122,16 @@ Deno.test("ten reruns in the same buffers give the same lists", async () => {
   // A hot column, whose entries come in any order at first.
   const given = sparse(700, 50, (_, column) => column === 7 || random.unit() < 0.1);
   for (let i = 0; i < 10; i++) await check((gpu) => transpose(gpu, given, { times: 1 + i % 3 }), ...VARIANTS);
+});
+
+/** Columns of many entries, none of which is one in the matrices before. */
+const others: KernelCase = (gpu) => {
+  const half = (first: number) => sparse(201, 20, (row, column) => column % 2 === first && (row + column) % 3 > 0);
+  transpose(gpu, half(0), { after: [half(1), half(1)], room: 0 });
+};
+
+Deno.test("columns of many entries are those of this matrix, whatever those before were", async () => {
+  await check(others, ...VARIANTS);
 });
 
 /** The hottest column there can be: every row uses it. */
@@ -163,6 +182,7 @@ Deno.test("mutants of the transposition are found", async () => {
     ["row_starts[dims.rows]);", "row_starts[dims.rows] + 1u);"],
     ["atomicAdd(&counts[indices[entry]], 1u)", "atomicMax(&counts[indices[entry]], 1u)"],
   ], ragged);
+  await mutants("count_entries", [["manyCount[0] = 0u", "manyCount[0] += 0u"]], others);
   await mutants("scan", [
     ["i < lane", "i <= lane"],
     ["starts[dims.n] = sum", "starts[dims.n - 1u] = sum"],
@@ -173,10 +193,15 @@ Deno.test("mutants of the transposition are found", async () => {
     ["row_starts[dims.rows]);", "row_starts[dims.rows] - 1u);"],
   ], ragged);
   await mutants("order_entries", [
+    ["unordered[o] < entry", "unordered[o] <= entry"],
+    ["entries[first_entry + lower]", "entries[i]"],
+    ["i == first_entry", "i < first_entry"],
+    ["&& i == first_entry", "&& column != 2u && i == first_entry"],
+  ], ragged);
+  await mutants("order_many_entries", [
     ["((1u << (row % 32u)) - 1u)", "(1u << (row % 32u))"],
     ["before[w] += earlier", "before[w] += 0u"],
     ["placed + before[row / 32u] + lower", "placed + lower"],
-    ["unordered[o] < entry", "unordered[o] <= entry"],
-    ["entries[first_entry + lower]", "entries[i]"],
+    ["many[group]", "many[0]"],
   ], ragged);
 });

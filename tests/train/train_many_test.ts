@@ -144,7 +144,8 @@ Deno.test("models of a kind make the dispatches of one, a step one submission, a
   const of = (top_k: number) => ({ activation: { ...TOP_K, top_k, aux }, objective: MATRYOSHKA });
   const [alone] = await count([of(5)]);
   const together = await count([of(5), of(4), { ...of(5), d_sae: 61 }]);
-  assertEquals(together, Array(3).fill([alone![0], 5 + 3, 0]));
+  // Alone, each step has the GPU count the workgroups of one run; a joined dispatch has all that there can be.
+  assertEquals(together, Array(3).fill([alone![0]! - 5, 5 + 3, 0]));
   device.destroy();
 });
 
