@@ -18,6 +18,7 @@ import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, write
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { elementsPerBinding, spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
+import type { DenseCodes } from "./dense_codes.ts";
 import { type EncoderInput, latentBlocks, type Model, preActivations, type Span } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
 import type { SparseSpace } from "./workspace.ts";
@@ -52,7 +53,7 @@ export interface RectifiedSpace {
   readonly jump: {
     /** [entries], h. */
     readonly preActs: Tensor;
-    /** [rows of a tile, S], f. */
+    /** [rows of a tile, S], f, in a dense step. */
     readonly f: Tensor;
     /** [S], 1 where every row is an entry. */
     readonly wanted: Tensor<"u32">;
@@ -67,7 +68,7 @@ export function denseRows({ dense, isWhole }: RectifiedSpace, { from, to }: Span
   return isWhole ? dense.rows(from, to) : dense.rows(0, to - from);
 }
 
-/** f of the rows of one tile. */
+/** f of the rows of one tile, in a dense step. */
 export function codeRows(space: RectifiedSpace, span: Span): TensorRows {
   return space.jump ? space.jump.f.rows(0, span.to - span.from) : denseRows(space, span);
 }
@@ -82,13 +83,6 @@ function encodeTile(
   preActivations(commands, model, { input, span, tile: space.dense, tileFrom, relu: !space.jump });
 }
 
-function cutOff(commands: Commands, { threshold, cfg: { d_sae } }: Model, space: RectifiedSpace, span: Span): void {
-  if (!space.jump) return;
-  const size = (span.to - span.from) * d_sae;
-  const to = codeRows(space, span);
-  aboveThreshold(commands, { x: denseRows(space, span), size, threshold, thresholds: d_sae, to });
-}
-
 /**
  * The codes of the whole batch as entries, and which way the step goes. `eachTile` sees the dense codes of every tile.
  */
@@ -98,7 +92,7 @@ export function encodeRectified(
   given: {
     readonly space: RectifiedSpace;
     readonly input: EncoderInput;
-    readonly eachTile: (f: TensorRows, span: Span) => void;
+    readonly eachTile: (codes: DenseCodes, span: Span) => void;
   },
 ): void {
   const { space, input, eachTile } = given;
@@ -108,10 +102,10 @@ export function encodeRectified(
   const capacity = values.size;
   for (const span of space.tiles) {
     encodeTile(commands, model, { space, input, span });
-    cutOff(commands, model, space, span);
-    eachTile(codeRows(space, span), span);
+    const dense = denseRows(space, span);
+    eachTile({ values: dense, threshold: jump && threshold }, span);
     compactRows(commands, {
-      dense: denseRows(space, span),
+      dense,
       rows: span.to - span.from,
       columns: d_sae,
       firstRow: span.from,
@@ -174,8 +168,12 @@ export function encodeAgain(
   given: { readonly space: RectifiedSpace; readonly input: EncoderInput; readonly span: Span },
 ): void {
   const { space, span } = given;
+  const { threshold, cfg: { d_sae } } = model;
   if (!space.isWhole) encodeTile(commands, model, given);
-  cutOff(commands, model, space, span);
+  if (!space.jump) return;
+  const size = (span.to - span.from) * d_sae;
+  const to = codeRows(space, span);
+  aboveThreshold(commands, { x: denseRows(space, span), size, threshold, thresholds: d_sae, to });
 }
 
 /** From ∂loss/∂h of the rows of one tile to W_enc and b_enc: grad_W_enc (+)= grad_hᵀ x and grad_b_enc (+)= Σ_b grad_h. */

@@ -8,10 +8,11 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
-import type { Tensor, TensorRows } from "../kernels/tensor.ts";
+import { defineKernel, reads, readsOften, writes } from "../kernels/kernel.ts";
+import type { Tensor } from "../kernels/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
+import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
 import type { Workspace } from "../nn/workspace.ts";
 
 /** Marks the latents that sparse codes use. */
@@ -38,35 +39,36 @@ const markFiredKernel = defineKernel({
   if ((bitcast<u32>(values[entry]) & 0x7fffffffu) != 0u) { atomicStore(&fired[indices[entry]], 1u); }`,
 });
 
-/** Marks the latents that the dense codes `f` [rows, S] of some rows use. */
-export function markFiredDense(commands: Commands, f: TensorRows, fired: Tensor<"u32">): void {
-  const kernel = markFiredDenseKernels[fired.size % 4 === 0 ? "vector" : "scalar"];
-  commands.run(kernel, { rows: f.to - f.from, d_sae: fired.size, f, fired });
+/** Marks the latents that the dense codes of some rows use. */
+export function markFiredDense(commands: Commands, codes: DenseCodes, fired: Tensor<"u32">): void {
+  const { from, to } = codes.values;
+  commands.run(markFiredDenseKernel(codes), { rows: to - from, d_sae: fired.size, ...boundCodes(codes), fired });
 }
 
 /** Rows of a workgroup, and loads of each that an invocation has: neighbours lie in one page of memory, rows do not. */
 const [FIRED_ROWS, FIRED_LOADS] = [64, 8];
 
-const declareMarkFiredDense = (element: "f32" | "vec4f", words: "u32" | "vec4u", parts: readonly string[]) => {
+const markFiredDenseKernel = perDenseWay(({ parts, words, bindings, declarations, code }) => {
   const each = (statement: (c: number, i: string) => string) =>
     Array.from({ length: FIRED_LOADS }, (_, c) => statement(c, `first + ${8 * c}u`)).join("\n    ");
   const [columns, scalars] = [8 * FIRED_LOADS, parts.length];
   return defineKernel({
     name: "mark_fired_dense",
     dims: ["rows", "d_sae"],
-    bindings: { f: readsOnce(element, "rows d_sae"), fired: writes("atomic<u32>", "d_sae") },
+    bindings: { ...bindings, fired: writes("atomic<u32>", "d_sae") },
     workgroup: 8,
     grid: ({ rows, d_sae }) => Math.ceil(d_sae / scalars / columns) * Math.ceil(rows / FIRED_ROWS),
     cost: ({ rows, d_sae }) => ({ flops: 0, bytes: 4 * rows * d_sae }),
+    declarations,
     body: `
   let loads = dims.d_sae / ${scalars}u;
   let across = (loads + ${columns - 1}u) / ${columns}u;
   let first = (group % across) * ${columns}u + lane;
   let begin = (group / across) * ${FIRED_ROWS}u;
   let end = min(begin + ${FIRED_ROWS}u, dims.rows);
-  ${each((c) => `var any${c} = ${words}(0u);`)}
+  ${each((c, i) => `var any${c} = ${words}(0u);${"threshold" in bindings ? ` let limit${c} = threshold[${i}];` : ""}`)}
   for (var row = begin; row < end; row += 1u) {
-    ${each((c, i) => `any${c} |= bitcast<${words}>(f[row * loads + ${i}]);`)}
+    ${each((c, i) => `any${c} |= bitcast<${words}>(${code(`values[row * loads + ${i}]`, `limit${c}`)});`)}
   }
   ${
       each((c, i) =>
@@ -76,11 +78,7 @@ const declareMarkFiredDense = (element: "f32" | "vec4f", words: "u32" | "vec4u",
       )
     }`,
   });
-};
-const markFiredDenseKernels = {
-  scalar: declareMarkFiredDense("f32", "u32", [""]),
-  vector: declareMarkFiredDense("vec4f", "vec4u", [".x", ".y", ".z", ".w"]),
-};
+});
 
 /** wanted[s] = 1 for every latent that is dead after this batch unless it fires in it. */
 export function markDying(

@@ -326,10 +326,10 @@ function forward(
     encodeRectified(commands, model, {
       space: f_x,
       input,
-      eachTile: (f, span) => {
-        denseRowNorms(commands, { f, span, l0: rowSums.l0, l1: rowSums.l1 });
-        denseRowPenalties(commands, { sparsity, f, span, squares, penalty: rowSums.penalty });
-        if (state) markFiredDense(commands, f, space.dead.fired);
+      eachTile: (codes, span) => {
+        denseRowNorms(commands, { codes, span, l0: rowSums.l0, l1: rowSums.l1 });
+        denseRowPenalties(commands, { sparsity, codes, span, squares, penalty: rowSums.penalty });
+        if (state) markFiredDense(commands, codes, space.dead.fired);
       },
     });
   }

@@ -22,6 +22,7 @@ import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
 import type { Codes } from "../nn/codes.ts";
 import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/config.ts";
+import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
 import type { Model, Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import type { SparseSpace } from "../nn/workspace.ts";
@@ -99,26 +100,26 @@ var<workgroup> sums: array<f32, ${PARTS}>;`,
   }`,
 });
 
-/** The same of the dense codes `f` [rows, S] of some rows. */
+/** The same of dense codes. */
 export function denseRowNorms(
   commands: Commands,
-  given: { readonly f: TensorRows; readonly span: Span; readonly l0: Tensor; readonly l1: Tensor },
+  given: { readonly codes: DenseCodes; readonly span: Span; readonly l0: Tensor; readonly l1: Tensor },
 ): void {
-  const { f, span: { from, to }, l0, l1 } = given;
-  const d_sae = f.tensor.rowSize;
-  const kernel = denseRowNormsKernels[d_sae % 4 === 0 ? "vector" : "scalar"];
-  commands.run(kernel, { rows: to - from, first_row: from, n_rows: l0.size, d_sae, f, l0, l1 });
+  const { codes, span: { from, to }, l0, l1 } = given;
+  const sizes = { rows: to - from, first_row: from, n_rows: l0.size, d_sae: codes.values.tensor.rowSize };
+  commands.run(denseRowNormsKernel(codes), { ...sizes, ...boundCodes(codes), l0, l1 });
 }
 
-const declareDenseRowNorms = (element: "f32" | "vec4f", parts: readonly string[], threads: number) =>
-  defineKernel({
+const denseRowNormsKernel = perDenseWay(({ parts, bindings, declarations, code }) => {
+  const threads = parts.length === 1 ? 64 : 32;
+  return defineKernel({
     name: "dense_row_norms",
     dims: ["rows", "first_row", "n_rows", "d_sae"],
-    bindings: { f: readsOnce(element, "rows d_sae"), l0: writes("f32", "n_rows"), l1: writes("f32", "n_rows") },
+    bindings: { ...bindings, l0: writes("f32", "n_rows"), l1: writes("f32", "n_rows") },
     workgroup: threads,
     grid: ({ rows }) => rows,
     cost: ({ rows, d_sae }) => ({ flops: rows * d_sae, bytes: 4 * rows * d_sae }),
-    declarations: `
+    declarations: `${declarations}
 var<workgroup> counts: array<u32, ${threads}>;
 var<workgroup> sums: array<f32, ${threads}>;`,
     body: `
@@ -126,7 +127,7 @@ var<workgroup> sums: array<f32, ${threads}>;`,
   var sum = 0.0;
   let loads = dims.d_sae / ${parts.length}u;
   for (var i = lane; i < loads; i += ${threads}u) {
-    let value = f[group * loads + i];${parts.map((part) => addValue(`value${part}`)).join("")}
+    let f = ${code("values[group * loads + i]", "threshold[i]")};${parts.map((part) => addValue(`f${part}`)).join("")}
   }
   ${tree(threads)}
   if (lane == 0u) {
@@ -134,10 +135,7 @@ var<workgroup> sums: array<f32, ${threads}>;`,
     l1[dims.first_row + group] = sums[0];
   }`,
   });
-const denseRowNormsKernels = {
-  scalar: declareDenseRowNorms("f32", [""], 64),
-  vector: declareDenseRowNorms("vec4f", [".x", ".y", ".z", ".w"], 32),
-};
+});
 
 /** WGSL: a code's part of P, its derivatives by |f| and by n; tanh has a scale. For |f| ≥ 0 they are those from the right at 0. */
 const WEIGHTED_WGSL: Readonly<Record<WeightedKey, string>> = {
@@ -234,51 +232,59 @@ const rowPenaltiesKernels = weighted((wgsl) =>
   })
 );
 
-/** The same of the dense codes `f` [rows, S] of some rows. */
+/** The same of dense codes. */
 export function denseRowPenalties(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
-    readonly f: TensorRows;
+    readonly codes: DenseCodes;
     readonly span: Span;
     readonly squares: Tensor;
     readonly penalty: Tensor;
   },
 ): void {
-  const { sparsity, f, span: { from, to }, squares, penalty } = given;
+  const { sparsity, codes, span: { from, to }, squares, penalty } = given;
   if (!isWeighted(sparsity)) return;
-  commands.run(denseRowPenaltiesKernels[sparsity.key], {
+  commands.run(denseRowPenaltiesKernels[sparsity.key](codes), {
     rows: to - from,
     first_row: from,
     n_rows: penalty.size,
-    d_sae: f.tensor.rowSize,
+    d_sae: codes.values.tensor.rowSize,
     scale: scaleOf(sparsity),
-    f,
+    ...boundCodes(codes),
     squares,
     penalty,
   });
 }
 
 const denseRowPenaltiesKernels = weighted((wgsl) =>
-  defineKernel({
-    name: "dense_row_penalties",
-    dims: ["rows", "first_row", "n_rows", "d_sae"],
-    scalars: ["scale"],
-    bindings: {
-      f: readsOnce("f32", "rows d_sae"),
-      squares: readsAcross("f32", "d_sae", "rows d_sae"),
-      penalty: writes("f32", "n_rows"),
-    },
-    workgroup: 64,
-    grid: ({ rows }) => rows,
-    cost: ({ rows, d_sae }) => ({ flops: 8 * rows * d_sae, bytes: 8 * rows * d_sae }),
-    declarations: `var<workgroup> sums: array<f32, 64>;${wgsl}`,
-    body: `
+  perDenseWay(({ element, parts, bindings, declarations, code }) =>
+    defineKernel({
+      name: "dense_row_penalties",
+      dims: ["rows", "first_row", "n_rows", "d_sae"],
+      scalars: ["scale"],
+      bindings: {
+        ...bindings,
+        squares: readsAcross(element, "d_sae", "rows d_sae"),
+        penalty: writes("f32", "n_rows"),
+      },
+      workgroup: 64,
+      grid: ({ rows }) => rows,
+      cost: ({ rows, d_sae }) => ({ flops: 8 * rows * d_sae, bytes: 8 * rows * d_sae }),
+      declarations: `${declarations}
+var<workgroup> sums: array<f32, 64>;${wgsl}`,
+      body: `
   var sum = 0.0;
-  for (var s = lane; s < dims.d_sae; s += 64u) { sum += part(f[group * dims.d_sae + s], sqrt(squares[s]), dims.scale); }
+  let loads = dims.d_sae / ${parts.length}u;
+  for (var i = lane; i < loads; i += 64u) {
+    let f = ${code("values[group * loads + i]", "threshold[i]")};
+    let n = sqrt(squares[i]);
+    ${parts.map((part) => `sum += part(f${part}, n${part}, dims.scale);`).join("\n    ")}
+  }
   ${sumTree(64)}
   if (lane == 0u) { penalty[dims.first_row + group] = sums[0]; }`,
-  })
+    })
+  )
 );
 
 /**

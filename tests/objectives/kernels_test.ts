@@ -74,10 +74,26 @@ const sparseNorms: KernelCase = (gpu) => {
   }
 };
 
-function normsInBlocks(gpu: Recording, f_BS: Tensor, l0: Tensor, l1: Tensor, block = f_BS.shape[0]!): void {
-  for (const span of spans(f_BS.shape[0]!, block)) {
-    denseRowNorms(gpu.commands, { f: f_BS.rows(span.from, span.to), span, l0, l1 });
+function normsInBlocks(
+  gpu: Recording,
+  values_BS: Tensor,
+  l0: Tensor,
+  l1: Tensor,
+  { block = values_BS.shape[0]!, threshold }: { readonly block?: number; readonly threshold?: Tensor } = {},
+): void {
+  for (const span of spans(values_BS.shape[0]!, block)) {
+    const codes = { values: values_BS.rows(span.from, span.to), threshold };
+    denseRowNorms(gpu.commands, { codes, span, l0, l1 });
   }
+}
+
+/** h of a JumpReLU, its thresholds, of which some are negative and count as 0, and what its codes are. */
+function jumps(random: Random, rows: number, columns: number) {
+  const threshold_S = random.integers(columns);
+  const h_BS = random.integers(rows * columns);
+  if (h_BS.length > 2) h_BS.set([NaN, -0], 1);
+  const isAbove = (h: number, i: number) => Number.isNaN(h) || h > Math.max(threshold_S[i % columns]!, 0);
+  return { h_BS, threshold_S, f_BS: h_BS.map((h, i) => isAbove(h, i) ? h : 0) };
 }
 
 const denseNorms: KernelCase = (gpu) => {
@@ -85,8 +101,18 @@ const denseNorms: KernelCase = (gpu) => {
   for (const [rows, columns] of [...SHAPES, [200, 64]] as const) {
     const dense = halfZero(random, rows * columns);
     const [l0, l1] = [gpu.out(rows), gpu.out(rows)];
-    normsInBlocks(gpu, gpu.f32(dense, rows, columns), l0, l1, 64);
+    normsInBlocks(gpu, gpu.f32(dense, rows, columns), l0, l1, { block: 64 });
     expectNorms(gpu, l0, l1, { want: normsOf(dense, rows) });
+  }
+};
+
+const jumpNorms: KernelCase = (gpu) => {
+  const random = new Random(22);
+  for (const [rows, columns] of [...SHAPES, [200, 64]] as const) {
+    const { h_BS, threshold_S, f_BS } = jumps(random, rows, columns);
+    const [l0, l1] = [gpu.out(rows), gpu.out(rows)];
+    normsInBlocks(gpu, gpu.f32(h_BS, rows, columns), l0, l1, { block: 64, threshold: gpu.f32(threshold_S) });
+    expectNorms(gpu, l0, l1, { want: normsOf(f_BS, rows) });
   }
 };
 
@@ -102,7 +128,8 @@ const preciseNorms: KernelCase = (gpu) => {
 
 Deno.test("L0 counts what is not zero and L1 sums magnitudes, of sparse and of dense codes", async () => {
   await check(sparseNorms, {}, { lanes: 32 }, TEXELS);
-  await check(denseNorms);
+  await check(denseNorms, {}, TEXELS);
+  await check(jumpNorms, {}, TEXELS);
   await check(preciseNorms);
 });
 
@@ -141,7 +168,9 @@ const firing = (sparse: boolean): KernelCase => (gpu) => {
     if (sparse) markFired(gpu.commands, codesOf(gpu, dense, rows, (i) => dense[i] !== 0 || i % 3 === 0), fired);
     else {
       const f_BS = gpu.f32(dense, rows, columns);
-      for (const { from, to } of spans(rows, 64)) markFiredDense(gpu.commands, f_BS.rows(from, to), fired);
+      for (const { from, to } of spans(rows, 64)) {
+        markFiredDense(gpu.commands, { values: f_BS.rows(from, to), threshold: undefined }, fired);
+      }
     }
     const want = before.map((was, s) => {
       for (let r = 0; r < rows; r++) if (dense[r * columns + s] !== 0) return 1;
@@ -151,9 +180,22 @@ const firing = (sparse: boolean): KernelCase => (gpu) => {
   }
 };
 
-Deno.test("who fired is marked, from sparse and from dense codes", async () => {
+const jumping: KernelCase = (gpu) => {
+  const random = new Random(24);
+  for (const [rows, columns] of [...SHAPES, [200, 64], [1, 301], [1, 300]] as const) {
+    const { h_BS, threshold_S, f_BS } = jumps(random, rows, columns);
+    const fired = gpu.u32(new Uint32Array(columns));
+    const values = gpu.f32(h_BS, rows, columns).rows(0, rows);
+    markFiredDense(gpu.commands, { values, threshold: gpu.f32(threshold_S) }, fired);
+    const want = Array.from({ length: columns }, (_, s) => Number(f_BS.some((f, i) => i % columns === s && f !== 0)));
+    gpu.expect(fired, (got) => assertExact(got, want, `${rows} × ${columns}`));
+  }
+};
+
+Deno.test("who fired is marked, from sparse and from dense codes, and from what is behind them", async () => {
   await check(firing(true));
-  await check(firing(false));
+  await check(firing(false), {}, TEXELS);
+  await check(jumping, {}, TEXELS);
 });
 
 Deno.test("of 70,000 rows the first and the last wake their latents", async () => {
@@ -163,7 +205,7 @@ Deno.test("of 70,000 rows the first and the last wake their latents", async () =
     dense[1] = 1;
     dense[dense.length - 1] = -1;
     const fired = gpu.u32(new Uint32Array(columns));
-    markFiredDense(gpu.commands, gpu.f32(dense, rows, columns).rows(0, rows), fired);
+    markFiredDense(gpu.commands, { values: gpu.f32(dense, rows, columns).rows(0, rows), threshold: undefined }, fired);
     gpu.expect(fired, (got) => assertExact(got, [0, 1, 0, 1]));
   });
 });
@@ -481,6 +523,8 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
     ["row * loads + first", "row * loads + 0u * first"],
     ["& 0x7fffffffu) != 0u) { atomicStore", "& 0x7fffffffu) == 0u) { atomicStore"],
   ], firing(false));
+  await mutants("mark_fired_dense", [["is_nan | ", ""], ["max(threshold, f32(0.0))", "threshold"]], jumping);
+  await mutants("dense_row_norms", [["h > max(", "h >= max("], ["threshold[i]", "threshold[0]"]], jumpNorms);
   await mutants("update_dead", [
     ["min(n_rows, 0xffffffffu - waited)", "n_rows"],
     [">= dims.dead_threshold_tokens", "> dims.dead_threshold_tokens"],

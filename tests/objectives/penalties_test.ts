@@ -47,7 +47,7 @@ const CASES: readonly (readonly [
   ]],
   ["dense_row_penalties", ["relu", "weighted-l1-sparsity"], [
     ["abs(f) * n", "abs(f)"],
-    ["sqrt(squares[s])", "squares[s]"],
+    ["sqrt(squares[i])", "squares[i]"],
     ["half > 0u", "half > 1u"],
   ]],
   ["penalty_weight", ["jump-relu", "target-l0-sparsity"], [
