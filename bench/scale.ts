@@ -36,7 +36,7 @@ const chosen: readonly string[] = named.length > 0 ? named : SECTIONS.filter((na
 /** Step times where one size grows. */
 async function sweeps(): Promise<Row[]> {
   const device = await timedDevice();
-  const base = { B: 256, D: 128, S: 2048, k: 16, P: 1, n_dead: 0 };
+  const base = { B: 256, D: 128, S: 2048, activation: "top-k", k: 16, P: 1, n_dead: 0 } as const;
   const rows: Row[] = [];
   for (
     const [size, values] of [

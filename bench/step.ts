@@ -21,28 +21,37 @@ export interface StepShape {
   readonly D: number;
   /** d_sae. */
   readonly S: number;
-  /** top_k, or 0 for a ReLU. */
+  /** What makes codes of pre-activations. */
+  readonly activation: "top-k" | "batch-top-k" | "relu" | "jump-relu";
+  /** top_k, where the activation has one. */
   readonly k: number;
   /** Prefixes. */
   readonly P: number;
   /** Dead latents, which the auxiliary loss trains (k_aux 512); none where none can be. */
   readonly n_dead: number;
-  /** A BatchTopK's: what each row of the batch is multiplied with, which decides whose entries survive. */
+  /** What each row of the batch is multiplied with: of a BatchTopK, that decides whose entries survive. */
   readonly rowScale?: (row: number) => number;
+  /** Added to b_enc: of a ReLU or JumpReLU, that decides how many latents fire. */
+  readonly shift?: number;
 }
 
 /** What most steps have in common. */
-const COMMON = { B: 1024, D: 768, S: 6144, k: 32, P: 1, n_dead: 0 };
+const COMMON = { B: 1024, D: 768, S: 6144, activation: "top-k", k: 32, P: 1, n_dead: 0 } as const;
+const BATCH = { ...COMMON, activation: "batch-top-k" } as const;
+/** Pre-activations are normal numbers. */
+const FEW = -3;
 
 /** The steps of the table. */
 export const STEPS: readonly StepShape[] = [
   { name: "TopK", ...COMMON },
   { name: "TopK, 10 prefixes, 64 dead", ...COMMON, P: 10, n_dead: 64 },
   { name: "TopK, 10 prefixes, 512 dead", ...COMMON, P: 10, n_dead: 512 },
-  { name: "BatchTopK", ...COMMON, rowScale: () => 1 },
-  { name: "BatchTopK, six rows own all", ...COMMON, rowScale: (row) => row < 6 ? 1000 : 1 },
-  { name: "BatchTopK, candidates overflow", ...COMMON, rowScale: (row) => 2 ** (row / 64) },
-  { name: "ReLU (half of the codes)", ...COMMON, k: 0 },
+  { name: "BatchTopK", ...BATCH },
+  { name: "BatchTopK, six rows own all", ...BATCH, rowScale: (row) => row < 6 ? 1000 : 1 },
+  { name: "BatchTopK, candidates overflow", ...BATCH, rowScale: (row) => 2 ** (row / 64) },
+  { name: "ReLU, half of the codes", ...COMMON, activation: "relu" },
+  { name: "ReLU, eight codes a row", ...COMMON, activation: "relu", shift: FEW },
+  { name: "JumpReLU, eight codes a row", ...COMMON, activation: "jump-relu", shift: FEW },
 ];
 
 /** Which phase a kernel belongs to. */
@@ -50,17 +59,20 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["encoder product", /^matmul_nt$/],
   [
     "selection",
-    /^((maxima_)?top_k|fill|.*_histogram|pick_digit|collect_.*|(count|write)_(rows|nearby|.*above)|row_starts|batch_starts|update_threshold|choose_sparse_or_dense|cut_off_entries)$/,
+    /^((maxima_)?top_k|fill|.*_histogram|pick_digit|collect_.*|(count|write)_(rows|nearby|.*above)|row_starts|batch_starts|update_threshold|choose_sparse_or_dense|cut_off_entries|mark_fired_dense)$/,
   ],
   [
     "auxiliary",
     /^(gathered|listed|auxiliary|count_workgroups|decide|spread_entries|keep_entries|gather_rows|scatter_rows)/,
   ],
-  ["decode and residuals", /^(sparse_rows_matmul|.*residuals|copy_columns|matmul_nn|row_norms|dense_row_norms|max.*)$/],
+  [
+    "decode and residuals",
+    /^(sparse_rows_matmul|.*residuals|copy_columns|copy_above_threshold|matmul_nn|row_norms|dense_row_norms|max.*)$/,
+  ],
   ["lists by latent", /^(count|place|order|order_many)_entries$|^scan$/],
   [
     "gradients",
-    /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|add_sign|subtract_weighted_rows)$/,
+    /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|(dense_)?l1_backward|jump_relu.*|subtract_weighted_rows)$/,
   ],
   ["optimiser", /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|sum|verdict)$/],
 ];
@@ -94,13 +106,12 @@ export async function timeSteps(
 /** Steps of a new model, as many as are asked for; it belongs to the stack. */
 async function stepsOf(
   device: GPUDevice,
-  { B, D, S, k, P, n_dead, rowScale }: StepShape,
+  { B, D, S, activation: key, k, P, n_dead, rowScale, shift = 0 }: StepShape,
   stack: AsyncDisposableStack,
 ): Promise<AsyncGenerator<Progress, void, void>> {
-  const activation = k === 0
-    ? { key: "relu" } as const
-    : { key: rowScale ? "batch-top-k" : "top-k", top_k: k } as const;
+  const activation = key === "top-k" || key === "batch-top-k" ? { key, top_k: k } : { key };
   const { x, parameters } = startOf({ B, D, S, n_dead });
+  parameters.b_enc.forEach((bias, s) => parameters.b_enc[s] = bias + shift);
   if (rowScale) x.forEach((value, i) => x[i] = value * rowScale(Math.floor(i / D)));
   const sae = stack.use(
     await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, parameters, { device }),
