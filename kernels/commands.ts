@@ -285,14 +285,10 @@ const MOST_TEXEL_BYTES = 2 ** 29;
 /** How many times as many bytes it takes for a copy to pay where they are read once. */
 const ONCE = 2;
 
-/** How many bytes a run reads of a binding of `bytes`; of what it reads often, twice as many at least. */
-function bytesRead(
-  kernel: Kernel,
-  reading: NonNullable<Binding["reading"]>,
-  { bytes, values }: { readonly bytes: number; readonly values: Readonly<Record<string, number>> },
-): number {
-  if (reading === "once") return bytes;
-  return reading === "often" ? 2 * bytes : 4 * shapeSize(kernel, reading.total, values);
+/** How many bytes a run reads of one of its bindings; of what it reads often, twice as many as there are at least. */
+function bytesRead({ kernel, values, bound }: Run, reading: NonNullable<Binding["reading"]>, index: number): number {
+  if (typeof reading === "object") return 4 * shapeSize(kernel, reading.total, values);
+  return (reading === "often" ? 2 : 1) * bound[index]!.bytes;
 }
 
 const NONE: ReadonlySet<string> = new Set();
@@ -379,7 +375,7 @@ class Submission {
     else if (condition) decision = this.#decide(condition);
     const formed = kernelForm(kernel, {
       isJoined,
-      texels: this.#texelsOf(first),
+      texels: this.#texelsOf(runs),
       halves: halvesOf(kernel, bound),
     });
     const names = Object.keys(kernel.bindings);
@@ -413,15 +409,16 @@ class Submission {
     context.onDispatch?.(kernel.name, runs.flatMap((run) => run.bound.map(({ tensor }) => tensor.label)));
   }
 
-  /** Which bindings of a run come from textures. */
-  #texelsOf({ kernel, values, bound }: Run): ReadonlySet<string> {
+  /** Which bindings of a dispatch come from textures: one copy is for all of its runs. */
+  #texelsOf(runs: readonly Run[]): ReadonlySet<string> {
+    const [{ kernel, bound }] = runs as [Run];
     const { texelBytes, device: { limits } } = this.#context;
     if (texelBytes === Infinity) return NONE;
     const least = ONCE * texelBytes;
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
-      const { tensor, bytes } = bound[index]!;
+      const { tensor } = bound[index]!;
       if (!reading || tensor.buffer.size > MOST_TEXEL_BYTES) return false;
-      return tensor.hasTexels || bytesRead(kernel, reading, { bytes, values }) >= least;
+      return tensor.hasTexels || runs.reduce((sum, run) => sum + bytesRead(run, reading, index), 0) >= least;
     });
     return new Set(names.slice(0, limits.maxStorageTexturesPerShaderStage).map(([name]) => name));
   }

@@ -8,6 +8,7 @@
  */
 
 import type { Bindable, Commands } from "./commands.ts";
+import type { DeviceContext } from "./device.ts";
 import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
 import { spans } from "./tensor.ts";
 
@@ -26,10 +27,11 @@ export interface SparseRows {
 }
 
 /**
- * Turns of the loop over a sum's terms in one dispatch; longer sums go on in the next. A software driver silently ends an
- * invocation's loops after 65,535 turns in all, the few of bisections and of parts included.
+ * Terms of a sum in one dispatch; longer sums go on in the next. A software driver silently ends an invocation's loops
+ * after 65,535 turns in all, which are one for every term, two for every eight where lanes bring them together, and the
+ * few of bisections and of parts.
  */
-const MOST_TURNS = 60000;
+const MOST_TERMS = 50000;
 
 /**
  * The most columns that one invocation of the row kernels owns, in units of a load. Every load of an entry's place and
@@ -53,15 +55,17 @@ interface Share extends Width {
   readonly lanes: number;
   /** Columns that each owns, in units of a load. */
   readonly unroll: number;
+  /** What a kernel with subgroups of eight says first; `undefined` for one without. */
+  readonly subgroups: string | undefined;
 }
 
 /** As few workgroups a row as may be, and as few columns an invocation as that takes: one, two, or a multiple of four. */
-function shareOf(columns: number, lanes: number): Share {
+function shareOf(columns: number, { lanes, subgroups }: DeviceContext): Share {
   const width = widthOf(columns);
   const each = Math.ceil(columns / width.scalars / lanes);
   const groups = Math.ceil(each / (lanes === 8 ? MOST_UNROLL.software : MOST_UNROLL.gpu));
   const own = Math.ceil(each / groups);
-  return { ...width, lanes, unroll: own <= 2 ? own : 4 * Math.ceil(own / 4) };
+  return { ...width, lanes, subgroups, unroll: own <= 2 ? own : 4 * Math.ceil(own / 4) };
 }
 
 /** How many workgroups share the columns of a row. */
@@ -72,11 +76,11 @@ function columnGroups(columns: number, { scalars, lanes, unroll }: Share): numbe
 /** One kernel for each way to share out a row, declared on first use. */
 function perShare<D extends string, B extends string>(
   declare: (share: Share) => Kernel<D, never, B>,
-): (columns: number, lanes: number) => Kernel<D, never, B> {
+): (columns: number, context: DeviceContext) => Kernel<D, never, B> {
   const made = new Map<string, Kernel<D, never, B>>();
-  return (columns, lanes) => {
-    const share = shareOf(columns, lanes);
-    const id = `${share.element} ${lanes} ${share.unroll}`;
+  return (columns, context) => {
+    const share = shareOf(columns, context);
+    const id = JSON.stringify(share);
     const kernel = made.get(id) ?? declare(share);
     made.set(id, kernel);
     return kernel;
@@ -131,9 +135,9 @@ export interface SparseRowsMatmulArguments {
  */
 export function sparseRowsMatmul(commands: Commands, given: SparseRowsMatmulArguments): void {
   const { sparse, firstRow, rows, matrix, from, to, columns, ends, parts, result, accumulate } = given;
-  const kernel = sparseRowsMatmulKernel(columns, commands.context.lanes);
+  const kernel = sparseRowsMatmulKernel(columns, commands.context);
   // A row has no more entries than it has columns, and no more than there are at all.
-  const most = sparse.capacity <= MOST_TURNS ? to - from : MOST_TURNS;
+  const most = sparse.capacity <= MOST_TERMS ? to - from : MOST_TERMS;
   for (let begin = from; begin < to; begin += most) {
     commands.run(kernel, {
       rows,
@@ -404,8 +408,8 @@ export interface SparseColumnsMatmulArguments {
 export function sparseColumnsMatmul(commands: Commands, given: SparseColumnsMatmulArguments): void {
   const { sparse, entryRows, values, firstRow, rows, matrix, parts, ends, from, to, columns, result, accumulate } =
     given;
-  const kernel = sparseColumnsMatmulKernel(columns, commands.context.lanes);
-  for (const span of spans(rows, MOST_TURNS)) {
+  const kernel = sparseColumnsMatmulKernel(columns, commands.context);
+  for (const span of spans(rows, MOST_TERMS)) {
     commands.run(kernel, {
       rows: span.to - span.from,
       columns,
@@ -445,9 +449,50 @@ const entriesOfColumn = `
     }
   }`;
 
+/**
+ * WGSL: \`statement\` for the \`row\` and the \`value\` of each entry of a list from \`entry\` to \`end\`, of which there is one.
+ * Lists are short, and a software driver runs the body of a loop that tests first once more, for nobody. The lanes of a
+ * subgroup of eight bring as many entries together, and tell each other of them.
+ */
+function everyEntry({ subgroups }: Share, statement: string): string {
+  if (subgroups === undefined) {
+    return `loop {
+      let e = entries[entry];
+      let entry_row = entryRows[e];
+      let value = values[e];
+      ${statement}
+      continuing {
+        entry += 1u;
+        break if entry >= end;
+      }
+    }`;
+  }
+  return `loop {
+      let own = entries[min(entry + lane, end - 1u)];
+      let own_row = entryRows[own];
+      let own_value = values[own];
+      let together = min(end - entry, 8u);
+      var other = 0u;
+      loop {
+        let entry_row = subgroupShuffle(own_row, other);
+        let value = subgroupShuffle(own_value, other);
+        ${statement}
+        continuing {
+          other += 1u;
+          break if other >= together;
+        }
+      }
+      continuing {
+        entry += 8u;
+        break if entry >= end;
+      }
+    }`;
+}
+
 const sparseColumnsMatmulKernel = perShare((share) =>
   defineKernel({
     name: "sparse_columns_matmul",
+    directives: share.subgroups ?? "",
     dims: [
       "rows",
       "columns",
@@ -487,17 +532,18 @@ const sparseColumnsMatmulKernel = perShare((share) =>
   if (dims.accumulate == 1u) {
     ${everyColumn(share, (c, offset) => `sum${c} = result[row * loads + first + ${offset}];`)}
   }
-  // Lists are short, and a software driver runs the body of a loop that tests first once more, for nobody.
   if (entry < end) {
-    loop {
-      let e = entries[entry];
-      let value = ${share.element}(values[e]);
-      let at = ((entryRows[e] - dims.boundRow) * dims.parts + part) * loads + first;
-      ${everyColumn(share, (c, offset) => `sum${c} = fma(value, matrix[at + ${offset}], sum${c});`)}
-      continuing {
-        entry += 1u;
-        break if entry >= end;
-      }
+    ${
+      everyEntry(
+        share,
+        `let at = ((entry_row - dims.boundRow) * dims.parts + part) * loads + first;
+      ${
+          everyColumn(
+            share,
+            (c, offset) => `sum${c} = fma(${share.element}(value), matrix[at + ${offset}], sum${c});`,
+          )
+        }`,
+      )
     }
   }
   ${
@@ -530,7 +576,7 @@ export interface SparseColumnSumsArguments {
 /** result[s] = Σ of the values of column s, ascending. */
 export function sparseColumnSums(commands: Commands, given: SparseColumnSumsArguments): void {
   const { sparse, entryRows, values, firstRow, rows, result, accumulate } = given;
-  for (const span of spans(rows, MOST_TURNS)) {
+  for (const span of spans(rows, MOST_TERMS)) {
     commands.run(sparseColumnSumsKernel, {
       rows: span.to - span.from,
       firstRow: firstRow + span.from,

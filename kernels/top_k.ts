@@ -211,18 +211,28 @@ function body(source: Source): string {
   const inSubgroup = subgroups !== undefined;
   // Both ways leave the number of what was found in `chosen` and what is listed for all to see.
   const list = (
-    from: { readonly item: string; readonly turns: string; readonly wanted: string; readonly store: string },
+    from: {
+      readonly item: string;
+      readonly turns: string;
+      readonly wanted: string;
+      readonly store: string;
+      /** How a subgroup goes through the turns, if not eight at a time. */
+      readonly eachEight?: (statement: string) => string;
+    },
   ) =>
     inSubgroup
       ? `var found = 0u;
-      for (var turn = 0u; turn < ${from.turns}; turn += ${threads}u) {
+      ${
+        (from.eachEight ?? ((statement) =>
+          `for (var turn = 0u; turn < ${from.turns}; turn += ${threads}u) {
         let i = turn + lane;
         ${from.item}
-        let wanted = i < ${from.turns} && ${from.wanted};
+        ${statement}
+      }`))(`let wanted = ${from.eachEight ? "" : `i < ${from.turns} && `}${from.wanted};
         let counts = sums(u32(wanted), lane);
         let at = found + counts.x;
         if (wanted && at < ${COLLECTED}u) { ${from.store} }
-        found += counts.y;
+        found += counts.y;`)
       }
       if (lane == 0u) { chosen = found; }`
       : `if (lane == 0u) { atomicStore(&collected, 0u); }
@@ -316,6 +326,22 @@ function body(source: Source): string {
           turns: "columns",
           wanted: "j < n && key >= bound",
           store: "keys[at] = key; places[at] = j;",
+          // Every lane has the number of an item, and all look at the columns of one after the other.
+          eachEight: (statement) =>
+            `for (var turn = 0u; turn < found_items; turn += 8u) {
+        let ahead = spare[min(turn + lane, found_items - 1u)];
+        let together = min(found_items - turn, 8u);
+        var other = 0u;
+        loop {
+          let j = subgroupShuffle(ahead, other) * ${MAXIMA_COLUMNS}u + lane;
+          let key = key_of(values[first + min(j, n - 1u)]);
+          ${statement}
+          continuing {
+            other += 1u;
+            break if other >= together;
+          }
+        }
+      }`,
         })
       }
     }`

@@ -8,6 +8,7 @@
  */
 
 import type { Commands } from "../kernels/commands.ts";
+import { fill } from "../kernels/elementwise.ts";
 import { defineKernel, reads, readsOften, writes } from "../kernels/kernel.ts";
 import type { Tensor } from "../kernels/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
@@ -119,11 +120,15 @@ export function updateDead(
     readonly tokens_since_active: Tensor<"u32">;
     readonly n_rows: number;
     readonly dead_threshold_tokens: number;
+    /** Whether any can be dead. */
+    readonly canBeDead: boolean;
   },
 ): void {
-  const { dead: { fired, flags, places, list, count }, tokens_since_active, n_rows, dead_threshold_tokens } = given;
+  const { dead, tokens_since_active, n_rows, dead_threshold_tokens, canBeDead } = given;
+  const { fired, flags, places, list, count } = dead;
   const d_sae = fired.size;
   commands.run(updateDeadKernel, { d_sae, n_rows, dead_threshold_tokens, fired, tokens_since_active, flags });
+  if (!canBeDead) return fill(commands, count, 1, 0);
   commands.run(scanKernel, { n: d_sae, counts: flags, starts: places });
   commands.run(listDeadKernel, { d_sae, flags, places, list, count });
 }

@@ -276,6 +276,7 @@ export function recordLossAndGradients(
   const canBeDead = state.longestWait + n_rows >= objective.cfg.dead_threshold_tokens;
   const step: Step = {
     ...forward(commands, objective, model, x, { space, prefixes, into, state, schedule }),
+    canBeDead,
     auxK: space.aux && aux.key === "auxk" && canBeDead ? { space: space.aux, cfg: aux } : undefined,
   };
   recordDead(commands, objective, step, state);
@@ -333,7 +334,7 @@ function forward(
       },
     });
   }
-  for (const name of ["l0", "l1", "penalty"] as const) {
+  for (const name of isWeighted(sparsity) ? ["l0", "l1", "penalty"] as const : ["l0", "l1"] as const) {
     sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
   }
   penaltyWeight(commands, {
@@ -348,11 +349,16 @@ function forward(
     controlled: state && { ...state, target_l0: objective.cfg.target_l0 },
     unused: space.unused,
   });
-  return { model, space, prefixes: { lengths, ends }, into, sparsity };
+  return { model, space, prefixes: { lengths, ends }, into, sparsity, canBeDead: false };
 }
 
 /** Counts who fired, and lets the dead choose where to help. */
-function recordDead(commands: Commands, objective: Objective, { model, space, auxK }: Step, state: TrainState): void {
+function recordDead(
+  commands: Commands,
+  objective: Objective,
+  { model, space, canBeDead, auxK }: Step,
+  state: TrainState,
+): void {
   const { f_x, dead, n_rows } = space;
   const { tokens_since_active } = state;
   if ("sparse" in f_x) {
@@ -363,7 +369,7 @@ function recordDead(commands: Commands, objective: Objective, { model, space, au
     commands.onlyIf(isSparse, () => transposition.record(commands, codes.sparse));
   }
   const { dead_threshold_tokens } = objective.cfg;
-  updateDead(commands, { dead, tokens_since_active, n_rows, dead_threshold_tokens });
+  updateDead(commands, { dead, tokens_since_active, n_rows, dead_threshold_tokens, canBeDead });
   if (auxK) auxKCodes(commands, model, space, auxK.space, auxK.cfg);
 }
 
@@ -475,7 +481,8 @@ function denseBackward(
 
 /** Sums over the batch, and the numbers into their slot. In evaluation the residuals are still to be made. */
 function recordLoss(commands: Commands, step: Step, state?: TrainState): void {
-  const { model: { cfg: { d_model, activation: { aux } } }, space, prefixes, into: { losses, slot }, sparsity } = step;
+  const { model, space, prefixes, into: { losses, slot }, sparsity, auxK } = step;
+  const { cfg: { d_model, activation: { aux } } } = model;
   const { rowSums, totals, n_rows, largest, dead, penalty: { weight } } = space;
   if (!state) {
     eachWay(commands, space, {
@@ -483,7 +490,7 @@ function recordLoss(commands: Commands, step: Step, state?: TrainState): void {
       dense: (codes) => codes.tiles.forEach((span) => reconstructDense(commands, step, codes, span)),
     });
   }
-  for (const name of ["squares", "aux"] as const) {
+  for (const name of auxK || space.preAct ? ["squares", "aux"] as const : ["squares"] as const) {
     sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
   }
   const training = state !== undefined;
@@ -539,7 +546,9 @@ interface Step {
   readonly prefixes: Prefixes;
   readonly into: LossSlot;
   readonly sparsity: Sparsity;
-  /** The auxiliary loss, where there can be dead latents. */
+  /** Whether there can be dead latents. */
+  readonly canBeDead: boolean;
+  /** AuxK, where there can be. */
   readonly auxK?: { readonly space: AuxSpace; readonly cfg: AuxK } | undefined;
 }
 

@@ -17,6 +17,7 @@
 
 import type { Commands } from "../kernels/commands.ts";
 import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
+import { perWay, rowSum } from "../kernels/row_sums.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import type { Tensor, TensorRows } from "../kernels/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
@@ -48,7 +49,7 @@ type WeightedKey = WeightedSparsity["key"];
 /** l0[b] = Σ_s 1[f_bs ≠ 0] and l1[b] = Σ_s |f_bs| of sparse codes. */
 export function rowNorms(commands: Commands, codes: Codes, l0: Tensor, l1: Tensor): void {
   const { n_rows, row_starts, values } = codes;
-  commands.run(rowNormsKernel, { n_rows, capacity: values.size, row_starts, values, l0, l1 });
+  commands.run(rowNormsKernel(1, commands.context), { n_rows, capacity: values.size, row_starts, values, l0, l1 });
 }
 
 /** WGSL: adds one value to `count` and `sum`. */
@@ -72,33 +73,34 @@ const tree = (threads: number) => `
 /** Invocations a row: eight strided parts and a tree, whatever the device, so that the order is one. */
 const PARTS = 8;
 
-const rowNormsKernel = defineKernel({
-  name: "row_norms",
-  dims: ["n_rows", "capacity"],
-  bindings: {
-    row_starts: reads("u32", "n_rows+1"),
-    values: readsOften("f32", "capacity"),
-    l0: writes("f32", "n_rows"),
-    l1: writes("f32", "n_rows"),
-  },
-  workgroup: PARTS,
-  grid: ({ n_rows }) => n_rows,
-  cost: ({ capacity }) => ({ flops: capacity, bytes: 4 * capacity }),
-  declarations: `
-var<workgroup> counts: array<u32, ${PARTS}>;
-var<workgroup> sums: array<f32, ${PARTS}>;`,
-  body: `
+const rowNormsKernel = perWay((way) =>
+  defineKernel({
+    name: "row_norms",
+    dims: ["n_rows", "capacity"],
+    bindings: {
+      row_starts: reads("u32", "n_rows+1"),
+      values: readsOften("f32", "capacity"),
+      l0: writes("f32", "n_rows"),
+      l1: writes("f32", "n_rows"),
+    },
+    workgroup: PARTS,
+    grid: ({ n_rows }) => n_rows,
+    cost: ({ capacity }) => ({ flops: capacity, bytes: 4 * capacity }),
+    ...rowSum(way, PARTS),
+    body: `
   var count = 0u;
   var sum = 0.0;
   let end = row_starts[group + 1u];
   for (var entry = row_starts[group] + lane; entry < end; entry += ${PARTS}u) {${addValue("values[entry]")}
   }
-  ${tree(PARTS)}
+  let all = total(lane, f32(count));
+  sum = total(lane, sum);
   if (lane == 0u) {
-    l0[group] = f32(counts[0]);
-    l1[group] = sums[0];
+    l0[group] = all;
+    l1[group] = sum;
   }`,
-});
+  })
+);
 
 /** The same of dense codes. */
 export function denseRowNorms(

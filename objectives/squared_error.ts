@@ -8,8 +8,18 @@
  */
 
 import { type Bindable, Commands } from "../kernels/commands.ts";
+import type { DeviceContext } from "../kernels/device.ts";
 import { ShapeError } from "../kernels/errors.ts";
-import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
+import {
+  defineKernel,
+  type Kernel,
+  reads,
+  readsAcross,
+  readsOften,
+  readsOnce,
+  updates,
+  writes,
+} from "../kernels/kernel.ts";
 import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
 import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
 import { Tensor } from "../kernels/tensor.ts";
@@ -92,19 +102,31 @@ const bindings = ({ element }: Way) => ({
   largest: reads("u32", "1"),
   squares: writes("f32", "n_rows"),
 });
-/** Loads that an invocation has in hand: of every prefix as many neighbours, lest each turn go to another page of memory. */
+/**
+ * The most loads that an invocation has in hand: of every prefix as many neighbours, lest each turn go to another page of
+ * memory.
+ */
 const AT_ONCE = 4;
 
-const body = (way: Way, keep: (at: string, error: string) => string) => {
+/** One kernel for each way, and for each number of loads in hand that rows may have. */
+const perWayAndLoads = <B extends string>(
+  declare: (way: Way, atOnce: number) => Kernel<(typeof dims)[number], "weight", B>,
+) => {
+  const kernels = Array.from({ length: AT_ONCE }, (_, index) => perWay((way) => declare(way, index + 1)));
+  return (columns: number, context: DeviceContext) =>
+    kernels[Math.min(Math.ceil(columns / THREADS), AT_ONCE) - 1]!(columns, context);
+};
+
+const body = (way: Way, atOnce: number, keep: (at: string, error: string) => string) => {
   const lanes = THREADS / way.scalars;
   const each = (statement: (c: number, place: string) => string) =>
-    Array.from({ length: AT_ONCE }, (_, c) => statement(c, `first + ${c * lanes}u`)).join("\n    ");
+    Array.from({ length: atOnce }, (_, c) => statement(c, `first + ${c * lanes}u`)).join("\n    ");
   // Columns past the end are computed from what lies there, and neither stored nor counted.
   return `
   let inverse = inverse_scale_of(largest[0]);
   let loads = dims.d_model / ${way.scalars}u;
   var square = 0.0;
-  for (var first = lane; first < loads; first += ${AT_ONCE * lanes}u) {
+  for (var first = lane; first < loads; first += ${atOnce * lanes}u) {
     ${each((c, place) => `let target${c} = x[group * loads + ${place}]; let bias${c} = b_dec[${place}];`)}
     ${each((c) => `var summed${c} = ${way.element}(0.0); var last${c} = ${way.element}(0.0);`)}
     for (var p = dims.n_prefixes; p > 0u; p -= 1u) {
@@ -134,7 +156,7 @@ const cost = (
   bytes: 4 * rows * d_model * (1 + 2 * n_prefixes),
 });
 
-const residualsKernel = perWay((way) =>
+const residualsKernel = perWayAndLoads((way, atOnce) =>
   defineKernel({
     name: "residuals",
     dims,
@@ -142,11 +164,11 @@ const residualsKernel = perWay((way) =>
     bindings: bindings(way),
     ...rowKernel(way),
     cost,
-    body: body(way, () => ""),
+    body: body(way, atOnce, () => ""),
   })
 );
 
-const keepingResidualsKernel = perWay((way) =>
+const keepingResidualsKernel = perWayAndLoads((way, atOnce) =>
   defineKernel({
     name: "keeping_residuals",
     dims,
@@ -154,7 +176,7 @@ const keepingResidualsKernel = perWay((way) =>
     bindings: { ...bindings(way), residual: writes(way.element, "rows d_model") },
     ...rowKernel(way),
     cost,
-    body: body(way, (at, error) => `residual[${at}] = -${error};`),
+    body: body(way, atOnce, (at, error) => `residual[${at}] = -${error};`),
   })
 );
 

@@ -369,6 +369,25 @@ Deno.test("a small array comes from a texture where enough of it is read in all"
   device.destroy();
 });
 
+Deno.test("one copy is for all runs of a dispatch, which read enough together", async () => {
+  const device = await freshDevice({ texelBytes: 64 });
+  const context = contextOf(device);
+  const copies = countCopies(device);
+  const rows = [5, 50].map((first) => Tensor.from(context, Float32Array.of(first, first + 1), [2], "row"));
+  const results = rows.map(() => new Tensor(context, "f32", [16], "result"));
+  const lists = rows.map((row, i) => {
+    const commands = new Commands(context);
+    commands.run(repeated, { size: 16, columns: 2, row, result: results[i]! });
+    return commands;
+  });
+  Commands.submitTogether(lists);
+  for (const [i, first] of [5, 50].entries()) {
+    assertExact(await results[i]!.read(), Float32Array.from({ length: 16 }, (_, c) => first + c % 2));
+  }
+  assertEquals(copies(), 1);
+  device.destroy();
+});
+
 Deno.test("a buffer of more lines than textures have lies in longer ones", async () => {
   const device = await freshDevice(TEXELS);
   const context = contextOf(device);

@@ -17,7 +17,7 @@ import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant }
 import { paddedWithNaN, Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumClose } from "../support/tolerance.ts";
 
-const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, TEXELS];
+const VARIANTS: readonly Variant[] = [{}, { subgroups: false }, { lanes: 32 }, TEXELS];
 
 /** A sparse [rows, width] matrix on the CPU. */
 interface Sparse {

@@ -127,7 +127,7 @@ const preciseNorms: KernelCase = (gpu) => {
 };
 
 Deno.test("L0 counts what is not zero and L1 sums magnitudes, of sparse and of dense codes", async () => {
-  await check(sparseNorms, {}, { lanes: 32 }, TEXELS);
+  await check(sparseNorms, {}, { subgroups: false }, { lanes: 32 }, TEXELS);
   await check(denseNorms, {}, TEXELS);
   await check(jumpNorms, {}, TEXELS);
   await check(preciseNorms);
@@ -231,7 +231,8 @@ const dying: KernelCase = (gpu) => {
     gpu.expect(wanted, (got) => {
       assertExact(got, counters.map((count) => Number(count + n_rows >= threshold)), `dying of ${d_sae}`);
     });
-    updateDead(gpu.commands, { dead: tensors, tokens_since_active: counts, n_rows, dead_threshold_tokens: threshold });
+    const given = { dead: tensors, tokens_since_active: counts, n_rows, dead_threshold_tokens: threshold };
+    updateDead(gpu.commands, { ...given, canBeDead: true });
     gpu.expect(counts, (got) => assertExact(got, waited, `counters of ${d_sae}`));
     gpu.expect(tensors.fired, (got) => assertExact(got, new Uint32Array(d_sae), "fired, forgotten"));
     gpu.expect(tensors.count, (got) => assertEquals(got[0], dead.length, `dead of ${d_sae}`));
@@ -244,6 +245,30 @@ const dying: KernelCase = (gpu) => {
 
 Deno.test("counters go up for all but those that fired, stop at the top, and the dead are listed in order", async () => {
   await check(dying);
+});
+
+Deno.test("where none can be dead, counters go up all the same, and there are none", async () => {
+  await check((gpu) => {
+    const dead = {
+      fired: gpu.u32([1, 0, 0]),
+      flags: gpu.outU32(3),
+      places: gpu.outU32(4),
+      list: gpu.outU32(3),
+      count: gpu.u32([2]),
+    };
+    const counts = gpu.u32([5, 6, 0]);
+    updateDead(gpu.commands, {
+      dead,
+      tokens_since_active: counts,
+      n_rows: 10,
+      dead_threshold_tokens: 17,
+      canBeDead: false,
+    });
+    gpu.expect(counts, (got) => assertExact(got, [0, 16, 10]));
+    gpu.expect(dead.fired, (got) => assertExact(got, [0, 0, 0]));
+    gpu.expect(dead.flags, (got) => assertExact(got, [0, 0, 0]));
+    gpu.expect(dead.count, (got) => assertExact(got, [0]));
+  });
 });
 
 /** Sums of a row by subgroups, where there are any, and by barriers. */
@@ -498,10 +523,10 @@ Deno.test("squared errors element by element, plain and over the length of the r
 Deno.test("mutants of the objectives' kernels are found", async () => {
   await mutants("row_norms", [
     ["entry < end", "entry + 1u < end"],
-    ["half > 0u", "half > 1u"],
+    ["total(lane, f32(count))", "f32(count)"],
     ["abs(values[entry])", "values[entry]"],
   ], sparseNorms);
-  await mutants("row_norms", [["= sums[0];", "= quantizeToF16(sums[0]);"]], preciseNorms);
+  await mutants("row_norms", [["l1[group] = sum;", "l1[group] = quantizeToF16(sum);"]], preciseNorms);
   await mutants("dense_row_norms", [
     ["l0[dims.first_row + group]", "l0[group]"],
     ["i < loads", "i <= loads"],
