@@ -6,6 +6,7 @@
 
 import type { Bindable, Commands } from "./commands.ts";
 import { type Binding, defineKernel, reads, readsAcross, readsOften, writes } from "./kernel.ts";
+import { sumBeforeWgsl } from "./wgsl.ts";
 
 const SCANNERS = 256;
 /**
@@ -200,17 +201,14 @@ const rowStartsKernel = defineKernel({
   workgroup: SCANNERS,
   grid: () => 1,
   cost: ({ rows }) => ({ flops: 0, bytes: 8 * rows }),
-  declarations: `var<workgroup> sums: array<u32, ${SCANNERS}>;`,
+  declarations: sumBeforeWgsl(SCANNERS),
   body: `
   let stretch = (dims.rows + ${SCANNERS - 1}u) / ${SCANNERS}u;
   let low = min(lane * stretch, dims.rows);
   let high = min(low + stretch, dims.rows);
   var sum = 0u;
   for (var i = low; i < high; i += 1u) { sum += starts[dims.firstRow + i + 1u]; }
-  sums[lane] = sum;
-  workgroupBarrier();
-  sum = starts[dims.firstRow];
-  for (var i = 0u; i < lane; i += 1u) { sum += sums[i]; }
+  sum = starts[dims.firstRow] + sum_before(lane, sum);
   for (var i = low; i < high; i += 1u) {
     sum += starts[dims.firstRow + i + 1u];
     starts[dims.firstRow + i + 1u] = min(sum, 0x80000000u);

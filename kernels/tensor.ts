@@ -65,6 +65,10 @@ const PIECE_SIZE = 2 ** 22;
 export class Tensor<T extends ElementType = "f32"> implements Disposable {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];
+  /** Number of elements. */
+  readonly size: number;
+  /** Elements in one row, the product of all sizes but the first. */
+  readonly rowSize: number;
   /** Element type. */
   readonly type: T;
   /** What errors call it. */
@@ -99,6 +103,8 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.context = context;
     this.type = type;
     this.shape = Object.freeze([...shape]);
+    this.size = shape.reduce((product, size) => product * size, 1);
+    this.rowSize = shape.slice(1).reduce((product, size) => product * size, 1);
     this.label = label;
     this.isHalf = isHalf;
     const held = this.bytesOf(this.size);
@@ -149,16 +155,6 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
       throw error;
     }
     return tensor;
-  }
-
-  /** Number of elements. */
-  get size(): number {
-    return this.shape.reduce((product, size) => product * size, 1);
-  }
-
-  /** Elements in one row, the product of all sizes but the first. */
-  get rowSize(): number {
-    return this.shape.slice(1).reduce((product, size) => product * size, 1);
   }
 
   /** Bytes of a value. */

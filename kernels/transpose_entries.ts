@@ -11,6 +11,7 @@ import type { Commands } from "./commands.ts";
 import { defineKernel, type Kernel, reads, readsAcross, readsOften, writes } from "./kernel.ts";
 import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
 import { Tensor } from "./tensor.ts";
+import { sumBeforeWgsl } from "./wgsl.ts";
 import type { DeviceContext } from "./device.ts";
 
 /** A software driver ends loops at 65,535 turns: more rows than this could need more. */
@@ -143,17 +144,14 @@ export const scanKernel: Kernel<"n", never, "counts" | "starts"> = defineKernel(
   workgroup: SCANNERS,
   grid: () => 1,
   cost: ({ n }) => ({ flops: 0, bytes: 12 * n }),
-  declarations: `var<workgroup> sums: array<u32, ${SCANNERS}>;`,
+  declarations: sumBeforeWgsl(SCANNERS),
   body: `
   let stretch = (dims.n + ${SCANNERS - 1}u) / ${SCANNERS}u;
   let low = min(lane * stretch, dims.n);
   let high = min(low + stretch, dims.n);
   var sum = 0u;
   for (var i = low; i < high; i += 1u) { sum += counts[i]; }
-  sums[lane] = sum;
-  workgroupBarrier();
-  sum = 0u;
-  for (var i = 0u; i < lane; i += 1u) { sum += sums[i]; }
+  sum = sum_before(lane, sum);
   for (var i = low; i < high; i += 1u) {
     starts[i] = sum;
     sum += counts[i];

@@ -30,6 +30,23 @@ fn total(lane: u32, value: f32) -> f32 {
 }
 `;
 
+/** WGSL: `sum_before(lane, value)`, the sum of `value` over the invocations of a workgroup of `threads` before one. */
+export function sumBeforeWgsl(threads: number): string {
+  return `
+var<workgroup> running: array<u32, ${threads}>;
+fn sum_before(lane: u32, value: u32) -> u32 {
+  var sum = value;
+  for (var step = 1u; step < ${threads}u; step *= 2u) {
+    running[lane] = sum;
+    workgroupBarrier();
+    if (lane >= step) { sum += running[lane - step]; }
+    workgroupBarrier();
+  }
+  return sum - value;
+}
+`;
+}
+
 /** WGSL: `key_of(value)`, whose unsigned order is the order of values; −0 equals 0, and NaN is on top. */
 export const KEY_WGSL = `
 fn key_of(value: f32) -> u32 {

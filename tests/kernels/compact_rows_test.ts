@@ -231,8 +231,8 @@ Deno.test("mutants of the compaction are found", async () => {
     compact(gpu, new Float32Array(20).fill(-0), 2);
   });
   await mutants("row_starts", [
-    ["sum = starts[dims.firstRow];", "sum = 0u;"],
-    ["i < lane", "i <= lane"],
+    ["sum = starts[dims.firstRow] + ", "sum = "],
+    ["lane >= step", "lane > step"],
     ["let high = min(low + stretch, dims.rows)", "let high = min(low + stretch, dims.rows - 1u)"],
   ], ragged);
   await mutants("write_rows", [

@@ -184,7 +184,7 @@ Deno.test("mutants of the transposition are found", async () => {
   ], ragged);
   await mutants("count_entries", [["manyCount[0] = 0u", "manyCount[0] += 0u"]], others);
   await mutants("scan", [
-    ["i < lane", "i <= lane"],
+    ["lane >= step", "lane > step"],
     ["starts[dims.n] = sum", "starts[dims.n - 1u] = sum"],
     ["let high = min(low + stretch, dims.n)", "let high = min(low + stretch, dims.n - 1u)"],
   ], scan(1000));
