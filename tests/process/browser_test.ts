@@ -47,6 +47,7 @@ Deno.test("browser: Chromium computes the numbers that Deno computes", async () 
   const here = await run();
   assertEquals(there.initialBits, here.initialBits, "the initial parameters differ in their bits");
   assertRunLosses(there.losses, here.losses);
+  for (const [i, losses] of here.otherLosses.entries()) assertRunLosses(there.otherLosses[i]!, losses);
   assertRunParameter(there.W_dec, here.W_dec, "W_dec");
   assertRunParameter(there.metrics, here.metrics, "metrics");
   assertEquals([there.conditional, here.conditional], [[7, 5], [7, 5]]);

@@ -4,7 +4,7 @@
  * @module
  */
 import { Commands, type DeviceContext, fill, Tensor } from "../../kernels/mod.ts";
-import { dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
+import { type ActivationOptions, dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
 import { evaluate, measureCoherence, train, trainMany } from "../../train/mod.ts";
 
 /** What the run gives, as plain numbers that cross the border of a page. */
@@ -13,6 +13,8 @@ export interface BrowserRun {
   readonly initialBits: readonly number[][];
   /** The loss of every step. */
   readonly losses: readonly number[];
+  /** The losses of every step of the other activations, with penalties, and with latents that die on the way. */
+  readonly otherLosses: readonly (readonly number[])[];
   /** Whether the model comes to the same losses when another is trained with it. */
   readonly isSameTogether: boolean;
   /** The rows of W_dec after the run. */
@@ -35,11 +37,30 @@ function batch(step: number): Float32Array {
   return Float32Array.from({ length: 24 * D }, (_, i) => ((i * 7919 + step * 104729) % 1009) / 504.5 - 1);
 }
 
+const OTHERS: readonly ActivationOptions[] = [
+  { key: "relu", sparsity: { key: "tanh-sparsity", coeff: 0.1, scale: 1 } },
+  { key: "relu", sparsity: { key: "l1-sparsity", coeff: 0.1 } },
+  { key: "batch-top-k", top_k: 3 },
+  { key: "jump-relu", threshold_init: 0.2, aux: { key: "auxk", k_aux: 4 } },
+  { key: "jump-relu", threshold_init: 0.2, aux: { key: "pre-act" } },
+];
+
 const LOOP = { log_every: 4 } as const;
 const OPTIONS = { lr: 1e-2, n_lr_warmup: 0 } as const;
 
 function model(seed: number): Promise<SparseAutoencoder> {
   return SparseAutoencoder.create({ d_model: D, d_sae: 20, activation: { key: "top-k", top_k: 3 } }, { seed });
+}
+
+async function otherLosses(activation: ActivationOptions): Promise<number[]> {
+  using sae = await SparseAutoencoder.create({ d_model: D, d_sae: 20, activation }, { seed: 7 });
+  const losses: number[] = [];
+  const batches = Array.from({ length: N_STEPS }, (_, step) => batch(step));
+  const objective = getObjective({ key: "matryoshka", n_prefixes: 2, dead_threshold_tokens: 30 });
+  for await (const report of train(sae, objective, batches, { ...OPTIONS, ...LOOP })) {
+    losses.push(...report.losses.map(({ loss }) => loss));
+  }
+  return losses;
 }
 
 /** Trains, writes, reads. */
@@ -78,6 +99,7 @@ export async function run(): Promise<BrowserRun> {
   return {
     initialBits: [initial.W_enc, initial.W_dec, initial.b_enc, initial.b_dec].map(bits),
     losses,
+    otherLosses: await Promise.all(OTHERS.map(otherLosses)),
     isSameTogether: String(lossesTogether) === String(losses),
     W_dec: [...W_dec],
     metrics: [explained, cosine, monosemanticity.mean, coherence.max, coherence.mean_max],
