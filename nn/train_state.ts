@@ -188,18 +188,30 @@ export class TrainState implements Disposable {
     }
   }
 
-  /** No latent has gone without firing for more rows than this: what auxiliary losses need not be asked for. */
+  /**
+   * No latent has gone without firing for more rows than this: below a threshold, nobody need be asked who is dead.
+   *
+   * @internal
+   */
   get longestWait(): number {
     return this.#waits.most;
   }
 
-  /** Counts a step's rows. */
+  /**
+   * Counts a step's rows.
+   *
+   * @internal
+   */
   pass(n_rows: number): void {
     this.n_tokens += n_rows;
     this.#waits.most += n_rows;
   }
 
-  /** Asks the GPU for {@link longestWait}, after the steps that have been submitted, which are all that were recorded. */
+  /**
+   * Asks the GPU for {@link longestWait}, when all steps that were recorded have been submitted.
+   *
+   * @internal
+   */
   async measureWait(): Promise<void> {
     const waits = await this.#waits.read();
     this.#waits.most = waits.reduce((most, wait) => Math.max(most, wait), 0);
