@@ -6,6 +6,7 @@
 
 import type { Bindable, Commands } from "./commands.ts";
 import { defineKernel, readsAcross, readsOften, readsOnce, updates, writes } from "./kernel.ts";
+import { aboveWgsl } from "./wgsl.ts";
 
 const THREADS = 64;
 /** Loads of one workgroup. */
@@ -203,31 +204,27 @@ export function aboveThreshold(commands: Commands, given: AboveThresholdArgument
 }
 
 const aboveThresholdKernels = eachWay(({ element, scalars }, grid) => {
-  const words = element === "f32" ? "u32" : "vec4u";
   const shared = {
+    declarations: aboveWgsl(element),
     dims: ["size", "thresholds"],
     workgroup: THREADS,
     grid,
     cost: ({ size }: { readonly size: number }) => ({ flops: size, bytes: 8 * size }),
   } as const;
   const threshold = readsAcross(element, "thresholds", "size");
-  const kept = (value: string): string => `
-    let value = ${value};
-    let is_nan = (bitcast<${words}>(value) & ${words}(0x7fffffffu)) > ${words}(0x7f800000u);
-    let limit = max(threshold[i % (dims.thresholds / ${scalars}u)], ${element}(0.0));
-    let kept = select(${element}(0.0), value, is_nan | (value > limit));`;
+  const kept = (value: string): string => `above(${value}, threshold[i % (dims.thresholds / ${scalars}u)])`;
   return {
     inPlace: defineKernel({
       name: "above_threshold",
       ...shared,
       bindings: { x: updates(element, "size"), threshold },
-      body: everyElement(`${kept("old_x[i]")}\n    x[i] = kept;`, { scalars }),
+      body: everyElement(`x[i] = ${kept("old_x[i]")};`, { scalars }),
     }),
     copying: defineKernel({
       name: "copy_above_threshold",
       ...shared,
       bindings: { x: readsOnce(element, "size"), threshold, to: writes(element, "size") },
-      body: everyElement(`${kept("x[i]")}\n    to[i] = kept;`, { scalars }),
+      body: everyElement(`to[i] = ${kept("x[i]")};`, { scalars }),
     }),
   };
 });

@@ -47,6 +47,18 @@ fn sum_before(lane: u32, value: u32) -> u32 {
 `;
 }
 
+/** WGSL: `above(value, threshold)`, the value where it is above max(threshold, 0), NaN included, and 0 elsewhere. */
+export function aboveWgsl(element: "f32" | "vec4f"): string {
+  const words = element === "f32" ? "u32" : "vec4u";
+  return `
+fn above(value: ${element}, threshold: ${element}) -> ${element} {
+  let is_nan = (bitcast<${words}>(value) & ${words}(0x7fffffffu)) > ${words}(0x7f800000u);
+  let limit = max(threshold, ${element}(0.0));
+  return select(${element}(0.0), value, is_nan | (value > limit));
+}
+`;
+}
+
 /** WGSL: `key_of(value)`, whose unsigned order is the order of values; −0 equals 0, and NaN is on top. */
 export const KEY_WGSL = `
 fn key_of(value: f32) -> u32 {

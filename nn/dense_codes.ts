@@ -7,6 +7,7 @@
 
 import { type Binding, readsAcross, readsOnce } from "../kernels/kernel.ts";
 import type { Tensor, TensorRows } from "../kernels/tensor.ts";
+import { aboveWgsl } from "../kernels/wgsl.ts";
 
 /** Some rows of dense codes. */
 export interface DenseCodes {
@@ -40,12 +41,12 @@ function wayOf({ element, parts, words }: typeof SCALAR | typeof VECTOR, isJump:
   const shared = { element, parts, words };
   if (!isJump) return { ...shared, bindings: { values }, declarations: "", code: (value) => value };
   const bindings = { values, threshold: readsAcross(element, "d_sae", "rows d_sae") };
-  const declarations = `
-fn code_of(h: ${element}, threshold: ${element}) -> ${element} {
-  let is_nan = (bitcast<${words}>(h) & ${words}(0x7fffffffu)) > ${words}(0x7f800000u);
-  return select(${element}(0.0), h, is_nan | (h > max(threshold, ${element}(0.0))));
-}`;
-  return { ...shared, bindings, declarations, code: (value, threshold) => `code_of(${value}, ${threshold})` };
+  return {
+    ...shared,
+    bindings,
+    declarations: aboveWgsl(element),
+    code: (value, threshold) => `above(${value}, ${threshold})`,
+  };
 }
 
 /** One kernel for each way to read dense codes, and the one for some of them. */

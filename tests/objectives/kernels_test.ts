@@ -549,7 +549,7 @@ Deno.test("mutants of the objectives' kernels are found", async () => {
     ["& 0x7fffffffu) != 0u) { atomicStore", "& 0x7fffffffu) == 0u) { atomicStore"],
   ], firing(false));
   await mutants("mark_fired_dense", [["is_nan | ", ""], ["max(threshold, f32(0.0))", "threshold"]], jumping);
-  await mutants("dense_row_norms", [["h > max(", "h >= max("], ["threshold[i]", "threshold[0]"]], jumpNorms);
+  await mutants("dense_row_norms", [["value > limit", "value >= limit"], ["threshold[i]", "threshold[0]"]], jumpNorms);
   await mutants("update_dead", [
     ["min(n_rows, 0xffffffffu - waited)", "n_rows"],
     [">= dims.dead_threshold_tokens", "> dims.dead_threshold_tokens"],
