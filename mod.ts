@@ -48,11 +48,11 @@ export { type OpeningOptions, type Output, type PlacementOptions, SparseAutoenco
 export type { InitialBDec, InitialData } from "./nn/initial_values.ts";
 export { type CodeArrays, Codes } from "./nn/codes.ts";
 export { type Gradients, ParameterTensors } from "./nn/parameters.ts";
-export type { OptimizerOptions } from "./nn/adam.ts";
-export type { MuonOptions } from "./nn/muon.ts";
-export { TrainState, type TrainStateData } from "./nn/train_state.ts";
-export { type ElementArrays, type ElementType, Tensor, type TensorRows } from "./kernels/tensor.ts";
-export { DeviceError, KernelError, ShapeError } from "./kernels/errors.ts";
+export type { OptimizerOptions } from "./nn/optim/adam.ts";
+export type { MuonOptions } from "./nn/optim/muon.ts";
+export { TrainState, type TrainStateData } from "./nn/state.ts";
+export { type ElementArrays, type ElementType, Tensor, type TensorRows } from "./kernels/engine/tensor.ts";
+export { DeviceError, KernelError, ShapeError } from "./kernels/engine/errors.ts";
 export {
   getObjective,
   type Loss,
@@ -64,5 +64,5 @@ export {
 export type { Vanilla } from "./objectives/vanilla.ts";
 export type { Matryoshka } from "./objectives/matryoshka.ts";
 export { meanSquaredErr } from "./objectives/squared_error.ts";
-export { dump, dumpBytes, type DumpOptions, load, type LoadOptions } from "./io/checkpoint.ts";
+export { dump, dumpBytes, type DumpOptions, load, type LoadOptions } from "./io/checkpoints/checkpoint.ts";
 export { CheckpointError } from "./io/errors.ts";

@@ -10,9 +10,10 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { COMPONENTS, loadDataset } from "../examples/dataset.ts";
+import { COMPONENTS, loadDataset } from "../examples/demo/dataset.ts";
 import { type ActivationOptions, getObjective, SparseAutoencoder } from "../mod.ts";
-import { measureScaling, rowsOf, shuffledBatches, train } from "../train/mod.ts";
+import { measureScaling, rowsOf, shuffledBatches } from "../data/mod.ts";
+import { train } from "../train/mod.ts";
 
 const ACTIVATIONS = (target: number): Readonly<Record<string, ActivationOptions>> => ({
   "relu": { key: "relu" },

@@ -17,7 +17,7 @@ import { roofline } from "./roofline.ts";
 import { kernelRows, phasesOf, STEPS, timeSteps } from "./step.ts";
 import { timeStream } from "./stream.ts";
 import { restoreTuning } from "../kernels/mod.ts";
-import { TunerFile } from "../train/mod.ts";
+import { TunerFile } from "../runner/mod.ts";
 
 const unknown: string[] = [];
 const args = parseArgs(Deno.args, {

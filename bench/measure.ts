@@ -5,7 +5,7 @@
  */
 
 import { contextOf, type Cost, type DeviceContext, DispatchTimings } from "../kernels/mod.ts";
-import { checkDevice } from "../kernels/self_check.ts";
+import { checkDevice } from "../kernels/engine/self_check.ts";
 
 /** A device that can time dispatches; `prepare` sees it first. */
 export async function timedDevice(prepare?: (device: GPUDevice) => void): Promise<GPUDevice> {

@@ -6,8 +6,10 @@
  * @module
  */
 import { dump, getObjective, SparseAutoencoder } from "@saev/nn";
-import { batchesInOrder, evaluate, rowsOf, shuffledBatches, train } from "@saev/nn/train";
-import { loadDataset } from "./dataset.ts";
+import { batchesInOrder, rowsOf, shuffledBatches } from "@saev/nn/data";
+import { evaluate } from "@saev/nn/eval";
+import { train } from "@saev/nn/train";
+import { loadDataset } from "./demo/dataset.ts";
 
 const n_steps = Number(Deno.args[0] ?? 600);
 const { training, heldOut, whitening } = await loadDataset();

@@ -22,7 +22,7 @@ export {
   load,
   type LoadOptions,
   readCheckpoint,
-} from "./checkpoint.ts";
+} from "./checkpoints/checkpoint.ts";
 export { CheckpointError } from "./errors.ts";
 export { type FileSet, pickedFiles, requireFile } from "./file_set.ts";
 export {
@@ -35,9 +35,14 @@ export {
   openSource,
   type SourceOptions,
 } from "./files.ts";
-export type { Concession, ForeignOptions } from "./formats/foreign.ts";
-export { inspectCheckpoint, type Inspection, type TensorStatistics, type TensorSummary } from "./formats/inspect.ts";
-export type { FormatName, ReadOptions } from "./formats/recognise.ts";
+export type { Concession, ForeignOptions } from "./checkpoints/foreign.ts";
+export {
+  inspectCheckpoint,
+  type Inspection,
+  type TensorStatistics,
+  type TensorSummary,
+} from "./checkpoints/inspect.ts";
+export type { FormatName, ReadOptions } from "./checkpoints/recognise.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
 export {
   type CheckpointSchema,
@@ -45,7 +50,7 @@ export {
   type FormatOptions,
   parseCheckpoint,
   type ParseOptions,
-} from "./formats/saev.ts";
+} from "./checkpoints/saev.ts";
 export {
   formatModel,
   type FormattedModel,
@@ -54,7 +59,7 @@ export {
   writeCheckpoint,
   type WriteOptions,
   type WrittenModel,
-} from "./formats/write.ts";
+} from "./checkpoints/write.ts";
 export type { ParsedCheckpoint } from "./model.ts";
 export { type NpyMatrix, openNpy, readNpy, writeNpy } from "./npy.ts";
 export { type Npz, openNpz } from "./npz.ts";

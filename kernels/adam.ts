@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import { defineKernel, reads, readsOnce, updates } from "./kernel.ts";
-import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+import type { Commands } from "./engine/commands.ts";
+import { defineKernel, reads, readsOnce, updates } from "./engine/kernel.ts";
+import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 import { withoutParallel } from "./unit_rows.ts";
 
 /** The numbers of one step. */

@@ -12,13 +12,13 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import type { DeviceContext } from "./device.ts";
+import type { Commands } from "./engine/commands.ts";
+import type { DeviceContext } from "./engine/device.ts";
 import { fill } from "./elementwise.ts";
-import { type Binding, defineKernel, reads, readsOften, readsOnce, writes } from "./kernel.ts";
+import { type Binding, defineKernel, reads, readsOften, readsOnce, writes } from "./engine/kernel.ts";
 import { MAXIMA_COLUMNS } from "./matmul.ts";
-import { Tensor } from "./tensor.ts";
-import { KEY_WGSL } from "./wgsl.ts";
+import { Tensor } from "./engine/tensor.ts";
+import { KEY_WGSL } from "./engine/wgsl.ts";
 
 const THREADS = 64;
 const SCANNERS = 256;

@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import { defineKernel, reads, writes } from "./kernel.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Commands } from "./engine/commands.ts";
+import { defineKernel, reads, writes } from "./engine/kernel.ts";
+import type { Tensor } from "./engine/tensor.ts";
 
 /** The most terms: one invocation adds them, and a software driver ends its loop at 65,535 turns. */
 const MOST = 65000;

@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import { type Binding, defineKernel, reads, readsAcross, readsOften, writes } from "./kernel.ts";
-import { sumBeforeWgsl } from "./wgsl.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import { type Binding, defineKernel, reads, readsAcross, readsOften, writes } from "./engine/kernel.ts";
+import { sumBeforeWgsl } from "./engine/wgsl.ts";
 
 const SCANNERS = 256;
 /**

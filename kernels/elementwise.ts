@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, readsAcross, readsOften, readsOnce, updates, writes } from "./kernel.ts";
-import { aboveWgsl } from "./wgsl.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import { defineKernel, readsAcross, readsOften, readsOnce, updates, writes } from "./engine/kernel.ts";
+import { aboveWgsl } from "./engine/wgsl.ts";
 
 const THREADS = 64;
 /** Loads of one workgroup. */

@@ -7,8 +7,8 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import type { SparseRows } from "./sparse_matmul.ts";
 
 /** What {@link gatherRows} and {@link scatterRows} take. */

@@ -7,13 +7,13 @@
  * @module
  */
 
-import type { Bindable, Commands, Counted } from "./commands.ts";
-import type { DeviceContext } from "./device.ts";
-import { KernelError, ShapeError } from "./errors.ts";
-import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
+import type { Bindable, Commands, Counted } from "./engine/commands.ts";
+import type { DeviceContext } from "./engine/device.ts";
+import { KernelError, ShapeError } from "./engine/errors.ts";
+import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import { canUse, chosenTile, defaultTile, type Layout, type Tile, type TileName, TILES } from "./matmul_tiles.ts";
-import { Tensor } from "./tensor.ts";
-import { KEY_WGSL } from "./wgsl.ts";
+import { Tensor } from "./engine/tensor.ts";
+import { KEY_WGSL } from "./engine/wgsl.ts";
 
 /** A row-major matrix inside a tensor or some of its rows. */
 export interface Matrix {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { DeviceContext } from "./device.ts";
+import type { DeviceContext } from "./engine/device.ts";
 
 /**
  * How A and B lie in memory: `nn` A[M, K] · B[K, N], `nt` A[M, K] · B[N, K]ᵀ, `tn` A[K, M]ᵀ · B[K, N].

@@ -9,13 +9,13 @@
 export * from "./adam.ts";
 export * from "./batch_top_k.ts";
 export * from "./clip.ts";
-export * from "./commands.ts";
+export * from "./engine/commands.ts";
 export * from "./compact_rows.ts";
-export * from "./device.ts";
+export * from "./engine/device.ts";
 export * from "./elementwise.ts";
-export { DeviceError, KernelError, ShapeError } from "./errors.ts";
-export * from "./halves.ts";
-export * from "./kernel.ts";
+export { DeviceError, KernelError, ShapeError } from "./engine/errors.ts";
+export * from "./forms/halves.ts";
+export * from "./engine/kernel.ts";
 export * from "./matmul.ts";
 export type { Layout, ProductClass, ProductShape, TileName } from "./matmul_tiles.ts";
 export * from "./muon.ts";
@@ -23,13 +23,20 @@ export * from "./newton_schulz.ts";
 export * from "./random.ts";
 export * from "./reduce.ts";
 export * from "./row_sums.ts";
-export * from "./self_check.ts";
+export * from "./engine/self_check.ts";
 export * from "./sparse_matmul.ts";
-export * from "./tensor.ts";
-export * from "./timings.ts";
+export * from "./engine/tensor.ts";
+export * from "./engine/timings.ts";
 export * from "./top_k.ts";
 export * from "./transpose.ts";
 export * from "./transpose_entries.ts";
-export { type MeasuredTile, restoreTuning, tune, type TuneOptions, type TunerStore, type Tuning } from "./tuner.ts";
+export {
+  type MeasuredTile,
+  restoreTuning,
+  tune,
+  type TuneOptions,
+  type TunerStore,
+  type Tuning,
+} from "./engine/tuner.ts";
 export * from "./unit_rows.ts";
-export * from "./wgsl.ts";
+export * from "./engine/wgsl.ts";

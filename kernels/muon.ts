@@ -6,11 +6,11 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import type { DeviceContext } from "./device.ts";
-import { defineKernel, reads, readsOnce, updates, writes } from "./kernel.ts";
+import type { Commands } from "./engine/commands.ts";
+import type { DeviceContext } from "./engine/device.ts";
+import { defineKernel, reads, readsOnce, updates, writes } from "./engine/kernel.ts";
 import { divideByNorm, newtonSchulz, STEEPEST } from "./newton_schulz.ts";
-import { rowsPerBlock, spans, Tensor } from "./tensor.ts";
+import { rowsPerBlock, spans, Tensor } from "./engine/tensor.ts";
 
 /** Steps of Newton and Schulz's iteration, and the least norm that it divides by. */
 const STEPS = 5;

@@ -7,11 +7,11 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import { defineKernel, reads, readsOnce, updates } from "./kernel.ts";
+import type { Commands } from "./engine/commands.ts";
+import { defineKernel, reads, readsOnce, updates } from "./engine/kernel.ts";
 import { matmul } from "./matmul.ts";
 import { sum } from "./reduce.ts";
-import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 import { rowSquares } from "./unit_rows.ts";
 
 /** What a step makes of a singular value: aσ + bσ³ + cσ⁵. */

@@ -7,9 +7,9 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import { defineKernel, writes } from "./kernel.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Commands } from "./engine/commands.ts";
+import { defineKernel, writes } from "./engine/kernel.ts";
+import type { Tensor } from "./engine/tensor.ts";
 
 const M0 = 0xd2511f53;
 const M1 = 0xcd9e8d57;

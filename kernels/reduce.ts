@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, readsOnce, writes } from "./kernel.ts";
-import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import { defineKernel, reads, readsOnce, writes } from "./engine/kernel.ts";
+import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 
 const THREADS = 256;
 /** Elements of one workgroup of the first stage. */

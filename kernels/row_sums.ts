@@ -7,9 +7,9 @@
  * @module
  */
 
-import type { DeviceContext } from "./device.ts";
-import type { Kernel } from "./kernel.ts";
-import { SUBGROUP_TOTAL_WGSL, totalWgsl } from "./wgsl.ts";
+import type { DeviceContext } from "./engine/device.ts";
+import type { Kernel } from "./engine/kernel.ts";
+import { SUBGROUP_TOTAL_WGSL, totalWgsl } from "./engine/wgsl.ts";
 
 /** How a row is loaded, by fours where it is aligned, and how it is added up. */
 export interface Way {

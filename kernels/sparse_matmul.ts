@@ -7,10 +7,10 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import type { DeviceContext } from "./device.ts";
-import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./kernel.ts";
-import { spans } from "./tensor.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import type { DeviceContext } from "./engine/device.ts";
+import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } from "./engine/kernel.ts";
+import { spans } from "./engine/tensor.ts";
 
 /** A sparse matrix on the GPU. */
 export interface SparseRows {

@@ -16,12 +16,12 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import type { DeviceContext } from "./device.ts";
-import { defineKernel, reads, readsOften, writes } from "./kernel.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import type { DeviceContext } from "./engine/device.ts";
+import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import { MAXIMA_COLUMNS } from "./matmul.ts";
-import type { Tensor } from "./tensor.ts";
-import { KEY_WGSL } from "./wgsl.ts";
+import type { Tensor } from "./engine/tensor.ts";
+import { KEY_WGSL } from "./engine/wgsl.ts";
 
 /** Groups whose maxima bound the result. */
 const GROUPS = 128;

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import { ShapeError } from "./errors.ts";
-import { defineKernel, reads, readsOnce, writes } from "./kernel.ts";
-import { rowsPerBlock, spans, type Tensor, type TensorRows } from "./tensor.ts";
+import type { Commands } from "./engine/commands.ts";
+import { ShapeError } from "./engine/errors.ts";
+import { defineKernel, reads, readsOnce, writes } from "./engine/kernel.ts";
+import { rowsPerBlock, spans, type Tensor, type TensorRows } from "./engine/tensor.ts";
 
 /** Rows `at` to `at + R` of a matrix as columns of its transpose; the other columns stay. */
 export interface TransposedRows {

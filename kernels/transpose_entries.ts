@@ -7,12 +7,12 @@
  * @module
  */
 
-import type { Commands } from "./commands.ts";
-import { defineKernel, type Kernel, reads, readsAcross, readsOften, writes } from "./kernel.ts";
+import type { Commands } from "./engine/commands.ts";
+import { defineKernel, type Kernel, reads, readsAcross, readsOften, writes } from "./engine/kernel.ts";
 import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
-import { Tensor } from "./tensor.ts";
-import { sumBeforeWgsl } from "./wgsl.ts";
-import type { DeviceContext } from "./device.ts";
+import { Tensor } from "./engine/tensor.ts";
+import { sumBeforeWgsl } from "./engine/wgsl.ts";
+import type { DeviceContext } from "./engine/device.ts";
 
 /** A software driver ends loops at 65,535 turns: more rows than this could need more. */
 const MOST_ROWS = 262144;

@@ -8,10 +8,10 @@
  * @module
  */
 
-import type { Bindable, Commands } from "./commands.ts";
-import { defineKernel, reads, readsOnce, updates, writes } from "./kernel.ts";
+import type { Bindable, Commands } from "./engine/commands.ts";
+import { defineKernel, reads, readsOnce, updates, writes } from "./engine/kernel.ts";
 import { dot, perWay, rowSum, type Way } from "./row_sums.ts";
-import { rowsPerBlock, spans, type Tensor } from "./tensor.ts";
+import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 
 const THREADS = 8;
 /** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */

@@ -13,12 +13,12 @@
  */
 
 import type { BatchTopK } from "../kernels/batch_top_k.ts";
-import type { Commands } from "../kernels/commands.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
 import { aboveThreshold, zeroNegatives } from "../kernels/elementwise.ts";
-import { defineKernel, reads, readsOften, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsOften, writes } from "../kernels/engine/kernel.ts";
 import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
-import { rowsPerBlock, spans, type Tensor } from "../kernels/tensor.ts";
+import { rowsPerBlock, spans, type Tensor } from "../kernels/engine/tensor.ts";
 import { topK } from "../kernels/top_k.ts";
 import type { Transposition } from "../kernels/transpose_entries.ts";
 import { Codes } from "./codes.ts";

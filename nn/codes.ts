@@ -4,10 +4,10 @@
  * @module
  */
 
-import { Commands } from "../kernels/commands.ts";
-import type { DeviceContext } from "../kernels/device.ts";
+import { Commands } from "../kernels/engine/commands.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
 import { denseRows, type SparseRows } from "../kernels/sparse_matmul.ts";
-import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 
 /** Codes as arrays: row b has the entries `row_starts[b]` to `row_starts[b + 1]`, their latents ascending. */
 export interface CodeArrays {

@@ -11,12 +11,12 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
 import { copyColumns } from "../kernels/elementwise.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { sampledMatmul, sparseColumnsMatmul, sparseRowsMatmul } from "../kernels/sparse_matmul.ts";
-import { alignedRows, type Tensor, type TensorRows } from "../kernels/tensor.ts";
+import { alignedRows, type Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import type { SparseBackward } from "./activation.ts";
 import type { Codes } from "./codes.ts";
 import { latentBlocks, type Model, type Span } from "./encode.ts";

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { type Binding, readsAcross, readsOnce } from "../kernels/kernel.ts";
-import type { Tensor, TensorRows } from "../kernels/tensor.ts";
-import { aboveWgsl } from "../kernels/wgsl.ts";
+import { type Binding, readsAcross, readsOnce } from "../kernels/engine/kernel.ts";
+import type { Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import { aboveWgsl } from "../kernels/engine/wgsl.ts";
 
 /** Some rows of dense codes. */
 export interface DenseCodes {

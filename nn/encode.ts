@@ -6,12 +6,12 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
-import type { DeviceContext } from "../kernels/device.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
 import { subtractRow } from "../kernels/elementwise.ts";
 import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
 import { subtractWeightedRows } from "../kernels/reduce.ts";
-import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 import type { InputScaling, SparseAutoencoderConfig } from "./config.ts";
 import type { Gradients, ParameterTensors } from "./parameters.ts";
 

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { kindOf, ShapeError } from "../kernels/errors.ts";
+import { kindOf, ShapeError } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import type { Activation, InputScaling, ParameterArrays, SparseAutoencoderConfig } from "./config.ts";
 import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";

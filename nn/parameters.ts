@@ -8,11 +8,11 @@
  * @module
  */
 
-import { Commands } from "../kernels/commands.ts";
-import type { DeviceContext } from "../kernels/device.ts";
-import { ShapeError } from "../kernels/errors.ts";
+import { Commands } from "../kernels/engine/commands.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
+import { ShapeError } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
-import { Tensor } from "../kernels/tensor.ts";
+import { Tensor } from "../kernels/engine/tensor.ts";
 import { transposeRows } from "../kernels/transpose.ts";
 import type { ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig, WeightStorage } from "./config.ts";
 

@@ -11,17 +11,17 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
 import { compactRows } from "../kernels/compact_rows.ts";
 import { aboveThreshold, positiveMask } from "../kernels/elementwise.ts";
-import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/engine/kernel.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
-import { elementsPerBinding, spans, type Tensor, type TensorRows } from "../kernels/tensor.ts";
+import { elementsPerBinding, spans, type Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import type { DenseCodes } from "./dense_codes.ts";
 import { type EncoderInput, latentBlocks, type Model, preActivations, type Span } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
-import type { SparseSpace } from "./workspace.ts";
+import type { SparseSpace } from "./step_buffers.ts";
 
 /** The share of all codes that may be entries: with more, dense products are faster (`bench/scale.ts codes`). */
 const MOST_SPARSE = 3 / 32;

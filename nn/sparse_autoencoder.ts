@@ -4,12 +4,12 @@
  * @module
  */
 
-import { Commands } from "../kernels/commands.ts";
-import { contextOf, type DeviceContext } from "../kernels/device.ts";
+import { Commands } from "../kernels/engine/commands.ts";
+import { contextOf, type DeviceContext } from "../kernels/engine/device.ts";
 import { addRow } from "../kernels/elementwise.ts";
-import { DeviceError, kindOf, ShapeError } from "../kernels/errors.ts";
-import { checkDevice, defaultDevice } from "../kernels/self_check.ts";
-import { rowsPerBlock, spans, Tensor } from "../kernels/tensor.ts";
+import { DeviceError, kindOf, ShapeError } from "../kernels/engine/errors.ts";
+import { checkDevice, defaultDevice } from "../kernels/engine/self_check.ts";
+import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
 import { emptyCodes, encodeInto } from "./activation.ts";
 import type { Codes } from "./codes.ts";

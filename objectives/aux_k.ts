@@ -10,20 +10,20 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsAcross, readsOnce, writes } from "../kernels/kernel.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
+import { defineKernel, reads, readsAcross, readsOnce, writes } from "../kernels/engine/kernel.ts";
 import { gatherRows, keepEntries, scatterRows, spreadEntries } from "../kernels/listed_rows.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums, sum } from "../kernels/reduce.ts";
-import { spans, type Tensor } from "../kernels/tensor.ts";
-import { totalWgsl } from "../kernels/wgsl.ts";
+import { spans, type Tensor } from "../kernels/engine/tensor.ts";
+import { totalWgsl } from "../kernels/engine/wgsl.ts";
 import { topK } from "../kernels/top_k.ts";
 import { selectionBackward } from "../nn/activation.ts";
 import type { AuxK } from "../nn/config.ts";
 import { decode, decodeBackward } from "../nn/decode.ts";
 import { type EncoderInput, latentBlocks, listedPreActivations, type Model, type Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import type { AuxSpace, Workspace } from "../nn/workspace.ts";
+import type { AuxSpace, Workspace } from "../nn/step_buffers.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
 
 /**

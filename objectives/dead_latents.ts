@@ -7,14 +7,14 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
 import { fill } from "../kernels/elementwise.ts";
-import { defineKernel, reads, readsOften, writes } from "../kernels/kernel.ts";
-import type { Tensor } from "../kernels/tensor.ts";
+import { defineKernel, reads, readsOften, writes } from "../kernels/engine/kernel.ts";
+import type { Tensor } from "../kernels/engine/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
 import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
-import type { Workspace } from "../nn/workspace.ts";
+import type { Workspace } from "../nn/step_buffers.ts";
 
 /** Marks the latents that sparse codes use. */
 export function markFired(commands: Commands, codes: Codes, fired: Tensor<"u32">): void {

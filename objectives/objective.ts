@@ -6,11 +6,11 @@
  * @module
  */
 
-import { Commands } from "../kernels/commands.ts";
+import { Commands } from "../kernels/engine/commands.ts";
 import { positiveMask } from "../kernels/elementwise.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
+import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { maxAbsBits, sum } from "../kernels/reduce.ts";
-import { Tensor } from "../kernels/tensor.ts";
+import { Tensor } from "../kernels/engine/tensor.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
 import { encodeInto, encodeTraining, selectionBackward, updateThreshold } from "../nn/activation.ts";
 import { type Aux, type AuxK, completeSparsity, type Sparsity } from "../nn/config.ts";
@@ -37,8 +37,8 @@ import {
   reluBackward,
 } from "../nn/rectified.ts";
 import { batchTensor, countRows } from "../nn/sparse_autoencoder.ts";
-import type { TrainState } from "../nn/train_state.ts";
-import { type AuxSpace, type SparseSpace, TOTALS, Workspace } from "../nn/workspace.ts";
+import type { TrainState } from "../nn/state.ts";
+import { type AuxSpace, type SparseSpace, TOTALS, Workspace } from "../nn/step_buffers.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "./dead_latents.ts";
 import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";

@@ -21,9 +21,9 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
-import type { Tensor } from "../kernels/tensor.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
+import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
+import type { Tensor } from "../kernels/engine/tensor.ts";
 import type { Sparsity } from "../nn/config.ts";
 import { isOnL0, sparsityCoeff } from "./sparsity.ts";
 

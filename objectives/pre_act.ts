@@ -8,16 +8,16 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsAcross, readsOften, readsOnce, writes } from "../kernels/kernel.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, writes } from "../kernels/engine/kernel.ts";
 import { columnSums } from "../kernels/reduce.ts";
-import type { Tensor, TensorRows } from "../kernels/tensor.ts";
-import { totalWgsl } from "../kernels/wgsl.ts";
+import type { Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import { totalWgsl } from "../kernels/engine/wgsl.ts";
 import type { PreAct } from "../nn/config.ts";
 import type { Model, Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import { ENTRIES_OF_LATENT, entryStarts, type RectifiedSpace } from "../nn/rectified.ts";
-import type { PreActSpace } from "../nn/workspace.ts";
+import type { PreActSpace } from "../nn/step_buffers.ts";
 import { normsBackward } from "./sparsity.ts";
 
 /** What every pass reads. */

@@ -15,18 +15,18 @@
  * @module
  */
 
-import type { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/kernel.ts";
+import type { Commands } from "../kernels/engine/commands.ts";
+import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/engine/kernel.ts";
 import { perWay, rowSum } from "../kernels/row_sums.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
-import type { Tensor, TensorRows } from "../kernels/tensor.ts";
+import type { Tensor, TensorRows } from "../kernels/engine/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
 import type { Codes } from "../nn/codes.ts";
 import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/config.ts";
 import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
 import type { Model, Span } from "../nn/encode.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import type { SparseSpace } from "../nn/workspace.ts";
+import type { SparseSpace } from "../nn/step_buffers.ts";
 
 /** The factor before P; for `target-l0-sparsity`, before (P / target_l0 − 1)². */
 export function sparsityCoeff(sparsity: Sparsity): number {

@@ -7,9 +7,9 @@
  * @module
  */
 
-import { type Bindable, Commands } from "../kernels/commands.ts";
-import type { DeviceContext } from "../kernels/device.ts";
-import { ShapeError } from "../kernels/errors.ts";
+import { type Bindable, Commands } from "../kernels/engine/commands.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
+import { ShapeError } from "../kernels/engine/errors.ts";
 import {
   defineKernel,
   type Kernel,
@@ -19,11 +19,11 @@ import {
   readsOnce,
   updates,
   writes,
-} from "../kernels/kernel.ts";
+} from "../kernels/engine/kernel.ts";
 import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
 import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
-import { Tensor } from "../kernels/tensor.ts";
-import { totalWgsl } from "../kernels/wgsl.ts";
+import { Tensor } from "../kernels/engine/tensor.ts";
+import { totalWgsl } from "../kernels/engine/wgsl.ts";
 
 const THREADS = 32;
 

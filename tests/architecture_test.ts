@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 
 const ROOT = new URL("../", import.meta.url);
-const LIBRARY = ["kernels", "nn", "objectives", "io", "train"];
+const LIBRARY = ["kernels", "nn", "objectives", "io", "data", "train", "eval", "runner", "cli"];
 
 /** One import as the module graph has it; `target` is a path below the root, or a package specifier. */
 interface Import {
@@ -23,8 +23,8 @@ interface Layer {
 }
 
 const PACKAGE = /^(?:npm|jsr|node|https?|data):|^@/;
-const IO_PURE = /^io\/(?!checkpoint\.ts$|formats\/|mod\.ts$)/;
-const PUBLIC = [/^mod\.ts$/, /^(?:train|io|kernels)\/mod\.ts$/, /^examples\//, PACKAGE];
+const IO_PURE = /^io\/(?!checkpoints\/|mod\.ts$)/;
+const PUBLIC = [/^mod\.ts$/, /^(?:data|train|eval|io|kernels|runner)\/mod\.ts$/, /^examples\//, PACKAGE];
 const TEST_CODE = /^(?:tests|bench)\//;
 
 const LAYERS: readonly Layer[] = [
@@ -33,15 +33,22 @@ const LAYERS: readonly Layer[] = [
   { files: /^nn\//, may: [/^kernels\//, /^nn\//] },
   { files: /^objectives\//, may: [/^kernels\//, /^nn\//, /^objectives\//] },
   { files: IO_PURE, may: [IO_PURE], mayTypesOf: [/^nn\/config\.ts$/] },
-  { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/(?:device|tensor)\.ts$/] },
-  { files: /^train\//, may: [/^(?:kernels|nn|objectives|io|train)\//] },
+  { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/engine\/(?:device|tensor)\.ts$/] },
+  {
+    files: /^data\//,
+    may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/errors)\.ts$/],
+    mayTypesOf: [/^nn\/config\.ts$/],
+  },
+  { files: /^eval\//, may: [/^(?:eval|nn|kernels|data|io)\//] },
+  { files: /^train\//, may: [/^(?:train|objectives|nn|kernels|data|io|eval)\//] },
+  { files: /^runner\//, may: [/^(?:runner|train|objectives|nn|kernels|data|io|eval)\//] },
   { files: /^mod\.ts$/, may: [/^(?:kernels|nn|objectives|io)\//] },
-  { files: /^cli\.ts$/, may: [/^deno\.json$/, ...PUBLIC] },
+  { files: /^cli\//, may: [/^deno\.json$/, /^cli\//, ...PUBLIC] },
   { files: /^examples\//, may: PUBLIC },
 ];
 
 /** Files that may name `Deno`. */
-const DENO_FILES = /^io\/files\.ts$|^train\/(?:run_directory|terminal|tuner_store)\.ts$|^cli\.ts$|^examples\//;
+const DENO_FILES = /^io\/files\.ts$|^(?:runner|cli|examples)\//;
 
 /** `Deno` used as a value or a type, rather than mentioned in a message. */
 const DENO_USE = /\bDeno\s*\??\.\s*\w|\btypeof Deno\b|["']Deno["']/;
@@ -90,7 +97,7 @@ async function* walk(folder: string): AsyncGenerator<string> {
 
 /** The published code: the library, its entry, the command line and the examples. */
 async function publishedFiles(): Promise<string[]> {
-  const files = ["mod.ts", "cli.ts"];
+  const files = ["mod.ts"];
   for (const folder of [...LIBRARY, "examples"]) files.push(...await Array.fromAsync(walk(folder)));
   return files.sort();
 }
@@ -174,32 +181,37 @@ Deno.test("architecture: every file says first what it is", async () => {
 
 Deno.test("architecture: the rules catch what they are for", () => {
   const cases: [string, string, boolean, boolean][] = [
-    ["nn/config.ts", "nn/adam.ts", true, false],
-    ["kernels/matmul.ts", "kernels/tensor.ts", false, true],
+    ["nn/config.ts", "nn/optim/adam.ts", true, false],
+    ["kernels/matmul.ts", "kernels/engine/tensor.ts", false, true],
     ["kernels/matmul.ts", "nn/config.ts", true, false],
     ["nn/encode.ts", "kernels/matmul.ts", false, true],
     ["nn/encode.ts", "objectives/vanilla.ts", true, false],
-    ["nn/encode.ts", "io/checkpoint.ts", true, false],
+    ["nn/encode.ts", "io/checkpoints/checkpoint.ts", true, false],
     ["objectives/vanilla.ts", "nn/config.ts", true, true],
     ["objectives/vanilla.ts", "train/mod.ts", true, false],
     ["io/zip.ts", "io/crc32.ts", false, true],
-    ["io/zip.ts", "io/checkpoint.ts", false, false],
+    ["io/zip.ts", "io/checkpoints/checkpoint.ts", false, false],
     ["io/torch_file.ts", "nn/config.ts", true, true],
     ["io/torch_file.ts", "nn/config.ts", false, false],
-    ["io/checkpoint.ts", "nn/sparse_autoencoder.ts", false, true],
-    ["io/checkpoint.ts", "kernels/tensor.ts", true, true],
-    ["io/checkpoint.ts", "kernels/tensor.ts", false, false],
-    ["io/formats/schema1.ts", "train/mod.ts", true, false],
-    ["train/mod.ts", "io/checkpoint.ts", false, true],
-    ["train/mod.ts", "cli.ts", false, false],
+    ["io/checkpoints/checkpoint.ts", "nn/sparse_autoencoder.ts", false, true],
+    ["io/checkpoints/checkpoint.ts", "kernels/engine/tensor.ts", true, true],
+    ["io/checkpoints/checkpoint.ts", "kernels/engine/tensor.ts", false, false],
+    ["io/checkpoints/saev.ts", "train/mod.ts", true, false],
+    ["train/mod.ts", "io/checkpoints/checkpoint.ts", false, true],
+    ["train/mod.ts", "runner/mod.ts", false, false],
+    ["eval/evaluate.ts", "train/mod.ts", true, false],
+    ["data/rows.ts", "nn/config.ts", true, true],
+    ["data/rows.ts", "nn/state.ts", true, false],
+    ["runner/run.ts", "train/train.ts", false, true],
+    ["runner/run.ts", "cli/mod.ts", false, false],
     ["train/mod.ts", "npm:fast-check", false, false],
     ["kernels/random.ts", "node:crypto", false, false],
-    ["mod.ts", "examples/demo.ts", false, false],
-    ["cli.ts", "@std/cli/parse-args", false, true],
-    ["cli.ts", "nn/adam.ts", false, false],
-    ["examples/demo.ts", "kernels/mod.ts", false, true],
-    ["examples/demo.ts", "kernels/matmul.ts", false, false],
-    ["elsewhere/file.ts", "nn/adam.ts", false, false],
+    ["mod.ts", "examples/demo/demo.ts", false, false],
+    ["cli/train.ts", "@std/cli/parse-args", false, true],
+    ["cli/train.ts", "nn/optim/adam.ts", false, false],
+    ["examples/demo/demo.ts", "kernels/mod.ts", false, true],
+    ["examples/demo/demo.ts", "kernels/matmul.ts", false, false],
+    ["elsewhere/file.ts", "nn/optim/adam.ts", false, false],
   ];
   for (const [from, target, isTypeOnly, isAllowed] of cases) {
     assertEquals(layerViolations([{ from, target, isTypeOnly }]).length === 0, isAllowed, `${from} → ${target}`);

@@ -8,14 +8,14 @@
  * @module
  */
 
-import { Commands } from "../kernels/commands.ts";
-import { defineKernel, reads, writes } from "../kernels/kernel.ts";
-import { Tensor } from "../kernels/tensor.ts";
-import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/adam.ts";
-import { Muon } from "../nn/muon.ts";
-import { type Schedule, warmup, warmupCosine } from "../nn/schedule.ts";
+import { Commands } from "../kernels/engine/commands.ts";
+import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
+import { Tensor } from "../kernels/engine/tensor.ts";
+import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/optim/adam.ts";
+import { Muon } from "../nn/optim/muon.ts";
+import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
 import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
-import { TrainState } from "../nn/train_state.ts";
+import { TrainState } from "../nn/state.ts";
 import {
   LOSS,
   type Loss,
@@ -25,8 +25,8 @@ import {
   recordLossAndGradients,
   type StepSchedule,
 } from "../objectives/objective.ts";
-import { type Batches, evaluate } from "./evaluate.ts";
-import type { Metrics } from "./metrics.ts";
+import { type Batches, evaluate } from "../eval/evaluate.ts";
+import type { Metrics } from "../eval/metrics.ts";
 
 /** The numbers of one training step. */
 export interface TrainLoss extends Loss {

@@ -17,7 +17,7 @@ import {
   type SparseAutoencoderOptions,
 } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
-import { TrainState, type TrainStateData } from "../nn/train_state.ts";
+import { TrainState, type TrainStateData } from "../nn/state.ts";
 import { LOSS_COLUMNS, lossAt, lossColumns } from "./loss_columns.ts";
 import type { TrainLoss } from "./train.ts";
 

@@ -10,7 +10,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { contextOf, defaultDevice } from "../../kernels/mod.ts";
-import { adapterName } from "../../train/mod.ts";
+import { adapterName } from "../../runner/mod.ts";
 import { table } from "../measure.ts";
 import { architectures, BENCHMARKS } from "./architectures.ts";
 import { makeDirections } from "./directions.ts";

@@ -15,7 +15,7 @@
 
 import { Commands, type DeviceContext, matmul, rowsPerBlock, spans, Tensor, unitRows } from "../../kernels/mod.ts";
 import type { CodeArrays, SparseAutoencoder } from "../../mod.ts";
-import { evaluate } from "../../train/mod.ts";
+import { evaluate } from "../../eval/mod.ts";
 import { assign } from "./assignment.ts";
 import type { Samples } from "./samples.ts";
 

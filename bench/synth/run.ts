@@ -5,7 +5,8 @@
  */
 
 import { getObjective, SparseAutoencoder } from "../../mod.ts";
-import { measureScaling, rowsOf, train } from "../../train/mod.ts";
+import { measureScaling, rowsOf } from "../../data/mod.ts";
+import { train } from "../../train/mod.ts";
 import type { Architecture, Benchmark } from "./architectures.ts";
 import { evaluateInWorld, type WorldMetrics } from "./metrics.ts";
 import type { Samples } from "./samples.ts";

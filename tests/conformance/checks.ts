@@ -8,7 +8,7 @@
 import { assert } from "@std/assert";
 import type { InputScaling } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { encode, narrow, PARAMETER_NAMES, parameterNames, type Parameters, widen } from "../reference/model.ts";
 import {

@@ -6,12 +6,12 @@
  */
 
 import { AssertionError } from "@std/assert";
-import { requestDevice } from "../../kernels/device.ts";
-import { DeviceContext } from "../../kernels/device.ts";
+import { requestDevice } from "../../kernels/engine/device.ts";
+import { DeviceContext } from "../../kernels/engine/device.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
-import { evaluate } from "../../train/evaluate.ts";
+import { evaluate } from "../../eval/evaluate.ts";
 import { narrow, type Parameters, widen } from "../reference/model.ts";
 import { metrics } from "../reference/metrics.ts";
 import { everyProblem, type Example } from "../reference/problems.ts";

@@ -6,7 +6,7 @@
 
 import { everyProblem } from "../reference/problems.ts";
 import { loadMatryoshkaGoldens } from "../support/goldens.ts";
-import { requestDevice } from "../../kernels/device.ts";
+import { requestDevice } from "../../kernels/engine/device.ts";
 import { checkDifferences, checkGolden, checkStep } from "./checks.ts";
 import { EXPECTATION_BUGS, survives, WGSL_BUGS } from "./field_bugs.ts";
 

@@ -1,13 +1,13 @@
 /**
  * Writes checkpoints of every kind into a folder, with what they hold beside them, for `check_dump.py`.
  *
- * `deno run -A examples/driver.ts deno run -A tests/interop/dump_files.ts FOLDER`
+ * `deno run -A tools/driver/main.ts deno run -A tests/interop/dump_files.ts FOLDER`
  *
  * @module
  */
 
-import { dumpBytes } from "../../io/checkpoint.ts";
-import { type FormatOptions, parseCheckpoint } from "../../io/formats/saev.ts";
+import { dumpBytes } from "../../io/checkpoints/checkpoint.ts";
+import { type FormatOptions, parseCheckpoint } from "../../io/checkpoints/saev.ts";
 import { formatHeader, PythonFloat } from "../../io/json_header.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { bytesSource } from "../../io/source.ts";

@@ -7,8 +7,8 @@
  */
 
 import { CheckpointError } from "../../io/errors.ts";
-import { writeCheckpoint } from "../../io/formats/write.ts";
-import { compute, modelsOfEveryKind } from "../io/formats/compute.ts";
+import { writeCheckpoint } from "../../io/checkpoints/write.ts";
+import { compute, modelsOfEveryKind } from "../io/checkpoints/compute.ts";
 import { Random } from "../support/random.ts";
 
 const folder = Deno.args[0];

@@ -11,14 +11,14 @@
 import { AssertionError } from "@std/assert";
 import * as zlib from "node:zlib";
 import { CheckpointError } from "../../io/errors.ts";
-import { formatCheckpoint, parseCheckpoint } from "../../io/formats/saev.ts";
+import { formatCheckpoint, parseCheckpoint } from "../../io/checkpoints/saev.ts";
 import type { ParsedCheckpoint } from "../../io/model.ts";
 import { bytesSource } from "../../io/source.ts";
 import { readZip } from "../../io/zip.ts";
 import { Random } from "../support/random.ts";
 import { damageBytes, damageOpcodes, damageTokens } from "./damage.ts";
-import { fuzzFormat } from "./formats/fuzz.ts";
-import { FORMATS } from "./formats/golden_files.ts";
+import { fuzzFormat } from "./checkpoints/fuzz.ts";
+import { FORMATS } from "./checkpoints/golden_files.ts";
 import { bitsOf, goldenCheckpoint, randomModel } from "./models.ts";
 import { joined, rawZip, utf8 } from "./raw_zip.ts";
 

@@ -1,8 +1,8 @@
 /** Seeded damage to checkpoints of every schema and format; `tests/io/fuzz.ts` does more of it. */
 
 import { assert } from "@std/assert";
-import { fuzzFormat } from "./formats/fuzz.ts";
-import { FORMATS } from "./formats/golden_files.ts";
+import { fuzzFormat } from "./checkpoints/fuzz.ts";
+import { FORMATS } from "./checkpoints/golden_files.ts";
 import { type Depth, fuzz } from "./fuzz.ts";
 
 for (const depth of ["file", "header", "pickle"] satisfies Depth[]) {

@@ -1,13 +1,13 @@
 /** `io/hub.ts` and the cache in `io/files.ts` against a server that speaks as the hub does. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { readCheckpoint } from "../../io/checkpoint.ts";
+import { readCheckpoint } from "../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { openFiles, openSource } from "../../io/files.ts";
 import { formatHubAddress, type HubOptions, type HubProgress, isHubAddress, parseHubAddress } from "../../io/hub.ts";
 import type { Source } from "../../io/source.ts";
 import { type FileServer, type ServedFile, serveFiles } from "./file_server.ts";
-import { goldenFiles, goldenUrl } from "./formats/golden_files.ts";
+import { goldenFiles, goldenUrl } from "./checkpoints/golden_files.ts";
 
 const BYTES = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 24);
 const LARGE: ServedFile = { bytes: BYTES, etag: '"one"' };

@@ -2,8 +2,8 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { formatCheckpoint } from "../../io/formats/saev.ts";
-import { formatModel } from "../../io/formats/write.ts";
+import { formatCheckpoint } from "../../io/checkpoints/saev.ts";
+import { formatModel } from "../../io/checkpoints/write.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { type FileKind, recognise } from "../../io/recognise.ts";
 import { formatSafetensors } from "../../io/safetensors.ts";

@@ -7,7 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { adam, type AdamStep } from "../../kernels/adam.ts";
 import { fill } from "../../kernels/elementwise.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows } from "../../kernels/unit_rows.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";

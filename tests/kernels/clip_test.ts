@@ -6,8 +6,8 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { clipFactor } from "../../kernels/clip.ts";
-import { Commands } from "../../kernels/commands.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Commands } from "../../kernels/engine/commands.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { caseContext, check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertUlps } from "../support/tolerance.ts";

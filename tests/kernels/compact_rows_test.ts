@@ -5,9 +5,9 @@
  */
 
 import { assertThrows } from "@std/assert";
-import { Commands } from "../../kernels/commands.ts";
+import { Commands } from "../../kernels/engine/commands.ts";
 import { compactRows, type CompactRowsArguments } from "../../kernels/compact_rows.ts";
-import { spans } from "../../kernels/tensor.ts";
+import { spans } from "../../kernels/engine/tensor.ts";
 import { caseContext, check, type KernelCase, mutants, type Recording, TEXELS } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits } from "../support/tolerance.ts";

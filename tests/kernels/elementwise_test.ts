@@ -14,7 +14,7 @@ import {
   subtractRow,
   zeroNegatives,
 } from "../../kernels/elementwise.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumBound } from "../support/tolerance.ts";

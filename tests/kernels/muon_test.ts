@@ -7,7 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { fill } from "../../kernels/elementwise.ts";
 import { muon, muonMomentum, MuonSpace, muonStep } from "../../kernels/muon.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import * as reference from "../reference/muon.ts";
 import { loadGoldens } from "../support/goldens.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";

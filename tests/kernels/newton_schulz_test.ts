@@ -7,7 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { fill } from "../../kernels/elementwise.ts";
 import { divideByNorm, newtonSchulz, type Quintic, STEEPEST } from "../../kernels/newton_schulz.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import * as reference from "../reference/muon.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";

@@ -5,9 +5,9 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { Commands } from "../../kernels/commands.ts";
+import { Commands } from "../../kernels/engine/commands.ts";
 import { chunksOf, columnSums, maxAbsBits, rowMaxAbsBits, subtractWeightedRows, sum } from "../../kernels/reduce.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { caseContext, check, type KernelCase, mutants, type Recording, TEXELS } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumClose } from "../support/tolerance.ts";

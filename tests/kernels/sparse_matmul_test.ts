@@ -12,7 +12,7 @@ import {
   type SparseRows,
   sparseRowsMatmul,
 } from "../../kernels/sparse_matmul.ts";
-import { spans, type Tensor } from "../../kernels/tensor.ts";
+import { spans, type Tensor } from "../../kernels/engine/tensor.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { paddedWithNaN, Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumClose } from "../support/tolerance.ts";

@@ -6,7 +6,7 @@
 
 import { assertThrows } from "@std/assert";
 import { scanKernel, Transposition } from "../../kernels/transpose_entries.ts";
-import type { Tensor } from "../../kernels/tensor.ts";
+import type { Tensor } from "../../kernels/engine/tensor.ts";
 import {
   caseContext,
   check,

@@ -1,9 +1,9 @@
 /** Rows of a matrix as columns of its transpose. @module */
 
 import { assertThrows } from "@std/assert";
-import { Commands } from "../../kernels/commands.ts";
-import { ShapeError } from "../../kernels/errors.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Commands } from "../../kernels/engine/commands.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { transposeRows } from "../../kernels/transpose.ts";
 import {
   caseContext,

@@ -5,8 +5,8 @@
  */
 
 import { assertThrows } from "@std/assert";
-import { Commands } from "../../kernels/commands.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { Commands } from "../../kernels/engine/commands.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { parallelRows, rowSquares, subtractParallelRows, unitRows } from "../../kernels/unit_rows.ts";
 import {
   caseContext,

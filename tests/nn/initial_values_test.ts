@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { ShapeError } from "../../kernels/errors.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
 import { completeConfig, type InputScaling, type SparseAutoencoderOptions } from "../../nn/config.ts";
 import { geometricMedian, type InitialData, initialParametersFromData } from "../../nn/initial_values.ts";
 import { initialParameters } from "../../nn/parameters.ts";

@@ -6,7 +6,7 @@
  */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { KernelError } from "../../kernels/errors.ts";
+import { KernelError } from "../../kernels/engine/errors.ts";
 import type {
   ActivationOptions,
   InputScaling,
@@ -15,9 +15,9 @@ import type {
   SparseAutoencoderOptions,
 } from "../../nn/config.ts";
 import { type OpeningOptions, SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
-import { evaluate } from "../../train/evaluate.ts";
+import { evaluate } from "../../eval/evaluate.ts";
 import { train } from "../../train/train.ts";
 import { narrow } from "../reference/model.ts";
 import { randomParameters } from "../reference/problems.ts";

@@ -6,11 +6,11 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { contextOf } from "../../kernels/device.ts";
+import { contextOf } from "../../kernels/engine/device.ts";
 import type { ParameterArrays } from "../../nn/config.ts";
 import type { RectifiedSpace } from "../../nn/rectified.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective, type Loss } from "../../objectives/objective.ts";
 import { train } from "../../train/train.ts";
 import { checkStep } from "../conformance/checks.ts";

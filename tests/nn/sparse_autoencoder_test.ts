@@ -7,14 +7,14 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { contextOf } from "../../kernels/device.ts";
-import { DeviceError, ShapeError } from "../../kernels/errors.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { contextOf } from "../../kernels/engine/device.ts";
+import { DeviceError, ShapeError } from "../../kernels/engine/errors.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { completeConfig, type PiecewiseParameters, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
-import { evaluate } from "../../train/evaluate.ts";
+import { evaluate } from "../../eval/evaluate.ts";
 import { train } from "../../train/train.ts";
 import { decode, encode, narrow, type Parameters, standardise, unstandardise, widen } from "../reference/model.ts";
 import { everyProblem, randomParameters } from "../reference/problems.ts";

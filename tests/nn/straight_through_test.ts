@@ -9,7 +9,7 @@
  */
 
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { sharedDevice } from "../support/gpu.ts";
 import { assertQuadratureClose } from "../support/tolerance.ts";

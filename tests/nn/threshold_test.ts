@@ -5,13 +5,13 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { ShapeError } from "../../kernels/errors.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
 import { updateThreshold } from "../../nn/activation.ts";
 import type { Codes } from "../../nn/codes.ts";
 import { completeConfig } from "../../nn/config.ts";
 import type { Model } from "../../nn/encode.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { sharedDevice } from "../support/gpu.ts";
 import { check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";

@@ -7,7 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ActivationOptions, AuxOptions, ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { narrow } from "../reference/model.ts";
 import { randomParameters } from "../reference/problems.ts";

@@ -5,7 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { spans, type Tensor } from "../../kernels/tensor.ts";
+import { spans, type Tensor } from "../../kernels/engine/tensor.ts";
 import { Codes } from "../../nn/codes.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "../../objectives/dead_latents.ts";
 import { denseRowNorms, rowNorms } from "../../objectives/sparsity.ts";

@@ -7,10 +7,10 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { ShapeError } from "../../kernels/errors.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
 import type { ActivationOptions, ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective, type Loss, type Objective } from "../../objectives/objective.ts";
 import { train } from "../../train/train.ts";
 import { narrow, PARAMETER_NAMES, standardise, unstandardise } from "../reference/model.ts";

@@ -5,9 +5,9 @@
  */
 
 import { assert, assertThrows } from "@std/assert";
-import { contextOf } from "../../kernels/device.ts";
-import { ShapeError } from "../../kernels/errors.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { contextOf } from "../../kernels/engine/device.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import { meanSquaredErr } from "../../objectives/squared_error.ts";
 import { squaredError, squaredErrorOverNorm } from "../reference/objective.ts";
 import { loadSquaredErrorGoldens } from "../support/goldens.ts";

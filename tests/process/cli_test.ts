@@ -1,15 +1,15 @@
 /** The command line as a process: help, mistakes of every kind, a run from its file to its evaluation, Ctrl-C. @module */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { parse } from "@std/toml";
-import { load } from "../../io/checkpoint.ts";
+import { load } from "../../io/checkpoints/checkpoint.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { littleEndianBytes } from "../../io/numbers.ts";
 import { completeConfig } from "../../nn/config.ts";
-import { completeRunConfig } from "../../train/run_config.ts";
+import { completeRunConfig } from "../../runner/run_config.ts";
 import { serveFiles } from "../io/file_server.ts";
 import { Random } from "../support/random.ts";
 
-const CLI = new URL("../../cli.ts", import.meta.url).href;
+const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
 function command(args: readonly string[], options: Deno.CommandOptions = {}): Deno.Command {

@@ -4,15 +4,16 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { COMPONENTS, loadDataset, PATCH_SIZE } from "../../examples/dataset.ts";
-import { fitGabor } from "../../examples/gabor.ts";
-import { leadingComponentsNmse, unrotate, unwhiten } from "../../examples/whitening.ts";
-import { load } from "../../io/checkpoint.ts";
+import { COMPONENTS, loadDataset, PATCH_SIZE } from "../../examples/demo/dataset.ts";
+import { fitGabor } from "../../examples/demo/gabor.ts";
+import { leadingComponentsNmse, unrotate, unwhiten } from "../../examples/demo/whitening.ts";
+import { load } from "../../io/checkpoints/checkpoint.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { evaluate } from "../../train/evaluate.ts";
-import { batchesInOrder, rowsOf } from "../../train/loader.ts";
+import { evaluate } from "../../eval/evaluate.ts";
+import { batchesInOrder } from "../../data/order.ts";
+import { rowsOf } from "../../data/rows.ts";
 
-const CLI = new URL("../../cli.ts", import.meta.url).href;
+const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 
 /** At most this share of the error that as many principal components leave. */
 const NMSE_OF_PCA = 0.55;

@@ -1,10 +1,10 @@
 /** The parent program of the tasks: which driver it takes, what it tells, and how it runs the command. @module */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import type { Outcome } from "../../examples/driver/programs.ts";
-import { type Environment, findDriver, type Machine } from "../../examples/driver/software_drivers.ts";
+import type { Outcome } from "../../tools/driver/programs.ts";
+import { type Environment, findDriver, type Machine } from "../../tools/driver/software_drivers.ts";
 
-const DRIVER = new URL("../../examples/driver.ts", import.meta.url).href;
-const PROBE = new URL("../../examples/driver/adapter_probe.ts", import.meta.url).href;
+const DRIVER = new URL("../../tools/driver/main.ts", import.meta.url).href;
+const PROBE = new URL("../../tools/driver/adapter_probe.ts", import.meta.url).href;
 const DONE: Outcome = { success: true, stdout: "", stderr: "" };
 const FAILED: Outcome = { success: false, stdout: "", stderr: "E: no network\n" };
 

@@ -11,12 +11,12 @@ const ROOT = new URL("../../", import.meta.url);
 
 /** Modules with examples in their doc comments. */
 const DOCUMENTED = [
-  "io/checkpoint.ts",
+  "eval/evaluate.ts",
+  "io/checkpoints/checkpoint.ts",
   "io/mod.ts",
-  "kernels/tuner.ts",
+  "kernels/engine/tuner.ts",
   "mod.ts",
   "nn/sparse_autoencoder.ts",
-  "train/evaluate.ts",
   "train/train.ts",
   "train/training_file.ts",
 ];
@@ -25,6 +25,19 @@ async function deno(args: string[], cwd: URL | string): Promise<{ code: number; 
   const output = await new Deno.Command(Deno.execPath(), { args, cwd, env: { NO_COLOR: "1" } }).output();
   const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) => new TextDecoder().decode(bytes));
   return { code: output.code, stdout: stdout!, stderr: stderr! };
+}
+
+async function hasExample(path: string): Promise<boolean> {
+  return /^ *\* ```ts/m.test(await Deno.readTextFile(new URL(path, ROOT)));
+}
+
+/** The modules below a folder that have an example. */
+async function* withExamples(folder: string): AsyncGenerator<string> {
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
+    const path = `${folder}/${name}`;
+    if (isDirectory) yield* withExamples(path);
+    else if (name.endsWith(".ts") && await hasExample(path)) yield path;
+  }
 }
 
 Deno.test("the examples in doc comments run", async () => {
@@ -38,13 +51,10 @@ Deno.test("the examples in doc comments run", async () => {
 
 Deno.test("every example in a doc comment is among them", async () => {
   const found: string[] = [];
-  for (const folder of ["", "kernels/", "nn/", "objectives/", "io/", "io/formats/", "train/"]) {
-    for await (const { name, isFile } of Deno.readDir(new URL(folder || ".", ROOT))) {
-      if (!isFile || !name.endsWith(".ts")) continue;
-      const text = await Deno.readTextFile(new URL(folder + name, ROOT));
-      if (/^ *\* ```ts/m.test(text)) found.push(folder + name);
-    }
+  for (const folder of ["cli", "data", "eval", "io", "kernels", "nn", "objectives", "runner", "train"]) {
+    found.push(...await Array.fromAsync(withExamples(folder)));
   }
+  if (await hasExample("mod.ts")) found.push("mod.ts");
   assertEquals(found.sort(), DOCUMENTED.toSorted());
 });
 

@@ -14,8 +14,11 @@ const ROOT = new URL("../../", import.meta.url);
 const PROGRAM = `
 import { dump, getObjective, load, SparseAutoencoder } from "@saev/nn";
 import { train } from "@saev/nn/train";
+import * as data from "@saev/nn/data";
+import * as evaluation from "@saev/nn/eval";
 import * as io from "@saev/nn/io";
 import * as kernels from "@saev/nn/kernels";
+import * as runner from "@saev/nn/runner";
 
 using sae = await SparseAutoencoder.create(
   { d_model: 8, d_sae: 16, activation: { key: "top-k", top_k: 4 } },
@@ -32,7 +35,7 @@ using again = await load("sae.pt");
 console.log(JSON.stringify({
   losses,
   d_sae: again.cfg.d_sae,
-  entries: [Object.keys(io).length > 0, Object.keys(kernels).length > 0],
+  entries: [data, evaluation, io, kernels, runner].map((entry) => Object.keys(entry).length > 0),
 }));
 `;
 
@@ -95,12 +98,12 @@ Deno.test("publish: the package holds the library and nothing of the workshop", 
   for (const path of Object.values(config.exports)) assert(paths.includes(path.slice(1)), path);
   for (const path of ["/README.md", "/LICENSE", "/CHANGELOG.md", "/deno.json"]) assert(paths.includes(path), path);
   assertEquals(
-    paths.filter((path) => /^\/(?:tests|bench|runs|examples\/driver|\.)|_test\.ts$|deno\.lock/.test(path)),
+    paths.filter((path) => /^\/(?:tests|bench|runs|tools|\.)|_test\.ts$|deno\.lock/.test(path)),
     [],
   );
-  const imported = [...registry.text(config.name, "/cli.ts").matchAll(/from "([^".][^"]*)"/g)].map((match) =>
-    match[1]!
-  );
+  const imported = ["/cli/command.ts", "/cli/train.ts"].flatMap((
+    path,
+  ) => [...registry.text(config.name, path).matchAll(/from "([^".][^"]*)"/g)]).map((match) => match[1]!);
   assert(imported.length > 0);
   for (const specifier of imported) assertMatch(specifier, /^(?:jsr|npm):/);
 });
@@ -126,7 +129,7 @@ Deno.test("publish: an empty project adds the package, trains, writes and reads 
     const run = await deno(project, ["run", "--check", "--allow-read", "--allow-write", "--no-prompt", "main.ts"], env);
     assertEquals(run.code, 0, run.stderr);
     const { losses, d_sae, entries } = JSON.parse(run.stdout);
-    assertEquals([losses.length, d_sae, entries], [3, 16, [true, true]]);
+    assertEquals([losses.length, d_sae, entries], [3, 16, Array(5).fill(true)]);
     assert(losses[2] < losses[0], `the losses ${losses} do not fall`);
 
     const help = await deno(project, ["run", "-A", "jsr:@saev/nn/cli", "--help"], env);

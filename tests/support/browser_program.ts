@@ -5,7 +5,8 @@
  */
 import { Commands, type DeviceContext, fill, Tensor } from "../../kernels/mod.ts";
 import { type ActivationOptions, dump, getObjective, load, SparseAutoencoder } from "../../mod.ts";
-import { evaluate, measureCoherence, train, trainMany } from "../../train/mod.ts";
+import { evaluate, measureCoherence } from "../../eval/mod.ts";
+import { train, trainMany } from "../../train/mod.ts";
 
 /** What the run gives, as plain numbers that cross the border of a page. */
 export interface BrowserRun {

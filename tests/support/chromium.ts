@@ -7,9 +7,9 @@ import {
   CHROMIUM_VERSION,
   chromiumPackageObstacle,
   unpackChromiumPackage,
-} from "../../examples/driver/chromium_package.ts";
-import { runProgram } from "../../examples/driver/programs.ts";
-import { fillFolder, openUserCache } from "../../examples/driver/user_cache.ts";
+} from "../../tools/driver/chromium_package.ts";
+import { runProgram } from "../../tools/driver/programs.ts";
+import { fillFolder, openUserCache } from "../../tools/driver/user_cache.ts";
 
 const INSTALLED = "/usr/bin/chromium";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DeviceContext, type DeviceContextOptions, requestDevice } from "../../kernels/device.ts";
+import { DeviceContext, type DeviceContextOptions, requestDevice } from "../../kernels/engine/device.ts";
 
 let shared: Promise<GPUDevice> | undefined;
 

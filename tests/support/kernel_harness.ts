@@ -9,9 +9,9 @@
  */
 
 import { AssertionError } from "@std/assert";
-import { Commands } from "../../kernels/commands.ts";
-import { DeviceContext, probeSubgroups, requestDevice } from "../../kernels/device.ts";
-import { type ElementArrays, type ElementType, Tensor } from "../../kernels/tensor.ts";
+import { Commands } from "../../kernels/engine/commands.ts";
+import { DeviceContext, probeSubgroups, requestDevice } from "../../kernels/engine/device.ts";
+import { type ElementArrays, type ElementType, Tensor } from "../../kernels/engine/tensor.ts";
 import { assertRefuses } from "./tolerance.ts";
 
 /** All bits set: NaN as f32, 4294967295 as u32. What no kernel has written yet. */

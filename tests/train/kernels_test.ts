@@ -7,7 +7,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { completeConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { DivergenceError, train } from "../../train/train.ts";
 import { encode, narrow, PARAMETER_NAMES, select, widen } from "../reference/model.ts";

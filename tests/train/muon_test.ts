@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type ActivationOptions, completeConfig, type ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { train, type TrainLoss, type TrainOptions } from "../../train/train.ts";
 import { narrow, PARAMETER_NAMES, widen } from "../reference/model.ts";

@@ -6,12 +6,12 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { contextOf } from "../../kernels/device.ts";
-import { ShapeError } from "../../kernels/errors.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { contextOf } from "../../kernels/engine/device.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import type { ActivationOptions, ParameterArrays } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective, type ObjectiveOptions } from "../../objectives/objective.ts";
 import {
   DivergenceError,

@@ -6,9 +6,9 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { contextOf } from "../../kernels/device.ts";
-import { ShapeError } from "../../kernels/errors.ts";
-import { Tensor } from "../../kernels/tensor.ts";
+import { contextOf } from "../../kernels/engine/device.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
 import {
   type ActivationOptions,
   completeConfig,
@@ -17,9 +17,11 @@ import {
 } from "../../nn/config.ts";
 import type { CodeArrays } from "../../nn/codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective, type Objective, type ObjectiveOptions } from "../../objectives/objective.ts";
-import { measureScaling, rowsOf, shuffledBatches } from "../../train/loader.ts";
+import { shuffledBatches } from "../../data/order.ts";
+import { rowsOf } from "../../data/rows.ts";
+import { measureScaling } from "../../data/scaling.ts";
 import {
   DivergenceError,
   type ModelOptions,

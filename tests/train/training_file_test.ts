@@ -5,7 +5,7 @@ import { readSafetensors, writeSafetensors } from "../../io/safetensors.ts";
 import { bytesSource } from "../../io/source.ts";
 import type { NamedTensor } from "../../io/stored_tensor.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/train_state.ts";
+import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { train, type TrainLoss } from "../../train/train.ts";
 import { openTraining, saveTraining } from "../../train/training_file.ts";

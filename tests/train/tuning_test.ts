@@ -1,8 +1,8 @@
 /** Whatever the tuner finds, training gives the same bytes. @module */
 import { assert, assertEquals } from "@std/assert";
-import { contextOf } from "../../kernels/device.ts";
+import { contextOf } from "../../kernels/engine/device.ts";
 import type { TileName } from "../../kernels/matmul_tiles.ts";
-import { tune } from "../../kernels/tuner.ts";
+import { tune } from "../../kernels/engine/tuner.ts";
 import type { ActivationOptions } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { getObjective } from "../../objectives/objective.ts";

@@ -6,7 +6,7 @@
 
 import { assert } from "@std/assert";
 import { makeDirections } from "../../../bench/synth/directions.ts";
-import { contextOf } from "../../../kernels/device.ts";
+import { contextOf } from "../../../kernels/engine/device.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { assertTensorClose } from "../../support/tolerance.ts";
 import { worldConfig } from "./worlds.ts";

@@ -15,8 +15,8 @@ import {
 } from "../../../bench/synth/metrics.ts";
 import { Samples } from "../../../bench/synth/samples.ts";
 import { makeWorld } from "../../../bench/synth/world.ts";
-import { contextOf, type DeviceContext } from "../../../kernels/device.ts";
-import { Tensor } from "../../../kernels/tensor.ts";
+import { contextOf, type DeviceContext } from "../../../kernels/engine/device.ts";
+import { Tensor } from "../../../kernels/engine/tensor.ts";
 import type { CodeArrays } from "../../../nn/codes.ts";
 import { SparseAutoencoder } from "../../../nn/sparse_autoencoder.ts";
 import { freshDevice, sharedDevice } from "../../support/gpu.ts";

@@ -11,7 +11,7 @@ import type { WorldMetrics } from "../../../bench/synth/metrics.ts";
 import { trainInWorld } from "../../../bench/synth/run.ts";
 import { Samples } from "../../../bench/synth/samples.ts";
 import { makeWorld } from "../../../bench/synth/world.ts";
-import { contextOf } from "../../../kernels/device.ts";
+import { contextOf } from "../../../kernels/engine/device.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { worldConfig } from "./worlds.ts";
 

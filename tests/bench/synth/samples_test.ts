@@ -8,7 +8,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { makeDirections } from "../../../bench/synth/directions.ts";
 import { Samples } from "../../../bench/synth/samples.ts";
 import { makeWorld, type World, type WorldConfig } from "../../../bench/synth/world.ts";
-import { contextOf } from "../../../kernels/device.ts";
+import { contextOf } from "../../../kernels/engine/device.ts";
 import type { CodeArrays } from "../../../nn/codes.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { assertFrequencies, assertSameBits, assertSumClose, assertTensorClose } from "../../support/tolerance.ts";

@@ -1,0 +1,126 @@
+/**
+ * What a command is: its declaration, its checked arguments, and its help.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { nearest } from "../runner/mod.ts";
+
+/** One option of a command. */
+export interface Option {
+  /** What its value is called in the help; a flag has none. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+/** One command. */
+export interface Command {
+  readonly summary: string;
+  readonly positionals: readonly string[];
+  readonly options: Readonly<Record<string, Option>>;
+  readonly details?: string;
+  /** Does the work and returns the exit code. */
+  readonly run: (args: Arguments, signal: AbortSignal) => Promise<number>;
+}
+
+/** A mistake of whoever typed the command. */
+export class UsageError extends Error {}
+
+/** The arguments of one command, checked against its declaration. */
+export class Arguments {
+  readonly positionals: readonly string[];
+  readonly #values: Readonly<Record<string, unknown>>;
+
+  /** @throws {UsageError} for what the command does not have. */
+  constructor(name: string, { options, positionals }: Command, args: readonly string[]) {
+    const names = Object.keys(options);
+    const known = [...names.map((option) => `--${option}`), "--help"];
+    const { _: found, ...values } = parseArgs([...args], {
+      boolean: ["help", ...names.filter((option) => options[option]!.value === undefined)],
+      string: ["_", ...names.filter((option) => options[option]!.value !== undefined)],
+      alias: { h: "help" },
+      unknown: (argument, key) => {
+        if (key !== undefined) throw unknown("option", argument.replace(/=.*/s, ""), known);
+        return true;
+      },
+    });
+    this.positionals = found.map(String);
+    this.#values = values;
+    if (values.help) return;
+    if (found.length !== positionals.length) {
+      const expected = positionals.length === 0 ? "no arguments" : positionals.join(" ");
+      const given = found.length === 0 ? "none" : found.join(" ");
+      throw new UsageError(`${name} takes ${expected}, found ${given}; see saev ${name} --help`);
+    }
+    for (const option of names) {
+      if (values[option] === "") throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
+    }
+  }
+
+  flag(option: string): boolean {
+    return this.#values[option] === true;
+  }
+
+  text(option: string): string | undefined {
+    return this.#values[option] as string | undefined;
+  }
+
+  choice<T extends string>(option: string, choices: readonly T[]): T | undefined {
+    const found = this.text(option);
+    if (found === undefined || choices.includes(found as T)) return found as T | undefined;
+    const near = nearest(found, choices);
+    const hint = near === undefined ? `expected one of ${choices.join(", ")}` : `did you mean ${near}?`;
+    throw new UsageError(`--${option} is ${JSON.stringify(found)}; ${hint}`);
+  }
+
+  number(option: string, least: number): number | undefined {
+    return this.#numberWithin(option, least, Number.MAX_VALUE, `of at least ${least}`);
+  }
+
+  share(option: string): number | undefined {
+    return this.#numberWithin(option, 0, 1, "from 0 to 1");
+  }
+
+  #numberWithin(option: string, least: number, most: number, expected: string): number | undefined {
+    const found = this.text(option);
+    if (found === undefined) return undefined;
+    const value = Number(found);
+    if (found.trim() !== "" && value >= least && value <= most) return value;
+    throw new UsageError(`--${option} must be a number ${expected}, found ${JSON.stringify(found)}`);
+  }
+
+  integer(option: string, least: number): number | undefined {
+    const value = this.number(option, least);
+    if (value === undefined || Number.isSafeInteger(value)) return value;
+    throw new UsageError(`--${option} must be an integer, found ${value}`);
+  }
+}
+
+export function unknown(what: string, found: string, known: readonly string[]): UsageError {
+  const near = nearest(found, known);
+  const hint = near === undefined ? `there is ${known.join(", ")}` : `did you mean ${near}?`;
+  return new UsageError(`unknown ${what} ${found}; ${hint}`);
+}
+
+export function commandHelp(name: string, { summary, positionals, options, details }: Command): string {
+  const rows = Object.entries(options).map(([option, { value, help }]): [string, string] => [
+    `--${option}${value === undefined ? "" : ` ${value}`}`,
+    help,
+  ]);
+  const usage = ["saev", name, ...positionals, "[OPTIONS]"].join(" ");
+  const parts = [summary, `Usage: ${usage}`, table([...rows, ["--help", "this"]])];
+  return [...parts, ...details === undefined ? [] : [details]].join("\n\n");
+}
+
+/** Two columns. */
+export function table(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
+}
+
+export const INTERRUPTED = 130;
+
+export function say(line: string): void {
+  console.error(line);
+}

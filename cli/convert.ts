@@ -1,0 +1,47 @@
+/**
+ * `saev convert`: a checkpoint of any format in another one.
+ *
+ * @module
+ */
+
+import { type Concession, readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
+import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
+import { type Arguments, type Command, say, unknown, UsageError } from "./command.ts";
+
+/** The command. */
+export const convertCommand: Command = {
+  summary: "Write a checkpoint of any format in another one.",
+  positionals: ["CHECKPOINT", "OUT"],
+  options: {
+    to: { value: "FORMAT", help: TARGET_FORMATS.join(", ") },
+    lossy: { help: "write also what the format computes differently, and say what that is" },
+    accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
+    ...READ_OPTIONS,
+    json: { help: "print JSON" },
+  },
+  details: `${CHECKPOINT_DETAILS}
+
+OUT is a file, and a folder for saelens and dictionary_learning. saev is read by the Python package, saev_nn by this
+library alone, which keeps everything; onnx computes x_hat and f_x of x, onnx_encoder f_x alone.`,
+  run,
+};
+
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
+  const [from, to] = args.positionals as [string, string];
+  const format = args.choice("to", TARGET_FORMATS);
+  if (format === undefined) throw new UsageError(`convert needs --to; there is ${TARGET_FORMATS.join(", ")}`);
+  const accept = args.text("accept")?.split(",") ?? [];
+  const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
+  if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
+  const options = { ...readOptions(args), accept: accept as Concession[] };
+  const model = await opening(from, signal, (source) => readCheckpoint(from, { ...source, ...options }));
+  const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
+  if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
+  else {
+    for (const path of paths) console.log(path);
+    for (const what of lost) say(`lost: ${what}`);
+  }
+  return 0;
+}
+
+const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];

@@ -1,0 +1,50 @@
+/**
+ * `saev demo`: photographs that come with the package, a dictionary, a report.
+ *
+ * @module
+ */
+
+import { DEMO_DEFAULTS, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "../examples/demo/demo.ts";
+import { type Arguments, type Command, INTERRUPTED, say } from "./command.ts";
+import { TUNED, useTuning } from "./tuning.ts";
+
+/** The command. */
+export const demoCommand: Command = {
+  summary: "Train on the photographs that come with the package, and show what was learned.",
+  positionals: [],
+  options: {
+    out: { value: "DIR", help: `folder for sae.pt, metrics.json, features.png, report.html (${DEMO_DEFAULTS.out})` },
+    steps: { value: "N", help: `training steps (${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)` },
+    seed: { value: "N", help: `of the initial values and the order of the patches (${DEMO_DEFAULTS.seed})` },
+    activation: { value: "KEY", help: `top-k, batch-top-k, relu or jump-relu (${DEMO_DEFAULTS.activation})` },
+    "d-sae": { value: "N", help: `number of latents (${DEMO_DEFAULTS.d_sae})` },
+    "top-k": { value: "N", help: `active latents a patch (${DEMO_DEFAULTS.top_k})` },
+    "batch-size": { value: "N", help: `patches a step (${DEMO_DEFAULTS.batch_size})` },
+    lr: { value: "X", help: `peak learning rate (${DEMO_DEFAULTS.lr})` },
+  },
+  run,
+};
+
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
+  const isSlow = Deno.env.get("SAEV_SOFTWARE_DRIVER") === "swiftshader";
+  const steps = args.integer("steps", 1);
+  const given = {
+    out: args.text("out"),
+    steps: steps ?? (isSlow ? SLOW_DRIVER_STEPS : undefined),
+    seed: args.integer("seed", 0),
+    activation: args.choice("activation", ["top-k", "batch-top-k", "relu", "jump-relu"]),
+    d_sae: args.integer("d-sae", 1),
+    top_k: args.integer("top-k", 1),
+    batch_size: args.integer("batch-size", 1),
+    lr: args.number("lr", 0),
+  };
+  const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  if (isSlow && steps === undefined) {
+    say(
+      `SwiftShader computes about ten times slower than Mesa: ${SLOW_DRIVER_STEPS} steps, not ${DEMO_DEFAULTS.steps}`,
+    );
+  }
+  if (await useTuning()) say(TUNED);
+  const metrics = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, { say, signal });
+  return metrics === null ? INTERRUPTED : 0;
+}

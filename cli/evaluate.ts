@@ -1,0 +1,74 @@
+/**
+ * `saev evaluate`: what a checkpoint is worth on a matrix.
+ *
+ * @module
+ */
+
+import { batchesInOrder, openRows } from "../data/mod.ts";
+import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays } from "../eval/mod.ts";
+import { load } from "../mod.ts";
+import { adapterName } from "../runner/mod.ts";
+import { opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
+import type { Arguments, Command } from "./command.ts";
+import { useTuning } from "./tuning.ts";
+
+/** The command. */
+export const evaluateCommand: Command = {
+  summary: "Measure a checkpoint on a matrix in a file.",
+  positionals: ["CHECKPOINT", "DATA"],
+  options: {
+    ...READ_OPTIONS,
+    weights: {
+      value: "HOW",
+      help: "f32 or f16: how the matrices lie on the device; f16 takes half of its memory (f32)",
+    },
+    json: { help: "print JSON, with a number for each latent where there is one" },
+    monosemanticity: { help: "measure how alike the rows are that excite a latent" },
+    embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
+    "dense-above": { value: "X", help: "latents active on more than this share of the rows are dense (0.01)" },
+    "almost-dead-below": { value: "X", help: "latents active on less than this share are almost dead (1e-7)" },
+    "batch-size": { value: "N", help: "rows at a time (2048)" },
+  },
+  details: `DATA and FILE are .npy or raw little-endian float32. A raw FILE has a JSON file of its name beside it that
+holds its "shape". Monosemanticity takes 8 bytes for each latent and column of FILE.`,
+  run,
+};
+
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
+  const [checkpoint, data] = args.positionals as [string, string];
+  const [batchSize, file] = [args.integer("batch-size", 1) ?? 2048, args.text("embeddings")];
+  const [dense_above, almost_dead_below] = [args.share("dense-above"), args.share("almost-dead-below")];
+  const thresholds = {
+    ...dense_above === undefined ? {} : { dense_above },
+    ...almost_dead_below === undefined ? {} : { almost_dead_below },
+  };
+  const weights = args.choice("weights", ["f32", "f16"]) ?? "f32";
+  using sae = await opening(
+    checkpoint,
+    signal,
+    (source) => load(checkpoint, { ...source, ...readOptions(args), weights }),
+  );
+  using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
+  await useTuning();
+  using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
+  const batches = batchesInOrder(rows, batchSize);
+  const metrics = embeddings || args.flag("monosemanticity")
+    ? await evaluate(sae, batches, { ...thresholds, monosemanticity: embeddings ? { embeddings } : true })
+    : await evaluate(sae, batches, thresholds);
+  const measured = { ...metrics, coherence: await measureCoherence(sae) };
+  const adapter = adapterName(sae.device);
+  if (args.flag("json")) {
+    console.log(JSON.stringify({ checkpoint, data, adapter, ...measured }, typedArraysAsArrays));
+  } else {
+    const { n_rows, density } = metrics;
+    const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${
+      density.length.toLocaleString("en")
+    } latents`;
+    console.log(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+  }
+  return 0;
+}
+
+function formatOf(file: string): "npy" | "f32" {
+  return file.endsWith(".npy") ? "npy" : "f32";
+}

@@ -1,0 +1,66 @@
+/**
+ * `saev inspect`: what a checkpoint of any format is.
+ *
+ * @module
+ */
+
+import { typedArraysAsArrays } from "../eval/mod.ts";
+import { inspectCheckpoint, type Inspection, type TensorSummary } from "../io/mod.ts";
+import { CHECKPOINT_DETAILS, oneLine, opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
+import { type Arguments, type Command, table } from "./command.ts";
+
+/** The command. */
+export const inspectCommand: Command = {
+  summary: "Say what a checkpoint of any format is: configuration, tensors, formula, warnings.",
+  positionals: ["CHECKPOINT"],
+  options: { ...READ_OPTIONS, json: { help: "print JSON" } },
+  details: CHECKPOINT_DETAILS,
+  run,
+};
+
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
+  const options = readOptions(args);
+  const checkpoint = args.positionals[0]!;
+  const found = await opening(
+    checkpoint,
+    signal,
+    (source) => inspectCheckpoint(checkpoint, { ...source, ...options }),
+  );
+  if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
+  else console.log(describe(found).join("\n"));
+  return 0;
+}
+
+function describe({ format, schema, configs, tensors, formula, accept, warnings }: Inspection): string[] {
+  const lines = [`format    ${format}${schema === null ? "" : `, schema ${oneLine(schema)}`}`];
+  for (const line of formula) lines.push(`${lines.length === 1 ? "computes" : "        "}  ${line}`);
+  if (accept.length > 0) lines.push(`accept    ${accept.join(", ")}`);
+  for (const [file, config] of Object.entries(configs)) {
+    lines.push("", `${oneLine(file)}:`, ...configLines(config));
+  }
+  lines.push("", "tensors:", table(tensors.map(describeTensor)));
+  if (warnings.length > 0) lines.push("", ...warnings.map((warning) => `warning: ${oneLine(warning)}`));
+  return lines;
+}
+
+/** The fields of a configuration, a line each; those of an object in it behind its name. */
+function configLines(config: unknown, path = ""): string[] {
+  const isObject = typeof config === "object" && config !== null && !Array.isArray(config);
+  const fields = isObject ? Object.entries(config) : [];
+  if (fields.length === 0) return [`  ${path && `${oneLine(path)} = `}${cut(config)}`];
+  return fields.flatMap(([name, value]) => configLines(value, path === "" ? name : `${path}.${name}`));
+}
+
+function cut(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}
+
+function describeTensor({ name, shape, dtype, statistics }: TensorSummary): [string, string] {
+  const what = `${dtype} [${shape.join(", ")}]`.padEnd(24);
+  if (statistics === null) return [oneLine(name), `${what} empty`];
+  const { min, max, mean, std, n_zero } = statistics;
+  const [low, high, middle, spread] = [min, max, mean, std].map((value) => Number(value.toPrecision(4)));
+  const zeros = n_zero > 0 ? `, ${n_zero} zeros` : "";
+  return [oneLine(name), `${what} ${low} to ${high}, mean ${middle}, std ${spread}${zeros}`];
+}

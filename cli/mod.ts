@@ -1,0 +1,84 @@
+#!/usr/bin/env -S deno run -A
+/**
+ * The command line: `saev demo`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
+ *
+ * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
+ * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
+ * any other failure with 1, Ctrl-C with 130.
+ *
+ * @module
+ */
+import manifest from "../deno.json" with { type: "json" };
+import { Arguments, type Command, commandHelp, INTERRUPTED, table, unknown, UsageError } from "./command.ts";
+import { convertCommand } from "./convert.ts";
+import { demoCommand } from "./demo.ts";
+import { evaluateCommand } from "./evaluate.ts";
+import { inspectCommand } from "./inspect.ts";
+import { trainCommand } from "./train.ts";
+import { tuneCommand } from "./tune.ts";
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  demo: demoCommand,
+  train: trainCommand,
+  evaluate: evaluateCommand,
+  inspect: inspectCommand,
+  convert: convertCommand,
+  tune: tuneCommand,
+};
+
+/** Runs the command line and returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const aborter = new AbortController();
+  const interrupt = (): void => {
+    if (aborter.signal.aborted) Deno.exit(INTERRUPTED);
+    console.error("\nstopping after this step; once more to stop at once");
+    aborter.abort();
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  try {
+    return await dispatch(args, aborter.signal);
+  } catch (error) {
+    if (error === aborter.signal.reason) return INTERRUPTED;
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
+    return error instanceof UsageError ? 2 : 1;
+  } finally {
+    Deno.removeSignalListener("SIGINT", interrupt);
+  }
+}
+
+async function dispatch(args: readonly string[], signal: AbortSignal): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+    (name === undefined ? console.error : console.log)(generalHelp());
+    return name === undefined ? 2 : 0;
+  }
+  if (name === "--version") {
+    console.log(manifest.version);
+    return 0;
+  }
+  if (name.startsWith("-")) throw unknown("option", name, ["--help", "--version"]);
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw unknown("command", name, Object.keys(COMMANDS));
+  const parsed = new Arguments(name, command, rest);
+  if (!parsed.flag("help")) return await command.run(parsed, signal);
+  console.log(commandHelp(name, command));
+  return 0;
+}
+
+function generalHelp(): string {
+  const rows = Object.entries(COMMANDS).map(([name, { positionals, summary }]): [string, string] => [
+    [name, ...positionals].join(" "),
+    summary,
+  ]);
+  return `saev ${manifest.version}: sparse autoencoders on the GPU
+
+Usage: saev COMMAND [OPTIONS]
+
+${table(rows)}
+
+  --help     this, or after a command what it does
+  --version  the version`;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

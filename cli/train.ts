@@ -1,0 +1,171 @@
+/**
+ * `saev train`: a run, or a sweep of runs, from a configuration file.
+ *
+ * @module
+ */
+
+import { parse as parseToml } from "@std/toml";
+import { openRows, type RowFile } from "../data/mod.ts";
+import { openSource } from "../io/mod.ts";
+import {
+  completeSweep,
+  ProgressLine,
+  type ProgressState,
+  RunDirectory,
+  type RunPlan,
+  type RunResult,
+  runSweep,
+  runTraining,
+  type SweepRun,
+  type SweptConfig,
+} from "../runner/mod.ts";
+import { type Arguments, type Command, INTERRUPTED, say, table, UsageError } from "./command.ts";
+import { TUNED, useTuning } from "./tuning.ts";
+
+/** The command. */
+export const trainCommand: Command = {
+  summary: "Train on a matrix in a file, as a configuration file says.",
+  positionals: ["CONFIG"],
+  options: {
+    out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
+    overwrite: { help: "replace the runs that the folder holds" },
+    resume: { help: "go on with the runs that the folder holds, from their last checkpoints" },
+  },
+  details:
+    `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
+lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
+same rows, batches and seed train together and load their data once; each becomes what it is alone.
+
+Only data.path is needed; these are the defaults:
+
+  [data]
+  path = "activations.npy"     # beside CONFIG: .npy, or raw little-endian float32
+  format = "npy"               # npy or f32; by the file's name
+  d_model = 768                # for f32, unless activations.json beside it has a "shape"
+  validation_share = 0.05      # of the rows, at the end of the file
+  standardise = "none"         # none, mean, scale or mean_scale
+  buffer_rows = 87381          # rows shuffled at a time; 256 MiB of them
+
+  [sae]
+  d_sae = 16384
+  activation = { key = "top-k", top_k = 32, aux = { key = "auxk" } }
+                               # or relu, batch-top-k, jump-relu
+
+  [init]                       # from the rows to train on
+  data_points = false          # true: the dictionary of sae.reinit_blend of them
+  b_dec = "zeros"              # zeros, mean or geometric-median
+  scale_encoder = false        # true: reconstructions as long as the rows
+
+  [objective]
+  key = "vanilla"              # or matryoshka
+  # target_l0 = 32             # relu, jump-relu: moves the penalty's weight to it
+
+  [train]
+  batch_size = 4096
+  n_epochs = 1                 # or n_steps
+  optim = "adam"               # or muon
+  lr = 4e-4
+  n_lr_warmup = 500
+  n_sparsity_warmup = 0
+  # k_start = 256              # top-k, batch-top-k: from so many to top_k
+  # n_k_warmup = 1000          # in so many steps
+  grad_clip = 1.0              # false for none
+  log_every = 25
+  checkpoint_every = 1000
+  seed = 0`,
+  run,
+};
+
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
+  const file = args.positionals[0]!;
+  const config = await openSource(file);
+  const text = new TextDecoder().decode(await config.read(0, config.size));
+  const sweep = sweepOf(file, text);
+  const folder = file.includes("/") ? file.replace(/[^/]*$/, "") : "";
+  const out = args.text("out") ?? `runs/${file.slice(folder.length).replace(/\.toml$/, "")}`;
+  const resume = args.flag("resume");
+  if (resume && args.flag("overwrite")) {
+    throw new UsageError("--resume and --overwrite contradict each other; give one");
+  }
+  const overwrite = resume || args.flag("overwrite");
+  using files = new DisposableStack();
+  const opened = new Map<string, RowFile>();
+  const sources: RowFile[] = [];
+  for (const { cfg: { data } } of sweep) {
+    const key = JSON.stringify(data);
+    const path = data.path.startsWith("/") ? data.path : folder + data.path;
+    const rows = opened.get(key) ?? files.use(await openRows(path, data));
+    opened.set(key, rows);
+    sources.push(rows);
+  }
+  const whole = await RunDirectory.create(out, { overwrite });
+  const isSweep = sweep.length > 1;
+  const digits = String(sweep.length - 1).length;
+  const names = sweep.map((_, i) => String(i).padStart(digits, "0"));
+  const runs: SweepRun[] = [];
+  for (const [i, { cfg }] of sweep.entries()) {
+    const directory = isSweep ? await RunDirectory.create(`${out}/${names[i]}`, { overwrite }) : whole;
+    runs.push({ cfg, source: sources[i]!, directory, resume });
+  }
+  await whole.write("config.toml", text);
+  if (await useTuning()) say(TUNED);
+  let progress: ProgressLine | undefined;
+  const options = {
+    signal,
+    onStart: (
+      { n_models, n_steps, firstStep, n_rows, n_validation, batch_size, d_model, adapter }: RunPlan,
+    ) => {
+      progress?.[Symbol.dispose]();
+      say(
+        `${n_rows.toLocaleString("en")} rows of ${d_model} to train on, ${n_validation.toLocaleString("en")} kept back`,
+      );
+      const models = n_models > 1 ? `${n_models} models, ` : "";
+      const done = firstStep > 0 ? `, of which ${firstStep} are made,` : "";
+      say(`${models}${n_steps} steps of ${batch_size}${done} on ${adapter}`);
+      progress = new ProgressLine({ n_steps, firstStep, batch_size });
+    },
+    onProgress: (state: ProgressState) => progress?.show(state),
+  };
+  const trained = isSweep
+    ? runSweep(runs, options)
+    : runTraining(runs[0]!.cfg, runs[0]!.source, { ...runs[0]!, ...options });
+  const results = [await trained.finally(() => progress?.[Symbol.dispose]())].flat();
+  if (isSweep) {
+    const outcomes = results.map((result, i) => outcomeOf(names[i]!, sweep[i]!, result));
+    await whole.writeJson("sweep.json", outcomes);
+    say(table(outcomes.map(({ directory, changes, nmse, l0, diverged }) => [
+      `${directory}  ${
+        Object.entries(changes).map(([field, value]) => `${field} ${JSON.stringify(value)}`).join(", ")
+      }`,
+      diverged ?? (nmse === null ? "stopped" : `NMSE ${nmse.toFixed(4)}, L0 ${l0!.toFixed(1)}`),
+    ])));
+    say(`look at ${out}/${names[0]}/report.html and its neighbours`);
+    return results.some(({ isInterrupted }) => isInterrupted) ? INTERRUPTED : 0;
+  }
+  const [result] = results as [RunResult];
+  if (result.isInterrupted) {
+    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model as it was, and --resume goes on`);
+    return INTERRUPTED;
+  }
+  const { nmse, l0, dead_fraction } = result.metrics!;
+  say(
+    `${result.evaluated_on}: NMSE ${nmse.toFixed(4)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
+  );
+  say(`look at ${out}/report.html`);
+  return 0;
+}
+
+/** A run in a sweep's summary. */
+function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged }: RunResult) {
+  const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
+  return { directory, changes, steps, nmse, l0, dead_fraction, diverged: diverged?.message ?? null };
+}
+
+/** @throws {UsageError} for a configuration that says what it cannot. */
+function sweepOf(file: string, text: string): SweptConfig[] {
+  try {
+    return completeSweep(parseToml(text));
+  } catch (error) {
+    throw new UsageError(`${file}: ${error instanceof Error ? error.message : error}`);
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * `saev tune`: the fastest products on this device.
+ *
+ * @module
+ */
+
+import { defaultDevice, type ProductShape, tune, type Tuning } from "../kernels/mod.ts";
+import { adapterName, TunerFile } from "../runner/mod.ts";
+import { type Arguments, type Command, say, table } from "./command.ts";
+
+/** The command. */
+export const tuneCommand: Command = {
+  summary: "Measure which way of multiplying matrices is the fastest on this machine, and remember it.",
+  positionals: [],
+  options: {
+    "batch-size": { value: "N", help: "rows of a step (1024)" },
+    "d-model": { value: "N", help: "width of the rows (768)" },
+    "d-sae": { value: "N", help: "number of latents (6144)" },
+    budget: { value: "SECONDS", help: "start no further candidate after so long, for each kind of product (60)" },
+    json: { help: "print JSON" },
+  },
+  details: `Nothing has to be tuned: there are defaults. All ways give the same bits. What is found goes into a file in
+the cache folder (XDG_CACHE_HOME, or ~/.cache), where demo, train and evaluate look for it.`,
+  run,
+};
+
+async function run(args: Arguments): Promise<number> {
+  const [B, D, S] = [
+    args.integer("batch-size", 1) ?? 1024,
+    args.integer("d-model", 1) ?? 768,
+    args.integer("d-sae", 1) ?? 6144,
+  ];
+  const budget = args.number("budget", 0) ?? 60;
+  // The encoder, the dense decoder and its gradient; the encoder of a small model, and that of a few rows.
+  const shapes: ProductShape[] = [
+    { layout: "nt", M: B, N: S, K: D },
+    { layout: "nn", M: B, N: D, K: S },
+    { layout: "tn", M: S, N: D, K: B },
+    { layout: "nt", M: 512, N: 512, K: 100 },
+    { layout: "nt", M: Math.min(B, 8), N: S, K: D },
+  ];
+  const [device, store] = [await defaultDevice(), await TunerFile.open()];
+  const tunings = await tune(device, { store, shapes, budget });
+  const adapter = adapterName(device);
+  if (args.flag("json")) console.log(JSON.stringify({ adapter, file: store.path, tunings }));
+  else {
+    console.log([adapter, ...tunings.map(describeTuning)].join("\n\n"));
+    say(store.path === null ? "there is no cache folder: nothing was remembered" : `remembered in ${store.path}`);
+  }
+  return 0;
+}
+
+function describeTuning({ class: of, shape: { M, N, K }, chosen, default: usual, tiles }: Tuning): string {
+  const rows = tiles.map(({ tile, state, gflops, compileMs }): [string, string] => {
+    const speed = gflops === null ? "" : `${gflops.toFixed(1).padStart(8)} GFLOP/s`;
+    const compiled = compileMs === null ? "" : `${(compileMs / 1000).toFixed(1).padStart(6)} s to compile`;
+    const notes = [
+      ...tile === chosen ? ["chosen"] : [],
+      ...tile === usual ? ["default"] : [],
+      ...state === "timed" ? [] : [state],
+    ];
+    return [tile, `${speed.padEnd(18)}${compiled.padEnd(22)}${notes.join(", ")}`.trimEnd()];
+  });
+  return `${of}: ${M} × ${N} × ${K}\n${table(rows)}`;
+}

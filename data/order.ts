@@ -1,0 +1,126 @@
+/**
+ * Rows into batches: in their order, or in the seeded order in which training sees them.
+ *
+ * The order depends on the seed and the options alone. Within an epoch every row comes once. Rows lie in blocks of
+ * neighbours; an epoch draws an order of the blocks, reads as many of them as `buffer_rows` allows, and shuffles the rows
+ * it holds. With a buffer of all rows that is a full shuffle. With less, rows that are far apart in a file larger than
+ * memory still meet, but only those of one buffer mix freely.
+ *
+ * @module
+ */
+
+import { RandomStream, STREAMS } from "../kernels/random.ts";
+import type { RowSource } from "./rows.ts";
+
+/** How {@link shuffledBatches} goes through a source. */
+export interface ShuffleOptions {
+  /** Rows in a batch. */
+  readonly batch_size: number;
+  /** The batch at which the order ends, over as many epochs as it takes; without it they never end. */
+  readonly n_steps?: number;
+  /** The batch of the order to begin with, as if those before it had been taken; 0 if left out. */
+  readonly firstStep?: number;
+  /** Of the order; 0 if left out. */
+  readonly seed?: number;
+  /** Rows held in memory at a time, at least one block; 256 MiB of them if left out or `null`. */
+  readonly buffer_rows?: number | null;
+}
+
+/** Neighbouring rows that are read together. */
+const BLOCK_ROWS = 1024;
+
+const DEFAULT_BUFFER_BYTES = 2 ** 28;
+
+/** All rows in their order, `batch_size` at a time; the last batch holds what is left. */
+export async function* batchesInOrder(source: RowSource, batch_size: number): AsyncGenerator<Float32Array> {
+  for (let from = 0; from < source.n_rows; from += batch_size) {
+    yield await source.read(from, Math.min(from + batch_size, source.n_rows));
+  }
+}
+
+/**
+ * Batches of `batch_size` rows in a seeded order, one epoch after the other. A batch that an epoch leaves unfinished is
+ * filled up by the next, so that every batch is full and no row is left out.
+ *
+ * @throws {RangeError} if the source has no rows, or an option is no positive integer.
+ */
+export async function* shuffledBatches(source: RowSource, options: ShuffleOptions): AsyncGenerator<Float32Array> {
+  const { batch_size, n_steps = Infinity, firstStep = 0, seed = 0 } = options;
+  const { n_rows, d_model } = source;
+  const bufferRows = options.buffer_rows ?? Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
+  for (const [name, value] of Object.entries({ batch_size, buffer_rows: bufferRows })) {
+    if (!(Number.isSafeInteger(value) && value > 0)) {
+      throw new RangeError(`${name} must be an integer of at least 1, found ${value}`);
+    }
+  }
+  if (!(Number.isSafeInteger(firstStep) && firstStep >= 0)) {
+    throw new RangeError(`firstStep must be an integer of at least 0, found ${firstStep}`);
+  }
+  if (n_rows === 0) throw new RangeError("there are no rows to make batches of");
+  let batch = new Float32Array(batch_size * d_model);
+  let filled = 0;
+  let step = firstStep;
+  const firstEpoch = Math.floor(firstStep * batch_size / n_rows);
+  for (let epoch = firstEpoch; step < n_steps; epoch++) {
+    const random = new RandomStream(seed, STREAMS.shuffle, epoch);
+    const taken = epoch === firstEpoch ? firstStep * batch_size % n_rows : 0;
+    for await (const rows of shuffledBuffers(source, bufferRows, { random, taken })) {
+      for (let at = 0; at < rows.length && step < n_steps;) {
+        const part = rows.subarray(at, at + batch.length - filled);
+        batch.set(part, filled);
+        at += part.length;
+        filled += part.length;
+        if (filled === batch.length) {
+          yield batch;
+          step++;
+          batch = new Float32Array(batch_size * d_model);
+          filled = 0;
+        }
+      }
+      if (step >= n_steps) return;
+    }
+  }
+}
+
+/** One epoch: all rows but the first `taken` of its order, a buffer of them at a time. */
+async function* shuffledBuffers(
+  { n_rows, d_model, read }: RowSource,
+  bufferRows: number,
+  { random, taken }: { readonly random: RandomStream; readonly taken: number },
+): AsyncGenerator<Float32Array> {
+  const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / BLOCK_ROWS) }, (_, i) => i), random);
+  const perBuffer = Math.max(1, Math.floor(bufferRows / BLOCK_ROWS));
+  let passed = 0;
+  for (let first = 0; first < blocks.length; first += perBuffer) {
+    const spans = Array.from(
+      blocks.subarray(first, first + perBuffer),
+      (block) => ({ from: block * BLOCK_ROWS, to: Math.min((block + 1) * BLOCK_ROWS, n_rows) }),
+    );
+    const held = spans.reduce((sum, { from, to }) => sum + to - from, 0);
+    const order = shuffle(Uint32Array.from({ length: held }, (_, i) => i), random);
+    const skipped = Math.min(Math.max(taken - passed, 0), held);
+    passed += held;
+    if (skipped === held) continue;
+    const parts: Float32Array[] = [];
+    for (const { from, to } of spans) parts.push(await read(from, to));
+    const buffer = new Float32Array(held * d_model);
+    let row = 0;
+    for (const part of parts) {
+      for (let at = 0; at < part.length; at += d_model) {
+        buffer.set(part.subarray(at, at + d_model), order[row++]! * d_model);
+      }
+    }
+    yield buffer.subarray(skipped * d_model);
+  }
+}
+
+/** Fisher and Yates's shuffle, in place. */
+function shuffle(values: Uint32Array, random: RandomStream): Uint32Array {
+  for (let i = values.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    const value = values[i]!;
+    values[i] = values[j]!;
+    values[j] = value;
+  }
+  return values;
+}

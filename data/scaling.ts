@@ -1,0 +1,64 @@
+/**
+ * The mean and the scale of rows, measured in one pass each.
+ *
+ * @module
+ */
+
+import type { InputScaling } from "../nn/config.ts";
+import { batchesInOrder } from "./order.ts";
+import type { RowSource } from "./rows.ts";
+
+/** How inputs are standardised: not at all, by their mean, by one scale for all of them, or by both. */
+export type Standardisation = "none" | "mean" | "scale" | "mean_scale";
+
+/** Rows read at a time. */
+const BLOCK_ROWS = 1024;
+
+/**
+ * The mean of all rows, and a scale that brings their entries' root mean square, about that mean if it is taken off, to
+ * between √½ and √2. It is a power of two, by which dividing loses nothing: rows that are all a power of two larger give
+ * the same standardised rows, bit by bit.
+ *
+ * @throws {RangeError} if an entry is not finite, naming its row, or all rows are alike and so have no scale.
+ */
+export async function measureScaling(source: RowSource, standardisation: Standardisation): Promise<InputScaling> {
+  if (standardisation === "none") return { mean: null, scale: 1 };
+  const { n_rows, d_model } = source;
+  let mean: Float32Array | null = null;
+  if (standardisation !== "scale") {
+    const sums = new Float64Array(d_model);
+    for await (const rows of blocksOf(source)) rows.forEach((value, i) => sums[i % d_model]! += value);
+    mean = Float32Array.from(sums, (sum) => sum / n_rows);
+    if (standardisation === "mean") return { mean, scale: 1 };
+  }
+  let squares = 0;
+  for await (const rows of blocksOf(source)) {
+    rows.forEach((value, i) => squares += (value - (mean?.[i % d_model] ?? 0)) ** 2);
+  }
+  if (squares === 0) {
+    throw new RangeError(`standardising the inputs: all rows are ${mean ? "alike" : "zero"}, so they have no scale`);
+  }
+  return { mean, scale: nearestPowerOfTwo(Math.sqrt(squares / (n_rows * d_model))) };
+}
+
+/** By ratio: from 2ᵏ / √2 to 2ᵏ √2 it is 2ᵏ. Compares instead of rounding a logarithm, whose last bits may differ. */
+function nearestPowerOfTwo(size: number): number {
+  let power = 2 ** Math.floor(Math.log2(size));
+  while (size > power * Math.SQRT2) power *= 2;
+  while (size < power * Math.SQRT1_2) power /= 2;
+  return power;
+}
+
+/** All rows in their order, checked to be finite. */
+async function* blocksOf(source: RowSource): AsyncGenerator<Float32Array> {
+  let row = 0;
+  for await (const rows of batchesInOrder(source, BLOCK_ROWS)) {
+    const at = rows.findIndex((value) => !Number.isFinite(value));
+    if (at >= 0) {
+      const [where, column] = [row + Math.floor(at / source.d_model), at % source.d_model];
+      throw new RangeError(`standardising the inputs: row ${where} has ${rows[at]} in column ${column}`);
+    }
+    yield rows;
+    row += rows.length / source.d_model;
+  }
+}

@@ -1,0 +1,11 @@
+/**
+ * What a trained model is worth: its metrics on data, and how alike its decoder rows are.
+ *
+ * @module
+ */
+
+export { type Batches, evaluate, type MetricsWithMonosemanticity, type MonosemanticityEmbeddings } from "./evaluate.ts";
+export { type DensityHistogram, type DensityThresholds, type Metrics, typedArraysAsArrays } from "./metrics.ts";
+export type { Monosemanticity } from "./monosemanticity.ts";
+export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
+export { type MeasuredModel, metricsTable } from "./metrics_table.ts";

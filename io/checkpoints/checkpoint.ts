@@ -1,0 +1,157 @@
+/**
+ * Models to files and back.
+ *
+ * @module
+ */
+
+import type { WeightStorage } from "../../nn/config.ts";
+import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
+import { crc32 } from "../crc32.ts";
+import { CheckpointError } from "../errors.ts";
+import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "../files.ts";
+import { readModel, type ReadOptions, recognise } from "./recognise.ts";
+import {
+  formatCheckpointPieces,
+  formatMeasuredCheckpoint,
+  type FormatOptions,
+  type MeasuredParameter,
+} from "./saev.ts";
+import { checkFinite, type ParameterName, parameterPieces, type ParsedCheckpoint } from "../model.ts";
+import { littleEndianBytes } from "../numbers.ts";
+import { type FilePart, joinBytes, partPieces } from "../source.ts";
+
+/** How to write a model. */
+export type DumpOptions = FormatOptions;
+
+/** How to read a model. */
+export interface LoadOptions extends ReadOptions, SourceOptions {
+  /** Where the parameters go; the shared default device where it is left out. */
+  readonly device?: GPUDevice;
+  /**
+   * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
+   * nearest half, whatever the file has; the model cannot be trained.
+   */
+  readonly weights?: WeightStorage;
+}
+
+/** What {@link dump} needs of a model. */
+export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters" | "readPieces">;
+
+/**
+ * Writes a model as a file that Python's `saev.nn.load` reads as the same function.
+ *
+ * At a path or a `file:` URL folders are made, and the file is replaced at once or not at all. An open file handle or
+ * stream stays open.
+ *
+ * Parameters go from the device to the file in pieces: beside the device's memory it takes some 100 MB, however large the
+ * model is. Folding holds them as a whole meanwhile, up to three times.
+ *
+ * @example
+ * ```ts
+ * import { dump, SparseAutoencoder } from "@saev/nn";
+ *
+ * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 });
+ * const folder = await Deno.makeTempDir();
+ * await dump(`${folder}/runs/mine/sae.pt`, sae);
+ * await Deno.remove(folder, { recursive: true });
+ * ```
+ *
+ * @throws {CheckpointError} where no such file can say exactly what the model computes; see {@link DumpOptions}. Nothing
+ * is written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
+ */
+export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<void> {
+  await writeBytes(to, await checkpointParts(sae, options));
+}
+
+/**
+ * The bytes that {@link dump} writes. Equal models give equal bytes.
+ *
+ * @throws {CheckpointError} as {@link dump}.
+ */
+export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+  return joinBytes(await Array.fromAsync(partPieces(await checkpointParts(sae, options))));
+}
+
+async function checkpointParts(sae: Dumpable, options: DumpOptions): Promise<FilePart[]> {
+  if (options.fold) return formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options);
+  const names = Object.keys(sae.readPieces()) as ParameterName[];
+  const measured = await Promise.all(names.map(async (name) => [name, await measure(sae, name)] as const));
+  return formatMeasuredCheckpoint(sae, Object.fromEntries(measured), options);
+}
+
+/**
+ * A parameter, finite. A large one is measured, so that nothing is written before all have been seen, and read again when
+ * it is written; it must be the same then.
+ */
+async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredParameter> {
+  const { pieces, isTransposed } = sae.readPieces()[name]!;
+  let [length, checksum, n_pieces] = [0, 0, 0];
+  let last = new Float32Array();
+  for await (const piece of pieces) {
+    checkFinite("writing a checkpoint", name, piece, length);
+    [length, checksum, n_pieces] = [length + piece.length, crc32(littleEndianBytes(piece), checksum), n_pieces + 1];
+    last = piece as Float32Array<ArrayBuffer>;
+  }
+  if (n_pieces <= 1) return { data: last, isTransposed };
+  const again = async function* (): AsyncGenerator<Uint8Array> {
+    let found = 0;
+    for await (const piece of sae.readPieces()[name]!.pieces) {
+      const bytes = littleEndianBytes(piece);
+      found = crc32(bytes, found);
+      yield bytes;
+    }
+    if (found !== checksum) throw new CheckpointError(`writing a checkpoint: ${name} changed meanwhile`);
+  };
+  return { data: { length, crc32: checksum, pieces: again }, isTransposed };
+}
+
+/**
+ * Reads a model from a path, a web address, the Hugging Face hub (`hf:owner/repository/sae.pt@revision`), a browser's
+ * file, or bytes; for formats of several files from their folder, or from one of them beside the others.
+ *
+ * The format is known by what the files hold: `saev` in all its schemas, SAELens, dictionary_learning, sparsify, OpenAI,
+ * Gemma Scope 1 and 2, ViT-Prisma, Llamascopium, Llama Scope. The model computes what the library computes from the file, or there is an
+ * error that names the field with which it could not. Nothing in a file is executed, and everything in it is checked: the
+ * archive's checksums, the configuration's fields, names and shapes of the tensors, and that every number is finite.
+ *
+ * Parameters go to the device as they are read: beside the device's memory it takes some 100 MB, however large the file is.
+ * Weights that have to be computed from those in the file (a SAELens topk with `rescale_acts_by_decoder_norm`,
+ * Llamascopium's topk with `sparsity_include_decoder_norm`, every Llama Scope) are held as a whole meanwhile, up to three
+ * times.
+ *
+ * @example
+ * ```ts
+ * import { dumpBytes, load, SparseAutoencoder } from "@saev/nn";
+ *
+ * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 });
+ * using again = await load(await dumpBytes(sae));
+ * console.log(again.cfg.d_sae);
+ * ```
+ *
+ * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
+ * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than any half.
+ */
+export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
+  const { device, weights, hub, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  const { cfg, parameters, input } = (await recognised.open(readOptions)).model;
+  return await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
+    input,
+    ...(device === undefined ? {} : { device }),
+    ...(weights === undefined ? {} : { weights }),
+  });
+}
+
+/**
+ * What {@link load} reads, without a GPU: the configuration, and the parameters as arrays.
+ *
+ * @throws {CheckpointError} as {@link load}.
+ */
+export async function readCheckpoint(
+  from: FilesSource,
+  options: Omit<LoadOptions, "device" | "weights"> = {},
+): Promise<ParsedCheckpoint> {
+  const { hub, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  return (await readModel(recognised, readOptions)).model;
+}

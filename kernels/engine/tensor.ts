@@ -1,0 +1,450 @@
+/**
+ * A shaped, labelled, disposable array on the GPU.
+ *
+ * @module
+ */
+
+import type { DeviceContext } from "./device.ts";
+import { DeviceError, kindOf, ShapeError } from "./errors.ts";
+import { toHalves } from "../forms/halves.ts";
+import { TEXEL_GAP } from "./kernel.ts";
+
+/** What an element is: a 32-bit float or a 32-bit unsigned integer. */
+export type ElementType = "f32" | "u32";
+
+/** The array that a tensor of a type is read into. */
+export interface ElementArrays {
+  /** For `f32`. */
+  f32: Float32Array;
+  /** For `u32`. */
+  u32: Uint32Array;
+}
+
+const ARRAYS = { f32: Float32Array, u32: Uint32Array } as const;
+
+/** Rows `from` to `to` of a tensor (its first dimension), as a kernel binds them. */
+export interface TensorRows {
+  /** The whole. */
+  readonly tensor: Tensor<ElementType>;
+  /** First row. */
+  readonly from: number;
+  /** One past the last row. */
+  readonly to: number;
+}
+
+/** A GPU buffer and how many tensors lie in it. */
+interface Storage {
+  readonly buffer: GPUBuffer;
+  readonly id: number;
+  tensors: number;
+  /** How often its values have changed. */
+  changes: number;
+  /** A copy of its values in a texture. */
+  texels?: Texels;
+}
+
+/** The values of a buffer in a texture, four a texel, in lines with a {@link TEXEL_GAP}. */
+export interface Texels {
+  /** What is bound. */
+  readonly view: GPUTextureView;
+  /** The texture. */
+  readonly texture: GPUTexture;
+  /** How often the buffer's values had changed when they were copied; -1 before. */
+  copied: number;
+}
+
+let storages = 0;
+
+/** A multiple that every adapter accepts as the offset of a binding. */
+const OFFSET_BYTES = 256;
+
+/** Values that are read back at once, where not all are wanted in memory: each read costs milliseconds, whatever its size. */
+const PIECE_SIZE = 2 ** 22;
+
+/** A row-major array in a GPU buffer. Whoever creates it disposes of it. */
+export class Tensor<T extends ElementType = "f32"> implements Disposable {
+  /** Sizes, outermost first. */
+  readonly shape: readonly number[];
+  /** Number of elements. */
+  readonly size: number;
+  /** Elements in one row, the product of all sizes but the first. */
+  readonly rowSize: number;
+  /** Element type. */
+  readonly type: T;
+  /** What errors call it. */
+  readonly label: string;
+  /** Whether its values, floats, are rounded to halves and lie two in a word; kernels read them and do not write them. */
+  readonly isHalf: boolean;
+  /** Bytes that it has in its buffer, with those that fill it up. */
+  readonly bytes: number;
+  /** The device it lives on. */
+  readonly context: DeviceContext;
+  #storage: Storage | undefined;
+  #offset = 0;
+
+  /**
+   * An array of zeros; with `isHalf`, of floats that take half of the memory, as {@link toHalves} rounds them.
+   *
+   * @throws {ShapeError} if a size is not a non-negative integer.
+   * @throws {TypeError} if halves are not to be floats.
+   * @throws {DeviceError} if it is larger than the device's largest buffer.
+   */
+  constructor(
+    context: DeviceContext,
+    type: T,
+    shape: readonly number[],
+    label: string,
+    { isHalf = false }: { readonly isHalf?: boolean } = {},
+  ) {
+    if (isHalf && type !== "f32") throw new TypeError(`${label} is to hold halves of ${type}; only f32 has them`);
+    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+      throw new ShapeError(`the shape of ${label} must be non-negative integers, found [${shape.join(", ")}]`);
+    }
+    this.context = context;
+    this.type = type;
+    this.shape = Object.freeze([...shape]);
+    this.size = shape.reduce((product, size) => product * size, 1);
+    this.rowSize = shape.slice(1).reduce((product, size) => product * size, 1);
+    this.label = label;
+    this.isHalf = isHalf;
+    const held = this.bytesOf(this.size);
+    // A multiple of 16 bytes, so that it can always be bound as vec4.
+    const bytes = Math.max(16, Math.ceil(held / 16) * 16) + context.guardWords * 4;
+    if (bytes > context.device.limits.maxBufferSize) {
+      throw new DeviceError(
+        `${label} [${
+          shape.join(", ")
+        }] needs ${bytes} bytes, and this device's largest buffer has ${context.device.limits.maxBufferSize}`,
+      );
+    }
+    context.check();
+    this.bytes = bytes;
+    this.#storage = newStorage(context, bytes, label, 1);
+    if (context.guardWords > 0) {
+      const guards = new Uint32Array((bytes - held) / 4).fill(0xffffffff);
+      context.device.queue.writeBuffer(this.buffer, held, guards);
+    }
+  }
+
+  /** An array with the values of `data`, row-major. */
+  static from(
+    context: DeviceContext,
+    data: Float32Array,
+    shape: readonly number[],
+    label: string,
+  ): Tensor<"f32">;
+  /** An array with the values of `data`, row-major. */
+  static from(
+    context: DeviceContext,
+    data: Uint32Array,
+    shape: readonly number[],
+    label: string,
+  ): Tensor<"u32">;
+  static from(
+    context: DeviceContext,
+    data: Float32Array | Uint32Array,
+    shape: readonly number[],
+    label: string,
+  ): Tensor<ElementType> {
+    const type: ElementType = data instanceof Uint32Array ? "u32" : "f32";
+    const tensor = new Tensor<ElementType>(context, type, shape, label);
+    try {
+      tensor.write(data);
+    } catch (error) {
+      tensor[Symbol.dispose]();
+      throw error;
+    }
+    return tensor;
+  }
+
+  /** Bytes of a value. */
+  get valueBytes(): number {
+    return this.isHalf ? 2 : 4;
+  }
+
+  /** Bytes of the words that the first `size` values lie in. */
+  bytesOf(size: number): number {
+    return Math.ceil(size * this.valueBytes / 4) * 4;
+  }
+
+  /** The GPU's buffer. @throws {DeviceError} after dispose. */
+  get buffer(): GPUBuffer {
+    if (!this.#storage) throw new DeviceError(`${this.label} was used after it was disposed of`);
+    return this.#storage.buffer;
+  }
+
+  /** A number that no other buffer has. */
+  get bufferId(): number {
+    return this.#storage?.id ?? 0;
+  }
+
+  /** Bytes before it in its buffer. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /** Notes that something writes to it, for who copies its buffer's values. */
+  change(): void {
+    if (this.#storage) this.#storage.changes++;
+  }
+
+  /** How often something has written to its buffer. */
+  get changes(): number {
+    return this.#storage?.changes ?? 0;
+  }
+
+  /** Whether there is a texture with the values that its buffer has now. */
+  get hasTexels(): boolean {
+    return this.#storage?.texels?.copied === this.changes;
+  }
+
+  /**
+   * A texture with the values of its whole buffer. Where they have changed since they were last copied, `copy` is asked to
+   * record that now.
+   */
+  texels(copy: (record: (encoder: GPUCommandEncoder) => void) => void): Texels {
+    const storage = this.#storage!;
+    const { buffer, changes } = storage;
+    const texels = storage.texels ??= newTexels(this, buffer);
+    if (texels.copied !== changes) {
+      copy((encoder) => copyTexels(encoder, { buffer, texelBytes: 4 * this.valueBytes, texture: texels.texture }));
+      texels.copied = changes;
+    }
+    return texels;
+  }
+
+  /** Whether its buffer is its own. */
+  get isAlone(): boolean {
+    return this.#storage?.tensors === 1;
+  }
+
+  /** Bytes of the buffer that {@link Tensor.join} makes. */
+  static joinedBytes(tensors: readonly Tensor<ElementType>[]): number {
+    return tensors.reduce((sum, { bytes }) => sum + aligned(bytes), 0);
+  }
+
+  /**
+   * Moves tensors of one device, each alone in its buffer, into one buffer, so that a single dispatch can bind them all.
+   * Values, labels and owners stay what they are; the memory is freed with the last of them. Nothing that uses them may
+   * be encoded and not yet submitted.
+   */
+  static join(tensors: readonly Tensor<ElementType>[]): void {
+    const [{ context, label }] = tensors as [Tensor<ElementType>];
+    const joined = newStorage(context, Tensor.joinedBytes(tensors), label, tensors.length);
+    const encoder = context.device.createCommandEncoder({ label: `join ${label}` });
+    let offset = 0;
+    for (const tensor of tensors) {
+      encoder.copyBufferToBuffer(tensor.buffer, tensor.#offset, joined.buffer, offset, tensor.bytes);
+      offset += aligned(tensor.bytes);
+    }
+    context.device.queue.submit([encoder.finish()]);
+    offset = 0;
+    for (const tensor of tensors) {
+      tensor[Symbol.dispose]();
+      tensor.#storage = joined;
+      tensor.#offset = offset;
+      offset += aligned(tensor.bytes);
+    }
+  }
+
+  /** Some rows, to bind. */
+  rows(from: number, to: number): TensorRows {
+    return { tensor: this, from, to };
+  }
+
+  /**
+   * Copies `data` into the array, row-major.
+   *
+   * @throws {ShapeError} if the sizes differ.
+   * @throws {TypeError} for an array of another kind.
+   */
+  write(data: ElementArrays[T]): void {
+    this.#checkArray(data);
+    if (data.length !== this.size) {
+      throw new ShapeError(
+        `${this.label} [${this.shape.join(", ")}] takes ${this.size} values, found an array of ${data.length}`,
+      );
+    }
+    this.writeAt(0, data);
+  }
+
+  /**
+   * Copies `data` over the elements from number `start` on. Halves change in pairs: there must be an even number before
+   * them, and of them, unless they are the last.
+   *
+   * @throws {ShapeError} if there are not so many, or halves are no pairs.
+   * @throws {RangeError} if a value is larger than any half.
+   * @throws {TypeError} for an array of another kind.
+   */
+  writeAt(start: number, data: ElementArrays[T]): void {
+    this.#checkArray(data);
+    if (start + data.length > this.size) {
+      throw new ShapeError(
+        `${this.label} [${this.shape.join(", ")}] has ${this.size} values, found an array that ends after ${
+          start + data.length
+        }`,
+      );
+    }
+    if (this.isHalf && (start % 2 !== 0 || (data.length % 2 !== 0 && start + data.length < this.size))) {
+      throw new ShapeError(`halves of ${this.label} are written in pairs, found ${data.length} from ${start} on`);
+    }
+    if (data.length === 0) return;
+    const stored = this.isHalf ? toHalves(data as Float32Array, this.label) : data;
+    this.change();
+    const { queue } = this.context.device;
+    queue.writeBuffer(this.buffer, this.#offset + start * this.valueBytes, stored as Float32Array<ArrayBuffer>);
+  }
+
+  /** The bytes of another kind of array would be other numbers here, and more of them an error of the whole device. */
+  #checkArray(data: unknown): void {
+    const { name } = ARRAYS[this.type];
+    if (!(data instanceof ARRAYS[this.type])) {
+      throw new TypeError(`${this.label} takes a ${name}, found ${kindOf(data)}`);
+    }
+  }
+
+  /**
+   * Brings the values back, row-major, after all work submitted before; with `size`, the first so many of them.
+   *
+   * @throws {RangeError} if it has not so many.
+   * @throws {DeviceError} if the device was lost, also while waiting.
+   * @throws {KernelError} if a kernel before it failed.
+   */
+  async read(size: number = this.size): Promise<ElementArrays[T]> {
+    if (size > this.size) throw new RangeError(`${this.label} has ${this.size} values, asked for ${size}`);
+    return await this.#readRange(0, size);
+  }
+
+  /**
+   * The values in pieces of `size`, row-major. Each is read when it is taken, as they are then.
+   *
+   * @throws {DeviceError | KernelError} as {@link Tensor.read}.
+   */
+  async *pieces(size: number = PIECE_SIZE): AsyncGenerator<ElementArrays[T]> {
+    for (let from = 0; from < this.size; from += size) {
+      yield await this.#readRange(from, Math.min(from + size, this.size));
+    }
+  }
+
+  async #readRange(from: number, to: number): Promise<ElementArrays[T]> {
+    const { buffer, context } = this;
+    // Halves come with the word that they share.
+    const shared = this.isHalf ? from % 2 : 0;
+    const first = from - shared;
+    const bytes = this.bytesOf(to - first);
+    const staging = context.takeStaging(bytes);
+    const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
+    if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset + first * this.valueBytes, staging, 0, bytes);
+    context.device.queue.submit([encoder.finish()]);
+    try {
+      await context.settled(staging.mapAsync(GPUMapMode.READ));
+    } catch (error) {
+      staging.destroy();
+      throw error;
+    }
+    const copy = staging.getMappedRange().slice(0, bytes);
+    staging.unmap();
+    context.returnStaging(staging);
+    if (this.isHalf) {
+      return new Float32Array(new Float16Array(copy).subarray(shared, shared + to - from)) as ElementArrays[T];
+    }
+    return (this.type === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as ElementArrays[T];
+  }
+
+  /** Frees the memory. A second call does nothing. */
+  [Symbol.dispose](): void {
+    if (this.#storage && --this.#storage.tensors === 0) {
+      this.#storage.buffer.destroy();
+      this.#storage.texels?.texture.destroy();
+    }
+    this.#storage = undefined;
+  }
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / OFFSET_BYTES) * OFFSET_BYTES;
+}
+
+function newStorage(context: DeviceContext, size: number, label: string, tensors: number): Storage {
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+  return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
+}
+
+/** Texels of a line, for textures of up to {@link MOST_LINES} lines, which every adapter accepts, and for larger ones. */
+const [SHORT_LINES, LONG_LINES] = [1024, 4096];
+const MOST_LINES = 8192;
+
+/** A texture for the values of a tensor's buffer: four a texel, of 16 bytes, or of 8 where they are halves. */
+function newTexels(
+  { context: { device }, type, isHalf, valueBytes }: Tensor<ElementType>,
+  { size, label }: GPUBuffer,
+): Texels {
+  const texels = size / (4 * valueBytes);
+  const columns = texels <= SHORT_LINES * MOST_LINES ? SHORT_LINES : LONG_LINES;
+  const texture = device.createTexture({
+    label: `texels of ${label}`,
+    size: [columns + TEXEL_GAP, Math.ceil(texels / columns)],
+    format: isHalf ? "rgba16float" : type === "u32" ? "rgba32uint" : "rgba32float",
+    usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
+  });
+  return { texture, view: texture.createView(), copied: -1 };
+}
+
+function copyTexels(
+  encoder: GPUCommandEncoder,
+  { buffer, texelBytes, texture }: {
+    readonly buffer: GPUBuffer;
+    readonly texelBytes: number;
+    readonly texture: GPUTexture;
+  },
+): void {
+  const columns = texture.width - TEXEL_GAP;
+  const bytesPerRow = columns * texelBytes;
+  const lines = Math.floor(buffer.size / bytesPerRow);
+  const rest = buffer.size % bytesPerRow;
+  if (lines > 0) encoder.copyBufferToTexture({ buffer, bytesPerRow }, { texture }, [columns, lines]);
+  if (rest > 0) {
+    encoder.copyBufferToTexture(
+      { buffer, offset: lines * bytesPerRow, bytesPerRow },
+      { texture, origin: [0, lines] },
+      [rest / texelBytes, 1],
+    );
+  }
+}
+
+/** What decides how much of a tensor is bound at once. */
+export type Limits = Pick<DeviceContext, "bindingLimit" | "guardWords">;
+
+/** How many 4-byte elements fit a binding. */
+export function elementsPerBinding(context: Limits): number {
+  return Math.floor((context.bindingLimit - context.guardWords * 4 - 16) / 4);
+}
+
+/**
+ * How many rows of `rowBytes` fit a binding. At least all of `rows`, if they fit; otherwise a multiple of
+ * {@link alignedRows}.
+ */
+export function rowsPerBlock(context: Limits, rows: number, rowBytes: number, what: string): number {
+  const limit = context.bindingLimit - context.guardWords * 4 - 16;
+  if (rows * rowBytes <= limit) return Math.max(rows, 1);
+  const least = alignedRows(rowBytes);
+  const fit = Math.floor(limit / rowBytes / least) * least;
+  if (fit === 0) {
+    throw new DeviceError(
+      `${least} rows of ${what} have ${
+        least * rowBytes
+      } bytes, more than the ${context.bindingLimit} that this device binds at once`,
+    );
+  }
+  return fit;
+}
+
+/** Bindings begin at multiples of so many rows of `rowBytes`; more of them where halves end within a word. */
+export function alignedRows(rowBytes: number): number {
+  return rowBytes % 4 === 0 ? OFFSET_BYTES / 4 : OFFSET_BYTES / 2;
+}
+
+/** Splits `rows` into spans of at most `size`. */
+export function* spans(rows: number, size: number): Generator<{ readonly from: number; readonly to: number }> {
+  for (let from = 0; from < rows; from += size) yield { from, to: Math.min(from + size, rows) };
+}

@@ -1,0 +1,128 @@
+/**
+ * One update of all parameters: global norm, clipping factor, Adam, or Muon for the matrices.
+ *
+ * @module
+ */
+
+import { adam, type AdamStep } from "../../kernels/adam.ts";
+import { clipFactor } from "../../kernels/clip.ts";
+import type { Commands } from "../../kernels/engine/commands.ts";
+import { sum } from "../../kernels/reduce.ts";
+import { Tensor } from "../../kernels/engine/tensor.ts";
+import { parallelRows, rowSquares, subtractParallelRows } from "../../kernels/unit_rows.ts";
+import type { Model } from "../encode.ts";
+import type { Muon, MuonOptions } from "./muon.ts";
+import type { Gradients } from "../parameters.ts";
+import type { TrainState } from "../state.ts";
+
+/** The most parameters a model has. */
+const PARAMETERS = 5;
+
+/** Buffers for the norm of the gradients. */
+export class GradientNorm implements Disposable {
+  /** [5], Σ g² of W_dec, b_dec, W_enc, b_enc and threshold; 0 where there is none. */
+  readonly squares: Tensor;
+  /** [1], the norm of all. */
+  readonly norm: Tensor;
+  /** [1], what clipping multiplies them with. */
+  readonly factor: Tensor;
+  /** [S], how much of each row of W_dec is in that of its gradient, where that is to be taken away. */
+  readonly parallel: Tensor | undefined;
+  readonly #rows: Tensor;
+  readonly #owned: DisposableStack;
+
+  /** For the gradients of a model. */
+  constructor({ cfg: { d_model, d_sae, remove_parallel_grads }, context }: Model) {
+    using stack = new DisposableStack();
+    const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
+    this.squares = make(PARAMETERS, "squares of gradients");
+    this.norm = make(1, "grad_norm");
+    this.factor = make(1, "clipping factor");
+    if (remove_parallel_grads) this.parallel = make(d_sae, "parallel parts of grad_W_dec");
+    this.#rows = make(Math.max(d_model, d_sae), "squares of rows");
+    this.#owned = stack.move();
+  }
+
+  /**
+   * Measures the gradients without the parts of grad_W_dec's rows along W_dec's, if the configuration says so; the factor
+   * brings their norm down to `most`.
+   */
+  record(commands: Commands, { parameters: { W_dec: matrix } }: Model, gradients: Gradients, most: number): void {
+    let at = 0;
+    for (const [name, tensor] of gradients) {
+      const rows = this.#rows.rows(0, tensor.shape[0]!);
+      const { parallel } = this;
+      if (name === "W_dec" && parallel) parallelRows(commands, { grad: tensor, matrix, parallel, squares: rows });
+      else rowSquares(commands, tensor, rows);
+      sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: PARAMETERS, at: at++ });
+    }
+    clipFactor(commands, { squares: this.squares, norm: this.norm, factor: this.factor, most });
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/** How parameters are updated: Adam, or Muon for the matrices and Adam for the biases. */
+export type OptimizerOptions = {
+  /** Discriminator. */
+  readonly key: "adam";
+} | MuonOptions;
+
+/**
+ * That the options are of an optimizer there is. What Muon has besides, {@link Muon} checks itself.
+ *
+ * @throws {RangeError} for an unknown `key`.
+ * @throws {TypeError} for a field that Adam does not have.
+ */
+export function checkOptimizer(options: OptimizerOptions): void {
+  if (options.key !== "adam" && options.key !== "muon") {
+    throw new RangeError(`optimizer must have the key adam or muon, found ${JSON.stringify(options)}`);
+  }
+  const unknown = options.key === "adam" ? Object.keys(options).find((field) => field !== "key") : undefined;
+  if (unknown !== undefined) {
+    throw new TypeError(`optimizer adam has no field ${JSON.stringify(unknown)}; it has key alone`);
+  }
+}
+
+/** Adam's constants beside the learning rate. */
+export type AdamConstants = Omit<AdamStep, "lr" | "step">;
+
+/** PyTorch's defaults. */
+export const ADAM: AdamConstants = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+
+/**
+ * The state's next update of a model's parameters, unless the state has been halted. Adam takes the parallel parts away as
+ * it goes; before Muon's update they are taken from the gradient itself.
+ */
+export function updateParameters(
+  commands: Commands,
+  model: Model,
+  given: {
+    readonly state: TrainState;
+    readonly norm: GradientNorm;
+    readonly lr: number;
+    /** Updates the matrices, if given. */
+    readonly muon?: Muon | undefined;
+  },
+): void {
+  const { state, norm: { factor, parallel }, lr, muon } = given;
+  const { halted } = state;
+  const gradients = new Map(state.gradients);
+  const moments1 = new Map(state.moment1);
+  const moments2 = new Map(state.moment2);
+  for (const [name, parameter] of model.parameters) {
+    const grad = gradients.get(name)!;
+    const shared = { parameter, grad, moment1: moments1.get(name)!, factor, halted, lr };
+    const along = name === "W_dec" ? parallel : undefined;
+    if (muon && (name === "W_enc" || name === "W_dec")) {
+      if (along) subtractParallelRows(commands, { grad, matrix: parameter, parallel: along });
+      muon.record(commands, name, shared);
+    } else {
+      const moment2 = moments2.get(name)!;
+      adam(commands, { ...ADAM, ...shared, step: state.step + 1, moment2, parallel: along });
+    }
+  }
+}

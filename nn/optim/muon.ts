@@ -1,0 +1,78 @@
+/**
+ * Muon for the matrices of a model, as upstream's `optim: "muon"` has it; its biases go on with Adam.
+ *
+ * @module
+ */
+
+import type { Commands } from "../../kernels/engine/commands.ts";
+import { muon, type MuonArguments, MuonSpace } from "../../kernels/muon.ts";
+import type { Tensor } from "../../kernels/engine/tensor.ts";
+import type { Model } from "../encode.ts";
+
+/** Muon on W_enc and W_dec, Adam on the biases. What is left out is as PyTorch's defaults. */
+export interface MuonOptions {
+  /** Discriminator. */
+  readonly key: "muon";
+  /** Decay of the mean of the gradients; 0.95. */
+  readonly momentum?: number;
+  /** The part of a matrix that a rate of 1 would take away; 0.1. */
+  readonly weight_decay?: number;
+  /** Whether an update looks one step of the momentum ahead; `true`. */
+  readonly nesterov?: boolean;
+}
+
+/** Muon's constants and buffers for one model. */
+export class Muon implements Disposable {
+  readonly #constants: Required<Omit<MuonOptions, "key">>;
+  readonly #sizes: { readonly d_model: number; readonly d_sae: number };
+  // W_enc and W_dec both lie as [S, D] and are updated one after the other.
+  readonly #space: MuonSpace;
+
+  /**
+   * For a model's matrices.
+   *
+   * @throws {TypeError} for an unknown field or one of the wrong type.
+   * @throws {RangeError} for a number outside its range.
+   */
+  constructor({ cfg: { d_model, d_sae }, context }: Model, options: MuonOptions) {
+    this.#constants = completeMuon(options);
+    this.#sizes = { d_model, d_sae };
+    this.#space = new MuonSpace(context, d_sae, d_model);
+  }
+
+  /**
+   * The update of one matrix. Its rate is that of the biases times √max(1, rows / columns) of the matrix as files have it:
+   * W_enc is [D, S], W_dec [S, D].
+   */
+  record(
+    commands: Commands,
+    name: "W_enc" | "W_dec",
+    given: Pick<MuonArguments, "parameter" | "grad" | "factor" | "halted" | "lr"> & { readonly moment1: Tensor },
+  ): void {
+    const { d_model, d_sae } = this.#sizes;
+    const aspect = name === "W_enc" ? d_model / d_sae : d_sae / d_model;
+    const { moment1: mean, ...rest } = given;
+    muon(commands, { ...this.#constants, ...rest, mean, ratio: Math.sqrt(Math.max(1, aspect)), space: this.#space });
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.#space[Symbol.dispose]();
+  }
+}
+
+function completeMuon(options: MuonOptions): Required<Omit<MuonOptions, "key">> {
+  const { key: _muon, momentum = 0.95, weight_decay: decay = 0.1, nesterov = true, ...others } = options;
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) {
+    throw new TypeError(
+      `optimizer muon has no field ${JSON.stringify(unknown)}; it has key, momentum, weight_decay, nesterov`,
+    );
+  }
+  if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`momentum must be in [0, 1), found ${momentum}`);
+  if (!(decay >= 0 && Number.isFinite(decay))) {
+    throw new RangeError(`weight_decay must be a finite number of at least 0, found ${decay}`);
+  }
+  if (typeof nesterov !== "boolean") throw new TypeError(`nesterov must be true or false, found ${String(nesterov)}`);
+  return { momentum, weight_decay: decay, nesterov };
+}

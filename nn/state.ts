@@ -1,0 +1,243 @@
+/**
+ * Everything that training has beside the parameters, saved and restored as a whole.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../kernels/engine/errors.ts";
+import { Tensor } from "../kernels/engine/tensor.ts";
+import type { OptimizerOptions } from "./optim/adam.ts";
+import type { ParameterArrays } from "./config.ts";
+import type { Model } from "./encode.ts";
+import { type Gradients, ParameterTensors } from "./parameters.ts";
+import { Workspace } from "./step_buffers.ts";
+
+/** A {@link TrainState} as plain data. */
+export interface TrainStateData {
+  /** Updates done. */
+  readonly step: number;
+  /** Rows trained on. */
+  readonly n_tokens: number;
+  /** Seed of everything random in training. */
+  readonly seed: number;
+  /** Whose moments these are. */
+  readonly optimizer: OptimizerOptions["key"];
+  /** Adam's first moments, or the means that Muon keeps, shaped like the parameters in files. */
+  readonly moment1: ParameterArrays;
+  /** Adam's second moments; Muon has none of the matrices, whose arrays are then empty. */
+  readonly moment2: ParameterArrays;
+  /** [S], rows since each latent last fired. */
+  readonly tokens_since_active: Uint32Array;
+  /** The first step's squared error, 0 before it: what a diverging run is measured against. */
+  readonly firstMse: number;
+  /** The integral of the controller of L0; 0 at the start. */
+  readonly control: number;
+  /** The L0 that the controller is at on its way to the target; 0 at the start. */
+  readonly controlledL0: number;
+  /** How much of the estimate of a BatchTopK's threshold has been seen, and is not its start; 0 at the start. */
+  readonly thresholdSeen: number;
+}
+
+/** [S], rows since each latent last fired, and a bound on them without asking the GPU, who does the counting. */
+class Waits extends Tensor<"u32"> {
+  /** None of them is more. */
+  most = 0;
+
+  override writeAt(start: number, data: Uint32Array): void {
+    super.writeAt(start, data);
+    this.most = data.reduce((most, wait) => Math.max(most, wait), this.most);
+  }
+}
+
+/** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
+const KEPT_WORKSPACES = 2;
+
+/** Moments, counters and buffers of one model's training. Whoever creates it disposes of it. */
+export class TrainState implements Disposable {
+  /** Updates done. */
+  step = 0;
+  /** Rows trained on. */
+  n_tokens = 0;
+  /** Seed of everything random in training. */
+  readonly seed: number;
+  /** Whose moments it has. */
+  readonly optimizer: OptimizerOptions["key"];
+  /** Adam's first moments, or the means that Muon keeps. */
+  readonly moment1: ParameterTensors;
+  /** Adam's second moments; without rows of the matrices where Muon updates those. */
+  readonly moment2: ParameterTensors;
+  /** The last step's gradients. */
+  readonly gradients: Gradients;
+  /** [S], rows since each latent last fired. */
+  readonly tokens_since_active: Tensor<"u32">;
+  /** [1], 0 while all is well; anything else stops updates. */
+  readonly halted: Tensor<"u32">;
+  /** [1], the first step's squared error, 0 before it. */
+  readonly firstMse: Tensor;
+  /** [2], the integral of the controller of L0, and the L0 that it is at on its way to the target; 0 at the start. */
+  readonly control: Tensor;
+  /** [1], 1 − (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
+  readonly thresholdSeen: Tensor;
+  readonly #waits: Waits;
+  readonly #model: Model;
+  readonly #owned: DisposableStack;
+  readonly #workspaces: Workspace[] = [];
+
+  /**
+   * A fresh state for a model.
+   *
+   * @throws {TypeError} if the model's weights are halves: what an update adds to them would be rounded away.
+   * @throws {RangeError} for an optimizer that there is not.
+   */
+  constructor(
+    model: Model,
+    { seed = 0, optimizer = "adam" }: { readonly seed?: number; readonly optimizer?: OptimizerOptions["key"] } = {},
+  ) {
+    if (optimizer !== "adam" && optimizer !== "muon") {
+      throw new RangeError(`optimizer must be adam or muon, found ${JSON.stringify(optimizer)}`);
+    }
+    const { cfg, context, parameters } = model;
+    if (parameters.weights !== "f32") {
+      throw new TypeError(`training takes a model with weights f32, found one with weights ${parameters.weights}`);
+    }
+    using stack = new DisposableStack();
+    this.#model = model;
+    this.seed = seed;
+    this.optimizer = optimizer;
+    this.moment1 = stack.use(new ParameterTensors(context, cfg, "first moment of "));
+    const matrices = optimizer === "adam";
+    this.moment2 = stack.use(new ParameterTensors(context, cfg, "second moment of ", { matrices }));
+    this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
+    this.tokens_since_active = this.#waits = stack.use(new Waits(context, "u32", [cfg.d_sae], "tokens_since_active"));
+    this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
+    this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
+    this.control = stack.use(new Tensor(context, "f32", [2], "controller of L0"));
+    this.thresholdSeen = stack.use(new Tensor(context, "f32", [1], "share of the threshold that was seen"));
+    this.#owned = stack.move();
+  }
+
+  /**
+   * The state that `data` describes, for the model that it was read from.
+   *
+   * @throws {ShapeError} if it belongs to a model of another size.
+   */
+  static restore(model: Model, data: TrainStateData): TrainState {
+    using stack = new DisposableStack();
+    const state = stack.use(new TrainState(model, data));
+    if (data.tokens_since_active.length !== model.cfg.d_sae) {
+      throw new ShapeError(
+        `tokens_since_active must have d_sae ${model.cfg.d_sae} values, found ${data.tokens_since_active.length}`,
+      );
+    }
+    state.step = data.step;
+    state.n_tokens = data.n_tokens;
+    state.moment1.write(data.moment1);
+    state.moment2.write(data.moment2);
+    state.tokens_since_active.write(data.tokens_since_active);
+    state.firstMse.write(Float32Array.of(data.firstMse));
+    state.control.write(Float32Array.of(data.control, data.controlledL0));
+    state.thresholdSeen.write(Float32Array.of(data.thresholdSeen));
+    stack.move();
+    return state;
+  }
+
+  /** Brings everything back as plain data. */
+  async read(): Promise<TrainStateData> {
+    const { step, n_tokens, seed, optimizer } = this;
+    const [
+      moment1,
+      moment2,
+      tokens_since_active,
+      [firstMse = 0],
+      [control = 0, controlledL0 = 0],
+      [thresholdSeen = 0],
+    ] = await Promise
+      .all([
+        this.moment1.read(),
+        this.moment2.read(),
+        this.tokens_since_active.read(),
+        this.firstMse.read(),
+        this.control.read(),
+        this.thresholdSeen.read(),
+      ]);
+    return {
+      step,
+      n_tokens,
+      seed,
+      optimizer,
+      moment1,
+      moment2,
+      tokens_since_active,
+      firstMse,
+      control,
+      controlledL0,
+      thresholdSeen,
+    };
+  }
+
+  /**
+   * Its counters and buffers are those of one model's latents and activation.
+   *
+   * @throws {RangeError} if it was made for another model.
+   */
+  checkModel(model: Model): void {
+    if (model !== this.#model) {
+      throw new RangeError(
+        "the state was made for another model; TrainState.restore makes one from what was read of it",
+      );
+    }
+  }
+
+  /**
+   * No latent has gone without firing for more rows than this: below a threshold, nobody need be asked who is dead.
+   *
+   * @internal
+   */
+  get longestWait(): number {
+    return this.#waits.most;
+  }
+
+  /**
+   * Counts a step's rows.
+   *
+   * @internal
+   */
+  pass(n_rows: number): void {
+    this.n_tokens += n_rows;
+    this.#waits.most += n_rows;
+  }
+
+  /**
+   * Asks the GPU for {@link longestWait}, when all steps that were recorded have been submitted.
+   *
+   * @internal
+   */
+  async measureWait(): Promise<void> {
+    const waits = await this.#waits.read();
+    this.#waits.most = waits.reduce((most, wait) => Math.max(most, wait), 0);
+  }
+
+  /**
+   * The buffers for batches of `n_rows`, kept for the next such batch.
+   *
+   * @internal
+   */
+  workspace(n_rows: number, n_prefixes: number, mostK: number): Workspace {
+    const kept = this.#workspaces;
+    const at = kept.findIndex((space) =>
+      space.n_rows === n_rows && space.n_prefixes === n_prefixes && space.use.mostK === mostK
+    );
+    const space = at >= 0
+      ? kept.splice(at, 1)[0]!
+      : new Workspace(this.#model, n_rows, n_prefixes, { training: true, mostK });
+    kept.unshift(space);
+    for (const old of kept.splice(KEPT_WORKSPACES)) old[Symbol.dispose]();
+    return space;
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    for (const space of this.#workspaces.splice(0)) space[Symbol.dispose]();
+    this.#owned.dispose();
+  }
+}

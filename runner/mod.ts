@@ -1,0 +1,44 @@
+/**
+ * Runs from their configurations to their folders: what `saev train` does, and what needs a file system or a terminal.
+ *
+ * @module
+ */
+
+export {
+  completeRunConfig,
+  completeSweep,
+  type DataConfig,
+  type InitConfig,
+  type LoopConfig,
+  type RunConfig,
+  type SweptConfig,
+} from "./run_config.ts";
+export { nearest } from "./nearest.ts";
+export { RunDirectory } from "./run_directory.ts";
+export {
+  adapterName,
+  type RunOptions,
+  type RunPlan,
+  type RunResult,
+  runSweep,
+  runTraining,
+  type SweepOptions,
+  type SweepRun,
+} from "./run.ts";
+export {
+  DownloadLine,
+  type DownloadState,
+  duration,
+  ProgressLine,
+  type ProgressOptions,
+  type ProgressState,
+} from "./terminal.ts";
+export { TunerFile } from "./tuner_store.ts";
+export {
+  renderReport,
+  type Report,
+  type ReportCurve,
+  type ReportFeature,
+  type ReportNumber,
+  type ReportPicture,
+} from "./report.ts";

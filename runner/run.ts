@@ -1,0 +1,459 @@
+/**
+ * Training runs from their configurations to their folders: read rows, train, evaluate, write checkpoint, metrics, report.
+ *
+ * @module
+ */
+
+import type { Dumpable, DumpOptions } from "../io/checkpoints/checkpoint.ts";
+import { CheckpointError } from "../io/errors.ts";
+import { completeConfig, type InputScaling, type SparseAutoencoderConfig } from "../nn/config.ts";
+import type { InitialData } from "../nn/initial_values.ts";
+import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { TrainState } from "../nn/state.ts";
+import { getObjective } from "../objectives/objective.ts";
+import { measureCoherence, type MetricsWithCoherence } from "../eval/coherence.ts";
+import { evaluate } from "../eval/evaluate.ts";
+import { batchesInOrder, shuffledBatches } from "../data/order.ts";
+import { rowRange, type RowSource } from "../data/rows.ts";
+import { measureScaling } from "../data/scaling.ts";
+import { lossColumns } from "../train/loss_columns.ts";
+import { renderReport } from "./report.ts";
+import { type RunConfig, scheduleOptions } from "./run_config.ts";
+import type { RunDirectory } from "./run_directory.ts";
+import type { ProgressState } from "./terminal.ts";
+import type { RestoredTraining, SavedTraining } from "../train/training_file.ts";
+import { type DivergenceError, type Progress, type Training, type TrainLoss, trainMany } from "../train/train.ts";
+
+/** One run of a sweep. */
+export interface SweepRun {
+  /** What it is. */
+  readonly cfg: RunConfig;
+  /** Its rows; runs that train together take those of the first. */
+  readonly source: RowSource;
+  /** Where its files go. */
+  readonly directory: RunDirectory;
+  /** Goes on from the last checkpoint that the folder holds, if it holds one; from the start if left out. */
+  readonly resume?: boolean;
+}
+
+/** What a sweep is given besides its runs. */
+export interface SweepOptions {
+  /** Ends it early, with checkpoints of the step it has come to. */
+  readonly signal?: AbortSignal;
+  /** Told once before the first step of runs that train together. */
+  readonly onStart?: (plan: RunPlan) => void;
+  /** Told every `log_every` steps; of several models the mean, without those that have diverged. */
+  readonly onProgress?: (state: ProgressState) => void;
+}
+
+/** What a run is given besides its configuration and its rows. */
+export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory" | "resume"> {}
+
+/** What runs that train together are going to do. */
+export interface RunPlan {
+  /** How many they are. */
+  readonly n_models: number;
+  /** Steps. */
+  readonly n_steps: number;
+  /** Steps that have been made already. */
+  readonly firstStep: number;
+  /** Rows in a step. */
+  readonly batch_size: number;
+  /** Numbers in a row. */
+  readonly d_model: number;
+  /** Rows to train on. */
+  readonly n_rows: number;
+  /** Rows kept back for validation. */
+  readonly n_validation: number;
+  /** Who computes. */
+  readonly adapter: string;
+}
+
+/** What became of a run; also in its `metrics.json`, beside a column of `losses` for each number of {@link TrainLoss}. */
+export interface RunResult {
+  /** Steps made. */
+  readonly steps: number;
+  /** Whether the signal ended it. Then there is a checkpoint, and nothing was evaluated. */
+  readonly isInterrupted: boolean;
+  /** Why it could not go on, if it could not. Then the checkpoint is the last before that, if there was one. */
+  readonly diverged: DivergenceError | null;
+  /** Seconds of training since it was begun or resumed, of all models that trained together. */
+  readonly seconds: number;
+  /** Rows a second while training. */
+  readonly examples_per_second: number;
+  /** The rows kept back, or those of training if none were. */
+  readonly evaluated_on: "validation" | "training";
+  /** On those rows, and of the dictionary; `null` after an interruption. */
+  readonly metrics: MetricsWithCoherence | null;
+}
+
+/** Rows in a batch of the evaluation. */
+const EVALUATION_BATCH = 2048;
+
+/** What an adapter calls itself; browsers keep the description to themselves. */
+export function adapterName({ adapterInfo: { description, vendor, architecture } }: GPUDevice): string {
+  return description || `${vendor} ${architecture}`.trim() || "an adapter without a name";
+}
+
+/**
+ * Trains on the rows of a source as the configuration says.
+ *
+ * What the checkpoint holds depends on the configuration, the rows and the adapter alone, never on time. Where upstream's
+ * format has no place for something, such as a standardisation, it is folded into the parameters.
+ *
+ * A run that is resumed leaves what one leaves that was never stopped, bit by bit.
+ *
+ * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take,
+ * or a run is resumed that was begun with another configuration.
+ * @throws {CheckpointError} if what a run is resumed from is damaged.
+ * @throws {DivergenceError} if the run cannot go on; the checkpoint that the folder holds by then stays.
+ */
+export async function runTraining(
+  cfg: RunConfig,
+  source: RowSource,
+  { directory, resume = false, ...options }: RunOptions,
+): Promise<RunResult> {
+  const [result] = await runSweep([{ cfg, source, directory, resume }], options);
+  if (result!.diverged) throw result!.diverged;
+  return result!;
+}
+
+/**
+ * {@link runTraining} for each of many configurations. Those that go through the same rows in the same batches train
+ * together, the others one after the other; each leaves the checkpoint that it leaves alone, bit by bit. A run that
+ * cannot go on says so in its result and its `metrics.json`.
+ *
+ * @throws {RangeError | CheckpointError} as {@link runTraining}.
+ */
+export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
+  const opened = await Promise.all(runs.map(async (run) => ({ ...run, saved: await savedOf(run) })));
+  const results = new Map<SweepRun, RunResult>();
+  const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
+  for (const together of groups.values()) {
+    (await runTogether(together, options)).forEach((result, i) => results.set(together[i]!, result));
+  }
+  return opened.map((run) => results.get(run)!);
+}
+
+/** A run, and what it goes on from. */
+interface OpenedRun extends SweepRun {
+  readonly saved: SavedTraining | undefined;
+}
+
+/** @throws {RangeError} for a run that was begun with another configuration. */
+async function savedOf({ cfg, source, directory, resume = false }: SweepRun): Promise<SavedTraining | undefined> {
+  const saved = resume ? await directory.openTraining() : undefined;
+  if (!saved) return undefined;
+  const wanted = fieldsOf(noteOf(cfg, source));
+  let found: Map<string, string>;
+  try {
+    found = fieldsOf(saved.note);
+  } catch (cause) {
+    throw new CheckpointError(`resuming ${directory.path}: its training says no run's configuration`, { cause });
+  }
+  const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
+  if (field === undefined) return saved;
+  throw new RangeError(
+    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
+      wanted.get(field) ?? "none"
+    }`,
+  );
+}
+
+/** All that decides what a run comes to, as JSON. */
+function noteOf({ data, sae, init, objective, train }: RunConfig, { n_rows, d_model }: RowSource): string {
+  const { log_every: _, checkpoint_every: __, ...loop } = train;
+  const complete = {
+    data: { ...data, n_rows },
+    sae: completeConfig({ ...sae, d_model }),
+    init,
+    objective,
+    train: loop,
+  };
+  return JSON.stringify(complete);
+}
+
+/** Every value in a JSON text by its path, `train.lr`. */
+function fieldsOf(note: string): Map<string, string> {
+  const fields = new Map<string, string>();
+  const visit = (path: string, value: unknown): void => {
+    if (typeof value !== "object" || value === null) fields.set(path, JSON.stringify(value));
+    else for (const [name, part] of Object.entries(value)) visit(path === "" ? name : `${path}.${name}`, part);
+  };
+  visit("", JSON.parse(note));
+  return fields;
+}
+
+/** What must be the same in runs that train together. */
+function streamOf({ data, train }: RunConfig): unknown {
+  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: checkpointEvery, seed } = train;
+  return { data, batch_size, n_epochs, n_steps, log_every, checkpointEvery, seed };
+}
+
+/** A run under way. */
+interface Started extends SweepRun {
+  readonly sae: SparseAutoencoder;
+  readonly state: TrainState;
+  readonly training: Training;
+  /** The configuration as files have it. */
+  readonly config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">;
+  readonly losses: TrainLoss[];
+}
+
+async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
+  const { signal, onStart, onProgress } = options;
+  const plans = runs.map(({ cfg, source }) => plan(cfg, source));
+  const [{ cfg: { data, train: { batch_size, log_every, checkpoint_every: checkpointEvery, seed } } }] = runs as [
+    OpenedRun,
+  ];
+  const [{ training, validation, n_steps }] = plans as [Plan];
+  let measured: Promise<InputScaling> | undefined;
+  const scaling = () => measured ??= measureScaling(training, data.standardise);
+  using stack = new DisposableStack();
+  const started: Started[] = [];
+  for (const run of runs) started.push(await start(run, { training, scaling }, stack));
+  const adapter = adapterName(started[0]!.sae.device);
+  const { n_rows, d_model } = training;
+  const firstStep = started[0]!.state.step;
+  const sizes = { n_steps, firstStep, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
+  onStart?.({ n_models: runs.length, ...sizes, adapter });
+
+  const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
+  const batches = shuffledBatches(training, order);
+  const began = performance.now();
+  const loop = { log_every, n_steps, ...signal && { signal } };
+  let diverged: readonly (DivergenceError | undefined)[] = [];
+  for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
+    progress.forEach(({ losses }, i) => started[i]!.losses.push(...losses));
+    diverged = progress.map(({ diverged }) => diverged);
+    const good = progress.filter(({ diverged }) => !diverged);
+    if (good.length === 0) continue;
+    const { step } = good[0]!;
+    onProgress?.({ step, loss: mean(good, ({ loss }) => loss), l0: mean(good, ({ l0 }) => l0) });
+    const isDue = Math.floor((step - good[0]!.losses.length) / checkpointEvery) < Math.floor(step / checkpointEvery);
+    if (isDue && step < n_steps) await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+  }
+  const seconds = (performance.now() - began) / 1000;
+  await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+  const evaluated = { on: validation ? "validation" : "training", rows: validation ?? training } as const;
+  const results: RunResult[] = [];
+  for (const [i, run] of started.entries()) {
+    results.push(
+      await finish(run, { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter }),
+    );
+  }
+  return results;
+}
+
+/** What a model is made from. */
+interface InitialRows {
+  readonly training: RowSource;
+  /** Measures them, once for all models. */
+  readonly scaling: () => Promise<InputScaling>;
+}
+
+/** The model of a run, and its configuration in its folder. */
+async function start(
+  { cfg, source, directory, saved }: OpenedRun,
+  rows: InitialRows,
+  stack: DisposableStack,
+): Promise<Started> {
+  const { optim, lr, n_lr_warmup, grad_clip } = cfg.train;
+  const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
+  const { sae, state, losses } = stack.use(saved ? await saved.restore() : await begin(cfg, model, rows));
+  const options = {
+    optimizer: { key: optim },
+    lr,
+    n_lr_warmup,
+    ...scheduleOptions(cfg.train),
+    state,
+    grad_clip: grad_clip || null,
+  };
+  const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
+  await directory.writeJson("config.json", config);
+  return {
+    cfg,
+    source,
+    directory,
+    sae,
+    state,
+    training: { sae, objective: getObjective(cfg.objective), options },
+    config,
+    losses: [...losses],
+  };
+}
+
+/** A model before its first step. */
+async function begin(
+  cfg: RunConfig,
+  model: SparseAutoencoderConfig,
+  { training, scaling }: InitialRows,
+): Promise<RestoredTraining> {
+  const { seed, optim } = cfg.train;
+  using stack = new DisposableStack();
+  const input = await scaling();
+  const data = await initialData(cfg, training, model);
+  const sae = stack.use(await SparseAutoencoder.create(model, { seed, input, ...data && { data } }));
+  const state = stack.use(new TrainState(sae, { seed, optimizer: optim }));
+  const owned = stack.move();
+  return { sae, state, losses: [], [Symbol.dispose]: () => owned.dispose() };
+}
+
+function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): number {
+  return progress.reduce((sum, { losses }) => sum + of(losses.at(-1)!), 0) / progress.length;
+}
+
+async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
+  for (const { cfg, source, sae, state, losses, directory } of runs) {
+    await directory.writeCheckpoint(sae, runDumpOptions(sae));
+    await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, source) });
+  }
+}
+
+/** Measures what was trained, and writes that down. */
+async function finish(
+  { sae, directory, config, losses }: Started,
+  given: {
+    readonly n_steps: number;
+    readonly firstStep: number;
+    readonly seconds: number;
+    readonly evaluated: { readonly on: RunResult["evaluated_on"]; readonly rows: RowSource };
+    readonly diverged: DivergenceError | null;
+    readonly adapter: string;
+  },
+): Promise<RunResult> {
+  const { n_steps, seconds, evaluated, diverged, adapter } = given;
+  const steps = losses.length;
+  const metrics = steps < n_steps ? null : {
+    ...await evaluate(sae, batchesInOrder(evaluated.rows, EVALUATION_BATCH)),
+    coherence: await measureCoherence(sae),
+  };
+  const result = {
+    steps,
+    isInterrupted: steps < n_steps && !diverged,
+    seconds,
+    examples_per_second: (steps - given.firstStep) * config.train.batch_size / seconds,
+    evaluated_on: evaluated.on,
+    metrics,
+  };
+  await directory.writeJson("metrics.json", {
+    config,
+    ...result,
+    diverged: diverged?.message ?? null,
+    adapter,
+    losses: Object.fromEntries(lossColumns(losses)),
+  });
+  if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
+  return { ...result, diverged };
+}
+
+/** What a run goes through. */
+interface Plan {
+  readonly training: RowSource;
+  readonly validation: RowSource | null;
+  readonly n_steps: number;
+}
+
+/** Which rows train, which are kept back, and how many steps there will be. */
+function plan(
+  { data, sae, train: { n_epochs, n_steps, batch_size } }: RunConfig,
+  source: RowSource,
+): Plan {
+  const { n_rows, d_model } = source;
+  if (sae.d_model !== undefined && sae.d_model !== d_model) {
+    throw new RangeError(`sae.d_model is ${sae.d_model}, and ${data.path} has rows of ${d_model}`);
+  }
+  const end = n_rows - Math.round(n_rows * data.validation_share);
+  const training = rowRange(source, 0, end);
+  const steps = n_steps ?? Math.floor((n_epochs ?? 1) * training.n_rows / batch_size);
+  if (steps < 1) {
+    throw new RangeError(`${data.path} has ${training.n_rows} rows to train on, too few for a batch of ${batch_size}`);
+  }
+  return { training, validation: end < n_rows ? rowRange(source, end, n_rows) : null, n_steps: steps };
+}
+
+/** Rows that initial values are made from, as many as upstream takes; more where the dictionary needs them. */
+const INITIAL_ROWS = 65536;
+
+/** Rows in the order in which training is going to see them, if the initial values are made from any. */
+async function initialData(
+  { init, data, train: { seed } }: RunConfig,
+  training: RowSource,
+  { d_sae, activation }: SparseAutoencoderConfig,
+): Promise<InitialData | undefined> {
+  const needsUnit = activation.key === "jump-relu";
+  if (!init.data_points && init.b_dec === "zeros" && !init.scale_encoder && !needsUnit) return undefined;
+  const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
+  const order = { batch_size, n_steps: 1, seed, buffer_rows: data.buffer_rows };
+  const [x] = await Array.fromAsync(shuffledBatches(training, order));
+  return { ...init, x: x! };
+}
+
+/**
+ * How a run's checkpoint is written: as Python reads it, with what its format has no place for folded into the parameters,
+ * or in our own schema where Python has no such function.
+ */
+export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { mean, scale } }: Dumpable): DumpOptions {
+  const isOurs = activation.key === "jump-relu" || (activation.key === "top-k" && activation.relu);
+  if (isOurs) return { schema: "saev_nn" };
+  return { fold: mean !== null || scale !== 1 || subtract_b_dec };
+}
+
+function runReport(
+  config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
+  result: Omit<RunResult, "diverged"> & { readonly metrics: MetricsWithCoherence; readonly adapter: string },
+  losses: readonly TrainLoss[],
+): string {
+  const { metrics, steps, seconds, adapter } = result;
+  const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
+  return renderReport({
+    title: `A sparse autoencoder of ${density.length.toLocaleString("en")} latents`,
+    summary:
+      `Trained on ${config.data.path} for ${steps.toLocaleString("en")} steps of ${config.train.batch_size} rows; ` +
+      `measured on ${n_rows.toLocaleString("en")} rows of ${result.evaluated_on}.`,
+    numbers: [
+      {
+        label: "NMSE",
+        value: metrics.nmse.toFixed(4),
+        note: `the unexplained share of the variance; explained ${metrics.explained_variance.toFixed(4)}; MSE ${
+          metrics.mse.toPrecision(3)
+        }`,
+      },
+      {
+        label: "Cosine",
+        value: metrics.cosine.toFixed(4),
+        note: `of x and x̂; ‖x̂‖ / ‖x‖ is ${metrics.norm_ratio.toFixed(3)}, γ is ${
+          metrics.reconstruction_bias.toFixed(3)
+        }`,
+      },
+      { label: "Active latents", value: metrics.l0.toFixed(1), note: `a row; L1 ${metrics.l1.toPrecision(3)}` },
+      {
+        label: "Dead latents",
+        value: `${(100 * metrics.dead_fraction).toFixed(1)} %`,
+        note: `${n_dead}, active on none of these rows`,
+      },
+      {
+        label: "Dense latents",
+        value: `${(100 * n_dense / density.length).toFixed(1)} %`,
+        note: `${n_dense}, active on more than ${100 * dense_above} % of these rows`,
+      },
+      {
+        label: "Coherence",
+        value: coherence.max.toFixed(3),
+        note: `the largest |cosine| of two decoder rows; of each with its nearest ${coherence.mean_max.toFixed(3)}`,
+      },
+      {
+        label: "Speed",
+        value: Math.round(result.examples_per_second).toLocaleString("en"),
+        note: `rows a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
+      },
+    ],
+    curves: [
+      { title: "Loss", values: losses.map(({ loss }) => loss) },
+      { title: "L0, active latents a row", values: losses.map(({ l0 }) => l0) },
+      { title: "Norm of the gradient, before clipping", values: losses.map(({ grad_norm: norm }) => norm) },
+    ],
+    density,
+    configuration: config,
+  });
+}

@@ -1,0 +1,190 @@
+/** `io/formats/write.ts`, `fold.ts` and `inspect.ts`: every kind of model through every format. @module */
+
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
+import { CheckpointError } from "../../../io/errors.ts";
+import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
+import { formatCheckpoint } from "../../../io/checkpoints/saev.ts";
+import { formatModel, type FormattedModel, TARGET_FORMATS, writeCheckpoint } from "../../../io/checkpoints/write.ts";
+import type { ParsedCheckpoint } from "../../../io/model.ts";
+import { joinBytes } from "../../../io/source.ts";
+import { Random } from "../../support/random.ts";
+import { assertRefuses, assertTensorClose } from "../../support/tolerance.ts";
+import { randomModel } from "../models.ts";
+import { pickle, unicode } from "../raw_pickle.ts";
+import { rawZip, utf8 } from "../raw_zip.ts";
+import { compute, modelsOfEveryKind } from "./compute.ts";
+import { goldenFiles, goldenUrl, memoryFiles } from "./golden_files.ts";
+
+const MODELS = modelsOfEveryKind();
+const x = new Random(3).normal(8 * 5);
+
+/** The files as a folder, or as one file. */
+function filesOf({ files }: FormattedModel) {
+  const joined = new Map([...files].map(([name, pieces]) => [name || "model", joinBytes(pieces)]));
+  return memoryFiles(joined, files.has("") ? "model" : null);
+}
+
+/** Whether the format computes all that the model does. */
+function isExact(format: string, { cfg: { activation } }: ParsedCheckpoint): boolean {
+  if (format === "saev_nn") return true;
+  if (format === "saev") return activation.key !== "jump-relu" && !(activation.key === "top-k" && activation.relu);
+  return activation.key !== "top-k" || activation.relu;
+}
+
+for (const format of TARGET_FORMATS.filter((format) => !format.startsWith("onnx"))) {
+  Deno.test(`${format}: what is written reads back as the same function`, async () => {
+    for (const [name, model] of MODELS) {
+      if (!isExact(format, model)) continue;
+      const written = formatModel(model, { format });
+      assertEquals(written.lost, []);
+      const again = await readCheckpoint(filesOf(written));
+      const [want, got] = [compute(model, x), compute(again, x)];
+      assertTensorClose(got.codes, want.codes, `${name} codes`);
+      assertTensorClose(got.x_hat, want.x_hat, `${name} x_hat`);
+      assertEquals(formatModel(model, { format }), written, `${name} twice`);
+    }
+  });
+}
+
+Deno.test("a comparison of functions notices another one", async () => {
+  const model = MODELS.get("jump_relu_scaled")!;
+  const threshold = model.parameters.threshold!.map((value, s) => s === 0 ? value + 5 : value);
+  const other = compute({ ...model, parameters: { ...model.parameters, threshold } }, x);
+  await assertRefuses(() => assertTensorClose(other.codes, compute(model, x).codes));
+});
+
+Deno.test("what a format computes differently is refused, or said and done", async () => {
+  for (const format of ["saelens", "dictionary_learning"] as const) {
+    const model = MODELS.get("top_k_negative_subtracts")!;
+    assertThrows(() => formatModel(model, { format }), CheckpointError, "become 0 in");
+    const written = formatModel(model, { format, lossy: true });
+    assertEquals(written.lost.length, 1);
+    const again = await readCheckpoint(filesOf(written));
+    assertTensorClose(compute(again, x).codes, compute(model, x).codes.map((code) => Math.max(code, 0)));
+  }
+  const top_k = MODELS.get("top_k_scaled")!;
+  assertThrows(() => formatModel(top_k, { format: "saev" }), CheckpointError, "Python keeps the negative ones");
+  assertEquals(formatModel(top_k, { format: "saev", lossy: true }).lost.length, 1);
+  for (const lossy of [false, true]) {
+    assertThrows(
+      () => formatModel(MODELS.get("jump_relu")!, { format: "saev", lossy }),
+      CheckpointError,
+      "jump-relu, which Python lacks; saev_nn keeps it",
+    );
+  }
+});
+
+Deno.test("no model with a wrong size or number is written", () => {
+  const model = MODELS.get("relu")!;
+  const W_enc = model.parameters.W_enc.slice();
+  W_enc[3] = NaN;
+  for (const format of TARGET_FORMATS) {
+    const nan = { ...model, parameters: { ...model.parameters, W_enc } };
+    assertThrows(() => formatModel(nan, { format }), CheckpointError, "W_enc is NaN at element 3");
+    const short = { ...model, parameters: { ...model.parameters, b_dec: new Float32Array(4) } };
+    assertThrows(() => formatModel(short, { format }), CheckpointError, "b_dec has 4 elements; expected [5]");
+  }
+});
+
+Deno.test("files are written where they are asked for", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const model = MODELS.get("batch_top_k_subtracts_scaled")!;
+    for (const to of [`${folder}/a/b`, new URL(`file://${folder}/c`)]) {
+      const { paths } = await writeCheckpoint(to, model, { format: "saelens" });
+      assertEquals(paths.map((path) => path.slice(path.lastIndexOf("/") + 1)), ["cfg.json", "sae_weights.safetensors"]);
+      const again = await readCheckpoint(to);
+      assertTensorClose(compute(again, x).x_hat, compute(model, x).x_hat);
+    }
+    const refused = MODELS.get("top_k_negative")!;
+    await assertRejects(() => writeCheckpoint(`${folder}/d`, refused, { format: "saelens" }), CheckpointError);
+    assertEquals((await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).sort(), ["a", "c"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("inspecting says what every golden file is, and why it is no model where it is none", async () => {
+  for (const golden of goldenFiles()) {
+    const { format, name, accept = [], refused } = golden;
+    const found = await inspectCheckpoint(goldenUrl(golden));
+    assertEquals([found.format, found.accept, found.cfg === null], [format, accept, refused !== undefined], name);
+    // Three where there is no decoder bias.
+    assert(found.tensors.length >= 3 && found.formula.length === (refused === undefined ? 3 : 0), name);
+    if (refused !== undefined) assert(found.warnings[0]!.includes(refused), found.warnings.join());
+  }
+});
+
+Deno.test("inspecting shows all that a pickle says beside its tensors, under any name", async () => {
+  const { configs } = await inspectCheckpoint(goldenUrl(goldenFiles().find(({ name }) => name === "topk.pt")!));
+  assertEquals(configs, { activation: "TopK", activation_state_dict: { k: 3, postact_fn: "ReLU" } });
+  const names = pickle("}(", unicode("cfg"), "N", unicode("__proto__"), "}", unicode("x"), "K\x01su");
+  const bytes = rawZip([{ name: "a/data.pkl", bytes: names }, { name: "a/version", bytes: utf8("3\n") }]);
+  assertEquals(Object.entries((await inspectCheckpoint(bytes)).configs), [["cfg", null], ["__proto__", { x: 1 }]]);
+});
+
+Deno.test("inspecting says where a file leaves the encoder formula open, until it is told", async () => {
+  const doubtful = ["schema1_relu.pt", "schema1a_top_k.pt", "schema1b_top_k.pt", "schema2_top_k.pt"];
+  for (const { name } of Deno.readDirSync(new URL("../../goldens/checkpoints/", import.meta.url))) {
+    const file = new URL(`../../goldens/checkpoints/${name}`, import.meta.url);
+    const { warnings } = await inspectCheckpoint(file);
+    assertEquals(warnings.some((warning) => warning.includes("subtract_b_dec")), doubtful.includes(name), name);
+    assertEquals((await inspectCheckpoint(file, { subtract_b_dec: false })).warnings, [], name);
+  }
+  const { cfg, parameters } = randomModel({ d_model: 2, d_sae: 4, activation: { key: "relu" }, subtract_b_dec: true });
+  const { schema, warnings } = await inspectCheckpoint(formatCheckpoint(cfg, parameters));
+  assertEquals([schema, warnings], ["1", []]);
+});
+
+Deno.test("inspecting says the formula, the statistics and what is odd", async () => {
+  const model = MODELS.get("top_k_subtracts_scaled")!;
+  const W_dec = model.parameters.W_dec.slice();
+  W_dec.fill(0, 5, 10);
+  const b_enc = Float32Array.of(1, 2, 3, 4, 5, 0, 0, 0, 3);
+  const odd = { ...model, parameters: { ...model.parameters, W_dec, b_enc } };
+  const { format, schema, formula, tensors, warnings } = await inspectCheckpoint(
+    filesOf(formatModel(odd, { format: "saev_nn" })),
+  );
+  assertEquals([format, schema], ["saev", "saev_nn"]);
+  assertEquals(formula, [
+    "h = ((x − mean) / 0.7 − b_dec) W_enc + b_enc",
+    "f = the 3 largest of h, negative ones as 0",
+    "x̂ = 0.7 (f W_dec + b_dec) + mean",
+  ]);
+  assertEquals(tensors.find(({ name }) => name === "b_enc"), {
+    name: "b_enc",
+    shape: [9],
+    dtype: "float32",
+    statistics: { min: 0, max: 5, mean: 2, std: Math.sqrt(28 / 9), n_zero: 3, n_not_finite: 0 },
+  });
+  assertEquals(warnings, ["1 of 9 rows of W_dec are 0: these latents change nothing"]);
+});
+
+Deno.test("inspecting warns of all that makes a model odd or none", async () => {
+  const model = MODELS.get("top_k")!;
+  const W_enc = model.parameters.W_enc.map((w, i) => i % 9 === 2 ? 0 : w);
+  const cfg = { ...model.cfg, activation: { ...model.cfg.activation, top_k: 20 } } as ParsedCheckpoint["cfg"];
+  const odd = { ...model, cfg, parameters: { ...model.parameters, W_enc } };
+  assertEquals((await inspectCheckpoint(filesOf(formatModel(odd, { format: "saev_nn" })))).warnings, [
+    "1 of 9 columns of W_enc are 0: these latents see no input",
+    "top_k is 20, more than the 9 latents",
+  ]);
+
+  const { files } = goldenFiles().find(({ format, name }) => format === "saelens" && name === "topk")!;
+  const broken = files.get("sae_weights.safetensors")!.slice();
+  const numbers = new DataView(broken.buffer, broken.length - 64);
+  Float32Array.of(NaN, -Infinity, ...Array(14).fill(-2)).forEach((value, i) => numbers.setFloat32(i * 4, value, true));
+  const found = await inspectCheckpoint(memoryFiles(new Map([...files, ["sae_weights.safetensors", broken]]), null));
+  const statistics = { min: -2, max: -2, mean: -2, std: 0, n_zero: 0, n_not_finite: 2 };
+  assertEquals(found.tensors.at(-1), { name: "b_enc", shape: [16], dtype: "float32", statistics });
+  assertEquals([found.cfg, found.formula, found.warnings.at(-1)], [
+    null,
+    [],
+    "b_enc has 2 elements that are not finite",
+  ]);
+
+  const wide = goldenFiles().find(({ name }) => name === "training_batchtopk")!;
+  const { warnings } = await inspectCheckpoint(goldenUrl(wide));
+  assertEquals(warnings.at(-1), "float64 is rounded to float32: topk_threshold");
+});

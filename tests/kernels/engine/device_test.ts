@@ -1,0 +1,150 @@
+/**
+ * Devices: how they fail, how they end, and what they leave behind.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { Commands } from "../../../kernels/engine/commands.ts";
+import { contextOf, DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
+import { fill } from "../../../kernels/elementwise.ts";
+import { DeviceError, KernelError } from "../../../kernels/engine/errors.ts";
+import { defineKernel, writes } from "../../../kernels/engine/kernel.ts";
+import { Tensor } from "../../../kernels/engine/tensor.ts";
+
+Deno.test("a device has the adapter's memory limits and one context", async () => {
+  const device = await requestDevice();
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  assertEquals(device.limits.maxStorageBufferBindingSize, adapter!.limits.maxStorageBufferBindingSize);
+  assertEquals(device.limits.maxBufferSize, adapter!.limits.maxBufferSize);
+  assert(contextOf(device) === contextOf(device));
+  const special = new DeviceContext(device, { bindingLimit: 65_536, guardWords: 3, lanes: 16 });
+  assert(contextOf(device) === special);
+  assertEquals([special.bindingLimit, special.guardWords, special.lanes], [65_536, 3, 16]);
+  device.destroy();
+});
+
+Deno.test("a fake binding limit never exceeds the device's own", async () => {
+  const device = await requestDevice();
+  const { bindingLimit } = new DeviceContext(device, { bindingLimit: Infinity });
+  assertEquals(bindingLimit, device.limits.maxStorageBufferBindingSize);
+  device.destroy();
+});
+
+Deno.test("a device that goes away rejects pending reads and all later ones with DeviceError", async () => {
+  const device = await requestDevice();
+  const context = contextOf(device);
+  using tensor = new Tensor(context, "f32", [1_000_000], "x");
+  const commands = new Commands(context);
+  for (let i = 0; i < 50; i++) fill(commands, tensor, 1_000_000, i);
+  commands.submit();
+  const pending = [tensor.read(), tensor.read()];
+  device.destroy();
+  for (const read of pending) await assertRejects(() => read, DeviceError, "lost");
+  await assertRejects(() => tensor.read(), DeviceError, "lost");
+  assertThrows(() => new Tensor(context, "f32", [1], "y"), DeviceError, "lost");
+});
+
+Deno.test("a device that is destroyed before anything was asked of it says so", async () => {
+  const device = await requestDevice();
+  const context = contextOf(device);
+  using tensor = new Tensor(context, "f32", [10], "x");
+  device.destroy();
+  await device.lost;
+  await assertRejects(() => tensor.read(), DeviceError, "destroyed");
+});
+
+Deno.test("without a driver the error says what to do", async () => {
+  const program = `
+    import { requestDevice } from ${JSON.stringify(new URL("../../../kernels/engine/device.ts", import.meta.url).href)};
+    try {
+      await requestDevice();
+      console.log("a device");
+    } catch (error) {
+      console.log(error.name, error.message);
+    }`;
+  const { stdout, code } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-lock", "--ext=ts", program],
+    env: { DENO_WEBGPU_BACKEND: "none" },
+    stderr: "null",
+  }).output();
+  const text = new TextDecoder().decode(stdout);
+  assertEquals(code, 0);
+  for (const word of ["DeviceError", "no GPU adapter", "apt-get install mesa-vulkan-drivers", "DENO_WEBGPU_BACKEND"]) {
+    assertStringIncludes(text, word);
+  }
+});
+
+/** Counts buffers from their creation to their end. */
+async function countedDevice(): Promise<{ readonly device: GPUDevice; readonly alive: Set<GPUBuffer> }> {
+  const device = await requestDevice();
+  const alive = new Set<GPUBuffer>();
+  const createBuffer = device.createBuffer.bind(device);
+  device.createBuffer = (descriptor) => {
+    const buffer = createBuffer(descriptor);
+    alive.add(buffer);
+    const destroy = buffer.destroy.bind(buffer);
+    buffer.destroy = () => {
+      alive.delete(buffer);
+      destroy();
+    };
+    return buffer;
+  };
+  return { device, alive };
+}
+
+const labels = (alive: ReadonlySet<GPUBuffer>) => [...alive].map(({ label }) => label).sort();
+
+Deno.test("buffers live as long as their tensors; only the slots and a few small staging buffers stay", async () => {
+  const { device, alive } = await countedDevice();
+  const context = contextOf(device);
+  for (let round = 0; round < 3; round++) {
+    using small = new Tensor(context, "f32", [10], "small");
+    // Too large to be kept for the next read.
+    using large = new Tensor(context, "f32", [2_000_000], "large");
+    const many = Array.from({ length: 9 }, () => small.read());
+    await Promise.all([...many, large.read()]);
+  }
+  assertEquals(labels(alive), [
+    "conditional workgroups",
+    "staging",
+    "staging",
+    "staging",
+    "staging",
+    "uniform slots",
+    "uniform slots of decisions",
+  ]);
+  device.destroy();
+});
+
+Deno.test("a tensor whose data does not fit leaves no buffer behind", async () => {
+  const { device, alive } = await countedDevice();
+  const context = contextOf(device);
+  assertThrows(() => Tensor.from(context, new Float32Array(3), [4], "x"), TypeError);
+  assertEquals(labels(alive), ["conditional workgroups", "uniform slots", "uniform slots of decisions"]);
+  device.destroy();
+});
+
+Deno.test("reads that fail leave no staging buffer behind", async () => {
+  const { device, alive } = await countedDevice();
+  const context = contextOf(device);
+  using tensor = new Tensor(context, "f32", [10], "x");
+  const gone = new Tensor(context, "f32", [10], "gone");
+  gone[Symbol.dispose]();
+  await assertRejects(() => gone.read(), DeviceError, "gone");
+  const broken = defineKernel({
+    name: "broken",
+    dims: ["n"],
+    bindings: { x: writes("f32", "n") },
+    workgroup: 1,
+    grid: () => 1,
+    cost: () => ({ flops: 0, bytes: 0 }),
+    body: "  x[0] = ;",
+  });
+  const commands = new Commands(context);
+  commands.run(broken, { n: 10, x: tensor });
+  commands.submit();
+  for (let i = 0; i < 6; i++) await assertRejects(() => tensor.read(), KernelError, "broken");
+  assertEquals(labels(alive), ["conditional workgroups", "uniform slots", "uniform slots of decisions", "x"]);
+  device.destroy();
+});

@@ -1,0 +1,281 @@
+/**
+ * Declared kernels: what is generated, and what is refused with which words.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { Commands } from "../../../kernels/engine/commands.ts";
+import { DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
+import { DeviceError, KernelError, ShapeError } from "../../../kernels/engine/errors.ts";
+import {
+  defineKernel,
+  type Kernel,
+  kernelForm,
+  reads,
+  readsOften,
+  readsOnce,
+  shapeSize,
+  updates,
+  writes,
+} from "../../../kernels/engine/kernel.ts";
+import { Tensor } from "../../../kernels/engine/tensor.ts";
+import { caseContext, check } from "../../support/kernel_harness.ts";
+import { assertExact } from "../../support/tolerance.ts";
+
+const declaration = {
+  name: "scaled_copy",
+  dims: ["rows", "columns"],
+  scalars: ["factor"],
+  bindings: { source: reads("f32", "rows columns"), result: writes("f32", "rows columns") },
+  workgroup: 1,
+  grid: ({ rows, columns }: { readonly rows: number; readonly columns: number }) => rows * columns,
+  cost: () => ({ flops: 0, bytes: 0 }),
+  body: "  result[group] = dims.factor * source[group] + f32(lane);",
+} as const;
+const scaledCopy = defineKernel(declaration);
+
+Deno.test("a kernel sees its dims, scalars and bindings, and every workgroup its own number", async () => {
+  await check((gpu) => {
+    const result = gpu.out(3, 2);
+    const source = gpu.f32([1, 2, 3, 4, 5, 6], 3, 2);
+    gpu.commands.run(scaledCopy, { rows: 3, columns: 2, factor: -0.5, source, result });
+    gpu.expect(result, (got) => assertExact(got, [-0.5, -1, -1.5, -2, -2.5, -3]));
+  });
+});
+
+Deno.test("the WGSL has one binding line per binding, in order, after the uniforms", () => {
+  const lines = scaledCopy.wgsl.split("\n").filter((line) => line.includes("@binding"));
+  assertEquals(lines, [
+    "@group(0) @binding(0) var<uniform> dims: Dims;",
+    "@group(0) @binding(1) var<storage, read> source: array<f32>;",
+    "@group(0) @binding(2) var<storage, read_write> result: array<f32>;",
+  ]);
+  assertStringIncludes(scaledCopy.wgsl, "struct Dims { groups: u32, rows: u32, columns: u32, factor: f32 }");
+});
+
+const joined = { isJoined: true, texels: new Set<string>(), halves: new Set<string>() };
+
+Deno.test("a uniform struct that does not fit its slot is refused", () => {
+  const wide = (length: number) => {
+    const dims = Array.from({ length }, (_, i) => `d${i}`);
+    return defineKernel({ ...declaration, dims, scalars: [], grid: () => 1 }) as unknown as Kernel;
+  };
+  assertThrows(() => wide(64), KernelError, "scaled_copy");
+  // Joined, it also says where its two bindings start.
+  assertThrows(() => kernelForm(wide(62), joined), KernelError, "scaled_copy");
+});
+
+Deno.test("declarations that use what only the body has are refused", () => {
+  for (const word of ["dims.rows", "source[0]"]) {
+    const declarations = `fn f() -> u32 { return u32(${word}); }`;
+    assertThrows(() => defineKernel({ ...declaration, declarations }), KernelError, word.slice(0, 4));
+  }
+});
+
+Deno.test("joined, every index of a binding is counted from where the binding starts", () => {
+  const kernel = defineKernel({
+    ...declaration,
+    body: "  result[source[group] | 1u] = my_source[result[lane] + local[2]];",
+  });
+  const { wgsl } = kernelForm(kernel as unknown as Kernel, joined);
+  const body = wgsl.split("\n").find((line) => line.includes("my_source"));
+  const source = "source[dims.start_source + (group)]";
+  const result = "result[dims.start_result + (lane)]";
+  assertEquals(body, `  result[dims.start_result + (${source} | 1u)] = my_source[${result} + local[2]];`);
+});
+
+Deno.test("what is read from a texture is counted from where it starts there, and old elements may be", () => {
+  const kernel = defineKernel({
+    ...declaration,
+    bindings: {
+      source: readsOften("vec4f", "rows columns"),
+      places: readsOnce("u32", "rows"),
+      result: updates("f32", "rows columns"),
+    },
+    body: "  result[places[group]] = old_result[group] + source[places[lane] >> 2u].x;",
+  }) as unknown as Kernel;
+  const texels = (...names: string[]) =>
+    kernelForm(kernel, { isJoined: false, texels: new Set(names), halves: new Set() }).wgsl.split("\n");
+  const bodyOf = (lines: string[]) => lines.find((line) => line.startsWith("  result["));
+  assertEquals(bodyOf(texels()), "  result[places[group]] = result[group] + source[places[lane] >> 2u].x;");
+  const all = texels("source", "places", "result");
+  const place = (at: string) => `scalar_u32(texels_places, dims.start_places + (${at}))`;
+  const [old, source] = [
+    "scalar_f32(texels_result, dims.start_result + (group))",
+    `textureLoad(texels_source, texel(textureDimensions(texels_source), dims.start_source + (${
+      place("lane")
+    } >> 2u))).x`,
+  ];
+  assertEquals(bodyOf(all), `  result[${place("group")}] = ${old} + ${source};`);
+  assertEquals(all.filter((line) => line.includes("@binding")).slice(1), [
+    "@group(0) @binding(1) var<storage, read_write> result: array<f32>;",
+    "@group(0) @binding(2) var texels_source: texture_storage_2d<rgba32float, read>;",
+    "@group(0) @binding(3) var texels_places: texture_storage_2d<rgba32uint, read>;",
+    "@group(0) @binding(4) var texels_result: texture_storage_2d<rgba32float, read>;",
+  ]);
+});
+
+Deno.test("halves are taken out of the words or texels that they share, joined or not", () => {
+  const kernel = defineKernel({
+    ...declaration,
+    bindings: {
+      source: readsOften("vec4f", "rows columns"),
+      places: readsOften("f32", "rows"),
+      result: writes("f32", "rows columns"),
+    },
+    body: "  result[group] = source[u32(places[lane])].x;",
+  }) as unknown as Kernel;
+  const halves = new Set(["source", "places"]);
+  const form = (isJoined: boolean, ...texels: string[]) => {
+    const lines = kernelForm(kernel, { isJoined, texels: new Set(texels), halves }).wgsl.split("\n");
+    return {
+      bindings: lines.filter((line) => line.includes("@binding")).slice(1).map((line) =>
+        line.replace(/.*\) var/, "var")
+      ),
+      body: lines.find((line) => line.startsWith("  result[")),
+    };
+  };
+  const buffers = [
+    "var<storage, read> source: array<vec2u>;",
+    "var<storage, read> places: array<u32>;",
+    "var<storage, read_write> result: array<f32>;",
+  ];
+  assertEquals(form(false), { bindings: buffers, body: "  result[group] = half_source(u32(half_places(lane))).x;" });
+  const place = "u32(half_places(dims.start_places + (lane)))";
+  assertEquals(form(true), {
+    bindings: buffers,
+    body: `  result[dims.start_result + (group)] = half_source(dims.start_source + (${place})).x;`,
+  });
+  const texel = "u32(scalar_half(texels_places, dims.start_places + (lane)))";
+  assertEquals(form(false, "source", "places"), {
+    bindings: [
+      "var<storage, read_write> result: array<f32>;",
+      "var texels_source: texture_storage_2d<rgba16float, read>;",
+      "var texels_places: texture_storage_2d<rgba16float, read>;",
+    ],
+    body:
+      `  result[group] = textureLoad(texels_source, texel(textureDimensions(texels_source), dims.start_source + (${texel}))).x;`,
+  });
+});
+
+Deno.test("halves where a kernel writes or reads other words, and other words where it takes halves, are refused", async () => {
+  const context = await caseContext();
+  const commands = new Commands(context);
+  using halves = new Tensor(context, "f32", [3, 2], "half of it", { isHalf: true });
+  using floats = new Tensor(context, "f32", [3, 2], "all of it");
+  const given = { rows: 3, columns: 2, factor: 1 };
+  const refused = (source: string, result: string, bound: { source: Tensor; result: Tensor }) => {
+    const bindings = { source: reads(source, "rows columns"), result: writes(result, "rows columns") };
+    const kernel = defineKernel({ ...declaration, bindings });
+    return assertThrows(() => commands.run(kernel, { ...given, ...bound }), KernelError).message;
+  };
+  const message = "kernel scaled_copy: ";
+  assertEquals(
+    refused("f32", "f32", { source: floats, result: halves }),
+    `${message}result writes f32, and half of it holds halves`,
+  );
+  assertEquals(
+    refused("u32", "f32", { source: halves, result: floats }),
+    `${message}source reads u32, and half of it holds halves`,
+  );
+  assertEquals(
+    refused("halves", "f32", { source: floats, result: floats }),
+    `${message}source reads halves, and all of it holds f32`,
+  );
+});
+
+Deno.test("a missing or misspelt argument does not compile, and a missing dim does not run", async () => {
+  const context = await caseContext();
+  const commands = new Commands(context);
+  using source = new Tensor(context, "f32", [3, 2], "source");
+  using result = new Tensor(context, "f32", [3, 2], "result");
+  const given = { rows: 3, columns: 2, factor: 1, source, result };
+  const { columns: _, ...lacking } = given;
+  // @ts-expect-error: a dim is missing
+  assertThrows(() => commands.run(scaledCopy, lacking), KernelError, "scaled_copy: columns");
+  for (const columns of [-1, 0.5, NaN, 2 ** 32]) {
+    assertThrows(() => commands.run(scaledCopy, { ...given, columns }), KernelError, `columns`);
+  }
+  const unbound = () => {
+    const { result: _, ...rest } = given;
+    // @ts-expect-error: a binding is missing
+    commands.run(scaledCopy, rest);
+  };
+  assertThrows(unbound, KernelError, "scaled_copy: result");
+});
+
+Deno.test("a wrong shape is refused with kernel, binding, shape and tensor", async () => {
+  const context = await caseContext();
+  const commands = new Commands(context);
+  using source = new Tensor(context, "f32", [4, 2], "the source");
+  using result = new Tensor(context, "f32", [3, 2], "the result");
+  const given = { rows: 3, columns: 2, factor: 1, result };
+  const error = assertThrows(() => commands.run(scaledCopy, { ...given, source }), ShapeError);
+  for (const word of ["scaled_copy", "source", "6", "rows columns", "the source", "8"]) {
+    assertStringIncludes(error.message, word);
+  }
+  // Some of its rows have the right size.
+  commands.run(scaledCopy, { ...given, source: source.rows(0, 3) });
+  commands.submit();
+  await result.read();
+});
+
+Deno.test("fours that do not come out even, and more than a binding holds, are refused", async () => {
+  const context = await caseContext({ bindingLimit: 65_536 });
+  const commands = new Commands(context);
+  const fours = defineKernel({
+    name: "fours",
+    dims: ["n"],
+    bindings: { x: writes("vec4f", "n") },
+    workgroup: 1,
+    grid: () => 1,
+    cost: () => ({ flops: 0, bytes: 0 }),
+    body: "  x[0] = vec4f(1.0);",
+  });
+  using odd = new Tensor(context, "f32", [6], "odd");
+  assertThrows(() => commands.run(fours, { n: 6, x: odd }), ShapeError, "no multiple of 4");
+  using large = new Tensor(context, "f32", [16_388], "large");
+  assertThrows(() => commands.run(fours, { n: 16_388, x: large }), DeviceError, "large");
+});
+
+Deno.test("shapes are products of dims, dims plus a number, and numbers", () => {
+  const dims = { rows: 3, columns: 5 };
+  const size = (shape: string) => shapeSize(scaledCopy, shape, dims);
+  assertEquals([size("rows columns"), size("rows+1"), size("rows 7"), size("1")], [15, 4, 21, 1]);
+  assertThrows(() => size("rows depth"), KernelError, "scaled_copy has no dim depth");
+});
+
+Deno.test("a compile error reaches the next read, with the line and a caret under the place", async () => {
+  const device = await requestDevice();
+  const context = new DeviceContext(device);
+  const broken = defineKernel({ ...declaration, name: "broken", body: "  result[group] = nonsense[group];" });
+  using source = new Tensor(context, "f32", [1, 1], "source");
+  using result = new Tensor(context, "f32", [1, 1], "result");
+  const commands = new Commands(context);
+  commands.run(broken, { rows: 1, columns: 1, factor: 1, source, result });
+  commands.submit();
+  const error = await assertRejects(() => result.read(), KernelError, "kernel broken does not compile");
+  // What the compiler says comes first, of one line or many.
+  const [line, caret] = error.message.split("\n").slice(-2);
+  assertEquals(line, "  result[group] = nonsense[group];");
+  assertEquals(caret!.trim(), "^");
+  assertEquals(line!.slice(caret!.indexOf("^")).startsWith("nonsense"), true);
+  // The failure stays: nothing that comes after it could be right.
+  await assertRejects(() => source.read(), KernelError, "broken");
+  assertThrows(() => new Tensor(context, "f32", [1], "after"), KernelError, "broken");
+  device.destroy();
+});
+
+Deno.test("a command that the GPU refuses reaches the next read", async () => {
+  const device = await requestDevice();
+  const context = new DeviceContext(device);
+  using source = new Tensor(context, "f32", [9, 2], "source");
+  using result = new Tensor(context, "f32", [3, 2], "result");
+  const commands = new Commands(context);
+  // Rows that start at no multiple of 256 bytes.
+  commands.run(scaledCopy, { rows: 3, columns: 2, factor: 1, source: source.rows(1, 4), result });
+  commands.submit();
+  await assertRejects(() => result.read(), KernelError, "refused");
+  device.destroy();
+});

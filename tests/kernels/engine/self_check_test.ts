@@ -1,0 +1,66 @@
+/**
+ * A device answers a known question before it is trusted.
+ *
+ * @module
+ */
+
+import { assert, assertRejects } from "@std/assert";
+import { DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
+import { DeviceError } from "../../../kernels/engine/errors.ts";
+import { checkDevice, defaultDevice } from "../../../kernels/engine/self_check.ts";
+
+Deno.test("a device that computes is accepted, and asked once", async () => {
+  const device = await requestDevice();
+  const context = new DeviceContext(device);
+  const asked: string[] = [];
+  context.onDispatch = (name) => asked.push(name);
+  await checkDevice(device);
+  const questions = asked.length;
+  await checkDevice(device);
+  assert(questions > 0 && asked.length === questions);
+  device.destroy();
+});
+
+/** Wrong bits, a wrong product, and results that never arrive. */
+const WRONG = [
+  ["random_bits", (wgsl: string) => wgsl.replace("= words[i]", "= words[i] ^ u32(block == 17u)")],
+  ["matmul_nt", (wgsl: string) => wgsl.replace("] = c1_1;", "] = c1_1 + 1.0;")],
+  ["random_bits", (wgsl: string) => wgsl.replace("< dims.groups", "< 0u").replace(">= dims.groups", ">= 0u")],
+] as const;
+
+for (const [kernel, change] of WRONG) {
+  Deno.test(`a device whose ${kernel} computes nonsense is refused, each time it is asked: ${change}`, async () => {
+    const device = await requestDevice();
+    let changed = false;
+    new DeviceContext(device, {
+      rewriteShader: (name, wgsl) => {
+        if (name !== kernel) return wgsl;
+        changed = change(wgsl) !== wgsl;
+        return change(wgsl);
+      },
+    });
+    await assertRejects(() => checkDevice(device), DeviceError, "computes nonsense");
+    await assertRejects(() => checkDevice(device), DeviceError, "computes nonsense");
+    assert(changed, `the WGSL of ${kernel} is as it was`);
+    device.destroy();
+  });
+}
+
+Deno.test("a device with too little to offer is refused with the numbers", async () => {
+  const device = await requestDevice();
+  const limits = { maxStorageBuffersPerShaderStage: 4, maxComputeInvocationsPerWorkgroup: 256 };
+  const poor = { limits } as unknown as GPUDevice;
+  await assertRejects(() => checkDevice(poor), DeviceError, "4 storage buffers");
+  device.destroy();
+});
+
+Deno.test("the default device is one and the same, until it is lost", async () => {
+  const [first, again] = await Promise.all([defaultDevice(), defaultDevice()]);
+  assert(first === again && await defaultDevice() === first);
+  first.destroy();
+  await first.lost;
+  const next = await defaultDevice();
+  assert(next !== first);
+  next.destroy();
+  await next.lost;
+});

@@ -1,0 +1,196 @@
+/** Configuration files: defaults, and a clear sentence for everything that cannot be. @module */
+import { assertEquals, assertThrows } from "@std/assert";
+import { parse } from "@std/toml";
+import { completeRunConfig, completeSweep } from "../../runner/run_config.ts";
+
+Deno.test("a path is all that is needed", () => {
+  assertEquals(completeRunConfig(parse('data.path = "a.npy"')), {
+    data: {
+      path: "a.npy",
+      format: "npy",
+      d_model: null,
+      validation_share: 0.05,
+      standardise: "none",
+      buffer_rows: null,
+    },
+    sae: {},
+    init: { data_points: false, b_dec: "zeros", scale_encoder: false },
+    objective: { key: "vanilla" },
+    train: {
+      batch_size: 4096,
+      n_epochs: 1,
+      n_steps: null,
+      optim: "adam",
+      lr: 4e-4,
+      n_lr_warmup: 500,
+      n_sparsity_warmup: 0,
+      k_start: null,
+      n_k_warmup: null,
+      grad_clip: 1,
+      log_every: 25,
+      checkpoint_every: 1000,
+      seed: 0,
+    },
+  });
+});
+
+Deno.test("everything can be said", () => {
+  const config = completeRunConfig(parse(`
+    [data]
+    path = "a.bin"
+    d_model = 8
+    validation_share = 0
+    standardise = "mean_scale"
+    buffer_rows = 100
+    [sae]
+    d_sae = 64
+    subtract_b_dec = true
+    activation = { key = "top-k", top_k = 4, aux = { key = "auxk", k_aux = 8 }, sparsity = { key = "no-sparsity" } }
+    [init]
+    data_points = true
+    b_dec = "geometric-median"
+    scale_encoder = true
+    [objective]
+    key = "matryoshka"
+    n_prefixes = 3
+    [train]
+    batch_size = 32
+    n_steps = 10
+    optim = "muon"
+    grad_clip = false
+  `));
+  assertEquals(config.data.format, "f32");
+  assertEquals(config.sae.activation, {
+    key: "top-k",
+    top_k: 4,
+    aux: { key: "auxk", k_aux: 8 },
+    sparsity: { key: "no-sparsity" },
+  });
+  assertEquals(config.init, { data_points: true, b_dec: "geometric-median", scale_encoder: true });
+  assertEquals(config.objective, { key: "matryoshka", n_prefixes: 3 });
+  assertEquals([config.train.n_steps, config.train.n_epochs, config.train.grad_clip], [10, null, false]);
+  assertEquals(config.train.optim, "muon");
+});
+
+/** What is wrong, and what the sentence must say. */
+const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError, message: string][] = [
+  ["", TypeError, "data.path is missing"],
+  ["[dat]\npath = 'a'", TypeError, "unknown field dat; did you mean data?"],
+  ["data = 3", TypeError, "data must be a table, found 3"],
+  ["data.path = 3", TypeError, "data.path must be a text, found 3"],
+  ["data.path = 'a'\ndata.fromat = 'npy'", TypeError, "unknown field data.fromat; did you mean data.format?"],
+  ["data.path = 'a'\ndata.format = 'npz'", RangeError, 'data.format is "npz"; did you mean npy?'],
+  ["data.path = 'a'\ndata.validation_share = 1.5", RangeError, "data.validation_share must be between 0 and 0.9"],
+  ["data.path = 'a'\ndata.d_model = 1.5", TypeError, "data.d_model must be an integer, found 1.5"],
+  ["data.path = 'a'\ntrain.batchsize = 1", TypeError, "did you mean train.batch_size?"],
+  ["data.path = 'a'\ntrain.wibble = 1", TypeError, "unknown field train.wibble; train has batch_size, n_epochs"],
+  ["data.path = 'a'\ntrain.batch_size = 0", RangeError, "train.batch_size must be a finite number of at least 1"],
+  ["data.path = 'a'\ntrain.lr = nan", RangeError, "train.lr must be a finite number"],
+  ["data.path = 'a'\ntrain.lr = '1'", TypeError, 'train.lr must be a number, found "1"'],
+  ["data.path = 'a'\ntrain.optim = 'mnuo'", RangeError, 'train.optim is "mnuo"; did you mean muon?'],
+  ["data.path = 'a'\ntrain.grad_clip = true", TypeError, "train.grad_clip must be a number, found true"],
+  ["data.path = 'a'\ntrain.grad_clip = 0", RangeError, "train.grad_clip must be positive, found 0"],
+  ["data.path = 'a'\ntrain.n_epochs = 1\ntrain.n_steps = 1", TypeError, "give one of them"],
+  ["data.path = 'a'\nsae.d_sea = 8", TypeError, "unknown field sae.d_sea; did you mean sae.d_sae?"],
+  ["data.path = 'a'\nsae.d_sae = 0", RangeError, "d_sae must be an integer of at least 1"],
+  [
+    "data.path = 'a'\nsae.activation = { key = 'topk' }",
+    RangeError,
+    'sae.activation.key is "topk"; did you mean top-k?',
+  ],
+  [
+    "data.path = 'a'\nsae.activation = { top_k = 3 }",
+    RangeError,
+    "sae.activation.key is missing; expected one of relu",
+  ],
+  [
+    "data.path = 'a'\nsae.activation = { key = 'relu', top_k = 3 }",
+    TypeError,
+    "unknown field sae.activation.top_k; sae.activation has key, sparsity, aux",
+  ],
+  [
+    "data.path = 'a'\nsae.activation = { key = 'top-k', aux = { key = 'auxk', kaux = 3 } }",
+    TypeError,
+    "did you mean sae.activation.aux.k_aux?",
+  ],
+  ["data.path = 'a'\ninit.b_dec = 'geometric_median'", RangeError, "did you mean geometric-median?"],
+  ["data.path = 'a'\ninit.scale_encoder = 1", TypeError, "init.scale_encoder must be true or false, found 1"],
+  ["data.path = 'a'\ninit.data_point = true", TypeError, "did you mean init.data_points?"],
+  ["data.path = 'a'\nobjective.key = 'matroyshka'", RangeError, "did you mean matryoshka?"],
+  ["data.path = 'a'\nobjective = { key = 'vanilla', n_prefixes = 2 }", TypeError, "objective.n_prefixes"],
+  ["data.path = 'a'\nobjective = { key = 'matryoshka', n_prefixes = 0 }", RangeError, "n_prefixes"],
+  [
+    "data.path = 'a'\nsae.d_sae = 8\nobjective = { key = 'matryoshka', n_prefixes = 9 }",
+    RangeError,
+    "n_prefixes must be between 1 and d_sae 8, found 9",
+  ],
+  [
+    "data.path = 'a'\nsae.d_sae = 8\nobjective = { key = 'matryoshka', group_sizes = [3, 4] }",
+    RangeError,
+    "group_sizes must be positive integers that add up to d_sae 8, found [3, 4] with the sum 7",
+  ],
+  [
+    "data.path = 'a'\nsae = { d_sae = 8, activation = { key = 'relu' } }\nobjective = { target_l0 = 9 }",
+    RangeError,
+    "target_l0 must be at most d_sae 8, found 9",
+  ],
+  ["data.path = 'a'\nobjective = { target_l0 = 9 }", RangeError, "the mean L0 of a top-k is its top_k"],
+  ["data.path = 'a'\ntrain = { k_start = 9 }", TypeError, "k_start and n_k_warmup belong together"],
+  [
+    "data.path = 'a'\nsae = { activation = { key = 'relu' } }\ntrain = { k_start = 9, n_k_warmup = 9 }",
+    TypeError,
+    "a relu keeps no k",
+  ],
+];
+
+for (const [text, error, message] of WRONG) {
+  Deno.test(`refused: ${text.replaceAll("\n", ", ") || "nothing at all"}`, () => {
+    assertThrows(() => completeRunConfig(parse(text)), error, message);
+  });
+}
+
+Deno.test("lists are swept, the first changing slowest, and tables in them too", () => {
+  const sweep = completeSweep(parse(`
+    data.path = "a.npy"
+    [sae]
+    activation = [{ key = "relu" }, { key = "top-k", top_k = [2, 4] }]
+    [train]
+    lr = [1e-3, 1e-4]
+    seed = [7]
+  `));
+  const found = sweep.map(({ cfg: { sae: { activation }, train: { lr, seed } } }) => [activation, lr, seed]);
+  assertEquals(found, [
+    [{ key: "relu" }, 1e-3, 7],
+    [{ key: "relu" }, 1e-4, 7],
+    [{ key: "top-k", top_k: 2 }, 1e-3, 7],
+    [{ key: "top-k", top_k: 2 }, 1e-4, 7],
+    [{ key: "top-k", top_k: 4 }, 1e-3, 7],
+    [{ key: "top-k", top_k: 4 }, 1e-4, 7],
+  ]);
+  assertEquals(sweep[0]!.changes, { "sae.activation": { key: "relu" }, "train.lr": 1e-3, "train.seed": 7 });
+  assertEquals(sweep[3]!.changes["sae.activation.top_k"], 2);
+});
+
+Deno.test("what is a list by itself is swept by a list of lists", () => {
+  const groups = (list: string) =>
+    completeSweep(
+      parse(`data.path = "a.npy"\nsae.d_sae = 12\nobjective = { key = "matryoshka", group_sizes = ${list} }`),
+    )
+      .map(({ cfg: { objective }, changes }) => [objective, changes]);
+  const of = (group_sizes: number[]) => ({ key: "matryoshka", group_sizes });
+  assertEquals(groups("[4, 8]"), [[of([4, 8]), {}]]);
+  assertEquals(groups("[[4, 8], [12]]"), [
+    [of([4, 8]), { "objective.group_sizes": [4, 8] }],
+    [of([12]), { "objective.group_sizes": [12] }],
+  ]);
+});
+
+Deno.test("a file without lists is one run, and a mistake in any run is one in the file", () => {
+  const text = "data.path = 'a.npy'\n";
+  assertEquals(completeSweep(parse(text)), [{ changes: {}, cfg: completeRunConfig(parse(text)) }]);
+  assertThrows(() => completeSweep(parse(`${text}train.lr = []`)), TypeError, "train.lr is an empty list");
+  assertThrows(() => completeSweep(parse(`${text}train.lr = [1, "2"]`)), TypeError, "train.lr must be a number");
+  assertThrows(() => completeSweep(parse(`${text}train.lr = [[1, 2]]`)), TypeError, "train.lr must be a number");
+  const objectives = "sae.d_sae = [64, 8]\nobjective = { key = 'matryoshka', n_prefixes = 10 }";
+  assertThrows(() => completeSweep(parse(text + objectives)), RangeError, "between 1 and d_sae 8, found 10");
+});

@@ -1,0 +1,282 @@
+/** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
+import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { load } from "../../io/checkpoints/checkpoint.ts";
+import { completeConfig } from "../../nn/config.ts";
+import { initialParametersFromData } from "../../nn/initial_values.ts";
+import { rowsOf } from "../../data/rows.ts";
+import { measureScaling } from "../../data/scaling.ts";
+import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
+import { RunDirectory } from "../../runner/run_directory.ts";
+import { type RunPlan, runSweep, runTraining } from "../../runner/run.ts";
+import { DivergenceError } from "../../train/train.ts";
+import { Random } from "../support/random.ts";
+import { assertRunLosses, assertTensorClose } from "../support/tolerance.ts";
+
+const D = 8;
+const ROWS = 600;
+
+/** Sparse mixtures of sixteen directions. */
+function mixtures(): Float32Array {
+  const random = new Random(1);
+  const directions = random.normal(16 * D);
+  const data = new Float32Array(ROWS * D);
+  for (let row = 0; row < ROWS; row++) {
+    for (let use = 0; use < 2; use++) {
+      const [direction, weight] = [random.integer(0, 15), 1 + random.unit()];
+      for (let d = 0; d < D; d++) data[row * D + d]! += 5 + weight * directions[direction * D + d]!;
+    }
+  }
+  return data;
+}
+
+function config(changes: { data?: object; sae?: object; init?: object; train?: object } = {}): RunConfig {
+  return completeRunConfig({
+    data: { path: "mixtures.f32", d_model: D, validation_share: 0.1, ...changes.data },
+    sae: { d_sae: 32, activation: { key: "top-k", top_k: 2 }, ...changes.sae },
+    init: { ...changes.init },
+    objective: { key: "matryoshka", n_prefixes: 2 },
+    train: { batch_size: 30, n_epochs: 2, lr: 0.01, n_lr_warmup: 5, seed: 3, ...changes.train },
+  });
+}
+
+/** The files that a run leaves. */
+async function runIn(cfg: RunConfig, signal?: AbortSignal) {
+  const path = await Deno.makeTempDir();
+  try {
+    const directory = await RunDirectory.create(path);
+    const shown: number[] = [];
+    const result = await runTraining(cfg, rowsOf(mixtures(), D), {
+      directory,
+      onProgress: ({ step }) => shown.push(step),
+      ...(signal ? { signal } : {}),
+    });
+    const files = new Map<string, Uint8Array>();
+    for await (const { name } of Deno.readDir(path)) files.set(name, await Deno.readFile(`${path}/${name}`));
+    const json = (name: string) => JSON.parse(new TextDecoder().decode(files.get(name)));
+    return { result, files, json, shown };
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+}
+
+Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, the same every time", async () => {
+  const { result, files, json, shown } = await runIn(config());
+  assertEquals([...files.keys()].sort(), [
+    "config.json",
+    "metrics.json",
+    "report.html",
+    "sae.pt",
+    "training.safetensors",
+  ]);
+  assertEquals(result.steps, 2 * 540 / 30);
+  assertEquals(shown, [25, 36]);
+  assertEquals(result.metrics!.n_rows, 60);
+  assertEquals(result.evaluated_on, "validation");
+  const metrics = json("metrics.json");
+  assertEquals(Object.keys(metrics.losses), [
+    ...["loss", "mse", "sparsity", "l0", "l1", "aux", "n_dead", "sparsity_coeff", "grad_norm"],
+    ...["W_enc", "b_enc", "W_dec", "b_dec", "threshold"].map((name) => `grad_norms.${name}`),
+  ]);
+  for (const column of Object.values<number[]>(metrics.losses)) assertEquals(column.length, result.steps);
+  assert(metrics.losses.grad_norm.every((norm: number) => norm > 0));
+  assertEquals(metrics.metrics.nmse, result.metrics!.nmse);
+  assertEquals([metrics.metrics.density.length, metrics.metrics.coherence.per_latent.length], [32, 32]);
+  const { max, mean_max: mean } = metrics.metrics.coherence;
+  assert(0 < mean && mean < max && max <= 1, `coherence ${mean}, ${max}`);
+  const report = new TextDecoder().decode(files.get("report.html"));
+  for (const label of ["NMSE", "Cosine", "Active latents", "Dead latents", "Dense latents", "Coherence", "Speed"]) {
+    assertStringIncludes(report, `<dt>${label}</dt>`);
+  }
+  for (const curve of ["Loss", "L0, active latents a row", "Norm of the gradient, before clipping"]) {
+    assertStringIncludes(report, curve);
+  }
+  assertEquals(metrics.config, json("config.json"));
+  assertEquals(metrics.config.sae.d_model, D);
+  assert(metrics.losses.mse.at(-1) < metrics.losses.mse[0]);
+  const again = await runIn(config());
+  assertEquals(again.files.get("sae.pt"), files.get("sae.pt"));
+  const other = await runIn(config({ train: { seed: 4 } }));
+  assert(String(other.files.get("sae.pt")) !== String(files.get("sae.pt")));
+});
+
+Deno.test("a standardisation is folded into the checkpoint", async () => {
+  const { files, result } = await runIn(config({ data: { standardise: "mean_scale", validation_share: 0 } }));
+  assertEquals(result.evaluated_on, "training");
+  using sae = await load(files.get("sae.pt")!);
+  assertEquals(sae.input, { mean: null, scale: 1 });
+  using out = sae.forward(mixtures());
+  const x = mixtures();
+  let errors = 0;
+  (await out.x_hat.read()).forEach((value, i) => errors += (value - x[i]!) ** 2);
+  assertRunLosses([errors / x.length], [result.metrics!.mse], "mse of the folded model");
+});
+
+Deno.test("initial values come from the rows to train on, and from no others", async () => {
+  const init = { data_points: true, b_dec: "geometric-median", scale_encoder: true };
+  // Before the first step nothing but the initial values is in the checkpoint.
+  const stopped = AbortSignal.abort();
+  const data = { standardise: "mean_scale" };
+  const { files, json } = await runIn(config({ data, init }), stopped);
+  assertEquals(json("config.json").init, init);
+  using sae = await load(files.get("sae.pt")!);
+  const found = await sae.readParameters();
+
+  const training = mixtures().subarray(0, 0.9 * ROWS * D);
+  const cfg = completeConfig({ ...sae.cfg, activation: { key: "top-k", top_k: 2 } });
+  const input = await measureScaling(rowsOf(training, D), "mean_scale");
+  const { parameters: { b_dec } } = initialParametersFromData(cfg, {
+    seed: 3,
+    input,
+    data: { x: training, data_points: false, b_dec: "geometric-median" },
+  });
+  // Folded back into the data's own units.
+  const folded = b_dec.map((value, d) => value * input.scale + input.mean![d]!);
+  assertTensorClose(found.b_dec, folded, "b_dec");
+  assertEquals((await runIn(config({ data, init }), stopped)).files.get("sae.pt"), files.get("sae.pt"));
+  for (const name of Object.keys(init)) {
+    const without = await runIn(config({ data, init: { ...init, [name]: undefined } }), stopped);
+    assertNotEquals(without.files.get("sae.pt"), files.get("sae.pt"), name);
+  }
+  const { result } = await runIn(config({ data, init }));
+  assert(result.metrics!.nmse < 1);
+});
+
+Deno.test("a JumpReLU measures its pre-activations, and keeps all that it is in the checkpoint", async () => {
+  const sae = { d_sae: 16, activation: { key: "jump-relu", threshold_init: 0.1 } };
+  const { files, result } = await runIn(config({ sae, data: { standardise: "scale" } }));
+  using loaded = await load(files.get("sae.pt")!);
+  assertEquals(loaded.cfg.activation.key, "jump-relu");
+  assert(loaded.input.pre_act_scale! > 0 && loaded.input.pre_act_scale !== 1);
+  assert(Number.isInteger(Math.log2(loaded.input.scale)));
+  assert((await loaded.readParameters()).threshold!.length === 16 && result.metrics!.nmse < 1);
+});
+
+Deno.test("Muon, where the configuration says so", async () => {
+  const shorter = { n_steps: 5, n_epochs: undefined };
+  const { files, json } = await runIn(config({ train: { ...shorter, optim: "muon" } }));
+  assertEquals(json("config.json").train.optim, "muon");
+  assertNotEquals((await runIn(config({ train: shorter }))).files.get("sae.pt"), files.get("sae.pt"));
+});
+
+Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
+  const stopped = new AbortController();
+  stopped.abort();
+  const { result, files, json } = await runIn(config(), stopped.signal);
+  assertEquals([result.isInterrupted, result.steps, result.metrics], [true, 0, null]);
+  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "sae.pt", "training.safetensors"]);
+  assertEquals(json("metrics.json").metrics, null);
+});
+
+Deno.test("runs that cannot be are refused before anything is written", async () => {
+  await assertRejects(() => runIn(config({ train: { batch_size: 2000 } })), RangeError, "too few for a batch of 2000");
+  await assertRejects(() => runIn(config({ sae: { d_model: 9 } })), RangeError, "sae.d_model is 9");
+  const tooFew = config({ sae: { d_sae: 600 }, init: { data_points: true } });
+  await assertRejects(() => runIn(tooFew), RangeError, "d_sae 600 latents, found 540 rows");
+});
+
+Deno.test("subtracted biases are folded too", async () => {
+  const plain = await runIn(config({ sae: { subtract_b_dec: true }, train: { n_steps: 3, n_epochs: undefined } }));
+  using sae = await load(plain.files.get("sae.pt")!);
+  assertEquals(sae.cfg.subtract_b_dec, false);
+});
+
+Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on when one cannot", async () => {
+  const shorter = { n_steps: 8, n_epochs: undefined };
+  const cfgs = [
+    config({ train: shorter }),
+    config({ train: { ...shorter, lr: 0.3, optim: "muon" } }),
+    config({ train: { ...shorter, lr: 1e9, n_lr_warmup: 0, log_every: 25 } }),
+    config({ train: { ...shorter, seed: 4 }, sae: { d_sae: 40, activation: { key: "batch-top-k", top_k: 3 } } }),
+    config({ train: shorter, data: { standardise: "mean_scale" } }),
+  ];
+  const path = await Deno.makeTempDir();
+  try {
+    const runs = await Promise.all(cfgs.map(async (cfg, i) => ({
+      cfg,
+      source: rowsOf(mixtures(), D),
+      directory: await RunDirectory.create(`${path}/${i}`),
+    })));
+    const plans: RunPlan[] = [];
+    const results = await runSweep(runs, { onStart: (plan) => plans.push(plan) });
+    assertEquals(plans.map(({ n_models, n_steps }) => [n_models, n_steps]), [[3, 8], [1, 8], [1, 8]]);
+    for (const [i, cfg] of cfgs.entries()) {
+      const { diverged, metrics } = results[i]!;
+      const file = (name: string) => Deno.readFile(`${path}/${i}/${name}`);
+      const { losses } = JSON.parse(new TextDecoder().decode(await file("metrics.json")));
+      if (i === 2) {
+        assert(diverged instanceof DivergenceError && metrics === null);
+        assertEquals(losses.loss.length, diverged.step);
+        await assertRejects(() => runIn(cfg), DivergenceError);
+        await assertRejects(() => file("sae.pt"), Deno.errors.NotFound);
+        continue;
+      }
+      const alone = await runIn(cfg);
+      assertEquals(await file("sae.pt"), alone.files.get("sae.pt"), `run ${i}`);
+      assertEquals([metrics, losses], [alone.result.metrics, alone.json("metrics.json").losses]);
+    }
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
+/** Configurations whose training has all that a file must bring back. */
+const RESUMED: Readonly<Record<string, RunConfig>> = {
+  "AuxK, a standardisation, schedules": config({
+    data: { standardise: "mean_scale" },
+    train: { k_start: 8, n_k_warmup: 20, n_sparsity_warmup: 9 },
+  }),
+  "a batch-top-k's threshold": config({ sae: { d_sae: 32, activation: { key: "batch-top-k", top_k: 2 } } }),
+  "Muon, a controller of L0": {
+    ...config({ sae: { d_sae: 24, activation: { key: "relu" } }, train: { optim: "muon" } }),
+    objective: { key: "vanilla", sparsity_coeff: 0.1, target_l0: 3 },
+  },
+  "a JumpReLU, a small buffer": config({
+    data: { buffer_rows: 1, standardise: "scale" },
+    sae: { d_sae: 24, activation: { key: "jump-relu" } },
+  }),
+};
+
+for (const [name, cfg] of Object.entries(RESUMED)) {
+  Deno.test(`stopped anywhere and resumed, a run is as if it had never stopped: ${name}`, async () => {
+    const { result, files, json } = await runIn(cfg);
+    const path = await Deno.makeTempDir();
+    try {
+      const directory = await RunDirectory.create(path);
+      const source = rowsOf(mixtures(), D);
+      // Stops in the first epoch and in the second one; the epoch's end, after 18 steps, is in neither batch.
+      for (const stop of [7, 25]) {
+        const controller = new AbortController();
+        const stopping = { ...cfg, train: { ...cfg.train, log_every: 1 } };
+        const stopped = await runTraining(stopping, source, {
+          directory,
+          resume: true,
+          signal: controller.signal,
+          onProgress: ({ step }) => step === stop && controller.abort(),
+        });
+        assertEquals([stopped.isInterrupted, stopped.steps], [true, stop]);
+      }
+      const resumed = await runTraining(cfg, source, { directory, resume: true });
+      assertEquals(resumed.metrics, result.metrics);
+      for (const file of ["sae.pt", "training.safetensors"]) {
+        assertEquals(await Deno.readFile(`${path}/${file}`), files.get(file), file);
+      }
+      const { losses } = JSON.parse(await Deno.readTextFile(`${path}/metrics.json`));
+      assertEquals(losses, json("metrics.json").losses);
+
+      const other = { ...cfg, train: { ...cfg.train, lr: 0.02 } };
+      await assertRejects(
+        () => runTraining(other, source, { directory, resume: true }),
+        RangeError,
+        "train.lr is 0.01; it cannot go on with 0.02",
+      );
+      const fewer = rowsOf(mixtures().subarray(D), D);
+      await assertRejects(
+        () => runTraining(cfg, fewer, { directory, resume: true }),
+        RangeError,
+        "data.n_rows is 600; it cannot go on with 599",
+      );
+    } finally {
+      await Deno.remove(path, { recursive: true });
+    }
+  });
+}
