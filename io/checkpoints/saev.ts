@@ -101,7 +101,7 @@ export interface FormatOptions {
 }
 
 /** Version of this library, which the files it writes name. */
-export const VERSION = "0.1.0";
+export const VERSION = "0.2.0";
 /** Version of the Python package whose schemas 1 and 5 these are. */
 const LIB = "0.1.0";
 
