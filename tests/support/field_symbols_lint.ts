@@ -40,6 +40,14 @@ const FIELDS = [
   "bias_correction",
   "k_start",
   "scale_encoder",
+  "cls_token",
+  "pixel_agg",
+  "bg_label",
+  "patch_size",
+  "content_tokens_per_example",
+  "max_tokens_per_shard",
+  "examples_per_shard",
+  "rows_per_example",
 ];
 
 const CAMEL = "[a-z][a-zA-Z0-9]*";

@@ -11,6 +11,7 @@ import {
   type FormatOptions,
   parseCheckpoint,
   type ParseOptions,
+  VERSION,
 } from "../../../io/checkpoints/saev.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
