@@ -8,3 +8,14 @@ export { rowRange, rowsOf, type RowSource } from "./rows.ts";
 export { batchesInOrder, shuffledBatches, type ShuffleOptions } from "./order.ts";
 export { measureScaling, type Standardisation } from "./scaling.ts";
 export { openRows, type RowFile, type RowFileOptions } from "./row_file.ts";
+export {
+  isShardsFolder,
+  openShards,
+  type ShardRows,
+  type ShardRowsOptions,
+  type Shards,
+  type ShardTokens,
+} from "./shards/reader.ts";
+export { hashMetadata, type ShardFile, type ShardsMetadata } from "./shards/metadata.ts";
+export { type ShardsToWrite, tokensPerShard, writeShards, type WrittenShards } from "./shards/writer.ts";
+export { type PatchLabelOptions, patchLabels, type PixelAggregation } from "./shards/patch_labels.ts";

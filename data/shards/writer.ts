@@ -1,0 +1,204 @@
+/**
+ * Activation shards of protocol 2.1, as upstream's HEAD reads them: the last file is padded with zeros to full size.
+ *
+ * Every file is written beside its place and renamed, and only then counted in `shards.json`. A folder whose writing was
+ * stopped says so by its counts, and is completed from its last whole file on.
+ *
+ * @module
+ */
+
+import { CheckpointError } from "../../io/errors.ts";
+import { openFiles, writeBytes } from "../../io/files.ts";
+import { decodeText, parseJson } from "../../io/json.ts";
+import { littleEndianBytes } from "../../io/numbers.ts";
+import { ShapeError } from "../../kernels/engine/errors.ts";
+import {
+  formatMetadata,
+  formatShardList,
+  layoutOf,
+  readShardList,
+  type ShardFile,
+  shardFiles,
+  type ShardsMetadata,
+} from "./metadata.ts";
+
+/** What {@link writeShards} is given besides the activations. */
+export interface ShardsToWrite {
+  /** What the folder says of itself. */
+  readonly metadata: ShardsMetadata;
+  /**
+   * The activations of the examples from number `from` on, in their order: each array holds one or more whole examples,
+   * [examples, layers, tokens, d_model].
+   */
+  readonly examples: (from: number) => AsyncIterable<Float32Array>;
+  /** A label for each patch, [n_examples, content_tokens_per_example]; asked for after the last example. */
+  readonly labels?: () => Promise<Uint8Array>;
+}
+
+/** What was there already. */
+export interface WrittenShards {
+  /** Examples in files that stood in the folder before. */
+  readonly n_kept: number;
+}
+
+/**
+ * The least budget of activations in a file that holds `n_examples` examples or fills `bytes` bytes, whichever is less.
+ * Files are of one size, so a budget beyond the number of examples would be padding.
+ */
+export function tokensPerShard(
+  metadata: Omit<ShardsMetadata, "max_tokens_per_shard">,
+  bytes: number,
+): number {
+  const { content_tokens_per_example, cls_token, layers, d_model, n_examples } = metadata;
+  const perExample = (content_tokens_per_example + (cls_token ? 1 : 0)) * layers.length;
+  const examples = Math.floor(bytes / (4 * perExample * d_model));
+  return perExample * Math.max(1, Math.min(n_examples, examples));
+}
+
+/**
+ * Writes a folder of shards. Whole files that an earlier call has left there are kept, and the examples after them asked
+ * for.
+ *
+ * @throws {CheckpointError} if the folder holds shards of other metadata, or other files than shards leave.
+ * @throws {ShapeError} if there are fewer or more examples than the metadata say, or an array is not a whole number of
+ * them.
+ */
+export async function writeShards(folder: string, shards: ShardsToWrite): Promise<WrittenShards> {
+  const { metadata, examples, labels } = shards;
+  const at = (name: string): string => `${folder}/${name}`;
+  const text = (value: string): Uint8Array[] => [new TextEncoder().encode(value)];
+  const files = shardFiles(metadata);
+  const kept = await keptFiles(folder, metadata);
+  const done = [...kept];
+  const n_kept = kept.reduce((sum, { n_examples }) => sum + n_examples, 0);
+  if (kept.length === 0) {
+    await writeBytes(at("metadata.json"), text(formatMetadata(metadata)));
+    await writeBytes(at("shards.json"), text(formatShardList([])));
+  }
+  const source = new Examples(metadata, examples(n_kept));
+  try {
+    for (const file of files.slice(kept.length)) {
+      await writeBytes(at(file.name), [() => source.take(file.n_examples)]);
+      done.push(file);
+      // The last file is counted once all else is there.
+      if (done.length < files.length) await writeBytes(at("shards.json"), text(formatShardList(done)));
+    }
+    await source.end();
+  } finally {
+    await source.close();
+  }
+  if (labels && done.length > kept.length) {
+    const { n_examples, content_tokens_per_example } = metadata;
+    const found = await labels();
+    if (found.length !== n_examples * content_tokens_per_example) {
+      throw new ShapeError(
+        `writing ${
+          at("labels.bin")
+        }: found ${found.length} labels; expected ${n_examples} × ${content_tokens_per_example}`,
+      );
+    }
+    await writeBytes(at("labels.bin"), [found]);
+  }
+  await writeBytes(at("shards.json"), text(formatShardList(done)));
+  return { n_kept };
+}
+
+/** What a write that was killed leaves behind. */
+const TEMPORARY = /^(?:metadata\.json|shards\.json|labels\.bin|acts\d+\.bin)\..*\.tmp$/;
+
+/** The whole files of an earlier call, in a folder that is this one's. */
+async function keptFiles(folder: string, metadata: ShardsMetadata): Promise<ShardFile[]> {
+  let found: Awaited<ReturnType<typeof openFiles>>;
+  try {
+    found = await openFiles(folder);
+    if ((await found.list()).every((name) => TEMPORARY.test(name))) return [];
+  } catch (error) {
+    if (error instanceof Error && error.name === "NotFound") return [];
+    throw error;
+  }
+  const doing = `writing shards into ${folder}`;
+  const source = await found.find("metadata.json");
+  if (source === null) {
+    throw new CheckpointError(
+      `${doing}: found a folder with other files; expected an empty one, or one of these shards`,
+    );
+  }
+  const text = decodeText(await source.read(0, source.size), source.name);
+  const wanted = formatMetadata(metadata);
+  if (text !== wanted) {
+    const [there, here] = [text, wanted].map((lines) => lines.split("\n"));
+    const line = here!.findIndex((content, i) => content !== there![i]);
+    throw new CheckpointError(
+      `${doing}: found shards with ${there![line]?.trim() ?? "fewer fields"}; expected ${
+        here![line]?.trim() ?? "no more"
+      }`,
+    );
+  }
+  const list = await found.find("shards.json");
+  if (list === null) return [];
+  const files = readShardList(
+    parseJson(decodeText(await list.read(0, list.size), list.name), { what: list.name, maxParts: 4 + list.size / 16 }),
+    list.name,
+    metadata,
+  );
+  const { examples_per_shard, exampleBytes } = layoutOf(metadata);
+  const kept: ShardFile[] = [];
+  for (const file of files) {
+    if ((await found.find(file.name))?.size !== examples_per_shard * exampleBytes) break;
+    kept.push(file);
+  }
+  return kept;
+}
+
+/** Examples as they come, cut into files. */
+class Examples {
+  readonly #metadata: ShardsMetadata;
+  readonly #arrays: AsyncIterator<Float32Array>;
+  #rest = new Float32Array();
+
+  constructor(metadata: ShardsMetadata, arrays: AsyncIterable<Float32Array>) {
+    this.#metadata = metadata;
+    this.#arrays = arrays[Symbol.asyncIterator]();
+  }
+
+  /** The bytes of a file: so many examples, and zeros up to full size. */
+  async *take(n_examples: number): AsyncGenerator<Uint8Array> {
+    const { examples_per_shard, exampleBytes } = layoutOf(this.#metadata);
+    for (let missing = n_examples * exampleBytes; missing > 0;) {
+      if (this.#rest.length === 0) this.#rest = await this.#next(missing / exampleBytes);
+      const part = this.#rest.subarray(0, missing / 4);
+      this.#rest = this.#rest.subarray(part.length);
+      missing -= part.byteLength;
+      yield littleEndianBytes(part);
+    }
+    for (let missing = (examples_per_shard - n_examples) * exampleBytes; missing > 0; missing -= ZEROS.length) {
+      yield ZEROS.subarray(0, missing);
+    }
+  }
+
+  /** @throws {ShapeError} if there are more examples than expected. */
+  async end(): Promise<void> {
+    if (this.#rest.length === 0 && (await this.#arrays.next()).done) return;
+    throw new ShapeError(`writing shards: found more examples than the ${this.#metadata.n_examples} of the metadata`);
+  }
+
+  /** Ends what makes the arrays. */
+  async close(): Promise<void> {
+    await this.#arrays.return?.();
+  }
+
+  async #next(missing: number): Promise<Float32Array<ArrayBuffer>> {
+    const { value, done } = await this.#arrays.next();
+    const { n_examples } = this.#metadata;
+    if (done) throw new ShapeError(`writing shards: the examples ended, ${missing} or more before the ${n_examples}th`);
+    const { exampleBytes } = layoutOf(this.#metadata);
+    if (value.length === 0 || value.byteLength % exampleBytes !== 0) {
+      throw new ShapeError(
+        `writing shards: found an array of ${value.length} numbers; expected whole examples of ${exampleBytes / 4}`,
+      );
+    }
+    return value as Float32Array<ArrayBuffer>;
+  }
+}
+
+const ZEROS = new Uint8Array(2 ** 20);
