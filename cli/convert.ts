@@ -14,6 +14,7 @@ export const convertCommand: Command = {
   positionals: ["CHECKPOINT", "OUT"],
   options: {
     to: { value: "FORMAT", help: TARGET_FORMATS.join(", ") },
+    schema: { value: "N", help: "for --to saev: 5, or 1 for Python's versions from before August 2025 (5)" },
     lossy: { help: "write also what the format computes differently, and say what that is" },
     accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
     ...READ_OPTIONS,
@@ -30,15 +31,24 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [from, to] = args.positionals as [string, string];
   const format = args.choice("to", TARGET_FORMATS);
   if (format === undefined) throw new UsageError(`convert needs --to; there is ${TARGET_FORMATS.join(", ")}`);
+  const schema = args.choice("schema", ["5", "1"]);
+  if (schema !== undefined && format !== "saev") {
+    throw new UsageError(`--schema is for --to saev, found --to ${format}`);
+  }
   const accept = args.text("accept")?.split(",") ?? [];
   const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
   if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
   const options = { ...readOptions(args), accept: accept as Concession[] };
   const model = await opening(from, signal, (source) => readCheckpoint(from, { ...source, ...options }));
-  const { paths, lost } = await writeCheckpoint(to, model, { format, lossy: args.flag("lossy") });
-  if (args.flag("json")) console.log(JSON.stringify({ format, paths, lost }));
+  const { paths, folded, lost } = await writeCheckpoint(to, model, {
+    format,
+    lossy: args.flag("lossy"),
+    ...schema && { schema: schema === "1" ? 1 : 5 },
+  });
+  if (args.flag("json")) console.log(JSON.stringify({ format, paths, folded, lost }));
   else {
     for (const path of paths) console.log(path);
+    if (folded.length > 0) say(`folded into the parameters, which ${format} has no place for: ${folded.join(", ")}`);
     for (const what of lost) say(`lost: ${what}`);
   }
   return 0;

@@ -6,7 +6,20 @@
  */
 
 import type { InputScaling } from "../nn/config.ts";
-import { isIdentity, NO_SCALING, type ParsedCheckpoint } from "./model.ts";
+import { NO_SCALING, type ParsedCheckpoint } from "./model.ts";
+
+/** What of a model went into the parameters of its file. */
+export type Folded = "subtract_b_dec" | "mean" | "scale";
+
+/** What {@link foldModel} takes into the parameters; nothing where it leaves them as they are. */
+export function foldedInto({ cfg, input }: Pick<ParsedCheckpoint, "cfg" | "input">, subtract: boolean): Folded[] {
+  const needs: Readonly<Record<Folded, boolean>> = {
+    subtract_b_dec: cfg.subtract_b_dec !== subtract,
+    mean: input.mean?.some((element) => element !== 0) ?? false,
+    scale: input.scale !== 1,
+  };
+  return (Object.keys(needs) as Folded[]).filter((what) => needs[what]);
+}
 
 /**
  * The same function without scaling of the inputs, and with `subtract` as its encoder formula.
@@ -22,7 +35,7 @@ import { isIdentity, NO_SCALING, type ParsedCheckpoint } from "./model.ts";
 export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedCheckpoint {
   const { cfg, parameters, input: { mean, scale } } = model;
   const { d_model, d_sae, subtract_b_dec } = cfg;
-  if (isIdentity(model.input) && subtract_b_dec === subtract) {
+  if (foldedInto(model, subtract).length === 0) {
     return { ...model, input: withoutScaling(model.input) };
   }
   const { W_enc, b_enc, W_dec, b_dec } = parameters;

@@ -18,6 +18,7 @@ export {
   dump,
   type Dumpable,
   dumpBytes,
+  type Dumped,
   type DumpOptions,
   load,
   type LoadOptions,
@@ -35,6 +36,7 @@ export {
   openSource,
   type SourceOptions,
 } from "./files.ts";
+export type { Folded } from "./fold.ts";
 export type { Concession, ForeignOptions } from "./checkpoints/foreign.ts";
 export {
   inspectCheckpoint,

@@ -389,14 +389,10 @@ async function initialData(
   return { ...init, x: x! };
 }
 
-/**
- * How a run's checkpoint is written: as Python reads it, with what its format has no place for folded into the parameters,
- * or in our own schema where Python has no such function.
- */
-export function runDumpOptions({ cfg: { activation, subtract_b_dec }, input: { mean, scale } }: Dumpable): DumpOptions {
+/** How a run's checkpoint is written: as Python reads it, or in our own schema where Python has no such function. */
+export function runDumpOptions({ cfg: { activation } }: Pick<Dumpable, "cfg">): DumpOptions {
   const isOurs = activation.key === "jump-relu" || (activation.key === "top-k" && activation.relu);
-  if (isOurs) return { schema: "saev_nn" };
-  return { fold: mean !== null || scale !== 1 || subtract_b_dec };
+  return isOurs ? { schema: "saev_nn" } : {};
 }
 
 function runReport(

@@ -9,12 +9,14 @@ import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError } from "../errors.ts";
 import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "../files.ts";
+import type { Folded } from "../fold.ts";
 import { readModel, type ReadOptions, recognise } from "./recognise.ts";
 import {
   formatCheckpointPieces,
   formatMeasuredCheckpoint,
   type FormatOptions,
   type MeasuredParameter,
+  planCheckpoint,
 } from "./saev.ts";
 import { checkFinite, type ParameterName, parameterPieces, type ParsedCheckpoint } from "../model.ts";
 import { littleEndianBytes } from "../numbers.ts";
@@ -37,8 +39,21 @@ export interface LoadOptions extends ReadOptions, SourceOptions {
 /** What {@link dump} needs of a model. */
 export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters" | "readPieces">;
 
+/** What {@link dump} did. */
+export interface Dumped {
+  /**
+   * What of the model went into the parameters, because the file has no place for it; the file then computes the same up
+   * to one rounding of `b_enc`, and of what a scale multiplies. Where it is empty, {@link load} gives back the same
+   * configuration and the same bits.
+   */
+  readonly folded: readonly Folded[];
+}
+
 /**
  * Writes a model as a file that Python's `saev.nn.load` reads as the same function.
+ *
+ * Python's format has no place for `subtract_b_dec`, nor for a mean and a scale of the inputs. They are folded into the
+ * parameters, and the result says so; {@link DumpOptions} has other ways.
  *
  * At a path or a `file:` URL folders are made, and the file is replaced at once or not at all. An open file handle or
  * stream stays open.
@@ -52,31 +67,42 @@ export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters
  *
  * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 });
  * const folder = await Deno.makeTempDir();
- * await dump(`${folder}/runs/mine/sae.pt`, sae);
+ * const { folded } = await dump(`${folder}/runs/mine/sae.pt`, sae);
+ * console.log(folded.length); // 0: load gives back the same bits
  * await Deno.remove(folder, { recursive: true });
  * ```
  *
- * @throws {CheckpointError} where no such file can say exactly what the model computes; see {@link DumpOptions}. Nothing
- * is written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
+ * @throws {CheckpointError} where no such file can say what the model computes; see {@link DumpOptions}. Nothing is
+ * written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
  */
-export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<void> {
-  await writeBytes(to, await checkpointParts(sae, options));
+export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<Dumped> {
+  const { parts, folded } = await checkpointParts(sae, options);
+  await writeBytes(to, parts);
+  return { folded };
 }
 
 /**
- * The bytes that {@link dump} writes. Equal models give equal bytes.
+ * The bytes that {@link dump} writes. Equal models give equal bytes. With `fold: false` they are never those of a folded
+ * model.
  *
  * @throws {CheckpointError} as {@link dump}.
  */
 export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-  return joinBytes(await Array.fromAsync(partPieces(await checkpointParts(sae, options))));
+  const { parts } = await checkpointParts(sae, options);
+  return joinBytes(await Array.fromAsync(partPieces(parts)));
 }
 
-async function checkpointParts(sae: Dumpable, options: DumpOptions): Promise<FilePart[]> {
-  if (options.fold) return formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, options);
+async function checkpointParts(
+  sae: Dumpable,
+  options: DumpOptions,
+): Promise<Dumped & { readonly parts: readonly FilePart[] }> {
+  const { schema, folded } = planCheckpoint(sae, options);
+  if (folded.length > 0) {
+    return { folded, parts: formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, { schema }) };
+  }
   const names = Object.keys(sae.readPieces()) as ParameterName[];
   const measured = await Promise.all(names.map(async (name) => [name, await measure(sae, name)] as const));
-  return formatMeasuredCheckpoint(sae, Object.fromEntries(measured), options);
+  return { folded, parts: formatMeasuredCheckpoint(sae, Object.fromEntries(measured), schema) };
 }
 
 /**

@@ -17,9 +17,11 @@
  * the batch, or, in all versions that wrote schema 3 and some that wrote its neighbours, it was a TopK of each row under
  * another name. Such files of schema 3 are read as that TopK, the others refused.
  *
- * Written are schema 5, schema 1 with `cls: "Relu"`, and the schema `"saev_nn"`, which holds every model of this library
- * exactly and which Python refuses. Schema 1 is exact for the Python versions that wrote it; those of August and
- * September 2025 leave the subtraction out when they read it, from any writer, and later ones refuse it.
+ * Written are schema 5 and, when asked for by name, schema 1 with `cls: "Relu"` and the schema `"saev_nn"`, which holds
+ * every model of this library exactly and which Python refuses. The subtraction of b_dec, and the mean and scale of the
+ * inputs, have no place in schema 5 and are folded into the parameters. Schema 1 is exact for the two Python versions that
+ * subtract b_dec; those of August and September 2025 leave the subtraction out when they read it, from any writer, and
+ * later ones refuse it.
  *
  * What upstream's header has no place for stands in one more top-level key, `"saev_nn"`, which Python ignores: above all
  * the activation as this library spells it, with everything that only matters to training. Its last field is a CRC-32 of the header's text before it. Headers without the key (all of upstream's own) have no checksum, so
@@ -44,7 +46,7 @@ import {
 import { initialThreshold } from "../../nn/parameters.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError, quote } from "../errors.ts";
-import { foldModel } from "../fold.ts";
+import { type Folded, foldedInto, foldModel } from "../fold.ts";
 import { describeValue } from "../json.ts";
 import {
   formatHeader,
@@ -58,7 +60,6 @@ import {
 import {
   checkFinite,
   checkScaling,
-  isIdentity,
   NO_SCALING,
   type ParameterName,
   parameterShapes,
@@ -89,15 +90,24 @@ export type CheckpointSchema = 5 | 1 | "saev_nn";
 /** How to write a file. */
 export interface FormatOptions {
   /**
-   * The form of the file. Left out, it is 5 where that says exactly what the model computes, else 1, else an error that
-   * names the choices. `"saev_nn"` keeps everything of any model; Python refuses to read it.
+   * The form of the file; 5 if left out. 1 is for Python's versions from before August 2025, which subtract `b_dec`.
+   * `"saev_nn"` keeps everything of any model; Python refuses to read it.
    */
   readonly schema?: CheckpointSchema;
   /**
-   * Rewrites the parameters so that they compute the same function without what the schema cannot say: the mean and
-   * scale of the inputs, and the other encoder formula. Sums are float64, rounded once.
+   * Whether the parameters may be rewritten so that they compute the same function without what the schema has no place
+   * for: the mean and scale of the inputs, and the other encoder formula. Sums are float64, rounded once. `true` if left
+   * out; with `false` a model that needs it is an error.
    */
   readonly fold?: boolean;
+}
+
+/** How a model is going to be written. */
+export interface CheckpointPlan {
+  /** The form of the file. */
+  readonly schema: CheckpointSchema;
+  /** What goes into the parameters; nothing where they are written as they are. */
+  readonly folded: readonly Folded[];
 }
 
 /** Version of this library, which the files it writes name. */
@@ -515,12 +525,29 @@ export function formatCheckpointPieces(
 ): Uint8Array[] {
   const given = withThreshold({ cfg: completeConfig(cfg), parameters, input });
   checkModel(given);
-  const schema = options.schema ?? (options.fold ? 5 : chooseSchema(given));
-  const model = options.fold ? foldModel(given, schema === 1) : given;
+  const { schema, folded } = planCheckpoint(given, options);
+  const model = folded.length > 0 ? foldModel(given, schema === 1) : given;
   checkModel(model);
-  checkSchema(schema, model);
   const tensors = stateDict(schema, model.cfg, (name) => ({ data: model.parameters[name]! }));
   return [headerLine(schema, model), ...formatTorchFile(tensors, MODULES)];
+}
+
+/** @throws {CheckpointError} where the schema cannot say what the model computes, or could not unless it is folded. */
+export function planCheckpoint(model: Described, { schema = 5, fold = true }: FormatOptions = {}): CheckpointPlan {
+  const unsayable = unsayableIn(schema, model);
+  const folded = unplacedIn(schema, model);
+  if (unsayable.length === 0 && (fold || folded.length === 0)) return { schema, folded };
+  const words: Readonly<Record<Folded, string>> = {
+    subtract_b_dec: `the model ${model.cfg.subtract_b_dec ? "subtracts" : "does not subtract"} b_dec first`,
+    mean: "the model subtracts the mean of its inputs",
+    scale: `the model divides its inputs by ${model.input.scale}`,
+  };
+  const reasons = [...unsayable, ...fold ? [] : folded.map((what) => words[what])];
+  throw new CheckpointError(
+    `writing a checkpoint of schema ${schema}: ${reasons.join(" and ")}, which the schema cannot say. ${
+      choices(model)
+    }`,
+  );
 }
 
 /** A parameter that is finite, and need not be in memory. */
@@ -531,30 +558,17 @@ export interface MeasuredParameter {
   readonly isTransposed: boolean;
 }
 
-/** {@link formatCheckpoint} of parameters that need not be in memory, and therefore not folded. */
+/** {@link formatCheckpoint} of a model that nothing is folded into, and whose parameters need not be in memory. */
 export function formatMeasuredCheckpoint(
   model: Described,
   parameters: { readonly [Name in ParameterName]?: MeasuredParameter },
-  { schema = chooseSchema(model) }: Pick<FormatOptions, "schema">,
+  schema: CheckpointSchema,
 ): FilePart[] {
   checkScaling("writing a checkpoint", model.cfg, model.input);
-  checkSchema(schema, model);
   return [
     headerLine(schema, model),
     ...formatTorchFile(stateDict(schema, model.cfg, (name) => parameters[name]!), MODULES),
   ];
-}
-
-/** @throws {CheckpointError} where the schema cannot say what the model computes. */
-function checkSchema(schema: CheckpointSchema, model: Described): void {
-  const reasons = reasonsAgainst(schema, model);
-  if (reasons.length > 0) {
-    throw new CheckpointError(
-      `writing a checkpoint of schema ${schema}: ${reasons.join(" and ")}, which Python would not know. ${
-        choices(model)
-      }`,
-    );
-  }
 }
 
 function stateDict<Data extends object>(
@@ -597,45 +611,37 @@ function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
   checkScaling(doing, cfg, input);
 }
 
-function chooseSchema(model: Described): CheckpointSchema {
-  const schema = ([5, 1] as const).find((schema) => reasonsAgainst(schema, model).length === 0);
-  if (schema !== undefined) return schema;
-  const reasons = ([5, 1] as const).map((schema) =>
-    `not of schema ${schema}: ${reasonsAgainst(schema, model).join(", ")}`
-  );
-  throw new CheckpointError(
-    `writing a checkpoint: no file for Python says what this model computes (${reasons.join("; ")}). ${choices(model)}`,
-  );
-}
-
-/** Why a file of this schema would be read as another function. */
-function reasonsAgainst(schema: CheckpointSchema, { cfg, input }: Described): string[] {
+/** What no parameters could make up for in a file of this schema. */
+function unsayableIn(schema: CheckpointSchema, { cfg: { activation, d_model, d_sae } }: Described): string[] {
   if (schema === "saev_nn") return [];
   const reasons: string[] = [];
-  const { subtract_b_dec, activation, d_model, d_sae } = cfg;
-  if (!isIdentity(input)) reasons.push("the model standardises its inputs");
   if (activation.key === "jump-relu") reasons.push("the activation is jump-relu");
   if (activation.key === "top-k" && activation.relu) reasons.push("the activation's negative codes become 0");
-  if (schema === 5 && subtract_b_dec) reasons.push("the model subtracts b_dec before the encoder");
-  if (schema === 1) {
-    if (!subtract_b_dec) reasons.push("the model does not subtract b_dec before the encoder");
-    if (activation.key === "top-k" || activation.key === "batch-top-k") {
-      reasons.push(`the activation is ${activation.key} instead of relu`);
-    }
-    if (d_sae % d_model !== 0) reasons.push(`d_sae ${d_sae} is not a multiple of d_model ${d_model}`);
+  if (schema === 5) return reasons;
+  if (activation.key === "top-k" || activation.key === "batch-top-k") {
+    reasons.push(`the activation is ${activation.key} instead of relu`);
   }
+  if (d_sae % d_model !== 0) reasons.push(`d_sae ${d_sae} is not a multiple of d_model ${d_model}`);
   return reasons;
 }
 
+/** What a file of this schema has no place for and the parameters can take up. */
+function unplacedIn(schema: CheckpointSchema, model: Described): Folded[] {
+  return schema === "saev_nn" ? [] : foldedInto(model, schema === 1);
+}
+
 function choices(model: Described): string {
-  const choices = [`{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`];
-  const folded = { cfg: { ...model.cfg, subtract_b_dec: false }, input: NO_SCALING };
-  if (reasonsAgainst(5, folded).length === 0) {
-    choices.unshift(`{ fold: true } rewrites the parameters to the same function, as schema 5`);
-  }
-  if (reasonsAgainst(1, model).length === 0) {
-    choices.unshift(`{ schema: 1 } is exact, for Python's versions from before August 2025`);
-  }
+  const says = (schema: CheckpointSchema): boolean => unsayableIn(schema, model).length === 0;
+  const isExact = (schema: CheckpointSchema): boolean => says(schema) && unplacedIn(schema, model).length === 0;
+  const choices = [
+    ...isExact(1) ? [`{ schema: 1 } is exact, for Python's versions from before August 2025`] : [],
+    ...isExact(5)
+      ? [`{ schema: 5 } is exact, for Python's versions since December 2025`]
+      : says(5)
+      ? [`{ schema: 5, fold: true } rewrites the parameters to the same function, as schema 5`]
+      : [],
+    `{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`,
+  ];
   return `Choose one: ${choices.join("; ")}`;
 }
 

@@ -7,7 +7,7 @@
  *
  * | format | files | cannot compute |
  * | --- | --- | --- |
- * | `saev` | one, schema 5 or 1 | a jump-relu, a top-k whose negative codes become 0 |
+ * | `saev` | one, schema 5; schema 1 when asked for | a jump-relu, a top-k whose negative codes become 0 |
  * | `saev_nn` | one, which this library alone reads | |
  * | `saelens` | `cfg.json`, `sae_weights.safetensors` | a top-k that keeps negative codes |
  * | `dictionary_learning` | `config.json`, `ae.pt` | a top-k that keeps negative codes |
@@ -23,7 +23,7 @@ import { type Activation, completeConfig } from "../../nn/config.ts";
 import { initialThreshold } from "../../nn/parameters.ts";
 import { CheckpointError } from "../errors.ts";
 import { writeBytes } from "../files.ts";
-import { foldModel } from "../fold.ts";
+import { type Folded, foldedInto, foldModel } from "../fold.ts";
 import { checkFinite, checkScaling, parameterShapes, type ParsedCheckpoint } from "../model.ts";
 import { formatOnnx } from "../onnx.ts";
 import { formatSafetensors } from "../safetensors.ts";
@@ -32,7 +32,7 @@ import { formatTorchFile } from "../torch_file.ts";
 import { DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS } from "./dictionary_learning.ts";
 import { onnxGraph } from "./onnx.ts";
 import { SAELENS_CONFIG, SAELENS_WEIGHTS } from "./saelens.ts";
-import { formatCheckpointPieces, VERSION } from "./saev.ts";
+import { formatCheckpointPieces, planCheckpoint, VERSION } from "./saev.ts";
 
 /** The formats that can be written. */
 export const TARGET_FORMATS = [
@@ -51,6 +51,8 @@ export type TargetFormat = (typeof TARGET_FORMATS)[number];
 export interface WriteOptions {
   /** Whose format. */
   readonly format: TargetFormat;
+  /** Of `saev`'s formats which one: 5 if left out; 1 is for Python's versions from before August 2025. */
+  readonly schema?: 5 | 1;
   /** Writes also what the format computes differently; what that is the result says. */
   readonly lossy?: boolean;
 }
@@ -59,6 +61,8 @@ export interface WriteOptions {
 export interface FormattedModel {
   /** The files' contents in pieces, by name; of a format of one file under the name `""`. */
   readonly files: ReadonlyMap<string, readonly Uint8Array[]>;
+  /** What of the model went into the parameters, because the format has no place for it. */
+  readonly folded: readonly Folded[];
   /** What the files compute differently, in sentences; nothing unless it was allowed. */
   readonly lost: readonly string[];
 }
@@ -67,6 +71,8 @@ export interface FormattedModel {
 export interface WrittenModel {
   /** Where the files are. */
   readonly paths: readonly string[];
+  /** What of the model went into the parameters, because the format has no place for it. */
+  readonly folded: readonly Folded[];
   /** What they compute differently, in sentences. */
   readonly lost: readonly string[];
 }
@@ -82,7 +88,7 @@ export async function writeCheckpoint(
   model: ParsedCheckpoint,
   options: WriteOptions,
 ): Promise<WrittenModel> {
-  const { files, lost } = formatModel(model, options);
+  const { files, folded, lost } = formatModel(model, options);
   const paths: string[] = [];
   for (const [name, pieces] of files) {
     const path = name === ""
@@ -93,7 +99,7 @@ export async function writeCheckpoint(
     await writeBytes(path, pieces);
     paths.push(String(path));
   }
-  return { paths, lost };
+  return { paths, folded, lost };
 }
 
 function within(folder: string, name: string): string {
@@ -105,23 +111,31 @@ function within(folder: string, name: string): string {
  *
  * @throws {CheckpointError} as {@link writeCheckpoint}.
  */
-export function formatModel(given: ParsedCheckpoint, { format, lossy = false }: WriteOptions): FormattedModel {
+export function formatModel(
+  given: ParsedCheckpoint,
+  { format, lossy = false, schema }: WriteOptions,
+): FormattedModel {
+  if (schema !== undefined && format !== "saev") {
+    throw new RangeError(`writing ${format}: found the schema ${schema}, which is for saev alone`);
+  }
   const model = checkedModel(given);
   const lost: string[] = [];
   const lose = (what: string): void => {
     if (!lossy) throw new CheckpointError(`writing ${format}: ${what}; write it nevertheless with lossy`);
     lost.push(what);
   };
-  return { files: FORMATTERS[format](model, lose), lost };
+  return { ...FORMATTERS[format](model, lose, schema), lost };
 }
 
 /** Says what would be lost; throws unless that is allowed. */
 type Lose = (what: string) => void;
 
-type Files = ReadonlyMap<string, readonly Uint8Array[]>;
+type Formatted = Pick<FormattedModel, "files" | "folded">;
 
-const FORMATTERS: Readonly<Record<TargetFormat, (model: ParsedCheckpoint, lose: Lose) => Files>> = {
-  saev: (model, lose) => oneFile(formatForPython(model, lose)),
+type Formatter = (model: ParsedCheckpoint, lose: Lose, schema: 5 | 1 | undefined) => Formatted;
+
+const FORMATTERS: Readonly<Record<TargetFormat, Formatter>> = {
+  saev: formatForPython,
   saev_nn: ({ cfg, parameters, input }) =>
     oneFile(formatCheckpointPieces(cfg, parameters, input, { schema: "saev_nn" })),
   saelens: formatSaelens,
@@ -132,8 +146,8 @@ const FORMATTERS: Readonly<Record<TargetFormat, (model: ParsedCheckpoint, lose: 
 
 const PRODUCER = { name: "@saev/nn", version: VERSION };
 
-function oneFile(pieces: readonly Uint8Array[]): Files {
-  return new Map([["", pieces]]);
+function oneFile(pieces: readonly Uint8Array[], folded: readonly Folded[] = []): Formatted {
+  return { files: new Map([["", pieces]]), folded };
 }
 
 /** With its thresholds, which may be left out before training; every size and number checked. */
@@ -154,8 +168,8 @@ function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoi
   return { cfg, parameters, input };
 }
 
-/** A file that Python reads as the same function, as it is or folded. */
-function formatForPython(model: ParsedCheckpoint, lose: Lose): Uint8Array[] {
+/** A file that Python reads as the same function. */
+function formatForPython(model: ParsedCheckpoint, lose: Lose, schema: 5 | 1 = 5): Formatted {
   const { cfg, parameters, input } = model;
   const { activation } = cfg;
   if (activation.key === "jump-relu") {
@@ -163,14 +177,12 @@ function formatForPython(model: ParsedCheckpoint, lose: Lose): Uint8Array[] {
   }
   if (activation.key === "top-k" && activation.relu) {
     lose("Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model");
-    return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose);
+    return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose, schema);
   }
-  try {
-    return formatCheckpointPieces(cfg, parameters, input);
-  } catch (error) {
-    if (!(error instanceof CheckpointError)) throw error;
-    return formatCheckpointPieces(cfg, parameters, input, { fold: true });
-  }
+  return oneFile(
+    formatCheckpointPieces(cfg, parameters, input, { schema }),
+    planCheckpoint(model, { schema }).folded,
+  );
 }
 
 /** What both libraries do to a TopK's codes. */
@@ -192,7 +204,8 @@ const ARCHITECTURES = {
   "jump-relu": "jumprelu",
 } as const;
 
-function formatSaelens(given: ParsedCheckpoint, lose: Lose): Files {
+function formatSaelens(given: ParsedCheckpoint, lose: Lose): Formatted {
+  const folded = foldedInto(given, given.cfg.subtract_b_dec);
   const { cfg, parameters } = foldModel(given, given.cfg.subtract_b_dec);
   const { d_model, d_sae, activation, subtract_b_dec } = cfg;
   loseNegatives(activation, "SAELens", lose);
@@ -219,12 +232,15 @@ function formatSaelens(given: ParsedCheckpoint, lose: Lose): Files {
     const data = threshold.length === d_sae ? threshold : new Float32Array(d_sae).fill(threshold[0]!);
     tensors.push({ name: "threshold", shape: [d_sae], data });
   }
-  return new Map([[SAELENS_CONFIG, json(config)], [SAELENS_WEIGHTS, formatSafetensors(tensors)]]);
+  return {
+    files: new Map([[SAELENS_CONFIG, json(config)], [SAELENS_WEIGHTS, formatSafetensors(tensors)]]),
+    folded,
+  };
 }
 
 // ----------------------------------------------------------------------------------------------- dictionary_learning
 
-function formatDictionaryLearning(given: ParsedCheckpoint, lose: Lose): Files {
+function formatDictionaryLearning(given: ParsedCheckpoint, lose: Lose): Formatted {
   const { activation } = given.cfg;
   loseNegatives(activation, "dictionary_learning", lose);
   // An AutoEncoderNew does not subtract b_dec, a JumpReLU neither; the others always do.
@@ -277,10 +293,13 @@ function formatDictionaryLearning(given: ParsedCheckpoint, lose: Lose): Files {
   const { tensors, ...fields } = written;
   const config = { trainer: { ...fields, activation_dim: d_model, dict_size: d_sae }, buffer: {} };
   const modules = activation.key === "jump-relu" ? [""] : ["", "encoder", "decoder"];
-  return new Map([
-    [DICTIONARY_LEARNING_CONFIG, json(config)],
-    [DICTIONARY_LEARNING_WEIGHTS, formatTorchFile(tensors, modules)],
-  ]);
+  return {
+    files: new Map([
+      [DICTIONARY_LEARNING_CONFIG, json(config)],
+      [DICTIONARY_LEARNING_WEIGHTS, formatTorchFile(tensors, modules)],
+    ]),
+    folded: foldedInto(given, subtracts),
+  };
 }
 
 function json(value: unknown): Uint8Array[] {

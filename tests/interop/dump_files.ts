@@ -12,7 +12,7 @@ import { formatHeader, PythonFloat } from "../../io/json_header.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { bytesSource } from "../../io/source.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { type Model, NO_SCALING, randomModel } from "../io/models.ts";
+import { type Model, randomModel } from "../io/models.ts";
 import { Random } from "../support/random.ts";
 
 const folder = Deno.args[0];
@@ -30,10 +30,10 @@ const MODELS: Record<string, [model: Model, options: FormatOptions]> = {
   batch_top_k: [randomModel({ ...RELU, activation: { key: "batch-top-k", top_k: 4 } }), {}],
   folded_batch_top_k: [
     randomModel({ ...RELU, activation: { key: "batch-top-k" }, subtract_b_dec: true }, { mean, scale: 0.7 }),
-    { fold: true },
+    {},
   ],
-  schema1: [randomModel({ ...RELU, subtract_b_dec: true }), {}],
-  folded: [randomModel({ ...RELU, subtract_b_dec: true }, { mean, scale: 0.7 }), { fold: true }],
+  schema1: [randomModel({ ...RELU, subtract_b_dec: true }), { schema: 1 }],
+  folded: [randomModel({ ...RELU, subtract_b_dec: true }, { mean, scale: 0.7 }), {}],
   own: [randomModel({ ...RELU, subtract_b_dec: true }, { mean, scale: 0.7 }), { schema: "saev_nn" }],
 };
 
@@ -46,7 +46,7 @@ for (const [name, [model, options]] of Object.entries(MODELS)) {
   for (const [parameter, data] of Object.entries(parameters) as [string, Float32Array][]) {
     Deno.writeFileSync(`${folder}/${name}.${parameter}.f32`, new Uint8Array(data.slice().buffer));
   }
-  const schema = options.schema ?? (model.cfg.subtract_b_dec && model.input === NO_SCALING ? 1 : 5);
+  const schema = options.schema ?? 5;
   const { d_model, d_sae, activation } = model.cfg;
   index[name] = { schema, d_model, d_sae, activation: activation.key };
 }

@@ -67,7 +67,7 @@ async function subjects(): Promise<Subject[]> {
   const input = { mean: Float32Array.of(1, -2), scale: 0.3 };
   return await Promise.all([
     ...GOLDENS.map((file) => subject(file, goldenCheckpoint(file).bytes)),
-    subject("our schema 1", formatCheckpoint(relu.cfg, relu.parameters)),
+    subject("our schema 1", formatCheckpoint(relu.cfg, relu.parameters, undefined, { schema: 1 })),
     subject("our schema 5", formatCheckpoint(batch.cfg, batch.parameters)),
     subject("our own schema", formatCheckpoint(batch.cfg, batch.parameters, input, { schema: "saev_nn" })),
   ]);

@@ -1,7 +1,7 @@
 /** The command line as a process: help, mistakes of every kind, a run from its file to its evaluation, Ctrl-C. @module */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { parse } from "@std/toml";
-import { load } from "../../io/checkpoints/checkpoint.ts";
+import { load, readCheckpoint } from "../../io/checkpoints/checkpoint.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { littleEndianBytes } from "../../io/numbers.ts";
 import { completeConfig } from "../../nn/config.ts";
@@ -471,8 +471,18 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   assertEquals(sae.cfg.activation.key, "top-k");
 
   const { code, stdout } = await convert("sae.onnx", "--to", "onnx", "--json");
-  assertEquals([code, JSON.parse(stdout)], [0, { format: "onnx", paths: ["sae.onnx"], lost: [] }]);
+  assertEquals([code, JSON.parse(stdout)], [0, { format: "onnx", paths: ["sae.onnx"], folded: [], lost: [] }]);
   assert((await Deno.stat(`${made.path}/sae.onnx`)).size > 2000);
+
+  const subtracts = `${GOLDENS}checkpoints/preschema_relu.pt`;
+  const folded = await saev(["convert", subtracts, "sae5.pt", "--to", "saev"], { cwd: made.path });
+  assertEquals([folded.code, folded.stdout], [0, "sae5.pt\n"]);
+  assertMatch(folded.stderr, /^folded into the parameters, which saev has no place for: subtract_b_dec\n$/);
+  const byName = await saev(["convert", subtracts, "sae1.pt", "--to", "saev", "--schema", "1"], { cwd: made.path });
+  assertEquals(byName, { code: 0, stdout: "sae1.pt\n", stderr: "" });
+  for (const [file, subtract_b_dec] of [["sae5.pt", false], ["sae1.pt", true]] as const) {
+    assertEquals((await readCheckpoint(`${made.path}/${file}`)).cfg.subtract_b_dec, subtract_b_dec);
+  }
 
   const normalised = `${GOLDENS}formats/openai/topk.pt`;
   const without = await saev(["convert", normalised, `${made.path}/a.pt`, "--to", "saev_nn"]);
@@ -499,6 +509,11 @@ Deno.test("inspect, convert and train end with one line on what they cannot read
     [["convert", "bytes.pt", "out"], 2, /^error: convert needs --to; there is saev, .*\n$/],
     [["convert", "bytes.pt", "out", "--to", "saelen"], 2, /^error: --to is "saelen"; did you mean saelens\?\n$/],
     [["convert", "bytes.pt", "out", "--to", "onnx", "--accept", "x"], 2, /^error: unknown value of --accept x; .*\n$/],
+    [
+      ["convert", "bytes.pt", "out", "--to", "onnx", "--schema", "5"],
+      2,
+      /^error: --schema is for --to saev, found .*\n$/,
+    ],
     [["convert", "bytes.pt", "--to", "onnx"], 2, /^error: convert takes CHECKPOINT OUT, found bytes\.pt; .*\n$/],
   ];
   for (const [args, code, message] of cases) {

@@ -11,6 +11,7 @@ import {
   type FormatOptions,
   parseCheckpoint,
   type ParseOptions,
+  planCheckpoint,
   VERSION,
 } from "../../../io/checkpoints/saev.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
@@ -102,9 +103,9 @@ for (const { file, cfg } of GOLDENS) {
 
   Deno.test(`${file} comes back as the same model when written again`, async () => {
     const read = await parse(goldenCheckpoint(file).bytes);
-    // Python has no schema for a TopK that subtracts b_dec.
-    const options: FormatOptions = file === "schema1a_top_k.pt" ? { schema: "saev_nn" } : {};
-    assertSameModel(await parse(format(read, options)), read);
+    // Python's schema has no place for the subtraction of b_dec, and schema 1 none for a TopK.
+    const schema = file === "schema1a_top_k.pt" ? "saev_nn" : read.cfg.subtract_b_dec ? 1 : 5;
+    assertSameModel(await parse(format(read, { schema })), read);
   });
 }
 
@@ -122,7 +123,7 @@ Deno.test("what is read is frozen, and views the file where it can", async () =>
 Deno.test("the archive is byte for byte PyTorch's, but for half of its id", async () => {
   const { bytes } = goldenCheckpoint("schema1_relu.pt");
   const golden = bodyOf(bytes);
-  const written = bodyOf(format(await parse(bytes)));
+  const written = bodyOf(format(await parse(bytes), { schema: 1 }));
   assertEquals(written.length, golden.length);
   const id = await (await readZip(bytesSource(golden))).get("archive/.data/serialization_id")!.read();
   const idAt = id.byteOffset - golden.byteOffset;
@@ -162,7 +163,7 @@ Deno.test("headers are upstream's, with one more key", () => {
 
   const golden1 = headerOf(goldenCheckpoint("schema1_relu.pt").bytes)
     .replace("0.0.0+unknown", "0.1.0").replace('"seed": 3', '"seed": 0');
-  const written1 = headerOf(format(randomModel({ ...RELU, subtract_b_dec: true })));
+  const written1 = headerOf(format(randomModel({ ...RELU, subtract_b_dec: true }), { schema: 1 }));
   assertEquals(
     written1.replace(
       /, "saev_nn": \{"version": "[0-9.]+", "activation": .*, "reinit_blend": 0.8, "reinit_enc_dec_tranpose": true, "crc32": "[0-9a-f]{8}"\}/,
@@ -353,33 +354,57 @@ Deno.test("writing and reading is the identity on every model, in our own schema
   }));
 });
 
-Deno.test("writing and reading is the identity on what Python can know, and the schema is chosen for it", async () => {
-  const seen = new Set<unknown>();
+Deno.test("writing and reading is the identity where nothing is folded, in the schema that is asked for", async () => {
+  const seen = new Set<string>();
   await fc.assert(
-    fc.asyncProperty(anyModel, async (any) => {
-      const model = { ...any, input: NO_SCALING };
-      const { subtract_b_dec, activation, d_model, d_sae } = model.cfg;
-      const fits1 = subtract_b_dec && activation.key === "relu" && d_sae % d_model === 0;
-      const unknown = activation.key === "jump-relu" || (activation.key === "top-k" && activation.relu);
-      const schema = unknown ? null : !subtract_b_dec ? 5 : fits1 ? 1 : null;
-      seen.add(schema);
-      if (schema === null) {
-        assertThrows(() => format(model), CheckpointError, "no file for Python says");
+    fc.asyncProperty(anyModel, fc.boolean(), fc.constantFrom(5, 1, undefined), async (any, scaled, schema) => {
+      const model = scaled ? any : { ...any, input: NO_SCALING };
+      const { cfg: { subtract_b_dec, activation, d_model, d_sae }, input: { mean, scale } } = model;
+      const isOurs = activation.key === "jump-relu" || activation.key === "top-k" && activation.relu;
+      const options = { ...schema !== undefined && { schema } };
+      if (isOurs || schema === 1 && (activation.key !== "relu" || d_sae % d_model !== 0)) {
+        seen.add("refused");
+        assertThrows(() => format(model, options), CheckpointError, `writing a checkpoint of schema ${schema ?? 5}`);
         return;
       }
-      const bytes = format(model);
-      assertEquals(JSON.parse(headerOf(bytes)).schema, schema);
-      assertSameModel(await parse(bytes), model);
-      assertEquals(format(model, { schema }), bytes);
+      const { folded, schema: planned } = planCheckpoint(model, options);
+      assertEquals(planned, schema ?? 5);
+      assertEquals<readonly string[]>(folded, [
+        ...subtract_b_dec === (schema === 1) ? [] : ["subtract_b_dec"],
+        ...mean?.some((element) => element !== 0) ? ["mean"] : [],
+        ...scale === 1 ? [] : ["scale"],
+      ]);
+      if (folded.length > 0) {
+        seen.add("folded");
+        assertThrows(() => format(model, { ...options, fold: false }), CheckpointError, "which the schema cannot say");
+        return;
+      }
+      const bytes = format(model, options);
+      assertEquals(JSON.parse(headerOf(bytes)).schema, planned);
+      assertSameModel(await parse(bytes), { ...model, input: NO_SCALING });
+      assertEquals(format(model, { ...options, fold: false }), bytes);
+      seen.add(`schema ${planned}`);
     }),
-    { numRuns: 300 },
+    { numRuns: 500 },
   );
-  assertEquals([...seen].sort(), [1, 5, null]);
+  assertEquals([...seen].sort(), ["folded", "refused", "schema 1", "schema 5"]);
+});
+
+Deno.test("a model that subtracts b_dec goes to schema 5 unless schema 1 is asked for by name", async () => {
+  const model = randomModel({ ...RELU, subtract_b_dec: true });
+  assertEquals(planCheckpoint(model), { schema: 5, folded: ["subtract_b_dec"] });
+  const read = await parse(format(model));
+  assertEquals(read.cfg, completeConfig(RELU));
+  const { W_enc, W_dec, b_dec } = read.parameters;
+  const { b_enc: _, ...others } = model.parameters;
+  assertEquals({ W_enc, W_dec, b_dec }, others);
+  assertEquals(planCheckpoint(model, { schema: 1 }), { schema: 1, folded: [] });
+  assertSameModel(await parse(format(model, { schema: 1 })), model);
 });
 
 Deno.test("equal models give equal bytes, other models others", () => {
   const model = randomModel(TOP_K, { mean: new Random(5).normal(8), scale: 0.5 });
-  for (const options of [{ fold: true }, { schema: "saev_nn" }] as const) {
+  for (const options of [{}, { schema: "saev_nn" }] as const) {
     const copy = {
       cfg: completeConfig({ ...model.cfg }),
       parameters: structuredClone(model.parameters),
@@ -441,8 +466,8 @@ for (const subtract_b_dec of [false, true]) {
       const random = new Random(10);
       const x = random.integers(8);
       const codes = random.integers(32);
-      for (const schema of [5, 1, undefined] as const) {
-        const folded = await parse(format(model, { fold: true, ...(schema === undefined ? {} : { schema }) }));
+      for (const schema of [5, 1] as const) {
+        const folded = await parse(format(model, { schema }));
         assertEquals(folded.cfg, completeConfig({ ...model.cfg, subtract_b_dec: schema === 1 }));
         assertEquals(folded.input, NO_SCALING);
         assertEquals(compute(folded, x, codes), compute(model, x, codes));
@@ -461,7 +486,7 @@ Deno.test("folding leaves pre-activations, and so the threshold, as they are", a
   // One of the pre-activations itself, which must not exceed it afterwards either.
   const threshold = Float32Array.of(h.toSorted((a, b) => b - a)[4]!);
   const withThreshold = { ...model, parameters: { ...model.parameters, threshold } };
-  const folded = await parse(format(withThreshold, { fold: true }));
+  const folded = await parse(format(withThreshold));
   assertEquals(folded.parameters.threshold, threshold);
   assertEquals(folded.cfg, completeConfig({ ...options, subtract_b_dec: false }));
   assertEquals(compute(folded, x, none)[0], h);
@@ -473,7 +498,7 @@ Deno.test("folding leaves pre-activations, and so the threshold, as they are", a
 Deno.test("folding sums in float64 and rounds once", async () => {
   const model = randomModel({ ...TOP_K, subtract_b_dec: true });
   const { W_enc, b_enc, b_dec } = model.parameters;
-  const { parameters } = await parse(format(model, { fold: true }));
+  const { parameters } = await parse(format(model));
   const expected = b_enc.map((b, s) => b_dec.reduce((sum, value, d) => sum - value * W_enc[d * 32 + s]!, b));
   assertEquals(parameters.b_enc, expected);
   for (const name of ["W_enc", "W_dec", "b_dec"] as const) assertEquals(parameters[name], model.parameters[name]);
@@ -482,37 +507,39 @@ Deno.test("folding sums in float64 and rounds once", async () => {
 Deno.test("folding leaves the model itself, and one that needs none, as they are", () => {
   const model = randomModel({ ...RELU, subtract_b_dec: true }, { mean: new Float32Array(8).fill(2), scale: 3 });
   const before = bitsOf(model.parameters);
-  format(model, { fold: true });
+  format(model);
   assertEquals(bitsOf(model.parameters), before);
   const plain = randomModel(TOP_K);
-  assertEquals(format(plain, { fold: true }), format(plain));
+  assertEquals(format(plain, { fold: false }), format(plain));
 });
 
 Deno.test("folding that leaves the range of float32 is refused", () => {
   const model = randomModel(RELU, { mean: null, scale: 1e-45 });
-  assertThrows(() => format(model, { fold: true }), CheckpointError, "W_enc is");
+  assertThrows(() => format(model), CheckpointError, "W_enc is");
 });
 
 // ---------------------------------------------------------------------------------------------- what is not written
 
-Deno.test("a file that Python would read as another function is not written, and the message says what to do", () => {
+Deno.test("what a schema has no place for is refused where it must not be folded, and the message says what to do", () => {
   const scaled = { mean: null, scale: 2 };
   const shifted = { mean: new Float32Array(8).fill(1), scale: 1 };
-  const refused: [model: Model, options: FormatOptions, message: string][] = [
-    [randomModel({ ...TOP_K, subtract_b_dec: true }), {}, "the activation is top-k instead of relu"],
-    [randomModel({ ...RELU, d_sae: 33, subtract_b_dec: true }), {}, "d_sae 33 is not a multiple of d_model 8"],
-    [randomModel(RELU, scaled), {}, "the model standardises its inputs"],
-    [randomModel(RELU, shifted), {}, "the model standardises its inputs"],
-    [randomModel({ ...RELU, subtract_b_dec: true }, scaled), {}, "the model standardises its inputs"],
-    [randomModel({ ...RELU, subtract_b_dec: true }), { schema: 5 }, "the model subtracts b_dec before the encoder"],
-    [randomModel({ ...RELU, subtract_b_dec: true }), { schema: 5 }, "{ schema: 1 } is exact"],
-    [randomModel(RELU), { schema: 1 }, "the model does not subtract b_dec"],
-    [randomModel(TOP_K), { schema: 1, fold: true }, "the activation is top-k"],
-    [randomModel(RELU, scaled), { schema: 5 }, "standardises"],
+  const subtracts = { ...RELU, subtract_b_dec: true } as const;
+  const fold = false;
+  const refused: [model: Model, options: FormatOptions, message: string, choice?: string][] = [
+    [randomModel({ ...TOP_K, subtract_b_dec: true }), { fold }, "the model subtracts b_dec first", "fold: true"],
+    [randomModel(RELU, scaled), { fold }, "the model divides its inputs by 2", "fold: true"],
+    [randomModel(RELU, shifted), { fold }, "the model subtracts the mean of its inputs", "fold: true"],
+    [randomModel(subtracts, scaled), { fold }, "subtracts b_dec first and the model divides its inputs by 2"],
+    [randomModel(subtracts), { schema: 5, fold }, "the model subtracts b_dec first", "{ schema: 1 } is exact"],
+    [randomModel(RELU), { schema: 1, fold }, "the model does not subtract b_dec first", "{ schema: 5 } is exact"],
+    [randomModel(TOP_K), { schema: 1 }, "the activation is top-k instead of relu", "{ schema: 5 } is exact"],
+    [randomModel({ ...RELU, d_sae: 33 }), { schema: 1 }, "d_sae 33 is not a multiple of d_model 8"],
+    [randomModel({ ...RELU, activation: { key: "jump-relu" } }), {}, "the activation is jump-relu"],
+    [randomModel({ ...TOP_K, activation: { key: "top-k", relu: true } }), {}, "negative codes become 0"],
   ];
-  for (const [model, options, message] of refused) {
+  for (const [model, options, message, choice = '{ schema: "saev_nn" }'] of refused) {
     const error = assertThrows(() => format(model, options), CheckpointError, message) as unknown as Error;
-    assert(error.message.includes("{ fold: true }"), error.message);
+    assert(error.message.includes(choice), error.message);
     assert(error.message.includes('{ schema: "saev_nn" }'), error.message);
   }
 });
@@ -639,7 +666,7 @@ function signed(header: string): string {
 
 Deno.test("our own key is checked as strictly", async () => {
   const five = format(randomModel(UPSTREAM_TOP_K));
-  const one = format(randomModel({ ...RELU, subtract_b_dec: true }));
+  const one = format(randomModel({ ...RELU, subtract_b_dec: true }), { schema: 1 });
   const own = format(randomModel(RELU, { mean: new Float32Array(8), scale: 2 }), { schema: "saev_nn" });
   await parse(withHeader(signed(headerOf(own)), own));
   const refused: [bytes: Uint8Array, from: string, to: string, message: string][] = [

@@ -32,12 +32,24 @@ function isExact(format: string, { cfg: { activation } }: ParsedCheckpoint): boo
   return activation.key !== "top-k" || activation.relu;
 }
 
+/** Whether the format has the model's encoder formula. */
+function isPlaceOf(format: string, { subtract_b_dec, activation }: ParsedCheckpoint["cfg"]): boolean {
+  if (format === "saev") return !subtract_b_dec;
+  const either = format === "saelens" || activation.key === "relu";
+  return either || subtract_b_dec === (activation.key !== "jump-relu");
+}
+
 for (const format of TARGET_FORMATS.filter((format) => !format.startsWith("onnx"))) {
   Deno.test(`${format}: what is written reads back as the same function`, async () => {
     for (const [name, model] of MODELS) {
       if (!isExact(format, model)) continue;
       const written = formatModel(model, { format });
       assertEquals(written.lost, []);
+      // Nothing is folded exactly where the same configuration and bits come back.
+      const { cfg, input: { mean, scale } } = model;
+      const standardises = (mean?.some((element) => element !== 0) ?? false) || scale !== 1;
+      const hasPlace = format === "saev_nn" || !standardises && isPlaceOf(format, cfg);
+      assertEquals(written.folded.length === 0, hasPlace, `${name}: folded ${written.folded}`);
       const again = await readCheckpoint(filesOf(written));
       const [want, got] = [compute(model, x), compute(again, x)];
       assertTensorClose(got.codes, want.codes, `${name} codes`);
@@ -73,6 +85,24 @@ Deno.test("what a format computes differently is refused, or said and done", asy
       "jump-relu, which Python lacks; saev_nn keeps it",
     );
   }
+});
+
+Deno.test("saev has two schemas, and no other format has any", async () => {
+  const model = randomModel({ d_model: 5, d_sae: 10, activation: { key: "relu" }, subtract_b_dec: true });
+  for (
+    const [schema, header, folded] of [[undefined, 5, ["subtract_b_dec"]], [5, 5, ["subtract_b_dec"]], [
+      1,
+      1,
+      [],
+    ]] as const
+  ) {
+    const written = formatModel(model, { format: "saev", ...schema && { schema } });
+    assertEquals<readonly string[]>(written.folded, folded);
+    assertEquals((await inspectCheckpoint(joinBytes(written.files.get("")!))).schema, String(header));
+  }
+  const other = MODELS.get("top_k_negative")!;
+  assertThrows(() => formatModel(other, { format: "saev", schema: 1 }), CheckpointError, "is top-k instead of relu");
+  assertThrows(() => formatModel(model, { format: "saelens", schema: 5 }), RangeError, "which is for saev alone");
 });
 
 Deno.test("no model with a wrong size or number is written", () => {
@@ -133,7 +163,9 @@ Deno.test("inspecting says where a file leaves the encoder formula open, until i
     assertEquals((await inspectCheckpoint(file, { subtract_b_dec: false })).warnings, [], name);
   }
   const { cfg, parameters } = randomModel({ d_model: 2, d_sae: 4, activation: { key: "relu" }, subtract_b_dec: true });
-  const { schema, warnings } = await inspectCheckpoint(formatCheckpoint(cfg, parameters));
+  const { schema, warnings } = await inspectCheckpoint(
+    formatCheckpoint(cfg, parameters, undefined, { schema: 1 }),
+  );
   assertEquals([schema, warnings], ["1", []]);
 });
 
