@@ -48,9 +48,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     signal,
     (source) => load(checkpoint, { ...source, ...readOptions(args), weights }),
   );
-  using rows = await openRows(data, { format: formatOf(data), d_model: sae.cfg.d_model });
+  using rows = await openRows(data, { d_model: sae.cfg.d_model });
   await useTuning();
-  using embeddings = file === undefined ? undefined : await openRows(file, { format: formatOf(file), d_model: null });
+  using embeddings = file === undefined ? undefined : await openRows(file);
   const batches = batchesInOrder(rows, batchSize);
   const metrics = embeddings || args.flag("monosemanticity")
     ? await evaluate(sae, batches, { ...thresholds, monosemanticity: embeddings ? { embeddings } : true })
@@ -67,8 +67,4 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     console.log(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
   }
   return 0;
-}
-
-function formatOf(file: string): "npy" | "f32" {
-  return file.endsWith(".npy") ? "npy" : "f32";
 }

@@ -14,10 +14,10 @@ import type { RowSource } from "./rows.ts";
 
 /** What is known of a file. */
 export interface RowFileOptions {
-  /** NumPy's format, or raw float32. */
-  readonly format: "npy" | "f32";
-  /** Numbers in a row; `null` if the file says it, or one beside it. */
-  readonly d_model: number | null;
+  /** NumPy's format, or raw float32; what the name says if left out: `.npy`, and anything else is raw. */
+  readonly format?: "npy" | "f32";
+  /** Numbers in a row; `null` or left out if the file says it, or one beside it. */
+  readonly d_model?: number | null;
 }
 
 /** Rows in an open file; dispose of it to close the file. */
@@ -32,7 +32,8 @@ const HEADER_BYTES = 4096;
  * @throws {CheckpointError} if a `.npy` file is none.
  * @throws {RangeError} if the file's size does not fit its shape, or the number of columns is unknown or contradicted.
  */
-export async function openRows(path: string, { format, d_model }: RowFileOptions): Promise<RowFile> {
+export async function openRows(path: string, options: RowFileOptions = {}): Promise<RowFile> {
+  const { format = path.endsWith(".npy") ? "npy" : "f32", d_model = null } = options;
   using stack = new DisposableStack();
   const file = stack.use(await openFile(path));
   const source = format === "npy" ? await npyRows(path, file, d_model) : await rawRows(path, file, d_model);

@@ -32,6 +32,8 @@ const FILES: readonly [name: string, files: Record<string, string | Uint8Array>,
   ["a.npy", { "a.npy": NPY }, { format: "npy", d_model: null }],
   ["a.npy", { "a.npy": asFloat64(NPY) }, { format: "npy", d_model: COLS }],
   ["a.f32", { "a.f32": littleEndianBytes(DATA) }, { format: "f32", d_model: COLS }],
+  ["a.npy", { "a.npy": NPY }, {}],
+  ["a.bin", { "a.bin": littleEndianBytes(DATA), "a.json": '{"shape":[50,3]}' }, {}],
   ["a.f32.bin", { "a.f32.bin": littleEndianBytes(DATA), "a.json": '{"shape":[50,3]}' }, {
     format: "f32",
     d_model: null,
@@ -39,9 +41,10 @@ const FILES: readonly [name: string, files: Record<string, string | Uint8Array>,
 ];
 
 for (const [name, files, options] of FILES) {
-  Deno.test(`rows of ${name}, d_model ${options.d_model}, ${Object.keys(files).length} files`, async () => {
+  Deno.test(`rows of ${Object.keys(files).join(" and ")}, with ${JSON.stringify(options)}`, async () => {
     await using made = await folder(files);
-    using rows = await openRows(`${made.path}/${name}`, options);
+    const path = `${made.path}/${name}`;
+    using rows = Object.keys(options).length > 0 ? await openRows(path, options) : await openRows(path);
     assertEquals([rows.n_rows, rows.d_model], [ROWS, COLS]);
     const parts = await Promise.all([rows.read(7, 20), rows.read(0, 50), rows.read(49, 50), rows.read(3, 3)]);
     assertEquals(parts, [DATA.slice(21, 60), DATA, DATA.slice(147), new Float32Array()]);
