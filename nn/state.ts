@@ -28,8 +28,13 @@ export interface TrainStateData {
   readonly moment2: ParameterArrays;
   /** [S], rows since each latent last fired. */
   readonly tokens_since_active: Uint32Array;
-  /** The first step's squared error, 0 before it: what a diverging run is measured against. */
-  readonly firstMse: number;
+  /**
+   * [16], the squared errors of the last steps that had one which is finite and not zero, the newest last, zeros where there
+   * were fewer steps: what a diverging run is measured against.
+   */
+  readonly recentErrors: Float32Array;
+  /** How many of the last steps in a row had a squared error far above their median; the third halts the run. */
+  readonly stepsAbove: number;
   /** The integral of the controller of L0; 0 at the start. */
   readonly control: number;
   /** The L0 that the controller is at on its way to the target; 0 at the start. */
@@ -48,6 +53,9 @@ class Waits extends Tensor<"u32"> {
     this.most = data.reduce((most, wait) => Math.max(most, wait), this.most);
   }
 }
+
+/** How many squared errors a run is measured against. */
+export const RECENT_ERRORS = 16;
 
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
 const KEPT_WORKSPACES = 2;
@@ -72,8 +80,10 @@ export class TrainState implements Disposable {
   readonly tokens_since_active: Tensor<"u32">;
   /** [1], 0 while all is well; anything else stops updates. */
   readonly halted: Tensor<"u32">;
-  /** [1], the first step's squared error, 0 before it. */
-  readonly firstMse: Tensor;
+  /** [16], the squared errors of the last steps, the newest last; zeros where there were fewer. */
+  readonly recentErrors: Tensor;
+  /** [1], how many of the last steps in a row had a squared error far above the median of those before. */
+  readonly stepsAbove: Tensor<"u32">;
   /** [2], the integral of the controller of L0, and the L0 that it is at on its way to the target; 0 at the start. */
   readonly control: Tensor;
   /** [1], 1 − (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
@@ -110,7 +120,8 @@ export class TrainState implements Disposable {
     this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
     this.tokens_since_active = this.#waits = stack.use(new Waits(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
-    this.firstMse = stack.use(new Tensor(context, "f32", [1], "first squared error"));
+    this.recentErrors = stack.use(new Tensor(context, "f32", [RECENT_ERRORS], "recent squared errors"));
+    this.stepsAbove = stack.use(new Tensor(context, "u32", [1], "steps above the recent errors"));
     this.control = stack.use(new Tensor(context, "f32", [2], "controller of L0"));
     this.thresholdSeen = stack.use(new Tensor(context, "f32", [1], "share of the threshold that was seen"));
     this.#owned = stack.move();
@@ -134,7 +145,8 @@ export class TrainState implements Disposable {
     state.moment1.write(data.moment1);
     state.moment2.write(data.moment2);
     state.tokens_since_active.write(data.tokens_since_active);
-    state.firstMse.write(Float32Array.of(data.firstMse));
+    state.recentErrors.write(data.recentErrors);
+    state.stepsAbove.write(Uint32Array.of(data.stepsAbove));
     state.control.write(Float32Array.of(data.control, data.controlledL0));
     state.thresholdSeen.write(Float32Array.of(data.thresholdSeen));
     stack.move();
@@ -148,7 +160,8 @@ export class TrainState implements Disposable {
       moment1,
       moment2,
       tokens_since_active,
-      [firstMse = 0],
+      recentErrors,
+      [stepsAbove = 0],
       [control = 0, controlledL0 = 0],
       [thresholdSeen = 0],
     ] = await Promise
@@ -156,7 +169,8 @@ export class TrainState implements Disposable {
         this.moment1.read(),
         this.moment2.read(),
         this.tokens_since_active.read(),
-        this.firstMse.read(),
+        this.recentErrors.read(),
+        this.stepsAbove.read(),
         this.control.read(),
         this.thresholdSeen.read(),
       ]);
@@ -168,7 +182,8 @@ export class TrainState implements Disposable {
       moment1,
       moment2,
       tokens_since_active,
-      firstMse,
+      recentErrors,
+      stepsAbove,
       control,
       controlledL0,
       thresholdSeen,

@@ -112,22 +112,26 @@ const markDyingKernel = defineKernel({
   wanted[s] = u32(waited_longer(tokens_since_active[s], dims.n_rows) >= dims.dead_threshold_tokens);`,
 });
 
-/** Counts `n_rows` more rows for all latents but those that fired, lists the dead ones, and forgets who fired. */
+/**
+ * Counts `n_rows` more rows for all latents but those that fired, lists the dead ones, and forgets who fired. Once the
+ * state has been halted, the counts stay.
+ */
 export function updateDead(
   commands: Commands,
   given: {
     readonly dead: Workspace["dead"];
     readonly tokens_since_active: Tensor<"u32">;
+    readonly halted: Tensor<"u32">;
     readonly n_rows: number;
     readonly dead_threshold_tokens: number;
     /** Whether any can be dead. */
     readonly canBeDead: boolean;
   },
 ): void {
-  const { dead, tokens_since_active, n_rows, dead_threshold_tokens, canBeDead } = given;
+  const { dead, tokens_since_active, halted, n_rows, dead_threshold_tokens, canBeDead } = given;
   const { fired, flags, places, list, count } = dead;
   const d_sae = fired.size;
-  commands.run(updateDeadKernel, { d_sae, n_rows, dead_threshold_tokens, fired, tokens_since_active, flags });
+  commands.run(updateDeadKernel, { d_sae, n_rows, dead_threshold_tokens, fired, tokens_since_active, halted, flags });
   if (!canBeDead) return fill(commands, count, 1, 0);
   commands.run(scanKernel, { n: d_sae, counts: flags, starts: places });
   commands.run(listDeadKernel, { d_sae, flags, places, list, count });
@@ -139,6 +143,7 @@ const updateDeadKernel = defineKernel({
   bindings: {
     fired: writes("u32", "d_sae"),
     tokens_since_active: writes("u32", "d_sae"),
+    halted: reads("u32", "1"),
     flags: writes("u32", "d_sae"),
   },
   workgroup: 64,
@@ -149,7 +154,7 @@ const updateDeadKernel = defineKernel({
   let s = group * 64u + lane;
   if (s >= dims.d_sae) { return; }
   let waited = select(waited_longer(tokens_since_active[s], dims.n_rows), 0u, fired[s] != 0u);
-  tokens_since_active[s] = waited;
+  if (halted[0] == 0u) { tokens_since_active[s] = waited; }
   flags[s] = u32(waited >= dims.dead_threshold_tokens);
   fired[s] = 0u;`,
 });

@@ -106,7 +106,7 @@ export const LOSS = {
 } as const;
 
 /** Numbers in a row of a loss tensor; those after {@link LOSS} are for whoever trains. */
-export const LOSS_WIDTH = 16;
+export const LOSS_WIDTH = 17;
 
 /** The numbers of one row of a loss tensor. */
 export function lossOf(row: Float32Array): Loss {
@@ -360,7 +360,7 @@ function recordDead(
   state: TrainState,
 ): void {
   const { f_x, dead, n_rows } = space;
-  const { tokens_since_active } = state;
+  const { tokens_since_active, halted } = state;
   if ("sparse" in f_x) {
     markFired(commands, f_x.sparse.codes, dead.fired);
     f_x.sparse.transposition.record(commands, f_x.sparse.codes.sparse);
@@ -369,7 +369,7 @@ function recordDead(
     commands.onlyIf(isSparse, () => transposition.record(commands, codes.sparse));
   }
   const { dead_threshold_tokens } = objective.cfg;
-  updateDead(commands, { dead, tokens_since_active, n_rows, dead_threshold_tokens, canBeDead });
+  updateDead(commands, { dead, tokens_since_active, halted, n_rows, dead_threshold_tokens, canBeDead });
   if (auxK) auxKCodes(commands, model, space, auxK.space, auxK.cfg);
 }
 

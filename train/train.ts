@@ -15,7 +15,7 @@ import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters }
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
 import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
-import { TrainState } from "../nn/state.ts";
+import { RECENT_ERRORS, TrainState } from "../nn/state.ts";
 import {
   LOSS,
   type Loss,
@@ -46,6 +46,11 @@ export interface Progress {
   readonly lr: number;
   /** The newest validation, if there was one since the last yield. */
   readonly validation?: Metrics;
+  /**
+   * How many of the last steps in a row had a squared error above 10⁴ times the median of the 16 before; 0 while all is
+   * well. The third ends the run.
+   */
+  readonly stepsAbove: number;
   /** Why {@link trainMany} trains this model no further; {@link train} throws it. */
   readonly diverged?: DivergenceError;
 }
@@ -95,16 +100,25 @@ export interface Training {
   readonly options?: ModelOptions;
 }
 
-/** A run that cannot go on: a number was not finite, or the loss exploded. The model has the last good values. */
+/**
+ * A run that cannot go on. It halts at the first step with a number that is not finite, and at the third in a row whose
+ * squared error is above 10⁴ times the median of the last 16 before it that were finite and not zero. One batch of
+ * outliers, or of padding, ends nothing.
+ *
+ * The first two steps above the bound update the model as any step does: what a step makes of its rows depends on them
+ * alone. The step that halts changes nothing any more, and neither does any after it, however many were under way: the model
+ * and its state are those after `step` updates. Whoever keeps checkpoints has the last good one in that of the last step
+ * with {@link Progress.stepsAbove} 0; where the rows themselves were not finite, the model as it stands is as good.
+ */
 export class DivergenceError extends Error {
   /** Always `"DivergenceError"`. */
   override readonly name = "DivergenceError";
-  /** The step, counted from 0, whose numbers were bad. */
+  /** The step, counted from 0, that halted the run: as many updates were made. */
   readonly step: number;
-  /** What went wrong first: `x`, `f_x`, `x_hat`, `aux`, or a gradient. */
+  /** What went wrong first: `x`, `f_x`, `x_hat`, `sparsity`, `aux`, their sum `loss`, or a gradient. */
   readonly tensor: string;
 
-  /** Of `tensor` at `step`. */
+  /** Of `tensor` at `step`: what is wrong with it, and what to do. */
   constructor(step: number, tensor: string, what: string) {
     super(`training stopped at step ${step}: ${tensor} ${what}`);
     this.step = step;
@@ -112,13 +126,15 @@ export class DivergenceError extends Error {
   }
 }
 
-/** The loss may grow by this factor over its first value before the run counts as diverged. */
+/** How far a squared error may lie above the median of those before, and how many in a row may not before a run halts. */
 const EXPLODED = 1e4;
+const MOST_ABOVE = 3;
 
 /** Places after {@link LOSS} in a row of losses. */
 const GRAD_NORM = 9;
 const GRAD_SQUARES = 10;
-const FIRST_MSE = 15;
+const MEDIAN = 15;
+const STEPS_ABOVE = 16;
 
 /**
  * Trains a model on batches of rows, each a `Float32Array` of whole rows or a [B, d_model] tensor (which stays the caller's).
@@ -141,7 +157,7 @@ const FIRST_MSE = 15;
  * }
  * ```
  *
- * @throws {DivergenceError} if a loss or gradient is not finite, or the loss explodes.
+ * @throws {DivergenceError} if a loss or gradient is not finite, or the squared error explodes.
  * @throws {ShapeError} if a batch is not a whole number of rows.
  * @throws {RangeError} for an option outside its range, or a state of another model.
  * @throws {DeviceError} if the GPU goes away.
@@ -301,7 +317,9 @@ class Trainer implements Disposable {
   readonly #norm: GradientNorm;
   readonly #losses: Tensor;
   readonly #owned: DisposableStack;
-  #waiting = 0;
+  /** Rows of the steps since the last report. */
+  #waiting: number[] = [];
+  #stepsAbove = 0;
   #validated: Metrics | undefined;
 
   constructor(
@@ -326,6 +344,8 @@ class Trainer implements Disposable {
     this.#muon = optimizer.key === "muon" ? stack.use(new Muon(sae, optimizer)) : undefined;
     this.#norm = stack.use(new GradientNorm(sae));
     this.#losses = stack.use(new Tensor(sae.context, "f32", [loop.log_every, LOSS_WIDTH], "losses"));
+    // A state whose run was halted may be trained on, with other rows.
+    this.state.halted.write(Uint32Array.of(0));
     this.commands = new Commands(sae.context);
     this.#owned = stack.move();
   }
@@ -333,7 +353,7 @@ class Trainer implements Disposable {
   /** Records a step, to be submitted before the next. */
   record(x: Tensor): void {
     const { sae, state, commands } = this;
-    const [losses, slot, norm] = [this.#losses, this.#waiting, this.#norm];
+    const [losses, slot, norm] = [this.#losses, this.#waiting.length, this.#norm];
     sae.recordNormalizeWDec(commands, state.halted);
     const gradients = recordLossAndGradients(commands, this.#objective, sae, x, {
       state,
@@ -346,7 +366,7 @@ class Trainer implements Disposable {
     });
     norm.record(commands, sae, gradients, this.#mostNorm);
     const { squares } = norm;
-    const { halted, firstMse } = state;
+    const { halted, recentErrors, stepsAbove } = state;
     commands.run(verdictKernel, {
       slots: losses.shape[0]!,
       slot,
@@ -354,11 +374,12 @@ class Trainer implements Disposable {
       norm: norm.norm,
       losses,
       halted,
-      firstMse,
+      recentErrors,
+      stepsAbove,
     });
     updateParameters(commands, sae, { state, norm, lr: this.#rate(state.step), muon: this.#muon });
     state.step++;
-    this.#waiting++;
+    this.#waiting.push(x.shape[0]!);
   }
 
   /** Evaluates it as it is. */
@@ -368,28 +389,35 @@ class Trainer implements Disposable {
 
   /** What became of the steps since the last report. */
   async report(): Promise<Progress> {
-    const waiting = this.#waiting;
-    const first = this.state.step - waiting;
+    const { state } = this;
+    const waiting = this.#waiting.length;
+    const first = state.step - waiting;
     const losses: TrainLoss[] = [];
     if (waiting > 0) {
       // In a run without dead latents, the next steps need nothing for them.
       const isAuxK = this.sae.cfg.activation.aux.key === "auxk";
-      const [rows] = await Promise.all([this.#losses.read(), isAuxK && this.state.measureWait()]);
+      const [rows] = await Promise.all([this.#losses.read(), isAuxK && state.measureWait()]);
       for (let slot = 0; slot < waiting && !this.diverged; slot++) {
         const row = rows.subarray(slot * LOSS_WIDTH, (slot + 1) * LOSS_WIDTH);
         this.diverged = badRow(row, first + slot);
+        this.#stepsAbove = row[STEPS_ABOVE]!;
         if (this.diverged) break;
         losses.push({ ...lossOf(row), grad_norm: row[GRAD_NORM]!, grad_norms: gradNorms(row) });
       }
     }
-    this.#waiting = 0;
+    if (this.diverged) {
+      state.n_tokens -= this.#waiting.slice(this.diverged.step - first).reduce((sum, n_rows) => sum + n_rows, 0);
+      state.step = this.diverged.step;
+    }
+    this.#waiting = [];
     const validation = this.#validated;
     this.#validated = undefined;
     return {
-      step: this.diverged?.step ?? this.state.step,
+      step: state.step,
       losses,
-      lr: this.#rate(this.state.step - 1),
+      lr: this.#rate(state.step - 1),
       ...validation && { validation },
+      stepsAbove: this.#stepsAbove,
       ...this.diverged && { diverged: this.diverged },
     };
   }
@@ -450,13 +478,15 @@ function wholeNumber(name: string, found: number, least: number): void {
   }
 }
 
-/** The first thing, in the order of the step, that is not finite, if there is one, or a loss that exploded. */
+/** Why a step halted the run, if it did: the first thing, in the order of the step, that is not finite, or an explosion. */
 function badRow(row: Float32Array, step: number): DivergenceError | undefined {
   const numbers: [tensor: string, value: number][] = [
     ["x", row[LOSS.largest_x]!],
     ["f_x", row[LOSS.l1]!],
     ["x_hat", row[LOSS.mse]!],
+    ["sparsity", row[LOSS.sparsity]!],
     ["aux", row[LOSS.aux]!],
+    ["loss", row[LOSS.loss]!],
     ["grad_W_dec", row[GRAD_SQUARES]!],
     ["grad_b_dec", row[GRAD_SQUARES + 1]!],
     ["grad_W_enc", row[GRAD_SQUARES + 2]!],
@@ -465,14 +495,25 @@ function badRow(row: Float32Array, step: number): DivergenceError | undefined {
     ["the gradient", row[GRAD_NORM]!],
   ];
   for (const [tensor, value] of numbers) {
-    if (!Number.isFinite(value)) return new DivergenceError(step, tensor, "has a value that is not finite");
+    if (Number.isFinite(value)) continue;
+    const remedy = tensor === "x" ? "leave out the rows that are not finite" : "lower lr, or lengthen n_lr_warmup";
+    return new DivergenceError(step, tensor, `has a value that is not finite; ${remedy}`);
   }
-  const [mse, first] = [row[LOSS.mse]!, row[FIRST_MSE]!];
-  if (mse <= EXPLODED * first) return undefined;
-  return new DivergenceError(step, "x_hat", `has a squared error of ${mse}, and began with ${first}`);
+  if (row[STEPS_ABOVE]! < MOST_ABOVE) return undefined;
+  const [mse, median] = [row[LOSS.mse]!, row[MEDIAN]!].map((error) => error.toPrecision(3));
+  return new DivergenceError(
+    step,
+    "x_hat",
+    `has a squared error of ${mse}, on the third step in a row above 10,000 times the median of those before, ${median}; ` +
+      "lower lr or lengthen n_lr_warmup, or shuffle the rows if those of these steps are far larger than the others",
+  );
 }
 
-/** Notes the norms, and halts the run at the first bad step, before anything is updated. */
+/**
+ * Notes the norms, and halts the run at the first bad step, before anything is updated: at one with a number that is not
+ * finite, and at the third in a row with mse > 10⁴ · median(recentErrors). The median of an even number of errors is the
+ * lower of the two in the middle, so that an explosion after two good steps is seen.
+ */
 const verdictKernel = defineKernel({
   name: "verdict",
   dims: ["slots", "slot"],
@@ -481,23 +522,49 @@ const verdictKernel = defineKernel({
     norm: reads("f32", "1"),
     losses: writes("f32", `slots ${LOSS_WIDTH}`),
     halted: writes("u32", "1"),
-    firstMse: writes("f32", "1"),
+    recentErrors: writes("f32", `${RECENT_ERRORS}`),
+    stepsAbove: writes("u32", "1"),
   },
-  workgroup: 1,
+  workgroup: RECENT_ERRORS,
   grid: () => 1,
-  cost: () => ({ flops: 0, bytes: 4 * LOSS_WIDTH }),
+  cost: () => ({ flops: 0, bytes: 4 * LOSS_WIDTH + 8 * RECENT_ERRORS }),
   declarations: `
+var<workgroup> recent: array<f32, ${RECENT_ERRORS}>;
+var<workgroup> median: f32;
 fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }
 `,
   body: `
+  let mine = recentErrors[lane];
+  recent[lane] = mine;
+  if (lane == 0u) { median = 0.0; }
+  workgroupBarrier();
+  var count = 0u;
+  var rank = 0u;
+  for (var i = 0u; i < ${RECENT_ERRORS}u; i += 1u) {
+    let other = recent[i];
+    if (other > 0.0) {
+      count += 1u;
+      if (other < mine || (other == mine && i < lane)) { rank += 1u; }
+    }
+  }
+  if (mine > 0.0 && rank == (count - 1u) / 2u) { median = mine; }
+  workgroupBarrier();
+  if (lane > 0u || halted[0] != 0u) { return; }
   let first = dims.slot * ${LOSS_WIDTH}u;
   losses[first + ${GRAD_NORM}u] = norm[0];
   for (var i = 0u; i < 5u; i += 1u) { losses[first + ${GRAD_SQUARES}u + i] = squares[i]; }
   let mse = losses[first + ${LOSS.mse}u];
-  if (firstMse[0] == 0.0 && finite(mse)) { firstMse[0] = mse; }
-  losses[first + ${FIRST_MSE}u] = firstMse[0];
-  if (mse > ${EXPLODED}.0 * firstMse[0]) { halted[0] = 1u; }
-  if (!finite(norm[0]) || !finite(losses[first + ${LOSS.loss}u]) || !finite(losses[first + ${LOSS.largest_x}u])) {
+  let above = select(0u, stepsAbove[0] + 1u, median > 0.0 && finite(mse) && mse > ${EXPLODED}.0 * median);
+  losses[first + ${MEDIAN}u] = median;
+  losses[first + ${STEPS_ABOVE}u] = f32(above);
+  let bad = !finite(norm[0]) || !finite(losses[first + ${LOSS.loss}u]) || !finite(losses[first + ${LOSS.largest_x}u]);
+  if (bad || above >= ${MOST_ABOVE}u) {
     halted[0] = 1u;
-  }`,
+    return;
+  }
+  stepsAbove[0] = above;
+  // Numbers below the normal ones are zero on some adapters, and so count as zero on all.
+  if ((bitcast<u32>(mse) & 0x7f800000u) == 0u) { return; }
+  for (var i = 1u; i < ${RECENT_ERRORS}u; i += 1u) { recentErrors[i - 1u] = recentErrors[i]; }
+  recentErrors[${RECENT_ERRORS - 1}] = mse;`,
 });

@@ -17,7 +17,7 @@ import {
   type SparseAutoencoderOptions,
 } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
-import { TrainState, type TrainStateData } from "../nn/state.ts";
+import { RECENT_ERRORS, TrainState, type TrainStateData } from "../nn/state.ts";
 import { LOSS_COLUMNS, lossAt, lossColumns } from "./loss_columns.ts";
 import type { TrainLoss } from "./train.ts";
 
@@ -60,7 +60,9 @@ export interface RestoredTraining extends Disposable {
 
 /** Where the description stands in the file's metadata. */
 const DESCRIPTION = "saev_nn_training";
-const VERSION = 2;
+const VERSION = 3;
+/** Of 0.1.0: it kept the first squared error, and nothing of those after it. */
+const WITHOUT_RECENT_ERRORS = 2;
 
 /** What stands there. */
 interface Description {
@@ -71,7 +73,7 @@ interface Description {
   readonly n_losses: number;
 }
 
-const STATE = ["step", "n_tokens", "seed", "firstMse", "control", "controlledL0", "thresholdSeen"] as const;
+const STATE = ["step", "n_tokens", "seed", "stepsAbove", "control", "controlledL0", "thresholdSeen"] as const;
 
 /**
  * Writes a model and its training; at a path the file is replaced at once or not at all.
@@ -109,6 +111,7 @@ export async function saveTraining(to: ByteTarget, training: TrainingToSave): Pr
   const values = new Map<string, Float32Array | Int32Array>([
     ...mean ? [["input_mean", mean] as const] : [],
     ["tokens_since_active", new Int32Array(data.tokens_since_active.buffer)],
+    ["recent_errors", data.recentErrors],
     ...lossColumns(losses).entries().map(([name, column]) => [`losses.${name}`, column] as const),
     ...arraysOf("parameters", parameters),
     ...arraysOf("moment1", data.moment1),
@@ -146,7 +149,7 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
 }
 
 async function restore(
-  { cfg, input: { hasMean, scale, pre_act_scale }, state: numbers, n_losses: nLosses }: Description,
+  { version, cfg, input: { hasMean, scale, pre_act_scale }, state: numbers, n_losses: nLosses }: Description,
   tensors: ReadonlyMap<string, StoredTensor>,
   { device }: { readonly device?: GPUDevice } = {},
 ): Promise<RestoredTraining> {
@@ -160,18 +163,30 @@ async function restore(
   using stack = new DisposableStack();
   const placement = { input: { mean, scale, pre_act_scale }, ...device && { device } };
   const sae = stack.use(await SparseAutoencoder.fromParameters(cfg, await arrays("parameters"), placement));
+  const columns = new Map(
+    await Promise.all(LOSS_COLUMNS.map(async (name) => [name, await read(`losses.${name}`)] as const)),
+  );
+  const recentErrors = version === WITHOUT_RECENT_ERRORS
+    ? lastErrors(columns.get("mse")!)
+    : await read("recent_errors");
   const state = stack.use(TrainState.restore(sae, {
     ...numbers,
+    recentErrors,
     moment1: await arrays("moment1"),
     moment2: await arrays("moment2"),
     tokens_since_active: Uint32Array.from(await tensors.get("tokens_since_active")!.readIntegers(), (n) => n >>> 0),
   }));
-  const columns = new Map(
-    await Promise.all(LOSS_COLUMNS.map(async (name) => [name, await read(`losses.${name}`)] as const)),
-  );
   const losses = Array.from({ length: nLosses }, (_, step) => lossAt(columns, step));
   const owned = stack.move();
   return { sae, state, losses, [Symbol.dispose]: () => owned.dispose() };
+}
+
+/** [16], the last squared errors that are finite and not zero. */
+function lastErrors(mse: Float32Array): Float32Array {
+  const errors = mse.filter((error) => Number.isFinite(error) && error !== 0).slice(-RECENT_ERRORS);
+  const recent = new Float32Array(RECENT_ERRORS);
+  recent.set(errors, RECENT_ERRORS - errors.length);
+  return recent;
 }
 
 function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [string, Float32Array]> {
@@ -179,8 +194,11 @@ function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [
 }
 
 /** Every tensor of a file, with its shape. */
-function shapesOf({ cfg, input, state: { optimizer }, n_losses }: Description): Map<string, readonly number[]> {
+function shapesOf(
+  { version, cfg, input, state: { optimizer }, n_losses }: Description,
+): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>([["tokens_since_active", [cfg.d_sae]]]);
+  if (version !== WITHOUT_RECENT_ERRORS) shapes.set("recent_errors", [RECENT_ERRORS]);
   if (input.hasMean) shapes.set("input_mean", [cfg.d_model]);
   for (const name of LOSS_COLUMNS) shapes.set(`losses.${name}`, [n_losses]);
   for (const [name, shape] of parameterShapes(cfg)) {
@@ -198,12 +216,16 @@ function shapesOf({ cfg, input, state: { optimizer }, n_losses }: Description): 
 function readDescription(doing: string, text: string | undefined): Description {
   if (text === undefined) throw new CheckpointError(`${doing}: its metadata have no ${DESCRIPTION}`);
   try {
-    const { version, cfg, input, state, n_losses } = JSON.parse(text) as Description;
-    if (version !== VERSION) throw new TypeError(`version ${JSON.stringify(version)}; expected ${VERSION}`);
+    const { version, cfg, input, state: found, n_losses } = JSON.parse(text) as Description;
+    if (version !== VERSION && version !== WITHOUT_RECENT_ERRORS) {
+      throw new TypeError(`version ${JSON.stringify(version)}; expected ${WITHOUT_RECENT_ERRORS} or ${VERSION}`);
+    }
+    const state = version === WITHOUT_RECENT_ERRORS ? { ...found, stepsAbove: 0 } : found;
     for (const name of STATE) {
       if (!Number.isFinite(state[name])) throw new TypeError(`${name} ${JSON.stringify(state[name])}`);
     }
-    for (const [name, value] of Object.entries({ step: state.step, n_tokens: state.n_tokens, n_losses })) {
+    const { step, n_tokens, stepsAbove } = state;
+    for (const [name, value] of Object.entries({ step, n_tokens, stepsAbove, n_losses })) {
       if (!(Number.isSafeInteger(value) && value >= 0)) throw new TypeError(`${name} ${JSON.stringify(value)}`);
     }
     if (state.optimizer !== "adam" && state.optimizer !== "muon") {

@@ -21,7 +21,8 @@ Deno.test("a fresh state has seen nothing", async () => {
   using state = new TrainState(sae, { seed: 7 });
   const data = await state.read();
   assertEquals([data.step, data.n_tokens, data.seed], [0, 0, 7]);
-  assertEquals([data.control, data.controlledL0, data.thresholdSeen], [0, 0, 0]);
+  assertEquals([data.control, data.controlledL0, data.thresholdSeen, data.stepsAbove], [0, 0, 0, 0]);
+  assertExact(data.recentErrors, new Float32Array(16));
   assertExact(data.tokens_since_active, new Uint32Array(37));
   for (const name of PARAMETER_NAMES) {
     assertExact(data.moment1[name], new Float32Array(data.moment1[name].length), name);
@@ -40,14 +41,16 @@ Deno.test("what is read is restored, bit by bit", async () => {
     moment1: narrow(randomParameters(random, { D: 12, S: 37 })),
     moment2: narrow(randomParameters(random, { D: 12, S: 37 })),
     tokens_since_active: random.permutation(37),
-    firstMse: 0.25,
+    recentErrors: random.normal(16).map(Math.abs),
+    stepsAbove: 2,
     control: -1.5,
     controlledL0: 20,
     thresholdSeen: 0.75,
   };
   using state = TrainState.restore(sae, data);
   const again = await state.read();
-  assertEquals([again.step, again.n_tokens, again.seed, again.firstMse], [12, 345, 6, 0.25]);
+  assertEquals([again.step, again.n_tokens, again.seed, again.stepsAbove], [12, 345, 6, 2]);
+  assertSameBits(again.recentErrors, data.recentErrors, "recentErrors");
   assertEquals([again.control, again.controlledL0, again.thresholdSeen], [-1.5, 20, 0.75]);
   assertExact(again.tokens_since_active, data.tokens_since_active);
   for (const name of PARAMETER_NAMES) {

@@ -231,7 +231,8 @@ const dying: KernelCase = (gpu) => {
     gpu.expect(wanted, (got) => {
       assertExact(got, counters.map((count) => Number(count + n_rows >= threshold)), `dying of ${d_sae}`);
     });
-    const given = { dead: tensors, tokens_since_active: counts, n_rows, dead_threshold_tokens: threshold };
+    const halted = gpu.u32([0]);
+    const given = { dead: tensors, tokens_since_active: counts, halted, n_rows, dead_threshold_tokens: threshold };
     updateDead(gpu.commands, { ...given, canBeDead: true });
     gpu.expect(counts, (got) => assertExact(got, waited, `counters of ${d_sae}`));
     gpu.expect(tensors.fired, (got) => assertExact(got, new Uint32Array(d_sae), "fired, forgotten"));
@@ -260,6 +261,7 @@ Deno.test("where none can be dead, counters go up all the same, and there are no
     updateDead(gpu.commands, {
       dead,
       tokens_since_active: counts,
+      halted: gpu.u32([0]),
       n_rows: 10,
       dead_threshold_tokens: 17,
       canBeDead: false,

@@ -183,6 +183,23 @@ export function learningRate(schedule: (k: number) => number, step: number): num
   return step === 0 ? 0 : schedule(step);
 }
 
+/**
+ * The step at which a run with these squared errors is halted: the third in a row above 10⁴ times the median, of an even
+ * number the lower, of the last 16 before it that were not zero.
+ */
+export function haltedAt(errors: readonly number[]): number | undefined {
+  const seen: number[] = [];
+  let above = 0;
+  for (const [step, error] of errors.entries()) {
+    const sorted = seen.slice(-16).sort((a, b) => a - b);
+    const median = sorted[Math.floor((sorted.length - 1) / 2)] ?? Infinity;
+    above = error > 1e4 * median ? above + 1 : 0;
+    if (above === 3) return step;
+    if (error > 0) seen.push(error);
+  }
+  return undefined;
+}
+
 function dot(a: Float64Array, b: Float64Array, start: number, length: number): number {
   let sum = 0;
   for (let i = start; i < start + length; i++) sum += a[i]! * b[i]!;

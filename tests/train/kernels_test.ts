@@ -77,22 +77,24 @@ const CFG = {
 } as const;
 const OPTIONS = { lr: 1e-3, n_lr_warmup: 1, log_every: 10 };
 
-/** Trains on `good` batches and then on a bad one and two more; the model must be as after the good ones. */
-const diverging = (bad: (x: Float32Array) => Float32Array, tensor: string): KernelCase => async (gpu) => {
+/** Trains on three good batches and on bad ones; the model must be as after the steps before the one that halts. */
+const diverging = (bad: (x: Float32Array) => Float32Array, tensor: string, step: number): KernelCase => async (gpu) => {
   const random = new Random(2);
   const p = narrow(randomParameters(random, { D, S }));
-  const batches = Array.from({ length: 6 }, () => random.normal(B * D));
+  const batches = Array.from({ length: 8 }, (_, i) => {
+    const x = random.normal(B * D);
+    return i >= 3 ? bad(x) : x;
+  });
   const { device } = gpu.context;
   const objective = getObjective({ key: "vanilla" });
   using sae = await SparseAutoencoder.fromParameters(CFG, p, { device });
   using alone = await SparseAutoencoder.fromParameters(CFG, p, { device });
-  const poisoned = batches.map((batch, i) => i === 3 ? bad(batch) : batch);
   const error = await assertRejects(
-    async () => await Array.fromAsync(train(sae, objective, poisoned, OPTIONS)),
+    async () => await Array.fromAsync(train(sae, objective, batches, OPTIONS)),
     DivergenceError,
   );
-  assertEquals([error.step, error.tensor], [3, tensor]);
-  const progress = await Array.fromAsync(train(alone, objective, batches.slice(0, 3), OPTIONS));
+  assertEquals([error.step, error.tensor], [step, tensor]);
+  const progress = await Array.fromAsync(train(alone, objective, batches.slice(0, step), OPTIONS));
   const [got, want] = [await sae.readParameters(), await alone.readParameters()];
   for (const name of PARAMETER_NAMES) assertSameBits(got[name], want[name], name);
   // Of the first step, whose rate is 0, the gradient is known.
@@ -105,12 +107,30 @@ const diverging = (bad: (x: Float32Array) => Float32Array, tensor: string): Kern
   assertScalarClose(progress[0]!.losses[0]!.grad_norm, Math.sqrt(squares.reduce((a, b) => a + b)), "grad_norm");
 };
 
-const withNaN = diverging((x) => x.with(7, NaN), "x");
-const exploding = diverging((x) => x.map((value) => value * 1e3), "x_hat");
+const withNaN = diverging((x) => x.with(7, NaN), "x", 3);
+/** As early as an explosion can be seen: after two good steps, and after three, whose errors are the same. */
+const explodingEarly: KernelCase = async (gpu) => {
+  const { device } = gpu.context;
+  const activation = { key: "top-k", top_k: 3, aux: { key: "no-aux" } } as const;
+  const x = new Random(4).normal(B * D);
+  for (const good of [2, 3]) {
+    const p = narrow(randomParameters(new Random(3), { D, S }));
+    using sae = await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, p, { device });
+    const batches = Array.from({ length: good + 4 }, (_, i) => i < good ? x : x.map((value) => value * 1e3));
+    const error = await assertRejects(
+      async () => await Array.fromAsync(train(sae, getObjective({ key: "vanilla" }), batches, { lr: 0 })),
+      DivergenceError,
+      "third step in a row above 10,000 times",
+    );
+    assertEquals(error.step, good + 2);
+  }
+};
+const exploding = diverging((x) => x.map((value) => value * 1e3), "x_hat", 5);
 
-Deno.test("a run halts before the first bad step changes anything: NaN, and an explosion", async () => {
+Deno.test("a run halts before the step that halts it changes anything: NaN, and an explosion", async () => {
   await check(withNaN, {});
   await check(exploding, {});
+  await check(explodingEarly, {});
 });
 
 Deno.test("mutants of the kernels of a step are found", async () => {
@@ -129,10 +149,13 @@ Deno.test("mutants of the kernels of a step are found", async () => {
   await mutants("verdict", [
     ["= norm[0];", "= quantizeToF16(norm[0]);"],
     ["!= 0x7f800000u", "!= 0x7f800001u"],
-    ["dims.slot * 16u", "0u"],
+    ["dims.slot * 17u", "0u"],
   ], withNaN);
   await mutants("verdict", [
-    ["> 10000.0 * firstMse[0]", "> 100000000.0 * firstMse[0]"],
-    ["firstMse[0] == 0.0 && ", ""],
-  ], exploding);
+    ["> 10000.0 * median", "> 100000000.0 * median"],
+    ["stepsAbove[0] = above", "stepsAbove[0] = 0u"],
+    ["above >= 3u", "above >= 2u"],
+    ["rank == (count - 1u) / 2u", "rank == count / 2u"],
+    ["(other == mine && i < lane)", "false"],
+  ], explodingEarly);
 });

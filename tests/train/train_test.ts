@@ -34,7 +34,7 @@ import { watchBuffers } from "../../bench/buffers.ts";
 import { narrow, PARAMETER_NAMES, parameterNames, widen } from "../reference/model.ts";
 import { MUON } from "../reference/muon.ts";
 import { randomParameters } from "../reference/problems.ts";
-import { initialState, learningRate, trainStep, warmup, warmupCosine } from "../reference/training.ts";
+import { haltedAt, initialState, learningRate, trainStep, warmup, warmupCosine } from "../reference/training.ts";
 import { loadGoldens } from "../support/goldens.ts";
 import { countBuffers, freshDevice, sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";
@@ -521,6 +521,110 @@ for (const activation of [{ key: "relu" }, TOP_K] as const) {
     }
   });
 }
+
+/** A model without biases at a rate of 0: rows that are f times as large have f² times the error. */
+async function homogeneousModel(): Promise<SparseAutoencoder> {
+  const p = narrow(randomParameters(new Random(1), { D: 20, S: 45 }));
+  p.b_enc.fill(0);
+  p.b_dec.fill(0);
+  return await SparseAutoencoder.fromParameters({ ...SIZES, activation: TOP_K }, p, { device: await sharedDevice() });
+}
+
+/** The step at which a run on batches of these sizes halts, whatever log_every is and wherever it is resumed. */
+async function haltOf(sizes: readonly number[], log_every: number, resumeAt?: number): Promise<number | undefined> {
+  using stack = new DisposableStack();
+  const sae = stack.use(await homogeneousModel());
+  const batches = someBatches(sizes.length).map((batch, i) => batch.map((value) => value * sizes[i]!));
+  let state = stack.use(new TrainState(sae));
+  const part = async (from: number, to?: number) => {
+    await run(sae, getObjective(OBJECTIVE), batches.slice(from, to), { lr: 0, log_every, state });
+  };
+  try {
+    if (resumeAt !== undefined) {
+      await part(0, resumeAt);
+      state = stack.use(TrainState.restore(sae, structuredClone(await state.read())));
+    }
+    await part(resumeAt ?? 0);
+  } catch (error) {
+    if (!(error instanceof DivergenceError)) throw error;
+    assertEquals(state.step, error.step, "the state is at the step that halted the run");
+    return error.step;
+  }
+  return undefined;
+}
+
+Deno.test("a run halts at the third step in a row far above the median of the last 16, and at no other", async () => {
+  const ones = (n: number) => new Array<number>(n).fill(1);
+  const random = new Random(41);
+  const cases: readonly [sizes: readonly number[], halts: number | undefined][] = [
+    [[1, 1, 1, 1e3, 1, 1e3, 1e3, 1], undefined],
+    [[1, 1, 1, 1e3, 1e3, 1e3, 1], 5],
+    // A first batch of padding, all zero or nearly.
+    [[0, 1, 1, 1, 1], undefined],
+    [[1e-3, 1, 1, 1, 1], undefined],
+    [[1e-3, 0, 1, 1, 0, 1], undefined],
+    // A loss that has fallen far is measured against where it is.
+    [[...new Array<number>(4).fill(1e3), ...ones(16), 150, 150, 150], 22],
+    [[...new Array<number>(9).fill(1e3), ...ones(7), 150, 150, 150], undefined],
+    ...Array.from({ length: 3 }, (): [number[], number | undefined] => {
+      const sizes = Array.from({ length: 24 }, () => [0, 1e-3, 1, 1, 1e3, 1e3][random.integer(0, 5)]!);
+      return [sizes, haltedAt(sizes.map((size) => size ** 2))];
+    }),
+  ];
+  for (const [sizes, wanted] of cases) {
+    assertEquals(haltedAt(sizes.map((size) => size ** 2)), wanted, `the reference: ${sizes}`);
+    for (const log_every of [1, 25]) assertEquals(await haltOf(sizes, log_every), wanted, `${sizes}`);
+    for (const at of [2, 4]) assertEquals(await haltOf(sizes, 25, at), wanted, `${sizes}, resumed at ${at}`);
+  }
+});
+
+Deno.test("eight rows that are a thousand times as large, in one batch, do not end a run", async () => {
+  using sae = await newModel(TOP_K);
+  const batches = someBatches(12);
+  batches[5] = batches[5]!.map((value, i) => i < 8 * 20 ? 1e3 * value : value);
+  const { losses, yields } = await run(sae, getObjective(OBJECTIVE), batches, { ...OPTIONS, log_every: 2 });
+  assert(losses[5]!.mse > 1e5 * losses[4]!.mse, "its error is far above the others");
+  assertEquals(yields.map(({ stepsAbove }) => stepsAbove), [0, 0, 1, 0, 0, 0]);
+});
+
+for (
+  const [name, activation, objective] of [
+    ["top-k", TOP_K, OBJECTIVE],
+    ["batch-top-k", BATCH_TOP_K, OBJECTIVE],
+    ["relu with a target", { key: "relu" }, { ...OBJECTIVE, target_l0: 5 }],
+  ] as const
+) {
+  Deno.test(`after a halt nothing changes, however many steps were under way: ${name}`, async () => {
+    for (const spoil of [(x: Float32Array) => x.with(37, NaN), (x: Float32Array) => x.map((value) => 1e4 * value)]) {
+      const batches = someBatches(16).map((x, i) => i < 4 || i > 6 ? x : spoil(x));
+      const halted = async (log_every: number) => {
+        using sae = await newModel(activation);
+        using state = new TrainState(sae);
+        const running = run(sae, getObjective(objective), batches, { ...OPTIONS, log_every, state });
+        const { step } = await assertRejects(() => running, DivergenceError);
+        assertEquals([state.step, state.n_tokens], [step, 16 * step]);
+        return { state: await state.read(), end: await sae.readParameters() };
+      };
+      const wanted = await halted(1);
+      for (const log_every of [4, 25]) assertEquals(await halted(log_every), wanted, `log_every ${log_every}`);
+    }
+  });
+}
+
+Deno.test("a state that was halted is trained on, with other rows", async () => {
+  using sae = await newModel(TOP_K);
+  using state = new TrainState(sae);
+  const batches = someBatches(8);
+  const bad = batches[2]!.with(3, NaN);
+  await assertRejects(
+    () => run(sae, getObjective(OBJECTIVE), [batches[0]!, batches[1]!, bad], { ...OPTIONS, state }),
+    DivergenceError,
+  );
+  const before = await sae.readParameters();
+  const { losses, end } = await run(sae, getObjective(OBJECTIVE), batches.slice(2), { ...OPTIONS, state });
+  assertEquals([losses.length, state.step], [6, 8]);
+  assert(end.W_enc.some((value, i) => value !== before.W_enc[i]), "it learns");
+});
 
 Deno.test("a loss that explodes stops training", async () => {
   using sae = await newModel(TOP_K);

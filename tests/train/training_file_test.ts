@@ -62,14 +62,14 @@ for (const [activation, optimizer] of [["jump-relu", "muon"], ["batch-top-k", "a
   });
 }
 
-Deno.test("refused: files that are cut, lack something, hold something else, or describe what cannot be", async () => {
-  const { file } = await trained("batch-top-k", "adam");
-  for (const length of [0, 7, 100, file.length >> 1, file.length - 1]) {
-    await assertRejects(() => openTraining(file.slice(0, length)), CheckpointError);
-  }
+/** What a change does to the tensors and the description of a file; without the latter if it returns `null`. */
+type Change = (all: Map<string, NamedTensor>, description: Record<string, never>) => unknown;
+
+/** The description in a file, and the file as it is with a change. */
+async function opened(file: Uint8Array) {
   const { tensors, metadata } = await readSafetensors(bytesSource(file));
   const description = JSON.parse(metadata.get("saev_nn_training")!);
-  const altered = async (change: (all: Map<string, NamedTensor>, description: Record<string, never>) => unknown) => {
+  const altered = async (change: Change): Promise<Uint8Array> => {
     const all = new Map<string, NamedTensor>();
     for (const [name, { shape, dtype, read }] of tensors) {
       const tensor = tensors.get(name)!;
@@ -83,7 +83,29 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
     await writeSafetensors(sink, [...all.values()], texts);
     return new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
   };
-  const cases: readonly [change: Parameters<typeof altered>[0], message: string][] = [
+  return { description, altered };
+}
+
+Deno.test("a file of version 2, which kept the first squared error alone, goes on bit by bit", async () => {
+  const wanted = await trained("batch-top-k", "adam");
+  const { altered, description } = await opened(wanted.file);
+  const { stepsAbove: _, ...state } = description.state;
+  const old = await altered((all, text) => {
+    all.delete("recent_errors");
+    Object.assign(text, { version: 2, state: { ...state, firstMse: wanted.losses[0]!.mse } });
+  });
+  using found = await (await openTraining(old)).restore({ device: await sharedDevice() });
+  assertEquals(await found.state.read(), wanted.state);
+  assertEquals([...wanted.state.recentErrors.slice(-3)], wanted.losses.map(({ mse }) => mse));
+});
+
+Deno.test("refused: files that are cut, lack something, hold something else, or describe what cannot be", async () => {
+  const { file } = await trained("batch-top-k", "adam");
+  for (const length of [0, 7, 100, file.length >> 1, file.length - 1]) {
+    await assertRejects(() => openTraining(file.slice(0, length)), CheckpointError);
+  }
+  const { description, altered } = await opened(file);
+  const cases: readonly [change: Change, message: string][] = [
     [() => null, "its metadata have no saev_nn_training"],
     [(all) => all.delete("moment2.W_dec"), "there is no moment2.W_dec; expected [9,6]"],
     [(all) => all.set("extra", { name: "extra", shape: [1], data: new Float32Array(1) }), 'found "extra"'],
@@ -91,7 +113,10 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
       (all) => all.set("input_mean", { name: "input_mean", shape: [5], data: new Float32Array(5) }),
       "input_mean is [5]; expected [6]",
     ],
-    [(_, text) => Object.assign(text, { version: 1 }), "version 1; expected 2"],
+    [(_, text) => Object.assign(text, { version: 1 }), "version 1; expected 2 or 3"],
+    [(all) => all.delete("recent_errors"), "there is no recent_errors; expected [16]"],
+    [(_, text) => Object.assign(text, { version: 2 }), 'found "recent_errors"'],
+    [(_, text) => Object.assign(text, { state: { ...description.state, stepsAbove: 0.5 } }), "stepsAbove 0.5"],
     [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 8 } }), "expected [8]"],
     [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 0 } }), "d_sae must be"],
     [(_, text) => Object.assign(text, { cfg: {} }), "an incomplete configuration"],
