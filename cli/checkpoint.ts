@@ -39,7 +39,7 @@ export async function opening<T>(
 ): Promise<T> {
   using line = new DownloadLine();
   try {
-    return await work({ hub: { signal, onProgress: (state) => line.show(state) } });
+    return await work({ signal, hub: { onProgress: (state) => line.show(state) } });
   } catch (error) {
     if (!(error instanceof CheckpointError) || error.message.includes(checkpoint)) throw error;
     throw new CheckpointError(`${checkpoint}: ${error.message}`, { cause: error });

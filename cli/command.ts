@@ -5,7 +5,8 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { nearest } from "../runner/mod.ts";
+import { nearest, writeStderr } from "../runner/mod.ts";
+import { Interruption } from "./interruption.ts";
 
 /** One option of a command. */
 export interface Option {
@@ -20,7 +21,7 @@ export interface Command {
   readonly positionals: readonly string[];
   readonly options: Readonly<Record<string, Option>>;
   readonly details?: string;
-  /** Does the work and returns the exit code. */
+  /** Does the work and returns the exit code; rejects with the signal's reason where that ended it early. */
   readonly run: (args: Arguments, signal: AbortSignal) => Promise<number>;
 }
 
@@ -119,8 +120,23 @@ export function table(rows: readonly (readonly [string, string])[]): string {
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
 }
 
-export const INTERRUPTED = 130;
-
+/** A line for people, on stderr. */
 export function say(line: string): void {
-  console.error(line);
+  writeStderr(`${line}\n`);
+}
+
+/**
+ * A result, on stdout.
+ *
+ * @throws {Interruption} where whoever reads it has gone, as `head` has after its lines.
+ * @throws {Error} where it cannot be written, because a disk is full.
+ */
+export function print(result: string): void {
+  const bytes = new TextEncoder().encode(`${result}\n`);
+  try {
+    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+  } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) throw new Interruption("SIGPIPE");
+    throw new Error(`writing the result to stdout: ${(error as Error).message}`, { cause: error });
+  }
 }

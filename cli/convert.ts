@@ -6,7 +6,7 @@
 
 import { type Concession, readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
 import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
-import { type Arguments, type Command, say, unknown, UsageError } from "./command.ts";
+import { type Arguments, type Command, print, say, unknown, UsageError } from "./command.ts";
 
 /** The command. */
 export const convertCommand: Command = {
@@ -45,9 +45,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     lossy: args.flag("lossy"),
     ...schema && { schema: schema === "1" ? 1 : 5 },
   });
-  if (args.flag("json")) console.log(JSON.stringify({ format, paths, folded, lost }));
+  if (args.flag("json")) print(JSON.stringify({ format, paths, folded, lost }));
   else {
-    for (const path of paths) console.log(path);
+    for (const path of paths) print(path);
     if (folded.length > 0) say(`folded into the parameters, which ${format} has no place for: ${folded.join(", ")}`);
     for (const what of lost) say(`lost: ${what}`);
   }

@@ -5,7 +5,7 @@
  */
 
 import { DEMO_DEFAULTS, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "../examples/demo/demo.ts";
-import { type Arguments, type Command, INTERRUPTED, say } from "./command.ts";
+import { type Arguments, type Command, say } from "./command.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
 /** The command. */
@@ -46,5 +46,6 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   }
   if (await useTuning()) say(TUNED);
   const metrics = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, { say, signal });
-  return metrics === null ? INTERRUPTED : 0;
+  if (metrics === null) throw signal.reason;
+  return 0;
 }

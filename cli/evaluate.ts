@@ -9,7 +9,7 @@ import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays } from ".
 import { load } from "../mod.ts";
 import { adapterName } from "../runner/mod.ts";
 import { opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
-import type { Arguments, Command } from "./command.ts";
+import { type Arguments, type Command, print } from "./command.ts";
 import { useTuning } from "./tuning.ts";
 
 /** The command. */
@@ -38,7 +38,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [checkpoint, data] = args.positionals as [string, string];
   const [batchSize, file] = [args.integer("batch-size", 1) ?? 2048, args.text("embeddings")];
   const [dense_above, almost_dead_below] = [args.share("dense-above"), args.share("almost-dead-below")];
-  const thresholds = {
+  const options = {
+    signal,
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
@@ -53,18 +54,19 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   using embeddings = file === undefined ? undefined : await openRows(file);
   const batches = batchesInOrder(rows, batchSize);
   const metrics = embeddings || args.flag("monosemanticity")
-    ? await evaluate(sae, batches, { ...thresholds, monosemanticity: embeddings ? { embeddings } : true })
-    : await evaluate(sae, batches, thresholds);
+    ? await evaluate(sae, batches, { ...options, monosemanticity: embeddings ? { embeddings } : true })
+    : await evaluate(sae, batches, options);
+  signal.throwIfAborted();
   const measured = { ...metrics, coherence: await measureCoherence(sae) };
   const adapter = adapterName(sae.device);
   if (args.flag("json")) {
-    console.log(JSON.stringify({ checkpoint, data, adapter, ...measured }, typedArraysAsArrays));
+    print(JSON.stringify({ checkpoint, data, adapter, ...measured }, typedArraysAsArrays));
   } else {
     const { n_rows, density } = metrics;
     const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${
       density.length.toLocaleString("en")
     } latents`;
-    console.log(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+    print(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
   }
   return 0;
 }

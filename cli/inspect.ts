@@ -7,7 +7,7 @@
 import { typedArraysAsArrays } from "../eval/mod.ts";
 import { inspectCheckpoint, type Inspection, type TensorSummary } from "../io/mod.ts";
 import { CHECKPOINT_DETAILS, oneLine, opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
-import { type Arguments, type Command, table } from "./command.ts";
+import { type Arguments, type Command, print, table } from "./command.ts";
 
 /** The command. */
 export const inspectCommand: Command = {
@@ -26,8 +26,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     signal,
     (source) => inspectCheckpoint(checkpoint, { ...source, ...options }),
   );
-  if (args.flag("json")) console.log(JSON.stringify(found, typedArraysAsArrays));
-  else console.log(describe(found).join("\n"));
+  if (args.flag("json")) print(JSON.stringify(found, typedArraysAsArrays));
+  else print(describe(found).join("\n"));
   return 0;
 }
 

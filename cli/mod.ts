@@ -4,16 +4,17 @@
  *
  * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
  * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
- * any other failure with 1, Ctrl-C with 130.
+ * any other failure with 1, a signal with 128 and its number (Ctrl-C with 130).
  *
  * @module
  */
 import manifest from "../deno.json" with { type: "json" };
-import { Arguments, type Command, commandHelp, INTERRUPTED, table, unknown, UsageError } from "./command.ts";
+import { Arguments, type Command, commandHelp, print, say, table, unknown, UsageError } from "./command.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
 import { evaluateCommand } from "./evaluate.ts";
 import { inspectCommand } from "./inspect.ts";
+import { Interruption, Interrupts } from "./interruption.ts";
 import { trainCommand } from "./train.ts";
 import { tuneCommand } from "./tune.ts";
 
@@ -28,33 +29,25 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 
 /** Runs the command line and returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const aborter = new AbortController();
-  const interrupt = (): void => {
-    if (aborter.signal.aborted) Deno.exit(INTERRUPTED);
-    console.error("\nstopping after this step; once more to stop at once");
-    aborter.abort();
-  };
-  Deno.addSignalListener("SIGINT", interrupt);
+  using interrupts = new Interrupts();
   try {
-    return await dispatch(args, aborter.signal);
+    return await dispatch(args, interrupts.signal);
   } catch (error) {
-    if (error === aborter.signal.reason) return INTERRUPTED;
+    if (error instanceof Interruption) return error.exitCode;
     const message = error instanceof Error ? error.message : String(error);
-    console.error(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
+    say(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
     return error instanceof UsageError ? 2 : 1;
-  } finally {
-    Deno.removeSignalListener("SIGINT", interrupt);
   }
 }
 
 async function dispatch(args: readonly string[], signal: AbortSignal): Promise<number> {
   const [name, ...rest] = args;
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {
-    (name === undefined ? console.error : console.log)(generalHelp());
+    (name === undefined ? say : print)(generalHelp());
     return name === undefined ? 2 : 0;
   }
   if (name === "--version") {
-    console.log(manifest.version);
+    print(manifest.version);
     return 0;
   }
   if (name.startsWith("-")) throw unknown("option", name, ["--help", "--version"]);
@@ -62,7 +55,7 @@ async function dispatch(args: readonly string[], signal: AbortSignal): Promise<n
   if (command === undefined) throw unknown("command", name, Object.keys(COMMANDS));
   const parsed = new Arguments(name, command, rest);
   if (!parsed.flag("help")) return await command.run(parsed, signal);
-  console.log(commandHelp(name, command));
+  print(commandHelp(name, command));
   return 0;
 }
 

@@ -19,7 +19,7 @@ import {
   type SweepRun,
   type SweptConfig,
 } from "../runner/mod.ts";
-import { type Arguments, type Command, INTERRUPTED, say, table, UsageError } from "./command.ts";
+import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
 /** The command. */
@@ -140,12 +140,13 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       diverged ?? (nmse === null ? "stopped" : `NMSE ${nmse.toFixed(4)}, L0 ${l0!.toFixed(1)}`),
     ])));
     say(`look at ${out}/${names[0]}/report.html and its neighbours`);
-    return results.some(({ isInterrupted }) => isInterrupted) ? INTERRUPTED : 0;
+    if (results.some(({ isInterrupted }) => isInterrupted)) throw signal.reason;
+    return 0;
   }
   const [result] = results as [RunResult];
   if (result.isInterrupted) {
-    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model as it was, and --resume goes on`);
-    return INTERRUPTED;
+    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model of that step, and --resume continues`);
+    throw signal.reason;
   }
   const { nmse, l0, dead_fraction } = result.metrics!;
   say(

@@ -6,7 +6,7 @@
 
 import { defaultDevice, type ProductShape, tune, type Tuning } from "../kernels/mod.ts";
 import { adapterName, TunerFile } from "../runner/mod.ts";
-import { type Arguments, type Command, say, table } from "./command.ts";
+import { type Arguments, type Command, print, say, table } from "./command.ts";
 
 /** The command. */
 export const tuneCommand: Command = {
@@ -24,7 +24,7 @@ the cache folder (XDG_CACHE_HOME, or ~/.cache), where demo, train and evaluate l
   run,
 };
 
-async function run(args: Arguments): Promise<number> {
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [B, D, S] = [
     args.integer("batch-size", 1) ?? 1024,
     args.integer("d-model", 1) ?? 768,
@@ -40,11 +40,11 @@ async function run(args: Arguments): Promise<number> {
     { layout: "nt", M: Math.min(B, 8), N: S, K: D },
   ];
   const [device, store] = [await defaultDevice(), await TunerFile.open()];
-  const tunings = await tune(device, { store, shapes, budget });
+  const tunings = await tune(device, { store, shapes, budget, signal });
   const adapter = adapterName(device);
-  if (args.flag("json")) console.log(JSON.stringify({ adapter, file: store.path, tunings }));
+  if (args.flag("json")) print(JSON.stringify({ adapter, file: store.path, tunings }));
   else {
-    console.log([adapter, ...tunings.map(describeTuning)].join("\n\n"));
+    print([adapter, ...tunings.map(describeTuning)].join("\n\n"));
     say(store.path === null ? "there is no cache folder: nothing was remembered" : `remembered in ${store.path}`);
   }
   return 0;

@@ -20,6 +20,12 @@ export type MonosemanticityEmbeddings = true | {
   readonly embeddings: RowSource;
 };
 
+/** How {@link evaluate} measures. */
+export interface EvaluateOptions extends DensityThresholds {
+  /** Ends it after the batch under way. */
+  readonly signal?: AbortSignal;
+}
+
 /** {@link Metrics} and the monosemanticity of each latent. */
 export interface MetricsWithMonosemanticity extends Metrics {
   /** How alike the rows are that excite each latent. */
@@ -47,32 +53,35 @@ export interface MetricsWithMonosemanticity extends Metrics {
  *
  * @throws {ShapeError} if a batch is not a whole number of rows.
  * @throws {RangeError} if there are no rows, or not as many as embeddings, or a threshold is not from 0 to 1.
+ * @throws {unknown} the signal's reason, once it is aborted.
  */
 export function evaluate(
   sae: SparseAutoencoder,
   batches: Batches,
-  options: DensityThresholds & { readonly monosemanticity: MonosemanticityEmbeddings },
+  options: EvaluateOptions & { readonly monosemanticity: MonosemanticityEmbeddings },
 ): Promise<MetricsWithMonosemanticity>;
 /**
  * The same without monosemanticity.
  *
  * @throws {ShapeError} if a batch is not a whole number of rows.
  * @throws {RangeError} if there are no rows, or a threshold is not from 0 to 1.
+ * @throws {unknown} the signal's reason, once it is aborted.
  */
-export function evaluate(sae: SparseAutoencoder, batches: Batches, options?: DensityThresholds): Promise<Metrics>;
+export function evaluate(sae: SparseAutoencoder, batches: Batches, options?: EvaluateOptions): Promise<Metrics>;
 export async function evaluate(
   sae: SparseAutoencoder,
   batches: Batches,
-  options: DensityThresholds & { readonly monosemanticity?: MonosemanticityEmbeddings } = {},
+  options: EvaluateOptions & { readonly monosemanticity?: MonosemanticityEmbeddings } = {},
 ): Promise<Metrics | MetricsWithMonosemanticity> {
   const { d_model, d_sae } = sae.cfg;
-  const { monosemanticity, ...thresholds } = options;
+  const { monosemanticity, signal, ...thresholds } = options;
   const sums = new MetricSums(d_model, d_sae, thresholds);
   const embeddings = typeof monosemanticity === "object" ? monosemanticity.embeddings : undefined;
   const similarities = monosemanticity && new MonosemanticitySums(d_sae, embeddings?.d_model ?? d_model);
   let n_rows = 0;
   for await (const batch of batches) {
     for await (const x of pieces(sae, batch)) {
+      signal?.throwIfAborted();
       using out = sae.forward(x);
       const [x_BD, x_hat_BD, codes] = await Promise.all([
         x instanceof Float32Array ? x : x.read(),

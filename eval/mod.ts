@@ -4,7 +4,13 @@
  * @module
  */
 
-export { type Batches, evaluate, type MetricsWithMonosemanticity, type MonosemanticityEmbeddings } from "./evaluate.ts";
+export {
+  type Batches,
+  evaluate,
+  type EvaluateOptions,
+  type MetricsWithMonosemanticity,
+  type MonosemanticityEmbeddings,
+} from "./evaluate.ts";
 export { type DensityHistogram, type DensityThresholds, type Metrics, typedArraysAsArrays } from "./metrics.ts";
 export type { Monosemanticity } from "./monosemanticity.ts";
 export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";

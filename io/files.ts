@@ -7,7 +7,7 @@
 
 import { CheckpointError } from "./errors.ts";
 import { checkPath, type FileSet, pickedFiles, singleFile } from "./file_set.ts";
-import { openHttp, type RemoteSource, StatusError } from "./http.ts";
+import { type HttpOptions, openHttp, type RemoteSource, StatusError } from "./http.ts";
 import {
   formatHubAddress,
   HUB_ENDPOINT,
@@ -20,7 +20,7 @@ import {
   openHubFile,
   parseHubAddress,
 } from "./hub.ts";
-import { blobSource, buffered, bytesSource, type FilePart, partPieces, type Source } from "./source.ts";
+import { blobSource, buffered, bytesSource, type FilePart, partPieces, type Source, stoppable } from "./source.ts";
 
 /**
  * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
@@ -35,6 +35,8 @@ export type FilesSource = ByteSource | Iterable<File> | FileSet;
 export interface SourceOptions {
   /** For addresses on the Hugging Face hub. */
   readonly hub?: HubOptions;
+  /** Ends every read, with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** A file that a browser's user picked or that lies in its private file system: a `FileSystemFileHandle`. */
@@ -104,12 +106,16 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
  * @throws {CheckpointError} where a server does not answer with a file.
  */
 export async function openSource(from: ByteSource, options: SourceOptions = {}): Promise<Source> {
+  return stoppable(await openAny(from, options), options.signal);
+}
+
+async function openAny(from: ByteSource, options: SourceOptions): Promise<Source> {
   if (from instanceof Uint8Array) return bytesSource(from);
   if (from instanceof ArrayBuffer) return bytesSource(new Uint8Array(from));
   if (from instanceof Blob) return blobSource(from);
   if (typeof from === "string" || from instanceof URL) {
-    if (isOnHub(from)) return await openHub(parseHubAddress(from), options.hub);
-    return isRemote(from) ? await openHttp(from) : await fileSource(from);
+    if (isOnHub(from)) return await openHub(parseHubAddress(from), hubOptions(options));
+    return isRemote(from) ? await openHttp(from, requestOptions(options)) : await fileSource(from);
   }
   return "getFile" in from ? blobSource(await from.getFile()) : from;
 }
@@ -120,20 +126,44 @@ export async function openSource(from: ByteSource, options: SourceOptions = {}):
  * @throws {CheckpointError} where a server does not answer with files.
  */
 export async function openFiles(from: FilesSource, options: SourceOptions = {}): Promise<FileSet> {
+  const files = await findFiles(from, options);
+  const { signal } = options;
+  if (signal === undefined) return files;
+  return {
+    name: files.name,
+    main: files.main,
+    list: () => files.list(),
+    async find(path) {
+      const source = await files.find(path);
+      return source && stoppable(source, signal);
+    },
+  };
+}
+
+async function findFiles(from: FilesSource, options: SourceOptions): Promise<FileSet> {
   if (typeof from === "string" || from instanceof URL) {
     if (isOnHub(from)) {
-      const open = (address: HubAddress): Promise<Source> => openHub(address, options.hub);
-      return await hubFiles(parseHubAddress(from), hubAccess(options.hub), open);
+      const hub = hubOptions(options);
+      const open = (address: HubAddress): Promise<Source> => openHub(address, hub);
+      return await hubFiles(parseHubAddress(from), hubAccess(hub), open);
     }
-    return isRemote(from) ? webFiles(new URL(from)) : await localFiles(from);
+    return isRemote(from) ? webFiles(new URL(from), requestOptions(options)) : await localFiles(from);
   }
   if ("find" in from && "list" in from) return from;
   if (!(from instanceof Uint8Array) && Symbol.iterator in from) return pickedFiles(from);
-  return singleFile(await openSource(from));
+  return singleFile(await openAny(from, options));
+}
+
+function hubOptions({ hub = {}, signal }: SourceOptions): HubOptions {
+  return { ...signal && { signal }, ...hub };
+}
+
+function requestOptions({ signal }: SourceOptions): Pick<HttpOptions, "signal"> {
+  return { ...signal && { signal } };
 }
 
 /** Files at web addresses, of which there is no list. */
-function webFiles(url: URL): FileSet {
+function webFiles(url: URL, options: Pick<HttpOptions, "signal">): FileSet {
   const base = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
   const main = base === "" ? null : base;
   return {
@@ -143,7 +173,7 @@ function webFiles(url: URL): FileSet {
     async find(path) {
       checkPath(path);
       try {
-        return await openHttp(path === main ? url : below(url, path));
+        return await openHttp(path === main ? url : below(url, path), options);
       } catch (error) {
         if (error instanceof StatusError && [404, 410].includes(error.status)) return null;
         throw error;

@@ -107,6 +107,20 @@ export function buffered(source: Source, head?: Uint8Array): Source {
   };
 }
 
+/** The same source, which reads no more once the signal is aborted, and rejects with its reason. */
+export function stoppable(source: Source, signal: AbortSignal | undefined): Source {
+  if (signal === undefined) return source;
+  const { name, size } = source;
+  return {
+    name,
+    size,
+    async read(from, to) {
+      signal.throwIfAborted();
+      return await source.read(from, to);
+    },
+  };
+}
+
 /** A range of a source, piece after piece, none of which stays in memory. */
 export async function* readPieces(source: Source, from = 0, to = source.size): AsyncGenerator<Uint8Array> {
   for (let at = from; at < to; at += PIECE_BYTES) yield await source.read(at, Math.min(at + PIECE_BYTES, to));

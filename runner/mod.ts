@@ -32,6 +32,7 @@ export {
   ProgressLine,
   type ProgressOptions,
   type ProgressState,
+  writeStderr,
 } from "./terminal.ts";
 export { TunerFile } from "./tuner_store.ts";
 export {

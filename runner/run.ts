@@ -38,7 +38,7 @@ export interface SweepRun {
 
 /** What a sweep is given besides its runs. */
 export interface SweepOptions {
-  /** Ends it early, with checkpoints of the step it has come to. */
+  /** Ends it early, with checkpoints of the step it has come to. Nothing is evaluated after that. */
   readonly signal?: AbortSignal;
   /** Told once before the first step of runs that train together. */
   readonly onStart?: (plan: RunPlan) => void;
@@ -73,7 +73,7 @@ export interface RunPlan {
 export interface RunResult {
   /** Steps made. */
   readonly steps: number;
-  /** Whether the signal ended it. Then there is a checkpoint, and nothing was evaluated. */
+  /** Whether the signal ended it, in training or after that. Then there is a checkpoint, and nothing was evaluated. */
   readonly isInterrupted: boolean;
   /** Why it could not go on, if it could not. Then the checkpoint is the last before that, if there was one. */
   readonly diverged: DivergenceError | null;
@@ -239,7 +239,7 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
   const results: RunResult[] = [];
   for (const [i, run] of started.entries()) {
     results.push(
-      await finish(run, { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter }),
+      await finish(run, { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter, signal }),
     );
   }
   return results;
@@ -320,17 +320,15 @@ async function finish(
     readonly evaluated: { readonly on: RunResult["evaluated_on"]; readonly rows: RowSource };
     readonly diverged: DivergenceError | null;
     readonly adapter: string;
+    readonly signal: AbortSignal | undefined;
   },
 ): Promise<RunResult> {
-  const { n_steps, seconds, evaluated, diverged, adapter } = given;
+  const { n_steps, seconds, evaluated, diverged, adapter, signal } = given;
   const steps = losses.length;
-  const metrics = steps < n_steps ? null : {
-    ...await evaluate(sae, batchesInOrder(evaluated.rows, EVALUATION_BATCH)),
-    coherence: await measureCoherence(sae),
-  };
+  const metrics = steps < n_steps ? null : await measure(sae, evaluated.rows, signal);
   const result = {
     steps,
-    isInterrupted: steps < n_steps && !diverged,
+    isInterrupted: metrics === null && !diverged,
     seconds,
     examples_per_second: (steps - given.firstStep) * config.train.batch_size / seconds,
     evaluated_on: evaluated.on,
@@ -345,6 +343,22 @@ async function finish(
   });
   if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
   return { ...result, diverged };
+}
+
+/** `null` where the signal ended it. */
+async function measure(
+  sae: SparseAutoencoder,
+  rows: RowSource,
+  signal: AbortSignal | undefined,
+): Promise<MetricsWithCoherence | null> {
+  try {
+    const metrics = await evaluate(sae, batchesInOrder(rows, EVALUATION_BATCH), { ...signal && { signal } });
+    signal?.throwIfAborted();
+    return { ...metrics, coherence: await measureCoherence(sae) };
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return null;
+    throw error;
+  }
 }
 
 /** What a run goes through. */

@@ -24,7 +24,7 @@ export interface ProgressOptions {
   readonly batch_size: number;
   /** Whether a line can be redrawn; without it, whether stderr is a terminal. */
   readonly isTerminal?: boolean;
-  /** Where text goes; without it stderr, so that results on stdout stay clean. */
+  /** Where text goes; without it stderr, so that results on stdout stay clean. If it throws, the text is lost. */
   readonly write?: (text: string) => void;
   /** Milliseconds since any fixed moment. */
   readonly now?: () => number;
@@ -38,6 +38,25 @@ export interface DownloadState {
   readonly received: number;
   /** Bytes of the whole file. */
   readonly size: number;
+}
+
+/**
+ * Writes to stderr. Progress that cannot be shown, because its reader has gone or the disk behind it is full, is no
+ * reason to end the work that it tells of.
+ */
+export const writeStderr: (text: string) => void = quietly((text) => {
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+});
+
+function quietly(write: (text: string) => void): (text: string) => void {
+  return (text) => {
+    try {
+      write(text);
+    } catch {
+      // There is nobody to tell.
+    }
+  };
 }
 
 /** Plain lines a run writes, at least. */
@@ -58,10 +77,10 @@ export class ProgressLine implements Disposable {
     firstStep = 0,
     batch_size,
     isTerminal = Deno.stderr.isTerminal(),
-    write = (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    write = writeStderr,
     now = () => performance.now(),
   }: ProgressOptions) {
-    this.#options = { n_steps, firstStep, batch_size, isTerminal, write, now };
+    this.#options = { n_steps, firstStep, batch_size, isTerminal, write: quietly(write), now };
     this.#start = now();
   }
 
@@ -115,10 +134,10 @@ export class DownloadLine implements Disposable {
   /** Starts with the first news. */
   constructor({
     isTerminal = Deno.stderr.isTerminal(),
-    write = (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    write = writeStderr,
     now = () => performance.now(),
   }: Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size"> = {}) {
-    this.#options = { isTerminal, write, now };
+    this.#options = { isTerminal, write: quietly(write), now };
   }
 
   /** Call it as often as there is news; every file gets a line of its own. */

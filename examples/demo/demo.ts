@@ -56,7 +56,7 @@ export interface DemoOptions {
 export interface DemoSurroundings {
   /** Given one line at a time. */
   readonly say: (line: string) => void;
-  /** Ends training early, with a checkpoint. */
+  /** Ends training early, with a checkpoint, or what comes after it. */
   readonly signal?: AbortSignal;
 }
 
@@ -125,7 +125,10 @@ export interface DemoMetrics {
   readonly losses: Readonly<Record<"loss" | "mse" | "l0", readonly number[]>>;
 }
 
-/** Runs the demo; returns what it measured, or `null` if the signal ended training early. */
+/**
+ * Runs the demo; returns what it measured, or `null` if the signal ended training early. After training, it rejects with
+ * the signal's reason.
+ */
 export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroundings): Promise<DemoMetrics | null> {
   const { out, steps, seed, batch_size, lr } = options;
   const directory = await RunDirectory.create(out, { overwrite: true });
@@ -158,7 +161,7 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
     return null;
   }
 
-  const evaluation = await evaluateModel(sae, dataset);
+  const evaluation = await evaluateModel(sae, dataset, signal);
   const mostUsed = evaluation.order.slice(0, GABOR_FEATURES);
   const { mse, nmse, l0, n_rows, n_dead, dead_fraction } = evaluation.metrics;
   const metrics: DemoMetrics = {
@@ -245,13 +248,15 @@ interface Activity {
 async function evaluateModel(
   sae: SparseAutoencoder,
   { heldOut, heldOutPatches, whitening }: Dataset,
+  signal: AbortSignal | undefined,
 ): Promise<Evaluation> {
   const source = rowsOf(heldOut, COMPONENTS);
-  const metrics = await evaluate(sae, batchesInOrder(source, EVALUATION_BATCH));
+  const metrics = await evaluate(sae, batchesInOrder(source, EVALUATION_BATCH), { ...signal && { signal } });
   const activity = Array.from({ length: sae.cfg.d_sae }, (): Activity => ({ energy: 0, events: [] }));
   const reconstructions: Float32Array[] = [];
   let firstRow = 0;
   for await (const x of batchesInOrder(source, EVALUATION_BATCH)) {
+    signal?.throwIfAborted();
     using out = sae.forward(x);
     const [x_hat, { row_starts, indices, values }] = await Promise.all([out.x_hat.read(), out.f_x.read()]);
     reconstructions.push(x_hat);

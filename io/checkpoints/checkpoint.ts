@@ -158,8 +158,8 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than any half.
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
-  const { device, weights, hub, ...readOptions } = options;
-  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  const { device, weights, hub, signal, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, { ...hub && { hub }, ...signal && { signal } }));
   const { cfg, parameters, input } = (await recognised.open(readOptions)).model;
   return await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
     input,
@@ -177,7 +177,7 @@ export async function readCheckpoint(
   from: FilesSource,
   options: Omit<LoadOptions, "device" | "weights"> = {},
 ): Promise<ParsedCheckpoint> {
-  const { hub, ...readOptions } = options;
-  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  const { hub, signal, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, { ...hub && { hub }, ...signal && { signal } }));
   return (await readModel(recognised, readOptions)).model;
 }

@@ -89,8 +89,8 @@ export async function inspectCheckpoint(
   from: FilesSource,
   options: Omit<ReadOptions, "accept"> & SourceOptions = {},
 ): Promise<Inspection> {
-  const { hub, ...readOptions } = options;
-  const recognised = await recognise(await openFiles(from, hub === undefined ? {} : { hub }));
+  const { hub, signal, ...readOptions } = options;
+  const recognised = await recognise(await openFiles(from, { ...hub && { hub }, ...signal && { signal } }));
   const { header, tensors, configs } = await openContents(recognised);
   const summaries: TensorSummary[] = [];
   for (const [name, tensor] of tensors) summaries.push(await summarise(name, tensor));

@@ -40,6 +40,8 @@ export interface TuneOptions {
   readonly shapes: readonly ProductShape[];
   /** Seconds that measuring a class may take, but for the candidate at work; 60 if left out. */
   readonly budget?: number;
+  /** Ends it after the measurement under way; the classes that are done keep their choices. */
+  readonly signal?: AbortSignal;
   /** Milliseconds until the GPU has done what `run` submits; by the CPU's clock if left out. */
   readonly time?: (run: () => void, tile: TileName) => Promise<number>;
 }
@@ -136,9 +138,10 @@ export async function restoreTuning(device: GPUDevice, store: TunerStore): Promi
  *
  * @throws {DeviceError} if the device computes nonsense.
  * @throws {KernelError} if it refuses the default.
+ * @throws {unknown} the signal's reason, once it is aborted.
  */
 export async function tune(device: GPUDevice, options: TuneOptions): Promise<Tuning[]> {
-  const { store, shapes, budget = 60, time = wallClock(device) } = options;
+  const { store, shapes, budget = 60, signal, time = wallClock(device) } = options;
   await checkDevice(device);
   const context = contextOf(device);
   const byClass = new Map<ProductClass, ProductShape>();
@@ -148,7 +151,7 @@ export async function tune(device: GPUDevice, options: TuneOptions): Promise<Tun
   }
   const tunings: Tuning[] = [];
   for (const shape of byClass.values()) {
-    const tuning = await tuneClass(context, shape, { end: performance.now() + 1000 * budget, time });
+    const tuning = await tuneClass(context, shape, { end: performance.now() + 1000 * budget, signal, time });
     context.tuned.set(tuning.class, tuning.chosen);
     await store?.set(keyOf(context, tuning.class), tuning.chosen);
     tunings.push(tuning);
@@ -169,7 +172,11 @@ interface Runner {
 async function tuneClass(
   context: DeviceContext,
   shape: ProductShape,
-  { end, time }: { readonly end: number; readonly time: NonNullable<TuneOptions["time"]> },
+  { end, signal, time }: {
+    readonly end: number;
+    readonly signal: AbortSignal | undefined;
+    readonly time: NonNullable<TuneOptions["time"]>;
+  },
 ): Promise<Tuning> {
   const of = productClass(shape);
   const usual = defaultTile(context, of, true);
@@ -177,11 +184,13 @@ async function tuneClass(
   const runners: Runner[] = [usual, ...candidates(context, of).filter((tile) => tile !== usual)]
     .map((tile) => ({ tile, state: "untried", least: Infinity, compile: null }));
   const [first] = runners as [Runner, ...Runner[]];
-  await check(context, shape.layout, runners, end);
+  await check(context, shape.layout, runners, { end, signal });
 
   using product = new Product(context, shape);
-  const timeOf = async ({ tile }: Runner, times: number): Promise<number> =>
-    await time(() => product.run(tile, times), tile) / times;
+  const timeOf = async ({ tile }: Runner, times: number): Promise<number> => {
+    signal?.throwIfAborted();
+    return await time(() => product.run(tile, times), tile) / times;
+  };
   const once = Math.max(await timeOf(first, 1), SAMPLE / MOST_TIMES);
   const times = Math.ceil(SAMPLE / once);
   let best = Infinity;
@@ -213,12 +222,18 @@ async function tuneClass(
 }
 
 /** Lets those candidates into the race that compute rightly, until the time is up. */
-async function check(context: DeviceContext, layout: Layout, runners: readonly Runner[], end: number): Promise<void> {
+async function check(
+  context: DeviceContext,
+  layout: Layout,
+  runners: readonly Runner[],
+  { end, signal }: { readonly end: number; readonly signal: AbortSignal | undefined },
+): Promise<void> {
   const asked = { integers: askedFactors("integers"), fractions: askedFactors("fractions") };
   const exact = exactProduct(layout, asked.integers);
   const hardToCompile = new Set<string>();
   let usual: Float32Array | undefined;
   for (const runner of runners) {
+    signal?.throwIfAborted();
     const { sharing } = TILES.get(runner.tile)!;
     if (usual !== undefined && (performance.now() > end || hardToCompile.has(sharing))) continue;
     const started = performance.now();

@@ -159,3 +159,18 @@ Deno.test("refused: no rows, other than one embedding a row, thresholds that are
   }
   await assertRejects(() => evaluate(sae, [x], { dense_above: 2 }), RangeError, "dense_above must be a share");
 });
+
+Deno.test("a signal ends an evaluation after the batch under way", async () => {
+  using sae = await SparseAutoencoder.create({ ...SIZES, activation: { key: "top-k", top_k: 4 } });
+  const x = new Random(1).normal(4 * D);
+  const aborter = new AbortController();
+  let given = 0;
+  const batches = function* () {
+    for (; given < 9; given++) {
+      if (given === 2) aborter.abort(new RangeError("enough"));
+      yield x;
+    }
+  };
+  await assertRejects(() => evaluate(sae, batches(), { signal: aborter.signal }), RangeError, "enough");
+  assertEquals(given, 2);
+});

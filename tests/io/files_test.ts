@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { type ByteSink, openSource, readBytes, writeBytes } from "../../io/files.ts";
+import { type ByteSink, openFiles, openSource, readBytes, writeBytes } from "../../io/files.ts";
 import { bytesSource } from "../../io/source.ts";
 import { joined, utf8 } from "./raw_zip.ts";
 
@@ -232,6 +232,25 @@ Deno.test("a file that is written or replaced between two reads is an error", as
       await change(`${folder}/x`);
       await assertRejects(() => source.read(100_000, 200_000), CheckpointError, "the file changed meanwhile");
     }
+  });
+});
+
+Deno.test("once its signal is aborted, nothing is read any more, from wherever it comes", async () => {
+  await inFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/x`, WHOLE);
+    await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => new Response(WHOLE));
+    const aborter = new AbortController();
+    const { signal } = aborter;
+    const address = `http://127.0.0.1:${server.addr.port}/x`;
+    const sources = [await openSource(`${folder}/x`, { signal }), await openSource(utf8(WHOLE), { signal })];
+    for (const from of [folder, address, [new File([WHOLE], "x")]]) {
+      const files = await openFiles(from, { signal });
+      sources.push((await files.find("x"))!);
+    }
+    for (const source of sources) assertEquals(await source.read(0, source.size), utf8(WHOLE));
+    aborter.abort(new RangeError("enough"));
+    for (const source of sources) await assertRejects(() => source.read(0, 1), RangeError, "enough");
+    await assertRejects(() => openSource(address, { signal }), RangeError, "enough");
   });
 });
 

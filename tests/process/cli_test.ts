@@ -308,43 +308,67 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   assertMatch(again.stderr, /^error: runs\/sweep\/0 holds a run already[^\n]*\n$/);
 });
 
-Deno.test("Ctrl-C leaves a checkpoint and ends with 130", async () => {
+/** Reads a stream until it says something, or to its end, and returns what it said. */
+async function readUntil(reader: ReadableStreamDefaultReader<string>, wanted?: string): Promise<string> {
+  for (let text = "";;) {
+    const { value, done } = await reader.read();
+    if (done && wanted === undefined) return text;
+    assert(!done, `it ended without ${wanted}: ${text}`);
+    text += value;
+    if (wanted !== undefined && text.includes(wanted)) return text;
+  }
+}
+
+Deno.test("signals leave a checkpoint and end with 128 and their number, whether or not anybody reads stderr", async () => {
   await using made = await folder({
     "long.toml": RUN.replace("PATH", "a.npy").replace("n_epochs = 3", "n_steps = 1000000"),
     "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
   });
-  const child = command(["train", "long.toml"], { cwd: made.path }).spawn();
-  const stderr = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  while (!text.includes("steps of")) {
-    const { value, done } = await stderr.read();
-    assert(!done, `it ended early: ${text}`);
-    text += value;
-  }
-  child.kill("SIGINT");
-  for (;;) {
-    const { value, done } = await stderr.read();
-    if (done) break;
-    text += value;
-  }
-  assertEquals((await child.status).code, 130, text);
-  assertEquals(await new Response(child.stdout).text(), "");
+  const run = `${made.path}/runs/long`;
+  const started = async (args: readonly string[]) => {
+    const child = command(["train", "long.toml", ...args], { cwd: made.path }).spawn();
+    const stderr = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
+    return { child, stderr, said: await readUntil(stderr, "steps of") };
+  };
+
+  const first = await started([]);
+  first.child.kill("SIGINT");
+  const text = await readUntil(first.stderr);
+  assertEquals((await first.child.status).code, 130, text);
+  assertEquals(await new Response(first.child.stdout).text(), "");
   assertMatch(
     text,
-    /stopping after this step.*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model as it was, and --resume goes on\n$/,
+    /\nstopping; .*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model of that step, and --resume continues\n$/,
   );
-  using sae = await load(`${made.path}/runs/long/sae.pt`);
+  using sae = await load(`${run}/sae.pt`);
   assertEquals(sae.cfg.d_sae, 32);
-  const { isInterrupted, steps } = JSON.parse(await Deno.readTextFile(`${made.path}/runs/long/metrics.json`));
+  const { isInterrupted, steps } = JSON.parse(await Deno.readTextFile(`${run}/metrics.json`));
   assertEquals(isInterrupted, true);
-  const resumed = command(["train", "long.toml", "--resume"], { cwd: made.path }).spawn();
-  const again = resumed.stderr.pipeThrough(new TextDecoderStream()).getReader();
-  let said = "";
-  while (!said.includes("steps of")) said += (await again.read()).value;
-  assertStringIncludes(said, `of which ${steps} are made`);
-  resumed.kill("SIGKILL");
-  await again.cancel();
-  await resumed.status;
+
+  const second = await started(["--resume"]);
+  assertStringIncludes(second.said, `of which ${steps} are made`);
+  await second.stderr.cancel();
+  second.child.kill("SIGTERM");
+  assertEquals((await second.child.status).code, 143);
+  await second.child.stdout.cancel();
+  const after = JSON.parse(await Deno.readTextFile(`${run}/metrics.json`));
+  assert(after.isInterrupted && after.steps > steps, `${steps} steps, then ${after.steps}`);
+});
+
+Deno.test("a result that cannot be written is no success", async () => {
+  await using made = await folder();
+  const help = [Deno.execPath(), "run", "--quiet", "-A", "--config", CONFIG, CLI, "train", "--help"];
+  const shell = async (script: string) => {
+    const { stdout, stderr } = await new Deno.Command("sh", { args: ["-c", script, ...help], cwd: made.path }).output();
+    return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  };
+  // The reader has gone when the help comes.
+  assertMatch(await shell(`exec 3>&1; { sleep 0.1; "$0" "$@"; echo "ended with $?" >&3; } | :`), /^ended with 141\n$/);
+  // No file may be longer than a block, as if the disk were full.
+  assertMatch(
+    await shell(`trap "" XFSZ; ulimit -f 1; "$0" "$@" > help.txt; echo "ended with $?"`),
+    /^ended with 1\nerror: writing the result to stdout: File too large[^\n]*\n$/,
+  );
 });
 
 Deno.test("on the driver of last resort the demo does fewer steps and says so", async () => {

@@ -243,8 +243,9 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
     try {
       const directory = await RunDirectory.create(path);
       const source = rowsOf(mixtures(), D);
-      // Stops in the first epoch and in the second one; the epoch's end, after 18 steps, is in neither batch.
-      for (const stop of [7, 25]) {
+      // Stops in the first epoch, in the second one, and before the evaluation; the epoch's end, after 18 steps, is in no
+      // batch.
+      for (const stop of [7, 25, 36]) {
         const controller = new AbortController();
         const stopping = { ...cfg, train: { ...cfg.train, log_every: 1 } };
         const stopped = await runTraining(stopping, source, {
@@ -253,7 +254,7 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
           signal: controller.signal,
           onProgress: ({ step }) => step === stop && controller.abort(),
         });
-        assertEquals([stopped.isInterrupted, stopped.steps], [true, stop]);
+        assertEquals([stopped.isInterrupted, stopped.steps, stopped.metrics], [true, stop, null]);
       }
       const resumed = await runTraining(cfg, source, { directory, resume: true });
       assertEquals(resumed.metrics, result.metrics);

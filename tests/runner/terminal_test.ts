@@ -71,6 +71,18 @@ Deno.test("a download is drawn on a terminal, not more often than eyes see, and 
   ]);
 });
 
+Deno.test("progress that cannot be written ends nothing", () => {
+  const write = () => {
+    throw new Deno.errors.BrokenPipe("the reader has gone");
+  };
+  for (const isTerminal of [true, false]) {
+    using line = new ProgressLine({ n_steps: 2, batch_size: 1, isTerminal, write });
+    line.show({ step: 1, loss: 2, l0: 1 });
+    using download = new DownloadLine({ isTerminal, write });
+    download.show({ path: "a", received: 1, size: 2 });
+  }
+});
+
 Deno.test("a download says nothing where there is no terminal", () => {
   const written: string[] = [];
   using line = new DownloadLine({ isTerminal: false, write: (text) => written.push(text) });

@@ -69,6 +69,29 @@ Deno.test("the default stays where nothing is faster by more than noise, and wit
   device.destroy();
 });
 
+Deno.test("a signal ends it after the measurement under way, and what was chosen before stays", async () => {
+  const device = await freshDevice();
+  const aborter = new AbortController();
+  const store = new Map<string, string>();
+  let timed = 0;
+  const stopped = tune(device, {
+    shapes: [SHAPE, { layout: "nt", M: 40, N: 4, K: 8 }],
+    budget: 0,
+    store,
+    signal: aborter.signal,
+    // The first class takes four: one to see how many products make a sample, and three samples.
+    time: () => {
+      if (++timed === 5) aborter.abort(new RangeError("enough"));
+      return Promise.resolve(1);
+    },
+  });
+  await assertRejects(() => stopped, RangeError, "enough");
+  assertEquals([timed, store.size], [5, 1]);
+  const none = tune(device, { shapes: [SHAPE], signal: aborter.signal, time: fake("register 4x4").time });
+  await assertRejects(() => none, RangeError, "enough");
+  device.destroy();
+});
+
 Deno.test("a tile that computes wrongly is refused, however fast it is", async () => {
   const broken: readonly (readonly [from: string, to: string])[] = [
     // Integers show a wrong term, fractions a sum in another order.
