@@ -21,6 +21,7 @@ import {
   parseHubAddress,
 } from "./hub.ts";
 import { blobSource, buffered, bytesSource, type FilePart, partPieces, type Source, stoppable } from "./source.ts";
+import { pathFrom, pathOfUrl, type PathSystem, splitPath } from "./paths.ts";
 
 /**
  * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
@@ -72,12 +73,11 @@ export interface OpenFile extends Disposable {
  * @throws {RangeError} if the path is that of a folder or of anything else that has no end.
  */
 export async function openFile(path: string | URL): Promise<OpenFile> {
+  // To open a pipe would wait until somebody writes into it.
+  const found = await Deno.stat(path);
+  if (!found.isFile) throw new RangeError(`reading ${path}: found ${kindOf(found)}, expected a file`);
   const file = await Deno.open(path);
-  const { size, isFile, isDirectory, dev, ino, mtime } = await file.stat();
-  if (!isFile) {
-    file.close();
-    throw new RangeError(`reading ${path}: found ${isDirectory ? "a folder" : "no regular file"}, expected a file`);
-  }
+  const { size, dev, ino, mtime } = await file.stat();
   return {
     size,
     identity: [dev, ino, size, mtime?.getTime()].join(),
@@ -183,8 +183,12 @@ function webFiles(url: URL, options: Pick<HttpOptions, "signal">): FileSet {
 }
 
 async function localFiles(path: string | URL): Promise<FileSet> {
-  const { isDirectory } = await Deno.stat(path);
-  const folder = isDirectory ? path instanceof URL ? besides(path, "/") : `${path}/` : folderOf(path);
+  const found = await Deno.stat(path);
+  const { isDirectory } = found;
+  if (!isDirectory && !found.isFile) {
+    throw new RangeError(`reading ${path}: found ${kindOf(found)}, expected a file or a folder`);
+  }
+  const folder = !isDirectory ? folderOf(path) : path instanceof URL ? new URL(`${path.pathname}/`, path) : `${path}/`;
   return {
     name: String(path),
     main: isDirectory ? null : baseOf(path),
@@ -205,10 +209,17 @@ async function localFiles(path: string | URL): Promise<FileSet> {
   };
 }
 
-/** What stands at a path; `null` where nothing does. */
-async function statOrNull(path: string | URL): Promise<Deno.FileInfo | null> {
+/** What stands at a path, as messages call it. */
+function kindOf({ isFile, isDirectory, isFifo, isSocket }: Deno.FileInfo): string {
+  if (isFile) return "a file";
+  if (isDirectory) return "a folder";
+  return isFifo ? "a pipe, which can be read but once" : isSocket ? "a socket" : "a device";
+}
+
+/** What stands at a path, at the end of links unless `look` is `Deno.lstat`; `null` where nothing does. */
+async function statOrNull(path: string | URL, look: typeof Deno.stat = Deno.stat): Promise<Deno.FileInfo | null> {
   try {
-    return await Deno.stat(path);
+    return await look(path);
   } catch (error) {
     const { FilesystemLoop, NotADirectory, NotFound } = Deno.errors;
     if ([FilesystemLoop, NotADirectory, NotFound].some((kind) => error instanceof kind)) return null;
@@ -371,12 +382,13 @@ function isRemote(from: string | URL): boolean {
 }
 
 /**
- * Writes all parts. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one.
+ * Writes all parts. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one: of a link
+ * at the file that it leads to. A pipe or a device is written into, as is what a name such as `/dev/stdout` stands for.
  *
- * @throws {RangeError} if a folder stands at the path.
+ * @throws {RangeError} if a folder stands at the path, or a link leads in a circle.
  */
 export async function writeBytes(to: ByteTarget, parts: Iterable<FilePart>): Promise<void> {
-  if (typeof to === "string" || to instanceof URL) return await replaceFile(to, parts);
+  if (typeof to === "string" || to instanceof URL) return await writeAtPath(to, parts);
   if (!(to instanceof WritableStream)) return await writeToSink(to, parts);
   const writer = to.getWriter();
   try {
@@ -401,16 +413,69 @@ async function writeAll(sink: ByteSink, bytes: Uint8Array): Promise<void> {
   }
 }
 
+/** How a path is written to. */
+export type Target =
+  /** Nothing stands there. */
+  | "absent"
+  /** A file stands there, and is replaced. */
+  | "file"
+  /** A device, or what a name such as `/dev/stdout` stands for: it is written into. */
+  | "stream"
+  /** A pipe, which is written into once somebody reads it. */
+  | "pipe";
+
+/**
+ * What {@link writeBytes} finds at a path, at the end of links.
+ *
+ * @throws {RangeError} for a folder.
+ */
+export async function targetAt(path: string | URL): Promise<Target> {
+  const found = await statOrNull(path);
+  if (found === null) return "absent";
+  if (found.isDirectory) throw new RangeError(`writing ${path}: found a folder, expected the path of a file`);
+  if (DESCRIPTOR.test(String(path))) return "stream";
+  return found.isFile ? "file" : found.isFifo ? "pipe" : "stream";
+}
+
+/** Names of what this process has open. */
+const DESCRIPTOR = /^\/(?:dev\/(?:stdout|stderr|fd\/\d+)|proc\/(?:self|\d+)\/fd\/\d+)$/;
+
+async function writeAtPath(to: string | URL, parts: Iterable<FilePart>): Promise<void> {
+  if (!hasFileSystem() || (to instanceof URL && to.protocol !== "file:")) {
+    throw new TypeError(`writing ${to}: there is no file system for it here; give a file handle or a stream instead`);
+  }
+  const path = to instanceof URL ? pathOfUrl(to, pathSystem()) : to;
+  const target = await targetAt(path);
+  if (target === "absent" || target === "file") return await replaceFile(await followLinks(path), parts);
+  // What a shell appends to is not truncated.
+  using stream = await Deno.open(path, { append: true });
+  try {
+    for await (const piece of partPieces(parts)) await writeAll(stream, piece);
+  } catch (cause) {
+    if (!(cause instanceof Deno.errors.BrokenPipe)) throw cause;
+    throw new Deno.errors.BrokenPipe(`writing ${path}: its reader ended before all was written`, { cause });
+  }
+}
+
+const MAX_LINKS = 40;
+
+/** Where a link leads, whether or not something stands there yet. */
+async function followLinks(path: string): Promise<string> {
+  let at = path;
+  for (let n = 0; n < MAX_LINKS; n++) {
+    if (!(await statOrNull(at, Deno.lstat))?.isSymlink) return at;
+    at = pathFrom(at, await Deno.readLink(at), pathSystem());
+  }
+  throw new RangeError(`writing ${path}: found a link that leads in a circle, expected the path of a file`);
+}
+
 /**
  * Makes the folders, writes a temporary file beside the target, flushes it to disk and renames it. Whatever fails, the
  * temporary file is removed and what stood at the target still stands there.
  */
-async function replaceFile(to: string | URL, parts: Iterable<FilePart>): Promise<void> {
-  if (!hasFileSystem() || (to instanceof URL && to.protocol !== "file:")) {
-    throw new TypeError(`writing ${to}: there is no file system for it here; give a file handle or a stream instead`);
-  }
-  const temporary = besides(to, `.${crypto.randomUUID()}.tmp`);
-  await Deno.mkdir(folderOf(to), { recursive: true });
+async function replaceFile(to: string, parts: Iterable<FilePart>): Promise<void> {
+  const temporary = `${to}.${crypto.randomUUID()}.tmp`;
+  await Deno.mkdir(splitPath(to, pathSystem()).folder || ".", { recursive: true });
   try {
     {
       using file = await Deno.open(temporary, { write: true, createNew: true });
@@ -419,24 +484,14 @@ async function replaceFile(to: string | URL, parts: Iterable<FilePart>): Promise
     await Deno.rename(temporary, to);
   } catch (error) {
     await removeQuietly(temporary);
-    if (error instanceof Deno.errors.IsADirectory) {
-      throw new RangeError(`writing ${to}: found a folder, expected the path of a file`, { cause: error });
-    }
     throw error;
   }
-}
-
-function besides(to: string | URL, suffix: string): string | URL {
-  if (typeof to === "string") return to + suffix;
-  const beside = new URL(to);
-  beside.pathname += suffix;
-  return beside;
 }
 
 /** The name of a file within its folder. */
 function baseOf(path: string | URL): string {
   if (path instanceof URL) return decodeURIComponent(path.pathname.slice(path.pathname.lastIndexOf("/") + 1));
-  return path.slice(path.search(lastSeparator()) + 1);
+  return splitPath(path, pathSystem()).name;
 }
 
 /** A path below a folder, which ends with a separator; or, of an address, beside it. */
@@ -447,13 +502,11 @@ function below(folder: string | URL, path: string): string | URL {
 }
 
 function folderOf(to: string | URL): string | URL {
-  if (to instanceof URL) return new URL(".", to);
-  const at = to.search(lastSeparator());
-  return at < 0 ? "./" : to.slice(0, at + 1);
+  return to instanceof URL ? new URL(".", to) : splitPath(to, pathSystem()).folder || "./";
 }
 
-function lastSeparator(): RegExp {
-  return Deno.build.os === "windows" ? /[\\/](?=[^\\/]*$)/ : /\/(?=[^/]*$)/;
+function pathSystem(): PathSystem {
+  return Deno.build.os === "windows" ? "windows" : "linux";
 }
 
 /** The failure that led here matters more than one of the removal. */

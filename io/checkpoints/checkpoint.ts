@@ -55,8 +55,9 @@ export interface Dumped {
  * Python's format has no place for `subtract_b_dec`, nor for a mean and a scale of the inputs. They are folded into the
  * parameters, and the result says so; {@link DumpOptions} has other ways.
  *
- * At a path or a `file:` URL folders are made, and the file is replaced at once or not at all. An open file handle or
- * stream stays open.
+ * At a path or a `file:` URL folders are made, and a file that stands there is replaced, at once or not at all: what may be
+ * replaced is the program's own decision. A link is followed to its target; a pipe or a device is written into. An open
+ * file handle or stream stays open.
  *
  * Parameters go from the device to the file in pieces: beside the device's memory it takes some 100 MB, however large the
  * model is. Folding holds them as a whole meanwhile, up to three times.

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { type ByteSink, openFiles, openSource, readBytes, writeBytes } from "../../io/files.ts";
+import { type ByteSink, openFiles, openSource, readBytes, targetAt, writeBytes } from "../../io/files.ts";
 import { bytesSource } from "../../io/source.ts";
 import { joined, utf8 } from "./raw_zip.ts";
 
@@ -117,6 +117,62 @@ Deno.test("the old file is whole until the new one is complete", async () => {
     await writeBytes(path, watched());
     assertEquals(seen, Array(PIECES.length + 1).fill("old"));
     assertEquals(await Deno.readTextFile(path), WHOLE);
+  });
+});
+
+Deno.test("a link is followed to its target, also where nothing stands there yet", async () => {
+  await inFolder(async (folder) => {
+    await Deno.mkdir(`${folder}/there`);
+    await Deno.writeTextFile(`${folder}/there/old.pt`, "old");
+    const links: readonly [link: string, to: string, target: string][] = [
+      ["relative", "there/old.pt", "there/old.pt"],
+      ["absolute", `${folder}/there/old.pt`, "there/old.pt"],
+      ["chain", "relative", "there/old.pt"],
+      ["dangling", "there/new.pt", "there/new.pt"],
+      ["deep", "made/new.pt", "made/new.pt"],
+    ];
+    for (const [link, to, target] of links) {
+      await Deno.symlink(to, `${folder}/${link}`);
+      await writeBytes(`${folder}/${link}`, [utf8(link)]);
+      assertEquals(await Deno.readTextFile(`${folder}/${target}`), link);
+      assert((await Deno.lstat(`${folder}/${link}`)).isSymlink, link);
+      assertEquals(namesIn(`${folder}/${target.split("/")[0]}`).filter((name) => name.endsWith(".tmp")), []);
+    }
+    await Deno.symlink("circle", `${folder}/circle`);
+    await assertRejects(() => writeBytes(`${folder}/circle`, PIECES), RangeError, "leads in a circle");
+  });
+});
+
+async function makePipe(path: string): Promise<void> {
+  assertEquals((await new Deno.Command("mkfifo", { args: [path] }).output()).code, 0);
+}
+
+Deno.test("a device and a pipe are written into, and stay what they are", async () => {
+  await inFolder(async (folder) => {
+    await Deno.symlink("/dev/null", `${folder}/device`);
+    await writeBytes(`${folder}/device`, PIECES);
+    assert((await Deno.stat(`${folder}/device`)).isCharDevice);
+    await makePipe(`${folder}/pipe`);
+    const [read] = await Promise.all([
+      Deno.readTextFile(`${folder}/pipe`),
+      writeBytes(new URL(`file://${encodeURI(folder)}/pipe`), PIECES),
+    ]);
+    assertEquals(read, WHOLE);
+    assert((await Deno.stat(`${folder}/pipe`)).isFifo);
+    assertEquals(namesIn(folder), ["device", "pipe"]);
+    assertEquals(await targetAt(`${folder}/device`), "stream");
+    assertEquals(await targetAt(`${folder}/pipe`), "pipe");
+    assertEquals(await targetAt("/dev/stdout"), "stream");
+  });
+});
+
+Deno.test("a pipe without a writer is refused at once, and not waited for", async () => {
+  await inFolder(async (folder) => {
+    await makePipe(`${folder}/pipe`);
+    for (const open of [openSource, openFiles]) {
+      await assertRejects(() => open(`${folder}/pipe`), RangeError, "found a pipe, which can be read but once");
+      await assertRejects(() => open("/dev/null"), RangeError, "found a device");
+    }
   });
 });
 
