@@ -222,6 +222,31 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
+Deno.test("driver process: the command ends as by SIGTERM when the driver is killed, or the task that started it", async () => {
+  const program = `Deno.addSignalListener("SIGTERM", () => { console.log("SIGTERM"); Deno.exit(143); });
+    setTimeout(() => {}, 60_000);
+    console.log("ready");`;
+  const task = `await new Deno.Command(Deno.execPath(), { args: ${
+    JSON.stringify(["run", "-A", "--quiet", DRIVER, "--task", "deno", "eval", "--quiet", program])
+  } }).spawn().status;`;
+  const env = { ...Deno.env.toObject(), DENO_WEBGPU_BACKEND: "none" };
+  for (
+    const parent of [
+      drive(["deno", "eval", "--quiet", program], { DENO_WEBGPU_BACKEND: "none" }),
+      new Deno.Command(Deno.execPath(), { args: ["eval", task], env, stdout: "piped", stderr: "piped" }).spawn(),
+    ]
+  ) {
+    const stdout = parent.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    assertEquals((await stdout.read()).value, "ready\n");
+    parent.kill("SIGKILL");
+    // The command has the other end of this pipe: it is at its end when the command is.
+    assertEquals((await stdout.read()).value, "SIGTERM\n");
+    assertEquals((await stdout.read()).done, true);
+    await parent.status;
+    await parent.stderr.cancel();
+  }
+});
+
 Deno.test("driver process: an adapter present means no installation, no message and the same environment", async () => {
   const folder = await Deno.makeTempDir();
   try {

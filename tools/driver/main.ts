@@ -1,16 +1,22 @@
 /**
- * Runs a command with a working WebGPU adapter: `deno run -A tools/driver/main.ts <command> [arguments]`.
+ * Runs a command with a working WebGPU adapter: `deno run -A tools/driver/main.ts [--task] <command> [arguments]`.
  *
  * Where the machine has none, or a slow one, it gets a software driver first (see {@link findDriver}). This is a parent process
  * because a driver cannot be changed within a process once a request has failed. Whoever sets `DENO_WEBGPU_BACKEND`
  * has chosen: then nothing is looked for or installed.
  *
+ * A Deno command is sent SIGTERM when this process has ended, however it was killed. With `--task`, so it is when this
+ * process's own parent has ended, which is `deno task` then.
+ *
  * @module
  */
+import { ignoresHangup } from "../../cli/hangup.ts";
+import { whenParentEnds } from "./parent.ts";
 import { runProgram } from "./programs.ts";
 import { type Environment, findDriver, type Machine } from "./software_drivers.ts";
 import { openUserCache } from "./user_cache.ts";
 
+const PARENT = new URL("./parent.ts", import.meta.url).href;
 const PROBE = new URL("./adapter_probe.ts", import.meta.url).href;
 const PROBE_SECONDS = 60;
 
@@ -44,11 +50,24 @@ function thisMachine(cache: string, runtime: Environment): Machine {
   };
 }
 
+/** The subcommands of Deno that run programs. */
+const RUNS = ["run", "test", "bench", "eval"];
+
+/** The arguments of Deno for a command that ends when this process has ended. */
+function endingWithThis([subcommand = "", ...args]: readonly string[]): string[] {
+  return [subcommand, ...RUNS.includes(subcommand) ? [`--preload=${PARENT}?id=${Deno.pid}`] : [], ...args];
+}
+
 /** Runs the command to its end, passing signals on, and returns its exit code. */
-async function runCommand(command: string, args: readonly string[], env: Environment): Promise<number> {
-  const child = new Deno.Command(command === "deno" ? Deno.execPath() : command, {
-    args: [...args],
-    env,
+async function runCommand([command, ...args]: readonly [string, ...string[]], options: {
+  readonly env: Environment;
+  /** The process whose end ends the command too, if there is one. */
+  readonly task: number | undefined;
+}): Promise<number> {
+  const isDeno = command === "deno";
+  const child = new Deno.Command(isDeno ? Deno.execPath() : command, {
+    args: isDeno ? endingWithThis(args) : args,
+    env: options.env,
     stdin: "inherit",
     stdout: "inherit",
     stderr: "inherit",
@@ -66,20 +85,22 @@ async function runCommand(command: string, args: readonly string[], env: Environ
   Deno.addSignalListener("SIGINT", onTerminal ? () => {} : pass("SIGINT"));
   if (Deno.build.os !== "windows") {
     Deno.addSignalListener("SIGTERM", pass("SIGTERM"));
-    Deno.addSignalListener("SIGHUP", onTerminal ? () => {} : pass("SIGHUP"));
+    if (!ignoresHangup()) Deno.addSignalListener("SIGHUP", onTerminal ? () => {} : pass("SIGHUP"));
   }
+  if (options.task !== undefined) whenParentEnds(options.task, pass("SIGTERM"));
   return (await child.status).code;
 }
 
 if (import.meta.main) {
-  const [command, ...args] = Deno.args;
+  const task = Deno.args[0] === "--task" ? Deno.ppid : undefined;
+  const [command, ...args] = Deno.args.slice(task === undefined ? 0 : 1);
   if (command === undefined) {
-    console.error("usage: deno run -A tools/driver/main.ts <command> [arguments]");
+    console.error("usage: deno run -A tools/driver/main.ts [--task] <command> [arguments]");
     Deno.exit(2);
   }
   const cache = await openUserCache();
   const runtime = await runtimeFolder(cache);
   const isChosen = Deno.env.get("DENO_WEBGPU_BACKEND") !== undefined;
   const env = isChosen ? {} : await findDriver(thisMachine(cache, runtime));
-  Deno.exit(await runCommand(command, args, { ...runtime, ...env }));
+  Deno.exit(await runCommand([command, ...args], { env: { ...runtime, ...env }, task }));
 }
