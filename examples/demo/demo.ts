@@ -195,6 +195,7 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
     SHEET,
   );
   const features = await encodePng(sheet);
+  signal?.throwIfAborted();
   await directory.write("features.png", features);
   await directory.writeJson("metrics.json", metrics);
   const report = await describe(metrics, evaluation, dataset, { png: features, ...sheet });
