@@ -10,6 +10,7 @@
  */
 
 import { RandomStream, STREAMS } from "../kernels/random.ts";
+import { checkOptions } from "../kernels/engine/options.ts";
 import type { RowSource } from "./rows.ts";
 
 /** How {@link shuffledBatches} goes through a source. */
@@ -42,9 +43,17 @@ export async function* batchesInOrder(source: RowSource, batch_size: number): As
  * Batches of `batch_size` rows in a seeded order, one epoch after the other. A batch that an epoch leaves unfinished is
  * filled up by the next, so that every batch is full and no row is left out.
  *
+ * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} if the source has no rows, or an option is no positive integer.
  */
 export async function* shuffledBatches(source: RowSource, options: ShuffleOptions): AsyncGenerator<Float32Array> {
+  checkOptions("shuffledBatches", options, {
+    batch_size: true,
+    n_steps: true,
+    firstStep: true,
+    seed: true,
+    buffer_rows: true,
+  });
   const { batch_size, n_steps = Infinity, firstStep = 0, seed = 0 } = options;
   const { n_rows, d_model } = source;
   const bufferRows = options.buffer_rows ?? Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));

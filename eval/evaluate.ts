@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { spans, type Tensor } from "../kernels/engine/tensor.ts";
 import { encodableRows } from "../nn/activation.ts";
 import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -52,6 +53,7 @@ export interface MetricsWithMonosemanticity extends Metrics {
  * ```
  *
  * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} if there are no rows, or not as many as embeddings, or a threshold is not from 0 to 1.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
@@ -64,6 +66,7 @@ export function evaluate(
  * The same without monosemanticity.
  *
  * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} if there are no rows, or a threshold is not from 0 to 1.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
@@ -73,6 +76,12 @@ export async function evaluate(
   batches: Batches,
   options: EvaluateOptions & { readonly monosemanticity?: MonosemanticityEmbeddings } = {},
 ): Promise<Metrics | MetricsWithMonosemanticity> {
+  checkOptions("evaluate", options, {
+    almost_dead_below: true,
+    dense_above: true,
+    monosemanticity: true,
+    signal: true,
+  });
   const { d_model, d_sae } = sae.cfg;
   const { monosemanticity, signal, ...thresholds } = options;
   const sums = new MetricSums(d_model, d_sae, thresholds);

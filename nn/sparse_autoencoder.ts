@@ -8,6 +8,7 @@ import { Commands } from "../kernels/engine/commands.ts";
 import { contextOf, type DeviceContext } from "../kernels/engine/device.ts";
 import { addRow } from "../kernels/elementwise.ts";
 import { DeviceError, kindOf, ShapeError } from "../kernels/engine/errors.ts";
+import { checkOptions } from "../kernels/engine/options.ts";
 import { checkDevice, defaultDevice } from "../kernels/engine/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
@@ -129,8 +130,10 @@ export class SparseAutoencoder implements Model, Disposable {
    */
   static async create(
     options: SparseAutoencoderOptions = {},
-    { seed = 0, data, ...placement }: PlacementOptions & { readonly seed?: number; readonly data?: InitialData } = {},
+    making: PlacementOptions & { readonly seed?: number; readonly data?: InitialData } = {},
   ): Promise<SparseAutoencoder> {
+    checkOptions("create", making, { seed: true, data: true, device: true, input: true });
+    const { seed = 0, data, ...placement } = making;
     const cfg = completeConfig(options);
     const { input = NO_SCALING } = placement;
     checkScaling(input, cfg.d_model);
@@ -153,6 +156,7 @@ export class SparseAutoencoder implements Model, Disposable {
     parameters: ParameterArrays,
     opening: OpeningOptions = {},
   ): Promise<SparseAutoencoder> {
+    checkOptions("fromParameters", opening, { device: true, input: true, weights: true });
     const cfg = completeConfig(options);
     const used = opening.device ?? await defaultDevice();
     await checkDevice(used);

@@ -5,6 +5,7 @@
  */
 
 import { ShapeError } from "../kernels/engine/errors.ts";
+import { checkOptions } from "../kernels/engine/options.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import type { OptimizerOptions } from "./optim/adam.ts";
 import type { ParameterArrays } from "./config.ts";
@@ -96,13 +97,16 @@ export class TrainState implements Disposable {
   /**
    * A fresh state for a model.
    *
-   * @throws {TypeError} if the model's weights are halves: what an update adds to them would be rounded away.
+   * @throws {TypeError} for an option that there is not, or a model whose weights are halves: what an update adds to them
+   * would be rounded away.
    * @throws {RangeError} for an optimizer that there is not.
    */
   constructor(
     model: Model,
-    { seed = 0, optimizer = "adam" }: { readonly seed?: number; readonly optimizer?: OptimizerOptions["key"] } = {},
+    options: { readonly seed?: number; readonly optimizer?: OptimizerOptions["key"] } = {},
   ) {
+    checkOptions("a TrainState", options, { seed: true, optimizer: true });
+    const { seed = 0, optimizer = "adam" } = options;
     if (optimizer !== "adam" && optimizer !== "muon") {
       throw new RangeError(`optimizer must be adam or muon, found ${JSON.stringify(optimizer)}`);
     }
@@ -134,7 +138,7 @@ export class TrainState implements Disposable {
    */
   static restore(model: Model, data: TrainStateData): TrainState {
     using stack = new DisposableStack();
-    const state = stack.use(new TrainState(model, data));
+    const state = stack.use(new TrainState(model, { seed: data.seed, optimizer: data.optimizer }));
     if (data.tokens_since_active.length !== model.cfg.d_sae) {
       throw new ShapeError(
         `tokens_since_active must have d_sae ${model.cfg.d_sae} values, found ${data.tokens_since_active.length}`,

@@ -10,7 +10,7 @@ import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../n
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
 import type { Standardisation } from "../data/scaling.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../kernels/engine/nearest.ts";
 import { type ModelOptions, stepSchedule } from "../train/train.ts";
 
 /** Where the rows are, and how they are used. */

@@ -36,7 +36,7 @@ const LAYERS: readonly Layer[] = [
   { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/engine\/(?:device|tensor)\.ts$/] },
   {
     files: /^data\//,
-    may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/errors)\.ts$/],
+    may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/(?:errors|options))\.ts$/],
     mayTypesOf: [/^nn\/config\.ts$/],
   },
   { files: /^eval\//, may: [/^(?:eval|nn|kernels|data|io)\//] },

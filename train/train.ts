@@ -10,6 +10,7 @@
 
 import { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
+import { checkOptions } from "../kernels/engine/options.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/optim/adam.ts";
 import { Muon } from "../nn/optim/muon.ts";
@@ -27,6 +28,7 @@ import {
 } from "../objectives/objective.ts";
 import { type Batches, evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
+import { trainingWarnings } from "./warnings.ts";
 
 /** The numbers of one training step. */
 export interface TrainLoss extends Loss {
@@ -77,7 +79,10 @@ export interface ModelOptions {
 
 /** What all models that train together have in common. */
 export interface LoopOptions {
-  /** Ends training after so many steps, with the rate going down to 0 along half a cosine; constant and endless if left out. */
+  /**
+   * Ends training after so many steps, with the rate going down to 0 along half a cosine; constant and endless if left out.
+   * Fewer batches are an error.
+   */
   readonly n_steps?: number;
   /** Steps between yields; 25 if left out. It never changes a bit of the result. */
   readonly log_every?: number;
@@ -85,6 +90,12 @@ export interface LoopOptions {
   readonly signal?: AbortSignal;
   /** Evaluates these batches after every `every` steps. */
   readonly validation?: { readonly every: number; readonly batches: () => Batches };
+  /**
+   * Told once, in a line with what mends it, what a training cannot reach: a warm-up that is longer than it, dead latents
+   * that it has too few rows to see, a `top_k` that keeps everything. Before the first step, or at the end where `n_steps`
+   * is left out. `model` is the place in the list of {@link trainMany}.
+   */
+  readonly onWarning?: (warning: string, model: number) => void;
 }
 
 /** How {@link train} trains. */
@@ -99,6 +110,24 @@ export interface Training {
   /** How. */
   readonly options?: ModelOptions;
 }
+
+const LOOP_OPTIONS = {
+  n_steps: true,
+  log_every: true,
+  signal: true,
+  validation: true,
+  onWarning: true,
+} as const satisfies Record<keyof LoopOptions, true>;
+const MODEL_OPTIONS = {
+  lr: true,
+  n_lr_warmup: true,
+  n_sparsity_warmup: true,
+  k_start: true,
+  n_k_warmup: true,
+  optimizer: true,
+  grad_clip: true,
+  state: true,
+} as const satisfies Record<keyof ModelOptions, true>;
 
 /**
  * A run that cannot go on. It halts at the first step with a number that is not finite, and at the third in a row whose
@@ -159,7 +188,9 @@ const STEPS_ABOVE = 16;
  *
  * @throws {DivergenceError} if a loss or gradient is not finite, or the squared error explodes.
  * @throws {ShapeError} if a batch is not a whole number of rows.
- * @throws {RangeError} for an option outside its range, or a state of another model.
+ * @throws {TypeError} for an option that there is not.
+ * @throws {RangeError} for an option outside its range, a state of another model, a model or state that another loop is
+ * training, or, when everything was yielded, fewer batches than `n_steps`.
  * @throws {DeviceError} if the GPU goes away.
  */
 export async function* train(
@@ -168,7 +199,8 @@ export async function* train(
   batches: Batches,
   options: TrainOptions = {},
 ): AsyncGenerator<Progress, void, void> {
-  for await (const [progress] of trainMany([{ sae, objective, options }], batches, options)) {
+  checkOptions("train", options, { ...LOOP_OPTIONS, ...MODEL_OPTIONS });
+  for await (const [progress] of trainTogether([{ sae, objective, options }], batches, options)) {
     if (progress!.diverged) throw progress!.diverged;
     yield progress!;
   }
@@ -204,7 +236,9 @@ export async function* train(
  * ```
  *
  * @throws {ShapeError} if a batch is not a whole number of rows.
- * @throws {RangeError} for an option outside its range, models of several devices or widths, or states at several steps.
+ * @throws {TypeError} for an option that there is not.
+ * @throws {RangeError} for an option outside its range, models of several devices or widths, states at several steps, a
+ * model or state that another loop is training, or, when everything was yielded, fewer batches than `n_steps`.
  * @throws {DeviceError} if the GPU goes away.
  */
 export async function* trainMany(
@@ -212,12 +246,30 @@ export async function* trainMany(
   batches: Batches,
   options: LoopOptions = {},
 ): AsyncGenerator<readonly Progress[], void, void> {
-  const { log_every = 25, signal, validation, n_steps = Infinity } = options;
+  checkOptions("trainMany", options, LOOP_OPTIONS);
+  for (const training of trainings) {
+    checkOptions("a training", training, { sae: true, objective: true, options: true });
+    checkOptions("a training's options", training.options ?? {}, MODEL_OPTIONS);
+  }
+  yield* trainTogether(trainings, batches, options);
+}
+
+/** The loop itself. */
+async function* trainTogether(
+  trainings: readonly Training[],
+  batches: Batches,
+  options: LoopOptions,
+): AsyncGenerator<readonly Progress[], void, void> {
+  const { log_every = 25, signal, validation, n_steps = Infinity, onWarning } = options;
   wholeNumber("log_every", log_every, 1);
   if (n_steps !== Infinity) wholeNumber("n_steps", n_steps, 0);
-  if (validation) wholeNumber("validation.every", validation.every, 1);
+  if (validation) {
+    checkOptions("validation", validation, { every: true, batches: true });
+    wholeNumber("validation.every", validation.every, 1);
+  }
   checkTogether(trainings);
   using stack = new DisposableStack();
+  for (const { sae, options } of trainings) claim(stack, sae, options?.state);
   const trainers = trainings.map((training) => stack.use(new Trainer(training, { log_every, n_steps })));
   const [first] = trainers;
   if (!first) return;
@@ -226,11 +278,19 @@ export async function* trainMany(
     throw new RangeError(`states must be at one step, found ${trainers.map(({ state }) => state.step).join(", ")}`);
   }
   const uploads = stack.use(new Uploads(first.sae));
+  const warn = (steps: number, rows: number) => {
+    if (!onWarning) return;
+    for (const [model, { sae: { cfg }, objective, options = {} }] of trainings.entries()) {
+      const prospect = { cfg, objective, options, n_steps: steps, n_tokens: trainers[model]!.state.n_tokens + rows };
+      for (const warning of trainingWarnings(prospect)) onWarning(warning, model);
+    }
+  };
   let done = step;
   let active = trainers;
   if (done >= n_steps || signal?.aborted) return;
   for await (const batch of batches) {
     const x = uploads.take(batch);
+    if (done === step && n_steps !== Infinity) warn(n_steps, (n_steps - step) * x.shape[0]!);
     for (const trainer of active) trainer.record(x);
     Commands.submitTogether(active.map(({ commands }) => commands));
     done++;
@@ -247,6 +307,26 @@ export async function* trainMany(
     if (done >= n_steps || signal?.aborted || active.length === 0) break;
   }
   if ((done - step) % log_every !== 0) yield await Promise.all(trainers.map((trainer) => trainer.report()));
+  if (signal?.aborted || trainers.every(({ diverged }) => diverged)) return;
+  if (n_steps === Infinity) warn(done, 0);
+  else if (done < n_steps) {
+    throw new RangeError(`batches ended after ${done} of ${n_steps} steps; give more batches, or a smaller n_steps`);
+  }
+}
+
+/** Models and states that a loop is training. */
+const claimed = new WeakSet<object>();
+
+/** @throws {RangeError} for what another loop is training; two would mix their steps. */
+function claim(stack: DisposableStack, sae: SparseAutoencoder, state: TrainState | undefined): void {
+  for (const [what, owned] of [["model", sae], ["state", state]] as const) {
+    if (!owned) continue;
+    if (claimed.has(owned)) {
+      throw new RangeError(`another loop is training this ${what}; leave that loop first, or call its return()`);
+    }
+    claimed.add(owned);
+    stack.defer(() => claimed.delete(owned));
+  }
 }
 
 /** @throws {RangeError} for models that cannot train on the same batches. */

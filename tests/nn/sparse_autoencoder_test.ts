@@ -549,3 +549,19 @@ Deno.test("pieces that are too few or too many are refused by name, and what the
   const pieces = { ...good(), W_dec: { pieces: broken(), isTransposed: false } };
   await assertRejects(() => SparseAutoencoder.fromPieces(SIZES, pieces, { device }), RangeError, "the file ends here");
 });
+
+Deno.test("options that there are not are refused, with the nearest one, wherever a model or a state is made", async () => {
+  const device = await sharedDevice();
+  const sizes = { d_model: 4, d_sae: 8 };
+  const wrong = { device, sead: 1 } as { device: GPUDevice };
+  await assertRejects(() => SparseAutoencoder.create(sizes, wrong), TypeError, 'no option "sead"; did you mean seed?');
+  using sae = await SparseAutoencoder.create(sizes, { device });
+  const parameters = await sae.readParameters();
+  const half = { device, weight: "f16" } as { device: GPUDevice };
+  await assertRejects(
+    () => SparseAutoencoder.fromParameters(sizes, parameters, half),
+    TypeError,
+    "did you mean weights?",
+  );
+  assertThrows(() => new TrainState(sae, { optimiser: "muon" } as object), TypeError, "did you mean optimizer?");
+});

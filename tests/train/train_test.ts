@@ -28,6 +28,7 @@ import {
   type Progress,
   train,
   type TrainLoss,
+  trainMany,
   type TrainOptions,
 } from "../../train/train.ts";
 import { watchBuffers } from "../../bench/buffers.ts";
@@ -451,7 +452,12 @@ for (
       const sae = stack.use(await newModel(activation));
       const batches = someBatches(12);
       let state = stack.use(new TrainState(sae));
-      const first = await run(sae, getObjective(objective), batches.slice(0, 5), { ...OPTIONS, n_steps: 12, state });
+      const first = { losses: [] as TrainLoss[] };
+      const options = { ...OPTIONS, n_steps: 12, log_every: 5, state };
+      for await (const { losses } of train(sae, getObjective(objective), batches, options)) {
+        first.losses.push(...losses);
+        break;
+      }
       if (restored) state = stack.use(TrainState.restore(sae, structuredClone(await state.read())));
       const second = await run(sae, getObjective(objective), batches.slice(5), { ...OPTIONS, n_steps: 12, state });
       const losses = [...first.losses, ...second.losses];
@@ -469,7 +475,9 @@ Deno.test("after a third of a run the controller of L0 aims at the target, and o
     using sae = await newModel({ key: "relu" });
     using state = new TrainState(sae);
     const options = { ...OPTIONS, lr: 1e-5, state, ...n_steps === undefined ? {} : { n_steps } };
-    await run(sae, getObjective({ ...OBJECTIVE, target_l0 }), someBatches(n_batches), options);
+    const running = run(sae, getObjective({ ...OBJECTIVE, target_l0 }), someBatches(n_batches), options);
+    if (n_steps === undefined) await running;
+    else await assertRejects(() => running, RangeError, `batches ended after ${n_batches} of ${n_steps} steps`);
     return (await state.read()).controlledL0;
   };
   assertAlmostEquals(await aimAfter(4, 12), target_l0, 1e-5);
@@ -634,6 +642,92 @@ Deno.test("a loss that explodes stops training", async () => {
     DivergenceError,
     "x_hat",
   );
+});
+
+Deno.test("too few batches: what there is is yielded, and then an error says so", async () => {
+  for (const log_every of [4, 5, 25]) {
+    using sae = await newModel(TOP_K);
+    using state = new TrainState(sae);
+    const steps: number[] = [];
+    const running = async () => {
+      const options = { ...OPTIONS, n_steps: 50, log_every, state };
+      for await (const { losses } of train(sae, getObjective(OBJECTIVE), someBatches(10), options)) {
+        steps.push(losses.length);
+      }
+    };
+    await assertRejects(running, RangeError, "batches ended after 10 of 50 steps");
+    assertEquals(steps.reduce((sum, n) => sum + n, 0), 10);
+    await assertRejects(running, RangeError, "batches ended after 20 of 50 steps");
+  }
+});
+
+Deno.test("options that there are not are refused, with the nearest one", async () => {
+  using sae = await newModel(TOP_K);
+  const objective = getObjective(OBJECTIVE);
+  const refused = async (options: object, message: string) => {
+    await assertRejects(() => run(sae, objective, someBatches(1), options as TrainOptions), TypeError, message);
+  };
+  await refused({ nsteps: 3 }, 'train has no option "nsteps"; did you mean n_steps?');
+  await refused({ learning_rate: 3 }, 'train has no option "learning_rate"; it has');
+  await refused({ validation: { ever: 1, batches: () => [] } }, "did you mean every?");
+  const together = async (options: object, own: object, message: string) => {
+    const given = [{ sae, objective, options: own }];
+    await assertRejects(() => Array.fromAsync(trainMany(given, someBatches(1), options)), TypeError, message);
+  };
+  await together({ lr: 3 }, {}, 'trainMany has no option "lr"');
+  await together({}, { log_every: 3 }, 'options has no option "log_every"');
+});
+
+Deno.test("a model or a state trains in one loop at a time", async () => {
+  using sae = await newModel(TOP_K);
+  using other = await newModel(TOP_K);
+  using state = new TrainState(sae);
+  const objective = getObjective(OBJECTIVE);
+  const options = { ...OPTIONS, log_every: 1 };
+  const loop = train(sae, objective, someBatches(9), { ...options, state });
+  await loop.next();
+  const again = (options: TrainOptions) => run(sae, objective, someBatches(1), options);
+  await assertRejects(() => again(options), RangeError, "another loop is training this model; leave that loop first");
+  await assertRejects(() => run(other, objective, someBatches(1), { ...options, state }), RangeError, "this state");
+  const many = () => Array.fromAsync(trainMany([{ sae, objective }], someBatches(1)));
+  await assertRejects(many, RangeError, "another loop is training this model");
+  assertEquals((await loop.next()).value!.step, 2, "the first loop is as it was");
+  await loop.return();
+  assertEquals((await again({ ...options, state })).yields.map(({ step }) => step), [3]);
+  // A loop that ended with an error is over too.
+  await assertRejects(() => run(sae, objective, [new Float32Array(21)], options), ShapeError);
+  await again(options);
+});
+
+Deno.test("what a training cannot reach is said once, before the first step or at the end of an endless one", async () => {
+  const warningsOf = async (options: TrainOptions, objective: ObjectiveOptions) => {
+    using sae = await newModel({ ...TOP_K, top_k: 45 });
+    const said: [warning: string, model: number][] = [];
+    const onWarning = (warning: string, model: number) => said.push([warning, model]);
+    const given = { lr: 1e-3, log_every: 2, onWarning, ...options };
+    let before = -1;
+    for await (const _ of train(sae, getObjective(objective), someBatches(6), given)) {
+      if (before < 0) before = said.length;
+    }
+    return { said, before };
+  };
+  const schedules = { n_lr_warmup: 6, n_k_warmup: 7, k_start: 45, n_sparsity_warmup: 8 };
+  const wanted: [warning: string, model: number][] = [
+    ["the learning rate does not reach its peak: n_lr_warmup is 6 and there are 6 steps; lower n_lr_warmup", 0],
+    ["the penalty does not reach its weight: n_sparsity_warmup is 8 and there are 6 steps; lower n_sparsity_warmup", 0],
+    ["k does not reach top_k: n_k_warmup is 7 and there are 6 steps; lower n_k_warmup", 0],
+    ["every latent is kept on every row: top_k is 45 and d_sae 45; lower top_k or raise d_sae", 0],
+    [
+      "AuxK never acts and n_dead stays 0: a latent counts as dead after dead_threshold_tokens 97 rows and there are 96; lower dead_threshold_tokens",
+      0,
+    ],
+  ];
+  const never = { ...OBJECTIVE, dead_threshold_tokens: 97 };
+  assertEquals(await warningsOf({ ...schedules, n_steps: 6 }, never), { said: wanted, before: 5 });
+  assertEquals(await warningsOf(schedules, never), { said: wanted, before: 0 });
+  const reached = { n_lr_warmup: 5, n_k_warmup: 5, k_start: 45, n_sparsity_warmup: 5 };
+  const { said } = await warningsOf({ ...reached, n_steps: 6 }, { ...OBJECTIVE, dead_threshold_tokens: 96 });
+  assertEquals(said.map(([warning]) => warning.slice(0, 21)), ["every latent is kept "]);
 });
 
 Deno.test("an aborted signal ends the loop after the step under way", async () => {

@@ -1,7 +1,7 @@
 /** The nearest name: typing errors are forgiven, other words are not guessed at. @module */
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { editDistance, nearest } from "../../runner/nearest.ts";
+import { editDistance, nearest } from "../../../kernels/engine/nearest.ts";
 
 Deno.test("edit distance counts insertions, deletions, replacements and swaps", () => {
   const cases: [string, string, number][] = [

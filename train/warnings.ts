@@ -1,0 +1,58 @@
+/**
+ * What can be known to be in vain before a training has cost an hour.
+ *
+ * @module
+ */
+
+import type { SparseAutoencoderConfig } from "../nn/config.ts";
+import type { Objective } from "../objectives/objective.ts";
+import type { ModelOptions } from "./train.ts";
+
+/** A training, as far as what it can reach depends on it. */
+export interface Prospect {
+  /** The model. */
+  readonly cfg: SparseAutoencoderConfig;
+  /** What it minimises. */
+  readonly objective: Objective;
+  /** How it is trained. */
+  readonly options: ModelOptions;
+  /** Steps at the end, from the first one on. */
+  readonly n_steps: number;
+  /** Rows at the end. */
+  readonly n_tokens: number;
+}
+
+/** One line for each schedule that does not end, and for each setting that has no effect, with what mends it. */
+export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }: Prospect): string[] {
+  const { activation, d_sae } = cfg;
+  const { n_lr_warmup = 500, n_sparsity_warmup = 0, n_k_warmup = 0 } = options;
+  const warnings: string[] = [];
+  const schedules = [
+    ["the learning rate does not reach its peak", "n_lr_warmup", n_lr_warmup],
+    ["the penalty does not reach its weight", "n_sparsity_warmup", n_sparsity_warmup],
+    ["k does not reach top_k", "n_k_warmup", n_k_warmup],
+  ] as const;
+  for (const [what, name, steps] of schedules) {
+    if (steps > 0 && steps >= n_steps) {
+      warnings.push(`${what}: ${name} is ${count(steps)} and there are ${count(n_steps)} steps; lower ${name}`);
+    }
+  }
+  if ("top_k" in activation && activation.top_k >= d_sae) {
+    warnings.push(
+      `every latent is kept on every row: top_k is ${activation.top_k} and d_sae ${d_sae}; lower top_k or raise d_sae`,
+    );
+  }
+  const { dead_threshold_tokens } = objective.cfg;
+  if (dead_threshold_tokens > n_tokens) {
+    const aux = { "auxk": "AuxK never acts and ", "pre-act": "the loss of dead latents never acts and ", "no-aux": "" };
+    warnings.push(
+      `${aux[activation.aux.key]}n_dead stays 0: a latent counts as dead after dead_threshold_tokens ` +
+        `${count(dead_threshold_tokens)} rows and there are ${count(n_tokens)}; lower dead_threshold_tokens`,
+    );
+  }
+  return warnings;
+}
+
+function count(n: number): string {
+  return n.toLocaleString("en");
+}
