@@ -64,5 +64,13 @@ export {
 export type { Vanilla } from "./objectives/vanilla.ts";
 export type { Matryoshka } from "./objectives/matryoshka.ts";
 export { meanSquaredErr } from "./objectives/squared_error.ts";
-export { dump, dumpBytes, type Dumped, type DumpOptions, load, type LoadOptions } from "./io/checkpoints/checkpoint.ts";
+export {
+  dump,
+  dumpBytes,
+  type Dumped,
+  type DumpOptions,
+  load,
+  type LoadedAutoencoder,
+  type LoadOptions,
+} from "./io/checkpoints/checkpoint.ts";
 export { CheckpointError } from "./io/errors.ts";

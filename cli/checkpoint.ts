@@ -4,10 +4,9 @@
  * @module
  */
 
-import type { ReadOptions, SourceOptions } from "../io/mod.ts";
-import { CheckpointError } from "../mod.ts";
-import { DownloadLine } from "../runner/mod.ts";
-import type { Arguments, Option } from "./command.ts";
+import { type Concession, type ReadOptions, REMEDIES, type SourceOptions } from "../io/mod.ts";
+import { DownloadLine, printable } from "../runner/mod.ts";
+import { type Arguments, type Option, say, unknown } from "./command.ts";
 
 export const CHECKPOINT_DETAILS =
   `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, of saev, SAELens,
@@ -19,35 +18,53 @@ export const READ_OPTIONS: Readonly<Record<string, Option>> = {
     value: "WHETHER",
     help: "yes or no: the encoder formula, where you know better than saev's schema",
   },
+  accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
   "input-scale": { value: "X", help: "how often larger the inputs are than those trained on, where the file lacks it" },
 };
 
 export function readOptions(args: Arguments): ReadOptions {
   const subtracts = args.choice("subtract-b-dec", ["yes", "no"]);
   const scale = args.number("input-scale", 0);
+  const accept = args.text("accept")?.split(",") ?? [];
+  const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
+  if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
   return {
+    accept: accept as Concession[],
     ...subtracts && { subtract_b_dec: subtracts === "yes" },
     ...scale !== undefined && { input: { mean: null, scale } },
   };
 }
 
-/** Shows the way of whatever is downloaded meanwhile, and names the checkpoint where an error does not. */
-export async function opening<T>(
-  checkpoint: string,
-  signal: AbortSignal,
-  work: (source: SourceOptions) => Promise<T>,
-): Promise<T> {
+/** Shows the way of whatever is downloaded meanwhile. */
+export async function opening<T>(signal: AbortSignal, work: (source: SourceOptions) => Promise<T>): Promise<T> {
   using line = new DownloadLine();
-  try {
-    return await work({ signal, hub: { onProgress: (state) => line.show(state) } });
-  } catch (error) {
-    if (!(error instanceof CheckpointError) || error.message.includes(checkpoint)) throw error;
-    throw new CheckpointError(`${checkpoint}: ${error.message}`, { cause: error });
-  }
+  return await work({ signal, hub: { onProgress: (state) => line.show(state) } });
 }
 
-/** Text out of a file without anything that a terminal would obey. */
-export function oneLine(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
+const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];
+
+/** What programs say, as a command line does. */
+const FLAGS: Readonly<Record<keyof typeof REMEDIES, string>> = {
+  normalisedRows: "--accept normalised-rows",
+  rescaledCodes: "--accept rescaled-codes",
+  inputScale: "--input-scale scale",
+  subtracts: "--subtract-b-dec yes",
+  doesNotSubtract: "--subtract-b-dec no",
+  lossy: "--lossy",
+  noNegativeCodes: "relu = true in [sae.activation]",
+  schema5: "--schema 5",
+  schema5Folded: "--schema 5",
+  schema1: "--schema 1",
+  ownSchema: "--to saev_nn",
+};
+
+/** A message of the library as a user of the command line needs it. */
+export function inFlags(message: string): string {
+  const remedies = Object.keys(REMEDIES) as (keyof typeof REMEDIES)[];
+  return remedies.reduce((text, remedy) => text.replaceAll(REMEDIES[remedy], FLAGS[remedy]), message);
+}
+
+/** Says what a file leaves open. */
+export function warn(warnings: readonly string[]): void {
+  for (const warning of warnings) say(`warning: ${printable(inFlags(warning))}`);
 }

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type Concession, readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
-import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
-import { type Arguments, type Command, print, say, unknown, UsageError } from "./command.ts";
+import { readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
+import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
+import { type Arguments, type Command, print, say, UsageError } from "./command.ts";
 
 /** The command. */
 export const convertCommand: Command = {
@@ -16,7 +16,6 @@ export const convertCommand: Command = {
     to: { value: "FORMAT", help: TARGET_FORMATS.join(", ") },
     schema: { value: "N", help: "for --to saev: 5, or 1 for Python's versions from before August 2025 (5)" },
     lossy: { help: "write also what the format computes differently, and say what that is" },
-    accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
     ...READ_OPTIONS,
     json: { help: "print JSON" },
   },
@@ -35,11 +34,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (schema !== undefined && format !== "saev") {
     throw new UsageError(`--schema is for --to saev, found --to ${format}`);
   }
-  const accept = args.text("accept")?.split(",") ?? [];
-  const unknownOne = accept.find((what) => !CONCESSIONS.includes(what as Concession));
-  if (unknownOne !== undefined) throw unknown("value of --accept", unknownOne, CONCESSIONS);
-  const options = { ...readOptions(args), accept: accept as Concession[] };
-  const model = await opening(from, signal, (source) => readCheckpoint(from, { ...source, ...options }));
+  const options = readOptions(args);
+  const model = await opening(signal, (source) => readCheckpoint(from, { ...source, ...options }));
+  warn(model.warnings);
   const { paths, folded, lost } = await writeCheckpoint(to, model, {
     format,
     lossy: args.flag("lossy"),
@@ -53,5 +50,3 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   }
   return 0;
 }
-
-const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];

@@ -8,7 +8,7 @@ import { batchesInOrder, openRows } from "../data/mod.ts";
 import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays } from "../eval/mod.ts";
 import { load } from "../mod.ts";
 import { adapterName } from "../runner/mod.ts";
-import { opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
+import { opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
 import { type Arguments, type Command, print } from "./command.ts";
 import { useTuning } from "./tuning.ts";
 
@@ -45,10 +45,10 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   };
   const weights = args.choice("weights", ["f32", "f16"]) ?? "f32";
   using sae = await opening(
-    checkpoint,
     signal,
     (source) => load(checkpoint, { ...source, ...readOptions(args), weights }),
   );
+  warn(sae.warnings);
   using rows = await openRows(data, { d_model: sae.cfg.d_model });
   await useTuning();
   using embeddings = file === undefined ? undefined : await openRows(file);

@@ -5,8 +5,9 @@
  */
 
 import { typedArraysAsArrays } from "../eval/mod.ts";
-import { inspectCheckpoint, type Inspection, type TensorSummary } from "../io/mod.ts";
-import { CHECKPOINT_DETAILS, oneLine, opening, READ_OPTIONS, readOptions } from "./checkpoint.ts";
+import { CheckpointError, inspectCheckpoint, type Inspection, type TensorSummary } from "../io/mod.ts";
+import { printable } from "../runner/mod.ts";
+import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
 import { type Arguments, type Command, print, table } from "./command.ts";
 
 /** The command. */
@@ -21,33 +22,31 @@ export const inspectCommand: Command = {
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = readOptions(args);
   const checkpoint = args.positionals[0]!;
-  const found = await opening(
-    checkpoint,
-    signal,
-    (source) => inspectCheckpoint(checkpoint, { ...source, ...options }),
-  );
-  if (args.flag("json")) print(JSON.stringify(found, typedArraysAsArrays));
-  else print(describe(found).join("\n"));
+  const found = await opening(signal, (source) => inspectCheckpoint(checkpoint, { ...source, ...options }));
+  if (args.flag("json")) print(printable(JSON.stringify(found, typedArraysAsArrays)));
+  else print(describe(found).map(printable).join("\n"));
+  warn(found.warnings);
+  if (found.refused !== null) throw new CheckpointError(found.refused);
   return 0;
 }
 
-function describe({ format, schema, configs, tensors, formula, accept, warnings }: Inspection): string[] {
-  const lines = [`format    ${format}${schema === null ? "" : `, schema ${oneLine(schema)}`}`];
-  for (const line of formula) lines.push(`${lines.length === 1 ? "computes" : "        "}  ${line}`);
+/** Lines, which may hold anything that the file says. */
+function describe({ format, schema, configs, tensors, formula, where, accept }: Inspection): string[] {
+  const lines = [`format    ${format}${schema === null ? "" : `, schema ${schema}`}`];
+  for (const [i, line] of formula.entries()) lines.push(`${i === 0 ? "computes" : "        "}  ${line}`);
+  for (const [i, line] of where.entries()) lines.push(`${i === 0 ? "where" : "     "}     ${line}`);
   if (accept.length > 0) lines.push(`accept    ${accept.join(", ")}`);
   for (const [file, config] of Object.entries(configs)) {
-    lines.push("", `${oneLine(file)}:`, ...configLines(config));
+    lines.push("", `${file}:`, ...configLines(config));
   }
-  lines.push("", "tensors:", table(tensors.map(describeTensor)));
-  if (warnings.length > 0) lines.push("", ...warnings.map((warning) => `warning: ${oneLine(warning)}`));
-  return lines;
+  return [...lines, "", "tensors:", ...table(tensors.map(describeTensor)).split("\n")];
 }
 
 /** The fields of a configuration, a line each; those of an object in it behind its name. */
 function configLines(config: unknown, path = ""): string[] {
   const isObject = typeof config === "object" && config !== null && !Array.isArray(config);
   const fields = isObject ? Object.entries(config) : [];
-  if (fields.length === 0) return [`  ${path && `${oneLine(path)} = `}${cut(config)}`];
+  if (fields.length === 0) return [`  ${path && `${path} = `}${cut(config)}`];
   return fields.flatMap(([name, value]) => configLines(value, path === "" ? name : `${path}.${name}`));
 }
 
@@ -58,9 +57,9 @@ function cut(value: unknown): string {
 
 function describeTensor({ name, shape, dtype, statistics }: TensorSummary): [string, string] {
   const what = `${dtype} [${shape.join(", ")}]`.padEnd(24);
-  if (statistics === null) return [oneLine(name), `${what} empty`];
+  if (statistics === null) return [printable(name), `${what} empty`];
   const { min, max, mean, std, n_zero } = statistics;
   const [low, high, middle, spread] = [min, max, mean, std].map((value) => Number(value.toPrecision(4)));
   const zeros = n_zero > 0 ? `, ${n_zero} zeros` : "";
-  return [oneLine(name), `${what} ${low} to ${high}, mean ${middle}, std ${spread}${zeros}`];
+  return [printable(name), `${what} ${low} to ${high}, mean ${middle}, std ${spread}${zeros}`];
 }

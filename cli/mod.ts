@@ -9,6 +9,8 @@
  * @module
  */
 import manifest from "../deno.json" with { type: "json" };
+import { printable } from "../runner/mod.ts";
+import { inFlags } from "./checkpoint.ts";
 import { Arguments, type Command, commandHelp, print, say, table, unknown, UsageError } from "./command.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
@@ -35,7 +37,7 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof Interruption) return error.exitCode;
     const message = error instanceof Error ? error.message : String(error);
-    say(`error: ${message.replaceAll(/\s*\n\s*/g, " ")}`);
+    say(`error: ${printable(inFlags(message.replaceAll(/\s*\n\s*/g, " ")))}`);
     return error instanceof UsageError ? 2 : 1;
   }
 }

@@ -22,3 +22,13 @@ export function quote(text: string): string {
 export function hexBytes(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }
+
+/** What `work` gives. A {@link CheckpointError} of it that does not name the file is thrown on as one that does. */
+export async function naming<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof CheckpointError) || error.message.includes(name)) throw error;
+    throw new CheckpointError(`${name}: ${error.message}`, { cause: error });
+  }
+}

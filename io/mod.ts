@@ -21,6 +21,7 @@ export {
   type Dumped,
   type DumpOptions,
   load,
+  type LoadedAutoencoder,
   type LoadOptions,
   readCheckpoint,
 } from "./checkpoints/checkpoint.ts";
@@ -45,6 +46,7 @@ export {
   type TensorSummary,
 } from "./checkpoints/inspect.ts";
 export type { FormatName, ReadOptions } from "./checkpoints/recognise.ts";
+export { REMEDIES } from "./checkpoints/remedies.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
 export {
   type CheckpointSchema,
@@ -52,6 +54,7 @@ export {
   type FormatOptions,
   parseCheckpoint,
   type ParseOptions,
+  type ReadCheckpoint,
 } from "./checkpoints/saev.ts";
 export {
   formatModel,

@@ -29,6 +29,7 @@ export {
   DownloadLine,
   type DownloadState,
   duration,
+  printable,
   ProgressLine,
   type ProgressOptions,
   type ProgressState,

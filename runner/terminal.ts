@@ -179,10 +179,17 @@ function megabytes(bytes: number): string {
   return (bytes / 1e6).toFixed(1);
 }
 
-/** Without anything that a terminal would obey. */
-function printable(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
+/**
+ * Text from elsewhere without anything that a terminal would obey or that would change the direction of what stands beside
+ * it: control and format characters, line separators and halves of characters become escapes such as `\\u202e`. JSON text
+ * stays the same JSON.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+    ).join(""));
 }
 
 function terminalWidth(): number {

@@ -7,7 +7,7 @@
 import type { WeightStorage } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { crc32 } from "../crc32.ts";
-import { CheckpointError } from "../errors.ts";
+import { CheckpointError, naming } from "../errors.ts";
 import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "../files.ts";
 import type { Folded } from "../fold.ts";
 import { readModel, type ReadOptions, recognise } from "./recognise.ts";
@@ -17,8 +17,9 @@ import {
   type FormatOptions,
   type MeasuredParameter,
   planCheckpoint,
+  type ReadCheckpoint,
 } from "./saev.ts";
-import { checkFinite, type ParameterName, parameterPieces, type ParsedCheckpoint } from "../model.ts";
+import { checkFinite, type ParameterName, parameterPieces } from "../model.ts";
 import { littleEndianBytes } from "../numbers.ts";
 import { type FilePart, joinBytes, partPieces } from "../source.ts";
 
@@ -35,6 +36,15 @@ export interface LoadOptions extends ReadOptions, SourceOptions {
    */
   readonly weights?: WeightStorage;
 }
+
+/** A model out of a file. */
+export type LoadedAutoencoder = SparseAutoencoder & {
+  /**
+   * What a user should know about the file, in sentences, with what would settle it: that its encoder formula cannot be
+   * known, or that codes in its training depended on the batch. Mostly nothing.
+   */
+  readonly warnings: readonly string[];
+};
 
 /** What {@link dump} needs of a model. */
 export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters" | "readPieces">;
@@ -146,26 +156,31 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  * Llamascopium's topk with `sparsity_include_decoder_norm`, every Llama Scope) are held as a whole meanwhile, up to three
  * times.
  *
+ * What a file leaves open stands in the model's `warnings`: nothing is printed.
+ *
  * @example
  * ```ts
  * import { dumpBytes, load, SparseAutoencoder } from "@saev/nn";
  *
  * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 });
  * using again = await load(await dumpBytes(sae));
- * console.log(again.cfg.d_sae);
+ * console.log(again.cfg.d_sae, again.warnings);
  * ```
  *
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
  * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than any half.
  */
-export async function load(from: FilesSource, options: LoadOptions = {}): Promise<SparseAutoencoder> {
+export async function load(from: FilesSource, options: LoadOptions = {}): Promise<LoadedAutoencoder> {
   const { device, weights, hub, signal, ...readOptions } = options;
-  const recognised = await recognise(await openFiles(from, { ...hub && { hub }, ...signal && { signal } }));
-  const { cfg, parameters, input } = (await recognised.open(readOptions)).model;
-  return await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
-    input,
-    ...(device === undefined ? {} : { device }),
-    ...(weights === undefined ? {} : { weights }),
+  const files = await openFiles(from, { ...hub && { hub }, ...signal && { signal } });
+  return await naming(files.name, async () => {
+    const { model: { cfg, parameters, input }, warnings } = await (await recognise(files)).open(readOptions);
+    const sae = await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
+      input,
+      ...(device === undefined ? {} : { device }),
+      ...(weights === undefined ? {} : { weights }),
+    });
+    return Object.assign(sae, { warnings: Object.freeze([...warnings]) });
   });
 }
 
@@ -177,8 +192,11 @@ export async function load(from: FilesSource, options: LoadOptions = {}): Promis
 export async function readCheckpoint(
   from: FilesSource,
   options: Omit<LoadOptions, "device" | "weights"> = {},
-): Promise<ParsedCheckpoint> {
+): Promise<ReadCheckpoint> {
   const { hub, signal, ...readOptions } = options;
-  const recognised = await recognise(await openFiles(from, { ...hub && { hub }, ...signal && { signal } }));
-  return (await readModel(recognised, readOptions)).model;
+  const files = await openFiles(from, { ...hub && { hub }, ...signal && { signal } });
+  return await naming(files.name, async () => {
+    const { model, warnings } = await readModel(await recognise(files), readOptions);
+    return Object.freeze({ ...model, warnings });
+  });
 }

@@ -75,13 +75,13 @@ export const DICTIONARY_LEARNING: ForeignFormat = {
         if (said !== size) trainer.fail(`${field} is ${said}, and the tensors in ${weights.name} say ${size}`);
       }
     }
-    const { model, notes } = await dict.read(weights, sizes);
+    const { model, ...more } = await dict.read(weights, sizes);
     if (trainer !== null && "top_k" in model.cfg.activation) {
       const { top_k } = model.cfg.activation;
       const said = trainer.integer("k");
       if (said !== top_k) trainer.fail(`k is ${said}, and the tensor in ${weights.name} says ${top_k}`);
     }
-    return { model: { ...model, input: input ?? model.input }, notes };
+    return { model: { ...model, input: input ?? model.input }, ...more };
   },
 };
 
@@ -165,14 +165,14 @@ async function batchTopKModel(
   parameters: StoredParameters,
 ): Promise<ForeignModel> {
   const [threshold] = await readParameter(parameters.threshold!);
-  const notes = threshold! < 0
+  const warnings = threshold! < 0
     ? ["the threshold is negative, as before training has estimated it: every positive pre-activation is a code"]
     : [];
   return foreignModel(
     name,
     { ...sizes, subtract_b_dec: true, activation: batchTopKActivation(top_k) },
     { ...parameters, threshold: Float32Array.of(threshold!) },
-    { notes },
+    { warnings },
   );
 }
 

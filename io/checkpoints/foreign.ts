@@ -30,6 +30,7 @@ import {
   type StoredParameters,
   tensorParameter,
 } from "../model.ts";
+import { REMEDIES } from "./remedies.ts";
 
 /**
  * What a caller can agree to, where a file holds more than this library's models compute.
@@ -70,7 +71,9 @@ export interface ForeignModel {
   /** The model, its parameters not read yet. */
   readonly model: StoredModel;
   /** What a user should know about the file, in sentences; mostly nothing. */
-  readonly notes: readonly string[];
+  readonly warnings: readonly string[];
+  /** What parameters are that are computed from the file's tensors, a line each; none where they are those tensors. */
+  readonly where: readonly string[];
 }
 
 /** One library's format. */
@@ -222,7 +225,9 @@ export function foreignModel(
     readonly activation: ActivationOptions;
   },
   parameters: StoredParameters,
-  { input = NO_SCALING, notes = [] }: { readonly input?: InputScaling; readonly notes?: readonly string[] } = {},
+  { input = NO_SCALING, warnings = [], where = [] }: Partial<Omit<ForeignModel, "model">> & {
+    readonly input?: InputScaling;
+  } = {},
 ): ForeignModel {
   let complete: SparseAutoencoderConfig;
   try {
@@ -232,7 +237,7 @@ export function foreignModel(
     throw new CheckpointError(`reading ${name}: ${message}`, { cause });
   }
   checkScaling(`reading ${name}`, complete, input);
-  return { model: Object.freeze({ cfg: complete, parameters: Object.freeze(parameters), input }), notes };
+  return { model: Object.freeze({ cfg: complete, parameters: Object.freeze(parameters), input }), warnings, where };
 }
 
 /** @throws {CheckpointError} naming the field, unless the caller agreed to it. */
@@ -244,11 +249,12 @@ export function requireConcession(
 ): void {
   if (accept.includes(concession)) return;
   const CONSEQUENCES = {
-    "normalised-rows": "this library's models do not. Do it to the rows yourself, and undo it on reconstructions",
+    "normalised-rows":
+      `this library's models do not. Do it to the rows yourself, and undo it on reconstructions, with ${REMEDIES.normalisedRows}`,
     "rescaled-codes":
-      "this library's models cannot. Take codes that are larger by that norm, and the same reconstructions",
+      `this library's models cannot. Take codes that are larger by that norm, and the same reconstructions, with ${REMEDIES.rescaledCodes}`,
   };
-  fail(name, `${because}; ${CONSEQUENCES[concession]}, with { accept: ["${concession}"] }`);
+  fail(name, `${because}; ${CONSEQUENCES[concession]}`);
 }
 
 /** The norm of each row, in float64. */
@@ -258,6 +264,19 @@ export function rowNorms(matrix: Float32Array, columns: number): Float64Array {
     for (let i = row * columns; i < (row + 1) * columns; i++) sum += matrix[i]! ** 2;
     return Math.sqrt(sum);
   });
+}
+
+/** What {@link rescaleLatents} makes of tensors by these names, for {@link ForeignModel.where}; `n` says the factors. */
+export function rescaledLines(
+  { W_enc, b_enc, W_dec }: { readonly W_enc: string; readonly b_enc: string; readonly W_dec: string },
+  n: string,
+): string[] {
+  return [
+    `W_enc[:, s] = n[s] · ${W_enc}`,
+    `b_enc[s] = n[s] · ${b_enc}`,
+    `W_dec[s, :] = ${W_dec} / n[s]`,
+    `n[s] = ${n}`,
+  ];
 }
 
 /**

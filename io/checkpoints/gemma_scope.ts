@@ -67,7 +67,7 @@ export const GEMMA_SCOPE: ForeignFormat = {
     const cfg = { d_model, d_sae, subtract_b_dec: false, activation: JUMP_RELU };
     return foreignModel(name, cfg, parameters, {
       ...input && { input },
-      notes: ["Gemma Scope's models of token embeddings expect inputs times √d_model, which no file says"],
+      warnings: ["Gemma Scope's models of token embeddings expect inputs times √d_model, which no file says"],
     });
   },
 };

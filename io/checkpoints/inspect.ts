@@ -5,7 +5,7 @@
  */
 
 import type { InputScaling, SparseAutoencoderConfig } from "../../nn/config.ts";
-import { CheckpointError } from "../errors.ts";
+import { CheckpointError, naming } from "../errors.ts";
 import { type FilesSource, openFiles, type SourceOptions } from "../files.ts";
 import type { JsonObject, JsonValue } from "../json.ts";
 import { parseHeader, splitHeader } from "../json_header.ts";
@@ -13,7 +13,7 @@ import { isFloatType, type NumberType } from "../numbers.ts";
 import { pickledJson, PickledRecord } from "../pickle.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
-import type { Concession } from "./foreign.ts";
+import { type Concession, rowNorms } from "./foreign.ts";
 import {
   type FormatName,
   type ReadModel,
@@ -67,9 +67,13 @@ export interface Inspection {
   readonly input: InputScaling | null;
   /** What the model computes, a line each for pre-activations, codes and reconstruction; none where it cannot be read. */
   readonly formula: readonly string[];
+  /** What the formula's parameters are where they are computed from the tensors, a line each; none where they are those. */
+  readonly where: readonly string[];
   /** What must be accepted for the model to be read. */
   readonly accept: readonly Concession[];
-  /** What a user should know, in sentences; why the model cannot be read, where it cannot. */
+  /** Why {@link load} with the same options refuses the file; `null` where it reads it. */
+  readonly refused: string | null;
+  /** What a user should know, in sentences, with what would settle it. */
   readonly warnings: readonly string[];
 }
 
@@ -83,18 +87,25 @@ const CONCESSIONS: readonly (readonly Concession[])[] = [
 /**
  * Describes a checkpoint of any format that is read, and what is wrong with it, if anything. No GPU is needed.
  *
+ * What the file needs and `accept` does not hold is accepted for the description alone: the model is then there, and so
+ * is the reason in `refused`.
+ *
  * @throws {CheckpointError} for files that are nobody's format, or too damaged to say what they hold.
  */
 export async function inspectCheckpoint(
   from: FilesSource,
-  options: Omit<ReadOptions, "accept"> & SourceOptions = {},
+  options: ReadOptions & SourceOptions = {},
 ): Promise<Inspection> {
   const { hub, signal, ...readOptions } = options;
-  const recognised = await recognise(await openFiles(from, { ...hub && { hub }, ...signal && { signal } }));
+  const files = await openFiles(from, { ...hub && { hub }, ...signal && { signal } });
+  return await naming(files.name, async () => await describe(await recognise(files), readOptions));
+}
+
+async function describe(recognised: RecognisedFiles, readOptions: ReadOptions): Promise<Inspection> {
   const { header, tensors, configs } = await openContents(recognised);
   const summaries: TensorSummary[] = [];
   for (const [name, tensor] of tensors) summaries.push(await summarise(name, tensor));
-  const { found, accept, problems } = await tryReading(recognised, readOptions);
+  const { found, accept, refused } = await tryReading(recognised, readOptions);
   return {
     format: recognised.format,
     schema: header === null ? null : header.has("schema") ? String(header.get("schema")) : "none",
@@ -103,12 +114,13 @@ export async function inspectCheckpoint(
     cfg: found?.model.cfg ?? null,
     input: found?.model.input ?? null,
     formula: found === null ? [] : formulaOf(found),
+    where: found?.where ?? [],
     accept,
+    refused,
     warnings: [
-      ...problems,
-      ...found?.notes ?? [],
+      ...found?.warnings ?? [],
       ...warningsAbout(summaries, found),
-      ...formulaDoubts(header, options),
+      ...found !== null && recognised.format === "dictionary_learning" ? warningsAboutNorms(found.model) : [],
     ],
   };
 }
@@ -146,17 +158,20 @@ function plain(value: JsonValue): unknown {
 async function tryReading(
   files: RecognisedFiles,
   options: ReadOptions,
-): Promise<{ found: ReadModel | null; accept: readonly Concession[]; problems: string[] }> {
+): Promise<Pick<Inspection, "accept" | "refused"> & { readonly found: ReadModel | null }> {
   const problems: string[] = [];
   for (const accept of CONCESSIONS) {
     try {
-      return { found: await readModel(files, { ...options, accept }), accept, problems: problems.slice(0, 1) };
+      const found = await naming(files.source.name, () => readModel(files, { ...options, accept }));
+      const isAccepted = accept.every((concession) => options.accept?.includes(concession));
+      return { found, accept, refused: isAccepted ? null : problems[0]! };
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
       problems.push(error.message);
     }
   }
-  return { found: null, accept: [], problems: problems.slice(0, 1) };
+  // What is left when everything is accepted.
+  return { found: null, accept: [], refused: problems.at(-1)! };
 }
 
 async function summarise(name: string, tensor: StoredTensor): Promise<TensorSummary> {
@@ -210,12 +225,19 @@ function formulaOf({ model: { cfg, input, parameters } }: ReadModel): string[] {
   }
 }
 
-/** Upstream changed the formula while it wrote these schemas, and not their numbers. */
-function formulaDoubts(header: JsonObject | null, { subtract_b_dec }: ReadOptions): string[] {
-  const schema = header?.get("schema");
-  if ((schema !== 1 && schema !== 2) || header!.has("saev_nn") || subtract_b_dec !== undefined) return [];
+/** As `torch.allclose` has it, which decides there. */
+const UNIT_TOLERANCE = 1e-5;
+
+/** dictionary_learning's own loader changes the codes of an `AutoEncoder`, alone of its classes. */
+function warningsAboutNorms({ cfg, parameters }: ReadModel["model"]): string[] {
+  if (cfg.activation.key !== "relu" || !cfg.subtract_b_dec) return [];
+  const norms = rowNorms(parameters.W_dec, cfg.d_model);
+  const [least, most] = [Math.min, Math.max].map((choose) => norms.reduce((a, b) => choose(a, b)));
+  if (least! >= 1 - UNIT_TOLERANCE && most! <= 1 + UNIT_TOLERANCE) return [];
+  const [low, high] = [least!, most!].map((norm) => Number(norm.toPrecision(4)));
   return [
-    `schema ${schema} does not say whether b_dec is subtracted before the encoder; if you know, say subtract_b_dec`,
+    `the rows of W_dec have norms from ${low} to ${high}; dictionary_learning's from_pretrained makes them 1 unless told ` +
+    "normalize_decoder=False, so that its codes are these times the norm; reconstructions are the same",
   ];
 }
 

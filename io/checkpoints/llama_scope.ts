@@ -44,6 +44,7 @@ import {
   relevantFields,
   RELU,
   requireJson,
+  rescaledLines,
   rescaleLatents,
   rowNorms,
   topKActivation,
@@ -104,7 +105,7 @@ export const LLAMA_SCOPE: ForeignFormat = {
     const standard = withoutFactors(name, await readParameters(stored), factors);
     const parameters = includesNorm ? withUnitRows(name, standard, d_model) : standard;
     const sizes = { d_model, d_sae, subtract_b_dec };
-    const more = input && { input };
+    const more = { ...input && { input }, where: derivations(factors, includesNorm) };
     switch (activation.key) {
       case "relu":
         return foreignModel(name, { ...sizes, activation: RELU }, parameters, more);
@@ -113,11 +114,32 @@ export const LLAMA_SCOPE: ForeignFormat = {
       case "jumprelu": {
         const threshold = new Float32Array(d_sae).fill(activation.threshold);
         checkFinite(`reading ${CONFIG}`, "jump_relu_threshold", threshold);
-        return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...parameters, threshold }, more);
+        return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...parameters, threshold }, {
+          ...more,
+          where: [...more.where, "threshold[s] = jump_relu_threshold"],
+        });
       }
     }
   },
 };
+
+/** How the parameters come out of the tensors. */
+function derivations(factors: Factors, includesNorm: boolean): string[] {
+  const digits = (factor: number): string => String(Number(factor.toPrecision(7)));
+  const isPlain = factors.in === 1 && factors.out === 1;
+  const divisor = isPlain ? "" : " / a_in";
+  const W_dec = `decoder.weight[:, s]${isPlain ? "" : " · a_in / a_out"}`;
+  const latents = includesNorm
+    ? rescaledLines(
+      { W_enc: "encoder.weight[s, :]", b_enc: `encoder.bias[s]${divisor}`, W_dec },
+      `the norm of ${W_dec}`,
+    )
+    : isPlain
+    ? []
+    : [`b_enc[s] = encoder.bias[s]${divisor}`, `W_dec[s, :] = ${W_dec}`];
+  if (isPlain) return latents;
+  return [...latents, "b_dec = decoder.bias / a_out", `a_in = ${digits(factors.in)}, a_out = ${digits(factors.out)}`];
+}
 
 interface Factors {
   readonly in: number;

@@ -49,6 +49,7 @@ import {
   RELU,
   requireConcession,
   requireJson,
+  rescaledLines,
   rescaleLatents,
   rowNorms,
   topKActivation,
@@ -101,7 +102,11 @@ export const LLAMASCOPIUM: ForeignFormat = {
       const logs = await readParameter(stored.threshold!);
       const threshold = logs.map((log, s) => Math.fround(Math.exp(log)) / norms[s]!);
       checkFinite(`reading ${name}`, "the threshold", threshold);
-      return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...stored, threshold }, { input });
+      const exp = `exp(${LOG_THRESHOLD}[s])`;
+      const where = includesNorm
+        ? [`threshold[s] = ${exp} / n[s]`, "n[s] = the norm of W_D[s, :]"]
+        : [`threshold[s] = ${exp}`];
+      return foreignModel(name, { ...sizes, activation: JUMP_RELU }, { ...stored, threshold }, { input, where });
     }
     const cfg = { ...sizes, activation: topKActivation(top_k) };
     if (norms.every((norm) => norm === 1)) return foreignModel(name, cfg, stored, { input });
@@ -112,7 +117,8 @@ export const LLAMASCOPIUM: ForeignFormat = {
       "sparsity_include_decoder_norm is true: the largest products of code and norm are kept, and the codes are not " +
         "those products",
     );
-    return foreignModel(name, cfg, rescaleLatents(name, await readParameters(stored), norms), { input });
+    const where = rescaledLines({ W_enc: "W_E[:, s]", b_enc: "b_E[s]", W_dec: "W_D[s, :]" }, "the norm of W_D[s, :]");
+    return foreignModel(name, cfg, rescaleLatents(name, await readParameters(stored), norms), { input, where });
   },
 };
 

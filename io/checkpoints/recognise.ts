@@ -22,6 +22,7 @@ import { LLAMASCOPIUM } from "./llamascopium.ts";
 import { OPENAI } from "./openai.ts";
 import { SAELENS } from "./saelens.ts";
 import { checkScaling, isIdentity, type ParsedCheckpoint, readParameters } from "../model.ts";
+import { REMEDIES } from "./remedies.ts";
 import { openCheckpoint, type ParseOptions } from "./saev.ts";
 import { SPARSIFY } from "./sparsify.ts";
 import { VIT_PRISMA, VIT_PRISMA_RECORDS } from "./vit_prisma.ts";
@@ -83,17 +84,15 @@ export interface RecognisedFiles {
 }
 
 /** A model, and what its file leaves open. */
-export interface ReadModel {
+export interface ReadModel extends Omit<ForeignModel, "model"> {
   /** The model. */
   readonly model: ParsedCheckpoint;
-  /** What a user should know about the file, in sentences; mostly nothing. */
-  readonly notes: readonly string[];
 }
 
 /** The model in the files, with its parameters as arrays. @throws {CheckpointError} as {@link RecognisedFiles.open}. */
 export async function readModel(files: RecognisedFiles, options: ReadOptions = {}): Promise<ReadModel> {
-  const { model: { cfg, parameters, input }, notes } = await files.open(options);
-  return { model: Object.freeze({ cfg, parameters: await readParameters(parameters), input }), notes };
+  const { model: { cfg, parameters, input }, ...more } = await files.open(options);
+  return { model: Object.freeze({ cfg, parameters: await readParameters(parameters), input }), ...more };
 }
 
 /**
@@ -110,15 +109,16 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
       source,
       weights: null,
       open: async ({ subtract_b_dec, input } = {}) => {
-        const model = await openCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
-        if (input === undefined) return { model, notes: [] };
+        const opened = await openCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
+        const { model } = opened;
+        if (input === undefined) return opened;
         if (!isIdentity(model.input)) {
           throw new CheckpointError(
-            `reading ${source.name}: it holds the scaling of its inputs; input contradicts that`,
+            `reading ${source.name}: it holds the scaling of its inputs, which ${REMEDIES.inputScale} contradicts`,
           );
         }
         checkScaling(`reading ${source.name}`, model.cfg, input);
-        return { model: { ...model, input }, notes: [] };
+        return { ...opened, model: { ...model, input } };
       },
     };
   }
@@ -132,7 +132,9 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
       open: async (options = {}) => {
         if (options.subtract_b_dec === undefined) return await read(weights, options);
         throw new CheckpointError(
-          `reading ${source.name}: subtract_b_dec is for files of saev; this one is ${format}'s`,
+          `reading ${source.name}: ${
+            options.subtract_b_dec ? REMEDIES.subtracts : REMEDIES.doesNotSubtract
+          } is for files of saev; this one is ${format}'s`,
         );
       },
     };

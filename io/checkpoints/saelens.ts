@@ -55,12 +55,14 @@ import {
   RELU,
   requireConcession,
   requireJson,
+  rescaledLines,
   rescaleLatents,
   rowNorms,
   topKActivation,
   type Weights,
 } from "./foreign.ts";
 import { checkFinite, NO_SCALING, readParameter, readParameters } from "../model.ts";
+import { REMEDIES } from "./remedies.ts";
 
 /** The file with the tensors. */
 export const SAELENS_WEIGHTS = "sae_weights.safetensors";
@@ -118,9 +120,9 @@ export const SAELENS: ForeignFormat = {
       ignored: ["scaling_factor"],
     });
     const { threshold: storedThreshold, ...linear } = stored;
-    const parameters = "isRescaled" in activation && activation.isRescaled
-      ? withNormsFolded(weights.name, await readParameters(linear), d_model)
-      : linear;
+    const isRescaled = "isRescaled" in activation && activation.isRescaled;
+    const parameters = isRescaled ? withNormsFolded(weights.name, await readParameters(linear), d_model) : linear;
+    const where = isRescaled ? rescaledLines(RESCALED, "the norm of W_dec[s, :] in the file") : [];
     const sizes = { d_model, d_sae, subtract_b_dec };
     switch (activation.key) {
       case "standard":
@@ -128,20 +130,27 @@ export const SAELENS: ForeignFormat = {
       case "topk":
         return foreignModel(weights.name, { ...sizes, activation: topKActivation(activation.k) }, parameters, {
           input,
+          where,
         });
       case "jumprelu": {
         const found = await readParameter(storedThreshold!);
         const values = threshold?.name === LOG_THRESHOLD ? found.map(Math.exp) : found;
         checkFinite(`reading ${weights.name}`, "the threshold", values);
         const cfg = { ...sizes, activation: JUMP_RELU };
-        return foreignModel(weights.name, cfg, { ...parameters, threshold: values }, { input });
+        return foreignModel(weights.name, cfg, { ...parameters, threshold: values }, {
+          input,
+          where: threshold?.name === LOG_THRESHOLD ? [`threshold[s] = exp(${LOG_THRESHOLD}[s])`] : [],
+        });
       }
       case "batchtopk": {
         const [value] = await readParameter(storedThreshold!);
         const cfg = { ...sizes, activation: JUMP_RELU };
         const filled = { ...parameters, threshold: new Float32Array(d_sae).fill(value!) };
-        const notes = ["a checkpoint of training, where codes depend on the batch; read as SAELens saves it for use"];
-        return foreignModel(weights.name, cfg, filled, { input, notes });
+        return foreignModel(weights.name, cfg, filled, {
+          input,
+          warnings: ["a checkpoint of training, where codes depend on the batch; read as SAELens saves it for use"],
+          where: [...where, "threshold[s] = topk_threshold"],
+        });
       }
     }
   },
@@ -153,6 +162,13 @@ function thresholdOf(weights: Weights, key: SaelensActivation["key"], d_sae: num
   if (key !== "jumprelu") return undefined;
   return { name: weights.tensors.has(LOG_THRESHOLD) ? LOG_THRESHOLD : "threshold", shape: [d_sae] };
 }
+
+/** The file's tensors that the norms change. */
+const RESCALED = {
+  W_enc: "the file's W_enc[:, s]",
+  b_enc: "the file's b_enc[s]",
+  W_dec: "the file's W_dec[s, :]",
+} as const;
 
 /** Codes times the norms of their latents' decoder rows, which become 1. */
 function withNormsFolded(
@@ -227,7 +243,7 @@ async function readInput(weights: Weights, fields: HeaderFields, options: Foreig
       if (scaler === null) {
         return fields.fail(
           `${field} is "expected_average_only_in", and neither it nor ${SCALER} beside it holds the factor; give ` +
-            "{ input: { mean: null, scale } }, where scale is how often larger the inputs are than those trained on",
+            `${REMEDIES.inputScale}, where scale is how many times larger the inputs are than those trained on`,
         );
       }
       return { mean: null, scale: 1 / readScaler(scaler) };

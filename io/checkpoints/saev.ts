@@ -73,6 +73,7 @@ import {
 import { type FilePart, joinBytes, type Source } from "../source.ts";
 import type { MeasuredNumbers, StoredTensor } from "../stored_tensor.ts";
 import { formatTorchFile, readTorchFile } from "../torch_file.ts";
+import { REMEDIES } from "./remedies.ts";
 
 /** How to read a file. */
 export interface ParseOptions {
@@ -145,6 +146,8 @@ interface Header {
   readonly input: InputScaling;
   /** What a BatchTopK is where the file has no threshold for it; nothing is, if left out. */
   readonly withoutThreshold?: ActivationOptions;
+  /** Why the encoder formula cannot be known, where it cannot. */
+  readonly doubt?: string;
 }
 
 /** How each schema's header is read. `own` are the fields of the `"saev_nn"` key, where the header has it. */
@@ -161,15 +164,29 @@ const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | n
   ["saev_nn", readOwnSchema],
 ]);
 
+/** A model out of a file, and what the file leaves open. */
+export interface ReadCheckpoint extends ParsedCheckpoint {
+  /** What a user should know about the file, in sentences; mostly nothing. */
+  readonly warnings: readonly string[];
+}
+
+/** A model in a file, and what the file leaves open. */
+interface OpenedCheckpoint {
+  readonly model: StoredModel;
+  readonly warnings: readonly string[];
+  /** The parameters are the file's tensors. */
+  readonly where: readonly [];
+}
+
 /**
  * The model that a file holds.
  *
  * @throws {CheckpointError} naming what was found, for an unknown schema, class or field, parameters that are missing,
  * unexpected, of other shapes or not finite, and for damaged or malicious bytes.
  */
-export async function parseCheckpoint(source: Source, options: ParseOptions = {}): Promise<ParsedCheckpoint> {
-  const { cfg, parameters, input } = await openCheckpoint(source, options);
-  return Object.freeze({ cfg, parameters: await readParameters(parameters), input });
+export async function parseCheckpoint(source: Source, options: ParseOptions = {}): Promise<ReadCheckpoint> {
+  const { model: { cfg, parameters, input }, warnings } = await openCheckpoint(source, options);
+  return Object.freeze({ cfg, parameters: await readParameters(parameters), input, warnings });
 }
 
 /**
@@ -177,9 +194,9 @@ export async function parseCheckpoint(source: Source, options: ParseOptions = {}
  *
  * @throws {CheckpointError} as {@link parseCheckpoint}, as far as the header and the list of tensors say.
  */
-export async function openCheckpoint(source: Source, options: ParseOptions = {}): Promise<StoredModel> {
+export async function openCheckpoint(source: Source, options: ParseOptions = {}): Promise<OpenedCheckpoint> {
   const { header: text, body } = await splitHeader(source);
-  const { options: read, input, withoutThreshold } = readHeader(text);
+  const { options: read, input, withoutThreshold, doubt } = readHeader(text);
   const tensors = await readTorchFile(body);
   const activation = tensors.has(THRESHOLD_KEY) ? undefined : withoutThreshold;
   const overridden = {
@@ -195,7 +212,11 @@ export async function openCheckpoint(source: Source, options: ParseOptions = {})
     throw new CheckpointError(`reading the header's cfg: ${message}`, { cause });
   }
   checkScaling("reading the header", cfg, input);
-  return Object.freeze({ cfg, parameters: storedParameters(cfg, tensors), input });
+  const parameters = storedParameters(cfg, tensors);
+  const isOpen = doubt !== undefined && options.subtract_b_dec === undefined;
+  // Without a bias both formulas are the same.
+  const matters = isOpen && (await tensors.get("b_dec")!.read()).some((b) => b !== 0);
+  return { model: Object.freeze({ cfg, parameters, input }), warnings: matters ? [doubt] : [], where: [] };
 }
 
 function readHeader(text: string): Header {
@@ -207,7 +228,7 @@ function readHeader(text: string): Header {
     const known = [...SCHEMAS.keys()].map((known) => known === undefined ? "none" : JSON.stringify(known)).join(", ");
     return header.fail(`the schema ${describeValue(schema)} is not supported; expected one of ${known}`);
   }
-  header.string("commit", "");
+  const commit = header.string("commit", "");
   header.string("lib", "");
   const own = header.has("saev_nn") ? header.object("saev_nn") : null;
   if (own !== null) {
@@ -217,7 +238,20 @@ function readHeader(text: string): Header {
   const result = read(header, own);
   own?.done();
   header.done();
-  return result;
+  if ((schema !== 1 && schema !== 2) || own !== null) return result;
+  return { ...result, doubt: formulaDoubt(schema, commit, result.options.subtract_b_dec ?? false) };
+}
+
+/** Upstream changed the formula on a day of these schemas, and not their numbers. */
+function formulaDoubt(schema: 1 | 2, commit: string, subtracts: boolean): string {
+  const writer = ["", "unknown"].includes(commit) ? "The version" : `The commit ${quote(commit)}`;
+  return `schema ${schema} does not say whether b_dec is subtracted before the encoder; it is read as ` +
+    `${
+      subtracts ? "subtracted" : "not subtracted"
+    }. Upstream subtracted it until its commit e7ca004 of 31 July 2025, and ` +
+    `in the training of Matryoshka models until September. ${writer} that wrote the file settles it, or the explained ` +
+    `variance on rows of its training, which is higher with the right one of ${REMEDIES.subtracts} and ` +
+    REMEDIES.doesNotSubtract;
 }
 
 function verifyChecksum(text: string, own: HeaderFields): void {
@@ -634,13 +668,13 @@ function choices(model: Described): string {
   const says = (schema: CheckpointSchema): boolean => unsayableIn(schema, model).length === 0;
   const isExact = (schema: CheckpointSchema): boolean => says(schema) && unplacedIn(schema, model).length === 0;
   const choices = [
-    ...isExact(1) ? [`{ schema: 1 } is exact, for Python's versions from before August 2025`] : [],
+    ...isExact(1) ? [`${REMEDIES.schema1} is exact, for Python's versions from before August 2025`] : [],
     ...isExact(5)
-      ? [`{ schema: 5 } is exact, for Python's versions since December 2025`]
+      ? [`${REMEDIES.schema5} is exact, for Python's versions since December 2025`]
       : says(5)
-      ? [`{ schema: 5, fold: true } rewrites the parameters to the same function, as schema 5`]
+      ? [`${REMEDIES.schema5Folded} rewrites the parameters to the same function, as schema 5`]
       : [],
-    `{ schema: "saev_nn" } keeps everything for this library; Python refuses the file`,
+    `${REMEDIES.ownSchema} keeps everything for this library; Python refuses the file`,
   ];
   return `Choose one: ${choices.join("; ")}`;
 }

@@ -29,6 +29,7 @@ import { formatOnnx } from "../onnx.ts";
 import { formatSafetensors } from "../safetensors.ts";
 import { countElements } from "../stored_tensor.ts";
 import { formatTorchFile } from "../torch_file.ts";
+import { REMEDIES } from "./remedies.ts";
 import { DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS } from "./dictionary_learning.ts";
 import { onnxGraph } from "./onnx.ts";
 import { SAELENS_CONFIG, SAELENS_WEIGHTS } from "./saelens.ts";
@@ -121,7 +122,7 @@ export function formatModel(
   const model = checkedModel(given);
   const lost: string[] = [];
   const lose = (what: string): void => {
-    if (!lossy) throw new CheckpointError(`writing ${format}: ${what}; write it nevertheless with lossy`);
+    if (!lossy) throw new CheckpointError(`writing ${format}: ${what}. Write it nevertheless with ${REMEDIES.lossy}`);
     lost.push(what);
   };
   return { ...FORMATTERS[format](model, lose, schema), lost };
@@ -188,7 +189,10 @@ function formatForPython(model: ParsedCheckpoint, lose: Lose, schema: 5 | 1 = 5)
 /** What both libraries do to a TopK's codes. */
 function loseNegatives(activation: Activation, library: string, lose: Lose): void {
   if (activation.key !== "top-k" || activation.relu) return;
-  lose(`the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}`);
+  lose(
+    `the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}; ` +
+      `a model that is trained with ${REMEDIES.noNegativeCodes} has none`,
+  );
 }
 
 // --------------------------------------------------------------------------------------------------------- SAELens

@@ -1,6 +1,6 @@
 /** Progress: what is written to a terminal and elsewhere, and how durations read. @module */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { DownloadLine, duration, ProgressLine, type ProgressOptions } from "../../runner/terminal.ts";
+import { DownloadLine, duration, printable, ProgressLine, type ProgressOptions } from "../../runner/terminal.ts";
 
 /** A line with a clock that the test sets. */
 function fakeLine(
@@ -66,7 +66,7 @@ Deno.test("a download is drawn on a terminal, not more often than eyes see, and 
     `${clear}${full.repeat(11)}${empty.repeat(9)} 5.0 of 9.0 MB · 4.0 MB/s · 1 s left · a/sae.pt`,
     `${clear}${full.repeat(20)} 9.0 of 9.0 MB · 4.0 MB/s · a/sae.pt`,
     "\n",
-    `${clear}${full.repeat(20)} 0.0 of 0.0 MB · 0.0 MB/s · b [2Jc`,
+    `${clear}${full.repeat(20)} 0.0 of 0.0 MB · 0.0 MB/s · b\\u001b[2Jc`,
     "\n",
   ]);
 });
@@ -81,6 +81,29 @@ Deno.test("progress that cannot be written ends nothing", () => {
     using download = new DownloadLine({ isTerminal, write });
     download.show({ path: "a", received: 1, size: 2 });
   }
+});
+
+Deno.test("text from elsewhere cannot move the cursor, turn its neighbours round, or hide", () => {
+  const harmful: [from: number, to: number][] = [
+    [0, 0x1f],
+    [0x7f, 0x9f],
+    [0x200b, 0x200f],
+    [0x2028, 0x202e],
+    [0x2060, 0x2064],
+    [0x2066, 0x2069],
+    [0xd800, 0xdfff],
+    [0xfeff, 0xfeff],
+    [0xe0001, 0xe0001],
+  ];
+  for (const [from, to] of harmful) {
+    for (let point = from; point <= to; point++) {
+      const text = `"a${String.fromCodePoint(point)}b"`;
+      assertMatch(printable(text), /^"a(\\u[0-9a-f]{4})+b"$/);
+      if (point > 0x1f) assertEquals(JSON.parse(printable(text)), JSON.parse(text));
+    }
+  }
+  const plain = 'W_enc x̂ − ≥ 日本 é 😀 \\ "';
+  assertEquals(printable(plain), plain);
 });
 
 Deno.test("a download says nothing where there is no terminal", () => {

@@ -449,6 +449,6 @@ Deno.test("a file of saev takes the scaling of its inputs from the caller, once"
   await assertRejects(
     () => other.open({ subtract_b_dec: true }),
     CheckpointError,
-    "subtract_b_dec is for files of saev",
+    "{ subtract_b_dec: true } is for files of saev",
   );
 });

@@ -3,10 +3,13 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
-import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
+import { inspectCheckpoint, type Inspection } from "../../../io/checkpoints/inspect.ts";
+import { rowNorms } from "../../../io/checkpoints/foreign.ts";
 import { formatCheckpoint } from "../../../io/checkpoints/saev.ts";
 import { formatModel, type FormattedModel, TARGET_FORMATS, writeCheckpoint } from "../../../io/checkpoints/write.ts";
+import { readModel, recognise } from "../../../io/checkpoints/recognise.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
+import { isFloatType } from "../../../io/numbers.ts";
 import { joinBytes } from "../../../io/source.ts";
 import { Random } from "../../support/random.ts";
 import { assertRefuses, assertTensorClose } from "../../support/tolerance.ts";
@@ -14,7 +17,7 @@ import { randomModel } from "../models.ts";
 import { pickle, unicode } from "../raw_pickle.ts";
 import { rawZip, utf8 } from "../raw_zip.ts";
 import { compute, modelsOfEveryKind } from "./compute.ts";
-import { goldenFiles, goldenUrl, memoryFiles } from "./golden_files.ts";
+import { goldenCase, goldenFiles, goldenUrl, memoryFiles } from "./golden_files.ts";
 
 const MODELS = modelsOfEveryKind();
 const x = new Random(3).normal(8 * 5);
@@ -142,7 +145,60 @@ Deno.test("inspecting says what every golden file is, and why it is no model whe
     assertEquals([found.format, found.accept, found.cfg === null], [format, accept, refused !== undefined], name);
     // Three where there is no decoder bias.
     assert(found.tensors.length >= 3 && found.formula.length === (refused === undefined ? 3 : 0), name);
-    if (refused !== undefined) assert(found.warnings[0]!.includes(refused), found.warnings.join());
+    // What a concession would help stands there too, unless it was made.
+    const expected = refused ?? accept[0] ?? null;
+    assert(expected === null ? found.refused === null : found.refused?.includes(expected), `${name}: ${found.refused}`);
+    assertEquals(
+      (await inspectCheckpoint(goldenUrl(golden), { accept })).refused === null,
+      refused === undefined,
+      name,
+    );
+  }
+});
+
+Deno.test("inspecting says what parameters are that are none of the file's tensors", async () => {
+  let n_computed = 0;
+  for (const golden of goldenFiles().filter(({ refused }) => refused === undefined)) {
+    const { accept = [], name } = golden;
+    const { where } = await inspectCheckpoint(goldenUrl(golden), { accept });
+    const recognised = await recognise(memoryFiles(golden.files, golden.main));
+    const { model } = await readModel(recognised, { accept });
+    const stored: string[] = [];
+    for (const tensor of recognised.weights!.tensors.values()) {
+      if (!isFloatType(tensor.dtype)) continue;
+      const numbers = await tensor.read();
+      stored.push(numbers.join());
+      if (tensor.shape.length === 2) stored.push((await tensor.transposed().read()).join());
+    }
+    for (const [parameter, numbers] of Object.entries(model.parameters) as [string, Float32Array][]) {
+      const isComputed = numbers.some((value) => value !== 0) && !stored.includes(numbers.join());
+      const isSaid = where.some((line) => line.startsWith(`${parameter}[`) || line.startsWith(`${parameter} =`));
+      if (isComputed) n_computed++;
+      assert(isSaid || !isComputed, `${name}: ${parameter} is computed; the formula's notes are ${where.join("; ")}`);
+    }
+  }
+  assert(n_computed > 10, `${n_computed} computed parameters`);
+  const { where } = await inspectCheckpoint(goldenUrl(goldenCase("saelens/topk_rescaled")));
+  assertEquals(where, [
+    "W_enc[:, s] = n[s] · the file's W_enc[:, s]",
+    "b_enc[s] = n[s] · the file's b_enc[s]",
+    "W_dec[s, :] = the file's W_dec[s, :] / n[s]",
+    "n[s] = the norm of W_dec[s, :] in the file",
+  ]);
+  assertEquals((await inspectCheckpoint(goldenUrl(goldenCase("saelens/topk")))).where, []);
+});
+
+Deno.test("inspecting says where dictionary_learning's own loader would change the codes", async () => {
+  const saysSo = ({ warnings }: Inspection) => warnings.some((text) => text.includes("from_pretrained makes them 1"));
+  for (const [key, warns] of [["standard", true], ["bare_standard.pt", true], ["new", false], ["top_k", false]]) {
+    assertEquals(saysSo(await inspectCheckpoint(goldenUrl(goldenCase(`dictionary_learning/${key}`)))), warns, `${key}`);
+  }
+  const { parameters, ...model } = MODELS.get("relu_subtracts")!;
+  const norms = rowNorms(parameters.W_dec, 5);
+  for (const [factor, warns] of [[1, false], [1.0001, true]] as const) {
+    const W_dec = parameters.W_dec.map((w, i) => w / norms[Math.floor(i / 5)]! * factor);
+    const written = formatModel({ ...model, parameters: { ...parameters, W_dec } }, { format: "dictionary_learning" });
+    assertEquals(saysSo(await inspectCheckpoint(filesOf(written))), warns, `rows of norm ${factor}`);
   }
 });
 
