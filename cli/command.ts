@@ -13,6 +13,8 @@ export interface Option {
   /** What its value is called in the help; a flag has none. */
   readonly value?: string;
   readonly help: string;
+  /** Whether it may be given several times. */
+  readonly isMany?: true;
 }
 
 /** One command. */
@@ -40,6 +42,7 @@ export class Arguments {
     const { _: found, ...values } = parseArgs([...args], {
       boolean: ["help", ...names.filter((option) => options[option]!.value === undefined)],
       string: ["_", ...names.filter((option) => options[option]!.value !== undefined)],
+      collect: names.filter((option) => options[option]!.isMany),
       alias: { h: "help" },
       unknown: (argument, key) => {
         if (key !== undefined) throw unknown("option", argument.replace(/=.*/s, ""), known);
@@ -55,7 +58,9 @@ export class Arguments {
       throw new UsageError(`${name} takes ${expected}, found ${given}; see saev ${name} --help`);
     }
     for (const option of names) {
-      if (values[option] === "") throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
+      if ([values[option]].flat().includes("")) {
+        throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
+      }
     }
   }
 
@@ -65,6 +70,11 @@ export class Arguments {
 
   text(option: string): string | undefined {
     return this.#values[option] as string | undefined;
+  }
+
+  /** Every value of an option that may be given several times. */
+  texts(option: string): readonly string[] {
+    return this.#values[option] as string[];
   }
 
   choice<T extends string>(option: string, choices: readonly T[]): T | undefined {

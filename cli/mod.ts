@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
+ * The command line: `saev demo`, `activations`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
  * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
@@ -10,6 +10,7 @@
  */
 import manifest from "../deno.json" with { type: "json" };
 import { printable } from "../runner/mod.ts";
+import { activationsCommand } from "./activations.ts";
 import { inFlags } from "./checkpoint.ts";
 import { Arguments, type Command, commandHelp, print, say, table, unknown, UsageError } from "./command.ts";
 import { convertCommand } from "./convert.ts";
@@ -22,6 +23,7 @@ import { tuneCommand } from "./tune.ts";
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   demo: demoCommand,
+  activations: activationsCommand,
   train: trainCommand,
   evaluate: evaluateCommand,
   inspect: inspectCommand,

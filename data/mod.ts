@@ -19,3 +19,27 @@ export {
 export { hashMetadata, type ShardFile, type ShardsMetadata } from "./shards/metadata.ts";
 export { type ShardsToWrite, tokensPerShard, writeShards, type WrittenShards } from "./shards/writer.ts";
 export { type PatchLabelOptions, patchLabels, type PixelAggregation } from "./shards/patch_labels.ts";
+export {
+  type ImageDecoder,
+  IMAGENET_PREPROCESSING,
+  type ImageSize,
+  normalisePixels,
+  planResize,
+  type Preprocessing,
+  readPreprocessor,
+  type Resampling,
+  type ResizePlan,
+} from "./images.ts";
+export {
+  countTokens,
+  extractActivations,
+  type Extraction,
+  type KeptTokens,
+  type ModelTensor,
+  type OpenModel,
+  patchSize,
+  residualStream,
+  type RunModel,
+  type TokenLayout,
+  tokenLayout,
+} from "./activations.ts";

@@ -74,3 +74,4 @@ export { blobSource, bytesSource, type Source } from "./source.ts";
 export type { NamedTensor, StoredTensor } from "./stored_tensor.ts";
 export { type FileKind, recognise } from "./recognise.ts";
 export { readTorchFile } from "./torch_file.ts";
+export { furtherOutputs, type OnnxInput, type OnnxModel, type OnnxOperator, readOnnxModel } from "./onnx_model.ts";

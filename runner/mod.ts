@@ -26,6 +26,22 @@ export {
   type SweepRun,
 } from "./run.ts";
 export {
+  type ExtractionPlan,
+  type ExtractionResult,
+  type ExtractionSurroundings,
+  extractToShards,
+  findBadImages,
+  layerNumbers,
+  type LayerSummary,
+  listLayers,
+  modelSize,
+  type SkippedImage,
+  type VisionModel,
+  withoutImages,
+} from "./activations.ts";
+export { type ImageFolder, listImages } from "./image_folder.ts";
+export {
+  CountLine,
   DownloadLine,
   type DownloadState,
   duration,

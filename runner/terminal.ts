@@ -165,6 +165,55 @@ export class DownloadLine implements Disposable {
   }
 }
 
+/** Says how many of a known number of things are done: on a terminal a line, elsewhere one at every twentieth. */
+export class CountLine implements Disposable {
+  readonly #options: Required<Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size">>;
+  readonly #what: string;
+  readonly #total: number;
+  #first: { readonly done: number; readonly time: number } | undefined;
+  #lastPart = 0;
+  #isLineOpen = false;
+
+  /** `what` is the plural of what is counted. */
+  constructor(what: string, total: number, {
+    isTerminal = Deno.stderr.isTerminal(),
+    write = writeStderr,
+    now = () => performance.now(),
+  }: Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size"> = {}) {
+    this.#what = what;
+    this.#total = total;
+    this.#options = { isTerminal, write: quietly(write), now };
+  }
+
+  /** Call it as often as there is news; the first call says how many were done before. */
+  show(done: number): void {
+    const { isTerminal, write, now } = this.#options;
+    this.#first ??= { done, time: now() };
+    const seconds = Math.max(now() - this.#first.time, 1) / 1000;
+    const speed = (done - this.#first.done) / seconds;
+    const parts = [`${done.toLocaleString("en")}/${this.#total.toLocaleString("en")} ${this.#what}`];
+    if (speed > 0) {
+      parts.push(`${speed.toPrecision(3)}/s`);
+      if (done < this.#total) parts.push(`${duration((this.#total - done) / speed)} left`);
+    }
+    if (isTerminal) {
+      write(redrawn(`${bar(this.#total === 0 ? 1 : done / this.#total)} ${parts.join(" · ")}`));
+      this.#isLineOpen = true;
+      return;
+    }
+    const part = Math.floor(done / this.#total * LINES);
+    if (part === this.#lastPart) return;
+    this.#lastPart = part;
+    write(`${parts.join(" · ")}\n`);
+  }
+
+  /** Leaves the last state standing and goes on to the next line. */
+  [Symbol.dispose](): void {
+    if (this.#isLineOpen) this.#options.write("\n");
+    this.#isLineOpen = false;
+  }
+}
+
 function bar(part: number): string {
   const filled = Math.round(BAR * part);
   return "█".repeat(filled) + "░".repeat(BAR - filled);

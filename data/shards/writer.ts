@@ -33,6 +33,8 @@ export interface ShardsToWrite {
   readonly examples: (from: number) => AsyncIterable<Float32Array>;
   /** A label for each patch, [n_examples, content_tokens_per_example]; asked for after the last example. */
   readonly labels?: () => Promise<Uint8Array>;
+  /** Files of the caller's that say how the shards are made, by name; those of an earlier call must be the same. */
+  readonly beside?: Readonly<Record<string, Uint8Array>>;
 }
 
 /** What was there already. */
@@ -64,15 +66,16 @@ export function tokensPerShard(
  * them.
  */
 export async function writeShards(folder: string, shards: ShardsToWrite): Promise<WrittenShards> {
-  const { metadata, examples, labels } = shards;
+  const { metadata, examples, labels, beside = {} } = shards;
   const at = (name: string): string => `${folder}/${name}`;
   const text = (value: string): Uint8Array[] => [new TextEncoder().encode(value)];
   const files = shardFiles(metadata);
-  const kept = await keptFiles(folder, metadata);
+  const kept = await keptFiles(folder, metadata, beside);
   const done = [...kept];
   const n_kept = kept.reduce((sum, { n_examples }) => sum + n_examples, 0);
   if (kept.length === 0) {
     await writeBytes(at("metadata.json"), text(formatMetadata(metadata)));
+    for (const [name, bytes] of Object.entries(beside)) await writeBytes(at(name), [bytes]);
     await writeBytes(at("shards.json"), text(formatShardList([])));
   }
   const source = new Examples(metadata, examples(n_kept));
@@ -107,7 +110,11 @@ export async function writeShards(folder: string, shards: ShardsToWrite): Promis
 const TEMPORARY = /^(?:metadata\.json|shards\.json|labels\.bin|acts\d+\.bin)\..*\.tmp$/;
 
 /** The whole files of an earlier call, in a folder that is this one's. */
-async function keptFiles(folder: string, metadata: ShardsMetadata): Promise<ShardFile[]> {
+async function keptFiles(
+  folder: string,
+  metadata: ShardsMetadata,
+  beside: Readonly<Record<string, Uint8Array>>,
+): Promise<ShardFile[]> {
   let found: Awaited<ReturnType<typeof openFiles>>;
   try {
     found = await openFiles(folder);
@@ -123,6 +130,14 @@ async function keptFiles(folder: string, metadata: ShardsMetadata): Promise<Shar
       `${doing}: found a folder with other files; expected an empty one, or one of these shards`,
     );
   }
+  const list = await found.find("shards.json");
+  const entries = list && parseJson(decodeText(await list.read(0, list.size), list.name), {
+    what: list.name,
+    maxParts: 4 + list.size / 16,
+  });
+  // What was stopped before its first whole file is begun again, whatever it was.
+  const hasShards = (await found.list()).some((name) => /^acts\d+\.bin$/.test(name));
+  if (Array.isArray(entries) && entries.length === 0 && !hasShards) return [];
   const text = decodeText(await source.read(0, source.size), source.name);
   const wanted = formatMetadata(metadata);
   if (text !== wanted) {
@@ -134,20 +149,28 @@ async function keptFiles(folder: string, metadata: ShardsMetadata): Promise<Shar
       }`,
     );
   }
-  const list = await found.find("shards.json");
-  if (list === null) return [];
-  const files = readShardList(
-    parseJson(decodeText(await list.read(0, list.size), list.name), { what: list.name, maxParts: 4 + list.size / 16 }),
-    list.name,
-    metadata,
-  );
+  if (list === null || entries === null) return [];
+  for (const [name, bytes] of Object.entries(beside)) {
+    const there = await found.find(name);
+    const isSame = there?.size === bytes.length && equalBytes(await there.read(0, bytes.length), bytes);
+    if (!isSame) {
+      throw new CheckpointError(
+        `${doing}: found ${there === null ? `no ${name}` : `another ${name}`} beside its shards; ` +
+          `they were made otherwise than is asked now`,
+      );
+    }
+  }
   const { examples_per_shard, exampleBytes } = layoutOf(metadata);
   const kept: ShardFile[] = [];
-  for (const file of files) {
+  for (const file of readShardList(entries, list.name, metadata)) {
     if ((await found.find(file.name))?.size !== examples_per_shard * exampleBytes) break;
     kept.push(file);
   }
   return kept;
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.every((byte, i) => byte === b[i]);
 }
 
 /** Examples as they come, cut into files. */

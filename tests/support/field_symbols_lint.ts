@@ -48,6 +48,9 @@ const FIELDS = [
   "max_tokens_per_shard",
   "examples_per_shard",
   "rows_per_example",
+  "image_mean",
+  "image_std",
+  "rescale_factor",
 ];
 
 const CAMEL = "[a-z][a-zA-Z0-9]*";

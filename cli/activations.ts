@@ -1,0 +1,236 @@
+/**
+ * `saev activations`: from a folder of images and an ONNX model to activations on disk.
+ *
+ * @module
+ */
+
+import {
+  IMAGENET_PREPROCESSING,
+  type ImageSize,
+  type Preprocessing,
+  readPreprocessor,
+  type Resampling,
+  type TokenLayout,
+} from "../data/mod.ts";
+import { openFiles, openSource, readOnnxModel } from "../io/mod.ts";
+import {
+  CountLine,
+  extractToShards,
+  findBadImages,
+  type LayerSummary,
+  listImages,
+  listLayers,
+  modelSize,
+  type SkippedImage,
+  type VisionModel,
+  withoutImages,
+} from "../runner/mod.ts";
+import { type Arguments, type Command, print, say, table, UsageError } from "./command.ts";
+import { type OnnxRuntime, openDecoder, openModel } from "./runtimes.ts";
+
+/** The families of the Python package's own models. */
+const FAMILIES = ["bird-mae", "clip", "dinov2", "dinov3", "fake-clip", "pe-core", "pe-spatial", "siglip"] as const;
+
+const RESAMPLINGS = ["nearest", "bilinear", "bicubic", "lanczos"] as const satisfies readonly Resampling[];
+
+/** The command. */
+export const activationsCommand: Command = {
+  summary: "Run a vision model on a folder of images, and write its activations to disk.",
+  positionals: ["MODEL.onnx", "IMAGES"],
+  options: {
+    "list-layers": { help: "run one image, list the tensors that can be layers, and stop" },
+    layer: { value: "NAME", help: "a tensor to keep; several layers take several --layer", isMany: true },
+    out: { value: "DIR", help: "folder for the shards" },
+    tokens: { value: "WHICH", help: "patches, cls, or all: CLS and the patches (all)" },
+    preprocessor: { value: "FILE", help: "preprocessor_config.json (the one beside MODEL, if there is one)" },
+    size: { value: "N|HxW", help: "size that images are brought to; N with --crop is the shorter edge" },
+    crop: { value: "N|HxW", help: "part that is cut out of the middle" },
+    mean: { value: "R,G,B", help: "subtracted from pixels, 0 to 1 (0.485,0.456,0.406)" },
+    std: { value: "R,G,B", help: "what they are divided by (0.229,0.224,0.225)" },
+    interpolation: { value: "HOW", help: `${RESAMPLINGS.join(", ")} (bicubic)` },
+    runtime: { value: "WHICH", help: "web, or node: native, several times faster, a larger download (web)" },
+    "batch-size": { value: "N", help: "images at a time (8)" },
+    masks: { value: "DIR", help: "a .png for each image, whose bytes are labels: writes labels.bin" },
+    "pixel-agg": { value: "HOW", help: "a patch's label: majority or prefer-fg (majority)" },
+    background: { value: "N", help: "the label of the background (0)" },
+    "skip-bad": { help: "leave out images that cannot be decoded; all are decoded once before" },
+    grid: { value: "HxW", help: "patches, where the model does not show them" },
+    prefix: { value: "N", help: "tokens before the patches: 0, 1 for CLS, more with registers" },
+    "shard-size": { value: "MB", help: "size of a file of shards (256)" },
+    family: { value: "NAME", help: "what the Python package is told the model is" },
+    json: { help: "print JSON" },
+  },
+  details: `Each image is one example. The shards are those of the Python package saev, protocol 2.1, which its current
+version reads; extraction.json beside them says how they were made and which image each example is. Where the
+images lie in folders, IMAGES/cat/1.jpg, these are their classes, in labels.json.
+
+A command that was stopped, given again, continues after the last whole file.
+
+Model and images are read by packages that are downloaded from npm the first time: onnxruntime-web (34 MB) or
+onnxruntime-node (114 MB), and sharp (17 MB).`,
+  run,
+};
+
+async function run(args: Arguments, signal: AbortSignal): Promise<number> {
+  const [path, root] = args.positionals as [string, string];
+  const isListing = args.flag("list-layers");
+  const [layers, out] = [args.texts("layer"), args.text("out")];
+  if (!isListing && layers.length === 0) {
+    throw new UsageError("activations needs --layer; --list-layers shows them all");
+  }
+  if (!isListing && out === undefined) throw new UsageError("activations needs --out, the folder for the shards");
+  const wanted = optionsOf(args);
+
+  const vision = await openVision(path, args.choice("runtime", ["web", "node"]) ?? "web");
+  const preprocessing = await preprocessingOf(args, path, modelSize(vision.model));
+  const images = await listImages(root);
+  const decoder = await openDecoder();
+  if (isListing) {
+    const found = await listLayers(vision, { decoder, preprocessing, image: `${root}/${images.paths[0]}` });
+    print(args.flag("json") ? JSON.stringify(found) : describeLayers(found));
+    return 0;
+  }
+
+  const total = images.paths.length;
+  let skipped: readonly SkippedImage[] = [];
+  if (args.flag("skip-bad")) {
+    using line = new CountLine("images decoded", total);
+    skipped = await findBadImages(images, decoder, preprocessing, { signal, onProgress: (done) => line.show(done) });
+  }
+  for (const { path, reason } of skipped) say(`left out ${root}/${path}: ${reason}`);
+  if (skipped.length > 0) say(`${skipped.length} of ${total} images are left out`);
+  const good = withoutImages(images, skipped);
+  let done = 0;
+  try {
+    using line = new CountLine("images", good.paths.length);
+    const { metadata, n_kept } = await extractToShards(
+      { ...wanted, vision, decoder, images: good, layers, preprocessing, out: out!, skipped },
+      {
+        signal,
+        onProgress: (count) => {
+          done = count;
+          line.show(count);
+        },
+      },
+    );
+    line[Symbol.dispose]();
+    const { n_examples, content_tokens_per_example, cls_token, d_model } = metadata;
+    const n_tokens = content_tokens_per_example + (cls_token ? 1 : 0);
+    if (args.flag("json")) print(JSON.stringify({ out, n_kept, skipped, metadata }));
+    else {
+      say(
+        `${n_examples} images of ${n_tokens} tokens, ${layers.length} ${
+          layers.length === 1 ? "layer" : "layers"
+        } of ${d_model}: ${out}`,
+      );
+    }
+    return 0;
+  } catch (error) {
+    if (signal.aborted) {
+      say(`stopped after ${done} images; the same command continues after the last whole file in ${out}`);
+    }
+    throw error;
+  }
+}
+
+/** The options that need neither the model nor the images. */
+function optionsOf(args: Arguments) {
+  const masks = args.text("masks");
+  const grid = sizeOf(args, "grid");
+  const n_prefix = args.integer("prefix", 0);
+  if ((grid === null) !== (n_prefix === undefined)) throw new UsageError("--grid and --prefix belong together");
+  return {
+    keep: args.choice("tokens", ["patches", "cls", "all"]) ?? "all",
+    batch_size: args.integer("batch-size", 1) ?? 8,
+    shardBytes: (args.number("shard-size", 0) ?? 256) * 1e6,
+    family: args.choice("family", FAMILIES) ?? "fake-clip",
+    ...masks !== undefined && {
+      masks: {
+        root: masks,
+        pixel_agg: args.choice("pixel-agg", ["majority", "prefer-fg"]) ?? "majority",
+        bg_label: args.integer("background", 0) ?? 0,
+      },
+    },
+    ...grid !== null && n_prefix !== undefined && { tokens: { grid, n_prefix, cls_token: n_prefix > 0 } },
+  } as const;
+}
+
+async function openVision(path: string, runtime: OnnxRuntime): Promise<VisionModel> {
+  const source = await openSource(path);
+  const bytes = await source.read(0, source.size);
+  const model = readOnnxModel(bytes, path);
+  const beside = await openFiles(path);
+  const readExternal = async (name: string): Promise<Uint8Array> => {
+    const file = await beside.find(name);
+    if (file === null) throw new RangeError(`reading ${path}: its constants are in ${name}, which is not beside it`);
+    return await file.read(0, file.size);
+  };
+  const folder = path.replace(/[^/\\]*$/, "") || ".";
+  return {
+    name: path.replace(/^.*[/\\]/, ""),
+    model,
+    open: (layers) => openModel({ bytes, model, layers, folder, runtime, readExternal }),
+  };
+}
+
+/** What the options say, or a file, or else what ImageNet's models use, at the model's own size. */
+async function preprocessingOf(args: Arguments, model: string, size: ImageSize | null): Promise<Preprocessing> {
+  const beside = await (await openFiles(model)).find("preprocessor_config.json");
+  const file = args.text("preprocessor") ?? beside;
+  const usual = file === null
+    ? { ...IMAGENET_PREPROCESSING, ...size !== null && { resize: size } }
+    : await readPreprocessor(file);
+  const [resize, crop] = [sizeOf(args, "size"), sizeOf(args, "crop")];
+  const [image_mean, image_std] = [channels(args, "mean"), channels(args, "std")];
+  const resample = args.choice("interpolation", RESAMPLINGS);
+  if (file === null && resize === null) {
+    const { height, width } = usual.resize as ImageSize;
+    say(`no preprocessor_config.json: images are brought to ${width} × ${height}, with ImageNet's mean and deviation`);
+  }
+  const isEdge = crop !== null && /^\d+$/.test(args.text("size") ?? "");
+  return {
+    ...usual,
+    ...resize && { resize: isEdge ? { shortest_edge: resize.height } : resize, crop: null },
+    ...crop && { crop },
+    ...image_mean && { image_mean },
+    ...image_std && { image_std },
+    ...resample && { resample },
+  };
+}
+
+function sizeOf(args: Arguments, option: string): ImageSize | null {
+  const text = args.text(option);
+  if (text === undefined) return null;
+  const found = /^([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?$/.exec(text);
+  if (found === null) {
+    throw new UsageError(`--${option} must be N or HxW, such as 224 or 224x160, found ${JSON.stringify(text)}`);
+  }
+  return { height: Number(found[1]), width: Number(found[2] ?? found[1]) };
+}
+
+function channels(args: Arguments, option: string): [number, number, number] | null {
+  const text = args.text(option);
+  if (text === undefined) return null;
+  const values = text.split(",").map((part) => part.trim() === "" ? NaN : Number(part));
+  if (values.length === 3 && values.every(Number.isFinite)) return values as [number, number, number];
+  throw new UsageError(`--${option} must be three numbers with commas between, found ${JSON.stringify(text)}`);
+}
+
+function describeLayers(layers: readonly LayerSummary[]): string {
+  if (layers.length === 0) return "found no tensors that are [images, tokens, width]";
+  const tokens = layers.find(({ isResidual }) => isResidual)?.tokens ?? layers[0]!.tokens;
+  const rows = layers.map(({ name, op, n_tokens, d_model, isResidual }): [string, string] => [
+    name,
+    `${n_tokens} × ${d_model}`.padEnd(12) + op + (isResidual ? ", residual stream" : ""),
+  ]);
+  return `${table(rows)}\n\n${describeTokens(tokens)}`;
+}
+
+function describeTokens(tokens: TokenLayout | null): string {
+  if (tokens === null) return "patches: no grid that fits; say --grid and --prefix";
+  const { n_prefix, grid: { height, width } } = tokens;
+  const before = n_prefix === 0
+    ? "no CLS token"
+    : `a CLS token${n_prefix > 1 ? ` and ${n_prefix - 1} others` : ""} before them`;
+  return `patches: ${height} × ${width}, ${before}`;
+}

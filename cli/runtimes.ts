@@ -1,0 +1,158 @@
+/**
+ * ONNX Runtime and an image decoder, fetched from npm by the commands that need them, and by no other: their names are put
+ * together only when they are wanted.
+ *
+ * @module
+ */
+
+import {
+  type ImageDecoder,
+  type ModelTensor,
+  type OpenModel,
+  planResize,
+  type Preprocessing,
+  type Resampling,
+} from "../data/mod.ts";
+import { furtherOutputs, type OnnxModel } from "../io/mod.ts";
+import { say } from "./command.ts";
+
+/** Which ONNX Runtime: in WebAssembly on one thread, or native, which is several times faster. */
+export type OnnxRuntime = "web" | "node";
+
+/** What is fetched, and how large the downloads are that it takes on one system. */
+const PACKAGES = {
+  web: { specifier: "onnxruntime-web@1.30.0", path: "/wasm", megabytes: 34 },
+  node: { specifier: "onnxruntime-node@1.30.0", path: "", megabytes: 114 },
+  sharp: { specifier: "sharp@0.35.5", path: "", megabytes: 17 },
+} as const;
+
+/** Imports a package. Deno keeps it, so that it is downloaded once. */
+async function fetchPackage(name: keyof typeof PACKAGES): Promise<unknown> {
+  const { specifier, path, megabytes } = PACKAGES[name];
+  say(`uses npm's ${specifier}, a download of ${megabytes} MB the first time`);
+  const found = await import(`npm:${specifier}${path}`) as { readonly default?: unknown };
+  return name === "web" ? found : found.default ?? found;
+}
+
+/** As much of ONNX Runtime as is used here. */
+interface Ort {
+  readonly env: { readonly wasm: { numThreads: number }; logLevel: string };
+  readonly InferenceSession: {
+    create(model: Uint8Array, options: Readonly<Record<string, unknown>>): Promise<OrtSession>;
+  };
+  readonly Tensor: new (type: string, data: Float32Array | Uint16Array, dims: readonly number[]) => OrtTensor;
+}
+
+interface OrtSession {
+  run(feeds: Readonly<Record<string, OrtTensor>>, fetches: readonly string[]): Promise<Record<string, OrtTensor>>;
+  release(): Promise<void>;
+}
+
+interface OrtTensor {
+  readonly type: string;
+  readonly data: Float32Array | Uint16Array | Float16Array | Float64Array;
+  readonly dims: readonly number[];
+}
+
+/** What a model is opened with. */
+export interface ModelToOpen {
+  /** The file. */
+  readonly bytes: Uint8Array;
+  /** What was read of it. */
+  readonly model: OnnxModel;
+  /** The tensors that it is to return, in this order. */
+  readonly layers: readonly string[];
+  /** Its folder, and the constants that lie there in files of their own. */
+  readonly folder: string;
+  /** Reads one of those. */
+  readonly readExternal: (path: string) => Promise<Uint8Array>;
+  /** Who runs it. */
+  readonly runtime: OnnxRuntime;
+}
+
+/** The number of float16 in onnx.proto3. */
+const FLOAT16 = 10;
+
+/** Opens a model whose inner tensors are outputs too. */
+export async function openModel(given: ModelToOpen): Promise<OpenModel> {
+  const { bytes, model, layers, folder, readExternal, runtime } = given;
+  const ort = await fetchPackage(runtime) as Ort;
+  ort.env.logLevel = "error";
+  // More than one thread needs workers from addresses that Deno does not open.
+  if (runtime === "web") ort.env.wasm.numThreads = 1;
+  const further = furtherOutputs(layers.filter((layer) => !model.outputs.includes(layer)));
+  const whole = new Uint8Array(bytes.length + further.length);
+  whole.set(bytes);
+  whole.set(further, bytes.length);
+  const { externalFiles } = model;
+  const external = runtime === "web"
+    ? { externalData: await Promise.all(externalFiles.map(async (path) => ({ path, data: await readExternal(path) }))) }
+    : { extra: { session: { model_external_initializers_file_folder_path: folder } } };
+  const session = await ort.InferenceSession.create(whole, externalFiles.length > 0 ? external : {});
+  const [input] = model.inputs;
+  return {
+    async run(pixels, shape) {
+      const isHalf = input!.type === FLOAT16;
+      const given = isHalf ? new Uint16Array(Float16Array.from(pixels).buffer) : pixels;
+      const found = await session.run(
+        { [input!.name]: new ort.Tensor(isHalf ? "float16" : "float32", given, shape) },
+        layers,
+      );
+      return layers.map((layer) => tensorOf(found[layer]!));
+    },
+    [Symbol.asyncDispose]: () => session.release(),
+  };
+}
+
+/** As float32; `null` for a tensor of whole numbers or truth values. */
+function tensorOf({ type, data, dims }: OrtTensor): ModelTensor | null {
+  if (type === "float32") return { shape: dims, data: data as Float32Array };
+  if (type === "float64") return { shape: dims, data: Float32Array.from(data) };
+  if (type !== "float16") return null;
+  const halves = data instanceof Uint16Array ? new Float16Array(data.buffer, data.byteOffset, data.length) : data;
+  return { shape: dims, data: Float32Array.from(halves) };
+}
+
+/** As much of sharp as is used here. */
+interface Sharp {
+  metadata(): Promise<{ readonly width: number; readonly height: number }>;
+  resize(options: Readonly<Record<string, unknown>>): Sharp;
+  extract(part: Readonly<Record<"left" | "top" | "width" | "height", number>>): Sharp;
+  removeAlpha(): Sharp;
+  toColourspace(space: string): Sharp;
+  extractChannel(channel: number): Sharp;
+  raw(options: { readonly depth: string }): Sharp;
+  toBuffer(options: { readonly resolveWithObject: true }): Promise<{
+    readonly data: Uint8Array;
+    readonly info: { readonly width: number; readonly height: number; readonly channels: number };
+  }>;
+}
+
+/** Pillow's filters as sharp names them. */
+const KERNELS: Readonly<Partial<Record<Resampling, string>>> = {
+  nearest: "nearest",
+  lanczos: "lanczos3",
+  bilinear: "linear",
+  bicubic: "cubic",
+};
+
+/** Opens the decoder. */
+export async function openDecoder(): Promise<ImageDecoder> {
+  const sharp = await fetchPackage("sharp") as (path: string) => Sharp;
+  const resized = async (path: string, preprocessing: Preprocessing, kernel: string): Promise<Sharp> => {
+    const { resized, crop } = planResize(preprocessing, await sharp(path).metadata());
+    return sharp(path).resize({ ...resized, fit: "fill", kernel }).extract(crop);
+  };
+  return {
+    async decode(path, preprocessing) {
+      const kernel = KERNELS[preprocessing.resample];
+      if (kernel === undefined) throw new RangeError(`no resampling by ${preprocessing.resample} here`);
+      const image = (await resized(path, preprocessing, kernel)).removeAlpha().toColourspace("srgb");
+      return (await image.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true })).data;
+    },
+    async decodeMask(path, preprocessing) {
+      const mask = (await resized(path, preprocessing, "nearest")).extractChannel(0);
+      return (await mask.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true })).data;
+    },
+  };
+}

@@ -1,0 +1,421 @@
+/**
+ * From a folder of images and an ONNX model to a folder of activation shards.
+ *
+ * Runtime and decoder are put in. What was stopped, and asked for again in the same words, is completed from its last whole
+ * file on.
+ *
+ * @module
+ */
+
+import {
+  countTokens,
+  extractActivations,
+  type KeptTokens,
+  type OpenModel,
+  patchSize,
+  residualStream,
+  type TokenLayout,
+  tokenLayout,
+} from "../data/activations.ts";
+import { type ImageDecoder, type ImageSize, normalisePixels, pixelSize, type Preprocessing } from "../data/images.ts";
+import { patchLabels, type PixelAggregation } from "../data/shards/patch_labels.ts";
+import { tokensPerShard, writeShards } from "../data/shards/writer.ts";
+import type { ShardsMetadata } from "../data/shards/metadata.ts";
+import type { OnnxInput, OnnxModel } from "../io/onnx_model.ts";
+import type { ImageFolder } from "./image_folder.ts";
+import { nearest } from "../kernels/engine/nearest.ts";
+
+/** A model of images: what was read of it, and what opens it with tensors as outputs. */
+export interface VisionModel {
+  /** What messages and metadata call it. */
+  readonly name: string;
+  /** What was read of it. */
+  readonly model: OnnxModel;
+  /** Makes it ready to run and to return these tensors. */
+  readonly open: (tensors: readonly string[]) => Promise<OpenModel>;
+}
+
+/** A tensor of a model that can be a layer. */
+export interface LayerSummary {
+  /** What the model calls it. */
+  readonly name: string;
+  /** The operator that makes it. */
+  readonly op: string;
+  /** Tokens of an image, all of them. */
+  readonly n_tokens: number;
+  /** Numbers in an activation. */
+  readonly d_model: number;
+  /** Whether it is what the blocks of a transformer add to. */
+  readonly isResidual: boolean;
+  /** Where its tokens lie; `null` where that cannot be told. */
+  readonly tokens: TokenLayout | null;
+}
+
+/** What {@link extractToShards} is asked for. */
+export interface ExtractionPlan {
+  /** The model. */
+  readonly vision: VisionModel;
+  /** The decoder. */
+  readonly decoder: ImageDecoder;
+  /** The images, in the order of the examples. */
+  readonly images: ImageFolder;
+  /** Names of tensors. */
+  readonly layers: readonly string[];
+  /** Which tokens are kept. */
+  readonly keep: KeptTokens;
+  /** Where tokens lie, where that is not to be told from the model. */
+  readonly tokens?: TokenLayout;
+  /** What is done with an image. */
+  readonly preprocessing: Preprocessing;
+  /** Images at a time, unless the model takes a fixed number. */
+  readonly batch_size: number;
+  /** The folder of the shards. */
+  readonly out: string;
+  /** Bytes in a file. */
+  readonly shardBytes: number;
+  /** The family that upstream's readers are told. */
+  readonly family: string;
+  /** A folder with a mask of the same name for each image, and how its pixels decide about a patch. */
+  readonly masks?: { readonly root: string; readonly pixel_agg: PixelAggregation; readonly bg_label: number };
+  /** Images that are left out, and why. */
+  readonly skipped?: readonly SkippedImage[];
+}
+
+/** An image that cannot be decoded. */
+export interface SkippedImage {
+  /** Its path below the folder. */
+  readonly path: string;
+  /** What the decoder says. */
+  readonly reason: string;
+}
+
+/** How an extraction is watched and stopped. */
+export interface ExtractionSurroundings {
+  /** Told how many images are done. */
+  readonly onProgress?: (done: number) => void;
+  /** Ends it after the batch under way. */
+  readonly signal?: AbortSignal;
+}
+
+/** What became of an extraction. */
+export interface ExtractionResult {
+  /** What the folder says of itself. */
+  readonly metadata: ShardsMetadata;
+  /** Images whose activations stood in the folder before. */
+  readonly n_kept: number;
+}
+
+/** float32, float16 and float64, as onnx.proto3 numbers them. */
+const FLOATS = [1, 10, 11];
+
+/** The input that takes pixels, [B, 3, height, width] or [B, height, width, 3]. */
+interface PixelInput {
+  readonly order: "channels-first" | "channels-last";
+  /** Images at a time, where the model takes so many and no other number. */
+  readonly fixedBatch: number | null;
+  readonly size: ImageSize;
+}
+
+/** @throws {RangeError} for a model that does not take images, or images of another size. */
+function pixelInput({ name, model: { inputs } }: VisionModel, preprocessing: Preprocessing): PixelInput {
+  const doing = `reading ${name}`;
+  const isPixels = ({ type, shape }: OnnxInput) =>
+    FLOATS.includes(type) && shape.length === 4 && (shape[1] === 3 || shape[3] === 3);
+  const [input] = inputs;
+  if (inputs.length !== 1 || !input || !isPixels(input)) {
+    const found = inputs.map(({ name, shape }) => `${name} [${shape.map((size) => size ?? "?")}]`).join(", ") || "none";
+    throw new RangeError(`${doing}: found the inputs ${found}; expected one of float [B, 3, height, width]`);
+  }
+  const order = input.shape[1] === 3 ? "channels-first" : "channels-last";
+  const [height, width] = order === "channels-first" ? input.shape.slice(2) : input.shape.slice(1, 3);
+  const size = pixelSize(preprocessing);
+  if (size === null) {
+    throw new RangeError(`${doing}: the preprocessing leaves the size of the images open; give a size, or a crop`);
+  }
+  if ((height ?? size.height) !== size.height || (width ?? size.width) !== size.width) {
+    throw new RangeError(
+      `${doing}: it takes images of ${width} × ${height} pixels, and the preprocessing gives ${size.width} × ${size.height}`,
+    );
+  }
+  return { order, fixedBatch: input.shape[0] ?? null, size };
+}
+
+/** The size of the images that a model takes, where it says so. */
+export function modelSize({ inputs: [input] }: OnnxModel): ImageSize | null {
+  const sizes = input?.shape[1] === 3 ? input.shape.slice(2) : input?.shape.slice(1, 3);
+  const [height, width] = sizes ?? [];
+  return height && width ? { height, width } : null;
+}
+
+/** Tensors that are had at a time, so that those of a large model fit in memory. */
+const AT_ONCE = 128;
+
+/**
+ * Runs the model on one image and lists each of its tensors of floating-point numbers that are [B, T, D], in the order of
+ * the graph.
+ *
+ * @throws {RangeError} for a model that does not take images.
+ */
+export async function listLayers(
+  vision: VisionModel,
+  { decoder, preprocessing, image }: {
+    readonly decoder: ImageDecoder;
+    readonly preprocessing: Preprocessing;
+    readonly image: string;
+  },
+): Promise<LayerSummary[]> {
+  const { operators } = vision.model;
+  const input = pixelInput(vision, preprocessing);
+  const made = operators.filter(({ op }) => op !== "Constant").flatMap(({ op, outputs }) =>
+    outputs.filter((name) => name !== "").map((name) => ({ name, op }))
+  );
+  const stream = new Set(residualStream(vision.model));
+  const patch = patchSize(vision.model);
+  const found: LayerSummary[] = [];
+  for (let at = 0; at < made.length; at += AT_ONCE) {
+    const some = made.slice(at, at + AT_ONCE);
+    await using open = await vision.open(some.map(({ name }) => name));
+    const B = input.fixedBatch ?? 1;
+    const shapes = await shapesOf(open, { input, decoder, preprocessing, image });
+    shapes.forEach((shape, i) => {
+      const [b, n_tokens, d_model] = shape ?? [];
+      if (shape?.length !== 3 || b !== B || !n_tokens || !d_model || n_tokens < 2 || d_model < 2) return;
+      const { name, op } = some[i]!;
+      const tokens = tokenLayout(n_tokens, input.size, patch);
+      found.push({ name, op, n_tokens, d_model, isResidual: stream.has(name), tokens });
+    });
+  }
+  return found;
+}
+
+/** Runs one batch whose first image is this one; a tensor of other than floating-point numbers has no shape. */
+async function shapesOf(
+  { run }: OpenModel,
+  { input: { order, fixedBatch, size }, decoder, preprocessing, image }: {
+    readonly input: PixelInput;
+    readonly decoder: ImageDecoder;
+    readonly preprocessing: Preprocessing;
+    readonly image: string;
+  },
+): Promise<(readonly number[] | null)[]> {
+  const B = fixedBatch ?? 1;
+  const { height, width } = size;
+  const shape = order === "channels-first" ? [B, 3, height, width] : [B, height, width, 3];
+  const rgb = await decoder.decode(image, preprocessing);
+  const pixels = new Float32Array(B * 3 * height * width);
+  normalisePixels(rgb, pixels.subarray(0, rgb.length), preprocessing, order);
+  return (await run(pixels, shape)).map((tensor) => tensor?.shape ?? null);
+}
+
+/**
+ * Decodes every image once, and says which cannot be.
+ *
+ * @throws whatever the signal is aborted with.
+ */
+export async function findBadImages(
+  { root, paths }: ImageFolder,
+  decoder: ImageDecoder,
+  preprocessing: Preprocessing,
+  { onProgress, signal }: ExtractionSurroundings = {},
+): Promise<SkippedImage[]> {
+  const bad: SkippedImage[] = [];
+  for (const [i, path] of paths.entries()) {
+    signal?.throwIfAborted();
+    try {
+      await decoder.decode(`${root}/${path}`, preprocessing);
+    } catch (error) {
+      bad.push({ path, reason: messageOf(error) });
+    }
+    onProgress?.(i + 1);
+  }
+  return bad;
+}
+
+/** The same folder without some of its images. */
+export function withoutImages(folder: ImageFolder, skipped: readonly SkippedImage[]): ImageFolder {
+  const left = new Set(skipped.map(({ path }) => path));
+  const kept = folder.paths.map((path) => !left.has(path));
+  const { classes } = folder;
+  return {
+    root: folder.root,
+    paths: folder.paths.filter((_, i) => kept[i]),
+    classes: classes && { names: classes.names, labels: classes.labels.filter((_, i) => kept[i]) },
+  };
+}
+
+/**
+ * Writes the shards. Beside them go `extraction.json`, which says how they were made and which image each example is, and
+ * for images in folders of classes `labels.json`.
+ *
+ * @throws {RangeError} for a layer that the model does not have, naming the nearest, layers of different widths, an image
+ * that cannot be decoded, or an activation that is not finite.
+ * @throws {CheckpointError} if the folder holds other files, or shards that were made otherwise.
+ */
+export async function extractToShards(
+  plan: ExtractionPlan,
+  { onProgress, signal }: ExtractionSurroundings = {},
+): Promise<ExtractionResult> {
+  const { vision, decoder, images, layers, keep, preprocessing, out, masks } = plan;
+  checkLayers(vision, layers);
+  const input = pixelInput(vision, preprocessing);
+  await using open = await vision.open(layers);
+  const pathOf = (image: string): string => `${images.root}/${image}`;
+  const decode = async (image: string): Promise<Uint8Array> => {
+    signal?.throwIfAborted();
+    try {
+      return await decoder.decode(pathOf(image), preprocessing);
+    } catch (error) {
+      throw new RangeError(`decoding ${pathOf(image)}: ${messageOf(error)}`, { cause: error });
+    }
+  };
+  await decode(images.paths[0]!);
+  const shapes = await shapesOf(open, { input, decoder, preprocessing, image: pathOf(images.paths[0]!) });
+  const { n_tokens, d_model } = commonShape(layers, shapes, input.fixedBatch ?? 1);
+  const tokens = plan.tokens ?? tokenLayout(n_tokens, input.size, patchSize(vision.model));
+  if (tokens === null || tokens.n_prefix + tokens.grid.height * tokens.grid.width !== n_tokens) {
+    const grid = tokens && `a grid of ${tokens.grid.height} × ${tokens.grid.width} after ${tokens.n_prefix} tokens`;
+    throw new RangeError(
+      `reading ${vision.name}: ${layers[0]} has ${n_tokens} tokens, which are not ${
+        grid ?? "those of a square grid"
+      }; ` +
+        `say the grid, and how many tokens are before it`,
+    );
+  }
+  const { cls, patches } = countTokens(tokens, keep);
+  if (cls + patches === 0) throw new RangeError(`reading ${vision.name}: its tokens have no CLS to keep`);
+  const numbers = layerNumbers(layers);
+  const described = {
+    family: plan.family,
+    ckpt: vision.name,
+    layers: numbers,
+    // Where CLS alone is kept, upstream's layout has it as the one token of its kind that it has.
+    content_tokens_per_example: patches || 1,
+    cls_token: cls === 1 && patches > 0,
+    d_model,
+    n_examples: images.paths.length,
+    data: "",
+    dataset: images.root,
+    pixel_agg: masks?.pixel_agg ?? "majority",
+    dtype: "float32",
+    protocol: "2.1",
+  } as const;
+  const metadata = { ...described, max_tokens_per_shard: tokensPerShard(described, plan.shardBytes) };
+  const extraction = {
+    images: images.paths,
+    decode,
+    run: open.run,
+    preprocessing,
+    ...input,
+    batch_size: input.fixedBatch ?? plan.batch_size,
+    isFixedBatch: input.fixedBatch !== null,
+    layers,
+    tokens,
+    keep,
+    d_model,
+    nameOf: pathOf,
+  };
+  async function* examples(from: number): AsyncGenerator<Float32Array> {
+    let done = from;
+    onProgress?.(done);
+    for await (const batch of extractActivations(extraction, from)) {
+      signal?.throwIfAborted();
+      yield batch;
+      done = Math.min(done + extraction.batch_size, images.paths.length);
+      onProgress?.(done);
+    }
+  }
+  const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 1)}\n`);
+  const about = {
+    model: vision.name,
+    layers: numbers.map((layer, i) => ({ layer, tensor: layers[i] })),
+    tokens: { kept: keep, n_prefix: tokens.n_prefix, cls_token: tokens.cls_token, grid: tokens.grid },
+    preprocessing,
+    images: { root: images.root, paths: images.paths },
+    skipped: plan.skipped ?? [],
+  };
+  const { n_kept } = await writeShards(out, {
+    metadata,
+    examples,
+    ...masks && { labels: () => labelsOf(plan, { tokens, size: input.size }) },
+    beside: { "extraction.json": json(about), ...images.classes && { "labels.json": json(images.classes) } },
+  });
+  return { metadata, n_kept };
+}
+
+/** @throws {RangeError} for a layer that the model does not make. */
+function checkLayers({ name, model }: VisionModel, layers: readonly string[]): void {
+  const made = new Set([...model.operators.flatMap(({ outputs }) => outputs)].filter((output) => output !== ""));
+  for (const layer of layers) {
+    if (made.has(layer)) continue;
+    const near = nearest(layer, [...made]);
+    throw new RangeError(
+      `${name} has no tensor ${JSON.stringify(layer)}; ${
+        near === undefined ? "--list-layers shows those that it has" : `did you mean ${near}?`
+      }`,
+    );
+  }
+  if (new Set(layers).size < layers.length) throw new RangeError(`a layer is given twice: ${layers.join(", ")}`);
+}
+
+/** Tokens and width, which all layers share. */
+function commonShape(
+  layers: readonly string[],
+  shapes: readonly (readonly number[] | null)[],
+  B: number,
+): { readonly n_tokens: number; readonly d_model: number } {
+  shapes.forEach((shape, i) => {
+    if (shape?.length === 3 && shape[0] === B) return;
+    throw new RangeError(`${layers[i]} is ${shape === null ? "not of floats" : `[${shape}]`}; expected [${B}, T, D]`);
+  });
+  const other = shapes.findIndex((shape) => String(shape) !== String(shapes[0]));
+  if (other >= 0) {
+    throw new RangeError(
+      `${layers[0]} is [${shapes[0]}] and ${layers[other]} is [${shapes[other]}]; ` +
+        `layers in one folder must have one number of tokens and one width`,
+    );
+  }
+  const [, n_tokens, d_model] = shapes[0]!;
+  return { n_tokens: n_tokens!, d_model: d_model! };
+}
+
+/**
+ * The numbers that shards know layers by: that of the block in the tensor's name, `/encoder/layer.5/Add`, where every name
+ * has one of its own; otherwise 0, 1, 2 in the order given.
+ */
+export function layerNumbers(layers: readonly string[]): number[] {
+  const numbers = layers.map((layer) => Number(/(?:layers?|blocks?|resblocks|h)[._/](\d+)/i.exec(layer)?.[1] ?? NaN));
+  const areDistinct = numbers.every(Number.isSafeInteger) && new Set(numbers).size === numbers.length;
+  return areDistinct ? numbers : layers.map((_, i) => i);
+}
+
+/** The label of every patch of every image. */
+async function labelsOf(
+  { decoder, images, masks, preprocessing }: ExtractionPlan,
+  { tokens: { grid }, size }: { readonly tokens: TokenLayout; readonly size: ImageSize },
+): Promise<Uint8Array> {
+  const { root, pixel_agg, bg_label } = masks!;
+  const side = Math.floor(size.width / grid.width);
+  if (Math.floor(size.height / grid.height) !== side) {
+    throw new RangeError(`patches are ${side} pixels wide and of another height; masks need square ones`);
+  }
+  const [height, width] = [side * grid.height, side * grid.width];
+  const labels = new Uint8Array(images.paths.length * grid.height * grid.width);
+  for (const [i, path] of images.paths.entries()) {
+    const place = `${root}/${path.replace(/\.[^./]*$/, "")}.png`;
+    let mask: Uint8Array;
+    try {
+      mask = await decoder.decodeMask(place, preprocessing);
+    } catch (error) {
+      throw new RangeError(`decoding the mask ${place}: ${messageOf(error)}`, { cause: error });
+    }
+    const cut = new Uint8Array(height * width);
+    for (let y = 0; y < height; y++) cut.set(mask.subarray(y * size.width, y * size.width + width), y * width);
+    labels.set(patchLabels(cut, { width, patch_size: side, pixel_agg, bg_label }), i * grid.height * grid.width);
+  }
+  return labels;
+}
+
+function messageOf(error: unknown): string {
+  const message = (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " ").trim();
+  return message.length > 160 ? `${message.slice(0, 160)}…` : message;
+}
