@@ -5,7 +5,6 @@
  */
 
 import type { Dumpable, DumpOptions } from "../io/checkpoints/checkpoint.ts";
-import { CheckpointError } from "../io/errors.ts";
 import { completeConfig, type InputScaling, type SparseAutoencoderConfig } from "../nn/config.ts";
 import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -17,9 +16,10 @@ import { batchesInOrder, shuffledBatches } from "../data/order.ts";
 import { rowRange, type RowSource } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../train/loss_columns.ts";
-import { renderReport } from "./report.ts";
+import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
+import { runReport, type WrittenConfig } from "./run_report.ts";
 import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "../train/training_file.ts";
 import { type DivergenceError, type Progress, type Training, type TrainLoss, trainMany } from "../train/train.ts";
@@ -126,7 +126,12 @@ export async function runTraining(
  * @throws {RangeError | CheckpointError} as {@link runTraining}.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
-  const opened = await Promise.all(runs.map(async (run) => ({ ...run, saved: await savedOf(run) })));
+  const opened = await Promise.all(
+    runs.map(async (run) => ({
+      ...run,
+      saved: run.resume ? await savedOf(run.directory, run.cfg, run.source) : undefined,
+    })),
+  );
   const results = new Map<SweepRun, RunResult>();
   const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
   for (const together of groups.values()) {
@@ -138,50 +143,6 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
 /** A run, and what it goes on from. */
 interface OpenedRun extends SweepRun {
   readonly saved: SavedTraining | undefined;
-}
-
-/** @throws {RangeError} for a run that was begun with another configuration. */
-async function savedOf({ cfg, source, directory, resume = false }: SweepRun): Promise<SavedTraining | undefined> {
-  const saved = resume ? await directory.openTraining() : undefined;
-  if (!saved) return undefined;
-  const wanted = fieldsOf(noteOf(cfg, source));
-  let found: Map<string, string>;
-  try {
-    found = fieldsOf(saved.note);
-  } catch (cause) {
-    throw new CheckpointError(`resuming ${directory.path}: its training says no run's configuration`, { cause });
-  }
-  const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
-  if (field === undefined) return saved;
-  throw new RangeError(
-    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
-      wanted.get(field) ?? "none"
-    }`,
-  );
-}
-
-/** All that decides what a run comes to, as JSON. */
-function noteOf({ data, sae, init, objective, train }: RunConfig, { n_rows, d_model }: RowSource): string {
-  const { log_every: _, checkpoint_every: __, ...loop } = train;
-  const complete = {
-    data: { ...data, n_rows },
-    sae: completeConfig({ ...sae, d_model }),
-    init,
-    objective,
-    train: loop,
-  };
-  return JSON.stringify(complete);
-}
-
-/** Every value in a JSON text by its path, `train.lr`. */
-function fieldsOf(note: string): Map<string, string> {
-  const fields = new Map<string, string>();
-  const visit = (path: string, value: unknown): void => {
-    if (typeof value !== "object" || value === null) fields.set(path, JSON.stringify(value));
-    else for (const [name, part] of Object.entries(value)) visit(path === "" ? name : `${path}.${name}`, part);
-  };
-  visit("", JSON.parse(note));
-  return fields;
 }
 
 /** What must be the same in runs that train together. */
@@ -196,7 +157,7 @@ interface Started extends SweepRun {
   readonly state: TrainState;
   readonly training: Training;
   /** The configuration as files have it. */
-  readonly config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">;
+  readonly config: WrittenConfig;
   readonly losses: TrainLoss[];
 }
 
@@ -407,63 +368,4 @@ async function initialData(
 export function runDumpOptions({ cfg: { activation } }: Pick<Dumpable, "cfg">): DumpOptions {
   const isOurs = activation.key === "jump-relu" || (activation.key === "top-k" && activation.relu);
   return isOurs ? { schema: "saev_nn" } : {};
-}
-
-function runReport(
-  config: Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">,
-  result: Omit<RunResult, "diverged"> & { readonly metrics: MetricsWithCoherence; readonly adapter: string },
-  losses: readonly TrainLoss[],
-): string {
-  const { metrics, steps, seconds, adapter } = result;
-  const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
-  return renderReport({
-    title: `A sparse autoencoder of ${density.length.toLocaleString("en")} latents`,
-    summary:
-      `Trained on ${config.data.path} for ${steps.toLocaleString("en")} steps of ${config.train.batch_size} rows; ` +
-      `measured on ${n_rows.toLocaleString("en")} rows of ${result.evaluated_on}.`,
-    numbers: [
-      {
-        label: "NMSE",
-        value: metrics.nmse.toFixed(4),
-        note: `the unexplained share of the variance; explained ${metrics.explained_variance.toFixed(4)}; MSE ${
-          metrics.mse.toPrecision(3)
-        }`,
-      },
-      {
-        label: "Cosine",
-        value: metrics.cosine.toFixed(4),
-        note: `of x and x̂; ‖x̂‖ / ‖x‖ is ${metrics.norm_ratio.toFixed(3)}, γ is ${
-          metrics.reconstruction_bias.toFixed(3)
-        }`,
-      },
-      { label: "Active latents", value: metrics.l0.toFixed(1), note: `a row; L1 ${metrics.l1.toPrecision(3)}` },
-      {
-        label: "Dead latents",
-        value: `${(100 * metrics.dead_fraction).toFixed(1)} %`,
-        note: `${n_dead}, active on none of these rows`,
-      },
-      {
-        label: "Dense latents",
-        value: `${(100 * n_dense / density.length).toFixed(1)} %`,
-        note: `${n_dense}, active on more than ${100 * dense_above} % of these rows`,
-      },
-      {
-        label: "Coherence",
-        value: coherence.max.toFixed(3),
-        note: `the largest |cosine| of two decoder rows; of each with its nearest ${coherence.mean_max.toFixed(3)}`,
-      },
-      {
-        label: "Speed",
-        value: Math.round(result.examples_per_second).toLocaleString("en"),
-        note: `rows a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
-      },
-    ],
-    curves: [
-      { title: "Loss", values: losses.map(({ loss }) => loss) },
-      { title: "L0, active latents a row", values: losses.map(({ l0 }) => l0) },
-      { title: "Norm of the gradient, before clipping", values: losses.map(({ grad_norm: norm }) => norm) },
-    ],
-    density,
-    configuration: config,
-  });
 }
