@@ -90,6 +90,8 @@ export interface DensityHistogram {
   readonly counts: readonly number[];
 }
 
+const MODEL_AT_FAULT = "the model's parameters are not finite, or too large";
+
 /** Bins of {@link DensityHistogram} in a decade. */
 export const BINS_PER_DECADE = 4;
 const LEAST_DECADE = -8;
@@ -156,7 +158,11 @@ export class MetricSums {
     this.#fired_S = new Float64Array(d_sae);
   }
 
-  /** Adds rows, their reconstructions and their codes. */
+  /**
+   * Adds rows, their reconstructions and their codes.
+   *
+   * @throws {RangeError} for a row, a reconstruction or a code that is not finite.
+   */
   add(x_BD: Float32Array, x_hat_BD: Float32Array, codes: CodeArrays): void {
     const D = this.#d_model;
     this.#origin_D ??= x_BD.slice(0, D);
@@ -186,6 +192,10 @@ export class MetricSums {
       yy += y * y;
       xy += x * y;
     }
+    if (!Number.isFinite(xx)) throw this.#notFinite("row", x_BD, from, "leave out rows with such numbers");
+    if (!Number.isFinite(yy)) {
+      throw this.#notFinite("the reconstruction of row", x_hat_BD, from, MODEL_AT_FAULT);
+    }
     this.#squares += squares;
     this.#errors += errors;
     this.#reconstructedSquares += yy;
@@ -194,6 +204,15 @@ export class MetricSums {
     this.#directed++;
     this.#ratios += Math.sqrt(yy / xx);
     if (yy !== 0) this.#cosines += xy / Math.sqrt(xx * yy);
+  }
+
+  #notFinite(what: string, values: Float32Array, from: number, why: string): RangeError {
+    const column = values.subarray(from, from + this.#d_model).findIndex((value) => !Number.isFinite(value));
+    return new RangeError(
+      `evaluating: ${what} ${this.#rows + from / this.#d_model} has ${
+        values[from + column]
+      } in column ${column}; ${why}`,
+    );
   }
 
   #addCodes({ row_starts, indices, values }: CodeArrays): void {
@@ -206,6 +225,9 @@ export class MetricSums {
         if (value === 0) continue;
         strength += Math.abs(value);
         fired_S[indices[entry]!]!++;
+      }
+      if (!Number.isFinite(strength)) {
+        throw new RangeError(`evaluating: a code of row ${this.#rows + row} is not finite; ${MODEL_AT_FAULT}`);
       }
       this.#strength += strength;
     }

@@ -7,6 +7,7 @@
 import type { MetricsWithCoherence } from "./coherence.ts";
 import { BINS_PER_DECADE, type Metrics } from "./metrics.ts";
 import type { Monosemanticity } from "./monosemanticity.ts";
+import { undefinedMetrics } from "./undefined_metrics.ts";
 
 /** What {@link metricsTable} shows. */
 export interface MeasuredModel extends MetricsWithCoherence {
@@ -17,18 +18,31 @@ export interface MeasuredModel extends MetricsWithCoherence {
 /** One line of a section: a name, a value, what it means. */
 type Line = readonly [name: string, value: string, meaning: string];
 
-/** The table, of lines of less than 100 characters. */
+/** The table, of lines of less than 100 characters. A metric without a value is `none`, and the line says why. */
 export function metricsTable(metrics: MeasuredModel): string {
   const { density, n_dead, n_almost_dead, n_dense, coherence, monosemanticity } = metrics;
+  const reasons = undefinedMetrics(metrics);
   const counted = (n: number): string => `${n} (${(100 * n / density.length).toFixed(1)} %)`;
   const sections: [title: string, lines: readonly Line[]][] = [
     ["reconstruction", [
-      ["explained variance", significant(metrics.explained_variance), "1 − NMSE"],
-      ["NMSE (FVU)", significant(metrics.nmse), "squared error over the variance around the mean row"],
+      ["explained variance", significant(metrics.explained_variance), reasons.explained_variance ?? "1 − NMSE"],
+      [
+        "NMSE (FVU)",
+        significant(metrics.nmse),
+        reasons.nmse ?? "squared error over the variance around the mean row",
+      ],
       ["MSE", significant(metrics.mse), "squared error, mean over all elements"],
-      ["cosine", significant(metrics.cosine), "of x and x̂, mean over rows"],
-      ["norm ratio", significant(metrics.norm_ratio), "‖x̂‖ / ‖x‖, mean over rows; below 1 is shrinkage"],
-      ["bias γ", significant(metrics.reconstruction_bias), "Σ‖x̂‖² / Σ x·x̂; below 1 is shrinkage"],
+      ["cosine", significant(metrics.cosine), reasons.cosine ?? "of x and x̂, mean over rows"],
+      [
+        "norm ratio",
+        significant(metrics.norm_ratio),
+        reasons.norm_ratio ?? "‖x̂‖ / ‖x‖, mean over rows; below 1 is shrinkage",
+      ],
+      [
+        "bias γ",
+        significant(metrics.reconstruction_bias),
+        reasons.reconstruction_bias ?? "Σ‖x̂‖² / Σ x·x̂; below 1 is shrinkage",
+      ],
     ]],
     ["codes", [
       ["L0", significant(metrics.l0), "active latents a row"],
@@ -38,14 +52,19 @@ export function metricsTable(metrics: MeasuredModel): string {
       ["dead", counted(n_dead), "active on no row"],
       ["almost dead", counted(n_almost_dead), `dead, or active on less than ${metrics.almost_dead_below} of the rows`],
       ["dense", counted(n_dense), `active on more than ${metrics.dense_above} of the rows`],
-      ["coherence", significant(coherence.max), "largest |cos| of two rows of W_dec"],
-      ["nearest latent", significant(coherence.mean_max), "largest |cos| of each row with another, mean over rows"],
+      ["coherence", significant(coherence.max), reasons.coherence ?? "largest |cos| of two rows of W_dec"],
+      [
+        "nearest latent",
+        significant(coherence.mean_max),
+        reasons.coherence ?? "largest |cos| of each row with another, mean over rows",
+      ],
       ...monosemanticity
         ? [
           [
             "monosemanticity",
             significant(monosemanticity.mean),
-            `mean over ${monosemanticity.n_latents} latents; 1 if the rows that excite one are alike`,
+            reasons.monosemanticity ??
+              `mean over ${monosemanticity.n_latents} latents; 1 if the rows that excite one are alike`,
           ] as const,
         ]
         : [],
@@ -80,8 +99,8 @@ function densityLines({ density_histogram: { log10_edges, counts }, n_dead }: Me
   );
 }
 
-/** Four digits, without zeros at the end; `none` for what does not exist. */
+/** Four digits, without zeros at the end; `none` for what is not defined. */
 function significant(value: number): string {
-  if (Number.isNaN(value)) return "none";
+  if (!Number.isFinite(value)) return "none";
   return value.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: false });
 }

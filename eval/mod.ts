@@ -15,3 +15,4 @@ export { type DensityHistogram, type DensityThresholds, type Metrics, typedArray
 export type { Monosemanticity } from "./monosemanticity.ts";
 export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
+export { type MeasuredMetrics, type PartialMetric, undefinedMetrics } from "./undefined_metrics.ts";

@@ -40,6 +40,8 @@ export interface Monosemanticity {
 export class MonosemanticitySums {
   readonly #d_sae: number;
   readonly #d_embedding: number;
+  /** Rows so far. */
+  #seen = 0;
   /** Rows so far, without those whose embedding is zero: they have no direction. */
   #rows = 0;
   /** [E], Σ e. */
@@ -81,9 +83,13 @@ export class MonosemanticitySums {
     this.#constant = new Uint32Array(d_sae);
   }
 
-  /** Adds rows: their embeddings, of any length, and their codes. */
+  /**
+   * Adds rows: their embeddings, of any length, and their codes.
+   *
+   * @throws {RangeError} for an embedding that is not finite.
+   */
   add(embeddings_BE: Float32Array, { row_starts, indices, values }: CodeArrays): void {
-    for (let row = 0; row + 1 < row_starts.length; row++) {
+    for (let row = 0; row + 1 < row_starts.length; row++, this.#seen++) {
       if (!this.#point(embeddings_BE, row)) continue;
       const end = row_starts[row + 1]!;
       for (let entry = row_starts[row]!; entry < end; entry++) {
@@ -101,6 +107,11 @@ export class MonosemanticitySums {
     let squares = 0;
     for (let e = 0; e < E; e++) squares += embeddings_BE[row * E + e]! ** 2;
     const norm = Math.sqrt(squares);
+    if (!Number.isFinite(norm)) {
+      const column = embeddings_BE.subarray(row * E, (row + 1) * E).findIndex((value) => !Number.isFinite(value));
+      const value = embeddings_BE[row * E + column];
+      throw new RangeError(`evaluating: embedding ${this.#seen} has ${value} in column ${column}; leave out such rows`);
+    }
     for (let e = 0; e < E; e++) this.#row_E[e] = embeddings_BE[row * E + e]! / norm;
     return norm !== 0;
   }

@@ -462,8 +462,9 @@ class Trainer implements Disposable {
     this.#waiting.push(x.shape[0]!);
   }
 
-  /** Evaluates it as it is. */
+  /** Evaluates it as it is, unless it has been halted: then there is nothing to learn of it but why. */
   async validate(batches: Batches): Promise<void> {
+    if ((await this.state.halted.read())[0] !== 0) return;
     this.#validated = await evaluate(this.sae, batches);
   }
 

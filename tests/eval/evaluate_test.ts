@@ -11,6 +11,7 @@ import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { measureCoherence } from "../../eval/coherence.ts";
 import { type Batches, evaluate } from "../../eval/evaluate.ts";
+import { undefinedMetrics } from "../../eval/undefined_metrics.ts";
 import { batchesInOrder } from "../../data/order.ts";
 import { rowsOf } from "../../data/rows.ts";
 import { train } from "../../train/train.ts";
@@ -144,9 +145,10 @@ Deno.test("batches of more rows than the model encodes at once are taken apart",
 
 Deno.test("data that do not vary have no nmse", async () => {
   using sae = await SparseAutoencoder.create(SIZES, { device: await sharedDevice() });
-  const { nmse, mse } = await evaluate(sae, [new Float32Array(2 * D).fill(0.1)]);
-  assertExact([nmse], [NaN]);
-  assertEquals(Number.isFinite(mse), true);
+  const metrics = await evaluate(sae, [new Float32Array(2 * D).fill(0.1)]);
+  assertExact([metrics.nmse], [NaN]);
+  assertEquals(Number.isFinite(metrics.mse), true);
+  assertEquals(undefinedMetrics(metrics), { nmse: "the rows do not vary", explained_variance: "the rows do not vary" });
 });
 
 Deno.test("refused: no rows, other than one embedding a row, thresholds that are no shares", async () => {
@@ -158,6 +160,25 @@ Deno.test("refused: no rows, other than one embedding a row, thresholds that are
     await assertRejects(() => evaluate(sae, [x], options), RangeError, message);
   }
   await assertRejects(() => evaluate(sae, [x], { dense_above: 2 }), RangeError, "dense_above must be a share");
+});
+
+Deno.test("rows, models and embeddings that are not finite are refused, by row and column", async () => {
+  const device = await sharedDevice();
+  using sae = await SparseAutoencoder.create(SIZES, { device });
+  const x = new Random(6).normal(8 * D);
+  const bad = x.with(5 * D + 3, NaN);
+  for (const batch_size of [1, 3, 8]) {
+    const batches = batchesInOrder(rowsOf(bad, D), batch_size);
+    await assertRejects(() => evaluate(sae, batches), RangeError, "evaluating: row 5 has NaN in column 3");
+  }
+  const embeddings = rowsOf(new Float32Array(16).fill(1).with(7, Infinity), 2);
+  const options = { monosemanticity: { embeddings } };
+  await assertRejects(() => evaluate(sae, [x], options), RangeError, "embedding 3 has Infinity in column 1");
+  const p = await sae.readParameters();
+  using broken = await SparseAutoencoder.fromParameters(sae.cfg, { ...p, b_dec: new Float32Array(D).with(2, NaN) }, {
+    device,
+  });
+  await assertRejects(() => evaluate(broken, [x]), RangeError, "the reconstruction of row 0 has NaN in column 2");
 });
 
 Deno.test("a signal ends an evaluation after the batch under way", async () => {

@@ -65,8 +65,31 @@ Deno.test("every number stands beside its name", () => {
   assert(table.split("\n").every((line) => line.length < 100 && line === line.trimEnd()));
 });
 
-Deno.test("what does not exist is said to be none", () => {
-  assertStringIncludes(tableOf([0.5], { nmse: NaN }), "NMSE (FVU)          none");
+Deno.test("what is not defined is none, with the reason", () => {
+  const [still, zero] = ["the rows do not vary", "all rows are zero"];
+  const changes = {
+    nmse: NaN,
+    explained_variance: NaN,
+    cosine: NaN,
+    norm_ratio: NaN,
+    reconstruction_bias: -Infinity,
+    coherence: { max: NaN, mean_max: NaN, per_latent: Float32Array.of(NaN) },
+    monosemanticity: { per_latent: Float64Array.of(NaN), n_latents: 0, mean: NaN },
+  };
+  const found = new Map(cells(tableOf([0.5], changes)).map(([name, ...rest]) => [name, rest]));
+  const reasons: [name: string, reason: string][] = [
+    ["NMSE (FVU)", still],
+    ["explained variance", still],
+    ["cosine", zero],
+    ["norm ratio", zero],
+    ["bias γ", "no reconstruction points along its row"],
+    ["coherence", "there is one latent"],
+    ["nearest latent", "there is one latent"],
+    ["monosemanticity", "no latent is excited by two rows"],
+  ];
+  for (const [name, reason] of reasons) assertEquals(found.get(name), ["none", reason], name);
+  const zeros = cells(tableOf([0.5], { reconstruction_bias: NaN })).find(([name]) => name === "bias γ");
+  assertEquals(zeros, ["bias γ", "none", "all reconstructions are zero"]);
 });
 
 Deno.test("densities have a bar a decade, from the lowest that is not empty, and one for the dead", () => {

@@ -161,10 +161,23 @@ Deno.test("data that do not vary have no nmse, whatever their value", () => {
   }
 });
 
-Deno.test("what is not finite shows", () => {
+Deno.test("a row, a reconstruction or a code that is not finite is refused, by its number", () => {
   const data = around(0, 11);
-  const { mse, nmse, cosine, l1 } = measured({ ...data, x_hat: data.x_hat.with(5, NaN), f: data.f.with(19, NaN) });
-  assertExact([mse, nmse, cosine, l1], [NaN, NaN, NaN, NaN]);
+  const { D, S } = data;
+  const refused = (changes: Partial<typeof data>, message: string) => {
+    assertThrows(() => measured({ ...data, ...changes }), RangeError, message);
+  };
+  for (const value of [NaN, Infinity, -Infinity]) {
+    refused({ x: data.x.with(2 * D + 1, value) }, `evaluating: row 2 has ${value} in column 1; leave out rows`);
+    refused({ x_hat: data.x_hat.with(3 * D, value) }, `the reconstruction of row 3 has ${value} in column 0`);
+    refused({ f: data.f.with(4 * S + 2, value) }, "a code of row 4 is not finite; the model's parameters");
+  }
+  // Rows are counted over all batches.
+  const sums = new MetricSums(D, S);
+  sums.add(data.x, data.x_hat, compress(data.f, S));
+  const n_rows = data.x.length / D;
+  const again = () => sums.add(data.x.with(0, NaN), data.x_hat, compress(data.f, S));
+  assertThrows(again, RangeError, `row ${n_rows} has NaN in column 0`);
 });
 
 Deno.test("dead, almost dead and dense latents are those below and above the thresholds, which are told", () => {

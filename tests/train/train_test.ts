@@ -494,6 +494,18 @@ Deno.test("validation comes with the yields, and changes no bit", async () => {
   assertEquals(found.yields.map((progress) => progress.validation?.n_rows), [undefined, 16, 16, undefined, 16, 16]);
 });
 
+Deno.test("validation rows that are not finite are named; a model that was halted is not validated", async () => {
+  const [batch] = someBatches(1);
+  const validation = { every: 2, batches: () => [batch!.with(20 + 7, NaN)] };
+  using sae = await newModel(TOP_K);
+  const running = run(sae, getObjective(OBJECTIVE), someBatches(5), { ...OPTIONS, validation });
+  await assertRejects(() => running, RangeError, "evaluating: row 1 has NaN in column 7");
+  // At a rate of 1e30 nothing is finite after two steps, and the reason is the divergence.
+  using wild = await newModel({ key: "relu" });
+  const options = { lr: 1e30, n_lr_warmup: 0, validation: { every: 4, batches: () => [batch!] } };
+  await assertRejects(() => run(wild, getObjective(OBJECTIVE), someBatches(6), options), DivergenceError);
+});
+
 for (const [name, value] of [["NaN", NaN], ["infinity", Infinity]] as const) {
   for (const log_every of [1, 25]) {
     Deno.test(`${name} in x stops training at its step, log_every ${log_every}`, async () => {
