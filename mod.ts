@@ -16,34 +16,35 @@
  * @module
  */
 
+export type { BatchTopK } from "./nn/activations/batch_top_k.ts";
+export type { JumpRelu } from "./nn/activations/jump_relu.ts";
+export type { Activation, ActivationOptions } from "./nn/activations/mod.ts";
+export type { Relu } from "./nn/activations/relu.ts";
+export type { TopK } from "./nn/activations/top_k.ts";
 export type {
-  Activation,
-  ActivationOptions,
+  InputScaling,
+  ParameterArrays,
+  ParameterPieces,
+  PiecewiseParameters,
+  WeightStorage,
+} from "./nn/arrays.ts";
+export type { SparseAutoencoderConfig, SparseAutoencoderOptions } from "./nn/config.ts";
+export type {
   Aux,
   AuxK,
   AuxOptions,
-  BatchTopK,
-  InputScaling,
-  JumpRelu,
   L0Sparsity,
   L1Sparsity,
   NoAux,
   NoSparsity,
-  ParameterArrays,
-  ParameterPieces,
-  PiecewiseParameters,
   PreAct,
-  Relu,
-  SparseAutoencoderConfig,
-  SparseAutoencoderOptions,
   Sparsity,
   TanhSparsity,
   TargetL0Sparsity,
-  TopK,
   WeightedL1Sparsity,
-  WeightStorage,
-} from "./nn/config.ts";
-export type { Model } from "./nn/encode.ts";
+} from "./nn/loss_terms.ts";
+export type { AffineMaps } from "./nn/encode.ts";
+export type { Model } from "./nn/model.ts";
 export { type OpeningOptions, type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";
 export type { InitialBDec, InitialData } from "./nn/initial_values.ts";
 export { type CodeArrays, Codes } from "./nn/codes.ts";

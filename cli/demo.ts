@@ -4,9 +4,11 @@
  * @module
  */
 
-import { DEMO_DEFAULTS, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "../examples/demo/demo.ts";
+import { DEMO_DEFAULTS, demoActivations, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "../examples/demo/demo.ts";
 import { type Arguments, type Command, say } from "./command.ts";
 import { TUNED, useTuning } from "./tuning.ts";
+
+const ACTIVATIONS = demoActivations(DEMO_DEFAULTS.top_k).map(({ key }) => key);
 
 /** The command. */
 export const demoCommand: Command = {
@@ -16,7 +18,7 @@ export const demoCommand: Command = {
     out: { value: "DIR", help: `folder for sae.pt, metrics.json, features.png, report.html (${DEMO_DEFAULTS.out})` },
     steps: { value: "N", help: `training steps (${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)` },
     seed: { value: "N", help: `of the initial values and the order of the patches (${DEMO_DEFAULTS.seed})` },
-    activation: { value: "KEY", help: `top-k, batch-top-k, relu or jump-relu (${DEMO_DEFAULTS.activation})` },
+    activation: { value: "KEY", help: `${ACTIVATIONS.join(", ")} (${DEMO_DEFAULTS.activation})` },
     "d-sae": { value: "N", help: `number of latents (${DEMO_DEFAULTS.d_sae})` },
     "top-k": { value: "N", help: `active latents a patch (${DEMO_DEFAULTS.top_k})` },
     "batch-size": { value: "N", help: `patches a step (${DEMO_DEFAULTS.batch_size})` },
@@ -32,7 +34,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     out: args.text("out"),
     steps: steps ?? (isSlow ? SLOW_DRIVER_STEPS : undefined),
     seed: args.integer("seed", 0),
-    activation: args.choice("activation", ["top-k", "batch-top-k", "relu", "jump-relu"]),
+    activation: args.choice("activation", ACTIVATIONS),
     d_sae: args.integer("d-sae", 1),
     top_k: args.integer("top-k", 1),
     batch_size: args.integer("batch-size", 1),

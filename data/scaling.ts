@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { InputScaling } from "../nn/config.ts";
+import type { InputScaling } from "../nn/arrays.ts";
 import { batchesInOrder } from "./order.ts";
 import type { RowSource } from "./rows.ts";
 

@@ -6,7 +6,7 @@
 
 import { checkOptions } from "../kernels/engine/options.ts";
 import { spans, type Tensor } from "../kernels/engine/tensor.ts";
-import { encodableRows } from "../nn/activation.ts";
+import { encodableRows } from "../nn/model.ts";
 import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import type { RowSource } from "../data/rows.ts";
 import { type DensityThresholds, type Metrics, MetricSums } from "./metrics.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { InputScaling } from "../nn/config.ts";
+import type { InputScaling } from "../nn/arrays.ts";
 import { NO_SCALING, type ParsedCheckpoint } from "./model.ts";
 
 /** What of a model went into the parameters of its file. */

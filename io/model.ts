@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { InputScaling, ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig } from "../nn/config.ts";
+import type { InputScaling, ParameterArrays, PiecewiseParameters } from "../nn/arrays.ts";
+import type { SparseAutoencoderConfig } from "../nn/config.ts";
 import { CheckpointError } from "./errors.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
 
@@ -51,19 +52,6 @@ export const NO_SCALING: InputScaling = Object.freeze({ mean: null, scale: 1 });
 
 /** A parameter, as this library calls it. */
 export type ParameterName = keyof ParameterArrays;
-
-/** The shapes of the parameters that a model has. */
-export function parameterShapes({ d_model, d_sae, activation }: SparseAutoencoderConfig): Map<ParameterName, number[]> {
-  const shapes = new Map<ParameterName, number[]>([
-    ["W_enc", [d_model, d_sae]],
-    ["b_enc", [d_sae]],
-    ["W_dec", [d_sae, d_model]],
-    ["b_dec", [d_model]],
-  ]);
-  if (activation.key === "batch-top-k") shapes.set("threshold", []);
-  if (activation.key === "jump-relu") shapes.set("threshold", [d_sae]);
-  return shapes;
-}
 
 /** A parameter in a file. What upstream's files hold transposed is taken for the transpose of what lies row by row. */
 export function tensorParameter(

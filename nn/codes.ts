@@ -4,10 +4,12 @@
  * @module
  */
 
+import { compactRows, type Nearby } from "../kernels/compact_rows.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
+import { rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import { denseRows, type SparseRows } from "../kernels/sparse_matmul.ts";
-import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
+import { Transposition } from "../kernels/transpose_entries.ts";
 
 /** Codes as arrays: row b has the entries `row_starts[b]` to `row_starts[b + 1]`, their latents ascending. */
 export interface CodeArrays {
@@ -100,4 +102,73 @@ export class Codes implements Disposable {
   [Symbol.dispose](): void {
     for (const tensor of [this.row_starts, this.indices, this.values]) tensor[Symbol.dispose]();
   }
+}
+
+/** Appends the rows `span` of a batch: those of `dense` [rows, S] that are not 0, or what `nearby` keeps, into `values`. */
+export function appendCodes(
+  commands: Commands,
+  codes: Codes,
+  dense: TensorRows,
+  { from, to }: Span,
+  { values = codes.values, nearby }: { readonly values?: Tensor; readonly nearby?: Nearby } = {},
+): void {
+  const { n_rows, d_sae, row_starts: starts, indices } = codes;
+  compactRows(commands, {
+    dense,
+    rows: to - from,
+    columns: d_sae,
+    firstRow: from,
+    allRows: n_rows,
+    starts,
+    capacity: values.size,
+    indices,
+    values,
+    ...nearby && { nearby },
+  });
+}
+
+/** How the codes of one loss are tied to the gradients of the encoder. */
+export interface SparseBackward {
+  /** The codes by latent. */
+  readonly transposition: Transposition;
+  /** [entries], ∂loss/∂f of each. */
+  readonly grad_values: Tensor;
+}
+
+/** Codes with what their backward needs. */
+export class EntryBuffers implements SparseBackward, Disposable {
+  /** The codes. */
+  readonly codes: Codes;
+  /** The codes by latent. */
+  readonly transposition: Transposition;
+  /** [entries], ∂loss/∂f. */
+  readonly grad_values: Tensor;
+
+  /** For `codes`, which it disposes of; outside training nothing goes backward. */
+  constructor(context: DeviceContext, codes: Codes, label: string, { training }: { readonly training: boolean }) {
+    using stack = new DisposableStack();
+    this.codes = stack.use(codes);
+    const capacity = training ? codes.values.size : 0;
+    this.transposition = stack.use(new Transposition(context, codes.n_rows, codes.d_sae, capacity, label));
+    this.grad_values = stack.use(new Tensor(context, "f32", [capacity], `grad of ${label}`));
+    stack.move();
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    for (const owned of [this.codes, this.transposition, this.grad_values]) owned[Symbol.dispose]();
+  }
+}
+
+/** Entries of a latent in one dispatch: a software driver ends loops at 65,535 turns. */
+const MOST_TURNS = 60000;
+
+/** WGSL: the entries of latent `s`, rows ascending, from number `dims.first` of them on, as `at` … `end`. */
+export const ENTRIES_OF_LATENT: string = `
+  var at = min(starts[s] + dims.first, starts[s + 1u]);
+  let end = min(at + ${MOST_TURNS}u, starts[s + 1u]);`;
+
+/** Where the dispatches over the entries of every latent begin. */
+export function* entryStarts({ n_rows }: Codes): Generator<number> {
+  for (const { from } of spans(n_rows, MOST_TURNS)) yield from;
 }

@@ -16,10 +16,9 @@ import { copyColumns } from "../kernels/elementwise.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
 import { sampledMatmul, sparseColumnsMatmul, sparseRowsMatmul } from "../kernels/sparse_matmul.ts";
-import { alignedRows, type Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
-import type { SparseBackward } from "./activation.ts";
-import type { Codes } from "./codes.ts";
-import { latentBlocks, type Model, type Span } from "./encode.ts";
+import { alignedRows, type Span, type Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
+import type { Codes, SparseBackward } from "./codes.ts";
+import { type AffineMaps, latentBlocks } from "./encode.ts";
 import type { Gradients } from "./parameters.ts";
 
 /** Nested dictionaries: the lengths of the prefixes, ascending, the last of them S. */
@@ -47,7 +46,7 @@ export function checkPrefixes(lengths: readonly number[], d_sae: number): void {
 /** x̂ without bias of the rows `span`, into `x_hats` [rows, P, D]. */
 export function decode(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: { readonly codes: Codes; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: TensorRows },
 ): void {
   const { codes, span: { from, to }, prefixes, x_hats } = given;
@@ -70,7 +69,7 @@ export function decode(
 /** From G of the rows `span` to ∂loss/∂f of their entries and to grad_W_dec. */
 export function decodeBackward(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: SparseBackward & {
     readonly codes: Codes;
     readonly span: Span;
@@ -116,7 +115,7 @@ export function decodeBackward(
 /** The same as {@link decode} for the dense codes `f` [rows, S] of these rows. */
 export function decodeDense(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: { readonly f: TensorRows; readonly prefixes: Prefixes; readonly x_hats: Tensor },
 ): void {
   const { f, prefixes, x_hats } = given;
@@ -147,7 +146,7 @@ export function decodeDense(
 /** The same as {@link decodeBackward} for dense codes: grad_f [≥ rows, S] = G W_decᵀ and grad_W_dec (+)= fᵀ G, block by block. */
 export function decodeDenseBackward(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: {
     /** [rows, S] */
     readonly f: TensorRows;
@@ -214,7 +213,7 @@ export function biasBackward(
 }
 
 /** The blocks between prefixes, cut where bindings end: every block lies in one prefix and in one span of latents. */
-function* prefixBlocks(model: Model, { lengths }: Prefixes): Generator<[p: number, block: Span]> {
+function* prefixBlocks(model: AffineMaps, { lengths }: Prefixes): Generator<[p: number, block: Span]> {
   for (const [p, end] of lengths.entries()) {
     const start = lengths[p - 1] ?? 0;
     for (const { from, to } of latentBlocks(model)) {

@@ -10,15 +10,24 @@ import type { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { subtractRow } from "../kernels/elementwise.ts";
 import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
-import { subtractWeightedRows } from "../kernels/reduce.ts";
-import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
-import type { InputScaling, SparseAutoencoderConfig } from "./config.ts";
+import { columnSums, subtractWeightedRows } from "../kernels/reduce.ts";
+import { rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
+import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
+import type { InputScaling } from "./arrays.ts";
+import type { SparseBackward } from "./codes.ts";
 import type { Gradients, ParameterTensors } from "./parameters.ts";
 
-/** What the functions of this folder need to know of a model. */
-export interface Model {
-  /** What it is. */
-  readonly cfg: SparseAutoencoderConfig;
+/** A model's two affine maps and its inputs, whatever its activation. */
+export interface AffineMaps {
+  /** Its sizes and its encoder's formula. */
+  readonly cfg: {
+    /** D */
+    readonly d_model: number;
+    /** S */
+    readonly d_sae: number;
+    /** Whether `h = (x − b_dec) W_enc + b_enc`. */
+    readonly subtract_b_dec: boolean;
+  };
   /** Its values. */
   readonly parameters: ParameterTensors;
   /** What pre-activations must exceed: [1] of a BatchTopK outside training, [S] of a JumpReLU; 0 for other activations. */
@@ -31,14 +40,6 @@ export interface Model {
   readonly context: DeviceContext;
 }
 
-/** Some rows of a batch. */
-export interface Span {
-  /** First row. */
-  readonly from: number;
-  /** One past the last. */
-  readonly to: number;
-}
-
 /** The inputs of batches of one size, as the model sees them. */
 export class EncoderInput implements Disposable {
   readonly #standardised: Tensor | undefined;
@@ -47,7 +48,7 @@ export class EncoderInput implements Disposable {
   #x: Tensor | undefined;
 
   /** Room for what `n_rows` inputs must be turned into; nothing where nothing has to be done. */
-  constructor({ cfg, input, context }: Model, n_rows: number) {
+  constructor({ cfg, input, context }: AffineMaps, n_rows: number) {
     using stack = new DisposableStack();
     const make = (label: string) => stack.use(new Tensor(context, "f32", [n_rows, cfg.d_model], label));
     if (input.mean || input.scale !== 1) this.#standardised = make("standardised x");
@@ -66,7 +67,7 @@ export class EncoderInput implements Disposable {
   }
 
   /** Standardises and centres `x` [B, D]. */
-  record(commands: Commands, model: Model, x: Tensor): void {
+  record(commands: Commands, model: AffineMaps, x: Tensor): void {
     this.#x = x;
     const { d_model: columns } = model.cfg;
     const [n_rows = 0] = x.shape;
@@ -104,7 +105,7 @@ const MOST_BYTES = 2 ** 27;
 
 /** How many of `n_rows` rows are worked on at once, where each of them takes `rowBytes`. */
 export function rowsAtOnce(
-  { context: { bindingLimit, guardWords } }: Model,
+  { context: { bindingLimit, guardWords } }: AffineMaps,
   n_rows: number,
   rowBytes: number,
   what: string,
@@ -120,12 +121,16 @@ export class Tile implements Disposable {
   readonly maxima: Tensor<"u32"> | undefined;
 
   /** Room for as many of `n_rows` rows as are encoded at once: those that fit a binding, at most `most`. */
-  constructor(model: Model, n_rows: number, { most = n_rows }: { readonly most?: number } = {}) {
+  constructor(
+    model: AffineMaps,
+    n_rows: number,
+    { selects, most = n_rows }: { readonly selects: boolean; readonly most?: number },
+  ) {
     using stack = new DisposableStack();
-    const { cfg: { d_sae, activation }, context } = model;
+    const { cfg: { d_sae }, context } = model;
     const rows = Math.min(tileRows(model, n_rows), most);
     this.h = stack.use(new Tensor(context, "f32", [rows, d_sae], "pre-activations"));
-    if (activation.key === "top-k" || activation.key === "batch-top-k") {
+    if (selects) {
       const shape = [Math.ceil(d_sae / MAXIMA_COLUMNS), 4 * Math.ceil(rows / 4)];
       this.maxima = stack.use(new Tensor(context, "u32", shape, "maxima of neighbouring pre-activations"));
     }
@@ -145,7 +150,7 @@ export class Tile implements Disposable {
 }
 
 /** How many rows of a batch are encoded at once: those whose pre-activations and inputs fit a binding. */
-function tileRows(model: Model, n_rows: number): number {
+function tileRows(model: AffineMaps, n_rows: number): number {
   const { d_model, d_sae } = model.cfg;
   return rowsAtOnce(model, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
 }
@@ -154,7 +159,7 @@ function tileRows(model: Model, n_rows: number): number {
 const MOST_LATENTS = 32768;
 
 /** Rows of W_enc or W_dec that fit a binding, and a loop. */
-export function latentBlocks(model: Model): Iterable<Span> {
+export function latentBlocks(model: AffineMaps): Iterable<Span> {
   const { cfg: { d_model, d_sae }, parameters: { W_enc }, context } = model;
   return spans(d_sae, Math.min(rowsPerBlock(context, d_sae, d_model * W_enc.valueBytes, "W_enc"), MOST_LATENTS));
 }
@@ -162,7 +167,7 @@ export function latentBlocks(model: Model): Iterable<Span> {
 /** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). Beside it, if asked for, its `maxima`. */
 export function preActivations(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: {
     readonly input: EncoderInput;
     readonly span: Span;
@@ -191,10 +196,94 @@ export function preActivations(
   }
 }
 
+/** h of the whole batch, a tile of rows at a time; with `relu`, max(h, 0). Beside it the tile's maxima, where it has any. */
+export function eachTile(
+  commands: Commands,
+  model: AffineMaps,
+  given: { readonly input: EncoderInput; readonly tile: Tile; readonly n_rows: number; readonly relu?: boolean },
+  use: (h: TensorRows, span: Span) => void,
+): void {
+  const { input, tile: { h, maxima, rows }, n_rows, relu = false } = given;
+  for (const span of spans(n_rows, rows)) {
+    preActivations(commands, model, { input, span, tile: h, maxima, relu });
+    use(h.rows(0, span.to - span.from), span);
+  }
+}
+
+/**
+ * From ∂loss/∂h of the entries to W_enc and b_enc, for the rows of one tile:
+ * grad_W_enc[s] (+)= Σ_b grad_h[b, s] x[b] and grad_b_enc[s] (+)= Σ_b grad_h[b, s], over the rows that have an entry of s.
+ */
+export function entriesEncoderBackward(
+  commands: Commands,
+  model: AffineMaps,
+  given: SparseBackward & {
+    readonly input: EncoderInput;
+    readonly span: Span;
+    readonly whole: Tensor<"u32">;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { transposition, grad_values, input, span: { from, to }, whole, gradients, accumulate } = given;
+  const { columns: sparse, entryRows } = transposition;
+  const rows = { sparse, entryRows, values: grad_values, firstRow: from, rows: to - from, accumulate };
+  for (const block of latentBlocks(model)) {
+    sparseColumnsMatmul(commands, {
+      ...rows,
+      matrix: input.centred_BD.rows(from, to),
+      parts: 1,
+      ends: whole,
+      ...block,
+      columns: model.cfg.d_model,
+      result: gradients.W_enc.rows(block.from, block.to),
+    });
+  }
+  sparseColumnSums(commands, { ...rows, result: gradients.b_enc });
+}
+
+/** The same from all of ∂loss/∂h of the rows of one tile: grad_W_enc (+)= grad_hᵀ x and grad_b_enc (+)= Σ_b grad_h. */
+export function denseEncoderBackward(
+  commands: Commands,
+  model: AffineMaps,
+  given: {
+    readonly grad_h: Tensor;
+    readonly input: EncoderInput;
+    readonly span: Span;
+    readonly gradients: Gradients;
+    readonly accumulate: boolean;
+  },
+): void {
+  const { grad_h, input, span: { from, to }, gradients, accumulate } = given;
+  const { d_model, d_sae } = model.cfg;
+  const rows = to - from;
+  for (const block of latentBlocks(model)) {
+    matmul(commands, {
+      layout: "tn",
+      M: block.to - block.from,
+      N: d_model,
+      K: rows,
+      a: { in: grad_h.rows(0, rows), offset: block.from },
+      b: { in: input.centred_BD.rows(from, to) },
+      c: { in: gradients.W_enc.rows(block.from, block.to) },
+      accumulate,
+    });
+  }
+  columnSums(commands, {
+    x: grad_h.rows(0, rows),
+    rows,
+    stride: d_sae,
+    offset: 0,
+    columns: d_sae,
+    result: gradients.b_enc,
+    accumulate,
+  });
+}
+
 /** The same for listed latents only: column j of the tile is the pre-activation of latent `list[j]`, j < count. */
 export function listedPreActivations(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: {
     readonly input: EncoderInput;
     readonly span: Span;
@@ -224,9 +313,9 @@ export function listedPreActivations(
 
 /**
  * The part of b_dec's gradient that comes through the encoder, where it subtracts b_dec:
- * grad_b_dec −= Σ_s grad_b_enc[s] W_enc[s]. (grad_W_enc and grad_b_enc are made with the activation's backward.)
+ * grad_b_dec −= Σ_s grad_b_enc[s] W_enc[s]. (grad_W_enc and grad_b_enc must be there already.)
  */
-export function centringBackward(commands: Commands, model: Model, gradients: Gradients): void {
+export function centringBackward(commands: Commands, model: AffineMaps, gradients: Gradients): void {
   if (!model.cfg.subtract_b_dec) return;
   for (const { from, to } of latentBlocks(model)) {
     subtractWeightedRows(commands, {

@@ -9,7 +9,9 @@
 
 import { kindOf, ShapeError } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
-import type { Activation, InputScaling, ParameterArrays, SparseAutoencoderConfig } from "./config.ts";
+import { activationKind } from "./activations/mod.ts";
+import type { InputScaling, ParameterArrays } from "./arrays.ts";
+import type { SparseAutoencoderConfig } from "./config.ts";
 import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";
 
 /** Where `b_dec` starts. */
@@ -57,7 +59,7 @@ interface Rows {
 }
 
 /**
- * The values that training starts from, made from data. The input of a JumpReLU comes back with its `pre_act_scale`, the
+ * The values that training starts from, made from data. The input of an activation that counts in pre-activations comes back with its `pre_act_scale`, the
  * root mean square of the pre-activations that these values make, unless it had one.
  *
  * @throws {ShapeError} if x is not a whole number of rows of d_model, or has none.
@@ -86,7 +88,7 @@ export function initialParametersFromData(
     const centre_D = b_dec === "mean" ? rowMean(x, cfg.d_model) : sampledMedian(rows, seed);
     values = { ...values, b_dec: standardised(centre_D, input) };
   }
-  const measures = cfg.activation.key === "jump-relu" && input.pre_act_scale === undefined;
+  const measures = activationKind(cfg.activation).countsInPreActs && input.pre_act_scale === undefined;
   if (!switches.scale_encoder && !measures) return { parameters: values, input };
   const first = firstStep(cfg, values, { seed, input, rows });
   const factor = switches.scale_encoder ? encoderScale(cfg, values, first) : 1;
@@ -293,7 +295,11 @@ function firstStep(
 function encoderScale(cfg: SparseAutoencoderConfig, { W_dec }: ParameterArrays, { h_BS, lengths }: FirstStep): number {
   const { d_model: D, d_sae: S } = cfg;
   const B = h_BS.length / S;
-  const f_BS = activated(cfg.activation, h_BS, S);
+  const { activation } = cfg;
+  const f_BS = activationKind(activation).inFloat64(activation, h_BS, {
+    d_sae: S,
+    pre_act_scale: preActScale(h_BS),
+  });
   let reconstructed = 0;
   const row_D = (s: number) => W_dec.subarray(s * D, (s + 1) * D);
   const units_S = Float64Array.from({ length: S }, (_, s) => cfg.normalize_w_dec ? 1 / length(row_D(s)) : 1);
@@ -313,40 +319,6 @@ function encoderScale(cfg: SparseAutoencoderConfig, { W_dec }: ParameterArrays, 
     );
   }
   return lengths / reconstructed;
-}
-
-/** From pre-activations to codes as in training. */
-function activated(activation: Activation, h_BS: Float64Array, d_sae: number): Float64Array {
-  const f_BS = h_BS.slice();
-  switch (activation.key) {
-    case "relu":
-      break;
-    case "jump-relu": {
-      const threshold = activation.threshold_init * preActScale(h_BS);
-      return f_BS.map((h) => h > threshold ? h : 0);
-    }
-    case "top-k":
-      for (let start = 0; start < f_BS.length; start += d_sae) {
-        keepLargest(f_BS.subarray(start, start + d_sae), activation.top_k);
-      }
-      break;
-    case "batch-top-k":
-      keepLargest(f_BS, activation.top_k * f_BS.length / d_sae);
-      break;
-  }
-  return activation.key === "relu" || activation.relu ? f_BS.map((f) => Math.max(f, 0)) : f_BS;
-}
-
-/** Leaves the k largest values, of equal ones the first, and makes the others 0. */
-function keepLargest(values: Float64Array, k: number): void {
-  if (k >= values.length) return;
-  const least = values.slice().sort()[values.length - k]!;
-  let n_equal = k;
-  for (const value of values) if (value > least) n_equal--;
-  values.forEach((value, i) => {
-    if (value > least || (value === least && n_equal-- > 0)) return;
-    values[i] = 0;
-  });
 }
 
 function length(vector: ArrayLike<number>): number {

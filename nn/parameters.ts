@@ -1,6 +1,6 @@
 /**
  * The parameters on the device, their gradients and moments, and the values they start from: two matrices, two biases, and
- * a JumpReLU's thresholds.
+ * what an activation trains besides.
  *
  * `W_enc` lies as [S, D] on the device, like `W_dec`: a latent's row is contiguous in both, the encoder product reads rows
  * and both gradients are made latent by latent. Files and {@link ParameterTensors.read} have it as [D, S].
@@ -14,7 +14,25 @@ import { ShapeError } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import { transposeRows } from "../kernels/transpose.ts";
-import type { ParameterArrays, PiecewiseParameters, SparseAutoencoderConfig, WeightStorage } from "./config.ts";
+import type { ParameterArrays, PiecewiseParameters, WeightStorage } from "./arrays.ts";
+
+/** Which parameters there are, and their sizes. */
+export interface ParameterLayout {
+  /** D */
+  readonly d_model: number;
+  /** S */
+  readonly d_sae: number;
+  /** Those that training changes besides the matrices and biases. */
+  readonly own: readonly {
+    /** What {@link ParameterArrays} calls it. */
+    readonly name: OwnParameterName;
+    /** How many values it has. */
+    readonly size: number;
+  }[];
+}
+
+/** Parameters that not every activation has. */
+export type OwnParameterName = Exclude<keyof ParameterArrays, "W_enc" | "b_enc" | "W_dec" | "b_dec">;
 
 /** One array for each parameter: the parameters themselves, their gradients, or a moment of them. */
 export class ParameterTensors implements Disposable {
@@ -26,8 +44,8 @@ export class ParameterTensors implements Disposable {
   readonly W_dec: Tensor;
   /** [D] */
   readonly b_dec: Tensor;
-  /** [S], of a JumpReLU. */
-  readonly threshold: Tensor | undefined;
+  /** Those of the activation. */
+  readonly own: ReadonlyMap<keyof ParameterArrays, Tensor>;
   readonly #owned = new DisposableStack();
 
   /**
@@ -38,7 +56,7 @@ export class ParameterTensors implements Disposable {
    */
   constructor(
     context: DeviceContext,
-    { d_model, d_sae, activation }: SparseAutoencoderConfig,
+    { d_model, d_sae, own }: ParameterLayout,
     label: string,
     { matrices = true, weights = "f32" }: { readonly matrices?: boolean; readonly weights?: WeightStorage } = {},
   ) {
@@ -54,8 +72,13 @@ export class ParameterTensors implements Disposable {
     this.b_enc = make("b_enc", [d_sae]);
     this.W_dec = make("W_dec", [rows, d_model], { isHalf });
     this.b_dec = make("b_dec", [d_model]);
-    if (activation.key === "jump-relu") this.threshold = make("threshold", [d_sae]);
+    this.own = new Map(own.map(({ name, size }) => [name, make(name, [size])]));
     this.#owned = stack.move();
+  }
+
+  /** [S], thresholds that are trained. */
+  get threshold(): Tensor | undefined {
+    return this.own.get("threshold");
   }
 
   /** How W_enc and W_dec lie. */
@@ -69,7 +92,7 @@ export class ParameterTensors implements Disposable {
     yield ["b_dec", this.b_dec];
     yield ["W_enc", this.W_enc];
     yield ["b_enc", this.b_enc];
-    if (this.threshold) yield ["threshold", this.threshold];
+    yield* this.own;
   }
 
   /**
@@ -112,15 +135,16 @@ export class ParameterTensors implements Disposable {
 
   /** Brings the values back, `W_enc` as [D, S]. */
   async read(): Promise<ParameterArrays> {
-    const [W_enc, b_enc, W_dec, b_dec, threshold] = await Promise.all([
+    const [W_enc, b_enc, W_dec, b_dec, ...own] = await Promise.all([
       this.W_enc.read(),
       this.b_enc.read(),
       this.W_dec.read(),
       this.b_dec.read(),
-      this.threshold?.read(),
+      ...this.own.values().map((tensor) => tensor.read()),
     ]);
     const [rows = 0, d_model = 0] = this.W_enc.shape;
-    return { W_enc: transposed(W_enc, rows, d_model), b_enc, W_dec, b_dec, ...threshold && { threshold } };
+    const ofActivation = Object.fromEntries(this.own.keys().map((name, at) => [name, own[at]!]));
+    return { W_enc: transposed(W_enc, rows, d_model), b_enc, W_dec, b_dec, ...ofActivation };
   }
 
   /** The values as they lie here, in pieces, each read when it is taken. */
@@ -222,6 +246,14 @@ export function transposed(matrix: Float32Array, rows: number, columns: number):
   return result;
 }
 
+/** What initial values depend on. */
+interface InitialConfig {
+  readonly d_model: number;
+  readonly d_sae: number;
+  readonly subtract_b_dec: boolean;
+  readonly normalize_w_dec: boolean;
+}
+
 /**
  * The values that training starts from, the same on every machine.
  *
@@ -230,7 +262,7 @@ export function transposed(matrix: Float32Array, rows: number, columns: number):
  *
  * Computed in float64 with + − × ÷ √ only and rounded once.
  */
-export function initialParameters(cfg: SparseAutoencoderConfig, seed: number): ParameterArrays {
+export function initialParameters(cfg: InitialConfig, seed: number): ParameterArrays {
   const { d_model, d_sae, subtract_b_dec, normalize_w_dec } = cfg;
   const W_dec_SD = drawDecoder(cfg, seed);
   const biases = { b_enc: new Float32Array(d_sae), b_dec: new Float32Array(d_model) };
@@ -243,14 +275,8 @@ export function initialParameters(cfg: SparseAutoencoderConfig, seed: number): P
   return { W_enc: transposed(W_dec, d_sae, d_model), W_dec, ...biases };
 }
 
-/** A JumpReLU's thresholds, `threshold_init` · `pre_act_scale` for all latents; otherwise one zero. */
-export function initialThreshold({ activation, d_sae }: SparseAutoencoderConfig, pre_act_scale: number): Float32Array {
-  if (activation.key !== "jump-relu") return new Float32Array(1);
-  return new Float32Array(d_sae).fill(activation.threshold_init * pre_act_scale);
-}
-
 /** W_dec ~ U(±√(6/D)) as it is drawn, [S, D] in float64. */
-export function drawDecoder({ d_model, d_sae }: SparseAutoencoderConfig, seed: number): Float64Array {
+export function drawDecoder({ d_model, d_sae }: Pick<InitialConfig, "d_model" | "d_sae">, seed: number): Float64Array {
   return draw(seed, STREAMS.decoder, d_sae * d_model, Math.sqrt(6 / d_model));
 }
 

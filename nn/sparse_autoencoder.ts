@@ -12,21 +12,15 @@ import { checkOptions } from "../kernels/engine/options.ts";
 import { checkDevice, defaultDevice } from "../kernels/engine/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
-import { emptyCodes, encodeInto } from "./activation.ts";
+import { activationKind, ownValues, parameterLayout } from "./activations/mod.ts";
+import type { InputScaling, ParameterArrays, PiecewiseParameters, WeightStorage } from "./arrays.ts";
 import type { Codes } from "./codes.ts";
-import {
-  completeConfig,
-  type InputScaling,
-  type ParameterArrays,
-  type PiecewiseParameters,
-  type SparseAutoencoderConfig,
-  type SparseAutoencoderOptions,
-  type WeightStorage,
-} from "./config.ts";
+import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "./config.ts";
 import { checkPrefixes, decode } from "./decode.ts";
-import { EncoderInput, type Model, Tile } from "./encode.ts";
+import { EncoderInput, Tile } from "./encode.ts";
 import { type InitialData, initialParametersFromData, rowMean, standardised } from "./initial_values.ts";
-import { type Gradients, initialParameters, initialThreshold, ParameterTensors } from "./parameters.ts";
+import { emptyCodes, encodeInto, type Model, selects } from "./model.ts";
+import { type Gradients, initialParameters, ParameterTensors } from "./parameters.ts";
 
 /** What {@link SparseAutoencoder.forward} returns. Yours to dispose of. */
 export interface Output extends Disposable {
@@ -103,17 +97,12 @@ export class SparseAutoencoder implements Model, Disposable {
     this.inputMean = stack.use(
       Tensor.from(this.context, mean ?? new Float32Array(cfg.d_model), [cfg.d_model], "input mean"),
     );
-    this.parameters = stack.use(new ParameterTensors(this.context, cfg, "", { weights }));
-    const { activation, d_sae } = cfg;
-    const n_thresholds = { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
-    if (values?.threshold && values.threshold.length !== n_thresholds) {
-      const has = n_thresholds === 0 ? "no threshold" : n_thresholds === 1 ? "one threshold" : `${d_sae} thresholds`;
-      throw new ShapeError(`activation ${activation.key} has ${has}, found ${values.threshold.length}`);
-    }
-    const threshold = values?.threshold ?? initialThreshold(cfg, pre_act_scale);
-    if (values) this.parameters.write({ ...values, threshold });
-    else this.parameters.threshold?.write(threshold);
-    this.threshold = this.parameters.threshold ?? stack.use(Tensor.from(this.context, threshold, [1], "threshold"));
+    this.parameters = stack.use(new ParameterTensors(this.context, parameterLayout(cfg), "", { weights }));
+    const own: Partial<ParameterArrays> = ownValues(cfg, values ?? {}, pre_act_scale);
+    if (values) this.parameters.write({ ...values, ...own });
+    else for (const [name, tensor] of this.parameters.own) tensor.write(own[name]!);
+    this.threshold = this.parameters.threshold ??
+      stack.use(Tensor.from(this.context, own.threshold ?? new Float32Array(1), [1], "threshold"));
     this.#owned = stack.move();
   }
 
@@ -182,7 +171,7 @@ export class SparseAutoencoder implements Model, Disposable {
     using stack = new DisposableStack();
     const sae = stack.use(new SparseAutoencoder(cfg, null, used, opening));
     await sae.parameters.writePieces(pieces);
-    if (pieces.threshold && cfg.activation.key === "batch-top-k") {
+    if (pieces.threshold && sae.#estimatesThreshold) {
       for await (const piece of pieces.threshold.pieces) sae.threshold.write(piece);
     }
     stack.move();
@@ -194,7 +183,7 @@ export class SparseAutoencoder implements Model, Disposable {
    * BatchTopK [1] or JumpReLU [S]. Weights that lie as halves are the values of those.
    */
   async readParameters(): Promise<ParameterArrays> {
-    if (this.cfg.activation.key !== "batch-top-k") return await this.parameters.read();
+    if (!this.#estimatesThreshold) return await this.parameters.read();
     const [parameters, threshold] = await Promise.all([this.parameters.read(), this.threshold.read()]);
     return { ...parameters, threshold };
   }
@@ -205,8 +194,13 @@ export class SparseAutoencoder implements Model, Disposable {
    */
   readPieces(): PiecewiseParameters {
     const pieces = this.parameters.pieces();
-    if (this.cfg.activation.key !== "batch-top-k") return pieces;
+    if (!this.#estimatesThreshold) return pieces;
     return { ...pieces, threshold: { pieces: this.threshold.pieces(), isTransposed: false } };
+  }
+
+  /** Whether files hold a threshold that is none of the parameters that are trained. */
+  get #estimatesThreshold(): boolean {
+    return activationKind(this.cfg.activation).parameters.some(({ isTrained }) => !isTrained);
   }
 
   /**
@@ -222,10 +216,10 @@ export class SparseAutoencoder implements Model, Disposable {
     using made = new DisposableStack();
     const codes = made.use(emptyCodes(this, n_rows));
     const input = stack.use(new EncoderInput(this, n_rows));
-    const tile = stack.use(new Tile(this, n_rows));
+    const tile = stack.use(new Tile(this, n_rows, { selects: selects(this) }));
     const commands = new Commands(this.context);
     input.record(commands, this, tensor);
-    encodeInto(commands, this, input, tile, codes);
+    encodeInto(commands, this, { input, tile, codes });
     commands.submit();
     made.move();
     return codes;

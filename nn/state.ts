@@ -8,8 +8,9 @@ import { ShapeError } from "../kernels/engine/errors.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import type { OptimizerOptions } from "./optim/adam.ts";
-import type { ParameterArrays } from "./config.ts";
-import type { Model } from "./encode.ts";
+import { parameterLayout } from "./activations/mod.ts";
+import type { ParameterArrays } from "./arrays.ts";
+import type { Model } from "./model.ts";
 import { type Gradients, ParameterTensors } from "./parameters.ts";
 import { Workspace } from "./step_buffers.ts";
 
@@ -118,10 +119,11 @@ export class TrainState implements Disposable {
     this.#model = model;
     this.seed = seed;
     this.optimizer = optimizer;
-    this.moment1 = stack.use(new ParameterTensors(context, cfg, "first moment of "));
+    const layout = parameterLayout(cfg);
+    this.moment1 = stack.use(new ParameterTensors(context, layout, "first moment of "));
     const matrices = optimizer === "adam";
-    this.moment2 = stack.use(new ParameterTensors(context, cfg, "second moment of ", { matrices }));
-    this.gradients = stack.use(new ParameterTensors(context, cfg, "grad_"));
+    this.moment2 = stack.use(new ParameterTensors(context, layout, "second moment of ", { matrices }));
+    this.gradients = stack.use(new ParameterTensors(context, layout, "grad_"));
     this.tokens_since_active = this.#waits = stack.use(new Waits(context, "u32", [cfg.d_sae], "tokens_since_active"));
     this.halted = stack.use(new Tensor(context, "u32", [1], "halted"));
     this.recentErrors = stack.use(new Tensor(context, "f32", [RECENT_ERRORS], "recent squared errors"));

@@ -4,29 +4,21 @@
  * @module
  */
 
-import { BatchTopK, batchTopKRows } from "../kernels/batch_top_k.ts";
 import { chunksOf } from "../kernels/reduce.ts";
-import { type ElementType, spans, Tensor } from "../kernels/engine/tensor.ts";
-import { Transposition } from "../kernels/transpose_entries.ts";
-import { emptyCodes, trainingCodes } from "./activation.ts";
-import { Codes } from "./codes.ts";
-import { EncoderInput, type Model, rowsAtOnce, type Span, Tile } from "./encode.ts";
-import { entryCapacity, keepsBatch, type RectifiedSpace } from "./rectified.ts";
-
-/** Codes with what their backward needs. */
-export interface SparseSpace {
-  /** The codes. */
-  readonly codes: Codes;
-  /** The codes by latent. */
-  readonly transposition: Transposition;
-  /** [entries], ∂loss/∂f. */
-  readonly grad_values: Tensor;
-  /** [entries], ∂loss/∂‖W_dec_s‖ of each, where the penalty depends on it. */
-  readonly normValues: Tensor | undefined;
-}
+import { type ElementType, type Span, spans, Tensor } from "../kernels/engine/tensor.ts";
+import type { Selector } from "./activations/activation.ts";
+import { activationKind } from "./activations/mod.ts";
+import { Codes, EntryBuffers } from "./codes.ts";
+import { ElementwiseCodes } from "./elementwise_codes.ts";
+import { EncoderInput, rowsAtOnce, Tile } from "./encode.ts";
+import { emptyCodes, encodeInto, type Model } from "./model.ts";
+import { SelectedCodes } from "./selected_codes.ts";
+import type { StepCodes } from "./step_codes.ts";
 
 /** Buffers of AuxK. */
-export interface AuxSpace extends SparseSpace {
+export interface AuxSpace {
+  /** The dead latents' codes. */
+  readonly entries: EntryBuffers;
   /** [B, D], what the reconstruction missed. */
   readonly residual: Tensor;
   /** [D], its sum over the batch; [B], a row's squared distance from its mean; [1], 1 over the mean of those, or 1. */
@@ -99,12 +91,12 @@ export class Workspace implements Disposable {
   readonly n_prefixes: number;
   /** What the model makes of the inputs. */
   readonly input: EncoderInput;
-  /** Pre-activations of some rows; of a ReLU or JumpReLU, the gradient of dense codes. */
+  /** Pre-activations of some rows; in a dense step, the gradient of codes. */
   readonly tile: Tile;
-  /** The codes: sparse, or for a ReLU or JumpReLU as it comes. */
-  readonly f_x: { readonly sparse: SparseSpace } | RectifiedSpace;
-  /** A BatchTopK's, in training. */
-  readonly batch: BatchTopK | undefined;
+  /** The codes. */
+  readonly f_x: StepCodes;
+  /** [entries], ∂loss/∂‖W_dec_s‖ of each, where the penalty depends on it. */
+  readonly normValues: Tensor | undefined;
   /** [rows of a span, P, D], reconstructions, then summed residuals. */
   readonly x_hats: Tensor;
   /** [P], lengths of the prefixes. */
@@ -156,50 +148,28 @@ export class Workspace implements Disposable {
       stack.use(new Tensor(context, type, shape, label));
     const { sparsity } = activation;
     const isWeighted = sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
-    const sparse = (codes: Codes, label: string): SparseSpace => {
-      // Only training goes backward.
-      const capacity = training ? codes.values.size : 0;
-      return {
-        codes: stack.use(codes),
-        transposition: stack.use(new Transposition(context, n_rows, d_sae, capacity, label)),
-        grad_values: make("f32", [capacity], `grad of ${label}`),
-        normValues: isWeighted ? make("f32", [capacity], `slopes of ${label}`) : undefined,
-      };
-    };
     this.use = use;
     this.n_rows = n_rows;
     this.n_prefixes = n_prefixes;
     this.input = stack.use(new EncoderInput(model, n_rows));
-    if (training && activation.key === "batch-top-k") {
-      const k = n_rows * Math.min(mostK, d_sae);
-      this.batch = stack.use(new BatchTopK(context, n_rows, d_sae, k));
-      this.tile = stack.use(new Tile(model, n_rows, { most: batchTopKRows(n_rows, d_sae, k) }));
-    } else this.tile = stack.use(new Tile(model, n_rows));
     const spanRows = Math.min(rowsAtOnce(model, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
-    const rectified = (): RectifiedSpace => {
-      const tileShape = this.tile.h.shape;
-      const isWhole = keepsBatch(model, n_rows);
-      const isJump = activation.key === "jump-relu";
-      const entries = sparse(new Codes(context, n_rows, d_sae, entryCapacity(model, n_rows)), "f_x");
-      return {
-        entries,
-        isWhole,
-        tiles: [...spans(n_rows, Math.min(spanRows, this.tile.rows))],
-        dense: make("f32", isWhole ? [n_rows, d_sae] : [...tileShape], isJump ? "dense h_x" : "dense f_x"),
-        jump: isJump
-          ? {
-            preActs: make("f32", [entries.codes.values.size], "h_x of entries"),
-            f: make("f32", [...tileShape], "dense f_x of a tile"),
-            wanted: make("u32", [d_sae], "latents wanted whole"),
-          }
-          : undefined,
-        isSparse: make("u32", [1], "is sparse"),
-        isDense: make("u32", [1], "is dense"),
-      };
-    };
-    this.f_x = activation.key === "relu" || activation.key === "jump-relu"
-      ? rectified()
-      : { sparse: sparse(training ? trainingCodes(model, n_rows, mostK) : emptyCodes(model, n_rows), "f_x") };
+    const { training: path } = activationKind(activation);
+    if (path.path === "selected") {
+      const selector = stack.use(
+        training ? path.selector(model, activation, n_rows, mostK) : evaluating(model, n_rows),
+      );
+      this.tile = stack.use(new Tile(model, n_rows, { selects: true, most: selector.tileRows }));
+      const codes = training
+        ? new Codes(context, n_rows, d_sae, n_rows * Math.min(mostK, d_sae))
+        : emptyCodes(model, n_rows);
+      this.f_x = stack.use(new SelectedCodes(model, { selector, codes, tile: this.tile, training }));
+    } else {
+      this.tile = stack.use(new Tile(model, n_rows, { selects: false }));
+      const given = { n_rows, rows: spanRows, tile: this.tile, training };
+      this.f_x = stack.use(new ElementwiseCodes(model, path, activation, given));
+    }
+    const capacity = this.f_x.entries.grad_values.size;
+    this.normValues = isWeighted ? make("f32", [capacity], "slopes of f_x") : undefined;
     this.spans = [...spans(n_rows, spanRows)];
     this.x_hats = make("f32", [Math.min(spanRows, n_rows), n_prefixes, d_model], "x_hats");
     this.ends = make("u32", [n_prefixes], "prefixes");
@@ -239,7 +209,11 @@ export class Workspace implements Disposable {
         rowsAtOnce(model, n_rows, most * 4, "dead codes"),
       );
       this.aux = {
-        ...sparse(new Codes(context, n_rows, d_sae, n_rows * k, "auxiliary f_x"), "auxiliary f_x"),
+        entries: stack.use(
+          new EntryBuffers(context, new Codes(context, n_rows, d_sae, n_rows * k, "auxiliary f_x"), "auxiliary f_x", {
+            training,
+          }),
+        ),
         residual: make("f32", [n_rows, d_model], "residual"),
         variance: {
           sums: make("f32", [d_model], "summed residual"),
@@ -277,4 +251,14 @@ export class Workspace implements Disposable {
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
+}
+
+/** What encodes as outside training. */
+function evaluating(model: Model, n_rows: number): Selector {
+  return {
+    tileRows: n_rows,
+    keepsNegatives: true,
+    select: (commands, { input, tile, codes }) => encodeInto(commands, model, { input, tile, codes }),
+    [Symbol.dispose]() {},
+  };
 }

@@ -15,13 +15,18 @@ import { defineKernel, reads, readsAcross, readsOnce, writes } from "../kernels/
 import { gatherRows, keepEntries, scatterRows, spreadEntries } from "../kernels/listed_rows.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums, sum } from "../kernels/reduce.ts";
-import { spans, type Tensor } from "../kernels/engine/tensor.ts";
+import { type Span, spans, type Tensor } from "../kernels/engine/tensor.ts";
 import { totalWgsl } from "../kernels/engine/wgsl.ts";
 import { topK } from "../kernels/top_k.ts";
-import { selectionBackward } from "../nn/activation.ts";
-import type { AuxK } from "../nn/config.ts";
 import { decode, decodeBackward } from "../nn/decode.ts";
-import { type EncoderInput, latentBlocks, listedPreActivations, type Model, type Span } from "../nn/encode.ts";
+import {
+  type AffineMaps,
+  type EncoderInput,
+  entriesEncoderBackward,
+  latentBlocks,
+  listedPreActivations,
+} from "../nn/encode.ts";
+import type { AuxK } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import type { AuxSpace, Workspace } from "../nn/step_buffers.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
@@ -30,10 +35,16 @@ import { auxiliaryResiduals } from "./squared_error.ts";
  * Selects each row's dead latents. Few dead latents are spread out and multiplied densely; only the selection of many is
  * listed by latent. Both give the same bits, since a product with zeros in it is that of the rest.
  */
-export function auxKCodes(commands: Commands, model: Model, space: Workspace, aux: AuxSpace, { k_aux }: AuxK): void {
+export function auxKCodes(
+  commands: Commands,
+  model: AffineMaps,
+  space: Workspace,
+  aux: AuxSpace,
+  { k_aux }: AuxK,
+): void {
   const { input, tile, dead: { list, count }, n_rows } = space;
   const { d_sae } = model.cfg;
-  const { codes, dense, sparseCount } = aux;
+  const { entries: { codes, transposition }, dense, sparseCount } = aux;
   const { row_starts: starts, indices, values } = codes;
   const { most, count: denseCount } = dense;
   commands.run(auxiliaryStartsKernel, { n_rows, k_aux, most, count, starts, denseCount, sparseCount });
@@ -57,7 +68,7 @@ export function auxKCodes(commands: Commands, model: Model, space: Workspace, au
       });
     }
   });
-  commands.onlyIf(sparseCount, () => aux.transposition.record(commands, codes.sparse));
+  commands.onlyIf(sparseCount, () => transposition.record(commands, codes.sparse));
 }
 
 /** Every row has min(k_aux, n_dead) entries; either the dense products count the dead latents or the sparse ones do. */
@@ -89,12 +100,12 @@ const auxiliaryStartsKernel = defineKernel({
  */
 export function auxKBackward(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: { readonly space: Workspace; readonly aux: AuxSpace; readonly cfg: AuxK; readonly gradients: Gradients },
 ): void {
   const { space: { input, n_rows, whole, rowSums, dead }, aux, cfg, gradients } = given;
-  const { codes, transposition, grad_values, residual, variance, reconstruction, dense, sparseCount, spans: rowSpans } =
-    aux;
+  const { entries: { codes, transposition, grad_values }, spans: rowSpans } = aux;
+  const { residual, variance, reconstruction, dense, sparseCount } = aux;
   const { alpha, include_b_dec, normalize } = cfg;
   const { d_model, d_sae } = model.cfg;
   const prefixes = { lengths: [d_sae], ends: whole };
@@ -126,7 +137,7 @@ export function auxKBackward(
     );
     sparsely(() => {
       decodeBackward(commands, model, { ...shared, span, G: reconstruction });
-      selectionBackward(commands, model, { ...shared, span });
+      entriesEncoderBackward(commands, model, { ...shared, span });
     });
     densely(() => denseDecodeBackward(commands, { aux, dead, input, span }));
     if (include_b_dec) anyway(() => addBiasGradient(commands, reconstruction, to - from, gradients.b_dec));
@@ -137,7 +148,7 @@ export function auxKBackward(
 /** The rows of parameters and gradients that belong to dead latents, brought together or brought back. */
 function moveListedRows(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: {
     readonly aux: AuxSpace;
     readonly dead: Workspace["dead"];
@@ -228,7 +239,7 @@ function denseDecodeBackward(
 
 /** The selected entries of some rows, and where they go among the dead latents. */
 function entriesOf(
-  { codes, dense }: AuxSpace,
+  { entries: { codes }, dense }: AuxSpace,
   { places }: Workspace["dead"],
   firstRow: number,
   rows: number,

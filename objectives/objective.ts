@@ -7,13 +7,12 @@
  */
 
 import { Commands } from "../kernels/engine/commands.ts";
-import { positiveMask } from "../kernels/elementwise.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { maxAbsBits, sum } from "../kernels/reduce.ts";
-import { Tensor } from "../kernels/engine/tensor.ts";
+import { type Span, Tensor } from "../kernels/engine/tensor.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
-import { encodeInto, encodeTraining, selectionBackward, updateThreshold } from "../nn/activation.ts";
-import { type Aux, type AuxK, completeSparsity, type Sparsity } from "../nn/config.ts";
+import { activationKind } from "../nn/activations/mod.ts";
+import type { EntryBuffers } from "../nn/codes.ts";
 import {
   biasBackward,
   checkPrefixes,
@@ -23,22 +22,14 @@ import {
   decodeDenseBackward,
   type Prefixes,
 } from "../nn/decode.ts";
-import { centringBackward, type Model, type Span } from "../nn/encode.ts";
+import { centringBackward, denseEncoderBackward, entriesEncoderBackward } from "../nn/encode.ts";
+import { type Aux, type AuxK, completeSparsity, type Sparsity } from "../nn/loss_terms.ts";
+import type { Model } from "../nn/model.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import {
-  codeRows,
-  denseEncoderBackward,
-  denseRows,
-  encodeAgain,
-  encodeRectified,
-  jumpReluBackward,
-  jumpReluEntriesBackward,
-  type RectifiedSpace,
-  reluBackward,
-} from "../nn/rectified.ts";
 import { batchTensor, countRows } from "../nn/sparse_autoencoder.ts";
 import type { TrainState } from "../nn/state.ts";
-import { type AuxSpace, type SparseSpace, TOTALS, Workspace } from "../nn/step_buffers.ts";
+import { type AuxSpace, TOTALS, Workspace } from "../nn/step_buffers.ts";
+import type { DenseStep } from "../nn/step_codes.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "./dead_latents.ts";
 import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";
@@ -153,14 +144,15 @@ export class Objective {
    * @throws {RangeError} for a `target_l0` of an activation that has no penalty to control, or of more latents than there
    * are.
    */
-  sparsity({ cfg: { activation: { key, sparsity }, d_sae } }: Pick<Model, "cfg">): Sparsity {
+  sparsity({ cfg: { activation, d_sae } }: Pick<Model, "cfg">): Sparsity {
     const { target_l0 } = this.cfg;
+    const { key, sparsity } = activation;
     const coeff = this.cfg.key === "vanilla" ? this.cfg.sparsity_coeff : null;
     const own = coeff === null
       ? sparsity
       : completeSparsity({ ...sparsity.key === "no-sparsity" ? { key: "l1-sparsity" } : sparsity, coeff });
     if (target_l0 === null) return own;
-    if (key === "top-k" || key === "batch-top-k") {
+    if (activationKind(activation).top_k) {
       throw new RangeError(`the mean L0 of a ${key} is its top_k; it takes no target_l0`);
     }
     if (own.key === "no-sparsity" || own.key === "target-l0-sparsity" || own.coeff === 0) {
@@ -249,7 +241,7 @@ const UNCHANGED: StepSchedule = { lr: null, stepsToTarget: Infinity, sparsity: 1
 
 /** How many latents a row keeps on average, where the configuration says so. */
 function topK({ cfg: { activation } }: Model): number {
-  return activation.key === "top-k" || activation.key === "batch-top-k" ? activation.top_k : 0;
+  return activationKind(activation).top_k?.(activation) ?? 0;
 }
 
 /** {@link Objective.lossAndGradients}, recorded with other work. */
@@ -301,7 +293,7 @@ function forward(
   },
 ): Step {
   const { space, prefixes: lengths, into, state, schedule } = given;
-  const { input, largest, rowSums, f_x, tile, ends, norms: { squares }, totals, n_rows } = space;
+  const { input, largest, rowSums, f_x, ends, norms: { squares }, totals, n_rows } = space;
   const sparsity = objective.sparsity(model);
   ends.write(Uint32Array.from(lengths));
   input.record(commands, model, x);
@@ -309,31 +301,29 @@ function forward(
   if (isWeighted(sparsity) || model.cfg.activation.aux.key === "pre-act") {
     rowSquares(commands, model.parameters.W_dec, squares);
   }
-  if ("sparse" in f_x) {
-    const { codes } = f_x.sparse;
-    if (state) {
-      const { halted, thresholdSeen: seen } = state;
-      encodeTraining(commands, model, { input, tile, batch: space.batch, codes, k: schedule.top_k ?? topK(model) });
-      updateThreshold(commands, model, { codes, largest: largest.bits, halted, seen });
-    } else encodeInto(commands, model, input, tile, codes);
-    rowNorms(commands, codes, rowSums.l0, rowSums.l1);
-    rowPenalties(commands, { sparsity, codes, squares, penalty: rowSums.penalty });
-  } else {
-    const { dead_threshold_tokens } = objective.cfg;
-    if (state && f_x.jump && space.preAct) {
-      const { tokens_since_active } = state;
-      markDying(commands, { wanted: f_x.jump.wanted, tokens_since_active, n_rows, dead_threshold_tokens });
-    }
-    encodeRectified(commands, model, {
-      space: f_x,
-      input,
-      eachTile: (codes, span) => {
+  const { dead_threshold_tokens } = objective.cfg;
+  if (state && f_x.preActs && space.preAct) {
+    const { tokens_since_active } = state;
+    markDying(commands, { wanted: f_x.preActs.wanted, tokens_since_active, n_rows, dead_threshold_tokens });
+  }
+  f_x.encode(commands, model, {
+    input,
+    k: schedule.top_k ?? topK(model),
+    estimate: state && { largest: largest.bits, halted: state.halted, seen: state.thresholdSeen },
+    look: {
+      entries() {
+        const { codes } = f_x.entries;
+        rowNorms(commands, codes, rowSums.l0, rowSums.l1);
+        rowPenalties(commands, { sparsity, codes, squares, penalty: rowSums.penalty });
+      },
+      tile(codes, span) {
         denseRowNorms(commands, { codes, span, l0: rowSums.l0, l1: rowSums.l1 });
         denseRowPenalties(commands, { sparsity, codes, span, squares, penalty: rowSums.penalty });
         if (state) markFiredDense(commands, codes, space.dead.fired);
       },
-    });
-  }
+    },
+  });
+  if (f_x.dense) commands.onlyIf(f_x.dense.isSparse, () => f_x.finishEntries(commands, model));
   for (const name of isWeighted(sparsity) ? ["l0", "l1", "penalty"] as const : ["l0", "l1"] as const) {
     sum(commands, { x: rowSums[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
   }
@@ -361,12 +351,11 @@ function recordDead(
 ): void {
   const { f_x, dead, n_rows } = space;
   const { tokens_since_active, halted } = state;
-  if ("sparse" in f_x) {
-    markFired(commands, f_x.sparse.codes, dead.fired);
-    f_x.sparse.transposition.record(commands, f_x.sparse.codes.sparse);
-  } else {
-    const { isSparse, entries: { transposition, codes } } = f_x;
-    commands.onlyIf(isSparse, () => transposition.record(commands, codes.sparse));
+  const { entries: { codes, transposition }, dense } = f_x;
+  if (dense) commands.onlyIf(dense.isSparse, () => transposition.record(commands, codes.sparse));
+  else {
+    markFired(commands, codes, dead.fired);
+    transposition.record(commands, codes.sparse);
   }
   const { dead_threshold_tokens } = objective.cfg;
   updateDead(commands, { dead, tokens_since_active, halted, n_rows, dead_threshold_tokens, canBeDead });
@@ -378,13 +367,14 @@ function eachWay(
   commands: Commands,
   { f_x }: Workspace,
   { entries, dense }: {
-    readonly entries: (codes: SparseSpace) => void;
-    readonly dense: (codes: RectifiedSpace) => void;
+    readonly entries: (codes: EntryBuffers) => void;
+    readonly dense: (codes: DenseStep) => void;
   },
 ): void {
-  if ("sparse" in f_x) return entries(f_x.sparse);
-  commands.onlyIf(f_x.isSparse, () => entries(f_x.entries));
-  commands.onlyIf(f_x.isDense, () => dense(f_x));
+  const half = f_x.dense;
+  if (!half) return entries(f_x.entries);
+  commands.onlyIf(half.isSparse, () => entries(f_x.entries));
+  commands.onlyIf(half.isDense, () => dense(half));
 }
 
 /** Reconstructions, residuals, and the gradients from last to first. */
@@ -402,7 +392,8 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
           G: reconstruct(commands, step, codes, span),
         };
         biasBackward(commands, shared);
-        decodeBackward(commands, model, { ...shared, ...codes });
+        const { codes: f_x, transposition, grad_values } = codes;
+        decodeBackward(commands, model, { ...shared, codes: f_x, transposition, grad_values });
       }
       entriesBackward(commands, step, codes, gradients);
     },
@@ -411,7 +402,7 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
         const G = reconstructDense(commands, step, codes, span);
         const shared = { span, prefixes, gradients, accumulate: span.from > 0, G };
         biasBackward(commands, shared);
-        denseBackward(commands, step, { ...shared, space: codes });
+        denseBackward(commands, step, { ...shared, dense: codes });
       }
     },
   });
@@ -425,25 +416,24 @@ function backward(commands: Commands, step: Step, { gradients }: TrainState): vo
 function entriesBackward(
   commands: Commands,
   { model, space, sparsity }: Step,
-  entries: SparseSpace,
+  entries: EntryBuffers,
   gradients: Gradients,
 ): void {
-  const { cfg: { activation } } = model;
-  const { f_x, input, whole, n_rows, preAct, dead: { flags }, penalty: { slope }, norms: { squares, slopes } } = space;
-  const { grad_values: grad, codes: { values: at } } = entries;
-  const oneSided = activation.key === "jump-relu";
-  sparsityBackward(commands, { sparsity, space: entries, oneSided, squares, slope, normSlopes: slopes });
-  if ("relu" in activation && activation.relu) positiveMask(commands, { grad, at, size: at.size });
-  if (!("sparse" in f_x) && f_x.jump) {
-    jumpReluEntriesBackward(commands, model, { space: f_x, slope, onL0: isOnL0(sparsity), n_rows, gradients });
-    if (preAct && activation.aux.key === "pre-act") {
-      const dying = { squares, flags };
-      preActEntrySums(commands, model, { ...dying, space: f_x, sums: space.rowSums.aux });
-      preActEntriesBackward(commands, model, { ...dying, codes: f_x, cfg: activation.aux, space: preAct });
-    }
+  const { cfg: { activation: { aux } } } = model;
+  const { f_x, input, whole, preAct, dead: { flags }, penalty: { slope }, norms: { squares, slopes }, normValues } =
+    space;
+  const oneSided = f_x.dense !== undefined;
+  sparsityBackward(commands, { sparsity, entries, normValues, oneSided, squares, slope, normSlopes: slopes });
+  f_x.entriesBackward(commands, model, { slope, onL0: isOnL0(sparsity), gradients });
+  if (f_x.preActs && preAct && aux.key === "pre-act") {
+    const dying = { squares, flags, entries, h: f_x.preActs.ofEntries };
+    preActEntrySums(commands, model, { ...dying, sums: space.rowSums.aux });
+    preActEntriesBackward(commands, model, { ...dying, cfg: aux, space: preAct });
   }
+  const { transposition, grad_values } = entries;
   for (const span of space.spans) {
-    selectionBackward(commands, model, { ...entries, input, span, whole, gradients, accumulate: span.from > 0 });
+    const accumulate = span.from > 0;
+    entriesEncoderBackward(commands, model, { transposition, grad_values, input, span, whole, gradients, accumulate });
   }
 }
 
@@ -452,7 +442,7 @@ function denseBackward(
   commands: Commands,
   { model, space: { input, tile: { h: grad_f }, n_rows, preAct, rowSums, dead, penalty, norms }, sparsity }: Step,
   given: {
-    readonly space: RectifiedSpace;
+    readonly dense: DenseStep;
     readonly span: Span;
     readonly prefixes: Prefixes;
     readonly G: Tensor;
@@ -460,22 +450,19 @@ function denseBackward(
     readonly accumulate: boolean;
   },
 ): void {
-  const { space, span, accumulate } = given;
+  const { dense, span, accumulate } = given;
   const { cfg: { activation: { aux } } } = model;
   const { slope } = penalty;
   const { squares, slopes: normSlopes } = norms;
-  const f = codeRows(space, span);
+  const f = dense.codeRows(span);
   decodeDenseBackward(commands, model, { ...given, f, grad_f });
   denseSparsityBackward(commands, { sparsity, f, grad_f, n_rows, squares, slope, normSlopes, accumulate });
-  if (space.jump) {
-    const h = denseRows(space, span);
-    jumpReluBackward(commands, model, { ...given, h, grad_f, slope, onL0: isOnL0(sparsity), n_rows });
-    if (preAct && aux.key === "pre-act") {
-      const dying = { h, squares, flags: dead.flags, span };
-      preActSums(commands, model, { ...dying, sums: rowSums.aux });
-      preActBackward(commands, model, { ...dying, cfg: aux, n_rows, grad_h: grad_f, space: preAct, accumulate });
-    }
-  } else reluBackward(commands, model, { f, grad_f, span });
+  dense.denseBackward(commands, model, { ...given, grad_f, slope, onL0: isOnL0(sparsity) });
+  if (preAct && aux.key === "pre-act") {
+    const dying = { h: dense.denseRows(span), squares, flags: dead.flags, span };
+    preActSums(commands, model, { ...dying, sums: rowSums.aux });
+    preActBackward(commands, model, { ...dying, cfg: aux, n_rows, grad_h: grad_f, space: preAct, accumulate });
+  }
   denseEncoderBackward(commands, model, { ...given, input, grad_h: grad_f });
 }
 
@@ -553,17 +540,17 @@ interface Step {
 }
 
 /** x̂ of some rows from their entries, turned into summed residuals; their squared errors are noted. */
-function reconstruct(commands: Commands, step: Step, { codes }: SparseSpace, span: Span): Tensor {
+function reconstruct(commands: Commands, step: Step, { codes }: EntryBuffers, span: Span): Tensor {
   const { model, space: { x_hats }, prefixes } = step;
   decode(commands, model, { codes, span, prefixes, x_hats: x_hats.rows(0, span.to - span.from) });
   return toResiduals(commands, step, span);
 }
 
 /** The same from the dense codes of one tile. */
-function reconstructDense(commands: Commands, step: Step, codes: RectifiedSpace, span: Span): Tensor {
+function reconstructDense(commands: Commands, step: Step, dense: DenseStep, span: Span): Tensor {
   const { model, space: { input, x_hats }, prefixes } = step;
-  encodeAgain(commands, model, { space: codes, input, span });
-  decodeDense(commands, model, { f: codeRows(codes, span), prefixes, x_hats });
+  dense.encodeAgain(commands, model, input, span);
+  decodeDense(commands, model, { f: dense.codeRows(span), prefixes, x_hats });
   return toResiduals(commands, step, span);
 }
 

@@ -24,7 +24,7 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import type { Tensor } from "../kernels/engine/tensor.ts";
-import type { Sparsity } from "../nn/config.ts";
+import type { Sparsity } from "../nn/loss_terms.ts";
 import { isOnL0, sparsityCoeff } from "./sparsity.ts";
 
 const GAIN = 0.03;

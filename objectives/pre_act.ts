@@ -11,12 +11,12 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, readsAcross, readsOften, readsOnce, writes } from "../kernels/engine/kernel.ts";
 import { columnSums } from "../kernels/reduce.ts";
-import type { Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import type { Span, Tensor, TensorRows } from "../kernels/engine/tensor.ts";
 import { totalWgsl } from "../kernels/engine/wgsl.ts";
-import type { PreAct } from "../nn/config.ts";
-import type { Model, Span } from "../nn/encode.ts";
+import { ENTRIES_OF_LATENT, type EntryBuffers, entryStarts } from "../nn/codes.ts";
+import type { AffineMaps } from "../nn/encode.ts";
+import type { PreAct } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import { ENTRIES_OF_LATENT, entryStarts, type RectifiedSpace } from "../nn/rectified.ts";
 import type { PreActSpace } from "../nn/step_buffers.ts";
 import { normsBackward } from "./sparsity.ts";
 
@@ -30,10 +30,17 @@ interface PreActArguments {
   readonly span: Span;
 }
 
+/** What passes over the entries of a batch read. */
+interface EntryArguments extends Omit<PreActArguments, "span"> {
+  readonly entries: EntryBuffers;
+  /** [entries], h. */
+  readonly h: Tensor;
+}
+
 /** sums[b] = Σ_{s dead} max(θ⁺_s − h_bs, 0) n_s. */
 export function preActSums(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: PreActArguments & { readonly h: TensorRows; readonly sums: Tensor },
 ): void {
   const { h, squares, flags, span: { from, to }, sums } = given;
@@ -45,10 +52,10 @@ export function preActSums(
 /** The same from the entries of a batch, among which are all of every dead latent. */
 export function preActEntrySums(
   commands: Commands,
-  model: Model,
-  given: Omit<PreActArguments, "span"> & { readonly space: RectifiedSpace; readonly sums: Tensor },
+  model: AffineMaps,
+  given: EntryArguments & { readonly sums: Tensor },
 ): void {
-  const { space: { entries: { codes }, jump }, squares, flags, sums } = given;
+  const { entries: { codes }, h, squares, flags, sums } = given;
   const { threshold } = model;
   const { n_rows, d_sae, row_starts, indices, values } = codes;
   commands.run(preActEntrySumsKernel, {
@@ -57,7 +64,7 @@ export function preActEntrySums(
     capacity: values.size,
     row_starts,
     indices,
-    h: jump!.preActs,
+    h,
     threshold,
     squares,
     flags,
@@ -136,7 +143,7 @@ const preActEntrySumsKernel = defineKernel({
 /** Adds to ∂h of the rows of a tile; `space` (+)= the parts of ∂θ and ∂n, whose order of summation blocks leave alone. */
 export function preActBackward(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: PreActArguments & {
     readonly h: TensorRows;
     readonly cfg: PreAct;
@@ -206,20 +213,16 @@ const preActBackwardKernel = defineKernel({
 /** The same for all entries of a batch. */
 export function preActEntriesBackward(
   commands: Commands,
-  model: Model,
-  given: Omit<PreActArguments, "span"> & {
-    readonly codes: RectifiedSpace;
-    readonly cfg: PreAct;
-    readonly space: PreActSpace;
-  },
+  model: AffineMaps,
+  given: EntryArguments & { readonly cfg: PreAct; readonly space: PreActSpace },
 ): void {
-  const { codes, squares, flags, cfg: { coeff }, space: { grad_threshold, normSlopes } } = given;
-  const { codes: { n_rows, row_starts, indices }, transposition: { columns }, grad_values: grad } = codes.entries;
+  const { entries: buffers, h, squares, flags, cfg: { coeff }, space: { grad_threshold, normSlopes } } = given;
+  const { codes: { n_rows, row_starts, indices }, transposition: { columns }, grad_values: grad } = buffers;
   const { capacity, starts, entries } = columns;
   const { threshold, cfg: { d_sae } } = model;
-  const shared = { d_sae, capacity, weight: coeff / n_rows, h: codes.jump!.preActs, threshold, squares, flags };
+  const shared = { d_sae, capacity, weight: coeff / n_rows, h, threshold, squares, flags };
   commands.run(preActEntryGradientsKernel, { ...shared, n_rows, row_starts, indices, grad });
-  for (const first of entryStarts(codes)) {
+  for (const first of entryStarts(buffers.codes)) {
     commands.run(preActEntrySlopesKernel, {
       ...shared,
       first,
@@ -297,7 +300,7 @@ const preActEntrySlopesKernel = defineKernel({
 /** ∂θ and ∂W_dec, from what all rows have added to `space`. */
 export function preActGradients(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: { readonly space: PreActSpace; readonly squares: Tensor; readonly gradients: Gradients },
 ): void {
   const { space: { grad_threshold, normSlopes }, squares, gradients } = given;

@@ -19,14 +19,13 @@ import type { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/engine/kernel.ts";
 import { perWay, rowSum } from "../kernels/row_sums.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
-import type { Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import type { Span, Tensor, TensorRows } from "../kernels/engine/tensor.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
-import type { Codes } from "../nn/codes.ts";
-import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/config.ts";
+import type { Codes, EntryBuffers } from "../nn/codes.ts";
 import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
-import type { Model, Span } from "../nn/encode.ts";
+import type { AffineMaps } from "../nn/encode.ts";
+import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import type { SparseSpace } from "../nn/step_buffers.ts";
 
 /** The factor before P; for `target-l0-sparsity`, before (P / target_l0 − 1)². */
 export function sparsityCoeff(sparsity: Sparsity): number {
@@ -299,7 +298,9 @@ export function sparsityBackward(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
-    readonly space: SparseSpace;
+    readonly entries: EntryBuffers;
+    /** [entries], which gets slope/B · ∂P_b/∂n of each, of a weighted penalty. */
+    readonly normValues: Tensor | undefined;
     /** Whether codes are never negative. */
     readonly oneSided: boolean;
     readonly squares: Tensor;
@@ -307,8 +308,8 @@ export function sparsityBackward(
     readonly normSlopes: Tensor;
   },
 ): void {
-  const { sparsity, space, oneSided, squares, slope, normSlopes } = given;
-  const { codes, transposition, grad_values, normValues } = space;
+  const { sparsity, entries, normValues, oneSided, squares, slope, normSlopes } = given;
+  const { codes, transposition, grad_values } = entries;
   const { n_rows, d_sae, row_starts, indices, values } = codes;
   const shared = { n_rows, capacity: values.size, at_zero: Number(oneSided), row_starts, values, slope, grad_values };
   if (sparsity.key === "l1-sparsity") commands.run(l1BackwardKernel, shared);
@@ -471,7 +472,7 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
 /** ∂W_dec_s += normSlopes[s] · W_dec_s / ‖W_dec_s‖; rows of zeros have no direction and get nothing. */
 export function normsBackward(
   commands: Commands,
-  model: Model,
+  model: AffineMaps,
   given: { readonly squares: Tensor; readonly normSlopes: Tensor; readonly gradients: Gradients },
 ): void {
   const { squares, normSlopes, gradients } = given;

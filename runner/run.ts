@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { Dumpable, DumpOptions } from "../io/checkpoints/checkpoint.ts";
-import { completeConfig, type InputScaling, type SparseAutoencoderConfig } from "../nn/config.ts";
+import type { InputScaling } from "../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderConfig } from "../nn/config.ts";
+import { activationKind } from "../nn/activations/mod.ts";
 import type { InitialData } from "../nn/initial_values.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/state.ts";
@@ -266,7 +267,7 @@ function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): n
 
 async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
   for (const { cfg, source, sae, state, losses, directory } of runs) {
-    await directory.writeCheckpoint(sae, runDumpOptions(sae));
+    await directory.writeCheckpoint(sae);
     await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, source) });
   }
 }
@@ -356,16 +357,10 @@ async function initialData(
   training: RowSource,
   { d_sae, activation }: SparseAutoencoderConfig,
 ): Promise<InitialData | undefined> {
-  const needsUnit = activation.key === "jump-relu";
+  const needsUnit = activationKind(activation).countsInPreActs;
   if (!init.data_points && init.b_dec === "zeros" && !init.scale_encoder && !needsUnit) return undefined;
   const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
   const order = { batch_size, n_steps: 1, seed, buffer_rows: data.buffer_rows };
   const [x] = await Array.fromAsync(shuffledBatches(training, order));
   return { ...init, x: x! };
-}
-
-/** How a run's checkpoint is written: as Python reads it, or in our own schema where Python has no such function. */
-export function runDumpOptions({ cfg: { activation } }: Pick<Dumpable, "cfg">): DumpOptions {
-  const isOurs = activation.key === "jump-relu" || (activation.key === "top-k" && activation.relu);
-  return isOurs ? { schema: "saev_nn" } : {};
 }

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { ACTIVATIONS } from "../nn/activations/mod.ts";
+import { AUXILIARIES, SPARSITIES } from "../nn/loss_terms.ts";
 import type { OptimizerOptions } from "../nn/optim/adam.ts";
 import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
@@ -76,21 +78,6 @@ export interface RunConfig {
   readonly train: LoopConfig;
 }
 
-const ACTIVATIONS = {
-  "relu": ["sparsity", "aux"],
-  "top-k": ["top_k", "relu", "sparsity", "aux"],
-  "batch-top-k": ["top_k", "relu", "sparsity", "momentum", "bias_correction", "aux"],
-  "jump-relu": ["bandwidth", "threshold_init", "sparsity", "aux"],
-};
-const SPARSITIES = {
-  "no-sparsity": [],
-  "l1-sparsity": ["coeff"],
-  "weighted-l1-sparsity": ["coeff"],
-  "tanh-sparsity": ["coeff", "scale"],
-  "l0-sparsity": ["coeff"],
-  "target-l0-sparsity": ["coeff", "target_l0"],
-};
-const AUXILIARIES = { "no-aux": [], "auxk": ["k_aux", "alpha", "include_b_dec", "normalize"], "pre-act": ["coeff"] };
 const OBJECTIVES = {
   "vanilla": ["sparsity_coeff", "target_l0", "dead_threshold_tokens"],
   "matryoshka": ["n_prefixes", "group_sizes", "target_l0", "dead_threshold_tokens"],
@@ -194,12 +181,18 @@ function completeData(table: Table): DataConfig {
   };
 }
 
+/** The names of the fields that each kind of something has. */
+function fieldNames(kinds: Readonly<Record<string, object>>): Record<string, string[]> {
+  return Object.fromEntries(Object.entries(kinds).map(([key, fields]) => [key, Object.keys(fields)]));
+}
+
 /** Only names are checked here; values are for {@link completeConfig} to check. */
 function saeOptions(table: Table): SparseAutoencoderOptions {
   if (table.has("activation")) {
-    const activation = table.keyed("activation", ACTIVATIONS);
-    if (activation.has("sparsity")) activation.keyed("sparsity", SPARSITIES);
-    if (activation.has("aux")) activation.keyed("aux", AUXILIARIES);
+    const fields = Object.entries(ACTIVATIONS).map(([key, kind]) => [key, kind.fields]);
+    const activation = table.keyed("activation", fieldNames(Object.fromEntries(fields)));
+    if (activation.has("sparsity")) activation.keyed("sparsity", fieldNames(SPARSITIES));
+    if (activation.has("aux")) activation.keyed("aux", fieldNames(AUXILIARIES));
   }
   return table.found as SparseAutoencoderOptions;
 }

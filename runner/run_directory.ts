@@ -4,7 +4,8 @@
  * @module
  */
 
-import { dump, type Dumpable, type DumpOptions } from "../io/checkpoints/checkpoint.ts";
+import { dump, type Dumpable } from "../io/checkpoints/checkpoint.ts";
+import { canSay } from "../io/checkpoints/saev.ts";
 import { writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "../eval/metrics.ts";
 import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } from "../train/training_file.ts";
@@ -37,9 +38,9 @@ export class RunDirectory {
     return directory;
   }
 
-  /** Writes `sae.pt`. */
-  async writeCheckpoint(sae: Dumpable, options: DumpOptions = {}): Promise<void> {
-    await dump(this.#file("sae.pt"), sae, options);
+  /** Writes `sae.pt`, as Python reads it, or in our own schema where Python has no such function. */
+  async writeCheckpoint(sae: Dumpable): Promise<void> {
+    await dump(this.#file("sae.pt"), sae, canSay(5, sae) ? {} : { schema: "saev_nn" });
   }
 
   /** Writes `training.safetensors`, from which {@link RunDirectory.openTraining} goes on. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { ACTIVATIONS } from "../nn/activations/mod.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const LIBRARY = ["kernels", "nn", "objectives", "io", "data", "train", "eval", "runner", "cli"];
@@ -28,16 +29,17 @@ const PUBLIC = [/^mod\.ts$/, /^(?:data|train|eval|io|kernels|runner)\/mod\.ts$/,
 const TEST_CODE = /^(?:tests|bench)\//;
 
 const LAYERS: readonly Layer[] = [
-  { files: /^nn\/config\.ts$/, may: [] },
+  { files: /^nn\/(?:arrays|fields)\.ts$/, may: [] },
+  { files: /^nn\/loss_terms\.ts$/, may: [/^nn\/fields\.ts$/] },
   { files: /^kernels\//, may: [/^kernels\//] },
   { files: /^nn\//, may: [/^kernels\//, /^nn\//] },
   { files: /^objectives\//, may: [/^kernels\//, /^nn\//, /^objectives\//] },
-  { files: IO_PURE, may: [IO_PURE], mayTypesOf: [/^nn\/config\.ts$/] },
+  { files: IO_PURE, may: [IO_PURE], mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/] },
   { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/engine\/(?:device|tensor)\.ts$/] },
   {
     files: /^data\//,
     may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/(?:errors|options))\.ts$/],
-    mayTypesOf: [/^nn\/config\.ts$/],
+    mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/],
   },
   { files: /^eval\//, may: [/^(?:eval|nn|kernels|data|io)\//] },
   { files: /^train\//, may: [/^(?:train|objectives|nn|kernels|data|io|eval)\//] },
@@ -55,6 +57,12 @@ const DENO_USE = /\bDeno\s*\??\.\s*\w|\btypeof Deno\b|["']Deno["']/;
 
 /** Words of the model. The package's own name may stand in examples. */
 const MODEL_WORDS = /(?<!@)\bsaes?\b|latent|autoencoder|prefix|[Ww]_(?:enc|dec)|b_(?:enc|dec)|d_(?:sae|model)/i;
+
+/** Rooms of which no file may import, by way of others, what imports it: not even for a type. */
+const WITHOUT_CIRCLES = /^(?:nn|objectives)\//;
+
+/** Files that may ask which activation a model has. All others ask for what it can. */
+const ACTIVATION_FILES = /^nn\/activations\/|^nn\/config\.ts$|^io\/checkpoints\/|^cli\//;
 
 /** Every import that its file's layer does not allow, as a sentence. */
 function layerViolations(imports: readonly Import[]): string[] {
@@ -80,6 +88,30 @@ function denoViolations(path: string, source: string): string[] {
 /** Lines of arithmetic that speak of the model, comments included. */
 function wordViolations(path: string, source: string): string[] {
   return path.startsWith("kernels/") ? numberedLines(path, source).filter((line) => MODEL_WORDS.test(line)) : [];
+}
+
+/** Lines that ask for an activation by its key. To write one into a configuration is no question. */
+function keyViolations(path: string, source: string): string[] {
+  if (ACTIVATION_FILES.test(path)) return [];
+  const named = new RegExp(`(?<!\\b(?:key|activation): )["'](?:${Object.keys(ACTIVATIONS).join("|")})["']`);
+  return numberedLines(path, withoutComments(source)).filter((line) => named.test(line));
+}
+
+/** The circles among imports, each as the files on its way. */
+function circles(imports: readonly Import[]): string[] {
+  const targets = Map.groupBy(imports, ({ from }) => from);
+  const found = new Set<string>();
+  const done = new Set<string>();
+  const visit = (file: string, way: readonly string[]): void => {
+    if (way.includes(file)) {
+      found.add([...way.slice(way.indexOf(file)), file].join(" → "));
+    } else if (!done.has(file)) {
+      for (const { target } of targets.get(file) ?? []) visit(target, [...way, file]);
+      done.add(file);
+    }
+  };
+  for (const file of targets.keys()) visit(file, []);
+  return [...found];
 }
 
 /** The lines of a file as `path:number: text`. */
@@ -147,6 +179,19 @@ Deno.test("architecture: every import keeps the layers", async () => {
   assertEquals(layerViolations(imports), []);
 });
 
+Deno.test("architecture: no file of the model imports itself by way of others", async () => {
+  const imports = await readImports(await publishedFiles());
+  assertEquals(circles(imports.filter(({ from }) => WITHOUT_CIRCLES.test(from))), []);
+});
+
+Deno.test("architecture: code asks what an activation can, not which it is", async () => {
+  const found: string[] = [];
+  for (const path of await publishedFiles()) {
+    found.push(...keyViolations(path, await Deno.readTextFile(new URL(path, ROOT))));
+  }
+  assertEquals(found, []);
+});
+
 Deno.test("architecture: nothing published imports tests or benches", async () => {
   const imports = await readImports(await publishedFiles());
   assertEquals(imports.filter(({ target }) => TEST_CODE.test(target)), []);
@@ -181,7 +226,9 @@ Deno.test("architecture: every file says first what it is", async () => {
 
 Deno.test("architecture: the rules catch what they are for", () => {
   const cases: [string, string, boolean, boolean][] = [
-    ["nn/config.ts", "nn/optim/adam.ts", true, false],
+    ["nn/arrays.ts", "nn/config.ts", true, false],
+    ["nn/loss_terms.ts", "nn/fields.ts", false, true],
+    ["nn/loss_terms.ts", "nn/activations/mod.ts", true, false],
     ["kernels/matmul.ts", "kernels/engine/tensor.ts", false, true],
     ["kernels/matmul.ts", "nn/config.ts", true, false],
     ["nn/encode.ts", "kernels/matmul.ts", false, true],
@@ -219,6 +266,14 @@ Deno.test("architecture: the rules catch what they are for", () => {
   assertEquals(denoViolations("nn/x.ts", "/** Deno */\nconst a = `Deno 2`; // Deno.cwd()\nDeno.cwd();"), [
     "nn/x.ts:3: Deno.cwd();",
   ]);
+  for (const asked of [`if (key === "top-k") {`, `case "relu":`, `"jump-relu": 1,`, `const s = 'batch-top-k';`]) {
+    assertEquals(keyViolations("nn/x.ts", asked).length, 1, asked);
+    assertEquals(keyViolations("nn/activations/x.ts", asked), []);
+  }
+  assertEquals(keyViolations("nn/x.ts", `make({ activation: { key: "top-k" } }); // "relu"`), []);
+  const edge = (from: string, target: string): Import => ({ from, target, isTypeOnly: true });
+  assertEquals(circles([edge("a", "b"), edge("b", "c"), edge("c", "d")]), []);
+  assertEquals(circles([edge("a", "b"), edge("b", "c"), edge("c", "b")]), ["b → c → b"]);
   assertEquals(denoViolations("io/files.ts", "Deno.cwd();"), []);
   for (const word of ["the SAE's", "d_sae", "w_enc_SD", "a latent", "prefix sum", "Autoencoder"]) {
     assertEquals(wordViolations("kernels/x.ts", word).length, 1, word);

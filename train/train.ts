@@ -12,6 +12,7 @@ import { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
+import { activationKind } from "../nn/activations/mod.ts";
 import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/optim/adam.ts";
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
@@ -546,10 +547,11 @@ export function stepSchedule(
   }
   wholeNumber("k_start", k_start, 1);
   wholeNumber("n_k_warmup", n_k_warmup, 1);
-  if (!("top_k" in activation)) throw new TypeError(`a ${activation.key} keeps no k, so k_start says nothing about it`);
+  const last = activationKind(activation).top_k?.(activation);
+  if (last === undefined) throw new TypeError(`a ${activation.key} keeps no k, so k_start says nothing about it`);
   const first = Math.min(k_start, d_sae);
-  const k = warmup(first, activation.top_k, n_k_warmup);
-  const mostK = Math.max(first, activation.top_k);
+  const k = warmup(first, last, n_k_warmup);
+  const mostK = Math.max(first, last);
   return (step) => ({ sparsity: sparsity.at(step), top_k: Math.round(k.at(step)), mostK });
 }
 

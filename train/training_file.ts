@@ -5,17 +5,13 @@
  * @module
  */
 
+import { activationKind, parameterShapes } from "../nn/activations/mod.ts";
 import { CheckpointError, quote } from "../io/errors.ts";
 import { type ByteSource, type ByteTarget, openSource } from "../io/files.ts";
-import { parameterShapes } from "../io/model.ts";
 import { readSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import type { NamedTensor, StoredTensor } from "../io/stored_tensor.ts";
-import {
-  completeConfig,
-  type ParameterArrays,
-  type SparseAutoencoderConfig,
-  type SparseAutoencoderOptions,
-} from "../nn/config.ts";
+import type { ParameterArrays } from "../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { RECENT_ERRORS, TrainState, type TrainStateData } from "../nn/state.ts";
 import { LOSS_COLUMNS, lossAt, lossColumns } from "./loss_columns.ts";
@@ -201,10 +197,10 @@ function shapesOf(
   if (version !== WITHOUT_RECENT_ERRORS) shapes.set("recent_errors", [RECENT_ERRORS]);
   if (input.hasMean) shapes.set("input_mean", [cfg.d_model]);
   for (const name of LOSS_COLUMNS) shapes.set(`losses.${name}`, [n_losses]);
+  const estimated = activationKind(cfg.activation).parameters.filter(({ isTrained }) => !isTrained);
   for (const [name, shape] of parameterShapes(cfg)) {
     shapes.set(`parameters.${name}`, shape);
-    // The threshold of a BatchTopK is estimated, not trained.
-    if (name === "threshold" && cfg.activation.key !== "jump-relu") continue;
+    if (estimated.some((parameter) => parameter.name === name)) continue;
     shapes.set(`moment1.${name}`, shape);
     if (optimizer === "muon" && (name === "W_enc" || name === "W_dec")) continue;
     shapes.set(`moment2.${name}`, shape);

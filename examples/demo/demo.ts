@@ -7,6 +7,7 @@
  * @module
  */
 import {
+  type Activation,
   type ActivationOptions,
   getObjective,
   type Loss,
@@ -43,7 +44,7 @@ export interface DemoOptions {
   /** Number of latents. */
   readonly d_sae: number;
   /** Which activation. */
-  readonly activation: "top-k" | "batch-top-k" | "relu" | "jump-relu";
+  readonly activation: Activation["key"];
   /** Active latents a patch, on average but for `top-k`; the penalty of `relu` and `jump-relu` is moved to reach it. */
   readonly top_k: number;
   /** Patches in a step. */
@@ -142,7 +143,7 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
   const adapter = adapterName(sae.device);
   say(`training ${options.d_sae} latents for ${steps} steps of ${batch_size} patches on ${adapter}`);
   const batches = shuffledBatches(rowsOf(dataset.training, COMPONENTS), { batch_size, n_steps: steps, seed });
-  const target_l0 = options.activation.endsWith("top-k") ? null : options.top_k;
+  const target_l0 = "top_k" in sae.cfg.activation ? null : options.top_k;
   const objective = getObjective({ key: "vanilla", target_l0, dead_threshold_tokens: DEAD_THRESHOLD });
   const losses: Loss[] = [];
   const started = performance.now();
@@ -155,7 +156,7 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
     }
   }
   const seconds = (performance.now() - started) / 1000;
-  await directory.writeCheckpoint(sae, options.activation === "jump-relu" ? { schema: "saev_nn" } : {});
+  await directory.writeCheckpoint(sae);
   if (losses.length < steps) {
     say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model as it was`);
     return null;
@@ -211,15 +212,20 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
 }
 
 /** The model that the options ask for. */
-function modelOptions({ d_sae, activation, top_k }: DemoOptions): SparseAutoencoderOptions {
-  const activations: Readonly<Record<DemoOptions["activation"], ActivationOptions>> = {
-    "relu": { key: "relu" },
+function modelOptions({ d_sae, activation: wanted, top_k }: DemoOptions): SparseAutoencoderOptions {
+  const activation = demoActivations(top_k).find(({ key }) => key === wanted)!;
+  return { d_model: COMPONENTS, d_sae, activation };
+}
+
+/** The activations that the demo has settings for. */
+export function demoActivations(top_k: number): ActivationOptions[] {
+  return [
+    { key: "top-k", top_k },
+    { key: "batch-top-k", top_k },
+    { key: "relu" },
     // The demo is short: few latents from the start leave more of it for what they stand for.
-    "jump-relu": { key: "jump-relu", threshold_init: 2 },
-    "top-k": { key: "top-k", top_k },
-    "batch-top-k": { key: "batch-top-k", top_k },
-  };
-  return { d_model: COMPONENTS, d_sae, activation: activations[activation] };
+    { key: "jump-relu", threshold_init: 2 },
+  ];
 }
 
 const EVALUATION_BATCH = 2048;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { WeightStorage } from "../../nn/config.ts";
+import type { WeightStorage } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError, naming } from "../errors.ts";

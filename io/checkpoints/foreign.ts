@@ -9,13 +9,9 @@
  * @module
  */
 
-import {
-  type ActivationOptions,
-  completeConfig,
-  type InputScaling,
-  type ParameterArrays,
-  type SparseAutoencoderConfig,
-} from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, quote } from "../errors.ts";
 import type { JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { InputScaling, SparseAutoencoderConfig } from "../../nn/config.ts";
+import type { InputScaling } from "../../nn/arrays.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, naming } from "../errors.ts";
 import { type FilesSource, openFiles, type SourceOptions } from "../files.ts";
 import type { JsonObject, JsonValue } from "../json.ts";

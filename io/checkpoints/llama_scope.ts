@@ -31,7 +31,7 @@
  * @module
  */
 
-import type { ParameterArrays } from "../../nn/config.ts";
+import type { ParameterArrays } from "../../nn/arrays.ts";
 import { quote } from "../errors.ts";
 import type { HeaderFields } from "../json_header.ts";
 import {

@@ -32,7 +32,7 @@
  * @module
  */
 
-import type { InputScaling } from "../../nn/config.ts";
+import type { InputScaling } from "../../nn/arrays.ts";
 import { quote } from "../errors.ts";
 import type { HeaderFields } from "../json_header.ts";
 import {

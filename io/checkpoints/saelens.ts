@@ -36,7 +36,7 @@
  * @module
  */
 
-import type { InputScaling, ParameterArrays } from "../../nn/config.ts";
+import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { quote } from "../errors.ts";
 import { describeValue, type JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";

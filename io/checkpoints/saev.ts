@@ -31,19 +31,11 @@
  * @module
  */
 
-import {
-  type Activation,
-  type ActivationOptions,
-  type Aux,
-  type AuxOptions,
-  completeConfig,
-  type InputScaling,
-  type ParameterArrays,
-  type SparseAutoencoderConfig,
-  type SparseAutoencoderOptions,
-  type Sparsity,
-} from "../../nn/config.ts";
-import { initialThreshold } from "../../nn/parameters.ts";
+import { ownValues, parameterShapes } from "../../nn/activations/mod.ts";
+import type { Activation, ActivationOptions } from "../../nn/activations/mod.ts";
+import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
+import type { Aux, AuxOptions, Sparsity } from "../../nn/loss_terms.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError, quote } from "../errors.ts";
 import { type Folded, foldedInto, foldModel } from "../fold.ts";
@@ -62,7 +54,6 @@ import {
   checkScaling,
   NO_SCALING,
   type ParameterName,
-  parameterShapes,
   type ParsedCheckpoint,
   readParameters,
   type StoredModel,
@@ -557,7 +548,7 @@ export function formatCheckpointPieces(
   input: InputScaling = NO_SCALING,
   options: FormatOptions = {},
 ): Uint8Array[] {
-  const given = withThreshold({ cfg: completeConfig(cfg), parameters, input });
+  const given = withOwn({ cfg: completeConfig(cfg), parameters, input });
   checkModel(given);
   const { schema, folded } = planCheckpoint(given, options);
   const model = folded.length > 0 ? foldModel(given, schema === 1) : given;
@@ -621,11 +612,10 @@ function headerLine(schema: CheckpointSchema, model: Described): Uint8Array {
   return new TextEncoder().encode(`${formatModelHeader(schema, model)}\n`);
 }
 
-/** Thresholds that are left out are those before training. */
-function withThreshold(model: ParsedCheckpoint): ParsedCheckpoint {
+/** What is left out of an activation's own parameters is as before training. */
+function withOwn(model: ParsedCheckpoint): ParsedCheckpoint {
   const { cfg, parameters, input: { pre_act_scale = 1 } } = model;
-  if (!parameterShapes(cfg).has("threshold") || parameters.threshold !== undefined) return model;
-  return { ...model, parameters: { ...parameters, threshold: initialThreshold(cfg, pre_act_scale) } };
+  return { ...model, parameters: { ...parameters, ...ownValues(cfg, parameters, pre_act_scale) } };
 }
 
 function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
@@ -659,19 +649,24 @@ function unsayableIn(schema: CheckpointSchema, { cfg: { activation, d_model, d_s
   return reasons;
 }
 
+/** Whether a file of this schema can say what a model computes, if parts of it may be folded into the parameters. */
+export function canSay(schema: CheckpointSchema, model: Pick<ParsedCheckpoint, "cfg" | "input">): boolean {
+  return unsayableIn(schema, model).length === 0;
+}
+
 /** What a file of this schema has no place for and the parameters can take up. */
 function unplacedIn(schema: CheckpointSchema, model: Described): Folded[] {
   return schema === "saev_nn" ? [] : foldedInto(model, schema === 1);
 }
 
 function choices(model: Described): string {
-  const says = (schema: CheckpointSchema): boolean => unsayableIn(schema, model).length === 0;
-  const isExact = (schema: CheckpointSchema): boolean => says(schema) && unplacedIn(schema, model).length === 0;
+  const isExact = (schema: CheckpointSchema): boolean =>
+    canSay(schema, model) && unplacedIn(schema, model).length === 0;
   const choices = [
     ...isExact(1) ? [`${REMEDIES.schema1} is exact, for Python's versions from before August 2025`] : [],
     ...isExact(5)
       ? [`${REMEDIES.schema5} is exact, for Python's versions since December 2025`]
-      : says(5)
+      : canSay(5, model)
       ? [`${REMEDIES.schema5Folded} rewrites the parameters to the same function, as schema 5`]
       : [],
     `${REMEDIES.ownSchema} keeps everything for this library; Python refuses the file`,

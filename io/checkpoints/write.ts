@@ -19,12 +19,12 @@
  * @module
  */
 
-import { type Activation, completeConfig } from "../../nn/config.ts";
-import { initialThreshold } from "../../nn/parameters.ts";
+import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
+import { completeConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
 import { writeBytes } from "../files.ts";
 import { type Folded, foldedInto, foldModel } from "../fold.ts";
-import { checkFinite, checkScaling, parameterShapes, type ParsedCheckpoint } from "../model.ts";
+import { checkFinite, checkScaling, type ParsedCheckpoint } from "../model.ts";
 import { formatOnnx } from "../onnx.ts";
 import { formatSafetensors } from "../safetensors.ts";
 import { countElements } from "../stored_tensor.ts";
@@ -156,8 +156,7 @@ function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoi
   const doing = "writing a checkpoint";
   const cfg = completeConfig(options);
   const shapes = parameterShapes(cfg);
-  const threshold = given.threshold ?? initialThreshold(cfg, input.pre_act_scale ?? 1);
-  const parameters = shapes.has("threshold") ? { ...given, threshold } : given;
+  const parameters = { ...given, ...ownValues(cfg, given, input.pre_act_scale ?? 1) };
   for (const [name, shape] of shapes) {
     const data = parameters[name]!;
     if (data.length !== countElements(shape)) {

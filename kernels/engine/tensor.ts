@@ -444,7 +444,15 @@ export function alignedRows(rowBytes: number): number {
   return rowBytes % 4 === 0 ? OFFSET_BYTES / 4 : OFFSET_BYTES / 2;
 }
 
+/** Some rows. */
+export interface Span {
+  /** First row. */
+  readonly from: number;
+  /** One past the last. */
+  readonly to: number;
+}
+
 /** Splits `rows` into spans of at most `size`. */
-export function* spans(rows: number, size: number): Generator<{ readonly from: number; readonly to: number }> {
+export function* spans(rows: number, size: number): Generator<Span> {
   for (let from = 0; from < rows; from += size) yield { from, to: Math.min(from + size, rows) };
 }

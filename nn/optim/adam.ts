@@ -10,10 +10,9 @@ import type { Commands } from "../../kernels/engine/commands.ts";
 import { sum } from "../../kernels/reduce.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import { parallelRows, rowSquares, subtractParallelRows } from "../../kernels/unit_rows.ts";
-import type { Model } from "../encode.ts";
+import type { Model } from "../model.ts";
 import type { Muon, MuonOptions } from "./muon.ts";
-import type { Gradients } from "../parameters.ts";
-import type { TrainState } from "../state.ts";
+import type { Gradients, ParameterTensors } from "../parameters.ts";
 
 /** The most parameters a model has. */
 const PARAMETERS = 5;
@@ -93,6 +92,19 @@ export type AdamConstants = Omit<AdamStep, "lr" | "step">;
 /** PyTorch's defaults. */
 export const ADAM: AdamConstants = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
+/** What a state has of updates. */
+export interface Updates {
+  /** Updates done. */
+  readonly step: number;
+  /** [1], anything but 0 stops them. */
+  readonly halted: Tensor<"u32">;
+  readonly gradients: Gradients;
+  /** Adam's first moments, or the means that Muon keeps. */
+  readonly moment1: ParameterTensors;
+  /** Adam's second moments. */
+  readonly moment2: ParameterTensors;
+}
+
 /**
  * The state's next update of a model's parameters, unless the state has been halted. Adam takes the parallel parts away as
  * it goes; before Muon's update they are taken from the gradient itself.
@@ -101,7 +113,7 @@ export function updateParameters(
   commands: Commands,
   model: Model,
   given: {
-    readonly state: TrainState;
+    readonly state: Updates;
     readonly norm: GradientNorm;
     readonly lr: number;
     /** Updates the matrices, if given. */

@@ -7,7 +7,7 @@
 import type { Commands } from "../../kernels/engine/commands.ts";
 import { muon, type MuonArguments, MuonSpace } from "../../kernels/muon.ts";
 import type { Tensor } from "../../kernels/engine/tensor.ts";
-import type { Model } from "../encode.ts";
+import type { Model } from "../model.ts";
 
 /** Muon on W_enc and W_dec, Adam on the biases. What is left out is as PyTorch's defaults. */
 export interface MuonOptions {

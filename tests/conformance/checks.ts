@@ -6,7 +6,7 @@
  */
 
 import { assert } from "@std/assert";
-import type { InputScaling } from "../../nn/config.ts";
+import type { InputScaling } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
@@ -93,7 +93,7 @@ export async function checkStep({ problem, p }: Omit<Example, "name">, given: Co
   const mostK = "top_k" in cfg.activation ? cfg.activation.top_k : 0;
   const { f_x } = state.workspace(x.length / cfg.d_model, n_prefixes, mostK);
   using codes = sae.encode(x);
-  using f_BS = ("sparse" in f_x ? f_x.sparse.codes : codes).dense();
+  using f_BS = (f_x.dense ? codes : f_x.entries.codes).dense();
   const mask_BS = Uint8Array.from(await f_BS.read(), (f) => f !== 0 ? 1 : 0);
   const { problem: wantedProblem = problem, p: wantedP = p } = expected;
   const h_BS = encode(wantedProblem.cfg, wantedP, wantedProblem.x_BD);

@@ -135,7 +135,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     check: STEP,
     kernel: "update_dead",
     replacements: [
-      ["tokens_since_active[s] = waited;", "let stale = tokens_since_active[s]; tokens_since_active[s] = waited;"],
+      ["let waited =", "let stale = tokens_since_active[s]; let waited ="],
       ["u32(waited >=", "u32(stale >="],
     ],
     run: stepOf("top-k", "auxk,", "x W"),

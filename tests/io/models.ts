@@ -5,13 +5,8 @@
  */
 
 import * as fc from "fast-check";
-import {
-  completeConfig,
-  type InputScaling,
-  type ParameterArrays,
-  type SparseAutoencoderConfig,
-  type SparseAutoencoderOptions,
-} from "../../nn/config.ts";
+import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
 import { Random } from "../support/random.ts";
 
 /** What a file holds. */

@@ -6,7 +6,8 @@
 
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { ShapeError } from "../../kernels/engine/errors.ts";
-import { completeConfig, type InputScaling, type SparseAutoencoderOptions } from "../../nn/config.ts";
+import type { InputScaling } from "../../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
 import { geometricMedian, type InitialData, initialParametersFromData } from "../../nn/initial_values.ts";
 import { initialParameters } from "../../nn/parameters.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";

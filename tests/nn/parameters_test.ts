@@ -7,13 +7,9 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { KernelError } from "../../kernels/engine/errors.ts";
-import type {
-  ActivationOptions,
-  InputScaling,
-  ParameterArrays,
-  PiecewiseParameters,
-  SparseAutoencoderOptions,
-} from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { InputScaling, ParameterArrays, PiecewiseParameters } from "../../nn/arrays.ts";
+import type { SparseAutoencoderOptions } from "../../nn/config.ts";
 import { type OpeningOptions, SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";

@@ -7,8 +7,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { watchBuffers } from "../../bench/buffers.ts";
-import type { ActivationOptions } from "../../nn/config.ts";
-import { keepsBatch } from "../../nn/rectified.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import { ElementwiseCodes, keepsBatch } from "../../nn/elementwise_codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { Workspace } from "../../nn/step_buffers.ts";
 import { freshDevice } from "../support/gpu.ts";
@@ -46,8 +46,8 @@ Deno.test("a batch is kept where that takes no more than training does already",
   for (const [B, isWhole] of [[160, true], [161, false]] as const) {
     assertEquals(keepsBatch(sae, B), isWhole);
     using space = new Workspace(sae, B, 1, USE);
-    assert(!("sparse" in space.f_x));
-    assertEquals([space.f_x.isWhole, space.f_x.dense.shape[0]], [isWhole, B]);
+    assert(space.f_x instanceof ElementwiseCodes);
+    assertEquals([space.f_x.isWhole, space.f_x.kept.shape[0]], [isWhole, B]);
   }
   device.destroy();
 });

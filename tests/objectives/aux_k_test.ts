@@ -5,7 +5,9 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import type { ActivationOptions, AuxOptions, ParameterArrays } from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { ParameterArrays } from "../../nn/arrays.ts";
+import type { AuxOptions } from "../../nn/loss_terms.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";

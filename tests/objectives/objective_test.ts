@@ -8,7 +8,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ShapeError } from "../../kernels/engine/errors.ts";
-import type { ActivationOptions, ParameterArrays } from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { ParameterArrays } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective, type Loss, type Objective } from "../../objectives/objective.ts";

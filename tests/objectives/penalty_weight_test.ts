@@ -5,7 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import type { Sparsity } from "../../nn/config.ts";
+import type { Sparsity } from "../../nn/loss_terms.ts";
 import { penaltyWeight } from "../../objectives/penalty_weight.ts";
 import { control, FRESH } from "../reference/controller.ts";
 import { check, type KernelCase, mutants } from "../support/kernel_harness.ts";

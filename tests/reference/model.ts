@@ -7,7 +7,9 @@
  * @module
  */
 
-import type { Activation, ParameterArrays, SparseAutoencoderConfig } from "../../nn/config.ts";
+import type { Activation } from "../../nn/activations/mod.ts";
+import type { ParameterArrays } from "../../nn/arrays.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 
 /** The parameters in f64, laid out as in files: W_enc [D, S], b_enc [S], W_dec [S, D], b_dec [D], a JumpReLU's threshold [S]. */
 export interface Parameters {

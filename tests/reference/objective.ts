@@ -8,7 +8,8 @@
  * @module
  */
 
-import type { SparseAutoencoderConfig, Sparsity } from "../../nn/config.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
+import type { Sparsity } from "../../nn/loss_terms.ts";
 import {
   activate,
   activateBackward,

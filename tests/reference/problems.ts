@@ -4,13 +4,9 @@
  * @module
  */
 
-import {
-  type ActivationOptions,
-  type AuxOptions,
-  completeConfig,
-  type SparseAutoencoderConfig,
-  type Sparsity,
-} from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
+import type { AuxOptions, Sparsity } from "../../nn/loss_terms.ts";
 import { Random } from "../support/random.ts";
 import { type Parameters, widen } from "./model.ts";
 import type { Problem } from "./objective.ts";

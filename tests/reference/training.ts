@@ -5,7 +5,8 @@
  * @module
  */
 
-import type { SparseAutoencoderConfig, Sparsity } from "../../nn/config.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
+import type { Sparsity } from "../../nn/loss_terms.ts";
 import { parameterNames, type Parameters, widen, zerosLike } from "./model.ts";
 import { muon, type MuonStep } from "./muon.ts";
 import { countSinceActive, dead, decide, forward, type Loss, lossAndGradients, type Problem } from "./objective.ts";

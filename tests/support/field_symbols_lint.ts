@@ -38,6 +38,7 @@ const FIELDS = [
   "target_l0",
   "pre_act_scale",
   "bias_correction",
+  "threshold_init",
   "k_start",
   "scale_encoder",
   "cls_token",

@@ -5,7 +5,9 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type ActivationOptions, completeConfig, type ParameterArrays } from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { ParameterArrays } from "../../nn/arrays.ts";
+import { completeConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";

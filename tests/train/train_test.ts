@@ -9,12 +9,9 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { contextOf } from "../../kernels/engine/device.ts";
 import { ShapeError } from "../../kernels/engine/errors.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
-import {
-  type ActivationOptions,
-  completeConfig,
-  type ParameterArrays,
-  type SparseAutoencoderOptions,
-} from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { ParameterArrays } from "../../nn/arrays.ts";
+import { completeConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
 import type { CodeArrays } from "../../nn/codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";

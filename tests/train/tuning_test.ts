@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { contextOf } from "../../kernels/engine/device.ts";
 import type { TileName } from "../../kernels/matmul_tiles.ts";
 import { tune } from "../../kernels/engine/tuner.ts";
-import type { ActivationOptions } from "../../nn/config.ts";
+import type { ActivationOptions } from "../../nn/activations/mod.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { train } from "../../train/train.ts";

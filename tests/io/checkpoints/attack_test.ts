@@ -1,11 +1,12 @@
 /** Damage and malice in other libraries' files: refused with a `CheckpointError`, or read as a whole model. @module */
 
+import { parameterShapes } from "../../../nn/activations/mod.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
 import { readModel, recognise } from "../../../io/checkpoints/recognise.ts";
-import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
+import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { writeNpy } from "../../../io/npy.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";

@@ -5,7 +5,7 @@
  */
 
 import type { ParsedCheckpoint } from "../../../io/model.ts";
-import type { ActivationOptions } from "../../../nn/config.ts";
+import type { ActivationOptions } from "../../../nn/activations/mod.ts";
 import { Random } from "../../support/random.ts";
 import { randomModel } from "../models.ts";
 

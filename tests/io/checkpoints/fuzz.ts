@@ -6,11 +6,12 @@
  * @module
  */
 
+import { parameterShapes } from "../../../nn/activations/mod.ts";
 import { AssertionError } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
 import type { FileSet } from "../../../io/file_set.ts";
 import { readModel, recognise } from "../../../io/checkpoints/recognise.ts";
-import { parameterShapes, type ParsedCheckpoint } from "../../../io/model.ts";
+import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource } from "../../../io/source.ts";
 import { readZip } from "../../../io/zip.ts";
 import { Random } from "../../support/random.ts";

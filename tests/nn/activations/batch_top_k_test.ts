@@ -5,18 +5,17 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { ShapeError } from "../../kernels/engine/errors.ts";
-import { updateThreshold } from "../../nn/activation.ts";
-import type { Codes } from "../../nn/codes.ts";
-import { completeConfig } from "../../nn/config.ts";
-import type { Model } from "../../nn/encode.ts";
-import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/state.ts";
-import { getObjective } from "../../objectives/objective.ts";
-import { sharedDevice } from "../support/gpu.ts";
-import { check, type KernelCase, mutants, type Recording } from "../support/kernel_harness.ts";
-import { Random } from "../support/random.ts";
-import { assertExact, assertScalarClose } from "../support/tolerance.ts";
+import { ShapeError } from "../../../kernels/engine/errors.ts";
+import { type BatchTopK, updateThreshold } from "../../../nn/activations/batch_top_k.ts";
+import type { Codes } from "../../../nn/codes.ts";
+import { completeConfig } from "../../../nn/config.ts";
+import { SparseAutoencoder } from "../../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../../nn/state.ts";
+import { getObjective } from "../../../objectives/objective.ts";
+import { sharedDevice } from "../../support/gpu.ts";
+import { check, type KernelCase, mutants, type Recording } from "../../support/kernel_harness.ts";
+import { Random } from "../../support/random.ts";
+import { assertExact, assertScalarClose } from "../../support/tolerance.ts";
 
 const OPTIONS = { d_model: 12, d_sae: 37, activation: { key: "batch-top-k", top_k: 4 } } as const;
 
@@ -41,7 +40,7 @@ function update(
   const threshold = gpu.f32([before]);
   const codes = { n_rows: 2, row_starts: gpu.u32([0, 1, entries]), values: gpu.f32(values) };
   const bits = gpu.u32(new Uint32Array(Float32Array.of(largest).buffer));
-  updateThreshold(gpu.commands, { cfg, threshold } as unknown as Model, {
+  updateThreshold(gpu.commands, { threshold }, cfg.activation as BatchTopK, {
     codes: codes as unknown as Codes,
     largest: bits,
     halted: gpu.u32([halted]),
@@ -97,7 +96,7 @@ Deno.test("training moves the threshold, evaluation does not, and files hold it"
   using first = objective.lossAndGradients(sae, x, { state }).loss;
   await first.read();
   const { f_x } = state.workspace(9, 1, 4);
-  const { values } = await (f_x as Extract<typeof f_x, { sparse: unknown }>).sparse.codes.read();
+  const { values } = await f_x.entries.codes.read();
   assertEquals(values.length, 9 * 4);
   const { threshold } = await sae.readParameters();
   assertScalarClose(threshold![0]!, 0.1 * Math.min(...values.filter((value) => value > 0)), "threshold");

@@ -8,11 +8,11 @@
  * @module
  */
 
-import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { TrainState } from "../../nn/state.ts";
-import { getObjective } from "../../objectives/objective.ts";
-import { sharedDevice } from "../support/gpu.ts";
-import { assertQuadratureClose } from "../support/tolerance.ts";
+import { SparseAutoencoder } from "../../../nn/sparse_autoencoder.ts";
+import { TrainState } from "../../../nn/state.ts";
+import { getObjective } from "../../../objectives/objective.ts";
+import { sharedDevice } from "../../support/gpu.ts";
+import { assertQuadratureClose } from "../../support/tolerance.ts";
 
 const THRESHOLDS = [0.05, 0.3, 1, 1.5, 2.2];
 const [N, S] = [32768, THRESHOLDS.length];

@@ -1,0 +1,119 @@
+/**
+ * The activations that there are.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../../kernels/engine/errors.ts";
+import type { ParameterArrays } from "../arrays.ts";
+import { completeFields, entryOf } from "../fields.ts";
+import type { AuxOptions } from "../loss_terms.ts";
+import type { OwnParameterName, ParameterLayout } from "../parameters.ts";
+import type { ActivationKind } from "./activation.ts";
+import { BATCH_TOP_K, type BatchTopK } from "./batch_top_k.ts";
+import { JUMP_RELU, type JumpRelu } from "./jump_relu.ts";
+import { RELU, type Relu } from "./relu.ts";
+import { TOP_K, type TopK } from "./top_k.ts";
+
+/** From pre-activations to codes. */
+export type Activation = Relu | TopK | BatchTopK | JumpRelu;
+
+/** All of them, by the keys of configurations. */
+export const ACTIVATIONS: { readonly [A in Activation as A["key"]]: ActivationKind<A> } = {
+  "relu": RELU,
+  "top-k": TOP_K,
+  "batch-top-k": BATCH_TOP_K,
+  "jump-relu": JUMP_RELU,
+};
+
+/** What a user may write for an activation: the discriminator, and whatever differs from the defaults. */
+export type ActivationOptions = {
+  readonly [A in Activation as A["key"]]:
+    & Pick<A, "key">
+    & Partial<Omit<A, "key" | "aux">>
+    & { readonly aux?: AuxOptions };
+}[Activation["key"]];
+
+/** Everything that the library asks of an activation. */
+export function activationKind({ key }: Pick<Activation, "key">): ActivationKind<Activation> {
+  return ACTIVATIONS[key];
+}
+
+/** What the parameters that training changes are, and their sizes. */
+export function parameterLayout(
+  { d_model, d_sae, activation }: {
+    readonly d_model: number;
+    readonly d_sae: number;
+    readonly activation: Pick<Activation, "key">;
+  },
+): ParameterLayout {
+  const trained = activationKind(activation).parameters.filter(({ isTrained }) => isTrained);
+  return { d_model, d_sae, own: trained.map(({ name, shape }) => ({ name, size: shape === "one" ? 1 : d_sae })) };
+}
+
+/** Whether thresholds learn: what a penalty on L0 and the pre-activation loss need. */
+export function learnsThresholds(activation: Pick<Activation, "key">): boolean {
+  return activationKind(activation).parameters.some(({ name, isTrained }) => name === "threshold" && isTrained);
+}
+
+/** What a model's sizes and activation say of its parameters. */
+interface Shaped {
+  readonly d_model: number;
+  readonly d_sae: number;
+  readonly activation: Activation;
+}
+
+/** The shapes of the parameters that a model has, as files hold them. */
+export function parameterShapes({ d_model, d_sae, activation }: Shaped): Map<keyof ParameterArrays, number[]> {
+  return new Map<keyof ParameterArrays, number[]>([
+    ["W_enc", [d_model, d_sae]],
+    ["b_enc", [d_sae]],
+    ["W_dec", [d_sae, d_model]],
+    ["b_dec", [d_model]],
+    ...activationKind(activation).parameters.map((
+      { name, shape },
+    ): [OwnParameterName, number[]] => [name, shape === "one" ? [] : [d_sae]]),
+  ]);
+}
+
+/**
+ * The values of what only the activation has: those given, or where they are left out, those before training.
+ *
+ * @throws {ShapeError} if one has the wrong length, or belongs to another activation.
+ */
+export function ownValues(
+  { activation, d_sae }: Omit<Shaped, "d_model">,
+  given: Partial<ParameterArrays>,
+  pre_act_scale: number,
+): Partial<Record<OwnParameterName, Float32Array>> {
+  const { key, parameters } = activationKind(activation);
+  const sizes = new Map(parameters.map(({ name, shape }) => [name, shape === "one" ? 1 : d_sae]));
+  for (const name of OWN_PARAMETERS) {
+    const [found, size = 0] = [given[name]?.length, sizes.get(name)];
+    if (found === undefined || found === size) continue;
+    const has = size === 0 ? `no ${name}` : size === 1 ? `one ${name}` : `${size} ${name}s`;
+    throw new ShapeError(`activation ${key} has ${has}, found ${found}`);
+  }
+  return Object.fromEntries(parameters.map((parameter) => {
+    const { name } = parameter;
+    const initial = () => new Float32Array(sizes.get(name)!).fill(parameter.initial(activation, pre_act_scale));
+    return [name, given[name] ?? initial()];
+  }));
+}
+
+/** Every parameter that some activation has of its own. */
+const OWN_PARAMETERS = [
+  ...new Set(Object.values(ACTIVATIONS).flatMap(({ parameters }) => parameters.map(({ name }) => name))),
+];
+
+/**
+ * Fills the defaults, checks every field, and freezes the result.
+ *
+ * @throws {TypeError} for an unknown field or a field of the wrong type.
+ * @throws {RangeError} for a number outside its range, or an unknown `key`.
+ */
+export function completeActivation(options: ActivationOptions): Activation {
+  const { key } = options;
+  const kind: ActivationKind<Activation> = entryOf("activation", ACTIVATIONS, key);
+  return completeFields<Activation>("activation", key, kind.fields, options);
+}

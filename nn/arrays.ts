@@ -1,0 +1,49 @@
+/**
+ * The numbers of a model outside its device: parameters as files hold them, and what was measured of its inputs.
+ *
+ * @module
+ */
+
+/** What was measured on data: inputs are standardised before the encoder, `(x − mean) / scale`, and brought back after. */
+export interface InputScaling {
+  /** [D], or `null` for zero. */
+  readonly mean: Float32Array | null;
+  /** A positive factor; 1 changes nothing. */
+  readonly scale: number;
+  /** The initial pre-activations' root mean square, which a JumpReLU's `bandwidth` counts in; 1 if left out. */
+  readonly pre_act_scale?: number;
+}
+
+/**
+ * How the matrices of a model lie on its device: as float32, or as halves of half the size, rounded to the nearest, with
+ * which a model cannot be trained. Sums are float32 either way.
+ */
+export type WeightStorage = "f32" | "f16";
+
+/** The parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
+export interface ParameterArrays {
+  /** [D, S] */
+  readonly W_enc: Float32Array;
+  /** [S] */
+  readonly b_enc: Float32Array;
+  /** [S, D] */
+  readonly W_dec: Float32Array;
+  /** [D] */
+  readonly b_dec: Float32Array;
+  /**
+   * What a pre-activation must exceed: [1] of a BatchTopK, outside training, 0 if left out; [S] of a JumpReLU,
+   * `threshold_init` · `pre_act_scale` if left out.
+   */
+  readonly threshold?: Float32Array;
+}
+
+/** A parameter's values, row by row, in pieces of any length. */
+export interface ParameterPieces {
+  /** Each goes on where the one before ended. It is not kept, and may be a view of something larger. */
+  readonly pieces: AsyncIterable<Float32Array>;
+  /** Whether they are the transpose of what {@link ParameterArrays} holds. */
+  readonly isTransposed: boolean;
+}
+
+/** {@link ParameterArrays} piece by piece, so that nothing needs to hold a matrix. */
+export type PiecewiseParameters = { readonly [Name in keyof ParameterArrays]: ParameterPieces };

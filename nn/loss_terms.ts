@@ -1,0 +1,146 @@
+/**
+ * What a configuration says of the loss besides its squared error: the penalty on the codes and the auxiliary loss.
+ *
+ * @module
+ */
+
+import { boolean, completeFields, entryOf, type Field, type Fields, integer, number } from "./fields.ts";
+
+/** No penalty on the codes. */
+export interface NoSparsity {
+  /** Discriminator. */
+  readonly key: "no-sparsity";
+}
+
+/** `coeff · mean_b Σ_s |f_bs|`. */
+export interface L1Sparsity {
+  /** Discriminator. */
+  readonly key: "l1-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+}
+
+/**
+ * `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024).
+ *
+ * While training keeps rows of W_dec at unit length, it is L1. For lengths that are learned set both `normalize_w_dec` and
+ * `remove_parallel_grads` to `false`: the second alone would take away what pulls at a length.
+ */
+export interface WeightedL1Sparsity {
+  /** Discriminator. */
+  readonly key: "weighted-l1-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+}
+
+/** `coeff · mean_b Σ_s tanh(scale · |f_bs| ‖W_dec_s‖)`, between L0 and L1 (Anthropic, January 2025). */
+export interface TanhSparsity {
+  /** Discriminator. */
+  readonly key: "tanh-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+  /** How soon a code counts as one. */
+  readonly scale: number;
+}
+
+/** `coeff · mean_b ‖f_b‖₀`. Its gradient reaches a JumpReLU's thresholds and nothing else (Rajamanoharan et al. 2024). */
+export interface L0Sparsity {
+  /** Discriminator. */
+  readonly key: "l0-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+}
+
+/** `coeff · (mean_b ‖f_b‖₀ / target_l0 − 1)²`, for a JumpReLU as {@link L0Sparsity}. */
+export interface TargetL0Sparsity {
+  /** Discriminator. */
+  readonly key: "target-l0-sparsity";
+  /** Weight of the penalty. */
+  readonly coeff: number;
+  /** The mean L0 that costs nothing. */
+  readonly target_l0: number;
+}
+
+/** The penalty on the codes. */
+export type Sparsity = NoSparsity | L1Sparsity | WeightedL1Sparsity | TanhSparsity | L0Sparsity | TargetL0Sparsity;
+
+/** No auxiliary loss. */
+export interface NoAux {
+  /** Discriminator. */
+  readonly key: "no-aux";
+}
+
+/** Dead latents reconstruct the residual (Gao et al. 2024, appendix A.2). */
+export interface AuxK {
+  /** Discriminator. */
+  readonly key: "auxk";
+  /** How many dead latents a row may use. */
+  readonly k_aux: number;
+  /** Weight of the auxiliary loss. */
+  readonly alpha: number;
+  /** Adds `b_dec` to the auxiliary reconstruction, as the Python package does. The literature does not. */
+  readonly include_b_dec: boolean;
+  /** Divides the auxiliary loss by the residual's variance around its mean row, as Gao et al. do. The Python package does not. */
+  readonly normalize: boolean;
+}
+
+/** `coeff · mean_b Σ_{s dead} max(θ_s − h_bs, 0) ‖W_dec_s‖`: pulls a JumpReLU's dead latents back (Anthropic, January 2025). */
+export interface PreAct {
+  /** Discriminator. */
+  readonly key: "pre-act";
+  /** Weight of the auxiliary loss. */
+  readonly coeff: number;
+}
+
+/** The auxiliary loss. */
+export type Aux = NoAux | AuxK | PreAct;
+
+/** What a user may write for the auxiliary loss. */
+export type AuxOptions = NoAux | (Pick<AuxK, "key"> & Partial<AuxK>) | (Pick<PreAct, "key"> & Partial<PreAct>);
+
+/** The fields of every penalty. */
+export const SPARSITIES: { readonly [S in Sparsity as S["key"]]: Fields<S> } = {
+  "no-sparsity": {},
+  "l1-sparsity": { coeff: number({ least: 0 }) },
+  "weighted-l1-sparsity": { coeff: number({ least: 0 }) },
+  "tanh-sparsity": { coeff: number({ least: 0 }), scale: number({}) },
+  "l0-sparsity": { coeff: number({ least: 0 }) },
+  "target-l0-sparsity": { coeff: number({ least: 0 }), target_l0: number({}) },
+};
+
+/** The fields of every auxiliary loss. */
+export const AUXILIARIES: { readonly [A in Aux as A["key"]]: Fields<A> } = {
+  "no-aux": {},
+  "auxk": {
+    k_aux: integer({ least: 1, otherwise: 512 }),
+    alpha: number({ least: 0, otherwise: 1 / 32 }),
+    include_b_dec: boolean({ otherwise: false }),
+    normalize: boolean({ otherwise: false }),
+  },
+  "pre-act": { coeff: number({ least: 0, otherwise: 3e-6 }) },
+};
+
+/**
+ * A penalty, checked and frozen.
+ *
+ * @throws {RangeError | TypeError} for an unknown key or field, or a number outside its range.
+ */
+export function completeSparsity(options: Sparsity): Sparsity {
+  const { key } = options;
+  return completeFields<Sparsity>("sparsity", key, entryOf("sparsity", SPARSITIES, key), options);
+}
+
+/** An activation's penalty. */
+export function sparsityField(otherwise: Sparsity): Field<Sparsity> {
+  return { complete: (_, found) => completeSparsity((found ?? otherwise) as Sparsity) };
+}
+
+/** An activation's auxiliary loss. */
+export function auxField(otherwise: Aux["key"]): Field<Aux> {
+  return {
+    complete(_, found) {
+      const options = (found ?? { key: otherwise }) as AuxOptions;
+      return completeFields<Aux>("aux", options.key, entryOf("aux", AUXILIARIES, options.key), options);
+    },
+  };
+}
