@@ -12,7 +12,7 @@ import { checkOptions } from "../kernels/engine/options.ts";
 import { checkDevice, defaultDevice } from "../kernels/engine/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
-import { activationKind, ownValues, parameterLayout } from "./activations/mod.ts";
+import { activationKind, checkOwn, ownValues, parameterLayout } from "./activations/mod.ts";
 import type { InputScaling, ParameterArrays, PiecewiseParameters, WeightStorage } from "./arrays.ts";
 import type { Codes } from "./codes.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "./config.ts";
@@ -98,7 +98,8 @@ export class SparseAutoencoder implements Model, Disposable {
       Tensor.from(this.context, mean ?? new Float32Array(cfg.d_model), [cfg.d_model], "input mean"),
     );
     this.parameters = stack.use(new ParameterTensors(this.context, parameterLayout(cfg), "", { weights }));
-    const own: Partial<ParameterArrays> = ownValues(cfg, values ?? {}, pre_act_scale);
+    checkOwn(cfg, values ?? {});
+    const own = ownValues(cfg, values ?? {}, pre_act_scale);
     if (values) this.parameters.write({ ...values, ...own });
     else for (const [name, tensor] of this.parameters.own) tensor.write(own[name]!);
     this.threshold = this.parameters.threshold ??

@@ -31,8 +31,13 @@
  * @module
  */
 
-import { ownValues, parameterShapes } from "../../nn/activations/mod.ts";
-import type { Activation, ActivationOptions } from "../../nn/activations/mod.ts";
+import {
+  type Activation,
+  activationKind,
+  type ActivationOptions,
+  ownValues,
+  parameterShapes,
+} from "../../nn/activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
 import type { Aux, AuxOptions, Sparsity } from "../../nn/loss_terms.ts";
@@ -492,8 +497,8 @@ function storedParameters(
 ): StoredParameters {
   const doing = "reading the parameters";
   const shapes = parameterShapes(cfg);
-  const missing = [...shapes.keys()].map(stateDictKey).filter((key) => !tensors.has(key));
-  const expected = new Set([...shapes.keys()].map(stateDictKey));
+  const expected = new Set(shapes.keys().map((name) => stateDictKey(cfg, name)));
+  const missing = [...expected].filter((key) => !tensors.has(key));
   const unexpected = [...tensors.keys()].filter((key) => !expected.has(key));
   if (missing.length + unexpected.length > 0) {
     const complaints = [
@@ -505,7 +510,7 @@ function storedParameters(
   }
   const parameters: Partial<Record<ParameterName, StoredParameter>> = {};
   for (const [name, shape] of shapes) {
-    const tensor = tensors.get(stateDictKey(name))!;
+    const tensor = tensors.get(stateDictKey(cfg, name))!;
     if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
       throw new CheckpointError(`${doing}: ${name} has shape [${tensor.shape}]; the header says [${shape}]`);
     }
@@ -518,8 +523,8 @@ const WHY_NO_THRESHOLD =
   "a BatchTopK without its threshold is from before 16 November 2025, when its codes depended on " +
   "the batch or it was a TopK of each row, which of them the file does not say";
 
-function stateDictKey(name: ParameterName): string {
-  return name === "threshold" ? THRESHOLD_KEY : name;
+function stateDictKey({ activation }: SparseAutoencoderConfig, name: ParameterName): string {
+  return activationKind(activation).parameters.find((own) => own.name === name)?.inFiles ?? name;
 }
 
 // ---------------------------------------------------------------------------------------------------------- writing
@@ -604,7 +609,7 @@ function stateDict<Data extends object>(
   const shapes = parameterShapes(cfg);
   return (schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5).flatMap((name) => {
     const shape = shapes.get(name);
-    return shape === undefined ? [] : [{ name: stateDictKey(name), shape, ...parameter(name) }];
+    return shape === undefined ? [] : [{ name: stateDictKey(cfg, name), shape, ...parameter(name) }];
   });
 }
 

@@ -76,35 +76,39 @@ export function parameterShapes({ d_model, d_sae, activation }: Shaped): Map<key
   ]);
 }
 
-/**
- * The values of what only the activation has: those given, or where they are left out, those before training.
- *
- * @throws {ShapeError} if one has the wrong length, or belongs to another activation.
- */
+/** The values of what only the activation has: those given, or where they are left out, those before training. */
 export function ownValues(
   { activation, d_sae }: Omit<Shaped, "d_model">,
   given: Partial<ParameterArrays>,
   pre_act_scale: number,
-): Partial<Record<OwnParameterName, Float32Array>> {
-  const { key, parameters } = activationKind(activation);
-  const sizes = new Map(parameters.map(({ name, shape }) => [name, shape === "one" ? 1 : d_sae]));
-  for (const name of OWN_PARAMETERS) {
-    const [found, size = 0] = [given[name]?.length, sizes.get(name)];
-    if (found === undefined || found === size) continue;
-    const has = size === 0 ? `no ${name}` : size === 1 ? `one ${name}` : `${size} ${name}s`;
-    throw new ShapeError(`activation ${key} has ${has}, found ${found}`);
-  }
-  return Object.fromEntries(parameters.map((parameter) => {
-    const { name } = parameter;
-    const initial = () => new Float32Array(sizes.get(name)!).fill(parameter.initial(activation, pre_act_scale));
-    return [name, given[name] ?? initial()];
-  }));
+): Partial<ParameterArrays> {
+  return Object.fromEntries(
+    activationKind(activation).parameters.map((parameter) => {
+      const { name, shape } = parameter;
+      const initial = () =>
+        new Float32Array(shape === "one" ? 1 : d_sae).fill(parameter.initial(activation, pre_act_scale));
+      return [name, given[name] ?? initial()];
+    }),
+  );
 }
 
 /** Every parameter that some activation has of its own. */
-const OWN_PARAMETERS = [
-  ...new Set(Object.values(ACTIVATIONS).flatMap(({ parameters }) => parameters.map(({ name }) => name))),
-];
+const OWN_PARAMETERS = new Set(
+  Object.values(ACTIVATIONS).flatMap(({ parameters }) => parameters.map(({ name }) => name)),
+);
+
+/** @throws {ShapeError} if a parameter that only some activations have is not this one's, or has the wrong length. */
+export function checkOwn({ activation, d_sae }: Omit<Shaped, "d_model">, given: Partial<ParameterArrays>): void {
+  const { key, parameters } = activationKind(activation);
+  for (const name of OWN_PARAMETERS) {
+    const found = given[name]?.length;
+    const shape = parameters.find((parameter) => parameter.name === name)?.shape;
+    const size = shape === undefined ? 0 : shape === "one" ? 1 : d_sae;
+    if (found === undefined || found === size) continue;
+    const has = shape === undefined ? `no ${name}` : shape === "one" ? `one ${name}` : `${size} ${name}s`;
+    throw new ShapeError(`activation ${key} has ${has}, found ${found}`);
+  }
+}
 
 /**
  * Fills the defaults, checks every field, and freezes the result.
