@@ -5,7 +5,7 @@
  */
 
 import { batchesInOrder, openRows } from "../data/mod.ts";
-import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays } from "../eval/mod.ts";
+import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays, undefinedMetrics } from "../eval/mod.ts";
 import { load } from "../mod.ts";
 import { adapterName } from "../runner/mod.ts";
 import { opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
@@ -60,7 +60,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const measured = { ...metrics, coherence: await measureCoherence(sae) };
   const adapter = adapterName(sae.device);
   if (args.flag("json")) {
-    print(JSON.stringify({ checkpoint, data, adapter, ...measured }, typedArraysAsArrays));
+    const report = { checkpoint, data, adapter, ...measured, undefined_metrics: undefinedMetrics(measured) };
+    print(JSON.stringify(report, typedArraysAsArrays));
   } else {
     const { n_rows, density } = metrics;
     const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${

@@ -58,6 +58,8 @@ Only data.path is needed; these are the defaults:
 
   [objective]
   key = "vanilla"              # or matryoshka
+  dead_threshold_tokens = 10_000_000
+                               # a tenth of the rows trained on, if that is less, and at least 8 batches
   # target_l0 = 32             # relu, jump-relu: moves the penalty's weight to it
 
   [train]
@@ -65,7 +67,7 @@ Only data.path is needed; these are the defaults:
   n_epochs = 1                 # or n_steps
   optim = "adam"               # or muon
   lr = 4e-4
-  n_lr_warmup = 500
+  n_lr_warmup = 500            # a tenth of the steps, if that is less
   n_sparsity_warmup = 0
   # k_start = 256              # top-k, batch-top-k: from so many to top_k
   # n_k_warmup = 1000          # in so many steps
@@ -113,7 +115,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = {
     signal,
     onStart: (
-      { n_models, n_steps, firstStep, n_rows, n_validation, batch_size, d_model, adapter }: RunPlan,
+      { n_models, n_steps, firstStep, n_rows, n_validation, batch_size, d_model, resolved, adapter }: RunPlan,
     ) => {
       progress?.[Symbol.dispose]();
       say(
@@ -122,6 +124,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       const models = n_models > 1 ? `${n_models} models, ` : "";
       const done = firstStep > 0 ? `, of which ${firstStep} are made,` : "";
       say(`${models}${n_steps} steps of ${batch_size}${done} on ${adapter}`);
+      const left = Object.entries(resolved).map(([field, value]) => `${field} ${value.toLocaleString("en")}`);
+      if (left.length > 0) say(`by the length of the run: ${left.join(", ")}`);
       progress = new ProgressLine({ n_steps, firstStep, batch_size });
     },
     onProgress: (state: ProgressState) => progress?.show(state),

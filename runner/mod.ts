@@ -13,6 +13,7 @@ export {
   type RunConfig,
   type SweptConfig,
 } from "./run_config.ts";
+export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
 export { RunDirectory } from "./run_directory.ts";
 export {

@@ -8,11 +8,22 @@ import { CheckpointError } from "../io/errors.ts";
 import { completeConfig } from "../nn/config.ts";
 import type { RowSource } from "../data/rows.ts";
 import type { SavedTraining } from "../train/training_file.ts";
+import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults, UPSTREAM } from "./defaults.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 
+/** A run that goes on from a state. */
+export interface Resumption {
+  /** The state. */
+  readonly saved: SavedTraining;
+  /** The configuration that the run was begun with. */
+  readonly cfg: ResolvedConfig;
+  /** What of it the file does not say. */
+  readonly resolved: ResolvedDefaults;
+}
+
 /**
- * The state that the folder holds, if it holds one.
+ * The state that the folder holds, if it holds one. What the configuration leaves out stays as the run was begun with it.
  *
  * @throws {RangeError} if it is that of a run that was begun with another configuration.
  * @throws {CheckpointError} if it is damaged.
@@ -21,18 +32,26 @@ export async function savedOf(
   directory: RunDirectory,
   cfg: RunConfig,
   source: RowSource,
-): Promise<SavedTraining | undefined> {
+  n_steps: number,
+): Promise<Resumption | undefined> {
   const saved = await directory.openTraining();
   if (!saved) return undefined;
-  const wanted = fieldsOf(noteOf(cfg, source));
   let found: Map<string, string>;
   try {
     found = fieldsOf(saved.note);
   } catch (cause) {
     throw new CheckpointError(`resuming ${directory.path}: its training says no run's configuration`, { cause });
   }
+  // 0.1.0 left it to the library.
+  const deadAfter = "objective.dead_threshold_tokens";
+  if (!found.has(deadAfter)) found.set(deadAfter, String(UPSTREAM.dead_threshold_tokens));
+  const begun = Object.fromEntries(
+    (["train.n_lr_warmup", deadAfter] as const).map((field) => [field, Number(found.get(field))]),
+  );
+  const whole = resolveDefaults(cfg, n_steps, begun);
+  const wanted = fieldsOf(noteOf(whole.cfg, source));
   const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
-  if (field === undefined) return saved;
+  if (field === undefined) return { saved, ...whole };
   throw new RangeError(
     `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
       wanted.get(field) ?? "none"
@@ -41,7 +60,7 @@ export async function savedOf(
 }
 
 /** All that decides what a run comes to, as JSON. */
-export function noteOf({ data, sae, init, objective, train }: RunConfig, { n_rows, d_model }: RowSource): string {
+export function noteOf({ data, sae, init, objective, train }: ResolvedConfig, { n_rows, d_model }: RowSource): string {
   const { log_every: _, checkpoint_every: __, ...loop } = train;
   const complete = {
     data: { ...data, n_rows },

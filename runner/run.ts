@@ -17,6 +17,7 @@ import { batchesInOrder, shuffledBatches } from "../data/order.ts";
 import { rowRange, type RowSource } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../train/loss_columns.ts";
+import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
@@ -66,6 +67,8 @@ export interface RunPlan {
   readonly n_rows: number;
   /** Rows kept back for validation. */
   readonly n_validation: number;
+  /** What the configuration leaves out, and the run's length says. */
+  readonly resolved: ResolvedDefaults;
   /** Who computes. */
   readonly adapter: string;
 }
@@ -127,12 +130,7 @@ export async function runTraining(
  * @throws {RangeError | CheckpointError} as {@link runTraining}.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
-  const opened = await Promise.all(
-    runs.map(async (run) => ({
-      ...run,
-      saved: run.resume ? await savedOf(run.directory, run.cfg, run.source) : undefined,
-    })),
-  );
+  const opened = await Promise.all(runs.map(open));
   const results = new Map<SweepRun, RunResult>();
   const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
   for (const together of groups.values()) {
@@ -143,7 +141,23 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
 
 /** A run, and what it goes on from. */
 interface OpenedRun extends SweepRun {
+  readonly cfg: ResolvedConfig;
+  /** What of it the configuration file does not say. */
+  readonly resolved: ResolvedDefaults;
+  readonly plan: Plan;
   readonly saved: SavedTraining | undefined;
+}
+
+/** @throws {RangeError} for a run that cannot be, or was begun with another configuration. */
+async function open(run: SweepRun): Promise<OpenedRun> {
+  const { cfg, source, directory, resume } = run;
+  const planned = plan(cfg, source);
+  const resumption = resume ? await savedOf(directory, cfg, source, planned.n_steps) : undefined;
+  return {
+    ...run,
+    plan: planned,
+    ...resumption ?? { ...resolveDefaults(cfg, planned.n_steps), saved: undefined },
+  };
 }
 
 /** What must be the same in runs that train together. */
@@ -153,7 +167,7 @@ function streamOf({ data, train }: RunConfig): unknown {
 }
 
 /** A run under way. */
-interface Started extends SweepRun {
+interface Started extends OpenedRun {
   readonly sae: SparseAutoencoder;
   readonly state: TrainState;
   readonly training: Training;
@@ -164,11 +178,9 @@ interface Started extends SweepRun {
 
 async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
   const { signal, onStart, onProgress } = options;
-  const plans = runs.map(({ cfg, source }) => plan(cfg, source));
-  const [{ cfg: { data, train: { batch_size, log_every, checkpoint_every: checkpointEvery, seed } } }] = runs as [
-    OpenedRun,
-  ];
-  const [{ training, validation, n_steps }] = plans as [Plan];
+  const [{ cfg: { data, train: { batch_size, log_every, checkpoint_every: checkpointEvery, seed } }, plan, resolved }] =
+    runs as [OpenedRun];
+  const { training, validation, n_steps } = plan;
   let measured: Promise<InputScaling> | undefined;
   const scaling = () => measured ??= measureScaling(training, data.standardise);
   using stack = new DisposableStack();
@@ -178,7 +190,7 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
   const { n_rows, d_model } = training;
   const firstStep = started[0]!.state.step;
   const sizes = { n_steps, firstStep, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
-  onStart?.({ n_models: runs.length, ...sizes, adapter });
+  onStart?.({ n_models: runs.length, ...sizes, resolved, adapter });
 
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
   const batches = shuffledBatches(training, order);
@@ -216,10 +228,11 @@ interface InitialRows {
 
 /** The model of a run, and its configuration in its folder. */
 async function start(
-  { cfg, source, directory, saved }: OpenedRun,
+  run: OpenedRun,
   rows: InitialRows,
   stack: DisposableStack,
 ): Promise<Started> {
+  const { cfg, source, directory, saved } = run;
   const { optim, lr, n_lr_warmup, grad_clip } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
   const { sae, state, losses } = stack.use(saved ? await saved.restore() : await begin(cfg, model, rows));
@@ -234,9 +247,7 @@ async function start(
   const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
   await directory.writeJson("config.json", config);
   return {
-    cfg,
-    source,
-    directory,
+    ...run,
     sae,
     state,
     training: { sae, objective: getObjective(cfg.objective), options },
@@ -274,7 +285,7 @@ async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
 
 /** Measures what was trained, and writes that down. */
 async function finish(
-  { sae, directory, config, losses }: Started,
+  { sae, directory, config, resolved, losses }: Started,
   given: {
     readonly n_steps: number;
     readonly firstStep: number;
@@ -298,6 +309,7 @@ async function finish(
   };
   await directory.writeJson("metrics.json", {
     config,
+    resolved,
     ...result,
     diverged: diverged?.message ?? null,
     adapter,

@@ -46,8 +46,8 @@ export interface LoopConfig {
   readonly optim: OptimizerOptions["key"];
   /** The learning rate's peak. */
   readonly lr: number;
-  /** Steps until the peak. */
-  readonly n_lr_warmup: number;
+  /** Steps until the peak; `null` leaves it to the length of the run. */
+  readonly n_lr_warmup: number | null;
   /** Steps until the penalty has its weight. */
   readonly n_sparsity_warmup: number;
   /** What a row keeps at first, before it is the activation's `top_k`; only together with `n_k_warmup`. */
@@ -234,7 +234,7 @@ function completeLoop(table: Table): LoopConfig {
     n_steps: n_steps ?? null,
     optim: table.choice("optim", ["adam", "muon"]) ?? "adam",
     lr: table.number("lr", 0, Infinity) ?? 4e-4,
-    n_lr_warmup: table.integer("n_lr_warmup", 0) ?? 500,
+    n_lr_warmup: table.integer("n_lr_warmup", 0) ?? null,
     n_sparsity_warmup: table.integer("n_sparsity_warmup", 0) ?? 0,
     k_start: table.integer("k_start", 1) ?? null,
     n_k_warmup: table.integer("n_k_warmup", 1) ?? null,

@@ -22,7 +22,7 @@ Deno.test("a path is all that is needed", () => {
       n_steps: null,
       optim: "adam",
       lr: 4e-4,
-      n_lr_warmup: 500,
+      n_lr_warmup: null,
       n_sparsity_warmup: 0,
       k_start: null,
       n_k_warmup: null,

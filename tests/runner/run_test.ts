@@ -7,7 +7,7 @@ import { rowsOf } from "../../data/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
 import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
 import { RunDirectory } from "../../runner/run_directory.ts";
-import { type RunPlan, runSweep, runTraining } from "../../runner/run.ts";
+import { type RunPlan, runSweep, runTraining, type SweepOptions } from "../../runner/run.ts";
 import { DivergenceError } from "../../train/train.ts";
 import { Random } from "../support/random.ts";
 import { assertRunLosses, assertTensorClose } from "../support/tolerance.ts";
@@ -40,12 +40,13 @@ function config(changes: { data?: object; sae?: object; init?: object; train?: o
 }
 
 /** The files that a run leaves. */
-async function runIn(cfg: RunConfig, signal?: AbortSignal) {
+async function runIn(cfg: RunConfig, signal?: AbortSignal, options: SweepOptions = {}) {
   const path = await Deno.makeTempDir();
   try {
     const directory = await RunDirectory.create(path);
     const shown: number[] = [];
     const result = await runTraining(cfg, rowsOf(mixtures(), D), {
+      ...options,
       directory,
       onProgress: ({ step }) => shown.push(step),
       ...(signal ? { signal } : {}),
@@ -281,3 +282,51 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
     }
   });
 }
+
+Deno.test("what the configuration leaves out is resolved by the run's length, and said in the record", async () => {
+  const plans: RunPlan[] = [];
+  const cfg = config({ train: { n_lr_warmup: undefined } });
+  const { json } = await runIn(cfg, undefined, { onStart: (plan) => plans.push(plan) });
+  // 36 steps of 30 rows.
+  const resolved = { "train.n_lr_warmup": 3, "objective.dead_threshold_tokens": 240 };
+  assertEquals([json("metrics.json").resolved, plans[0]!.resolved], [resolved, resolved]);
+  const { train, objective } = json("config.json");
+  assertEquals([train.n_lr_warmup, objective.dead_threshold_tokens], [3, 240]);
+  // It is the run of these numbers, bit by bit; and dead latents are seen.
+  const said = {
+    ...cfg,
+    train: { ...cfg.train, n_lr_warmup: 3 },
+    objective: { ...cfg.objective, dead_threshold_tokens: 240 },
+  };
+  const [left, given] = [await runIn(cfg), await runIn(said)];
+  assertEquals(left.files.get("sae.pt"), given.files.get("sae.pt"));
+  assertEquals(given.json("metrics.json").resolved, {});
+});
+
+Deno.test("a run of 0.1.0 that is resumed keeps the defaults that it was begun with", async () => {
+  const source = rowsOf(mixtures(), D);
+  const old = config({ train: { n_lr_warmup: 500 } });
+  const constants = { ...old, objective: { ...old.objective, dead_threshold_tokens: 10_000_000 } };
+  const { files } = await runIn(constants);
+  const path = await Deno.makeTempDir();
+  try {
+    const directory = await RunDirectory.create(path);
+    const controller = new AbortController();
+    const onProgress = ({ step }: { step: number }) => step === 7 && controller.abort();
+    const stopping = { ...constants, train: { ...constants.train, log_every: 1 } };
+    await runTraining(stopping, source, { directory, signal: controller.signal, onProgress });
+    // Its note had no dead_threshold_tokens.
+    const saved = (await directory.openTraining())!;
+    const note = JSON.parse(saved.note);
+    delete note.objective.dead_threshold_tokens;
+    using restored = await saved.restore();
+    await directory.writeTraining({ ...restored, note: JSON.stringify(note) });
+
+    await runTraining(config({ train: { n_lr_warmup: undefined } }), source, { directory, resume: true });
+    assertEquals(await Deno.readFile(`${path}/sae.pt`), files.get("sae.pt"));
+    const { resolved } = JSON.parse(await Deno.readTextFile(`${path}/metrics.json`));
+    assertEquals(resolved, { "train.n_lr_warmup": 500, "objective.dead_threshold_tokens": 10_000_000 });
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
