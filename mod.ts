@@ -46,6 +46,7 @@ export type {
 export type { AffineMaps } from "./nn/encode.ts";
 export type { Model } from "./nn/model.ts";
 export { type OpeningOptions, type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";
+export type { Batch, Batches, Rows, RowSource } from "./nn/rows.ts";
 export type { InitialBDec, InitialData } from "./nn/initial_values.ts";
 export { type CodeArrays, Codes } from "./nn/codes.ts";
 export { type Gradients, ParameterTensors } from "./nn/parameters.ts";

@@ -4,8 +4,9 @@
  * @module
  */
 
-export { rowRange, rowsOf, type RowSource } from "./rows.ts";
-export { batchesInOrder, shuffledBatches, type ShuffleOptions } from "./order.ts";
+export type { Batch, Batches, Rows, RowSource } from "../nn/rows.ts";
+export { rowRange, rowsOf } from "./rows.ts";
+export { batchesInOrder, type LoadedRows, shuffledBatches, type ShuffleOptions } from "./order.ts";
 export { measureScaling, type Standardisation } from "./scaling.ts";
 export { openRows, type RowFile, type RowFileOptions } from "./row_file.ts";
 export {

@@ -10,7 +10,7 @@
 import { type OpenFile, openFile, readBytes } from "../io/files.ts";
 import { matrixShape, readNpyHeader } from "../io/npy.ts";
 import { BYTES_PER_NUMBER, type FloatType, isFloatType, readFloats } from "../io/numbers.ts";
-import type { RowSource } from "./rows.ts";
+import type { RowSource } from "../nn/rows.ts";
 
 /** What is known of a file. */
 export interface RowFileOptions {

@@ -5,8 +5,8 @@
  */
 
 import type { InputScaling } from "../nn/arrays.ts";
+import type { RowSource } from "../nn/rows.ts";
 import { batchesInOrder } from "./order.ts";
-import type { RowSource } from "./rows.ts";
 
 /** How inputs are standardised: not at all, by their mean, by one scale for all of them, or by both. */
 export type Standardisation = "none" | "mean" | "scale" | "mean_scale";
@@ -51,14 +51,12 @@ function nearestPowerOfTwo(size: number): number {
 
 /** All rows in their order, checked to be finite. */
 async function* blocksOf(source: RowSource): AsyncGenerator<Float32Array> {
-  let row = 0;
-  for await (const rows of batchesInOrder(source, BLOCK_ROWS)) {
-    const at = rows.findIndex((value) => !Number.isFinite(value));
+  for await (const { x, index } of batchesInOrder(source, BLOCK_ROWS)) {
+    const at = x.findIndex((value) => !Number.isFinite(value));
     if (at >= 0) {
-      const [where, column] = [row + Math.floor(at / source.d_model), at % source.d_model];
-      throw new RangeError(`standardising the inputs: row ${where} has ${rows[at]} in column ${column}`);
+      const [row, column] = [index[Math.floor(at / source.d_model)], at % source.d_model];
+      throw new RangeError(`standardising the inputs: row ${row} has ${x[at]} in column ${column}`);
     }
-    yield rows;
-    row += rows.length / source.d_model;
+    yield x;
   }
 }

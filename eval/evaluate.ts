@@ -7,13 +7,11 @@
 import { checkOptions } from "../kernels/engine/options.ts";
 import { spans, type Tensor } from "../kernels/engine/tensor.ts";
 import { encodableRows } from "../nn/model.ts";
-import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
-import type { RowSource } from "../data/rows.ts";
+import { type Batch, type Batches, isRowSource, readRows, type RowSource } from "../nn/rows.ts";
+import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
+import { batchesInOrder } from "../data/order.ts";
 import { type DensityThresholds, type Metrics, MetricSums } from "./metrics.ts";
 import { type Monosemanticity, MonosemanticitySums } from "./monosemanticity.ts";
-
-/** Rows in batches: arrays of whole rows, or [B, d_model] tensors, which stay the caller's. */
-export type Batches = Iterable<Float32Array | Tensor> | AsyncIterable<Float32Array | Tensor>;
 
 /** What monosemanticity compares: the model's inputs themselves, or embeddings of another kind, one for each row. */
 export type MonosemanticityEmbeddings = true | {
@@ -33,9 +31,12 @@ export interface MetricsWithMonosemanticity extends Metrics {
   readonly monosemanticity: Monosemanticity;
 }
 
+/** Rows of a source in a batch. */
+const SOURCE_ROWS = 2048;
+
 /**
- * Encodes and decodes all batches with the full dictionary, changing nothing. How the rows are split into batches does not
- * change a bit of the result.
+ * Encodes and decodes all batches, or all rows of a source, with the full dictionary, changing nothing. How the rows are
+ * split into batches does not change a bit of the result.
  *
  * With `monosemanticity`, the result has that of each latent too. It costs d_sae × E sums in float64 (100 MB for 16384
  * latents and embeddings of 768), and as many steps as the rows have active latents times E. Its cosines are around zero:
@@ -44,36 +45,41 @@ export interface MetricsWithMonosemanticity extends Metrics {
  * @example
  * ```ts
  * import { SparseAutoencoder } from "@saev/nn";
+ * import { rowsOf } from "@saev/nn/data";
  * import { evaluate } from "@saev/nn/eval";
  *
  * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32, activation: { key: "top-k", top_k: 4 } });
- * const batch = Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i));
- * const metrics = await evaluate(sae, [batch], { dense_above: 0.1, monosemanticity: true });
+ * const rows = rowsOf(Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i)), 8);
+ * const metrics = await evaluate(sae, rows, { dense_above: 0.1, monosemanticity: true });
  * console.log(metrics.explained_variance, metrics.l0, metrics.n_dense, metrics.monosemanticity.mean);
  * ```
  *
- * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
  * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} if there are no rows, or not as many as embeddings, or a threshold is not from 0 to 1.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
 export function evaluate(
   sae: SparseAutoencoder,
-  batches: Batches,
+  batches: Batches | RowSource,
   options: EvaluateOptions & { readonly monosemanticity: MonosemanticityEmbeddings },
 ): Promise<MetricsWithMonosemanticity>;
 /**
  * The same without monosemanticity.
  *
- * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
  * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} if there are no rows, or a threshold is not from 0 to 1.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
-export function evaluate(sae: SparseAutoencoder, batches: Batches, options?: EvaluateOptions): Promise<Metrics>;
+export function evaluate(
+  sae: SparseAutoencoder,
+  batches: Batches | RowSource,
+  options?: EvaluateOptions,
+): Promise<Metrics>;
 export async function evaluate(
   sae: SparseAutoencoder,
-  batches: Batches,
+  batches: Batches | RowSource,
   options: EvaluateOptions & { readonly monosemanticity?: MonosemanticityEmbeddings } = {},
 ): Promise<Metrics | MetricsWithMonosemanticity> {
   checkOptions("evaluate", options, {
@@ -88,7 +94,7 @@ export async function evaluate(
   const embeddings = typeof monosemanticity === "object" ? monosemanticity.embeddings : undefined;
   const similarities = monosemanticity && new MonosemanticitySums(d_sae, embeddings?.d_model ?? d_model);
   let n_rows = 0;
-  for await (const batch of batches) {
+  for await (const batch of isRowSource(batches) ? sourceBatches(sae, batches) : batches) {
     for await (const x of pieces(sae, batch)) {
       signal?.throwIfAborted();
       using out = sae.forward(x);
@@ -101,7 +107,7 @@ export async function evaluate(
       const first = n_rows;
       n_rows += x_BD.length / d_model;
       if (embeddings && n_rows > embeddings.n_rows) throw mismatch(`${n_rows} rows or more`, embeddings);
-      similarities?.add(embeddings ? await embeddings.read(first, n_rows) : x_BD, codes);
+      similarities?.add(embeddings ? await readRows(embeddings, first, n_rows) : x_BD, codes);
     }
   }
   const metrics = sums.result();
@@ -110,13 +116,20 @@ export async function evaluate(
   return { ...metrics, monosemanticity: similarities.result() };
 }
 
+/** @throws {ShapeError} before anything is read, if the source has rows of another width than the model's inputs. */
+function sourceBatches(sae: SparseAutoencoder, source: RowSource): Batches {
+  checkWidth(source, sae);
+  return batchesInOrder(source, SOURCE_ROWS);
+}
+
 /** A batch, or its rows a few at a time where the model cannot encode all at once. */
-async function* pieces(sae: SparseAutoencoder, batch: Float32Array | Tensor): AsyncGenerator<Float32Array | Tensor> {
+async function* pieces(sae: SparseAutoencoder, batch: Batch): AsyncGenerator<Float32Array | Tensor> {
   const { d_model } = sae.cfg;
   const n_rows = countRows(batch, sae);
   const most = encodableRows(sae, n_rows);
-  if (n_rows <= most) return yield batch;
-  const x_BD = batch instanceof Float32Array ? batch : await batch.read();
+  const x = valuesOf(batch);
+  if (n_rows <= most) return yield x;
+  const x_BD = x instanceof Float32Array ? x : await x.read();
   for (const { from, to } of spans(n_rows, most)) yield x_BD.subarray(from * d_model, to * d_model);
 }
 

@@ -4,8 +4,8 @@
  * @module
  */
 
+export type { Batches } from "../nn/rows.ts";
 export {
-  type Batches,
   evaluate,
   type EvaluateOptions,
   type MetricsWithMonosemanticity,

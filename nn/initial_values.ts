@@ -13,6 +13,7 @@ import { activationKind } from "./activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
 import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";
+import type { Rows } from "./rows.ts";
 
 /** Where `b_dec` starts. */
 export type InitialBDec = "zeros" | "mean" | "geometric-median";
@@ -22,8 +23,8 @@ export const CENTRES: readonly InitialBDec[] = ["zeros", "mean", "geometric-medi
 
 /** Rows to make initial values from, and which of them. */
 export interface InitialData {
-  /** [N, d_model], rows as the model will see them, before it standardises them. */
-  readonly x: Float32Array;
+  /** [N, d_model], rows as the model will see them, before it standardises them; as loaders yield them, or a bare array. */
+  readonly x: Float32Array | (Rows & { readonly x: Float32Array });
   /**
    * Whether the dictionary is made of rows, as much as `reinit_blend` says; `true` if left out. Needs N ≥ d_sae.
    *
@@ -51,7 +52,7 @@ export interface InitialData {
 const USES = { dictionary: 0, median: 1, scale: 2 } as const;
 
 /** Rows of a model's data, checked. */
-interface Rows {
+interface CheckedRows {
   /** [N, D] */
   readonly x: Float32Array;
   readonly n_rows: number;
@@ -85,7 +86,7 @@ export function initialParametersFromData(
     values = { ...values, ...dataPoints(cfg, values, { seed, input, rows }) };
   }
   if (b_dec !== "zeros") {
-    const centre_D = b_dec === "mean" ? rowMean(x, cfg.d_model) : sampledMedian(rows, seed);
+    const centre_D = b_dec === "mean" ? rowMean(rows.x, cfg.d_model) : sampledMedian(rows, seed);
     values = { ...values, b_dec: standardised(centre_D, input) };
   }
   const measures = activationKind(cfg.activation).countsInPreActs && input.pre_act_scale === undefined;
@@ -103,7 +104,11 @@ function preActScale(h_BS: Float64Array): number {
   return length(h_BS) / Math.sqrt(h_BS.length) || 1;
 }
 
-function checkedRows(x: Float32Array, d_model: number): Rows {
+function checkedRows(data: InitialData["x"], d_model: number): CheckedRows {
+  const x = "d_model" in data ? data.x : data;
+  if ("d_model" in data && data.d_model !== d_model) {
+    throw new ShapeError(`initial values of d_model ${d_model} cannot be made from rows of d_model ${data.d_model}`);
+  }
   if (!(x instanceof Float32Array)) throw new TypeError(`the rows of data must be a Float32Array, found ${kindOf(x)}`);
   const n_rows = x.length / d_model;
   if (!Number.isInteger(n_rows) || n_rows === 0) {
@@ -123,7 +128,7 @@ function checkedRows(x: Float32Array, d_model: number): Rows {
 function dataPoints(
   cfg: SparseAutoencoderConfig,
   ordinary: ParameterArrays,
-  given: { readonly seed: number; readonly input: InputScaling; readonly rows: Rows },
+  given: { readonly seed: number; readonly input: InputScaling; readonly rows: CheckedRows },
 ): Pick<ParameterArrays, "W_enc" | "W_dec"> {
   const { seed, input: { scale }, rows: { x, n_rows } } = given;
   const { d_model, d_sae, reinit_blend } = cfg;
@@ -187,7 +192,7 @@ export function standardised(point_D: Float64Array, { mean, scale }: InputScalin
 const MEDIAN_ROWS = 32768;
 
 /** The geometric median of the rows, or of as many of them as it takes time for. */
-function sampledMedian({ x, n_rows, d_model }: Rows, seed: number): Float64Array {
+function sampledMedian({ x, n_rows, d_model }: CheckedRows, seed: number): Float64Array {
   const random = new RandomStream(seed, STREAMS.initialRows, USES.median);
   // In the order of the data, which is how memory is read fastest.
   return geometricMedian(x, d_model, choose(n_rows, Math.min(n_rows, MEDIAN_ROWS), random).sort());
@@ -261,7 +266,7 @@ interface FirstStep {
 function firstStep(
   cfg: SparseAutoencoderConfig,
   { W_enc, b_dec }: ParameterArrays,
-  given: { readonly seed: number; readonly input: InputScaling; readonly rows: Rows },
+  given: { readonly seed: number; readonly input: InputScaling; readonly rows: CheckedRows },
 ): FirstStep {
   const { seed, input: { mean, scale }, rows: { x, n_rows } } = given;
   const { d_model: D, d_sae: S } = cfg;

@@ -21,6 +21,7 @@ import { EncoderInput, Tile } from "./encode.ts";
 import { type InitialData, initialParametersFromData, rowMean, standardised } from "./initial_values.ts";
 import { emptyCodes, encodeInto, type Model, selects } from "./model.ts";
 import { type Gradients, initialParameters, ParameterTensors } from "./parameters.ts";
+import type { Batch, Rows } from "./rows.ts";
 
 /** What {@link SparseAutoencoder.forward} returns. Yours to dispose of. */
 export interface Output extends Disposable {
@@ -207,10 +208,10 @@ export class SparseAutoencoder implements Model, Disposable {
   /**
    * x [B, D] → codes. A NaN or infinity in a row of x shows as such in that row's codes.
    *
-   * @throws {ShapeError} if x is not a whole number of rows of d_model.
+   * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} if a ReLU's codes of so many rows could exceed what the device binds.
    */
-  encode(x: Tensor | Float32Array): Codes {
+  encode(x: Batch): Codes {
     using stack = new DisposableStack();
     const tensor = batchTensor(this, x, stack);
     const n_rows = tensor.shape[0]!;
@@ -266,7 +267,7 @@ export class SparseAutoencoder implements Model, Disposable {
    *
    * @throws {ShapeError | RangeError} as {@link encode}.
    */
-  forward(x: Tensor | Float32Array): Output {
+  forward(x: Batch): Output {
     using stack = new DisposableStack();
     const f_x = stack.use(this.encode(x));
     const x_hat = stack.use(this.decode(f_x));
@@ -277,18 +278,13 @@ export class SparseAutoencoder implements Model, Disposable {
   /**
    * b_dec ← the mean of the rows of x, as upstream's April 2025 version starts; summed in float64.
    *
-   * @throws {ShapeError} if x is not a whole number of rows of d_model, or has none.
+   * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model, or has none.
    */
-  async initBDec(x: Tensor | Float32Array): Promise<void> {
-    const { d_model } = this.cfg;
-    const values = x instanceof Tensor ? await x.read() : x;
-    const n_rows = values.length / d_model;
-    if (!Number.isInteger(n_rows) || n_rows === 0) {
-      throw new ShapeError(
-        `initBDec takes one or more rows of d_model ${d_model} values, found ${values.length} values`,
-      );
-    }
-    this.parameters.b_dec.write(standardised(rowMean(values, d_model), this.input));
+  async initBDec(x: Batch): Promise<void> {
+    countRows(x, this);
+    const values = valuesOf(x);
+    const x_BD = values instanceof Tensor ? await values.read() : values;
+    this.parameters.b_dec.write(standardised(rowMean(x_BD, this.cfg.d_model), this.input));
   }
 
   /** Makes the rows of W_dec unit length, if the configuration says so. Rows of zeros stay. */
@@ -343,19 +339,43 @@ function checkScaling({ mean, scale, pre_act_scale = 1 }: InputScaling, d_model:
  *
  * @throws {ShapeError | TypeError | DeviceError} as {@link countRows}.
  */
-export function batchTensor(model: Model, x: Tensor | Float32Array, stack: DisposableStack): Tensor {
+export function batchTensor(model: Model, x: Batch, stack: DisposableStack): Tensor {
   const n_rows = countRows(x, model);
-  return x instanceof Tensor ? x : stack.use(Tensor.from(model.context, x, [n_rows, model.cfg.d_model], "x"));
+  const values = valuesOf(x);
+  return values instanceof Tensor
+    ? values
+    : stack.use(Tensor.from(model.context, values, [n_rows, model.cfg.d_model], "x"));
+}
+
+/** The rows themselves. */
+export function valuesOf(x: Batch): Float32Array | Tensor {
+  return isBare(x) ? x : x.x;
+}
+
+function isBare(x: Batch): x is Float32Array | Tensor {
+  return x instanceof Float32Array || x instanceof Tensor;
 }
 
 /**
  * How many rows x has.
  *
- * @throws {ShapeError} if it is not [B, d_model], or an array that is no whole number of rows.
- * @throws {TypeError} if it is neither an array nor a tensor of float32.
+ * @throws {ShapeError} if its rows are of another width than d_model, it is not a whole number of them, or has none.
+ * @throws {TypeError} if it is neither rows nor an array nor a tensor of float32.
  * @throws {DeviceError} if it lies on another device than the model.
  */
-export function countRows(x: Tensor | Float32Array, { cfg: { d_model }, context }: Model): number {
+export function countRows(x: Batch, model: Model): number {
+  const { cfg: { d_model }, context } = model;
+  if (isRows(x)) {
+    checkWidth(x, model);
+    const n_rows = countRows(x.x, model);
+    for (const name of ["index", "labels"] as const) {
+      const found = x[name]?.length ?? n_rows;
+      if (found !== n_rows) {
+        throw new ShapeError(`${name} must have one number for each of ${n_rows} rows, found ${found}`);
+      }
+    }
+    return n_rows;
+  }
   if (x instanceof Tensor) {
     if (x.shape.length !== 2 || x.shape[1] !== d_model || x.shape[0] === 0) {
       throw new ShapeError(`x must be [B, d_model ${d_model}] of one or more rows, found [${x.shape.join(", ")}]`);
@@ -366,11 +386,21 @@ export function countRows(x: Tensor | Float32Array, { cfg: { d_model }, context 
     return x.shape[0]!;
   }
   if (!(x instanceof Float32Array)) {
-    throw new TypeError(`x must be a Float32Array or a Tensor, found ${kindOf(x)}`);
+    throw new TypeError(`x must be Rows, a Float32Array or a Tensor, found ${kindOf(x)}`);
   }
   const n_rows = x.length / d_model;
   if (!Number.isInteger(n_rows) || n_rows === 0) {
     throw new ShapeError(`x must be one or more rows of d_model ${d_model} values, found ${x.length} values`);
   }
   return n_rows;
+}
+
+function isRows(x: Batch): x is Rows {
+  return !isBare(x) && typeof x === "object" && x !== null && "x" in x && "d_model" in x;
+}
+
+/** @throws {ShapeError} unless these rows are as wide as the model's inputs. */
+export function checkWidth({ d_model }: Pick<Rows, "d_model">, { cfg }: Pick<Model, "cfg">): void {
+  if (d_model === cfg.d_model) return;
+  throw new ShapeError(`the model takes rows of d_model ${cfg.d_model}, found rows of d_model ${d_model}`);
 }

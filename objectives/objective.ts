@@ -9,7 +9,7 @@
 import { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { maxAbsBits, sum } from "../kernels/reduce.ts";
-import { type Span, Tensor } from "../kernels/engine/tensor.ts";
+import { type Span, spans, Tensor } from "../kernels/engine/tensor.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
 import { activationKind } from "../nn/activations/mod.ts";
 import type { EntryBuffers } from "../nn/codes.ts";
@@ -26,7 +26,8 @@ import { centringBackward, denseEncoderBackward, entriesEncoderBackward } from "
 import { type Aux, type AuxK, completeSparsity, type Sparsity } from "../nn/loss_terms.ts";
 import type { Model } from "../nn/model.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import { batchTensor, countRows } from "../nn/sparse_autoencoder.ts";
+import { type Batch, isRowSource, readRows, type RowSource } from "../nn/rows.ts";
+import { batchTensor, checkWidth, countRows } from "../nn/sparse_autoencoder.ts";
 import type { TrainState } from "../nn/state.ts";
 import { type AuxSpace, TOTALS, Workspace } from "../nn/step_buffers.ts";
 import type { DenseStep } from "../nn/step_codes.ts";
@@ -163,20 +164,22 @@ export class Objective {
   }
 
   /**
-   * The loss of x [B, D], without changing anything and without the auxiliary part.
+   * The loss of x [B, D], without changing anything and without the auxiliary part. Of a source, that of all its rows,
+   * which are read a few at a time.
    *
    * Without `prefixes`, only the full reconstruction counts. (Upstream samples prefixes here too, so that its evaluation is
    * random.)
    *
-   * @throws {ShapeError} if x is not a whole number of rows of d_model.
-   * @throws {RangeError} for prefixes that do not ascend to d_sae.
+   * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
+   * @throws {RangeError} for prefixes that do not ascend to d_sae, or a source without rows.
    */
   async loss(
     model: Model,
-    x: Tensor | Float32Array,
+    x: Batch | RowSource,
     { prefixes = [model.cfg.d_sae] }: { readonly prefixes?: readonly number[] } = {},
   ): Promise<Loss> {
     checkPrefixes(prefixes, model.cfg.d_sae);
+    if (isRowSource(x)) return await this.#sourceLoss(model, x, prefixes);
     const mostK = topK(model);
     using stack = new DisposableStack();
     const x_BD = batchTensor(model, x, stack);
@@ -199,12 +202,12 @@ export class Objective {
    *
    * The gradients belong to the state and hold until its next step. Without `prefixes`, they are those of the state's step.
    *
-   * @throws {ShapeError} if x is not a whole number of rows of d_model.
+   * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} for prefixes that do not ascend to d_sae, or a state of another model.
    */
   lossAndGradients(
     model: Model,
-    x: Tensor | Float32Array,
+    x: Batch,
     options: { readonly state: TrainState; readonly prefixes?: readonly number[] },
   ): { readonly loss: PendingLoss; readonly gradients: Gradients } {
     using batch = new DisposableStack();
@@ -221,7 +224,30 @@ export class Objective {
     stack.move();
     return { loss, gradients };
   }
+
+  /** Means over all rows are those of the parts; only the penalty of {@link TargetL0Sparsity} is not a mean. */
+  async #sourceLoss(model: Model, source: RowSource, prefixes: readonly number[]): Promise<Loss> {
+    checkWidth(source, model);
+    if (source.n_rows === 0) throw new RangeError("the loss needs at least one row, and the source has none");
+    const sums = { mse: 0, sparsity: 0, l0: 0, l1: 0 };
+    let sparsity_coeff = 0;
+    for (const { from, to } of spans(source.n_rows, SOURCE_ROWS)) {
+      const part = await this.loss(model, await readRows(source, from, to), { prefixes });
+      for (const name of ["mse", "sparsity", "l0", "l1"] as const) {
+        sums[name] += part[name] * (to - from) / source.n_rows;
+      }
+      sparsity_coeff = part.sparsity_coeff;
+    }
+    const penalty = this.sparsity(model);
+    const sparsity = penalty.key === "target-l0-sparsity"
+      ? sparsity_coeff * (sums.l0 / penalty.target_l0 - 1) ** 2
+      : sums.sparsity;
+    return { ...sums, sparsity, loss: sums.mse + sparsity, aux: 0, n_dead: 0, sparsity_coeff };
+  }
 }
+
+/** Rows of a source that are read and measured at a time. */
+const SOURCE_ROWS = 2048;
 
 /** What schedules say about one step. */
 export interface StepSchedule {

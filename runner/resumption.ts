@@ -6,7 +6,7 @@
 
 import { CheckpointError } from "../io/errors.ts";
 import { completeConfig } from "../nn/config.ts";
-import type { RowSource } from "../data/rows.ts";
+import type { RowSource } from "../nn/rows.ts";
 import type { SavedTraining } from "../train/training_file.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults, UPSTREAM } from "./defaults.ts";
 import type { RunConfig } from "./run_config.ts";

@@ -8,13 +8,14 @@ import type { InputScaling } from "../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../nn/config.ts";
 import { activationKind } from "../nn/activations/mod.ts";
 import type { InitialData } from "../nn/initial_values.ts";
+import type { RowSource } from "../nn/rows.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/state.ts";
 import { getObjective } from "../objectives/objective.ts";
 import { measureCoherence, type MetricsWithCoherence } from "../eval/coherence.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import { batchesInOrder, shuffledBatches } from "../data/order.ts";
-import { rowRange, type RowSource } from "../data/rows.ts";
+import { rowRange } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../train/loss_columns.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
@@ -373,6 +374,6 @@ async function initialData(
   if (!init.data_points && init.b_dec === "zeros" && !init.scale_encoder && !needsUnit) return undefined;
   const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
   const order = { batch_size, n_steps: 1, seed, buffer_rows: data.buffer_rows };
-  const [x] = await Array.fromAsync(shuffledBatches(training, order));
-  return { ...init, x: x! };
+  const [rows] = await Array.fromAsync(shuffledBatches(training, order));
+  return { ...init, x: rows! };
 }

@@ -31,6 +31,7 @@ const TEST_CODE = /^(?:tests|bench)\//;
 const LAYERS: readonly Layer[] = [
   { files: /^nn\/(?:arrays|fields)\.ts$/, may: [] },
   { files: /^nn\/loss_terms\.ts$/, may: [/^nn\/fields\.ts$/] },
+  { files: /^nn\/rows\.ts$/, may: [/^kernels\/engine\/errors\.ts$/], mayTypesOf: [/^kernels\/engine\/tensor\.ts$/] },
   { files: /^kernels\//, may: [/^kernels\//] },
   { files: /^nn\//, may: [/^kernels\//, /^nn\//] },
   { files: /^objectives\//, may: [/^kernels\//, /^nn\//, /^objectives\//] },
@@ -38,7 +39,7 @@ const LAYERS: readonly Layer[] = [
   { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/engine\/(?:device|tensor)\.ts$/] },
   {
     files: /^data\//,
-    may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/(?:errors|options))\.ts$/],
+    may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/(?:errors|options))\.ts$/, /^nn\/rows\.ts$/],
     mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/],
   },
   { files: /^eval\//, may: [/^(?:eval|nn|kernels|data|io)\//] },
@@ -248,6 +249,8 @@ Deno.test("architecture: the rules catch what they are for", () => {
     ["train/mod.ts", "runner/mod.ts", false, false],
     ["eval/evaluate.ts", "train/mod.ts", true, false],
     ["data/rows.ts", "nn/config.ts", true, true],
+    ["data/rows.ts", "nn/rows.ts", false, true],
+    ["nn/rows.ts", "nn/encode.ts", true, false],
     ["data/rows.ts", "nn/state.ts", true, false],
     ["runner/run.ts", "train/train.ts", false, true],
     ["runner/run.ts", "cli/mod.ts", false, false],

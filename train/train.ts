@@ -16,7 +16,8 @@ import { activationKind } from "../nn/activations/mod.ts";
 import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/optim/adam.ts";
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
-import { countRows, type SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { type Batch, type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
+import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
 import { RECENT_ERRORS, TrainState } from "../nn/state.ts";
 import {
   LOSS,
@@ -27,7 +28,8 @@ import {
   recordLossAndGradients,
   type StepSchedule,
 } from "../objectives/objective.ts";
-import { type Batches, evaluate } from "../eval/evaluate.ts";
+import { shuffledBatches } from "../data/order.ts";
+import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
 import { trainingWarnings } from "./warnings.ts";
 
@@ -89,8 +91,12 @@ export interface LoopOptions {
   readonly log_every?: number;
   /** Stops after the step under way: the losses so far are yielded, and the loop ends. */
   readonly signal?: AbortSignal;
-  /** Evaluates these batches after every `every` steps. */
-  readonly validation?: { readonly every: number; readonly batches: () => Batches };
+  /** Evaluates these batches, or the rows of this source, after every `every` steps. */
+  readonly validation?: { readonly every: number; readonly batches: () => Batches | RowSource };
+  /** Rows of a {@link RowSource} in a step; 4096 if left out. Batches have a size of their own. */
+  readonly batch_size?: number;
+  /** Of the order in which a {@link RowSource} is taken; 0 if left out. */
+  readonly seed?: number;
   /**
    * Told once, in a line with what mends it, what a training cannot reach: a warm-up that is longer than it, dead latents
    * that it has too few rows to see, a `top_k` that keeps everything. Before the first step, or at the end where `n_steps`
@@ -117,6 +123,8 @@ const LOOP_OPTIONS = {
   log_every: true,
   signal: true,
   validation: true,
+  batch_size: true,
+  seed: true,
   onWarning: true,
 } as const satisfies Record<keyof LoopOptions, true>;
 const MODEL_OPTIONS = {
@@ -167,7 +175,12 @@ const MEDIAN = 15;
 const STEPS_ABOVE = 16;
 
 /**
- * Trains a model on batches of rows, each a `Float32Array` of whole rows or a [B, d_model] tensor (which stays the caller's).
+ * Trains a model on batches of rows, or on the rows of a source.
+ *
+ * A batch is {@link Rows} as loaders yield them; or a bare `Float32Array` of whole rows or [B, d_model] tensor (which stays
+ * the caller's), where nobody can tell an array of rows of another width. A source is taken as `shuffledBatches` takes it,
+ * `batch_size` rows a step in the order of `seed`, from the state's step on, so that a resumed run sees the rows that one
+ * would that was never stopped. Since a source has no end, `n_steps` must be there.
  *
  * Yields after every `log_every` steps, and once more for the rest at the end. Leaving the loop early leaves the model at
  * the yielded step.
@@ -177,18 +190,19 @@ const STEPS_ABOVE = 16;
  * @example
  * ```ts
  * import { getObjective, SparseAutoencoder } from "@saev/nn";
+ * import { rowsOf } from "@saev/nn/data";
  * import { train } from "@saev/nn/train";
  *
  * using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32, activation: { key: "top-k", top_k: 4 } });
- * const batch = Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i));
- * const batches = Array.from({ length: 10 }, () => batch);
- * for await (const { step, losses } of train(sae, getObjective({ key: "matryoshka", n_prefixes: 2 }), batches)) {
+ * const rows = rowsOf(Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i)), 8);
+ * const objective = getObjective({ key: "matryoshka", n_prefixes: 2 });
+ * for await (const { step, losses } of train(sae, objective, rows, { batch_size: 16, n_steps: 10, n_lr_warmup: 2 })) {
  *   console.log(step, losses.at(-1)!.mse);
  * }
  * ```
  *
  * @throws {DivergenceError} if a loss or gradient is not finite, or the squared error explodes.
- * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {ShapeError} if rows are of another width than the models' inputs, or a batch is not a whole number of rows.
  * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} for an option outside its range, a state of another model, a model or state that another loop is
  * training, or, when everything was yielded, fewer batches than `n_steps`.
@@ -197,7 +211,7 @@ const STEPS_ABOVE = 16;
 export async function* train(
   sae: SparseAutoencoder,
   objective: Objective,
-  batches: Batches,
+  batches: Batches | RowSource,
   options: TrainOptions = {},
 ): AsyncGenerator<Progress, void, void> {
   checkOptions("train", options, { ...LOOP_OPTIONS, ...MODEL_OPTIONS });
@@ -236,7 +250,7 @@ export async function* train(
  * }
  * ```
  *
- * @throws {ShapeError} if a batch is not a whole number of rows.
+ * @throws {ShapeError} if rows are of another width than the models' inputs, or a batch is not a whole number of rows.
  * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} for an option outside its range, models of several devices or widths, states at several steps, a
  * model or state that another loop is training, or, when everything was yielded, fewer batches than `n_steps`.
@@ -244,7 +258,7 @@ export async function* train(
  */
 export async function* trainMany(
   trainings: readonly Training[],
-  batches: Batches,
+  batches: Batches | RowSource,
   options: LoopOptions = {},
 ): AsyncGenerator<readonly Progress[], void, void> {
   checkOptions("trainMany", options, LOOP_OPTIONS);
@@ -258,7 +272,7 @@ export async function* trainMany(
 /** The loop itself. */
 async function* trainTogether(
   trainings: readonly Training[],
-  batches: Batches,
+  batches: Batches | RowSource,
   options: LoopOptions,
 ): AsyncGenerator<readonly Progress[], void, void> {
   const { log_every = 25, signal, validation, n_steps = Infinity, onWarning } = options;
@@ -269,6 +283,7 @@ async function* trainTogether(
     wholeNumber("validation.every", validation.every, 1);
   }
   checkTogether(trainings);
+  checkRows(batches, trainings, options);
   using stack = new DisposableStack();
   for (const { sae, options } of trainings) claim(stack, sae, options?.state);
   const trainers = trainings.map((training) => stack.use(new Trainer(training, { log_every, n_steps })));
@@ -289,7 +304,7 @@ async function* trainTogether(
   let done = step;
   let active = trainers;
   if (done >= n_steps || signal?.aborted) return;
-  for await (const batch of batches) {
+  for await (const batch of isRowSource(batches) ? sourceBatches(batches, step, options) : batches) {
     const x = uploads.take(batch);
     if (done === step && n_steps !== Infinity) warn(n_steps, (n_steps - step) * x.shape[0]!);
     for (const trainer of active) trainer.record(x);
@@ -347,6 +362,39 @@ function checkTogether(trainings: readonly Training[]): void {
   }
 }
 
+/** Rows of a source in a step, as in configuration files. */
+const BATCH_SIZE = 4096;
+
+/** The batches of a source from a step on. */
+function sourceBatches(source: RowSource, firstStep: number, options: LoopOptions): Batches {
+  const { batch_size = BATCH_SIZE, seed = 0, n_steps = Infinity } = options;
+  return shuffledBatches(source, { batch_size, seed, n_steps, firstStep });
+}
+
+/**
+ * @throws {ShapeError} if a source has rows of another width.
+ * @throws {TypeError} if it has no end, or batches are to be of a size or an order that they have already.
+ */
+function checkRows(
+  batches: Batches | RowSource,
+  trainings: readonly Training[],
+  { n_steps, batch_size, seed }: LoopOptions,
+): void {
+  if (isRowSource(batches)) {
+    for (const { sae } of trainings) checkWidth(batches, sae);
+    if (n_steps === undefined) throw new TypeError("training on a source of rows never ends: give n_steps");
+    return;
+  }
+  const given = Object.entries({ batch_size, seed }).find(([, value]) => value !== undefined);
+  if (given === undefined) return;
+  throw new TypeError(
+    `${
+      given[0]
+    } says how a source of rows is taken; these are batches, which have a size and an order. Leave it out, or ` +
+      "give the source",
+  );
+}
+
 /** Steps that wait for the GPU at most, where losses are read less often: each holds its rows in memory. */
 const MOST_IN_FLIGHT = 256;
 
@@ -363,15 +411,16 @@ class Uploads implements Disposable {
   }
 
   /** [B, D]; arrays are copied to where the next of the same size will be. */
-  take(batch: Float32Array | Tensor): Tensor {
+  take(batch: Batch): Tensor {
     const { cfg: { d_model }, context } = this.#sae;
     const n_rows = countRows(batch, this.#sae);
-    if (batch instanceof Tensor) return batch;
+    const x = valuesOf(batch);
+    if (x instanceof Tensor) return x;
     const at = this.#tensors.findIndex(({ shape }) => shape[0] === n_rows);
     const tensor = at >= 0 ? this.#tensors.splice(at, 1)[0]! : new Tensor(context, "f32", [n_rows, d_model], "x");
     this.#tensors.unshift(tensor);
     for (const old of this.#tensors.splice(KEPT_UPLOADS)) old[Symbol.dispose]();
-    tensor.write(batch);
+    tensor.write(x);
     return tensor;
   }
 
@@ -464,7 +513,7 @@ class Trainer implements Disposable {
   }
 
   /** Evaluates it as it is, unless it has been halted: then there is nothing to learn of it but why. */
-  async validate(batches: Batches): Promise<void> {
+  async validate(batches: Batches | RowSource): Promise<void> {
     if ((await this.state.halted.read())[0] !== 0) return;
     this.#validated = await evaluate(this.sae, batches);
   }

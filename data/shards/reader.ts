@@ -13,7 +13,7 @@ import { type FilesSource, openFiles, type SourceOptions } from "../../io/files.
 import { decodeText, parseJson, readJsonObject } from "../../io/json.ts";
 import { readFloats } from "../../io/numbers.ts";
 import type { Source } from "../../io/source.ts";
-import type { RowSource } from "../rows.ts";
+import { checkRange, type RowSource } from "../../nn/rows.ts";
 import {
   layoutOf,
   readMetadata,
@@ -235,6 +235,7 @@ function shardRows(
     rows_per_example,
     locate: (row) => ({ example: Math.floor(row / rows_per_example), token: first + row % rows_per_example + shift }),
     async read(from, to) {
+      checkRange({ n_rows }, from, to);
       const x_BD = new Float32Array((to - from) * d_model);
       const rowsPerRead = (isDense ? examples_per_shard : 1) * rows_per_example;
       const reads: Promise<void>[] = [];

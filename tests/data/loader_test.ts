@@ -2,8 +2,9 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ShapeError } from "../../kernels/engine/errors.ts";
+import type { RowSource } from "../../nn/rows.ts";
 import { batchesInOrder, shuffledBatches, type ShuffleOptions } from "../../data/order.ts";
-import { rowRange, rowsOf, type RowSource } from "../../data/rows.ts";
+import { rowRange, rowsOf } from "../../data/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
 import { Random } from "../support/random.ts";
 import { assertTensorClose } from "../support/tolerance.ts";
@@ -16,10 +17,12 @@ function numbered(n_rows: number): RowSource {
 /** The numbers of the rows, batch by batch. */
 async function order(source: RowSource, options: ShuffleOptions): Promise<number[][]> {
   const batches = await Array.fromAsync(shuffledBatches(source, options));
-  return batches.map((batch) => {
-    assertEquals(batch.length, options.batch_size * 2);
-    assert(batch.every((value, i) => value === batch[i - i % 2]), "rows are torn apart");
-    return Array.from({ length: options.batch_size }, (_, row) => batch[2 * row]!);
+  return batches.map(({ x, d_model, index }) => {
+    assertEquals([x.length, d_model], [options.batch_size * 2, 2]);
+    assert(x.every((value, i) => value === x[i - i % 2]), "rows are torn apart");
+    const rows = Array.from({ length: options.batch_size }, (_, row) => x[2 * row]!);
+    assertEquals(Array.from(index), rows, "the index is not the row's number");
+    return rows;
   });
 }
 
@@ -27,7 +30,9 @@ Deno.test("rows come in their order, the last batch shorter", async () => {
   const source = numbered(7);
   assertEquals(source.n_rows, 7);
   const batches = await Array.fromAsync(batchesInOrder(rowRange(source, 1, 6), 2));
-  assertEquals(batches.map((batch) => [...batch]), [[1, 1, 2, 2], [3, 3, 4, 4], [5, 5]]);
+  assertEquals(batches.map(({ x }) => [...x]), [[1, 1, 2, 2], [3, 3, 4, 4], [5, 5]]);
+  // Numbers count in the source that the loader was given, here the range.
+  assertEquals(batches.map(({ index }) => [...index]), [[0, 1], [2, 3], [4]]);
   assertThrows(() => rowsOf(new Float32Array(7), 2), ShapeError, "7 numbers");
 });
 
@@ -97,7 +102,7 @@ Deno.test("a small buffer still draws from all over the file, but mixes only wha
 Deno.test("without a number of steps the batches never end", async () => {
   let n_batches = 0;
   for await (const batch of shuffledBatches(numbered(3), { batch_size: 2 })) {
-    assertEquals(batch.length, 4);
+    assertEquals(batch.x.length, 4);
     if (++n_batches === 100) break;
   }
   assertEquals(n_batches, 100);
@@ -108,6 +113,81 @@ Deno.test("options and sources that make no batch are refused", async () => {
   await assertRejects(() => first(numbered(3), { batch_size: 0 }), RangeError, "batch_size");
   await assertRejects(() => first(numbered(3), { batch_size: 1, buffer_rows: 0.5 }), RangeError, "buffer_rows");
   await assertRejects(() => first(numbered(0), { batch_size: 1 }), RangeError, "no rows");
+  for (const batch_size of [0, -1, 1.5, NaN]) {
+    await assertRejects(() => batchesInOrder(numbered(3), batch_size).next(), RangeError, `found ${batch_size}`);
+  }
+  const large = () => first(numbered(3), { batch_size: 2 ** 45 });
+  await assertRejects(large, RangeError, "batch_size: 35184372088832 rows of d_model 2 take 281474976710656 bytes");
+});
+
+Deno.test("ranges past the end, reversed or of broken rows are refused, however they nest", async () => {
+  const source = numbered(10);
+  const wrong = [[0, 11], [7, 3], [-1, 2], [0.5, 2], [11, 12], [NaN, 2], [0, Infinity]] as const;
+  for (const [from, to] of wrong) {
+    const message = `rows ${from} to ${to} were asked for; expected a range within rows 0 to 10`;
+    assertThrows(() => rowRange(source, from, to), RangeError, message);
+    await assertRejects(() => source.read(from, to), RangeError, message);
+  }
+  const inner = rowRange(rowRange(source, 2, 9), 1, 4);
+  assertEquals([...await inner.read(0, 3)], [3, 3, 4, 4, 5, 5]);
+  assertEquals((await inner.read(3, 3)).length, 0);
+  // The rows exist in what the range is of, and are not the range's.
+  await assertRejects(() => inner.read(2, 4), RangeError, "rows 2 to 4");
+  await assertRejects(() => inner.read(-1, 2), RangeError, "rows -1 to 2");
+});
+
+Deno.test("a source that gives more or fewer rows than were asked for is named, and not trained on", async () => {
+  for (const [given, found] of [[new Float32Array(3), "3 numbers"], [new Float32Array(8), "8 numbers"]] as const) {
+    const broken: RowSource = { n_rows: 3, d_model: 2, read: () => Promise.resolve(given) };
+    for (const batches of [batchesInOrder(broken, 4), shuffledBatches(broken, { batch_size: 1 })]) {
+      await assertRejects(() => batches.next(), ShapeError, `the source gave ${found}; expected 6`);
+    }
+  }
+  const doubles = { n_rows: 1, d_model: 2, read: () => Promise.resolve(new Float64Array(2)) };
+  const batches = batchesInOrder(doubles as unknown as RowSource, 1);
+  await assertRejects(() => batches.next(), TypeError, "the source gave Float64Array");
+});
+
+/** A source whose `read` needs its `this`, and whose sizes are getters of its class. */
+class Counted implements RowSource {
+  readonly #rows = numbered(3000);
+  reads = 0;
+
+  get n_rows(): number {
+    return this.#rows.n_rows;
+  }
+
+  get d_model(): number {
+    return this.#rows.d_model;
+  }
+
+  async read(from: number, to: number): Promise<Float32Array> {
+    this.reads++;
+    return await this.#rows.read(from, to);
+  }
+}
+
+Deno.test("a source may be a class", async () => {
+  const source = new Counted();
+  const rows = (batches: readonly { readonly index: Float64Array }[]) => batches.flatMap(({ index }) => [...index]);
+  const options = { batch_size: 1000, n_steps: 3 };
+  const shuffled = rows(await Array.fromAsync(shuffledBatches(source, options)));
+  assertEquals(shuffled, (await order(numbered(3000), options)).flat());
+  assertEquals(rows(await Array.fromAsync(batchesInOrder(source, 1000))).length, 3000);
+  assertEquals((await rowRange(source, 5, 7).read(0, 2)).length, 4);
+  await measureScaling(source, "mean_scale");
+  assert(source.reads > 6);
+});
+
+Deno.test("labels come with their rows", async () => {
+  const labels = Int32Array.from({ length: 50 }, (_, row) => 1000 - row);
+  const source = rowRange(rowsOf(new Float32Array(100), 2, { labels }), 10, 45);
+  for (const batches of [batchesInOrder(source, 8), shuffledBatches(source, { batch_size: 8, n_steps: 9 })]) {
+    for await (const batch of batches) {
+      assertEquals([...batch.labels!], Array.from(batch.index, (row) => 1000 - (row + 10)));
+    }
+  }
+  assertThrows(() => rowsOf(new Float32Array(100), 2, { labels: new Int32Array(49) }), ShapeError, "49 labels");
 });
 
 Deno.test("inputs are measured over all rows", async () => {

@@ -6,11 +6,12 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { Tensor } from "../../kernels/engine/tensor.ts";
+import type { Batches } from "../../nn/rows.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { measureCoherence } from "../../eval/coherence.ts";
-import { type Batches, evaluate } from "../../eval/evaluate.ts";
+import { evaluate } from "../../eval/evaluate.ts";
 import { undefinedMetrics } from "../../eval/undefined_metrics.ts";
 import { batchesInOrder } from "../../data/order.ts";
 import { rowsOf } from "../../data/rows.ts";

@@ -349,7 +349,7 @@ Deno.test("refused: inputs of another kind, without rows, or on another device",
   using words = new Tensor(context, "u32", [1, 12], "x");
   using distant = new Tensor(contextOf(elsewhere), "f32", [1, 12], "x");
   const refused: readonly (readonly [x: unknown, error: new (message: string) => Error, message: string])[] = [
-    [new Float64Array(12), TypeError, "x must be a Float32Array or a Tensor, found Float64Array"],
+    [new Float64Array(12), TypeError, "x must be Rows, a Float32Array or a Tensor, found Float64Array"],
     [new Array(12).fill(0), TypeError, "found Array"],
     [undefined, TypeError, "found Undefined"],
     [words, TypeError, "x must be a tensor of f32, found one of u32"],
