@@ -21,6 +21,8 @@ export interface FileSet {
    * @throws {CheckpointError} for a path that leads elsewhere.
    */
   find(path: string): Promise<Source | null>;
+  /** The file of that name in the folder above; `null` where there is none. Left out where nobody can look there. */
+  findAbove?(name: string): Promise<Source | null>;
 }
 
 /**

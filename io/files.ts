@@ -129,14 +129,13 @@ export async function openFiles(from: FilesSource, options: SourceOptions = {}):
   const files = await findFiles(from, options);
   const { signal } = options;
   if (signal === undefined) return files;
+  const stop = (source: Source | null): Source | null => source && stoppable(source, signal);
   return {
     name: files.name,
     main: files.main,
     list: () => files.list(),
-    async find(path) {
-      const source = await files.find(path);
-      return source && stoppable(source, signal);
-    },
+    find: async (path) => stop(await files.find(path)),
+    findAbove: async (name) => stop(await files.findAbove?.(name) ?? null),
   };
 }
 
@@ -166,18 +165,25 @@ function requestOptions({ signal }: SourceOptions): Pick<HttpOptions, "signal"> 
 function webFiles(url: URL, options: Pick<HttpOptions, "signal">): FileSet {
   const base = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
   const main = base === "" ? null : base;
+  const open = async (address: string | URL): Promise<Source | null> => {
+    try {
+      return await openHttp(address, options);
+    } catch (error) {
+      if (error instanceof StatusError && [404, 410].includes(error.status)) return null;
+      throw error;
+    }
+  };
   return {
     name: url.href,
     main,
     list: () => Promise.resolve(main === null ? [] : [main]),
     async find(path) {
       checkPath(path);
-      try {
-        return await openHttp(path === main ? url : below(url, path), options);
-      } catch (error) {
-        if (error instanceof StatusError && [404, 410].includes(error.status)) return null;
-        throw error;
-      }
+      return await open(path === main ? url : below(url, path));
+    },
+    async findAbove(name) {
+      checkPath(name);
+      return new URL(".", url).pathname === "/" ? null : await open(below(new URL("..", url), name));
     },
   };
 }
@@ -205,6 +211,17 @@ async function localFiles(path: string | URL): Promise<FileSet> {
       checkPath(path);
       const place = below(folder, path);
       return (await statOrNull(place))?.isFile ? await fileSource(place) : null;
+    },
+    async findAbove(name) {
+      checkPath(name);
+      const place = typeof folder === "string" ? `${folder}../${name}` : below(new URL("..", folder), name);
+      try {
+        return (await statOrNull(place))?.isFile ? await fileSource(place) : null;
+      } catch (error) {
+        // A program that may read the file's folder alone has nothing above it.
+        if (error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.PermissionDenied) return null;
+        throw error;
+      }
     },
   };
 }

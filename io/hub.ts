@@ -172,6 +172,13 @@ function hubFolder(
       }
       return await open({ ...address, path: whole });
     },
+    async findAbove(name) {
+      checkPath(name);
+      if (address.path === "") return null;
+      const above = address.path.slice(0, Math.max(0, address.path.lastIndexOf("/")));
+      if (!(await list(above)).includes(name)) return null;
+      return await open({ ...address, path: above === "" ? name : `${above}/${name}` });
+    },
   };
 }
 

@@ -40,8 +40,14 @@ export async function readJsonObject(source: Source): Promise<JsonObject> {
   if (size > MAX_DOCUMENT_BYTES) {
     throw new CheckpointError(`reading ${name}: found ${size} bytes; expected at most ${MAX_DOCUMENT_BYTES} of JSON`);
   }
-  const value = parseJson(decodeText(await source.read(0, size), name), { what: name, maxParts: MAX_DOCUMENT_PARTS });
-  if (!(value instanceof Map)) throw new CheckpointError(`reading ${name}: found no JSON object`);
+  const text = decodeText(await source.read(0, size), name);
+  if (text.startsWith("\ufeff")) {
+    throw new CheckpointError(`reading ${name}: it starts with a byte order mark; save it as UTF-8 without one`);
+  }
+  const value = parseJson(text, { what: name, maxParts: MAX_DOCUMENT_PARTS });
+  if (!(value instanceof Map)) {
+    throw new CheckpointError(`reading ${name}: found ${describeValue(value)}; expected a JSON object`);
+  }
   return value;
 }
 

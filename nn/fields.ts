@@ -18,13 +18,19 @@ export interface Field<T> {
 /** The fields of a configuration besides its `key`, in the order of files. */
 export type Fields<C> = { readonly [Name in Exclude<keyof C, "key">]: Field<C[Name]> };
 
+/** A value as messages show it: `"4"` is not 4. */
+export function shown(value: unknown): string {
+  if (typeof value === "string" || typeof value === "boolean" || value === null) return JSON.stringify(value);
+  return typeof value === "number" || value === undefined ? String(value) : `a value of type ${typeof value}`;
+}
+
 /** An integer of at least `least`. */
 export function integer({ least, otherwise }: { readonly least: number; readonly otherwise?: number }): Field<number> {
   return {
     complete(name, given) {
       const found = given ?? otherwise;
       if (!Number.isSafeInteger(found) || (found as number) < least) {
-        throw new RangeError(`${name} must be an integer of at least ${least}, found ${String(found)}`);
+        throw new RangeError(`${name} must be an integer of at least ${least}, found ${shown(found)}`);
       }
       return found as number;
     },
@@ -42,7 +48,7 @@ export function number(
   return {
     complete(name, given) {
       const found = given ?? otherwise;
-      if (typeof found !== "number") throw new TypeError(`${name} must be a number, found ${typeof found}`);
+      if (typeof found !== "number") throw new TypeError(`${name} must be a number, found ${shown(found)}`);
       if (least === undefined && found === 0) throw new RangeError(`${name} must be positive, found 0`);
       // Written so that NaN fails too.
       if (!(found >= (least ?? 0) && found <= most && Number.isFinite(found))) {
@@ -61,7 +67,7 @@ export function boolean({ otherwise }: { readonly otherwise: boolean }): Field<b
   return {
     complete(name, given) {
       const found = given ?? otherwise;
-      if (typeof found !== "boolean") throw new TypeError(`${name} must be true or false, found ${String(found)}`);
+      if (typeof found !== "boolean") throw new TypeError(`${name} must be true or false, found ${shown(found)}`);
       return found;
     },
   };

@@ -12,6 +12,7 @@ import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { activationKind } from "./activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
+import { shown } from "./fields.ts";
 import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";
 import type { Rows } from "./rows.ts";
 
@@ -75,7 +76,7 @@ export function initialParametersFromData(
   const { seed, input, data: { x, b_dec = "zeros", ...switches } } = given;
   for (const name of ["data_points", "scale_encoder"] as const) {
     const found: unknown = switches[name] ?? false;
-    if (typeof found !== "boolean") throw new TypeError(`${name} must be true or false, found ${String(found)}`);
+    if (typeof found !== "boolean") throw new TypeError(`${name} must be true or false, found ${shown(found)}`);
   }
   if (!CENTRES.includes(b_dec)) {
     throw new RangeError(`b_dec must start as one of ${CENTRES.join(", ")}, found ${JSON.stringify(b_dec)}`);

@@ -6,7 +6,7 @@
  */
 
 import { activationKind, parameterShapes } from "../nn/activations/mod.ts";
-import { CheckpointError, quote } from "../io/errors.ts";
+import { CheckpointError, naming, quote } from "../io/errors.ts";
 import { type ByteSource, type ByteTarget, openSource } from "../io/files.ts";
 import { readSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import type { NamedTensor, StoredTensor } from "../io/stored_tensor.ts";
@@ -125,7 +125,7 @@ export async function saveTraining(to: ByteTarget, training: TrainingToSave): Pr
 export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   const source = await openSource(from);
   const doing = `reading the training in ${source.name}`;
-  const { tensors, metadata } = await readSafetensors(source);
+  const { tensors, metadata } = await naming(source.name, () => readSafetensors(source));
   const description = readDescription(doing, metadata.get(DESCRIPTION));
   const shapes = shapesOf(description);
   for (const [name, shape] of shapes) {
@@ -140,7 +140,7 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   return {
     step: description.state.step,
     note: metadata.get("note") ?? "",
-    restore: (options) => restore(description, tensors, options),
+    restore: (options) => naming(source.name, () => restore(description, tensors, options)),
   };
 }
 

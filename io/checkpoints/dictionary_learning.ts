@@ -1,5 +1,6 @@
 /**
- * dictionary_learning: `ae.pt`, a PyTorch file of tensors, and mostly `config.json` beside it.
+ * dictionary_learning: `ae.pt`, a PyTorch file of tensors, and mostly `config.json` beside it; or in the folder above,
+ * where its trainer puts it for `checkpoints/ae_40.pt`.
  *
  * `f = activation((x − [subtracts] b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`
  *
@@ -22,8 +23,8 @@
  * @module
  */
 
-import { quote } from "../errors.ts";
-import { describeValue } from "../json.ts";
+import { CheckpointError, quote } from "../errors.ts";
+import { describeValue, type JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import {
   batchTopKActivation,
@@ -60,8 +61,8 @@ export const DICTIONARY_LEARNING: ForeignFormat = {
       hasTensors(weights, "W_enc", "threshold")
     ),
   read: async (weights, { input }: ForeignOptions) => {
-    const config = await weights.findJson(DICTIONARY_LEARNING_CONFIG);
-    const trainer = config === null ? null : new HeaderFields(DICTIONARY_LEARNING_CONFIG, config).object("trainer");
+    const config = await findTrainerConfig(weights);
+    const trainer = config === null ? null : new HeaderFields(config.file, config.object).object("trainer");
     const name = trainer?.string("dict_class") ?? classOf(weights);
     const dict = Object.hasOwn(CLASSES, name) ? CLASSES[name] : undefined;
     if (dict === undefined) {
@@ -84,6 +85,21 @@ export const DICTIONARY_LEARNING: ForeignFormat = {
     return { model: { ...model, input: input ?? model.input }, ...more };
   },
 };
+
+/** The configuration and its place, beside the file or above it; what is above may be anything else's. */
+export async function findTrainerConfig(
+  { findJson, findJsonAbove }: Weights,
+): Promise<{ readonly file: string; readonly object: JsonObject } | null> {
+  const beside = await findJson(DICTIONARY_LEARNING_CONFIG);
+  if (beside !== null) return { file: DICTIONARY_LEARNING_CONFIG, object: beside };
+  const above = await findJsonAbove(DICTIONARY_LEARNING_CONFIG).catch((error: unknown) => {
+    if (error instanceof CheckpointError) return null;
+    throw error;
+  });
+  const trainer = above?.get("trainer");
+  if (!(trainer instanceof Map && trainer.has("dict_class"))) return null;
+  return { file: `../${DICTIONARY_LEARNING_CONFIG}`, object: above! };
+}
 
 interface Sizes {
   readonly d_model: number;
@@ -185,7 +201,7 @@ function classOf(weights: Weights): string {
   const found = [...weights.tensors.keys()].slice(0, 8).map((name) => describeValue(name)).join(", ");
   return fail(
     weights.name,
-    `the tensors ${found} may be those of several libraries and classes; ${DICTIONARY_LEARNING_CONFIG} beside the file ` +
-      "would say the dict_class: name the folder that holds both",
+    `the tensors ${found} may be those of several libraries and classes; ${DICTIONARY_LEARNING_CONFIG} beside the file, ` +
+      "or in the folder above, would say the dict_class: give the path of a file that has it there",
   );
 }

@@ -60,6 +60,8 @@ export interface Weights {
   readonly extras: ReadonlyMap<string, PickledValue>;
   /** A file of JSON in the same folder; `null` where there is none. */
   readonly findJson: (name: string) => Promise<JsonObject | null>;
+  /** The same in the folder above. */
+  readonly findJsonAbove: (name: string) => Promise<JsonObject | null>;
 }
 
 /** A model, and what its file leaves open. */
@@ -75,7 +77,7 @@ export interface ForeignModel {
 /** One library's format. */
 export interface ForeignFormat {
   /** Whether a file with such tensors is of this format. */
-  readonly recognises: (weights: Weights) => boolean;
+  readonly recognises: (weights: Weights) => boolean | Promise<boolean>;
   /** @throws {CheckpointError} for whatever is not exactly such a file. */
   readonly read: (weights: Weights, options: ForeignOptions) => Promise<ForeignModel>;
 }

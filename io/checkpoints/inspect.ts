@@ -14,6 +14,7 @@ import { isFloatType, type NumberType } from "../numbers.ts";
 import { pickledJson, PickledRecord } from "../pickle.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
+import { findTrainerConfig } from "./dictionary_learning.ts";
 import { type Concession, rowNorms } from "./foreign.ts";
 import {
   type FormatName,
@@ -133,7 +134,7 @@ interface Contents {
   readonly configs: Readonly<Record<string, unknown>>;
 }
 
-async function openContents({ source, weights }: RecognisedFiles): Promise<Contents> {
+async function openContents({ source, weights, format }: RecognisedFiles): Promise<Contents> {
   if (weights === null) {
     const { header: text, body } = await splitHeader(source);
     const header = parseHeader(text);
@@ -143,6 +144,12 @@ async function openContents({ source, weights }: RecognisedFiles): Promise<Conte
   for (const file of ["cfg.json", "config.json", "activation_scaler.json", "hyperparams.json"]) {
     const json = await weights.findJson(file);
     if (json !== null) configs.push([file, json]);
+  }
+  if (format === "dictionary_learning") {
+    const trainer = await findTrainerConfig(weights);
+    if (trainer !== null && !configs.some(([file]) => file === trainer.file)) {
+      configs.push([trainer.file, trainer.object]);
+    }
   }
   for (const [name, value] of weights.extras) {
     configs.push([name, pickledJson(value instanceof PickledRecord ? value.attributes : value)]);

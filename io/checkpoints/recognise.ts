@@ -124,7 +124,7 @@ export async function recognise(files: FileSet): Promise<RecognisedFiles> {
   }
   const weights = await openWeights(files, source, kind);
   for (const [format, { recognises, read }] of FOREIGN) {
-    if (!recognises(weights)) continue;
+    if (!await recognises(weights)) continue;
     return {
       format,
       source,
@@ -171,11 +171,10 @@ async function findWeights(files: FileSet): Promise<Source> {
 
 async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKind, "saev">): Promise<Weights> {
   const { name } = source;
-  const findJson = async (file: string): Promise<JsonObject | null> => {
-    const found = await files.find(file);
-    return found === null ? null : await readJsonObject(found);
-  };
-  const common = { name, findJson, extras: new Map<string, PickledValue>(), isNested: false };
+  const readJson = async (found: Source | null): Promise<JsonObject | null> => found && await readJsonObject(found);
+  const findJson = async (file: string) => await readJson(await files.find(file));
+  const findJsonAbove = async (file: string) => await readJson(await files.findAbove?.(file) ?? null);
+  const common = { name, findJson, findJsonAbove, extras: new Map<string, PickledValue>(), isNested: false };
   switch (kind) {
     case "npz":
       return { ...common, container: "npz", tensors: await npzTensors(source) };

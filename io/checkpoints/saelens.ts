@@ -88,6 +88,14 @@ const HARMLESS: ReadonlySet<string> = new Set([
   ..."decoder_orthogonal_init decoder_heuristic_init init_encoder_as_decoder_transpose".split(" "),
   ..."normalize_sae_decoder noise_scale scale_sparsity_penalty_by_decoder_norm".split(" "),
   ..."log_to_wandb wandb_project wandb_entity wandb_log_frequency wandb_id run_name".split(" "),
+  // What the runners of versions 3 to 6 add to it.
+  ..."act_store_device activations_mixing_fraction autocast autocast_lm compile_llm compile_sae".split(" "),
+  ..."decoder_heuristic_init_norm disable_concat_sequences eval_batch_size_prompts eval_every_n_wandb_logs".split(" "),
+  ..."finetuning_method finetuning_tokens llm_compilation_mode llm_device log_activations_store_to_wandb".split(" "),
+  ..."log_optimizer_state_to_wandb log_weights_to_wandb logger model_kwargs n_batches_for_norm_estimate".split(" "),
+  ..."output_path prefetch_llm_batches resume resume_from_checkpoint sae_compilation_mode".split(" "),
+  ..."save_final_checkpoint sequence_separator_token total_training_samples train_batch_size_samples".split(" "),
+  ..."use_chat_formatting".split(" "),
   // What version 6 adds to the configuration in a checkpoint of training.
   ..."decoder_init_norm jumprelu_init_threshold jumprelu_bandwidth jumprelu_sparsity_loss_mode".split(" "),
   ..."l0_coefficient l0_warm_up_steps pre_act_loss_coefficient jumprelu_tanh_scale jumprelu_ste_to_input".split(" "),
@@ -97,10 +105,19 @@ const HARMLESS: ReadonlySet<string> = new Set([
 
 /** The format. */
 export const SAELENS: ForeignFormat = {
-  recognises: (weights) => weights.container === "safetensors" && hasTensors(weights, "W_enc", "W_dec"),
+  recognises: async (weights) =>
+    weights.container === "safetensors" &&
+    (hasTensors(weights, "W_enc", "W_dec") || await namesArchitecture(weights)),
   read: async (weights, options) => {
     const cfg = await requireJson(weights, SAELENS_CONFIG);
     const fields = relevantFields(SAELENS_CONFIG, cfg, HARMLESS);
+    const architecture = fields.string("architecture", "standard");
+    if (!ARCHITECTURES.includes(architecture)) {
+      fields.fail(
+        `the architecture is ${quote(architecture)}; this library has ${ARCHITECTURES.slice(0, -1).join(", ")} and ` +
+          ARCHITECTURES.at(-1),
+      );
+    }
     const d_model = fields.integer("d_in");
     const d_sae = fields.integer("d_sae");
     const subtract_b_dec = fields.boolean("apply_b_dec_to_input", true);
@@ -108,7 +125,6 @@ export const SAELENS: ForeignFormat = {
       fields.fail("finetuning_scaling_factor is set; this library has no factor behind the activation");
     }
     const input = await readInput(weights, fields, options);
-    const architecture = fields.string("architecture", "standard");
     const activation = readActivation(fields, architecture);
     fields.done();
 
@@ -155,6 +171,14 @@ export const SAELENS: ForeignFormat = {
     }
   },
 };
+
+const ARCHITECTURES: readonly string[] = ["standard", "topk", "jumprelu", "batchtopk", "matryoshka_batchtopk"];
+
+/** Whether the configuration is SAELens', whose architectures do not all have an encoder. */
+async function namesArchitecture({ findJson }: Weights): Promise<boolean> {
+  const cfg = await findJson(SAELENS_CONFIG);
+  return cfg !== null && typeof cfg.get("architecture") === "string" && cfg.has("d_in") && cfg.has("d_sae");
+}
 
 /** Where the thresholds are, if the activation has any. */
 function thresholdOf(weights: Weights, key: SaelensActivation["key"], d_sae: number): Layout["threshold"] {
@@ -212,19 +236,18 @@ function readActivation(fields: HeaderFields, architecture: string): SaelensActi
     return { key: "topk", k, isRescaled: fields.boolean("rescale_acts_by_decoder_norm", false) };
   }
   kwargs?.done();
-  if (functionName !== "relu") {
-    fields.fail(`${fieldName} is ${quote(functionName)} with the architecture ${quote(architecture)}; expected "relu"`);
+  const expected = architecture === "topk" ? "topk" : "relu";
+  if (functionName !== expected) {
+    fields.fail(
+      `${fieldName} is ${quote(functionName)} with the architecture ${quote(architecture)}; expected ${
+        quote(expected)
+      }`,
+    );
   }
   if (architecture === "standard" || architecture === "jumprelu") return { key: architecture };
-  if (architecture === "batchtopk" || architecture === "matryoshka_batchtopk") {
-    // How many codes a row has on average in training, which need not be whole.
-    fields.number("k");
-    return { key: "batchtopk", isRescaled: fields.boolean("rescale_acts_by_decoder_norm", true) };
-  }
-  return fields.fail(
-    `the architecture is ${quote(architecture)}; this library has standard, topk, jumprelu, batchtopk and ` +
-      "matryoshka_batchtopk",
-  );
+  // How many codes a row has on average in training, which need not be whole.
+  fields.number("k");
+  return { key: "batchtopk", isRescaled: fields.boolean("rescale_acts_by_decoder_norm", true) };
 }
 
 async function readInput(weights: Weights, fields: HeaderFields, options: ForeignOptions): Promise<InputScaling> {

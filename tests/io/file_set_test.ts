@@ -149,6 +149,31 @@ Deno.test("one file without others", async () => {
   assertEquals((await openFiles(handle)).main, "sae.pt");
 });
 
+Deno.test("the folder above is looked into for one name, on disk and on the web", async () => {
+  await inFolder(async (folder) => {
+    const inner = `${folderUrl(folder)}/layers`;
+    for (const from of [`${folder}/layers`, `${folder}/layers/ü.pt`, new URL(inner), new URL(`${inner}/%C3%BC.pt`)]) {
+      const files = await openFiles(from);
+      assertEquals(await textOf(await files.findAbove!("cfg.json")), CONFIG);
+      for (const name of ["config.json", "layers"]) assertEquals(await files.findAbove!(name), null);
+      await assertRejects(() => files.findAbove!("../cfg.json"), CheckpointError, "leads elsewhere");
+    }
+  });
+  await using server = serveFiles({
+    files: {
+      "/a/layers/ü.pt": { bytes: Uint8Array.from(utf8(DEEP)) },
+      "/a/cfg.json": { bytes: Uint8Array.from(utf8(CONFIG)) },
+    },
+  });
+  for (const path of ["layers/%C3%BC.pt?x=1", "layers/"]) {
+    const files = await openFiles(`${server.origin}/a/${path}`);
+    assertEquals(await textOf(await files.findAbove!("cfg.json")), CONFIG);
+    assertEquals(await files.findAbove!("config.json"), null);
+  }
+  const top = await openFiles(`${server.origin}/sae.pt`);
+  assertEquals(await top.findAbove!("cfg.json"), null);
+});
+
 Deno.test("a web address stands for the files beside it, though nobody can list them", async () => {
   await using server = serveFiles({
     files: {

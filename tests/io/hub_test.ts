@@ -22,6 +22,7 @@ function serveHub(more: Record<string, ServedFile> = {}): FileServer {
     files: {
       [PLACE]: LARGE,
       "/me/saes/resolve/main/layer 5/cfg.json": SMALL,
+      "/me/saes/resolve/main/README.md": SMALL,
       "/me/saes/resolve/refs/pr/1/sae.pt": SMALL,
       [`/me/saes/resolve/${COMMIT}/sae.pt`]: LARGE,
       ...more,
@@ -227,8 +228,11 @@ Deno.test("a folder, the files beside a file, and the whole repository", async (
   const file = await openFiles(ADDRESS, { hub });
   assertEquals([file.main, await file.list()], ["sae.pt", ["cfg.json", "more/", "sae.pt"]]);
   assertEquals(await bytesOf((await file.find(file.main!))!), BYTES);
+  assertEquals(await bytesOf((await file.findAbove!("README.md"))!), SMALL.bytes);
+  for (const name of ["config.json", "layer 5"]) assertEquals(await file.findAbove!(name), null);
   const root = await openFiles("hf:me/saes", { hub });
   assertEquals([root.main, await root.list()], [null, ["README.md", "a@b.pt", "layer 5/"]]);
+  assertEquals(await root.findAbove!("README.md"), null);
   assertEquals(await bytesOf((await root.find("layer 5/cfg.json"))!), SMALL.bytes);
   const request = await openFiles("hf:me/saes/sae.pt@refs/pr/1", { hub });
   assertEquals(await bytesOf((await request.find("sae.pt"))!), SMALL.bytes);

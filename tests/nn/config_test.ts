@@ -59,7 +59,7 @@ const refused: [what: string, options: unknown, error: typeof RangeError | typeo
   ["an unknown field", { d_vit: 3 }, TypeError, 'the configuration has no field "d_vit"'],
   ["no width", { d_model: 0 }, RangeError, "d_model must be an integer of at least 1, found 0"],
   ["a fraction of a latent", { d_sae: 2.5 }, RangeError, "d_sae must be an integer of at least 1, found 2.5"],
-  ["a width in words", { d_model: "8" }, RangeError, "d_model must be an integer of at least 1, found 8"],
+  ["a width in words", { d_model: "8" }, RangeError, 'd_model must be an integer of at least 1, found "8"'],
   ["a blend above one", { reinit_blend: 1.5 }, RangeError, "reinit_blend must be between 0 and 1, found 1.5"],
   ["NaN", { reinit_blend: NaN }, RangeError, "reinit_blend must be between 0 and 1, found NaN"],
   ["a switch that is no boolean", { normalize_w_dec: 1 }, TypeError, "normalize_w_dec must be true or false, found 1"],

@@ -343,7 +343,7 @@ Deno.test("refused: data that nothing can be made from", async () => {
     [{ x: x.subarray(0, 9 * D) }, RangeError, "d_sae 10 latents, found 9 rows"],
     [{ x, b_dec: "median" }, RangeError, 'zeros, mean, geometric-median, found "median"'],
     [{ x, scale_encoder: 1 }, TypeError, "scale_encoder must be true or false, found 1"],
-    [{ x, data_points: "yes" }, TypeError, "data_points must be true or false, found yes"],
+    [{ x, data_points: "yes" }, TypeError, 'data_points must be true or false, found "yes"'],
   ];
   for (const [data, error, message] of wrong) assertThrows(() => made({}, data as InitialData), error, message);
   const alike = new Float32Array(40 * D).fill(2);

@@ -103,6 +103,8 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
   const { file } = await trained("batch-top-k", "adam");
   for (const length of [0, 7, 100, file.length >> 1, file.length - 1]) {
     await assertRejects(() => openTraining(file.slice(0, length)), CheckpointError);
+    const cut = { ...bytesSource(file.slice(0, length)), name: "runs/a/training.safetensors" };
+    await assertRejects(() => openTraining(cut), CheckpointError, "runs/a/training.safetensors");
   }
   const { description, altered } = await opened(file);
   const cases: readonly [change: Change, message: string][] = [

@@ -3,6 +3,8 @@
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
 import { readModel, type ReadOptions, recognise } from "../../../io/checkpoints/recognise.ts";
+import { formatSafetensors } from "../../../io/safetensors.ts";
+import { joinBytes } from "../../../io/source.ts";
 import { bitsOf } from "../models.ts";
 import { goldenCase, type GoldenFiles, goldenFiles, memoryFiles, withField } from "./golden_files.ts";
 
@@ -71,6 +73,54 @@ Deno.test("a field that is left out is what the library takes it for", async () 
     assertEquals(await outcome(withField(golden, field, undefined)), stated, `${key}: ${field}`);
     assertNotEquals(await outcome(withField(golden, field, other)), stated, `${key}: ${field}`);
   }
+});
+
+Deno.test("what SAELens' runners add to a configuration changes nothing", async () => {
+  const golden = goldenCase("saelens/old_standard");
+  const plain = await outcome(golden);
+  // Of LanguageModelSAERunnerConfig, versions 3 to 5, with what a run of theirs has there.
+  const added: Readonly<Record<string, unknown>> = {
+    act_store_device: "cpu",
+    autocast: false,
+    autocast_lm: false,
+    compile_llm: false,
+    compile_sae: false,
+    decoder_heuristic_init_norm: 0.1,
+    eval_batch_size_prompts: null,
+    eval_every_n_wandb_logs: 100,
+    finetuning_method: null,
+    finetuning_tokens: 0,
+    llm_compilation_mode: null,
+    log_activations_store_to_wandb: false,
+    log_optimizer_state_to_wandb: false,
+    model_kwargs: {},
+    resume: false,
+    sae_compilation_mode: null,
+  };
+  const all = Object.entries(added).reduce((golden, [field, value]) => withField(golden, field, value), golden);
+  assertEquals(await outcome(all), plain);
+  assertStringIncludes(await outcome(withField(golden, "whiten", true)), `unknown field "whiten"`);
+});
+
+Deno.test("SAELens' architectures are named by their configuration, whatever their tensors are", async () => {
+  const golden = goldenCase("saelens/standard");
+  const weights = { name: "W_dec", shape: [16, 8], data: new Float32Array(128) };
+  const bytes = joinBytes(formatSafetensors([weights, { name: "b_dec", shape: [8], data: new Float32Array(8) }]));
+  const without = { ...golden, files: new Map([...golden.files, ["sae_weights.safetensors", bytes]]) };
+  for (const architecture of ["matching_pursuit", "temporal", "gated", "abstopk", "skip_transcoder"]) {
+    for (const files of [golden, without]) {
+      const message = await outcome(withField(files, "architecture", architecture));
+      assertStringIncludes(
+        message,
+        `reading cfg.json: the architecture is "${architecture}"; this library has standard`,
+      );
+    }
+  }
+  assertStringIncludes(await outcome(without), "missing tensors: W_enc, b_enc");
+  assertStringIncludes(
+    await outcome(withField(goldenCase("saelens/topk"), "activation_fn", "relu")),
+    `activation_fn is "relu" with the architecture "topk"; expected "topk"`,
+  );
 });
 
 Deno.test("ViT-Prisma's rows are normalised unless it says otherwise, and in no way that is unknown", async () => {

@@ -1,8 +1,9 @@
 /** Every file that another library wrote: read as what that library computes from it, or refused by name. @module */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { load } from "../../../io/checkpoints/checkpoint.ts";
+import { load, readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
+import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
 import { recognise } from "../../../io/checkpoints/recognise.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { assertTensorClose } from "../../support/tolerance.ts";
@@ -42,3 +43,35 @@ for (const format of FORMATS) {
     }
   });
 }
+
+Deno.test("dictionary_learning's steps have their configuration in the folder above", async () => {
+  const { files } = CASES.find(({ format, name }) => format === "dictionary_learning" && name === "batch_top_k")!;
+  const bare = CASES.find(({ format, name }) => format === "dictionary_learning" && name === "bare_standard.pt")!;
+  const folder = await Deno.makeTempDir();
+  const checkpoints = `${folder}/trainer_0/checkpoints`;
+  const config = `${folder}/trainer_0/config.json`;
+  try {
+    await Deno.mkdir(checkpoints, { recursive: true });
+    await Deno.writeFile(`${checkpoints}/ae_40.pt`, files.get("ae.pt")!);
+    await assertRejects(() => readCheckpoint(`${checkpoints}/ae_40.pt`), CheckpointError, "or in the folder above");
+    await Deno.writeFile(config, files.get("config.json")!);
+    assertEquals((await readCheckpoint(`${checkpoints}/ae_40.pt`)).cfg.activation.key, "batch-top-k");
+    const { format, configs } = await inspectCheckpoint(`${checkpoints}/ae_40.pt`);
+    assertEquals([format, Object.keys(configs)], ["dictionary_learning", ["../config.json"]]);
+
+    const other = JSON.parse(new TextDecoder().decode(files.get("config.json")));
+    other.trainer.dict_size++;
+    await Deno.writeTextFile(config, JSON.stringify(other));
+    const message = `reading ../config.json.trainer: dict_size is ${other.trainer.dict_size}`;
+    await assertRejects(() => readCheckpoint(`${checkpoints}/ae_40.pt`), CheckpointError, message);
+
+    // Anything else may lie above a file that says by itself what it is.
+    await Deno.writeFile(`${checkpoints}/ae_80.pt`, bare.files.get(bare.main!)!);
+    for (const text of ["{}", '{"trainer": {"lr": 1}}', '{"model_type": "gemma"}', "not JSON"]) {
+      await Deno.writeTextFile(config, text);
+      assertEquals((await readCheckpoint(`${checkpoints}/ae_80.pt`)).cfg.activation.key, "relu");
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
