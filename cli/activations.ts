@@ -31,7 +31,14 @@ import { type OnnxRuntime, openDecoder, openModel } from "./runtimes.ts";
 /** The families of the Python package's own models. */
 const FAMILIES = ["bird-mae", "clip", "dinov2", "dinov3", "fake-clip", "pe-core", "pe-spatial", "siglip"] as const;
 
-const RESAMPLINGS = ["nearest", "bilinear", "bicubic", "lanczos"] as const satisfies readonly Resampling[];
+const RESAMPLINGS = [
+  "nearest",
+  "bilinear",
+  "bicubic",
+  "lanczos",
+  "box",
+  "hamming",
+] as const satisfies readonly Resampling[];
 
 /** The command. */
 export const activationsCommand: Command = {

@@ -5,14 +5,7 @@
  * @module
  */
 
-import {
-  type ImageDecoder,
-  type ModelTensor,
-  type OpenModel,
-  planResize,
-  type Preprocessing,
-  type Resampling,
-} from "../data/mod.ts";
+import type { ByteImage, ImageDecoder, ModelTensor, OpenModel } from "../data/mod.ts";
 import { furtherOutputs, type OnnxModel } from "../io/mod.ts";
 import { say } from "./command.ts";
 
@@ -115,44 +108,25 @@ function tensorOf({ type, data, dims }: OrtTensor): ModelTensor | null {
 
 /** As much of sharp as is used here. */
 interface Sharp {
-  metadata(): Promise<{ readonly width: number; readonly height: number }>;
-  resize(options: Readonly<Record<string, unknown>>): Sharp;
-  extract(part: Readonly<Record<"left" | "top" | "width" | "height", number>>): Sharp;
   removeAlpha(): Sharp;
   toColourspace(space: string): Sharp;
   extractChannel(channel: number): Sharp;
   raw(options: { readonly depth: string }): Sharp;
   toBuffer(options: { readonly resolveWithObject: true }): Promise<{
     readonly data: Uint8Array;
-    readonly info: { readonly width: number; readonly height: number; readonly channels: number };
+    readonly info: { readonly width: number; readonly height: number };
   }>;
 }
 
-/** Pillow's filters as sharp names them. */
-const KERNELS: Readonly<Partial<Record<Resampling, string>>> = {
-  nearest: "nearest",
-  lanczos: "lanczos3",
-  bilinear: "linear",
-  bicubic: "cubic",
-};
-
-/** Opens the decoder. */
+/** Opens the decoder. As with Pillow, how a camera was held does not turn an image, and colour profiles stay unused. */
 export async function openDecoder(): Promise<ImageDecoder> {
   const sharp = await fetchPackage("sharp") as (path: string) => Sharp;
-  const resized = async (path: string, preprocessing: Preprocessing, kernel: string): Promise<Sharp> => {
-    const { resized, crop } = planResize(preprocessing, await sharp(path).metadata());
-    return sharp(path).resize({ ...resized, fit: "fill", kernel }).extract(crop);
+  const bytesOf = async (image: Sharp): Promise<ByteImage> => {
+    const { data, info: { width, height } } = await image.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+    return { width, height, data };
   };
   return {
-    async decode(path, preprocessing) {
-      const kernel = KERNELS[preprocessing.resample];
-      if (kernel === undefined) throw new RangeError(`no resampling by ${preprocessing.resample} here`);
-      const image = (await resized(path, preprocessing, kernel)).removeAlpha().toColourspace("srgb");
-      return (await image.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true })).data;
-    },
-    async decodeMask(path, preprocessing) {
-      const mask = (await resized(path, preprocessing, "nearest")).extractChannel(0);
-      return (await mask.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true })).data;
-    },
+    decode: (path) => bytesOf(sharp(path).removeAlpha().toColourspace("srgb")),
+    decodeMask: (path) => bytesOf(sharp(path).extractChannel(0)),
   };
 }

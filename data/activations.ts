@@ -9,7 +9,8 @@
 
 import type { OnnxModel } from "../io/onnx_model.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
-import { type ImageSize, normalisePixels, type Preprocessing } from "./images.ts";
+import { normalisePixels, type Preprocessing } from "./images.ts";
+import type { ImageSize } from "./resample.ts";
 
 /** What a model made of a batch. */
 export interface ModelTensor {

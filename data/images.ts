@@ -3,8 +3,7 @@
  *
  * pixel = (value · rescale_factor − image_mean) / image_std, channel by channel, [3, height, width].
  *
- * Decoding and resampling are done by a function that is put in, since no platform has both: what this file says is which
- * size and which crop.
+ * Decoding is done by a function that is put in. Resizing is Pillow's.
  *
  * @module
  */
@@ -12,17 +11,7 @@
 import { CheckpointError } from "../io/errors.ts";
 import { type ByteSource, openSource } from "../io/files.ts";
 import { describeValue, type JsonObject, type JsonValue, readJsonObject } from "../io/json.ts";
-
-/** How pixels are interpolated, by Pillow's names. */
-export type Resampling = "nearest" | "lanczos" | "bilinear" | "bicubic" | "box" | "hamming";
-
-/** Height and width in pixels. */
-export interface ImageSize {
-  /** Rows. */
-  readonly height: number;
-  /** Columns. */
-  readonly width: number;
-}
+import { type ByteImage, type ImageSize, resample, type Resampling, type ResizePlan } from "./resample.ts";
 
 /** What is done with an image before a model sees it. */
 export interface Preprocessing {
@@ -40,20 +29,12 @@ export interface Preprocessing {
   readonly image_std: readonly [number, number, number];
 }
 
-/** An image's way to its pixels: resized to this size, and then a part of that. */
-export interface ResizePlan {
-  /** The size it is brought to. */
-  readonly resized: ImageSize;
-  /** The part that is kept. */
-  readonly crop: ImageSize & { readonly top: number; readonly left: number };
-}
-
 /** Decodes images: a part that is put in. */
 export interface ImageDecoder {
-  /** One image's bytes, [height, width, 3], resized and cropped. */
-  decode(path: string, preprocessing: Preprocessing): Promise<Uint8Array>;
-  /** The same of a mask, whose bytes are labels: [height, width], without interpolation. */
-  decodeMask(path: string, preprocessing: Preprocessing): Promise<Uint8Array>;
+  /** One image in colours, [height, width, 3]. */
+  decode(path: string): Promise<ByteImage>;
+  /** One mask, whose bytes are labels, [height, width]. */
+  decodeMask(path: string): Promise<ByteImage>;
 }
 
 /** What ImageNet's models use: bicubic to 224 × 224, ImageNet's mean and deviation. */
@@ -160,6 +141,13 @@ export function planResize({ resize, crop }: Preprocessing, { height, width }: I
       left: Math.floor((resized.width - kept.width) / 2),
     },
   };
+}
+
+/** An image of 3 channels, or a mask of one, resized and cropped; masks are not interpolated. */
+export function fitImage(image: ByteImage, preprocessing: Preprocessing): ByteImage {
+  const channels = image.data.length / (image.height * image.width);
+  const filter = channels === 1 ? "nearest" : preprocessing.resample;
+  return resample(image, planResize(preprocessing, image), { filter, channels });
 }
 
 /** The size of every image's pixels; `null` where it depends on the image. */

@@ -21,15 +21,14 @@ export { hashMetadata, type ShardFile, type ShardsMetadata } from "./shards/meta
 export { type ShardsToWrite, tokensPerShard, writeShards, type WrittenShards } from "./shards/writer.ts";
 export { type PatchLabelOptions, patchLabels, type PixelAggregation } from "./shards/patch_labels.ts";
 export {
+  fitImage,
   type ImageDecoder,
   IMAGENET_PREPROCESSING,
-  type ImageSize,
   normalisePixels,
+  pixelSize,
   planResize,
   type Preprocessing,
   readPreprocessor,
-  type Resampling,
-  type ResizePlan,
 } from "./images.ts";
 export {
   countTokens,
@@ -44,3 +43,4 @@ export {
   type TokenLayout,
   tokenLayout,
 } from "./activations.ts";
+export { type ByteImage, type ImageSize, resample, type Resampling, type ResizePlan } from "./resample.ts";

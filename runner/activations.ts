@@ -17,7 +17,8 @@ import {
   type TokenLayout,
   tokenLayout,
 } from "../data/activations.ts";
-import { type ImageDecoder, type ImageSize, normalisePixels, pixelSize, type Preprocessing } from "../data/images.ts";
+import { fitImage, type ImageDecoder, normalisePixels, pixelSize, type Preprocessing } from "../data/images.ts";
+import type { ImageSize } from "../data/resample.ts";
 import { patchLabels, type PixelAggregation } from "../data/shards/patch_labels.ts";
 import { tokensPerShard, writeShards } from "../data/shards/writer.ts";
 import type { ShardsMetadata } from "../data/shards/metadata.ts";
@@ -201,7 +202,7 @@ async function shapesOf(
   const B = fixedBatch ?? 1;
   const { height, width } = size;
   const shape = order === "channels-first" ? [B, 3, height, width] : [B, height, width, 3];
-  const rgb = await decoder.decode(image, preprocessing);
+  const { data: rgb } = fitImage(await decoder.decode(image), preprocessing);
   const pixels = new Float32Array(B * 3 * height * width);
   normalisePixels(rgb, pixels.subarray(0, rgb.length), preprocessing, order);
   return (await run(pixels, shape)).map((tensor) => tensor?.shape ?? null);
@@ -222,7 +223,7 @@ export async function findBadImages(
   for (const [i, path] of paths.entries()) {
     signal?.throwIfAborted();
     try {
-      await decoder.decode(`${root}/${path}`, preprocessing);
+      fitImage(await decoder.decode(`${root}/${path}`), preprocessing);
     } catch (error) {
       bad.push({ path, reason: messageOf(error) });
     }
@@ -263,7 +264,7 @@ export async function extractToShards(
   const decode = async (image: string): Promise<Uint8Array> => {
     signal?.throwIfAborted();
     try {
-      return await decoder.decode(pathOf(image), preprocessing);
+      return fitImage(await decoder.decode(pathOf(image)), preprocessing).data;
     } catch (error) {
       throw new RangeError(`decoding ${pathOf(image)}: ${messageOf(error)}`, { cause: error });
     }
@@ -404,7 +405,7 @@ async function labelsOf(
     const place = `${root}/${path.replace(/\.[^./]*$/, "")}.png`;
     let mask: Uint8Array;
     try {
-      mask = await decoder.decodeMask(place, preprocessing);
+      mask = fitImage(await decoder.decodeMask(place), preprocessing).data;
     } catch (error) {
       throw new RangeError(`decoding the mask ${place}: ${messageOf(error)}`, { cause: error });
     }

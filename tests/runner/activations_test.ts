@@ -40,11 +40,11 @@ const DECODER: ImageDecoder = {
   async decode(path) {
     const [byte, ...rest] = await Deno.readFile(path);
     if (byte === undefined || rest.length > 0) throw new Error("not one byte");
-    return new Uint8Array(32 * 32 * 3).fill(byte);
+    return { height: 32, width: 32, data: new Uint8Array(32 * 32 * 3).fill(byte) };
   },
   async decodeMask(path) {
     const [byte] = await Deno.readFile(path);
-    return new Uint8Array(32 * 32).fill(byte!, 0, 16 * 32);
+    return { height: 32, width: 32, data: new Uint8Array(32 * 32).fill(byte!, 0, 16 * 32) };
   },
 };
 
