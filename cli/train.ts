@@ -19,6 +19,7 @@ import {
   type SweepRun,
   type SweptConfig,
 } from "../runner/mod.ts";
+import { DivergenceError } from "../train/mod.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
@@ -73,7 +74,8 @@ Only data.path is needed; these are the defaults:
   # n_k_warmup = 1000          # in so many steps
   grad_clip = 1.0              # false for none
   log_every = 25
-  checkpoint_every = 1000
+  checkpoint_every = 1000      # steps
+  checkpoint_minutes = 10      # and at least as often as this
   seed = 0`,
   run,
 };
@@ -133,7 +135,15 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const trained = isSweep
     ? runSweep(runs, options)
     : runTraining(runs[0]!.cfg, runs[0]!.source, { ...runs[0]!, ...options });
-  const results = [await trained.finally(() => progress?.[Symbol.dispose]())].flat();
+  const results = [
+    await trained.finally(() => progress?.[Symbol.dispose]())
+      .catch(async (error: unknown) => {
+        // Before the first step there is nothing to say of checkpoints, and a diverged run would diverge again.
+        if (progress === undefined || error instanceof DivergenceError) throw error;
+        const message = error instanceof Error ? error.message : String(error);
+        throw new Error(`${message}; ${await whatIsKept(out, runs)}`, { cause: error });
+      }),
+  ].flat();
   if (isSweep) {
     const outcomes = results.map((result, i) => outcomeOf(names[i]!, sweep[i]!, result));
     await whole.writeJson("sweep.json", outcomes);
@@ -158,6 +168,17 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   );
   say(`look at ${out}/report.html`);
   return 0;
+}
+
+/** What the folders hold after a failure, in a sentence. */
+async function whatIsKept(out: string, runs: readonly SweepRun[]): Promise<string> {
+  const found = await Promise.all(runs.map(({ directory }) => directory.openTraining()));
+  const states = found.filter((state) => state !== undefined);
+  if (states.length === 0) return `${out} holds no checkpoint yet`;
+  const what = runs.length > 1
+    ? `states of ${states.length} of ${runs.length} runs`
+    : `the state of step ${states[0]!.step}`;
+  return `${out} holds ${what}, from which --resume continues`;
 }
 
 /** A run in a sweep's summary. */

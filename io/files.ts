@@ -82,13 +82,15 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
     size,
     identity: [dev, ino, size, mtime?.getTime()].join(),
     async read(start, length) {
+      const doing = `reading ${length} bytes of ${path} from byte ${start}`;
+      const failed = (cause: Error): never => {
+        throw new Error(`${doing}: ${cause.message}`, { cause });
+      };
       const bytes = new Uint8Array(length);
-      await file.seek(start, Deno.SeekMode.Start);
+      await file.seek(start, Deno.SeekMode.Start).catch(failed);
       for (let end = 0; end < length;) {
-        const count = await file.read(bytes.subarray(end));
-        if (count === null) {
-          throw new RangeError(`reading ${length} bytes of ${path} from byte ${start}: it ends after ${start + end}`);
-        }
+        const count = await file.read(bytes.subarray(end)).catch(failed);
+        if (count === null) throw new RangeError(`${doing}: it ends after ${start + end}`);
         end += count;
       }
       return bytes;
@@ -404,7 +406,7 @@ function isRemote(from: string | URL): boolean {
  *
  * @throws {RangeError} if a folder stands at the path, or a link leads in a circle.
  */
-export async function writeBytes(to: ByteTarget, parts: Iterable<FilePart>): Promise<void> {
+export async function writeBytes(to: ByteTarget, parts: readonly FilePart[]): Promise<void> {
   if (typeof to === "string" || to instanceof URL) return await writeAtPath(to, parts);
   if (!(to instanceof WritableStream)) return await writeToSink(to, parts);
   const writer = to.getWriter();
@@ -415,7 +417,7 @@ export async function writeBytes(to: ByteTarget, parts: Iterable<FilePart>): Pro
   }
 }
 
-async function writeToSink(sink: ByteSink, parts: Iterable<FilePart>): Promise<void> {
+async function writeToSink(sink: ByteSink, parts: readonly FilePart[]): Promise<void> {
   for await (const piece of partPieces(parts)) await writeAll(sink, piece);
   await sink.sync?.();
 }
@@ -457,7 +459,7 @@ export async function targetAt(path: string | URL): Promise<Target> {
 /** Names of what this process has open. */
 const DESCRIPTOR = /^\/(?:dev\/(?:stdout|stderr|fd\/\d+)|proc\/(?:self|\d+)\/fd\/\d+)$/;
 
-async function writeAtPath(to: string | URL, parts: Iterable<FilePart>): Promise<void> {
+async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promise<void> {
   if (!hasFileSystem() || (to instanceof URL && to.protocol !== "file:")) {
     throw new TypeError(`writing ${to}: there is no file system for it here; give a file handle or a stream instead`);
   }
@@ -488,15 +490,28 @@ async function followLinks(path: string): Promise<string> {
 
 /**
  * Makes the folders, writes a temporary file beside the target, flushes it to disk and renames it. Whatever fails, the
- * temporary file is removed and what stood at the target still stands there.
+ * temporary file is removed and what stood at the target still stands there; if it is the disk, the message says how much
+ * the file takes.
  */
-async function replaceFile(to: string, parts: Iterable<FilePart>): Promise<void> {
+async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void> {
   const temporary = `${to}.${crypto.randomUUID()}.tmp`;
+  const bytes = parts.reduce((sum, { length }) => sum + length, 0).toLocaleString("en");
+  const failed = (cause: Error): never => {
+    // Other kinds of errors, such as a folder that may not be written, name the path themselves.
+    if (cause.name !== "Error") throw cause;
+    throw new Error(`writing ${to}: ${cause.message}; it takes ${bytes} bytes, and what stood there is unchanged`, {
+      cause,
+    });
+  };
   await Deno.mkdir(splitPath(to, pathSystem()).folder || ".", { recursive: true });
   try {
     {
-      using file = await Deno.open(temporary, { write: true, createNew: true });
-      await writeToSink(file, parts);
+      using file = await Deno.open(temporary, { write: true, createNew: true }).catch(failed);
+      const sink = {
+        write: (piece: Uint8Array) => file.write(piece).catch(failed),
+        sync: () => file.sync().catch(failed),
+      };
+      await writeToSink(sink, parts);
     }
     await Deno.rename(temporary, to);
   } catch (error) {

@@ -126,14 +126,22 @@ export async function* readPieces(source: Source, from = 0, to = source.size): A
   for (let at = from; at < to; at += PIECE_BYTES) yield await source.read(at, Math.min(at + PIECE_BYTES, to));
 }
 
-/** A part of a file to be written: bytes, or what reads them once they are wanted. */
-export type FilePart = Uint8Array | (() => AsyncIterable<Uint8Array>);
+/** Bytes that are read, or computed, once they are wanted. */
+export interface LazyBytes {
+  /** How many. */
+  readonly length: number;
+  /** All of them. */
+  readonly pieces: () => AsyncIterable<Uint8Array>;
+}
+
+/** A part of a file to be written. */
+export type FilePart = Uint8Array | LazyBytes;
 
 /** The bytes of the parts, in order. */
-export async function* partPieces(parts: Iterable<FilePart>): AsyncGenerator<Uint8Array> {
+export async function* partPieces(parts: readonly FilePart[]): AsyncGenerator<Uint8Array> {
   for (const part of parts) {
     if (part instanceof Uint8Array) yield part;
-    else yield* part();
+    else yield* part.pieces();
   }
 }
 

@@ -324,7 +324,7 @@ function textRecord(name: string, text: string): ZipRecord {
 
 function storageRecord(name: string, data: Numbers | MeasuredNumbers): ZipRecord<FilePart> {
   return "pieces" in data
-    ? { name, size: data.length * 4, crc32: data.crc32, bytes: data.pieces }
+    ? { name, size: data.length * 4, crc32: data.crc32, bytes: { length: data.length * 4, pieces: data.pieces } }
     : zipRecord(name, littleEndianBytes(data));
 }
 

@@ -61,7 +61,7 @@ export async function savedOf(
 
 /** All that decides what a run comes to, as JSON. */
 export function noteOf({ data, sae, init, objective, train }: ResolvedConfig, { n_rows, d_model }: RowSource): string {
-  const { log_every: _, checkpoint_every: __, ...loop } = train;
+  const { log_every: _, checkpoint_every: __, checkpoint_minutes: ___, ...loop } = train;
   const complete = {
     data: { ...data, n_rows },
     sae: completeConfig({ ...sae, d_model }),

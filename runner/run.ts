@@ -41,8 +41,10 @@ export interface SweepRun {
 
 /** What a sweep is given besides its runs. */
 export interface SweepOptions {
-  /** Ends it early, with checkpoints of the step it has come to. Nothing is evaluated after that. */
+  /** Ends it early, with checkpoints of the step it has come to. Nothing is begun or evaluated after that. */
   readonly signal?: AbortSignal;
+  /** Milliseconds since any fixed moment, for `checkpoint_minutes`. */
+  readonly now?: () => number;
   /** Told once before the first step of runs that train together. */
   readonly onStart?: (plan: RunPlan) => void;
   /** Told every `log_every` steps; of several models the mean, without those that have diverged. */
@@ -112,6 +114,8 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
  * or a run is resumed that was begun with another configuration.
  * @throws {CheckpointError} if what a run is resumed from is damaged.
  * @throws {DivergenceError} if the run cannot go on; the checkpoint that the folder holds by then stays.
+ * @throws {unknown} the signal's reason, if it is aborted before there is a model. Whatever else ends training, such as rows
+ * that cannot be read, is thrown once there is a checkpoint of the step it had come to, where one can still be written.
  */
 export async function runTraining(
   cfg: RunConfig,
@@ -135,9 +139,26 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
   const results = new Map<SweepRun, RunResult>();
   const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
   for (const together of groups.values()) {
-    (await runTogether(together, options)).forEach((result, i) => results.set(together[i]!, result));
+    const done = await runTogether(together, options).catch((error: unknown) => {
+      if (results.size > 0 && options.signal?.aborted && error === options.signal.reason) return together.map(notBegun);
+      throw error;
+    });
+    done.forEach((result, i) => results.set(together[i]!, result));
   }
   return opened.map((run) => results.get(run)!);
+}
+
+/** What became of a run whose turn did not come. */
+function notBegun({ cfg, saved }: OpenedRun): RunResult {
+  return {
+    steps: saved?.step ?? 0,
+    isInterrupted: true,
+    diverged: null,
+    seconds: 0,
+    examples_per_second: 0,
+    evaluated_on: cfg.data.validation_share > 0 ? "validation" : "training",
+    metrics: null,
+  };
 }
 
 /** A run, and what it goes on from. */
@@ -163,8 +184,9 @@ async function open(run: SweepRun): Promise<OpenedRun> {
 
 /** What must be the same in runs that train together. */
 function streamOf({ data, train }: RunConfig): unknown {
-  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: checkpointEvery, seed } = train;
-  return { data, batch_size, n_epochs, n_steps, log_every, checkpointEvery, seed };
+  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes, seed } =
+    train;
+  return { data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed };
 }
 
 /** A run under way. */
@@ -178,15 +200,19 @@ interface Started extends OpenedRun {
 }
 
 async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
-  const { signal, onStart, onProgress } = options;
-  const [{ cfg: { data, train: { batch_size, log_every, checkpoint_every: checkpointEvery, seed } }, plan, resolved }] =
-    runs as [OpenedRun];
+  const { signal, onStart, onProgress, now = () => performance.now() } = options;
+  const [{ cfg: { data, train }, plan, resolved }] = runs as [OpenedRun];
+  const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
   const { training, validation, n_steps } = plan;
+  const initial = untilAborted(training, signal);
   let measured: Promise<InputScaling> | undefined;
-  const scaling = () => measured ??= measureScaling(training, data.standardise);
+  const scaling = () => measured ??= measureScaling(initial, data.standardise);
   using stack = new DisposableStack();
   const started: Started[] = [];
-  for (const run of runs) started.push(await start(run, { training, scaling }, stack));
+  for (const run of runs) {
+    signal?.throwIfAborted();
+    started.push(await start(run, { training: initial, scaling }, stack));
+  }
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
   const firstStep = started[0]!.state.step;
@@ -198,15 +224,27 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
   const began = performance.now();
   const loop = { log_every, n_steps, ...signal && { signal } };
   let diverged: readonly (DivergenceError | undefined)[] = [];
-  for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
-    progress.forEach(({ losses }, i) => started[i]!.losses.push(...losses));
-    diverged = progress.map(({ diverged }) => diverged);
-    const good = progress.filter(({ diverged }) => !diverged);
-    if (good.length === 0) continue;
-    const { step } = good[0]!;
-    onProgress?.({ step, loss: mean(good, ({ loss }) => loss), l0: mean(good, ({ l0 }) => l0) });
-    const isDue = Math.floor((step - good[0]!.losses.length) / checkpointEvery) < Math.floor(step / checkpointEvery);
-    if (isDue && step < n_steps) await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+  let written = now();
+  try {
+    for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
+      progress.forEach(({ losses }, i) => started[i]!.losses.push(...losses));
+      diverged = progress.map(({ diverged }) => diverged);
+      const good = progress.filter(({ diverged }) => !diverged);
+      if (good.length === 0) continue;
+      const { step, losses: { length } } = good[0]!;
+      onProgress?.({ step, loss: mean(good, ({ loss }) => loss), l0: mean(good, ({ l0 }) => l0) });
+      const isDue = Math.floor((step - length) / everySteps) < Math.floor(step / everySteps) ||
+        now() - written >= everyMinutes * 60_000;
+      if (!isDue || step === n_steps) continue;
+      await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+      written = now();
+    }
+  } catch (error) {
+    // The rows cannot be read, or the like: the models are those of the last step. If the device is lost, or the disk full,
+    // nothing can be written, and what the folders hold stays.
+    const whole = started.filter(({ losses, state }, i) => !diverged[i] && losses.length === state.step);
+    await writeCheckpoints(whole).catch(() => {});
+    throw error;
   }
   const seconds = (performance.now() - began) / 1000;
   await writeCheckpoints(started.filter((_, i) => !diverged[i]));
@@ -218,6 +256,16 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
     );
   }
   return results;
+}
+
+/** The same rows, of which none are read once the signal is aborted. */
+function untilAborted(source: RowSource, signal: AbortSignal | undefined): RowSource {
+  const { n_rows, d_model } = source;
+  const read = (from: number, to: number): Promise<Float32Array> => {
+    signal?.throwIfAborted();
+    return source.read(from, to);
+  };
+  return { n_rows, d_model, read };
 }
 
 /** What a model is made from. */

@@ -60,6 +60,8 @@ export interface LoopConfig {
   readonly log_every: number;
   /** Steps between two checkpoints; the last step always leaves one. */
   readonly checkpoint_every: number;
+  /** Minutes after which there is a checkpoint in any case. Both are looked at every `log_every` steps. */
+  readonly checkpoint_minutes: number;
   /** Of the initial values, the order of the rows and the prefixes. */
   readonly seed: number;
 }
@@ -220,6 +222,7 @@ const LOOP_FIELDS = [
   "grad_clip",
   "log_every",
   "checkpoint_every",
+  "checkpoint_minutes",
   "seed",
 ];
 
@@ -241,6 +244,7 @@ function completeLoop(table: Table): LoopConfig {
     grad_clip: table.isFalse("grad_clip") ? false : table.positive("grad_clip") ?? 1,
     log_every: table.integer("log_every", 1) ?? 25,
     checkpoint_every: table.integer("checkpoint_every", 1) ?? 1000,
+    checkpoint_minutes: table.positive("checkpoint_minutes") ?? 10,
     seed: table.integer("seed", 0) ?? 0,
   };
 }

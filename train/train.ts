@@ -31,6 +31,7 @@ import {
 import { shuffledBatches } from "../data/order.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
+import { Pace } from "./pace.ts";
 import { trainingWarnings } from "./warnings.ts";
 
 /** The numbers of one training step. */
@@ -89,7 +90,7 @@ export interface LoopOptions {
   readonly n_steps?: number;
   /** Steps between yields; 25 if left out. It never changes a bit of the result. */
   readonly log_every?: number;
-  /** Stops after the step under way: the losses so far are yielded, and the loop ends. */
+  /** Stops after the steps under way: the losses so far are yielded, and the loop ends. */
   readonly signal?: AbortSignal;
   /** Evaluates these batches, or the rows of this source, after every `every` steps. */
   readonly validation?: { readonly every: number; readonly batches: () => Batches | RowSource };
@@ -301,28 +302,38 @@ async function* trainTogether(
       for (const warning of trainingWarnings(prospect)) onWarning(warning, model);
     }
   };
+  const pace = new Pace(() => first.sae.context.settled(first.sae.device.queue.onSubmittedWorkDone()));
+  const taken = isRowSource(batches) ? sourceBatches(batches, step, options) : batches;
+  const failures: unknown[] = [];
+  // Where a batch cannot be had, the steps before it are told first.
+  const uploaded = async function* (): AsyncGenerator<Tensor> {
+    try {
+      for await (const batch of taken) yield uploads.take(batch);
+    } catch (error) {
+      failures.push(error);
+    }
+  };
   let done = step;
   let active = trainers;
   if (done >= n_steps || signal?.aborted) return;
-  for await (const batch of isRowSource(batches) ? sourceBatches(batches, step, options) : batches) {
-    const x = uploads.take(batch);
+  for await (const x of uploaded()) {
     if (done === step && n_steps !== Infinity) warn(n_steps, (n_steps - step) * x.shape[0]!);
     for (const trainer of active) trainer.record(x);
     Commands.submitTogether(active.map(({ commands }) => commands));
     done++;
-    if ((done - step) % MOST_IN_FLIGHT === 0) {
-      await first.sae.context.settled(first.sae.device.queue.onSubmittedWorkDone());
-    }
+    await pace.step();
     if (validation && done % validation.every === 0) {
       for (const trainer of active) await trainer.validate(validation.batches());
     }
     if ((done - step) % log_every === 0) {
       yield await Promise.all(trainers.map((trainer) => trainer.report()));
       active = active.filter(({ diverged }) => !diverged);
+      pace.restart();
     }
     if (done >= n_steps || signal?.aborted || active.length === 0) break;
   }
   if ((done - step) % log_every !== 0) yield await Promise.all(trainers.map((trainer) => trainer.report()));
+  if (failures.length > 0) throw failures[0];
   if (signal?.aborted || trainers.every(({ diverged }) => diverged)) return;
   if (n_steps === Infinity) warn(done, 0);
   else if (done < n_steps) {
@@ -394,9 +405,6 @@ function checkRows(
       "give the source",
   );
 }
-
-/** Steps that wait for the GPU at most, where losses are read less often: each holds its rows in memory. */
-const MOST_IN_FLIGHT = 256;
 
 /** How many sizes of batches keep their buffer: the usual one, and the shorter last batch of a pass. */
 const KEPT_UPLOADS = 2;

@@ -79,9 +79,12 @@ export async function writeShards(folder: string, shards: ShardsToWrite): Promis
     await writeBytes(at("shards.json"), text(formatShardList([])));
   }
   const source = new Examples(metadata, examples(n_kept));
+  const { examples_per_shard, exampleBytes } = layoutOf(metadata);
   try {
     for (const file of files.slice(kept.length)) {
-      await writeBytes(at(file.name), [() => source.take(file.n_examples)]);
+      await writeBytes(at(file.name), [
+        { length: examples_per_shard * exampleBytes, pieces: () => source.take(file.n_examples) },
+      ]);
       done.push(file);
       // The last file is counted once all else is there.
       if (done.length < files.length) await writeBytes(at("shards.json"), text(formatShardList(done)));

@@ -1,9 +1,9 @@
 /** `io/files.ts`: where bytes come from, and files that are replaced whole or not at all. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { type ByteSink, openFiles, openSource, readBytes, targetAt, writeBytes } from "../../io/files.ts";
-import { bytesSource } from "../../io/source.ts";
+import { bytesSource, type LazyBytes } from "../../io/source.ts";
 import { joined, utf8 } from "./raw_zip.ts";
 
 const PIECES = [utf8("one "), new Uint8Array(), utf8("two "), utf8("three")];
@@ -22,9 +22,12 @@ function namesIn(folder: string): string[] {
   return Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
 }
 
-function* failingAfter(pieces: readonly Uint8Array[]): Generator<Uint8Array> {
-  yield* pieces;
-  throw new Error("the disk is full");
+function failingAfter(found: readonly Uint8Array[]): [LazyBytes] {
+  const pieces = async function* () {
+    yield* found;
+    throw new Error("the device is lost");
+  };
+  return [{ length: 100, pieces }];
 }
 
 Deno.test("a file is written at a path, and its folders made", async () => {
@@ -81,11 +84,29 @@ Deno.test("a failed write leaves the old file and nothing else", async () => {
     const path = `${folder}/sae.pt`;
     await Deno.writeTextFile(path, "old");
     for (const pieces of [[], PIECES]) {
-      await assertRejects(() => writeBytes(path, failingAfter(pieces)), Error, "the disk is full");
+      await assertRejects(() => writeBytes(path, failingAfter(pieces)), Error, "the device is lost");
       assertEquals(await Deno.readTextFile(path), "old");
       assertEquals(namesIn(folder), ["sae.pt"]);
     }
-    await assertRejects(() => writeBytes(`${folder}/new.pt`, failingAfter(PIECES)), Error, "the disk is full");
+    await assertRejects(() => writeBytes(`${folder}/new.pt`, failingAfter(PIECES)), Error, "the device is lost");
+    assertEquals(namesIn(folder), ["sae.pt"]);
+  });
+});
+
+Deno.test("what cannot be written says how much it takes", async () => {
+  await inFolder(async (folder) => {
+    const script = `trap "" XFSZ; ulimit -f 1; exec "$0" "$@"`;
+    const program = `import { writeBytes } from ${JSON.stringify(new URL("../../io/files.ts", import.meta.url).href)};
+      const parts = [new Uint8Array(3000), { length: 2000, async *pieces() { yield new Uint8Array(2000); } }];
+      await writeBytes("sae.pt", parts).catch((error) => console.log(error.message));`;
+    await Deno.writeTextFile(`${folder}/sae.pt`, "old");
+    const args = ["-c", script, Deno.execPath(), "eval", program];
+    const { stdout } = await new Deno.Command("sh", { args, cwd: folder }).output();
+    assertMatch(
+      new TextDecoder().decode(stdout),
+      /^writing sae\.pt: File too large.*; it takes 5,000 bytes, and what stood there is unchanged\n$/,
+    );
+    assertEquals(await Deno.readTextFile(`${folder}/sae.pt`), "old");
     assertEquals(namesIn(folder), ["sae.pt"]);
   });
 });
@@ -107,14 +128,14 @@ Deno.test("the old file is whole until the new one is complete", async () => {
     const path = `${folder}/sae.pt`;
     await Deno.writeTextFile(path, "old");
     const seen: string[] = [];
-    function* watched(): Generator<Uint8Array> {
+    async function* watched(): AsyncGenerator<Uint8Array> {
       for (const piece of PIECES) {
         seen.push(Deno.readTextFileSync(path));
         yield piece;
       }
       seen.push(Deno.readTextFileSync(path));
     }
-    await writeBytes(path, watched());
+    await writeBytes(path, [{ length: WHOLE.length, pieces: watched }]);
     assertEquals(seen, Array(PIECES.length + 1).fill("old"));
     assertEquals(await Deno.readTextFile(path), WHOLE);
   });

@@ -29,6 +29,7 @@ Deno.test("a path is all that is needed", () => {
       grad_clip: 1,
       log_every: 25,
       checkpoint_every: 1000,
+      checkpoint_minutes: 10,
       seed: 0,
     },
   });

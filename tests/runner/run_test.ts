@@ -1,6 +1,8 @@
 /** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
 import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { load } from "../../io/checkpoints/checkpoint.ts";
+import { DeviceError } from "../../kernels/engine/errors.ts";
+import { defaultDevice } from "../../kernels/engine/self_check.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { initialParametersFromData } from "../../nn/initial_values.ts";
 import { rowsOf } from "../../data/rows.ts";
@@ -8,6 +10,7 @@ import { measureScaling } from "../../data/scaling.ts";
 import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
 import { RunDirectory } from "../../runner/run_directory.ts";
 import { type RunPlan, runSweep, runTraining, type SweepOptions } from "../../runner/run.ts";
+import type { ProgressState } from "../../runner/terminal.ts";
 import { DivergenceError } from "../../train/train.ts";
 import { Random } from "../support/random.ts";
 import { assertRunLosses, assertTensorClose } from "../support/tolerance.ts";
@@ -39,17 +42,25 @@ function config(changes: { data?: object; sae?: object; init?: object; train?: o
   });
 }
 
-/** The files that a run leaves. */
-async function runIn(cfg: RunConfig, signal?: AbortSignal, options: SweepOptions = {}) {
+/** The files that a run leaves, which is stopped at a step if one is given. */
+async function runIn(cfg: RunConfig, stopAt?: number, options: SweepOptions = {}) {
   const path = await Deno.makeTempDir();
   try {
     const directory = await RunDirectory.create(path);
     const shown: number[] = [];
+    const aborter = new AbortController();
     const result = await runTraining(cfg, rowsOf(mixtures(), D), {
       ...options,
       directory,
-      onProgress: ({ step }) => shown.push(step),
-      ...(signal ? { signal } : {}),
+      onStart: (plan) => {
+        options.onStart?.(plan);
+        if (stopAt === 0) aborter.abort();
+      },
+      onProgress: ({ step }) => {
+        shown.push(step);
+        if (step === stopAt) aborter.abort();
+      },
+      signal: aborter.signal,
     });
     const files = new Map<string, Uint8Array>();
     for await (const { name } of Deno.readDir(path)) files.set(name, await Deno.readFile(`${path}/${name}`));
@@ -115,9 +126,8 @@ Deno.test("a standardisation is folded into the checkpoint", async () => {
 Deno.test("initial values come from the rows to train on, and from no others", async () => {
   const init = { data_points: true, b_dec: "geometric-median", scale_encoder: true };
   // Before the first step nothing but the initial values is in the checkpoint.
-  const stopped = AbortSignal.abort();
   const data = { standardise: "mean_scale" };
-  const { files, json } = await runIn(config({ data, init }), stopped);
+  const { files, json } = await runIn(config({ data, init }), 0);
   assertEquals(json("config.json").init, init);
   using sae = await load(files.get("sae.pt")!);
   const found = await sae.readParameters();
@@ -133,9 +143,9 @@ Deno.test("initial values come from the rows to train on, and from no others", a
   // Folded back into the data's own units.
   const folded = b_dec.map((value, d) => value * input.scale + input.mean![d]!);
   assertTensorClose(found.b_dec, folded, "b_dec");
-  assertEquals((await runIn(config({ data, init }), stopped)).files.get("sae.pt"), files.get("sae.pt"));
+  assertEquals((await runIn(config({ data, init }), 0)).files.get("sae.pt"), files.get("sae.pt"));
   for (const name of Object.keys(init)) {
-    const without = await runIn(config({ data, init: { ...init, [name]: undefined } }), stopped);
+    const without = await runIn(config({ data, init: { ...init, [name]: undefined } }), 0);
     assertNotEquals(without.files.get("sae.pt"), files.get("sae.pt"), name);
   }
   const { result } = await runIn(config({ data, init }));
@@ -160,12 +170,128 @@ Deno.test("Muon, where the configuration says so", async () => {
 });
 
 Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
-  const stopped = new AbortController();
-  stopped.abort();
-  const { result, files, json } = await runIn(config(), stopped.signal);
+  const { result, files, json } = await runIn(config(), 0);
   assertEquals([result.isInterrupted, result.steps, result.metrics], [true, 0, null]);
   assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "sae.pt", "training.safetensors"]);
   assertEquals(json("metrics.json").metrics, null);
+});
+
+/** What the training says of its step that stands in a folder; `null` without one. */
+function stepIn(path: string): number | null {
+  try {
+    const [, step] = /\\"step\\":(\d+)/.exec(Deno.readTextFileSync(`${path}/training.safetensors`))!;
+    return Number(step);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+async function inFolder(work: (path: string, directory: RunDirectory) => Promise<void>): Promise<void> {
+  const path = await Deno.makeTempDir();
+  try {
+    await work(path, await RunDirectory.create(path));
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+}
+
+Deno.test("before there is a model, a signal ends a run that leaves nothing", async () => {
+  await inFolder(async (path, directory) => {
+    const signal = AbortSignal.abort(new RangeError("enough"));
+    const cfg = config({ data: { standardise: "mean_scale" } });
+    await assertRejects(() => runTraining(cfg, rowsOf(mixtures(), D), { directory, signal }), RangeError, "enough");
+    const stopping = new AbortController();
+    const source = rowsOf(mixtures(), D);
+    const read = (from: number, to: number) => {
+      stopping.abort(new RangeError("enough"));
+      return source.read(from, to);
+    };
+    const reading = () => runTraining(cfg, { ...source, read }, { directory, signal: stopping.signal });
+    await assertRejects(reading, RangeError, "enough");
+    assertEquals(await Array.fromAsync(Deno.readDir(path)), []);
+  });
+});
+
+Deno.test("there is a checkpoint every so many minutes, whatever the steps are", async () => {
+  await inFolder(async (path, directory) => {
+    let minutes = 0;
+    const found: [step: number, saved: number | null][] = [];
+    await runTraining(config({ train: { log_every: 5 } }), rowsOf(mixtures(), D), {
+      directory,
+      now: () => minutes * 60_000,
+      onProgress: ({ step }) => {
+        found.push([step, stepIn(path)]);
+        minutes += 4;
+      },
+    });
+    const expected = [[5, null], [10, null], [15, null], [20, 15], [25, 15], [30, 15], [35, 30], [36, 30]];
+    assertEquals(found, expected as typeof found);
+    assertEquals(stepIn(path), 36);
+  });
+});
+
+Deno.test("where rows cannot be read, the run ends with a checkpoint of the step it had come to", async () => {
+  const cfg = config();
+  const whole = await runIn(cfg);
+  await inFolder(async (path, directory) => {
+    const source = rowsOf(mixtures(), D);
+    let reads = 0;
+    // The first epoch, and not the second.
+    const read = (from: number, to: number) =>
+      ++reads === 1 ? source.read(from, to) : Promise.reject(new Error("reading rows: Input/output error"));
+    await assertRejects(() => runTraining(cfg, { ...source, read }, { directory }), Error, "Input/output error");
+    assertEquals([reads, stepIn(path)], [2, 18]);
+    await runTraining(cfg, source, { directory, resume: true });
+    for (const name of ["sae.pt", "training.safetensors"]) {
+      assertEquals(await Deno.readFile(`${path}/${name}`), whole.files.get(name), name);
+    }
+  });
+});
+
+Deno.test("when the device is lost, the run ends, its last checkpoint stays, and it resumes on another device", async () => {
+  const cfg = config({ train: { checkpoint_every: 10, log_every: 5 } });
+  const whole = await runIn(cfg);
+  await inFolder(async (path, directory) => {
+    const source = rowsOf(mixtures(), D);
+    const device = await defaultDevice();
+    const onProgress = ({ step }: ProgressState) => step === 15 && device.destroy();
+    await assertRejects(() => runTraining(cfg, source, { directory, onProgress }), DeviceError, "lost");
+    assertEquals(stepIn(path), 10);
+    await runTraining(cfg, source, { directory, resume: true });
+    assertEquals(await Deno.readFile(`${path}/sae.pt`), whole.files.get("sae.pt"));
+  });
+});
+
+Deno.test("a sweep that is stopped begins no further runs, and is resumed as a whole", async () => {
+  const cfgs = [3, 4].map((seed) => config({ train: { seed, n_steps: 8, n_epochs: undefined, log_every: 2 } }));
+  await inFolder(async (path) => {
+    const sweep = async (resume: boolean) =>
+      await Promise.all(cfgs.map(async (cfg, i) => ({
+        cfg,
+        source: rowsOf(mixtures(), D),
+        directory: await RunDirectory.create(`${path}/${i}`, { overwrite: resume }),
+        resume,
+      })));
+    const aborter = new AbortController();
+    const plans: RunPlan[] = [];
+    const stopped = await runSweep(await sweep(false), {
+      signal: aborter.signal,
+      onStart: (plan) => plans.push(plan),
+      onProgress: ({ step }) => step === 4 && aborter.abort(),
+    });
+    assertEquals(stopped.map(({ steps, isInterrupted, metrics }) => [steps, isInterrupted, metrics]), [
+      [4, true, null],
+      [0, true, null],
+    ]);
+    assertEquals([plans.length, await Array.fromAsync(Deno.readDir(`${path}/1`))], [1, []]);
+    const results = await runSweep(await sweep(true));
+    for (const [i, cfg] of cfgs.entries()) {
+      const alone = await runIn(cfg);
+      assertEquals(await Deno.readFile(`${path}/${i}/sae.pt`), alone.files.get("sae.pt"), `run ${i}`);
+      assertEquals(results[i]!.metrics, alone.result.metrics);
+    }
+  });
 });
 
 Deno.test("runs that cannot be are refused before anything is written", async () => {
@@ -248,7 +374,7 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
       // batch.
       for (const stop of [7, 25, 36]) {
         const controller = new AbortController();
-        const stopping = { ...cfg, train: { ...cfg.train, log_every: 1 } };
+        const stopping = { ...cfg, train: { ...cfg.train, log_every: 1, checkpoint_minutes: 3 } };
         const stopped = await runTraining(stopping, source, {
           directory,
           resume: true,

@@ -396,8 +396,29 @@ Deno.test("at most 256 steps wait for the GPU, however seldom losses are read", 
   const batches = Array(520).fill(new Float32Array(2).fill(1));
   submissions = most = 0;
   const { losses } = await run(sae, getObjective({ key: "vanilla" }), batches, { ...OPTIONS, log_every: 1000 });
-  assertEquals([losses.length, most], [520, 256]);
+  assertEquals(losses.length, 520);
+  // How many exactly is a matter of time; see the pace's own tests.
+  assert(most >= 4 && most <= 256, `${most} steps`);
   device.destroy();
+});
+
+Deno.test("where a batch cannot be had, the steps before it are told, then why", async () => {
+  for (const bad of [new RangeError("the disk is gone"), new Float32Array(3)]) {
+    using sae = await SparseAutoencoder.create({ d_model: 2, d_sae: 4, activation: { key: "relu" } });
+    const batches = function* () {
+      for (let i = 0; i < 7; i++) yield new Float32Array(2).fill(1);
+      if (bad instanceof Error) throw bad;
+      yield bad;
+    };
+    const losses: TrainLoss[] = [];
+    const trained = async () => {
+      for await (const progress of train(sae, getObjective({ key: "vanilla" }), batches(), { log_every: 5 })) {
+        losses.push(...progress.losses);
+      }
+    };
+    await assertRejects(trained, bad instanceof Error ? RangeError : ShapeError);
+    assertEquals(losses.length, 7);
+  }
 });
 
 Deno.test("a BatchTopK step holds the pre-activations of some rows, never of a batch", async () => {
