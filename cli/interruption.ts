@@ -54,7 +54,7 @@ function wait(then: () => void): () => void {
 export class Interrupts implements Disposable {
   readonly #aborter = new AbortController();
   readonly #options: Required<InterruptsOptions>;
-  readonly #listeners: [Deno.Signal, () => void][];
+  readonly #listeners: readonly (readonly [SignalName & Deno.Signal, () => void])[];
   #cancelWait: () => void = () => {};
   #mayExit = false;
 
@@ -65,12 +65,10 @@ export class Interrupts implements Disposable {
     wait: later = wait,
   }: InterruptsOptions = {}) {
     this.#options = { isTerminal, exit, write, wait: later };
-    const names: readonly SignalName[] = Deno.build.os === "windows"
+    const names: readonly (SignalName & Deno.Signal)[] = Deno.build.os === "windows"
       ? ["SIGINT", "SIGBREAK"]
       : ["SIGINT", "SIGTERM", ...ignoresHangup() ? [] : ["SIGHUP"] as const];
     this.#listeners = names.map((name) => [name, () => this.receive(name)]);
-    // Heard, it does not end the process: the write that goes past the limit fails and names its file.
-    if (Deno.build.os !== "windows") this.#listeners.push(["SIGXFSZ", () => {}]);
     for (const [name, listener] of this.#listeners) Deno.addSignalListener(name, listener);
   }
 

@@ -78,4 +78,8 @@ ${table(rows)}
   --version  the version`;
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  // Heard, it does not end the process: the write that goes past the limit on files' sizes fails, and names its file.
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGXFSZ", () => {});
+  Deno.exit(await main(Deno.args));
+}
