@@ -204,14 +204,14 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
   const [{ cfg: { data, train }, plan, resolved }] = runs as [OpenedRun];
   const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
   const { training, validation, n_steps } = plan;
-  const initial = untilAborted(training, signal);
+  const stoppable = untilAborted(training, signal);
   let measured: Promise<InputScaling> | undefined;
-  const scaling = () => measured ??= measureScaling(initial, data.standardise);
+  const scaling = () => measured ??= measureScaling(stoppable, data.standardise);
   using stack = new DisposableStack();
   const started: Started[] = [];
   for (const run of runs) {
     signal?.throwIfAborted();
-    started.push(await start(run, { training: initial, scaling }, stack));
+    started.push(await start(run, { training: stoppable, scaling }, stack));
   }
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
@@ -220,7 +220,7 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
   onStart?.({ n_models: runs.length, ...sizes, resolved, adapter });
 
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
-  const batches = shuffledBatches(training, order);
+  const batches = shuffledBatches(stoppable, order);
   const began = performance.now();
   const loop = { log_every, n_steps, ...signal && { signal } };
   let diverged: readonly (DivergenceError | undefined)[] = [];

@@ -333,7 +333,8 @@ async function* trainTogether(
     if (done >= n_steps || signal?.aborted || active.length === 0) break;
   }
   if ((done - step) % log_every !== 0) yield await Promise.all(trainers.map((trainer) => trainer.report()));
-  if (failures.length > 0) throw failures[0];
+  const [failure] = failures;
+  if (failures.length > 0 && !(signal?.aborted && failure === signal.reason)) throw failure;
   if (signal?.aborted || trainers.every(({ diverged }) => diverged)) return;
   if (n_steps === Infinity) warn(done, 0);
   else if (done < n_steps) {

@@ -213,6 +213,22 @@ Deno.test("before there is a model, a signal ends a run that leaves nothing", as
   });
 });
 
+Deno.test("a signal ends a run while it reads rows", async () => {
+  await inFolder(async (path, directory) => {
+    const source = rowsOf(Float32Array.from({ length: 2048 * D }, (_, i) => Math.sin(i * i)), D);
+    const aborter = new AbortController();
+    let reads = 0;
+    // Two blocks an epoch: the signal comes with the first of the second epoch.
+    const read = (from: number, to: number) => {
+      if (++reads === 3) aborter.abort();
+      return source.read(from, to);
+    };
+    const cfg = config({ data: { validation_share: 0 }, train: { batch_size: 512 } });
+    const result = await runTraining(cfg, { ...source, read }, { directory, signal: aborter.signal });
+    assertEquals([result.isInterrupted, result.steps, reads, stepIn(path)], [true, 4, 3, 4]);
+  });
+});
+
 Deno.test("there is a checkpoint every so many minutes, whatever the steps are", async () => {
   await inFolder(async (path, directory) => {
     let minutes = 0;

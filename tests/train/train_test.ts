@@ -421,6 +421,20 @@ Deno.test("where a batch cannot be had, the steps before it are told, then why",
   }
 });
 
+Deno.test("a signal ends the loop also where it ends the batches", async () => {
+  using sae = await SparseAutoencoder.create({ d_model: 2, d_sae: 4, activation: { key: "relu" } });
+  const aborter = new AbortController();
+  const { signal } = aborter;
+  const batches = function* () {
+    for (let i = 0; i < 7; i++) yield new Float32Array(2).fill(1);
+    aborter.abort();
+    signal.throwIfAborted();
+  };
+  const objective = getObjective({ key: "vanilla" });
+  const found = await Array.fromAsync(train(sae, objective, batches(), { n_steps: 20, log_every: 5, signal }));
+  assertEquals(found.map(({ step }) => step), [5, 7]);
+});
+
 Deno.test("a BatchTopK step holds the pre-activations of some rows, never of a batch", async () => {
   const device = await freshDevice();
   const { labels, sizes } = countBuffers(device);
