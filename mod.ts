@@ -57,12 +57,12 @@ export { type ElementArrays, type ElementType, Tensor, type TensorRows } from ".
 export { DeviceError, KernelError, ShapeError } from "./kernels/engine/errors.ts";
 export {
   getObjective,
-  type Loss,
   Objective,
   type ObjectiveConfig,
   type ObjectiveOptions,
   type PendingLoss,
 } from "./objectives/objective.ts";
+export type { Loss } from "./objectives/loss_record.ts";
 export type { Vanilla } from "./objectives/vanilla.ts";
 export type { Matryoshka } from "./objectives/matryoshka.ts";
 export { meanSquaredErr } from "./objectives/squared_error.ts";

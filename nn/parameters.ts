@@ -34,6 +34,18 @@ export interface ParameterLayout {
 /** Parameters that not every activation has. */
 export type OwnParameterName = Exclude<keyof ParameterArrays, "W_enc" | "b_enc" | "W_dec" | "b_dec">;
 
+/** Every parameter that a model may have. */
+const ALL: Readonly<Record<keyof ParameterArrays, true>> = {
+  W_dec: true,
+  b_dec: true,
+  W_enc: true,
+  b_enc: true,
+  threshold: true,
+};
+
+/** Their names, in the order in which upstream registers them: what stands in a row for each parameter, has this order. */
+export const PARAMETERS = Object.keys(ALL) as readonly (keyof ParameterArrays)[];
+
 /** One array for each parameter: the parameters themselves, their gradients, or a moment of them. */
 export class ParameterTensors implements Disposable {
   /** [S, D]; transposed against files. */

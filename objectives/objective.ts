@@ -33,6 +33,7 @@ import { type AuxSpace, TOTALS, Workspace } from "../nn/step_buffers.ts";
 import type { DenseStep } from "../nn/step_codes.ts";
 import { auxKBackward, auxKCodes } from "./aux_k.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "./dead_latents.ts";
+import { type Loss, lossOf, lossRow, PLACES, RECORD_WIDTH } from "./loss_record.ts";
 import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";
 import { penaltyWeight } from "./penalty_weight.ts";
 import { preActBackward, preActEntriesBackward, preActEntrySums, preActGradients, preActSums } from "./pre_act.ts";
@@ -58,66 +59,15 @@ export type ObjectiveOptions =
   | (Pick<Vanilla, "key"> & Partial<Vanilla>)
   | (Pick<Matryoshka, "key"> & Partial<Matryoshka>);
 
-/** The numbers of one batch. */
-export interface Loss {
-  /** `mse + sparsity + aux`. */
-  readonly loss: number;
-  /** Squared error, mean over rows, prefixes and dimensions. */
-  readonly mse: number;
-  /** Weighted penalty on the codes. */
-  readonly sparsity: number;
-  /** Latents in use, mean over rows. */
-  readonly l0: number;
-  /** Σ |f|, mean over rows. */
-  readonly l1: number;
-  /** Weighted auxiliary loss; 0 outside training. */
-  readonly aux: number;
-  /** Dead latents; 0 outside training. */
-  readonly n_dead: number;
-  /** The weight of the penalty in this step, after schedule and controller. */
-  readonly sparsity_coeff: number;
-}
-
 /** Numbers of a batch that are still on the GPU. */
 export interface PendingLoss extends Disposable {
   /** Brings them back. */
   read(): Promise<Loss>;
 }
 
-/** Places of the numbers in a row of a loss tensor. */
-export const LOSS = {
-  mse: 0,
-  sparsity: 1,
-  l0: 2,
-  l1: 3,
-  aux: 4,
-  n_dead: 5,
-  loss: 6,
-  largest_x: 7,
-  sparsity_coeff: 8,
-} as const;
-
-/** Numbers in a row of a loss tensor; those after {@link LOSS} are for whoever trains. */
-export const LOSS_WIDTH = 17;
-
-/** The numbers of one row of a loss tensor. */
-export function lossOf(row: Float32Array): Loss {
-  const at = (name: keyof typeof LOSS) => row[LOSS[name]]!;
-  return {
-    loss: at("loss"),
-    mse: at("mse"),
-    sparsity: at("sparsity"),
-    l0: at("l0"),
-    l1: at("l1"),
-    aux: at("aux"),
-    n_dead: at("n_dead"),
-    sparsity_coeff: at("sparsity_coeff"),
-  };
-}
-
 /** Where a step's numbers go. */
 export interface LossSlot {
-  /** [slots, LOSS_WIDTH] */
+  /** [slots, RECORD_WIDTH] */
   readonly losses: Tensor;
   /** Row. */
   readonly slot: number;
@@ -184,7 +134,7 @@ export class Objective {
     using stack = new DisposableStack();
     const x_BD = batchTensor(model, x, stack);
     using space = new Workspace(model, x_BD.shape[0]!, prefixes.length, { training: false, mostK });
-    using losses = new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses");
+    using losses = new Tensor(model.context, "f32", [1, RECORD_WIDTH], "losses");
     const commands = new Commands(model.context);
     const step = forward(commands, this, model, x_BD, {
       space,
@@ -194,7 +144,7 @@ export class Objective {
     });
     recordLoss(commands, step);
     commands.submit();
-    return lossOf(await losses.read());
+    return lossOf(lossRow(await losses.read()));
   }
 
   /**
@@ -213,12 +163,12 @@ export class Objective {
     using batch = new DisposableStack();
     const x_BD = batchTensor(model, x, batch);
     using stack = new DisposableStack();
-    const losses = stack.use(new Tensor(model.context, "f32", [1, LOSS_WIDTH], "losses"));
+    const losses = stack.use(new Tensor(model.context, "f32", [1, RECORD_WIDTH], "losses"));
     const commands = new Commands(model.context);
     const gradients = recordLossAndGradients(commands, this, model, x_BD, { ...options, into: { losses, slot: 0 } });
     commands.submit();
     const loss = {
-      read: async () => lossOf(await losses.read()),
+      read: async () => lossOf(lossRow(await losses.read())),
       [Symbol.dispose]: () => losses[Symbol.dispose](),
     };
     stack.move();
@@ -607,30 +557,30 @@ const recordLossKernel = defineKernel({
     weight: reads("f32", "1"),
     largest: reads("u32", "1"),
     n_dead: reads("u32", "1"),
-    losses: writes("f32", `slots ${LOSS_WIDTH}`),
+    losses: writes("f32", `slots ${RECORD_WIDTH}`),
   },
   workgroup: 1,
   grid: () => 1,
-  cost: () => ({ flops: 12, bytes: 4 * LOSS_WIDTH }),
+  cost: () => ({ flops: 12, bytes: 4 * RECORD_WIDTH }),
   declarations: SCALE_WGSL,
   body: `
   let scale = scale_of(largest[0]);
-  let first = dims.slot * ${LOSS_WIDTH}u;
+  let first = dims.slot * ${RECORD_WIDTH}u;
   let mse = totals[${TOTALS.squares}] / dims.mse_terms * scale * scale;
   var penalty = totals[dims.penalty_at] / dims.n_rows;
   if (dims.target_l0 > 0.0) { penalty = (penalty / dims.target_l0 - 1.0) * (penalty / dims.target_l0 - 1.0); }
   let sparsity = weight[0] * penalty;
   var aux = 0.0;
   if (dims.aux_weight > 0.0 && n_dead[0] > 0u) { aux = totals[${TOTALS.aux}] * dims.aux_weight; }
-  losses[first + ${LOSS.mse}u] = mse;
-  losses[first + ${LOSS.sparsity}u] = sparsity;
-  losses[first + ${LOSS.l0}u] = totals[${TOTALS.l0}] / dims.n_rows;
-  losses[first + ${LOSS.l1}u] = totals[${TOTALS.l1}] / dims.n_rows;
-  losses[first + ${LOSS.aux}u] = aux;
-  losses[first + ${LOSS.n_dead}u] = select(0.0, f32(n_dead[0]), dims.training == 1u);
-  losses[first + ${LOSS.loss}u] = mse + sparsity + aux;
-  losses[first + ${LOSS.largest_x}u] = bitcast<f32>(largest[0]);
-  losses[first + ${LOSS.sparsity_coeff}u] = weight[0];`,
+  losses[first + ${PLACES.mse}u] = mse;
+  losses[first + ${PLACES.sparsity}u] = sparsity;
+  losses[first + ${PLACES.l0}u] = totals[${TOTALS.l0}] / dims.n_rows;
+  losses[first + ${PLACES.l1}u] = totals[${TOTALS.l1}] / dims.n_rows;
+  losses[first + ${PLACES.aux}u] = aux;
+  losses[first + ${PLACES.n_dead}u] = select(0.0, f32(n_dead[0]), dims.training == 1u);
+  losses[first + ${PLACES.loss}u] = mse + sparsity + aux;
+  losses[first + ${PLACES.largest_x}u] = bitcast<f32>(largest[0]);
+  losses[first + ${PLACES.sparsity_coeff}u] = weight[0];`,
 });
 
 const DEAD_THRESHOLD_TOKENS = 10_000_000;

@@ -17,7 +17,7 @@ import { evaluate } from "../eval/evaluate.ts";
 import { batchesInOrder, shuffledBatches } from "../data/order.ts";
 import { rowRange } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
-import { lossColumns } from "../train/loss_columns.ts";
+import { lossColumns } from "../objectives/loss_record.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
@@ -25,7 +25,8 @@ import type { RunDirectory } from "./run_directory.ts";
 import { runReport, type WrittenConfig } from "./run_report.ts";
 import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "../train/training_file.ts";
-import { type DivergenceError, type Progress, type Training, type TrainLoss, trainMany } from "../train/train.ts";
+import type { TrainLoss } from "../objectives/loss_record.ts";
+import { type DivergenceError, type Progress, type Training, trainMany } from "../train/train.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {

@@ -5,7 +5,7 @@
  */
 
 import type { MetricsWithCoherence } from "../eval/coherence.ts";
-import type { TrainLoss } from "../train/train.ts";
+import type { TrainLoss } from "../objectives/loss_record.ts";
 import { renderReport } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
 

@@ -11,10 +11,10 @@ export {
   type Progress,
   train,
   type Training,
-  type TrainLoss,
   trainMany,
   type TrainOptions,
 } from "./train.ts";
+export type { TrainLoss } from "../objectives/loss_record.ts";
 export type { OptimizerOptions } from "../nn/optim/adam.ts";
 export type { MuonOptions } from "../nn/optim/muon.ts";
 export { TrainState, type TrainStateData } from "../nn/state.ts";

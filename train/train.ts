@@ -18,29 +18,15 @@ import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
 import { type Batch, type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
 import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
+import { PARAMETERS } from "../nn/parameters.ts";
 import { RECENT_ERRORS, TrainState } from "../nn/state.ts";
-import {
-  LOSS,
-  type Loss,
-  LOSS_WIDTH,
-  lossOf,
-  type Objective,
-  recordLossAndGradients,
-  type StepSchedule,
-} from "../objectives/objective.ts";
+import { type LossRow, lossRow, PLACES, RECORD_WIDTH, type TrainLoss, trainLossOf } from "../objectives/loss_record.ts";
+import { type Objective, recordLossAndGradients, type StepSchedule } from "../objectives/objective.ts";
 import { shuffledBatches } from "../data/order.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
 import { Pace } from "./pace.ts";
 import { trainingWarnings } from "./warnings.ts";
-
-/** The numbers of one training step. */
-export interface TrainLoss extends Loss {
-  /** Norm of all gradients before clipping. */
-  readonly grad_norm: number;
-  /** Norm of each parameter's gradient before clipping; 0 for the thresholds that only a JumpReLU trains. */
-  readonly grad_norms: Readonly<Record<"W_enc" | "b_enc" | "W_dec" | "b_dec" | "threshold", number>>;
-}
 
 /** What {@link train} yields. */
 export interface Progress {
@@ -168,12 +154,6 @@ export class DivergenceError extends Error {
 /** How far a squared error may lie above the median of those before, and how many in a row may not before a run halts. */
 const EXPLODED = 1e4;
 const MOST_ABOVE = 3;
-
-/** Places after {@link LOSS} in a row of losses. */
-const GRAD_NORM = 9;
-const GRAD_SQUARES = 10;
-const MEDIAN = 15;
-const STEPS_ABOVE = 16;
 
 /**
  * Trains a model on batches of rows, or on the rows of a source.
@@ -482,7 +462,7 @@ class Trainer implements Disposable {
     }
     this.#muon = optimizer.key === "muon" ? stack.use(new Muon(sae, optimizer)) : undefined;
     this.#norm = stack.use(new GradientNorm(sae));
-    this.#losses = stack.use(new Tensor(sae.context, "f32", [loop.log_every, LOSS_WIDTH], "losses"));
+    this.#losses = stack.use(new Tensor(sae.context, "f32", [loop.log_every, RECORD_WIDTH], "losses"));
     // A state whose run was halted may be trained on, with other rows.
     this.state.halted.write(Uint32Array.of(0));
     this.commands = new Commands(sae.context);
@@ -538,11 +518,11 @@ class Trainer implements Disposable {
       const isAuxK = this.sae.cfg.activation.aux.key === "auxk";
       const [rows] = await Promise.all([this.#losses.read(), isAuxK && state.measureWait()]);
       for (let slot = 0; slot < waiting && !this.diverged; slot++) {
-        const row = rows.subarray(slot * LOSS_WIDTH, (slot + 1) * LOSS_WIDTH);
+        const row = lossRow(rows, slot);
         this.diverged = badRow(row, first + slot);
-        this.#stepsAbove = row[STEPS_ABOVE]!;
+        this.#stepsAbove = row("steps_above");
         if (this.diverged) break;
-        losses.push({ ...lossOf(row), grad_norm: row[GRAD_NORM]!, grad_norms: gradNorms(row) });
+        losses.push(trainLossOf(row));
       }
     }
     if (this.diverged) {
@@ -565,12 +545,6 @@ class Trainer implements Disposable {
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
-}
-
-function gradNorms(row: Float32Array): TrainLoss["grad_norms"] {
-  // Float32, as all numbers of a step are, so that files hold them as they are.
-  const norm = (at: number) => Math.fround(Math.sqrt(row[GRAD_SQUARES + at]!));
-  return { W_enc: norm(2), b_enc: norm(3), W_dec: norm(0), b_dec: norm(1), threshold: norm(4) };
 }
 
 /** The rate of step t = 0, 1, …; upstream's first step has rate 0 whatever the schedule. */
@@ -620,28 +594,24 @@ function wholeNumber(name: string, found: number, least: number): void {
 }
 
 /** Why a step halted the run, if it did: the first thing, in the order of the step, that is not finite, or an explosion. */
-function badRow(row: Float32Array, step: number): DivergenceError | undefined {
+function badRow(row: LossRow, step: number): DivergenceError | undefined {
   const numbers: [tensor: string, value: number][] = [
-    ["x", row[LOSS.largest_x]!],
-    ["f_x", row[LOSS.l1]!],
-    ["x_hat", row[LOSS.mse]!],
-    ["sparsity", row[LOSS.sparsity]!],
-    ["aux", row[LOSS.aux]!],
-    ["loss", row[LOSS.loss]!],
-    ["grad_W_dec", row[GRAD_SQUARES]!],
-    ["grad_b_dec", row[GRAD_SQUARES + 1]!],
-    ["grad_W_enc", row[GRAD_SQUARES + 2]!],
-    ["grad_b_enc", row[GRAD_SQUARES + 3]!],
-    ["grad_threshold", row[GRAD_SQUARES + 4]!],
-    ["the gradient", row[GRAD_NORM]!],
+    ["x", row("largest_x")],
+    ["f_x", row("l1")],
+    ["x_hat", row("mse")],
+    ["sparsity", row("sparsity")],
+    ["aux", row("aux")],
+    ["loss", row("loss")],
+    ...PARAMETERS.map((name): [string, number] => [`grad_${name}`, row(`grad_squares.${name}`)]),
+    ["the gradient", row("grad_norm")],
   ];
   for (const [tensor, value] of numbers) {
     if (Number.isFinite(value)) continue;
     const remedy = tensor === "x" ? "leave out the rows that are not finite" : "lower lr, or lengthen n_lr_warmup";
     return new DivergenceError(step, tensor, `has a value that is not finite; ${remedy}`);
   }
-  if (row[STEPS_ABOVE]! < MOST_ABOVE) return undefined;
-  const [mse, median] = [row[LOSS.mse]!, row[MEDIAN]!].map((error) => error.toPrecision(3));
+  if (row("steps_above") < MOST_ABOVE) return undefined;
+  const [mse, median] = [row("mse"), row("median")].map((error) => error.toPrecision(3));
   return new DivergenceError(
     step,
     "x_hat",
@@ -659,16 +629,16 @@ const verdictKernel = defineKernel({
   name: "verdict",
   dims: ["slots", "slot"],
   bindings: {
-    squares: reads("f32", "5"),
+    squares: reads("f32", `${PARAMETERS.length}`),
     norm: reads("f32", "1"),
-    losses: writes("f32", `slots ${LOSS_WIDTH}`),
+    losses: writes("f32", `slots ${RECORD_WIDTH}`),
     halted: writes("u32", "1"),
     recentErrors: writes("f32", `${RECENT_ERRORS}`),
     stepsAbove: writes("u32", "1"),
   },
   workgroup: RECENT_ERRORS,
   grid: () => 1,
-  cost: () => ({ flops: 0, bytes: 4 * LOSS_WIDTH + 8 * RECENT_ERRORS }),
+  cost: () => ({ flops: 0, bytes: 4 * RECORD_WIDTH + 8 * RECENT_ERRORS }),
   declarations: `
 var<workgroup> recent: array<f32, ${RECENT_ERRORS}>;
 var<workgroup> median: f32;
@@ -691,14 +661,14 @@ fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x
   if (mine > 0.0 && rank == (count - 1u) / 2u) { median = mine; }
   workgroupBarrier();
   if (lane > 0u || halted[0] != 0u) { return; }
-  let first = dims.slot * ${LOSS_WIDTH}u;
-  losses[first + ${GRAD_NORM}u] = norm[0];
-  for (var i = 0u; i < 5u; i += 1u) { losses[first + ${GRAD_SQUARES}u + i] = squares[i]; }
-  let mse = losses[first + ${LOSS.mse}u];
+  let first = dims.slot * ${RECORD_WIDTH}u;
+  losses[first + ${PLACES.grad_norm}u] = norm[0];
+  ${PARAMETERS.map((name, at) => `losses[first + ${PLACES[`grad_squares.${name}`]}u] = squares[${at}u];`).join("\n  ")}
+  let mse = losses[first + ${PLACES.mse}u];
   let above = select(0u, stepsAbove[0] + 1u, median > 0.0 && finite(mse) && mse > ${EXPLODED}.0 * median);
-  losses[first + ${MEDIAN}u] = median;
-  losses[first + ${STEPS_ABOVE}u] = f32(above);
-  let bad = !finite(norm[0]) || !finite(losses[first + ${LOSS.loss}u]) || !finite(losses[first + ${LOSS.largest_x}u]);
+  losses[first + ${PLACES.median}u] = median;
+  losses[first + ${PLACES.steps_above}u] = f32(above);
+  let bad = !finite(norm[0]) || !finite(losses[first + ${PLACES.loss}u]) || !finite(losses[first + ${PLACES.largest_x}u]);
   if (bad || above >= ${MOST_ABOVE}u) {
     halted[0] = 1u;
     return;

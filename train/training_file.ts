@@ -14,8 +14,7 @@ import type { ParameterArrays } from "../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { RECENT_ERRORS, TrainState, type TrainStateData } from "../nn/state.ts";
-import { LOSS_COLUMNS, lossAt, lossColumns } from "./loss_columns.ts";
-import type { TrainLoss } from "./train.ts";
+import { LOSS_COLUMNS, lossAt, lossColumns, type TrainLoss } from "../objectives/loss_record.ts";
 
 /** What {@link saveTraining} writes. */
 export interface TrainingToSave {

@@ -12,14 +12,11 @@ import { Tensor } from "../../kernels/engine/tensor.ts";
 import { parallelRows, rowSquares, subtractParallelRows } from "../../kernels/unit_rows.ts";
 import type { Model } from "../model.ts";
 import type { Muon, MuonOptions } from "./muon.ts";
-import type { Gradients, ParameterTensors } from "../parameters.ts";
-
-/** The most parameters a model has. */
-const PARAMETERS = 5;
+import { type Gradients, PARAMETERS, type ParameterTensors } from "../parameters.ts";
 
 /** Buffers for the norm of the gradients. */
 export class GradientNorm implements Disposable {
-  /** [5], Σ g² of W_dec, b_dec, W_enc, b_enc and threshold; 0 where there is none. */
+  /** Σ g² of each parameter, at its place in {@link PARAMETERS}; 0 for those that the model does not have. */
   readonly squares: Tensor;
   /** [1], the norm of all. */
   readonly norm: Tensor;
@@ -34,7 +31,7 @@ export class GradientNorm implements Disposable {
   constructor({ cfg: { d_model, d_sae, remove_parallel_grads }, context }: Model) {
     using stack = new DisposableStack();
     const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
-    this.squares = make(PARAMETERS, "squares of gradients");
+    this.squares = make(PARAMETERS.length, "squares of gradients");
     this.norm = make(1, "grad_norm");
     this.factor = make(1, "clipping factor");
     if (remove_parallel_grads) this.parallel = make(d_sae, "parallel parts of grad_W_dec");
@@ -47,13 +44,13 @@ export class GradientNorm implements Disposable {
    * brings their norm down to `most`.
    */
   record(commands: Commands, { parameters: { W_dec: matrix } }: Model, gradients: Gradients, most: number): void {
-    let at = 0;
     for (const [name, tensor] of gradients) {
       const rows = this.#rows.rows(0, tensor.shape[0]!);
       const { parallel } = this;
       if (name === "W_dec" && parallel) parallelRows(commands, { grad: tensor, matrix, parallel, squares: rows });
       else rowSquares(commands, tensor, rows);
-      sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: PARAMETERS, at: at++ });
+      const at = PARAMETERS.indexOf(name);
+      sum(commands, { x: rows, size: tensor.shape[0]!, into: this.squares, results: this.squares.size, at });
     }
     clipFactor(commands, { squares: this.squares, norm: this.norm, factor: this.factor, most });
   }

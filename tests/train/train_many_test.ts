@@ -14,13 +14,13 @@ import type { ParameterArrays } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective, type ObjectiveOptions } from "../../objectives/objective.ts";
+import type { TrainLoss } from "../../objectives/loss_record.ts";
 import {
   DivergenceError,
   type ModelOptions,
   type Progress,
   train,
   type Training,
-  type TrainLoss,
   trainMany,
 } from "../../train/train.ts";
 import { PARAMETER_NAMES } from "../reference/model.ts";

@@ -19,12 +19,12 @@ import { getObjective, type Objective, type ObjectiveOptions } from "../../objec
 import { shuffledBatches } from "../../data/order.ts";
 import { rowsOf } from "../../data/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
+import type { TrainLoss } from "../../objectives/loss_record.ts";
 import {
   DivergenceError,
   type ModelOptions,
   type Progress,
   train,
-  type TrainLoss,
   trainMany,
   type TrainOptions,
 } from "../../train/train.ts";
