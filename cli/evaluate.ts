@@ -9,6 +9,7 @@ import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays, undefine
 import { load } from "../mod.ts";
 import { adapterName } from "../runner/mod.ts";
 import { opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
+import { DATA_DETAILS, DATA_OPTIONS, dataOptions } from "./data.ts";
 import { type Arguments, type Command, print } from "./command.ts";
 import { useTuning } from "./tuning.ts";
 
@@ -25,12 +26,15 @@ export const evaluateCommand: Command = {
     json: { help: "print JSON, with a number for each latent where there is one" },
     monosemanticity: { help: "measure how alike the rows are that excite a latent" },
     embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
+    ...DATA_OPTIONS,
+    "embeddings-key": { value: "NAME", help: "which array of FILE" },
     "dense-above": { value: "X", help: "latents active on more than this share of the rows are dense (0.01)" },
     "almost-dead-below": { value: "X", help: "latents active on less than this share are almost dead (1e-7)" },
     "batch-size": { value: "N", help: "rows at a time (2048)" },
   },
-  details: `DATA and FILE are .npy or raw little-endian float32. A raw FILE has a JSON file of its name beside it that
-holds its "shape". Monosemanticity takes 8 bytes for each latent and column of FILE.`,
+  details: `${DATA_DETAILS}
+
+A FILE of bare numbers has such a JSON file beside it. Monosemanticity takes 8 bytes for each latent and column of FILE.`,
   run,
 };
 
@@ -49,9 +53,16 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     (source) => load(checkpoint, { ...source, ...readOptions(args), weights }),
   );
   warn(sae.warnings);
-  using rows = await openRows(data, { d_model: sae.cfg.d_model });
+  const given = { ...dataOptions(args), d_model: sae.cfg.d_model };
+  const rows = await opening(signal, (source) => openRows(data, { ...source, ...given }));
   await useTuning();
-  using embeddings = file === undefined ? undefined : await openRows(file);
+  const key = args.text("embeddings-key") ?? null;
+  const embeddings = file && await opening(signal, (source) => openRows(file, { ...source, key }));
+  if (embeddings && embeddings.n_rows !== rows.n_rows) {
+    throw new RangeError(
+      `${file} has ${embeddings.n_rows} rows; expected one for each of the ${rows.n_rows} rows of ${data}`,
+    );
+  }
   const batches = batchesInOrder(rows, batchSize);
   const metrics = embeddings || args.flag("monosemanticity")
     ? await evaluate(sae, batches, { ...options, monosemanticity: embeddings ? { embeddings } : true })

@@ -5,8 +5,8 @@
  */
 
 import { parse as parseToml } from "@std/toml";
-import { openRows, type RowFile } from "../data/mod.ts";
-import { openSource } from "../io/mod.ts";
+import { openRows, type RowSource } from "../data/mod.ts";
+import { openSource, pathFrom, splitPath } from "../io/mod.ts";
 import {
   completeSweep,
   ProgressLine,
@@ -20,6 +20,7 @@ import {
   type SweptConfig,
 } from "../runner/mod.ts";
 import { DivergenceError } from "../train/mod.ts";
+import { opening } from "./checkpoint.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
@@ -40,9 +41,12 @@ same rows, batches and seed train together and load their data once; each become
 Only data.path is needed; these are the defaults:
 
   [data]
-  path = "activations.npy"     # beside CONFIG: .npy, or raw little-endian float32
-  format = "npy"               # npy or f32; by the file's name
-  d_model = 768                # for f32, unless activations.json beside it has a "shape"
+  path = "activations.npy"     # from CONFIG's folder: a file, a folder of activation shards, https:… or hf:…
+  # format = "f32"             # of bare numbers: f16, bf16, f32 or f64; other files say what they are
+  # d_model = 768              # of bare numbers, and of arrays of three dimensions: numbers in a row
+  # key = "x"                  # of .npz and safetensors: which array, where there are several
+  # layer = 10                 # of shards: which layer, where there are several
+  # tokens = "content"         # of shards: content, cls or all
   validation_share = 0.05      # of the rows, at the end of the file
   standardise = "none"         # none, mean, scale or mean_scale
   buffer_rows = 87381          # rows shuffled at a time; 256 MiB of them
@@ -85,21 +89,22 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const config = await openSource(file);
   const text = new TextDecoder().decode(await config.read(0, config.size));
   const sweep = sweepOf(file, text);
-  const folder = file.includes("/") ? file.replace(/[^/]*$/, "") : "";
-  const out = args.text("out") ?? `runs/${file.slice(folder.length).replace(/\.toml$/, "")}`;
+  const system = Deno.build.os === "windows" ? "windows" : "linux";
+  const out = args.text("out") ?? `runs/${splitPath(file, system).name.replace(/\.toml$/, "")}`;
   const resume = args.flag("resume");
   if (resume && args.flag("overwrite")) {
     throw new UsageError("--resume and --overwrite contradict each other; give one");
   }
   const overwrite = resume || args.flag("overwrite");
-  using files = new DisposableStack();
-  const opened = new Map<string, RowFile>();
-  const sources: RowFile[] = [];
+  const opened = new Map<string, RowSource>();
+  const sources: RowSource[] = [];
   for (const { cfg: { data } } of sweep) {
-    const key = JSON.stringify(data);
-    const path = data.path.startsWith("/") ? data.path : folder + data.path;
-    const rows = opened.get(key) ?? files.use(await openRows(path, data));
-    opened.set(key, rows);
+    const which = JSON.stringify(data);
+    const { path, format, d_model, key, layer, tokens } = data;
+    const from = isAddress(path) ? path : pathFrom(file, path, system);
+    const given = { format, d_model, key, layer, tokens };
+    const rows = opened.get(which) ?? await opening(signal, (source) => openRows(from, { ...source, ...given }));
+    opened.set(which, rows);
     sources.push(rows);
   }
   const whole = await RunDirectory.create(out, { overwrite });
@@ -179,6 +184,10 @@ async function whatIsKept(out: string, runs: readonly SweepRun[]): Promise<strin
     ? `states of ${states.length} of ${runs.length} runs`
     : `the state of step ${states[0]!.step}`;
   return `${out} holds ${what}, from which --resume continues`;
+}
+
+function isAddress(path: string): boolean {
+  return /^(?:https?:\/\/|hf:)/i.test(path);
 }
 
 /** A run in a sweep's summary. */

@@ -8,10 +8,11 @@ export type { Batch, Batches, Rows, RowSource } from "../nn/rows.ts";
 export { rowRange, rowsOf } from "./rows.ts";
 export { batchesInOrder, type LoadedRows, shuffledBatches, type ShuffleOptions } from "./order.ts";
 export { measureScaling, type Standardisation } from "./scaling.ts";
-export { openRows, type RowFile, type RowFileOptions } from "./row_file.ts";
+export { openRows, ROW_FORMATS, type RowFileOptions, type RowFormat } from "./row_file.ts";
 export {
   isShardsFolder,
   openShards,
+  SHARD_TOKENS,
   type ShardRows,
   type ShardRowsOptions,
   type Shards,

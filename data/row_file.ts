@@ -1,99 +1,201 @@
 /**
- * Matrices in files as sources of rows, read by seeking: a file may be larger than memory.
+ * Files of rows, read by ranges: a file may be larger than memory.
  *
- * Raw files hold little-endian float32, row-major. How many numbers a row has is given, or stands in a JSON file of the
- * same name beside it, as `{ "shape": [rows, columns] }`.
+ * What a file is, its content says, whatever its name is: a `.npy` array, a `.npz` archive, safetensors, a folder of
+ * activation shards. Files of bare numbers begin with any bytes; what they are stands beside them or is given.
  *
  * @module
  */
 
-import { type OpenFile, openFile, readBytes } from "../io/files.ts";
-import { matrixShape, readNpyHeader } from "../io/npy.ts";
-import { BYTES_PER_NUMBER, type FloatType, isFloatType, readFloats } from "../io/numbers.ts";
+import type { ArrayPlace } from "../io/array_place.ts";
+import { CheckpointError, quote } from "../io/errors.ts";
+import { type FileSet, requireFile } from "../io/file_set.ts";
+import { type FilesSource, openFiles, type SourceOptions } from "../io/files.ts";
+import { locateNpy } from "../io/npy.ts";
+import { openNpz } from "../io/npz.ts";
+import { recogniseMarked } from "../io/recognise.ts";
+import { locateSafetensors } from "../io/safetensors.ts";
+import type { Source } from "../io/source.ts";
+import { ShapeError } from "../kernels/engine/errors.ts";
+import { matrixRows } from "./matrix_rows.ts";
+import { locateRaw, RAW_FORMATS, type RawFormat } from "./raw_file.ts";
 import type { RowSource } from "../nn/rows.ts";
+import { isShardsFolder, openShards, type ShardTokens } from "./shards/reader.ts";
 
-/** What is known of a file. */
-export interface RowFileOptions {
-  /** NumPy's format, or raw float32; what the name says if left out: `.npy`, and anything else is raw. */
-  readonly format?: "npy" | "f32";
-  /** Numbers in a row; `null` or left out if the file says it, or one beside it. */
+/** What a file of rows can be; the last four are bare little-endian numbers. */
+export const ROW_FORMATS = ["npy", "npz", "safetensors", "f16", "bf16", "f32", "f64"] as const;
+
+/** What a file of rows can be. */
+export type RowFormat = (typeof ROW_FORMATS)[number];
+
+/** What is known of a file of rows; `null` is as if left out. */
+export interface RowFileOptions extends SourceOptions {
+  /** What it is. Only bare numbers do not say so themselves; anything else is refused where it contradicts the content. */
+  readonly format?: RowFormat | null;
+  /**
+   * Numbers in a row. A file of bare numbers needs it, unless a JSON file beside it has a `shape`; an array of three
+   * dimensions or more, whose last this must be, becomes rows by it.
+   */
   readonly d_model?: number | null;
+  /** Which array of a `.npz` or safetensors file; the only one if left out. */
+  readonly key?: string | null;
+  /** Of activation shards, which layer; the only one if left out. */
+  readonly layer?: number | null;
+  /** Of activation shards, which tokens; `"content"` if left out. */
+  readonly tokens?: ShardTokens | null;
 }
-
-/** Rows in an open file; dispose of it to close the file. */
-export type RowFile = RowSource & Disposable;
-
-/** Enough for the header of a matrix. */
-const HEADER_BYTES = 4096;
 
 /**
- * Opens a matrix.
+ * Opens rows: a matrix in a `.npy`, `.npz` or safetensors file, in a file of bare numbers, or a folder of activation
+ * shards. The source is a path, a web address that is read by ranges, an address on the hub, or what a user picked. There
+ * is nothing to close; a file that changes while it is read is an error.
  *
- * @throws {CheckpointError} if a `.npy` file is none.
- * @throws {RangeError} if the file's size does not fit its shape, or the number of columns is unknown or contradicted.
+ * Numbers become float32. Wider floating-point numbers are rounded; integers are read where float32 holds them. A file in
+ * Fortran order is read column by column.
+ *
+ * @throws {CheckpointError} naming the file, where it is anything else, or not as long as it says, or holds several arrays
+ * of which `key` names none.
+ * @throws {ShapeError} where its rows have not `d_model` numbers.
+ * @throws {RangeError} where there is neither a file nor a folder, and for options that the file has no use for.
  */
-export async function openRows(path: string, options: RowFileOptions = {}): Promise<RowFile> {
-  const { format = path.endsWith(".npy") ? "npy" : "f32", d_model = null } = options;
-  using stack = new DisposableStack();
-  const file = stack.use(await openFile(path));
-  const source = format === "npy" ? await npyRows(path, file, d_model) : await rawRows(path, file, d_model);
-  const open = stack.move();
-  return { ...source, [Symbol.dispose]: () => open.dispose() };
-}
-
-async function npyRows(path: string, file: OpenFile, d_model: number | null): Promise<RowSource> {
-  const header = readNpyHeader(await file.read(0, Math.min(file.size, HEADER_BYTES)));
-  const { type, isLittleEndian, isFortranOrder, start } = header;
-  const [rows, cols] = matrixShape(header.shape);
-  if (!isFloatType(type)) throw new RangeError(`${path} holds ${type}; expected floating-point numbers`);
-  if (isFortranOrder) throw new RangeError(`${path} lies column by column; save it in C order to read it row by row`);
-  if (d_model !== null && d_model !== cols) {
-    throw new RangeError(`${path} has ${cols} columns, and d_model is given as ${d_model}`);
+export async function openRows(from: FilesSource, options: RowFileOptions = {}): Promise<RowSource> {
+  const { format = null, d_model = null, key = null, layer = null, tokens = null, ...access } = options;
+  const files = await openFiles(from, access);
+  const refuse = (what: string): never => {
+    throw new RangeError(`reading ${files.name}: ${what}`);
+  };
+  if (files.main === null) {
+    if (format !== null || key !== null) refuse(`it is a folder; ${format ? "format" : "key"} is for files`);
+    return await shardRows(files, { layer, tokens, d_model });
   }
-  return rowsAt(path, file, { type, isLittleEndian, start, n_rows: rows, d_model: cols });
+  if (layer !== null || tokens !== null) refuse(`it is a file; ${layer === null ? "tokens" : "layer"} is for shards`);
+  return await named(files.name, async () => await fileRows(files, { format, d_model, key }));
 }
 
-async function rawRows(path: string, file: OpenFile, given: number | null): Promise<RowSource> {
-  const d_model = given ?? await columnsBeside(path);
-  if (d_model === null) {
-    throw new RangeError(`${path} is raw float32: give d_model, or a JSON file beside it with its shape`);
+/** Work on a file, of which every error says the name. */
+async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof CheckpointError) || error.message.includes(name)) throw error;
+    throw new CheckpointError(`${name}: ${error.message}`, { cause: error });
   }
-  const n_rows = file.size / (4 * d_model);
-  if (!Number.isInteger(n_rows)) {
-    throw new RangeError(`${path} has ${file.size} bytes, which is no whole number of rows of ${d_model} float32`);
+}
+
+/** What a file may need to be understood. */
+interface FileWanted {
+  readonly format: RowFormat | null;
+  readonly d_model: number | null;
+  readonly key: string | null;
+}
+
+async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): Promise<RowSource> {
+  const source = await requireFile(files, files.main!);
+  const refuse = (what: string): never => {
+    throw new RangeError(`reading ${source.name}: ${what}`);
+  };
+  const found = await recogniseMarked(source);
+  const kind = found ?? "raw";
+  if (found !== format && format !== null && !(kind === "raw" && format in RAW_FORMATS)) {
+    refuse(`format is ${format}, and the file is ${found ?? "none"}; leave format out`);
   }
-  return rowsAt(path, file, { type: "float32", isLittleEndian: true, start: 0, n_rows, d_model });
+  if (key !== null && kind !== "npz" && kind !== "safetensors") refuse(`it holds no named arrays; leave key out`);
+  switch (kind) {
+    case "npy":
+      return matrixRows(await locateNpy(source), d_model);
+    case "npz":
+      return matrixRows(await chooseFromNpz(source, key), d_model);
+    case "safetensors":
+      return matrixRows(choose(source, await locateSafetensors(source), key), d_model);
+    case "raw":
+      await refuseShard(files, source);
+      return matrixRows(await locateRaw(files, source, { format: format as RawFormat | null, d_model }), d_model);
+    case "torch":
+    case "pickle":
+      return refusePython(source);
+    case "saev":
+      throw new CheckpointError(`reading ${source.name}: found a checkpoint of saev; expected rows of numbers`);
+  }
 }
 
-/** The columns that `activations.json` says `activations.f32.bin` has. */
-async function columnsBeside(path: string): Promise<number | null> {
-  const sidecar = path.replace(/(?:\.(?:bin|f32|raw|dat))*$/, ".json");
-  const text = await readBytes(sidecar).then((bytes) => new TextDecoder().decode(bytes), () => null);
-  if (text === null) return null;
-  const { shape } = JSON.parse(text) as { shape?: unknown };
-  const columns = Array.isArray(shape) && shape.length === 2 ? shape[1] as unknown : undefined;
-  if (Number.isSafeInteger(columns) && (columns as number) > 0) return columns as number;
-  throw new RangeError(`${sidecar} has the shape ${JSON.stringify(shape)}; expected [rows, columns]`);
+/** Which rows of shards. */
+interface ShardsWanted {
+  readonly layer: number | null;
+  readonly tokens: ShardTokens | null;
+  readonly d_model: number | null;
 }
 
-function rowsAt(
-  path: string,
-  file: OpenFile,
-  given: { type: FloatType; isLittleEndian: boolean; start: number; n_rows: number; d_model: number },
-): RowSource {
-  const { type, isLittleEndian, start, n_rows, d_model } = given;
-  const rowBytes = d_model * BYTES_PER_NUMBER[type];
-  if (file.size !== start + n_rows * rowBytes) {
+async function shardRows(folder: FileSet, { layer, tokens, d_model }: ShardsWanted): Promise<RowSource> {
+  if (await folder.find("metadata.json") === null) {
     throw new RangeError(
-      `${path} has ${file.size} bytes; ${n_rows} rows of ${d_model} take ${start + n_rows * rowBytes}`,
+      `reading ${folder.name}: found a folder without metadata.json, expected a file or a folder of activation shards`,
     );
   }
-  // One read at a time: the position in the file is shared.
-  let last: Promise<unknown> = Promise.resolve();
-  const read = (from: number, to: number): Promise<Float32Array> => {
-    const bytes = last.then(() => file.read(start + from * rowBytes, (to - from) * rowBytes));
-    last = bytes.catch(() => {});
-    return bytes.then((found) => readFloats(found, type, isLittleEndian));
+  const rows = (await openShards(folder)).rows({ ...layer !== null && { layer }, ...tokens !== null && { tokens } });
+  if (d_model === null || d_model === rows.d_model) return rows;
+  throw new ShapeError(
+    `reading ${folder.name}: found rows of ${rows.d_model} numbers, expected ${d_model} (d_model)`,
+  );
+}
+
+const SHARD_NAME = /^acts\d+\.bin$/;
+
+/** One file of shards is padded with zeros, and lacks what the folder says. */
+async function refuseShard(files: FileSet, { name }: Source): Promise<void> {
+  const isShard = SHARD_NAME.test(files.main!) && await files.find("metadata.json") !== null;
+  if (!isShard && !await isShardsFolder(files)) return;
+  throw new CheckpointError(
+    `reading ${name}: it is one file of the activation shards that metadata.json beside it describes, and may end with ` +
+      `zeros that are no rows; give the folder instead`,
+  );
+}
+
+async function chooseFromNpz(source: Source, key: string | null): Promise<ArrayPlace> {
+  const npz = await openNpz(source);
+  const described = async (name: string): Promise<[string, ArraySummary]> => {
+    try {
+      const { dtype, shape } = await npz.open(name);
+      return [name, { type: dtype, shape }];
+    } catch (error) {
+      if (error instanceof CheckpointError) return [name, null];
+      throw error;
+    }
   };
-  return { n_rows, d_model, read };
+  const name = chooseName(npz.names, key);
+  return name === null
+    ? refuseKey(source, key, await Promise.all(npz.names.slice(0, MOST_LISTED + 1).map(described)))
+    : await npz.locate(name);
+}
+
+function choose(source: Source, places: ReadonlyMap<string, ArrayPlace>, key: string | null): ArrayPlace {
+  const name = chooseName([...places.keys()], key);
+  return name === null ? refuseKey(source, key, [...places]) : places.get(name)!;
+}
+
+/** The name that is asked for, or the only one. */
+function chooseName(names: readonly string[], key: string | null): string | null {
+  if (key !== null) return names.includes(key) ? key : null;
+  return names.length === 1 ? names[0]! : null;
+}
+
+/** What is said of an array; `null` where it does not hold numbers. */
+type ArraySummary = Pick<ArrayPlace, "type" | "shape"> | null;
+
+const MOST_LISTED = 20;
+
+function refuseKey({ name }: Source, key: string | null, arrays: readonly (readonly [string, ArraySummary])[]): never {
+  const list = arrays.slice(0, MOST_LISTED).map(([array, summary]) =>
+    `${quote(array)} ${summary === null ? "(no numbers)" : `${summary.type} [${summary.shape.join(", ")}]`}`
+  );
+  const all = `${list.join(", ") || "no arrays"}${arrays.length > MOST_LISTED ? ", and more" : ""}`;
+  const asked = key === null ? "say by its key which array has the rows" : `there is no array ${quote(key)}`;
+  throw new CheckpointError(`reading ${name}: ${asked}; it holds ${all}`);
+}
+
+/** PyTorch's files hold programs, of which only those of checkpoints are understood. */
+function refusePython({ name }: Source): never {
+  throw new CheckpointError(
+    `reading ${name}: found a pickle or a file of PyTorch; expected rows of numbers. In Python: ` +
+      `numpy.save("rows.npy", torch.load(${JSON.stringify(name)}).float().numpy())`,
+  );
 }

@@ -68,8 +68,10 @@ export {
 export type { ParsedCheckpoint } from "./model.ts";
 export { type NpyMatrix, openNpy, readNpy, writeNpy } from "./npy.ts";
 export { type Npz, openNpz } from "./npz.ts";
+export type { ArrayPlace } from "./array_place.ts";
 export type { FloatType, IntegerType, NumberType } from "./numbers.ts";
 export { formatSafetensors, readSafetensors, type Safetensors, writeSafetensors } from "./safetensors.ts";
+export { pathFrom, type PathParts, type PathSystem, splitPath } from "./paths.ts";
 export { blobSource, bytesSource, type Source } from "./source.ts";
 export type { NamedTensor, StoredTensor } from "./stored_tensor.ts";
 export { type FileKind, recognise } from "./recognise.ts";

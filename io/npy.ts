@@ -7,6 +7,7 @@
  */
 
 import { CheckpointError, quote } from "./errors.ts";
+import type { ArrayPlace } from "./array_place.ts";
 import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.ts";
 import { joinBytes, readPieces, type Source } from "./source.ts";
 import { countElements, MAX_RANK, rowMajorStrides, type StoredTensor, TensorView } from "./stored_tensor.ts";
@@ -20,9 +21,6 @@ export interface NpyMatrix {
   /** Number of columns. */
   readonly cols: number;
 }
-
-/** What messages call a file that has no name. */
-const A_FILE = "an .npy file";
 
 const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
 const TYPES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
@@ -63,6 +61,8 @@ export interface NpyHeader {
 export interface NpyContent {
   /** What messages call it. */
   readonly what: string;
+  /** How Python loads it, for messages. */
+  readonly python: string;
   /** Its length in bytes, header included. */
   readonly size: number;
   /** The first bytes, all of them where there are fewer. */
@@ -80,38 +80,63 @@ export interface NpyContent {
  * @throws {CheckpointError} naming what was found, for anything else.
  */
 export async function openNpy(source: Source): Promise<StoredTensor> {
-  return await openNpyContent({
-    what: A_FILE,
-    size: source.size,
-    head: (length) => source.read(0, Math.min(length, source.size)),
-    read: () => source.read(0, source.size),
-    pieces: () => readPieces(source),
-  });
+  return await openNpyContent(contentOf(source));
 }
 
 /** {@link openNpy}, wherever the file lies. */
 export async function openNpyContent(content: NpyContent): Promise<StoredTensor> {
-  const { what, size } = content;
-  let head = await content.head(FIRST_READ_BYTES);
-  if (headerEnd(head, what) > head.length) head = await content.head(MAX_HEADER_BYTES);
-  const { type, isLittleEndian, isFortranOrder, shape, start } = readNpyHeader(head, what);
-  const length = countElements(shape);
-  const expected = length * BYTES_PER_NUMBER[type];
-  if (size - start !== expected) {
-    fail(what, `found ${size - start} bytes of numbers; ${type} of shape [${shape}] takes ${expected}`);
-  }
+  const { what } = content;
+  const { type, isLittleEndian, isFortranOrder, shape, start } = await readHeader(content);
   const strides = isFortranOrder ? rowMajorStrides(shape.toReversed()).reverse() : rowMajorStrides(shape);
   return new TensorView(
     {
       what,
       dtype: type,
       isLittleEndian,
-      length,
+      length: countElements(shape),
       bytes: async () => (await content.read()).subarray(start),
       pieces: () => dropBytes(content.pieces(), start),
     },
     shape,
     strides,
+  );
+}
+
+/**
+ * Where the numbers of a `.npy` file lie. Only the header is read.
+ *
+ * @throws {CheckpointError} as {@link openNpy}.
+ */
+export async function locateNpy(
+  source: Source,
+  called: Pick<NpyContent, "what" | "python"> = contentOf(source),
+): Promise<ArrayPlace> {
+  const { what, python } = called;
+  return { what, python, source, ...await readHeader({ ...contentOf(source), what, python }) };
+}
+
+function contentOf(source: Source): NpyContent {
+  const { name, size } = source;
+  return {
+    what: name,
+    python: `numpy.load(${JSON.stringify(name)})`,
+    size,
+    head: (length) => source.read(0, Math.min(length, size)),
+    read: () => source.read(0, size),
+    pieces: () => readPieces(source),
+  };
+}
+
+async function readHeader(content: NpyContent): Promise<NpyHeader> {
+  const { what, size } = content;
+  let head = await content.head(FIRST_READ_BYTES);
+  if (headerEnd(head, what) > head.length) head = await content.head(MAX_HEADER_BYTES);
+  const header = parseNpy(head, content);
+  const expected = countElements(header.shape) * BYTES_PER_NUMBER[header.type];
+  if (size - header.start === expected) return header;
+  return fail(
+    what,
+    `found ${size - header.start} bytes of numbers; ${header.type} of shape [${header.shape}] takes ${expected}`,
   );
 }
 
@@ -130,27 +155,18 @@ async function* dropBytes(pieces: AsyncIterable<Uint8Array>, count: number): Asy
  */
 export async function readNpy(source: Source): Promise<NpyMatrix> {
   const tensor = await openNpy(source);
-  const [rows, cols] = matrixShape(tensor.shape);
-  return { data: await tensor.read(), rows, cols };
+  const [rows, cols] = tensor.shape;
+  if (tensor.shape.length !== 2) fail(source.name, `found the shape [${tensor.shape}]; expected [rows, columns]`);
+  return { data: await tensor.read(), rows: rows!, cols: cols! };
 }
 
-/** @throws {CheckpointError} where these are not the dimensions of a matrix. */
-export function matrixShape(shape: readonly number[]): readonly [rows: number, cols: number] {
-  const [rows, cols] = shape;
-  if (shape.length !== 2) fail(A_FILE, `found the shape [${shape}]; expected [rows, columns]`);
-  return [rows!, cols!];
-}
-
-/**
- * The header of a `.npy` file; the bytes may end anywhere behind it.
- *
- * @throws {CheckpointError} as {@link openNpy}.
- */
-export function readNpyHeader(bytes: Uint8Array, what = A_FILE): NpyHeader {
+/** The header in a file's first bytes, which may end anywhere behind it. */
+function parseNpy(bytes: Uint8Array, content: NpyContent): NpyHeader {
+  const { what } = content;
   const start = headerEnd(bytes, what);
   if (start > bytes.length || start > MAX_HEADER_BYTES) fail(what, "the header is cut off, or over 1 MiB long");
   const text = new TextDecoder().decode(bytes.subarray(headerStart(bytes), start));
-  return { ...parseNpyHeader(text, what), start };
+  return { ...parseHeader(text, content), start };
 }
 
 /** Where the header ends, and the numbers start, as the first twelve bytes say. */
@@ -169,11 +185,16 @@ function headerStart(bytes: Uint8Array): number {
   return bytes[6] === 1 ? 10 : 12;
 }
 
-/** The header is a Python dict of three entries, written as source text. */
-function parseNpyHeader(text: string, what: string): Omit<NpyHeader, "start"> {
+/**
+ * The header is a Python dict of three entries, written as source text. A structured type is a list of tuples, which may
+ * hold such lists.
+ */
+function parseHeader(text: string, content: NpyContent): Omit<NpyHeader, "start"> {
+  const { what } = content;
   const fields = new Map<string, string>();
   const body = /^\{(.*)\}\s*$/s.exec(text)?.[1] ?? fail(what, `found the header ${quote(text)}; expected a dict`);
-  const entry = /\s*'(descr|fortran_order|shape)'\s*:\s*('[^']*'|True|False|\([0-9, ]*\))\s*(?:,\s*|$)/y;
+  const entry =
+    /\s*'(descr|fortran_order|shape)'\s*:\s*('[^']*'|True|False|\([0-9L, ]*\)|\[[^[\]]*(?:\[[^[\]]*\][^[\]]*)*\])\s*(?:,\s*|$)/y;
   while (entry.lastIndex < body.length) {
     const [, name, value] = entry.exec(body) ?? [];
     if (name === undefined || value === undefined || fields.has(name)) {
@@ -187,28 +208,48 @@ function parseNpyHeader(text: string, what: string): Omit<NpyHeader, "start"> {
     fail(what, `fortran_order is ${shown(fortran)}; expected True or False`);
   }
   return {
-    ...parseType(what, fields.get("descr")),
+    ...parseType(content, fields.get("descr")),
     isFortranOrder: fortran === "True",
     shape: parseShape(what, fields.get("shape")),
   };
 }
 
 /** The byte order and the type, such as `'<f4'`. Of a single byte there is no order. */
-function parseType(what: string, descr: string | undefined): Pick<NpyHeader, "type" | "isLittleEndian"> {
+function parseType(
+  { what, python }: NpyContent,
+  descr: string | undefined,
+): Pick<NpyHeader, "type" | "isLittleEndian"> {
   const [, order, kind] = /^'([<>|])([fiub][1248])'$/.exec(descr ?? "") ?? [];
   const type = TYPES.get(kind ?? "");
-  if (type === undefined || (order === "|") !== (BYTES_PER_NUMBER[type] === 1)) {
-    return fail(what, `found the type ${shown(descr)}; expected numbers or bools`);
+  if (type !== undefined && (order === "|") === (BYTES_PER_NUMBER[type] === 1)) {
+    return { type, isLittleEndian: order !== ">" };
   }
-  return { type, isLittleEndian: order !== ">" };
+  const found = `found the type ${shown(descr)}`;
+  const convert = OTHER_TYPES.find(([pattern]) => pattern.test(descr ?? ""));
+  if (convert === undefined) return fail(what, `${found}; expected numbers or bools`);
+  const [, is, line] = convert;
+  return fail(what, `${found}, ${is}; in Python: numpy.save("rows.npy", ${line(python)})`);
 }
 
-/** A Python tuple: `()`, `(6,)`, `(2, 3)`. */
+/** What else NumPy saves: the type, what it is, and what makes float32 of it. */
+const OTHER_TYPES: readonly [pattern: RegExp, is: string, line: (python: string) => string][] = [
+  [/^\[/, "which is structured", (x) => `numpy.lib.recfunctions.structured_to_unstructured(${x}, dtype="float32")`],
+  [/^'[<>]c/, "complex numbers", (x) => `numpy.abs(${x}).astype("float32")`],
+  [/^'[<>]f/, "which only some machines have", (x) => `${x}.astype("float32")`],
+  [/^'[<|]V2'/, "which is bfloat16 at best", (x) => `${x}.view(ml_dtypes.bfloat16).astype("float32")`],
+  [
+    /^'\|O/,
+    "Python objects, which are never opened here",
+    (x) => `numpy.stack(${x.replace(/\)$/, ", allow_pickle=True)")}).astype("float32")`,
+  ],
+];
+
+/** A Python tuple: `()`, `(6,)`, `(2, 3)`, and `(2L, 3L)` as Python 2 wrote it. */
 function parseShape(what: string, tuple: string | undefined): number[] {
   const parts = tuple?.slice(1, -1).split(",").map((part) => part.trim()) ?? ["none"];
   const endsInComma = parts.at(-1) === "";
   if (endsInComma) parts.pop();
-  const shape = parts.map((part) => /^[0-9]+$/.test(part) ? Number(part) : NaN);
+  const shape = parts.map((part) => /^[0-9]+L?$/.test(part) ? parseInt(part) : NaN);
   const isTuple = shape.length !== 1 || endsInComma;
   if (!isTuple || shape.length > MAX_RANK || !shape.every(Number.isSafeInteger)) {
     fail(what, `found the shape ${shown(tuple)}; expected a tuple of at most ${MAX_RANK} sizes`);

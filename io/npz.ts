@@ -5,10 +5,11 @@
  */
 
 import { CheckpointError, quote } from "./errors.ts";
-import { openNpyContent } from "./npy.ts";
+import type { ArrayPlace } from "./array_place.ts";
+import { locateNpy, openNpyContent } from "./npy.ts";
 import type { Source } from "./source.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
-import { readZip } from "./zip.ts";
+import { readZip, type ZipMember } from "./zip.ts";
 
 /** The arrays of an archive. */
 export interface Npz {
@@ -20,6 +21,12 @@ export interface Npz {
    * @throws {CheckpointError} where there is none, or it is not an array of numbers or bools.
    */
   open(name: string): Promise<StoredTensor>;
+  /**
+   * Where the array of that name lies, whose checksum is then not compared; one that is compressed is read into memory.
+   *
+   * @throws {CheckpointError} as {@link Npz.open}.
+   */
+  locate(name: string): Promise<ArrayPlace>;
 }
 
 const SUFFIX = ".npy";
@@ -30,27 +37,33 @@ const SUFFIX = ".npy";
  * @throws {CheckpointError} naming what was found, for any other file.
  */
 export async function openNpz(source: Source): Promise<Npz> {
+  const fail = (what: string): never => {
+    throw new CheckpointError(`reading ${source.name}: ${what}`);
+  };
   const members = await readZip(source, { allowDeflated: true });
   const names = [...members.keys()].map((record) => {
     if (!record.endsWith(SUFFIX)) fail(`found the record ${quote(record)}; expected ${SUFFIX} files alone`);
     return record.slice(0, -SUFFIX.length);
   });
+  const find = (name: string): ZipMember =>
+    members.get(name + SUFFIX) ??
+      fail(`found no array ${quote(name)}; there are ${names.slice(0, 8).map(quote).join(", ") || "none"}`);
+  const called = (name: string) => ({
+    what: `array ${quote(name)} of ${source.name}`,
+    python: `numpy.load(${JSON.stringify(source.name)})[${JSON.stringify(name)}]`,
+  });
   return {
     names,
     async open(name) {
-      const member = members.get(name + SUFFIX) ??
-        fail(`found no array ${quote(name)}; there are ${names.slice(0, 8).map(quote).join(", ") || "none"}`);
+      const member = find(name);
       return await openNpyContent({
-        what: `array ${quote(name)}`,
+        ...called(name),
         size: member.size,
         head: (length) => member.head(length),
         read: () => member.read(),
         pieces: () => member.pieces(),
       });
     },
+    locate: async (name) => await locateNpy(await find(name).open(), called(name)),
   };
-}
-
-function fail(what: string): never {
-  throw new CheckpointError(`reading the npz archive: ${what}`);
 }

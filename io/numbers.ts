@@ -70,6 +70,59 @@ export function readIntegers(bytes: Uint8Array, type: IntegerType, isLittleEndia
   return Float64Array.from({ length: bytes.length / size }, (_, i) => integerAt(view, i * size, type, isLittleEndian));
 }
 
+/**
+ * The integers in these bytes as float32, which holds them exactly up to 2^24 and some beyond.
+ *
+ * @throws {InexactError} for the first that it does not hold.
+ */
+export function readIntegersAsFloats(bytes: Uint8Array, type: IntegerType, isLittleEndian: boolean): Float32Array {
+  const { buffer, byteOffset, length } = inHostOrder(bytes, BYTES_PER_NUMBER[type], isLittleEndian);
+  switch (type) {
+    case "bool":
+    case "uint8":
+      return new Float32Array(bytes);
+    case "int8":
+      return new Float32Array(new Int8Array(buffer, byteOffset, length));
+    case "int16":
+      return new Float32Array(new Int16Array(buffer, byteOffset, length / 2));
+    case "uint16":
+      return new Float32Array(new Uint16Array(buffer, byteOffset, length / 2));
+    case "int32":
+      return exactFloats(new Int32Array(buffer, byteOffset, length / 4));
+    case "uint32":
+      return exactFloats(new Uint32Array(buffer, byteOffset, length / 4));
+    case "int64":
+      return exactFloats(new BigInt64Array(buffer, byteOffset, length / 8));
+    case "uint64":
+      return exactFloats(new BigUint64Array(buffer, byteOffset, length / 8));
+  }
+}
+
+/** An integer that float32 does not hold. */
+export class InexactError extends RangeError {
+  /** Which of the numbers it is. */
+  readonly index: number;
+  /** What it is. */
+  readonly value: number | bigint;
+
+  /** The integer at that place. */
+  constructor(index: number, value: number | bigint) {
+    super(`float32 does not hold ${value}, number ${index}`);
+    [this.index, this.value] = [index, value];
+  }
+}
+
+function exactFloats(integers: Int32Array | Uint32Array | BigInt64Array | BigUint64Array): Float32Array {
+  const floats = new Float32Array(integers.length);
+  for (let i = 0; i < floats.length; i++) {
+    const value = integers[i]!;
+    floats[i] = Number(value);
+    // Loose inequality compares a number with a bigint by value.
+    if (floats[i] != value) throw new InexactError(i, value);
+  }
+  return floats;
+}
+
 function integerAt(view: DataView, at: number, type: IntegerType, isLittleEndian: boolean): number {
   switch (type) {
     case "bool":

@@ -28,13 +28,17 @@ const OTHERS: readonly [start: RegExp, what: string][] = [
   [/^version https:\/\/git-lfs/, "a Git LFS pointer instead of the file; fetch the file itself"],
   [/^\s*<(?:!doctype|html|\?xml|head|body)/i, "a web page; the address may be that of a page about the file"],
   // deno-lint-ignore no-control-regex
-  [/^\x1f\x8b/, "a gzip file; unpack it first"],
+  [/^\x1f\x8b\x08/, "a gzip file; unpack it first"],
   [/^.{257}ustar/s, "a tar archive; unpack it first"],
   [/^\x89HDF\r\n/, "an HDF5 file"],
   [/^GGUF/, "a GGUF file"],
-  // deno-lint-ignore no-control-regex
-  [/^\x08[\x03-\x0f]\x12/, "an ONNX model, which can be written and not read"],
+  [/^MATLAB 5\.0/, "a MATLAB file"],
+  [/^PAR1/, "a Parquet file"],
+  [/^ARROW1/, "an Arrow file"],
 ];
+
+// deno-lint-ignore no-control-regex
+const ONNX = /^\x08[\x03-\x0f]\x12/;
 
 /**
  * Says what a file is, from its first bytes, and its directory where it is an archive. Whether it is a whole and right
@@ -48,18 +52,69 @@ export async function recognise(source: Source): Promise<FileKind> {
   // One character for each byte.
   const start = String.fromCharCode(...head.subarray(0, 8));
   if (size === 0) fail(name, "an empty file");
-  if (ZIP_STARTS.some((zip) => start.startsWith(zip))) return await recogniseZip(source);
+  if (ZIP_STARTS.some((zip) => start.startsWith(zip))) return await recogniseZip(source, fail);
   if (start.startsWith("\x93NUMPY")) return "npy";
   if (isSafetensors(head)) return "safetensors";
   if (head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5) return "pickle";
   if (start.startsWith("{")) return await recogniseJson(source);
   const text = String.fromCharCode(...head);
   if (/^[\s[]*[[{]/.test(text)) return "json";
-  const other = OTHERS.find(([start]) => start.test(text));
-  return fail(name, other?.[1] ?? `a file that starts with the bytes ${hexBytes(head.subarray(0, 8))}`);
+  if (ONNX.test(text)) fail(name, "an ONNX model, which can be written and not read");
+  return fail(name, otherKind(text) ?? `a file that starts with the bytes ${hexBytes(head.subarray(0, 8))}`);
 }
 
-async function recogniseZip(source: Source): Promise<FileKind> {
+function otherKind(text: string): string | undefined {
+  return OTHERS.find(([start]) => start.test(text))?.[1];
+}
+
+/** Text of so many characters is not what numbers look like by chance. */
+const LEAST_TEXT = 32;
+
+/**
+ * Says what a file is that may also be bare numbers, which can begin with any bytes: `null` unless it begins as numbers
+ * hardly can, with four bytes or more that only such files have.
+ *
+ * @throws {CheckpointError} for files of other kinds, such as text, saying what was found.
+ */
+export async function recogniseMarked(source: Source): Promise<Exclude<FileKind, "json"> | null> {
+  const { name, size } = source;
+  if (size === 0) return refuse(name, "an empty file");
+  const text = String.fromCharCode(...await source.read(0, Math.min(512, size)));
+  if (text.startsWith("\x93NUMPY")) return "npy";
+  if (ZIP_STARTS.some((zip) => text.startsWith(zip))) return await recogniseZip(source, refuse);
+  if (await hasSafetensorsHeader(source)) return "safetensors";
+  if (await isPickle(source, text)) return "pickle";
+  if (text.startsWith("{") && await recogniseJson(source) === "saev") return "saev";
+  const isText = text.length >= LEAST_TEXT && /^[\t\n\r -~]*$/.test(text);
+  const other = otherKind(text) ?? (isText ? `text that begins with ${quote(text.slice(0, 40))}` : undefined);
+  return other === undefined ? null : refuse(name, other);
+}
+
+/** A header's length that fits the file, and JSON of that length. */
+async function hasSafetensorsHeader(source: Source): Promise<boolean> {
+  if (source.size < 10) return false;
+  const head = await source.read(0, 10);
+  const length = new DataView(head.buffer, head.byteOffset).getBigUint64(0, true);
+  if (!/^\{["} ]/.test(String.fromCharCode(...head.subarray(8))) || length > source.size - 8) return false;
+  const [last] = await source.read(7 + Number(length), 8 + Number(length));
+  return last === 0x7d || last === 0x20;
+}
+
+/** As PyTorch wrote before 1.6, or with a first frame that fits, or a first opcode that fits and the last one at the end. */
+async function isPickle(source: Source, text: string): Promise<boolean> {
+  // deno-lint-ignore no-control-regex
+  if (/^\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9/.test(text)) return true;
+  // deno-lint-ignore no-control-regex
+  if (!/^\x80(?:[\x02\x03][\]})(cX]|[\x04\x05]\x95)/.test(text)) return false;
+  const [last] = await source.read(source.size - 1, source.size);
+  return last === 0x2e;
+}
+
+function refuse(name: string, what: string): never {
+  throw new CheckpointError(`reading ${name}: found ${what}; expected rows of numbers`);
+}
+
+async function recogniseZip(source: Source, fail: (name: string, what: string) => never): Promise<"torch" | "npz"> {
   const names = [...(await readZip(source, { allowDeflated: true })).keys()];
   if (names.some((name) => /^[^/]*\/data\.pkl$/.test(name))) return "torch";
   if (names.length > 0 && names.every((name) => name.endsWith(".npy"))) return "npz";

@@ -6,6 +6,7 @@
  */
 
 import { type ByteTarget, writeBytes } from "./files.ts";
+import type { ArrayPlace } from "./array_place.ts";
 import { CheckpointError, quote } from "./errors.ts";
 import { decodeText, describeValue, type JsonObject, type JsonValue, parseJson } from "./json.ts";
 import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.ts";
@@ -63,12 +64,43 @@ interface Place {
  * types and fields, and where the tensors overlap, leave a gap, or do not fill the file exactly.
  */
 export async function readSafetensors(source: Source): Promise<Safetensors> {
+  const { metadata, places, start } = await readPlaces(source);
+  const tensors = new Map(places.map((place) => [place.name, tensorAt(source, start, place)]));
+  return { tensors, metadata };
+}
+
+/**
+ * Where the tensors of a file lie, by name, in the header's order. Only the header is read.
+ *
+ * @throws {CheckpointError} as {@link readSafetensors}.
+ */
+export async function locateSafetensors(source: Source): Promise<ReadonlyMap<string, ArrayPlace>> {
+  const { places, start } = await readPlaces(source);
+  return new Map(places.map(({ name, dtype, shape, begin }): [string, ArrayPlace] => [name, {
+    what: `tensor ${quote(name)} of ${source.name}`,
+    python: `safetensors.numpy.load_file(${JSON.stringify(source.name)})[${JSON.stringify(name)}]`,
+    source,
+    start: start + begin,
+    type: dtype,
+    isLittleEndian: true,
+    isFortranOrder: false,
+    shape,
+  }]));
+}
+
+interface Places {
+  readonly metadata: ReadonlyMap<string, string>;
+  readonly places: readonly Place[];
+  /** The byte behind the header. */
+  readonly start: number;
+}
+
+async function readPlaces(source: Source): Promise<Places> {
   const { header, start } = await readHeader(source);
   const metadata = readMetadata(header.get(METADATA));
   const places = [...header].filter(([name]) => name !== METADATA).map(([name, value]) => readPlace(name, value));
   checkLayout(places, source.size - start);
-  const tensors = new Map(places.map((place) => [place.name, tensorAt(source, start, place)]));
-  return { tensors, metadata };
+  return { metadata, places, start };
 }
 
 async function readHeader(source: Source): Promise<{ readonly header: JsonObject; readonly start: number }> {

@@ -9,7 +9,7 @@
 
 import { crc32 } from "./crc32.ts";
 import { CheckpointError, quote } from "./errors.ts";
-import { type FilePart, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
+import { bytesSource, type FilePart, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
 
 /** What an archive's headers say of a record. */
 export interface ZipEntry {
@@ -91,6 +91,8 @@ export interface ZipMember extends ZipEntry {
   pieces(): AsyncGenerator<Uint8Array>;
   /** The first bytes of the content, which no checksum covers; all of them where it has fewer than `length`. */
   head(length: number): Promise<Uint8Array>;
+  /** The content as a source: where it lies, which no checksum covers; where it is compressed, in memory. */
+  open(): Promise<Source>;
 }
 
 /** What an archive may be. */
@@ -343,6 +345,13 @@ class ArchiveMember implements ZipMember {
       if (found >= wanted) break;
     }
     return joinBytes(pieces).subarray(0, wanted);
+  }
+
+  async open(): Promise<Source> {
+    const { isDeflated, storedSize } = this.#entry;
+    if (isDeflated) return bytesSource(await this.read(), this.#source.name);
+    const start = await this.#start();
+    return sliceSource(this.#source, start, start + storedSize);
   }
 
   #unchecked(start: number): AsyncIterable<Uint8Array> {

@@ -50,6 +50,9 @@ export async function savedOf(
   );
   const whole = resolveDefaults(cfg, n_steps, begun);
   const wanted = fieldsOf(noteOf(whole.cfg, source));
+  // A file says itself what it is, unless both say it: 0.1.0 always did.
+  const format = "data.format";
+  if (!wanted.has(format) || !found.has(format)) [wanted, found].forEach((fields) => fields.delete(format));
   const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
   if (field === undefined) return { saved, ...whole };
   throw new RangeError(
@@ -72,11 +75,12 @@ export function noteOf({ data, sae, init, objective, train }: ResolvedConfig, { 
   return JSON.stringify(complete);
 }
 
-/** Every value in a JSON text by its path, `train.lr`. */
+/** Every value in a JSON text by its path, `train.lr`; `null` is as if it was not there. */
 function fieldsOf(note: string): Map<string, string> {
   const fields = new Map<string, string>();
   const visit = (path: string, value: unknown): void => {
-    if (typeof value !== "object" || value === null) fields.set(path, JSON.stringify(value));
+    if (value === null) return;
+    if (typeof value !== "object") fields.set(path, JSON.stringify(value));
     else for (const [name, part] of Object.entries(value)) visit(path === "" ? name : `${path}.${name}`, part);
   };
   visit("", JSON.parse(note));

@@ -11,18 +11,26 @@ import type { OptimizerOptions } from "../nn/optim/adam.ts";
 import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
+import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
 import type { Standardisation } from "../data/scaling.ts";
+import { SHARD_TOKENS, type ShardTokens } from "../data/shards/reader.ts";
 import { nearest } from "../kernels/engine/nearest.ts";
 import { type ModelOptions, stepSchedule } from "../train/train.ts";
 
 /** Where the rows are, and how they are used. */
 export interface DataConfig {
-  /** A matrix of one row an example. */
+  /** A file of rows, or a folder of shards; {@link openRows} says which there are. */
   readonly path: string;
-  /** `npy` is NumPy's, `f32` raw little-endian float32. Without it the file's name decides. */
-  readonly format: "npy" | "f32";
-  /** Numbers in a row. An `.npy` file knows it, and so does a JSON file with a `shape` beside a raw one. */
+  /** Of a file of bare numbers, the type of each. */
+  readonly format: RowFormat | null;
+  /** Numbers in a row, where neither the file says it nor a JSON file beside it. */
   readonly d_model: number | null;
+  /** Of a file of several arrays, the name of the one with the rows. */
+  readonly key: string | null;
+  /** Of shards of several layers, which. */
+  readonly layer: number | null;
+  /** Of shards, which tokens. */
+  readonly tokens: ShardTokens | null;
   /** The share of rows, at the end of the file, that training never sees; 0 keeps none back. */
   readonly validation_share: number;
   /** What is done to the inputs; what is measured for it travels with the model. */
@@ -168,15 +176,30 @@ function combinations(found: unknown, path: string): Combination[] {
   }, [{ value: {}, changes: {} }]);
 }
 
-const DATA_FIELDS = ["path", "format", "d_model", "validation_share", "standardise", "buffer_rows"];
+const DATA_FIELDS = [
+  "path",
+  "format",
+  "d_model",
+  "key",
+  "layer",
+  "tokens",
+  "validation_share",
+  "standardise",
+  "buffer_rows",
+];
 
 function completeData(table: Table): DataConfig {
   const path = table.text("path");
-  if (path === undefined) throw new TypeError("data.path is missing: the file with the rows to train on");
+  if (!path) {
+    throw new TypeError(`data.path is ${path === "" ? "empty" : "missing"}: the file with the rows to train on`);
+  }
   return {
     path,
-    format: table.choice("format", ["npy", "f32"]) ?? (path.endsWith(".npy") ? "npy" : "f32"),
+    format: table.choice("format", ROW_FORMATS) ?? null,
     d_model: table.integer("d_model", 1) ?? null,
+    key: table.text("key") ?? null,
+    layer: table.integer("layer", Number.MIN_SAFE_INTEGER) ?? null,
+    tokens: table.choice("tokens", SHARD_TOKENS) ?? null,
     validation_share: table.number("validation_share", 0, 0.9) ?? 0.05,
     standardise: table.choice("standardise", ["none", "mean", "scale", "mean_scale"]) ?? "none",
     buffer_rows: table.integer("buffer_rows", 1) ?? null,

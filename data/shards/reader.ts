@@ -24,8 +24,11 @@ import {
   type ShardsMetadata,
 } from "./metadata.ts";
 
-/** Which tokens of an example are rows: the patches, CLS, or both, CLS first. */
-export type ShardTokens = "content" | "cls" | "all";
+/** Which tokens of an example can be rows: the patches, CLS, or both, CLS first. */
+export const SHARD_TOKENS = ["content", "cls", "all"] as const;
+
+/** Which tokens of an example are rows. */
+export type ShardTokens = (typeof SHARD_TOKENS)[number];
 
 /** Which rows of the shards. */
 export interface ShardRowsOptions {

@@ -150,6 +150,8 @@ Deno.test("headers of other writers are read", async () => {
     "{'shape': (2, 3), 'descr': '<f4', 'fortran_order': False}",
     "{'descr':'<f4','fortran_order':False,'shape':(2,3)}",
     "{ 'descr' : '<f4' , 'fortran_order' : False , 'shape' : ( 2 , 3 , ) , }   ",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L), }",
+    `${DICT}${" ".repeat(20_000)}`,
   ];
   for (const dict of dicts) assertEquals((await read(npy(dict))).data.length, 6);
 });
@@ -179,7 +181,9 @@ Deno.test("anything else is refused", async () => {
     [npy(DICT.replace("(2, 3)", "(-2, -3)")), "expected descr, fortran_order and shape"],
     [npy(DICT.replace("False", "None")), "expected descr, fortran_order and shape"],
     [npy(DICT.replace("False", "'False'")), "fortran_order is 'False'"],
-    [npy(DICT.replace("'<f4'", "[('a', '<f4')]")), "of a plain array"],
+    [npy(DICT.replace("'<f4'", "[('a', '<f4')]")), "found the type [('a', '<f4')], which is structured"],
+    [npy(DICT.replace("'<f4'", "[('a', [('b', [('c', '<f4')])])]")), "of a plain array"],
+    [npy(DICT.replace("(2, 3)", "(2L, L)")), "found the shape (2L, L); expected a tuple"],
     [npy(DICT.replace("}", "'shape': (2, 3)}")), "of a plain array"],
     [npy(DICT.replace("}", "'more': (2, 3)}")), "of a plain array"],
     [npy("{'descr': '<f4', 'fortran_order': False}"), "found the shape none"],

@@ -6,7 +6,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { crc32 } from "node:zlib";
+import { crc32, deflateRawSync } from "node:zlib";
 
 /** A record; fields left out are true. */
 export interface RawRecord {
@@ -102,6 +102,22 @@ export function rawZip(records: readonly RawRecord[], end: RawEnd = {}): Uint8Ar
     comment,
   );
   return joined(pieces);
+}
+
+/** A record that is deflated, by another hand than the library's. */
+export function deflated(name: string, content: Uint8Array, change: Partial<RawRecord> = {}): RawRecord {
+  const bytes = new Uint8Array(deflateRawSync(content, { level: 9 }));
+  return {
+    name,
+    bytes,
+    method: 8,
+    size: content.length,
+    storedSize: bytes.length,
+    crc: crc32(content),
+    flags: 0x0808,
+    localSize: 0,
+    ...change,
+  };
 }
 
 function short(value: number | bigint): number {

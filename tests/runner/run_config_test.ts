@@ -7,8 +7,11 @@ Deno.test("a path is all that is needed", () => {
   assertEquals(completeRunConfig(parse('data.path = "a.npy"')), {
     data: {
       path: "a.npy",
-      format: "npy",
+      format: null,
       d_model: null,
+      key: null,
+      layer: null,
+      tokens: null,
       validation_share: 0.05,
       standardise: "none",
       buffer_rows: null,
@@ -39,7 +42,11 @@ Deno.test("everything can be said", () => {
   const config = completeRunConfig(parse(`
     [data]
     path = "a.bin"
+    format = "bf16"
     d_model = 8
+    key = "x"
+    layer = -2
+    tokens = "all"
     validation_share = 0
     standardise = "mean_scale"
     buffer_rows = 100
@@ -60,7 +67,14 @@ Deno.test("everything can be said", () => {
     optim = "muon"
     grad_clip = false
   `));
-  assertEquals(config.data.format, "f32");
+  const { format, d_model, key, layer, tokens } = config.data;
+  assertEquals({ format, d_model, key, layer, tokens }, {
+    format: "bf16",
+    d_model: 8,
+    key: "x",
+    layer: -2,
+    tokens: "all",
+  });
   assertEquals(config.sae.activation, {
     key: "top-k",
     top_k: 4,
@@ -80,7 +94,9 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
   ["data = 3", TypeError, "data must be a table, found 3"],
   ["data.path = 3", TypeError, "data.path must be a text, found 3"],
   ["data.path = 'a'\ndata.fromat = 'npy'", TypeError, "unknown field data.fromat; did you mean data.format?"],
-  ["data.path = 'a'\ndata.format = 'npz'", RangeError, 'data.format is "npz"; did you mean npy?'],
+  ["data.path = ''", TypeError, "data.path is empty"],
+  ["data.path = 'a'\ndata.format = 'fp32'", RangeError, 'data.format is "fp32"; did you mean f32?'],
+  ["data.path = 'a'\ndata.tokens = 'patches'", RangeError, "expected one of content, cls, all"],
   ["data.path = 'a'\ndata.validation_share = 1.5", RangeError, "data.validation_share must be between 0 and 0.9"],
   ["data.path = 'a'\ndata.d_model = 1.5", TypeError, "data.d_model must be an integer, found 1.5"],
   ["data.path = 'a'\ntrain.batchsize = 1", TypeError, "did you mean train.batch_size?"],

@@ -413,6 +413,15 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
         RangeError,
         "train.lr is 0.01; it cannot go on with 0.02",
       );
+      const array = { ...cfg, data: { ...cfg.data, key: "x" } };
+      await assertRejects(
+        () => runTraining(array, source, { directory, resume: true }),
+        RangeError,
+        'data.key is not set; it cannot go on with "x"',
+      );
+      // Runs of the first version say what their file was, which it says itself.
+      const named = { ...cfg, data: { ...cfg.data, format: "f32" as const } };
+      assertEquals((await runTraining(named, source, { directory, resume: true })).steps, result.steps);
       const fewer = rowsOf(mixtures().subarray(D), D);
       await assertRejects(
         () => runTraining(cfg, fewer, { directory, resume: true }),

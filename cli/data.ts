@@ -1,0 +1,30 @@
+/**
+ * What every command that opens rows shares: its options and its help.
+ *
+ * @module
+ */
+
+import { ROW_FORMATS, type RowFileOptions, SHARD_TOKENS } from "../data/mod.ts";
+import type { Arguments, Option } from "./command.ts";
+
+export const DATA_DETAILS =
+  `DATA is a .npy, .npz or safetensors file, a file of bare numbers, or a folder of activation shards; a path, a web
+address, or hf:owner/repository/path@revision. What it is is known by its content. Beside bare numbers in acts.bin lies
+acts.json with {"shape": [rows, columns], "dtype": "float32"}; else say --format.`;
+
+/** What a file of rows may leave open. */
+export const DATA_OPTIONS: Readonly<Record<string, Option>> = {
+  format: { value: "FORMAT", help: "of DATA with bare numbers: f16, bf16, f32 or f64" },
+  key: { value: "NAME", help: "which array of a .npz or safetensors DATA" },
+  layer: { value: "N", help: "which layer of activation shards" },
+  tokens: { value: "WHICH", help: "of activation shards: content, cls or all (content)" },
+};
+
+export function dataOptions(args: Arguments): Omit<RowFileOptions, "d_model"> {
+  return {
+    format: args.choice("format", ROW_FORMATS) ?? null,
+    key: args.text("key") ?? null,
+    layer: args.integer("layer", Number.MIN_SAFE_INTEGER) ?? null,
+    tokens: args.choice("tokens", SHARD_TOKENS) ?? null,
+  };
+}

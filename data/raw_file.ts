@@ -1,0 +1,154 @@
+/**
+ * Files of bare numbers, row-major. What they are stands in a JSON file beside them, or is given.
+ *
+ * Beside `acts.f16.bin` that is `acts.json` or `acts.f16.bin.json`, `{ "shape": [rows, columns], "dtype": "float16" }`;
+ * other fields say nothing here.
+ *
+ * @module
+ */
+
+import type { ArrayPlace } from "../io/array_place.ts";
+import { CheckpointError, quote } from "../io/errors.ts";
+import type { FileSet } from "../io/file_set.ts";
+import { describeValue, readJsonObject } from "../io/json.ts";
+import { BYTES_PER_NUMBER, type FloatType } from "../io/numbers.ts";
+import type { Source } from "../io/source.ts";
+import { countElements, MAX_RANK } from "../io/stored_tensor.ts";
+
+/** Formats of bare little-endian numbers, and the type of each. */
+export const RAW_FORMATS = { f16: "float16", bf16: "bfloat16", f32: "float32", f64: "float64" } as const;
+
+/** A format of bare numbers. */
+export type RawFormat = keyof typeof RAW_FORMATS;
+
+/** What is given of a file of bare numbers; the rest must stand beside it. */
+export interface GivenRaw {
+  /** The type of its numbers. */
+  readonly format: RawFormat | null;
+  /** Numbers in a row. */
+  readonly d_model: number | null;
+}
+
+type ByteOrder = Pick<ArrayPlace, "isLittleEndian">;
+
+/** What a JSON file says about the numbers beside it. */
+interface Sidecar {
+  /** What messages call it. */
+  readonly name: string;
+  readonly shape: readonly number[] | null;
+  readonly dtype: (ByteOrder & { readonly type: FloatType }) | null;
+}
+
+/**
+ * Where the rows of a file of bare numbers lie.
+ *
+ * @throws {CheckpointError} where nothing says what the numbers are, or two things say it differently, or the file has not
+ * the size that follows.
+ */
+export async function locateRaw(files: FileSet, source: Source, given: GivenRaw): Promise<ArrayPlace> {
+  const path = files.main!;
+  const fail = (what: string): never => {
+    throw new CheckpointError(`reading ${source.name}: ${what}`);
+  };
+  const sidecar = await readSidecar(files, path);
+  const { type, isLittleEndian } = typeOf(sidecar, given, path) ?? fail(
+    `its bytes do not say what they are; give format (${Object.keys(RAW_FORMATS).join(", ")}) and d_model, or ` +
+      `put ${sidecarNames(path)[0]} beside it with {"shape": [rows, columns], "dtype": "float32"}`,
+  );
+  if (given.format !== null && RAW_FORMATS[given.format] !== type) {
+    fail(`format is ${given.format}, and ${sidecar!.name} says that the numbers are ${type}`);
+  }
+  const size = BYTES_PER_NUMBER[type];
+  const shape = sidecar?.shape ?? rowsOfSize(source, given.d_model, type) ?? fail(
+    `${sidecar === null ? "nothing says" : `${sidecar.name} does not say`} how many numbers a row has; give d_model`,
+  );
+  const expected = countElements(shape) * size;
+  if (source.size !== expected) {
+    const from = sidecar?.shape ? `${sidecar.name} says [${shape.join(", ")}]` : `rows of ${given.d_model}`;
+    const other = Object.values(RAW_FORMATS).filter((other) =>
+      source.size === countElements(shape) * BYTES_PER_NUMBER[other]
+    );
+    const hint = other.length === 0 ? "" : `. As ${other.join(" or ")} it would fit: "dtype" would say so`;
+    fail(`found ${source.size} bytes; ${from} of ${type} takes ${expected}${hint}`);
+  }
+  return {
+    what: source.name,
+    python: `numpy.fromfile(${JSON.stringify(source.name)}, ...)`,
+    source,
+    start: 0,
+    type,
+    isLittleEndian,
+    isFortranOrder: false,
+    shape,
+  };
+}
+
+/** The sidecar's word first; without a type it speaks of float32, as this library's always did. */
+function typeOf(
+  sidecar: Sidecar | null,
+  { format }: GivenRaw,
+  path: string,
+): ByteOrder & { readonly type: FloatType } | null {
+  if (sidecar?.dtype) return sidecar.dtype;
+  const named = format ?? TYPED_NAME.exec(path)?.[1]?.toLowerCase() as RawFormat | undefined;
+  if (named) return { type: RAW_FORMATS[named], isLittleEndian: true };
+  return sidecar?.shape ? { type: "float32", isLittleEndian: true } : null;
+}
+
+/** The shape that follows from the size and the length of a row. */
+function rowsOfSize({ size }: Source, d_model: number | null, type: FloatType): readonly number[] | null {
+  if (d_model === null) return null;
+  return [Math.ceil(size / (d_model * BYTES_PER_NUMBER[type])), d_model];
+}
+
+/** A name that says the type of its numbers, and endings that say nothing. */
+const TYPED_NAME = /\.(f16|bf16|f32|f64)(?:\.(?:bin|raw|dat))?$/i;
+
+/** Names of the JSON file beside one. */
+function sidecarNames(path: string): readonly string[] {
+  const stem = path.replace(/(?:\.(?:bin|raw|dat|f16|bf16|f32|f64))+$/i, "");
+  return [...new Set([`${stem}.json`, `${path}.json`])];
+}
+
+async function readSidecar(files: FileSet, path: string): Promise<Sidecar | null> {
+  for (const name of sidecarNames(path)) {
+    const source = await files.find(name);
+    if (source === null) continue;
+    const json = await readJsonObject(source);
+    const [shape, dtype] = [json.get("shape"), json.get("dtype")];
+    const expect = (field: string, expected: string): never => {
+      throw new CheckpointError(
+        `reading ${source.name}: ${field} is ${describeValue(json.get(field))}; expected ${expected}`,
+      );
+    };
+    return {
+      name: source.name,
+      shape: shape === undefined ? null : isShape(shape) ? shape : expect("shape", "[rows, columns]"),
+      dtype: dtype === undefined ? null : parseDtype(dtype) ?? expect(
+        "dtype",
+        `${Object.values(RAW_FORMATS).map(quote).join(", ")}, or such as "float32-be" or "<f4"`,
+      ),
+    };
+  }
+  return null;
+}
+
+function isShape(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.length >= 2 && value.length <= MAX_RANK &&
+    value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+const DTYPES: readonly [names: RegExp, type: FloatType][] = [
+  [/^(?:float16|f16|fp16|f2|half)$/, "float16"],
+  [/^(?:bfloat16|bf16)$/, "bfloat16"],
+  [/^(?:float32|f32|fp32|f4|single)$/, "float32"],
+  [/^(?:float64|f64|fp64|f8|double)$/, "float64"],
+];
+
+/** `float32`, `torch.float32`, `float32-le`, `<f4` and the like. */
+function parseDtype(value: unknown): Sidecar["dtype"] {
+  if (typeof value !== "string") return null;
+  const [, sign, name, order] = /^(?:torch\.|numpy\.|np\.)?([<>=]?)([a-z]+\d*)(?:[-_](le|be))?$/i.exec(value) ?? [];
+  const type = DTYPES.find(([names]) => names.test(name?.toLowerCase() ?? ""))?.[1];
+  return type === undefined ? null : { type, isLittleEndian: sign !== ">" && order?.toLowerCase() !== "be" };
+}
