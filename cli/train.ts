@@ -72,7 +72,7 @@ Only data.path is needed; these are the defaults:
   n_epochs = 1                 # or n_steps
   optim = "adam"               # or muon
   lr = 4e-4
-  n_lr_warmup = 500            # a tenth of the steps, if that is less
+  # n_lr_warmup = 500          # if left out; a tenth of the steps, if that is less
   n_sparsity_warmup = 0
   # k_start = 256              # top-k, batch-top-k: from so many to top_k
   # n_k_warmup = 1000          # in so many steps

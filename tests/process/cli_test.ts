@@ -105,7 +105,7 @@ Deno.test("the configuration that the help shows is the default one", async () =
 /** Mistakes, the exit code, and what the one line of the error must say. */
 const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["dmeo", 2, "unknown command dmeo; did you mean demo?"],
-  ["frobnicate", 2, "unknown command frobnicate; there is demo, train, evaluate, inspect, convert, tune"],
+  ["frobnicate", 2, "unknown command frobnicate; there is demo, activations, train, evaluate, inspect, convert, tune"],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
   ["demo --stpes 3", 2, "unknown option --stpes; did you mean --steps?"],
