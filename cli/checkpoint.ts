@@ -35,10 +35,14 @@ export function readOptions(args: Arguments): ReadOptions {
   };
 }
 
-/** Shows the way of whatever is downloaded meanwhile. */
+/** Shows the way of whatever is downloaded meanwhile, and says what holds it up. */
 export async function opening<T>(signal: AbortSignal, work: (source: SourceOptions) => Promise<T>): Promise<T> {
   using line = new DownloadLine();
-  return await work({ signal, hub: { onProgress: (state) => line.show(state) } });
+  const onNotice = (notice: string): void => {
+    line[Symbol.dispose]();
+    say(printable(notice));
+  };
+  return await work({ signal, hub: { onProgress: (state) => line.show(state), onNotice } });
 }
 
 const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];

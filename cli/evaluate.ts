@@ -6,6 +6,7 @@
 
 import { batchesInOrder, openRows } from "../data/mod.ts";
 import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays, undefinedMetrics } from "../eval/mod.ts";
+import { shownAddress } from "../io/mod.ts";
 import { load } from "../mod.ts";
 import { adapterName } from "../runner/mod.ts";
 import { opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
@@ -71,14 +72,20 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const measured = { ...metrics, coherence: await measureCoherence(sae) };
   const adapter = adapterName(sae.device);
   if (args.flag("json")) {
-    const report = { checkpoint, data, adapter, ...measured, undefined_metrics: undefinedMetrics(measured) };
+    const report = {
+      checkpoint: shownAddress(checkpoint),
+      data,
+      adapter,
+      ...measured,
+      undefined_metrics: undefinedMetrics(measured),
+    };
     print(JSON.stringify(report, typedArraysAsArrays));
   } else {
     const { n_rows, density } = metrics;
     const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${
       density.length.toLocaleString("en")
     } latents`;
-    print(`${checkpoint} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+    print(`${shownAddress(checkpoint)} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
   }
   return 0;
 }

@@ -42,11 +42,14 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [device, store] = [await defaultDevice(), await TunerFile.open()];
   const tunings = await tune(device, { store, shapes, budget, signal });
   const adapter = adapterName(device);
-  if (args.flag("json")) print(JSON.stringify({ adapter, file: store.path, tunings }));
+  const { path, problem } = store;
+  if (args.flag("json")) print(JSON.stringify({ adapter, file: problem === null ? path : null, tunings }));
   else {
     print([adapter, ...tunings.map(describeTuning)].join("\n\n"));
-    say(store.path === null ? "there is no cache folder: nothing was remembered" : `remembered in ${store.path}`);
+    if (path === null) say("there is no cache folder: nothing was remembered");
+    else if (problem === null) say(`remembered in ${path}`);
   }
+  if (problem !== null) say(`nothing was remembered, ${problem}`);
   return 0;
 }
 

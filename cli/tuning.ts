@@ -6,10 +6,13 @@
 
 import { defaultDevice, restoreTuning } from "../kernels/mod.ts";
 import { TunerFile } from "../runner/mod.ts";
+import { say } from "./command.ts";
 
 /** Multiplies as `saev tune` found best on this machine, if it was asked; says whether it was. */
 export async function useTuning(): Promise<boolean> {
-  return await restoreTuning(await defaultDevice(), await TunerFile.open()) > 0;
+  const store = await TunerFile.open();
+  if (store.problem !== null) say(`without what saev tune may have found, ${store.problem}`);
+  return await restoreTuning(await defaultDevice(), store) > 0;
 }
 
 export const TUNED = "matrices are multiplied as saev tune found best";

@@ -5,10 +5,12 @@
  * @module
  */
 
-import { CheckpointError } from "./errors.ts";
+import { CheckpointError, naming } from "./errors.ts";
 import { checkPath, type FileSet, pickedFiles, singleFile } from "./file_set.ts";
-import { type HttpOptions, openHttp, type RemoteSource, StatusError } from "./http.ts";
+import { asFileName, CacheError, Copies, type Copy, isWhole, reason } from "./copies.ts";
+import { openHttp, type RemoteSource, shownAddress, StatusError, webAddress, type WholeAnswer } from "./http.ts";
 import {
+  digestOf,
   formatHubAddress,
   HUB_ENDPOINT,
   type HubAccess,
@@ -17,6 +19,7 @@ import {
   type HubOptions,
   isCommit,
   isHubAddress,
+  listHubFolder,
   openHubFile,
   parseHubAddress,
 } from "./hub.ts";
@@ -34,7 +37,10 @@ export type FilesSource = ByteSource | Iterable<File> | FileSet;
 
 /** How to get at bytes elsewhere. */
 export interface SourceOptions {
-  /** For addresses on the Hugging Face hub. */
+  /**
+   * For addresses on the Hugging Face hub. What it says of a cache, of progress and notices, of bounds and of an end
+   * holds for other addresses too.
+   */
   readonly hub?: HubOptions;
   /** Ends every read, with its reason. */
   readonly signal?: AbortSignal;
@@ -108,16 +114,17 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
  * @throws {CheckpointError} where a server does not answer with a file.
  */
 export async function openSource(from: ByteSource, options: SourceOptions = {}): Promise<Source> {
-  return stoppable(await openAny(from, options), options.signal);
+  return stoppable(await openOne(from, hubOptions(options), () => {}), options.signal);
 }
 
-async function openAny(from: ByteSource, options: SourceOptions): Promise<Source> {
+/** Opens one file; `onCopy` is told where it is read from a copy. */
+async function openOne(from: ByteSource, options: HubOptions, onCopy: (copy: Copy) => void): Promise<Source> {
   if (from instanceof Uint8Array) return bytesSource(from);
   if (from instanceof ArrayBuffer) return bytesSource(new Uint8Array(from));
   if (from instanceof Blob) return blobSource(from);
   if (typeof from === "string" || from instanceof URL) {
-    if (isOnHub(from)) return await openHub(parseHubAddress(from), hubOptions(options));
-    return isRemote(from) ? await openHttp(from, requestOptions(options)) : await fileSource(from);
+    if (isOnHub(from)) return await openHub(parseHubAddress(from), options, onCopy);
+    return isRemote(from) ? await openWeb(from, options, onCopy) : await fileSource(from);
   }
   return "getFile" in from ? blobSource(await from.getFile()) : from;
 }
@@ -128,8 +135,11 @@ async function openAny(from: ByteSource, options: SourceOptions): Promise<Source
  * @throws {CheckpointError} where a server does not answer with files.
  */
 export async function openFiles(from: FilesSource, options: SourceOptions = {}): Promise<FileSet> {
-  const files = await findFiles(from, options);
-  const { signal } = options;
+  return stoppableFiles(await openTogether(from, hubOptions(options), () => {}), options.signal);
+}
+
+/** The same files, which are read no more once the signal is aborted. */
+function stoppableFiles(files: FileSet, signal: AbortSignal | undefined): FileSet {
   if (signal === undefined) return files;
   const stop = (source: Source | null): Source | null => source && stoppable(source, signal);
   return {
@@ -141,42 +151,78 @@ export async function openFiles(from: FilesSource, options: SourceOptions = {}):
   };
 }
 
-async function findFiles(from: FilesSource, options: SourceOptions): Promise<FileSet> {
-  if (typeof from === "string" || from instanceof URL) {
-    if (isOnHub(from)) {
-      const hub = hubOptions(options);
-      const open = (address: HubAddress): Promise<Source> => openHub(address, hub);
-      return await hubFiles(parseHubAddress(from), hubAccess(hub), open);
-    }
-    return isRemote(from) ? webFiles(new URL(from), requestOptions(options)) : await localFiles(from);
-  }
-  if ("find" in from && "list" in from) return from;
-  if (!(from instanceof Uint8Array) && Symbol.iterator in from) return pickedFiles(from);
-  return singleFile(await openAny(from, options));
-}
-
 function hubOptions({ hub = {}, signal }: SourceOptions): HubOptions {
   return { ...signal && { signal }, ...hub };
 }
 
-function requestOptions({ signal }: SourceOptions): Pick<HttpOptions, "signal"> {
-  return { ...signal && { signal } };
+/**
+ * Does something with files that belong together. Where one of them proves to be at fault, the message names it and the
+ * copies that were read, and those that are no longer what was kept are removed; `explain` does the same for a message
+ * that is not thrown.
+ */
+export async function withFiles<T>(
+  from: FilesSource,
+  options: SourceOptions,
+  use: (files: FileSet, explain: (message: string) => Promise<string>) => Promise<T>,
+): Promise<T> {
+  const copies = new Map<string, Copy>();
+  const explain = async (message: string): Promise<string> => {
+    let explained = message;
+    for (const copy of copies.values()) explained += await blame(copy, explained);
+    return explained;
+  };
+  try {
+    const found = await openTogether(from, hubOptions(options), (copy) => void copies.set(copy.path, copy));
+    const files = stoppableFiles(found, options.signal);
+    return await naming(files.name, () => use(files, explain));
+  } catch (error) {
+    if (error instanceof CheckpointError) error.message = await explain(error.message);
+    throw error;
+  }
+}
+
+/** What a message adds about a copy that was read. */
+async function blame(copy: Copy, message: string): Promise<string> {
+  if (!await isWhole(copy).catch(() => false)) {
+    await removeQuietly(copy.path);
+    return `; the copy ${copy.path} was damaged and is removed: try again`;
+  }
+  return message.includes(copy.path) ? "" : `; read from the copy ${copy.path}`;
+}
+
+async function openTogether(
+  from: FilesSource,
+  options: HubOptions,
+  onCopy: (copy: Copy) => void,
+): Promise<FileSet> {
+  if (typeof from === "string" || from instanceof URL) {
+    if (isOnHub(from)) {
+      return await hubFiles(parseHubAddress(from), {
+        open: (address) => openHub(address, options, onCopy),
+        list: (address) => listHub(address, options),
+      });
+    }
+    return isRemote(from) ? webFiles(webAddress(from), options, onCopy) : await localFiles(from);
+  }
+  if ("find" in from && "list" in from) return from;
+  if (!(from instanceof Uint8Array) && Symbol.iterator in from) return pickedFiles(from);
+  return singleFile(await openOne(from, options, onCopy));
 }
 
 /** Files at web addresses, of which there is no list. */
-function webFiles(url: URL, options: Pick<HttpOptions, "signal">): FileSet {
+function webFiles(url: URL, options: HubOptions, onCopy: (copy: Copy) => void): FileSet {
   const base = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
   const main = base === "" ? null : base;
   const open = async (address: string | URL): Promise<Source | null> => {
     try {
-      return await openHttp(address, options);
+      return await openWeb(address, options, onCopy);
     } catch (error) {
       if (error instanceof StatusError && [404, 410].includes(error.status)) return null;
       throw error;
     }
   };
   return {
-    name: url.href,
+    name: shownAddress(url),
     main,
     list: () => Promise.resolve(main === null ? [] : [main]),
     async find(path) {
@@ -263,43 +309,176 @@ async function fileSource(path: string | URL, name = String(path)): Promise<Sour
   });
 }
 
-// ------------------------------------------------------------------------------------------------------ the hub's files
+// -------------------------------------------------------------------------------------------------- remote files' copies
 
-async function openHub(address: HubAddress, options: HubOptions = {}): Promise<Source> {
+/** A file of the hub: its copy, made if there is none, or ranges of it where no copy can be kept. */
+async function openHub(address: HubAddress, options: HubOptions, onCopy: (copy: Copy) => void): Promise<Source> {
   const access = hubAccess(options);
-  const cache = await hubCache(options.cache);
-  const report = (received: number, size: number): void => {
-    options.onProgress?.({ path: address.path, received, size });
+  const name = formatHubAddress(address);
+  const { repo, revision, path } = address;
+  const place = [shownAddress(access.endpoint), repo, revision, ...path.split("/")];
+  return await fromCopy(options, place, { name, path }, onCopy, {
+    isPinned: isCommit(revision),
+    open: (more) => openHubFile(address, access, more),
+  });
+}
+
+/** A file at a web address. A copy is kept only where the server knows no ranges. */
+async function openWeb(address: string | URL, options: HubOptions, onCopy: (copy: Copy) => void): Promise<Source> {
+  const url = webAddress(address);
+  const name = shownAddress(url);
+  const { signal, onNotice, maxBytes, clock } = options;
+  const given = { name, ...defined({ signal, onNotice, maxBytes, clock }) };
+  // A query may be a signature, which is not for the names of files.
+  const place = ["web", url.host, await hexDigest(url.href)];
+  return await fromCopy(options, place, { name, path: url.pathname }, onCopy, {
+    isPinned: false,
+    keepsRanged: false,
+    open: (more) => openHttp(url, { ...given, ...more }),
+  });
+}
+
+/** How to get at the bytes of a remote file. */
+interface RemoteWays {
+  /** Whether they never change. */
+  readonly isPinned: boolean;
+  /** Whether a copy is kept of what can be read by ranges. */
+  readonly keepsRanged?: boolean;
+  readonly open: (
+    more: { onBytes?: (count: number) => void; store?: (whole: WholeAnswer) => Promise<Source> },
+  ) => Promise<RemoteSource>;
+}
+
+async function fromCopy(
+  options: HubOptions,
+  place: readonly string[],
+  { name, path }: { readonly name: string; readonly path: string },
+  onCopy: (copy: Copy) => void,
+  { isPinned, keepsRanged = true, open }: RemoteWays,
+): Promise<Source> {
+  const report = (received: number, size: number | null): void => {
+    options.onProgress?.({ path, received, size: size ?? received });
   };
-  if (cache === null) {
+  return await inCache(options, async (cache) => {
+    const folder = [cache, ...place.map((part) => asFileName(part))].join("/");
+    const { onNotice, signal, clock } = options;
+    let total: number | null = null;
+    const copies = new Copies(folder, {
+      ...defined({ onNotice, signal, clock }),
+      onBytes: (received) => report(received, total),
+    });
+    const opened = async (copy: Copy): Promise<Source> => {
+      onCopy(copy);
+      return await fileSource(copy.path, `${name} (copy ${copy.path})`);
+    };
+    if (isPinned) {
+      const kept = await copies.find();
+      if (kept !== null) return await opened(kept);
+    }
+    const store = async ({ etag, linked, size, pieces }: WholeAnswer): Promise<Source> => {
+      total = size;
+      const tag = linked.etag ?? etag ?? "";
+      const digest = digestOf({ etag, linked });
+      return await opened(await copies.keep({ name, tag, size, digest, canResume: false, stream: () => pieces }));
+    };
+    const remote = await open({ store });
+    const { etag, linked, size } = remote;
+    const tag = linked.etag ?? etag;
+    if (remote.isStored || tag === null || !keepsRanged) return remote;
+    if (linked.size !== null && linked.size !== size) {
+      throw new CheckpointError(`reading ${name}: the server sends ${size} bytes, and says it has ${linked.size}`);
+    }
+    total = size;
+    const digest = digestOf({ etag, linked });
+    // Only what can be checked as a whole may be put together of two downloads.
+    const stream = (from: number): AsyncIterable<Uint8Array> => remote.stream(from, size);
+    return await opened(await copies.keep({ name, tag, size, digest, canResume: digest !== null, stream }));
+  }, async () => {
     let [received, size] = [0, 0];
-    const remote = await openHubFile(address, access, (count) => {
-      received += count;
-      if (size > 0) report(received, size);
+    const remote = await open({
+      onBytes: (count) => {
+        received += count;
+        if (size > 0) report(received, size);
+      },
     });
     size = remote.size;
     report(received, size);
     return remote;
-  }
+  });
+}
+
+/** The names in a folder of the hub; those of a commit never change, and are kept. */
+async function listHub(address: HubAddress, options: HubOptions): Promise<readonly string[]> {
+  const access = hubAccess(options);
+  const list = (): Promise<readonly string[]> => listHubFolder(address, access);
+  if (!isCommit(address.revision)) return await list();
   const { repo, revision, path } = address;
-  const place = [access.endpoint, repo, revision, ...path.split("/")];
-  const folder = [cache, ...place.map(asFileName)].join("/");
-  const name = formatHubAddress(address);
-  if (isCommit(revision)) {
-    const kept = await findCopy(folder);
-    if (kept !== null) return await fileSource(kept, name);
+  return await inCache(options, async (cache) => {
+    const folders = [shownAddress(access.endpoint), repo, revision, ...path.split("/").filter(Boolean)];
+    // No file's folder has a name with this sign.
+    const place = `${[cache, ...folders.map((part) => asFileName(part))].join("/")}/=list.json`;
+    const kept = await keptList(place);
+    if (kept !== null) return kept;
+    const names = await list();
+    try {
+      await replaceFile(place, [new TextEncoder().encode(JSON.stringify(names))]);
+    } catch (error) {
+      throw new CacheError(`keeping a list of files in ${place}: ${reason(error)}`);
+    }
+    return names;
+  }, list);
+}
+
+/** A list of names that was kept; `null` where there is none, or it is damaged. */
+async function keptList(path: string): Promise<string[] | null> {
+  try {
+    const found: unknown = JSON.parse(await Deno.readTextFile(path));
+    return Array.isArray(found) && found.every((name) => typeof name === "string") ? found : null;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return null;
+    throw new CacheError(`looking for ${path}: ${reason(error)}`);
   }
-  const remote = await openHubFile(address, access);
-  return remote.etag === null ? remote : await fileSource(await keepCopy(remote, remote.etag, folder, report), name);
+}
+
+/** Folders of the user's that could not be used, which is said once. */
+const useless = new Set<string>();
+
+/**
+ * Does something with the folder for copies, or without where there is none. One that the program gave must be usable;
+ * the user's own need not.
+ */
+async function inCache<T>(
+  { cache: given, onNotice }: HubOptions,
+  work: (cache: string) => Promise<T>,
+  without: () => Promise<T>,
+): Promise<T> {
+  const cache = given === undefined ? userCache() : given;
+  if (cache === null || useless.has(cache)) return await without();
+  try {
+    return await work(cache);
+  } catch (error) {
+    if (!(error instanceof CacheError) || given !== undefined) throw error;
+    useless.add(cache);
+    onNotice?.(`${error.message}; going on without copies`);
+    return await without();
+  }
+}
+
+function defined<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+async function hexDigest(text: string): Promise<string> {
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** The environment is asked only where the program may read it. */
-function hubAccess({ endpoint, token, signal }: HubOptions = {}): HubAccess {
-  const secret = token ?? (environment("HF_TOKEN")?.trim() || undefined);
+function hubAccess({ endpoint, token, signal, onNotice, maxBytes, clock }: HubOptions): HubAccess {
   return {
     endpoint: endpoint ?? environment("HF_ENDPOINT") ?? HUB_ENDPOINT,
-    ...(secret === undefined ? {} : { token: secret }),
-    ...(signal === undefined ? {} : { signal }),
+    ...defined({ token: token ?? (environment("HF_TOKEN")?.trim() || undefined), signal, onNotice, maxBytes, clock }),
   };
 }
 
@@ -309,74 +488,25 @@ function environment(variable: string): string | undefined {
   return Deno.env.get(variable) || undefined;
 }
 
-/** The folder for copies. The user's own is taken where it can be had without asking anybody. */
-async function hubCache(given: string | null | undefined): Promise<string | null> {
-  if (given !== undefined) return given;
+/** The user's own folder for copies, where it can be had without asking anybody. */
+function userCache(): string | null {
+  const folder = userCacheFolder();
+  if (folder === null) return null;
+  const path = `${folder}/hub`;
+  return mayUse(path, "read") && mayUse(path, "write") ? path : null;
+}
+
+/** This package's folder among the user's caches; `null` where that cannot be known. It need not be there. */
+export function userCacheFolder(): string | null {
   if (!hasFileSystem()) return null;
   const home = environment(Deno.build.os === "windows" ? "USERPROFILE" : "HOME");
   const base = environment("XDG_CACHE_HOME") ?? (home && `${home}/.cache`);
-  if (base === undefined) return null;
-  const path = `${base}/saev-nn/hub`;
-  const may = (name: "read" | "write"): boolean => Deno.permissions.querySync({ name, path }).state === "granted";
-  if (!may("read") || !may("write")) return null;
-  try {
-    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
-    return path;
-  } catch {
-    return null;
-  }
+  return base === undefined ? null : `${base}/saev-nn`;
 }
 
-/** One name for a file, whatever is in the text. */
-function asFileName(text: string): string {
-  return encodeURIComponent(text).replace(/[!'()*~]/g, (sign) => `%${sign.charCodeAt(0).toString(16)}`);
-}
-
-const PARTIAL = ".partial";
-
-/** Any whole copy of a file that never changes. */
-async function findCopy(folder: string): Promise<string | null> {
-  if (await statOrNull(folder) === null) return null;
-  for await (const { name, isFile } of Deno.readDir(folder)) {
-    if (isFile && !name.endsWith(PARTIAL)) return `${folder}/${name}`;
-  }
-  return null;
-}
-
-/**
- * The path of a copy of the file, made if there is none. A download that was interrupted goes on where it stopped.
- *
- * Whoever downloads holds a lock on the partial file, which ends with the process; others wait for it.
- */
-async function keepCopy(
-  remote: RemoteSource,
-  etag: string,
-  folder: string,
-  report: (received: number, size: number) => void,
-): Promise<string> {
-  const { size } = remote;
-  const path = `${folder}/${asFileName(etag)}`;
-  const isThere = async (): Promise<boolean> => (await statOrNull(path))?.size === size;
-  if (await isThere()) return path;
-  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
-  using file = await Deno.open(path + PARTIAL, { read: true, write: true, create: true });
-  await file.lock(true);
-  if (await isThere()) {
-    await removeQuietly(path + PARTIAL);
-    return path;
-  }
-  let at = (await file.stat()).size;
-  // A weak tag does not promise that the bytes are the same.
-  if (at > size || etag.startsWith("W/")) await file.truncate(at = 0);
-  await file.seek(at, Deno.SeekMode.Start);
-  report(at, size);
-  for await (const piece of remote.stream(at, size)) {
-    await writeAll(file, piece);
-    report(at += piece.length, size);
-  }
-  await file.sync();
-  await Deno.rename(path + PARTIAL, path);
-  return path;
+/** Whether the runtime lets the program use a path without asking anybody. */
+export function mayUse(path: string, name: "read" | "write"): boolean {
+  return Deno.permissions.querySync({ name, path }).state === "granted";
 }
 
 /** All bytes of a source. */

@@ -1,20 +1,25 @@
 /**
  * Files behind `http(s)` addresses, read by ranges.
  *
- * A range that a broken connection cuts off is asked for again from where it broke. A file that changes between two
- * reads is an error: each answer must have the entity tag (or else the date) and the length of the first.
+ * What may pass is tried four times: no answer or no further byte for 30 s, a connection that breaks, and the answers
+ * 429, 500, 502, 503 and 504. A range that breaks is asked for again from where it broke. A file that changes between
+ * two reads is an error: each answer must have the entity tag (or else the date) and the length of the first.
  *
- * Protocol: RFC 9110, sections 13 and 14.
+ * An address may hold a password or a signature. Messages show it without user, password, query and fragment, and no
+ * error here has a cause, because the platform's own errors show the whole address.
+ *
+ * Protocol: RFC 9110, sections 13 and 14; `Retry-After`, section 10.2.3.
  *
  * @module
  */
 
+import { type Clock, sleep, SYSTEM_CLOCK } from "./clock.ts";
 import { CheckpointError, quote } from "./errors.ts";
-import { buffered, bytesSource, checkRange, joinBytes, type Source } from "./source.ts";
+import { buffered, bytesSource, checkRange, type Source } from "./source.ts";
 
 /** How to ask a server. */
 export interface HttpOptions {
-  /** What messages call the file; its address if left out. */
+  /** What messages call the file; its address as {@link shownAddress} shows it if left out. */
   readonly name?: string;
   /**
    * Sent as `Authorization: Bearer …` to the address's own origin, and to nowhere that it redirects to. In a browser,
@@ -25,12 +30,42 @@ export interface HttpOptions {
   readonly signal?: AbortSignal;
   /** Called for each piece that arrives, with its length. */
   readonly onBytes?: (count: number) => void;
+  /** Told in one line before something is tried again. */
+  readonly onNotice?: (line: string) => void;
   /** What a message adds to an answer that is no file. */
-  readonly explain?: (answer: Response) => string;
+  readonly explain?: (answer: Pick<Answer, "status" | "headers">) => string;
+  /** The most bytes of an answer that is kept in memory, or that does not say its length; 1 GiB if left out. */
+  readonly maxBytes?: number;
+  /** Takes the answer of a server that knows no ranges to where it need not lie in memory. */
+  readonly store?: (whole: WholeAnswer) => Promise<Source>;
+  /** The platform's if left out. */
+  readonly clock?: Clock;
 }
 
 /** {@link HttpOptions} with a name. */
 export type NamedOptions = HttpOptions & { readonly name: string };
+
+/** All bytes of a file, as they arrive. */
+export interface WholeAnswer {
+  /** Its entity tag, as the server spells it. */
+  readonly etag: string | null;
+  /** What a hub says of it. */
+  readonly linked: LinkedFile;
+  /** Its length, where the server says it. */
+  readonly size: number | null;
+  /** The bytes, which can be read once. */
+  readonly pieces: AsyncIterable<Uint8Array>;
+}
+
+/** What a hub says of a file before it redirects to where the bytes are; `null` for what it does not say. */
+export interface LinkedFile {
+  /** `X-Linked-ETag` */
+  readonly etag: string | null;
+  /** `X-Linked-Size` */
+  readonly size: number | null;
+  /** `X-Repo-Commit` */
+  readonly commit: string | null;
+}
 
 /** A server answered, but not with the file. */
 export class StatusError extends CheckpointError {
@@ -48,64 +83,115 @@ export class StatusError extends CheckpointError {
 export interface RemoteSource extends Source {
   /** Its entity tag, as the server spells it. */
   readonly etag: string | null;
+  /** What a hub says of it. */
+  readonly linked: LinkedFile;
+  /** Whether {@link HttpOptions.store} took the bytes. */
+  readonly isStored: boolean;
   /** The bytes from `from` up to, but not including, `to`, as they arrive. */
   stream(from: number, to: number): AsyncIterable<Uint8Array>;
 }
 
 /** Asked for at first; most headers and directories lie within it. */
 const FIRST_BYTES = 2 ** 16;
-/** A server that knows no ranges sends everything, which then lies in memory. */
-const MAX_WHOLE_BYTES = 2 ** 30;
+/** Of an answer in memory, or without an end that is known. */
+const MAX_BYTES = 2 ** 30;
 const MAX_REDIRECTS = 10;
-/** How often a broken connection is taken up again. */
+/** How often a connection is taken up again that breaks after some bytes. */
 const MAX_BREAKS = 100;
+/** How often is tried what may pass. */
+const TRIES = 4;
+/** Milliseconds without an answer or a further byte. */
+const IDLE = 30_000;
+/** Milliseconds before the second try; twice as many before each further one. */
+const FIRST_PAUSE = 1000;
+/** Milliseconds that a server may ask to be left alone for. */
+const MAX_PAUSE = 120_000;
+/** Answers that may be others soon. */
+const PASSING = [429, 500, 502, 503, 504];
 
-/**
- * Opens the file at an address with a request for its first bytes.
- *
- * @throws {CheckpointError} where the server answers anything but the file.
- * @throws {TypeError} where no server answers.
- */
-export async function openHttp(address: string | URL, options: HttpOptions = {}): Promise<RemoteSource> {
-  const url = new URL(address);
-  const named = { ...options, name: options.name ?? String(address) };
-  const { name } = named;
-  const response = await request(url, rangeHeader(0, FIRST_BYTES), named);
-  const identity = identityOf(response);
-  switch (response.status) {
-    case 206: {
-      const { size, end } = contentRange(response, name);
-      if (end !== Math.min(FIRST_BYTES, size)) await refuse(response, name, `it sent bytes 0 to ${end} of ${size}`);
-      const head = await readBody(response, named, end);
-      if (head.length < end) fail(name, `the connection ended after ${head.length} of ${end} bytes`);
-      return new RangedFile(url, named, identity, size, head);
-    }
-    case 200:
-      return wholeFile(await readBody(response, named, MAX_WHOLE_BYTES), name, identity);
-    case 416:
-      // No range lies in an empty file.
-      if (response.headers.get("content-range") !== "bytes */0") await refuseStatus(response, named);
-      await response.body?.cancel();
-      return wholeFile(new Uint8Array(), name, identity);
-    default:
-      return await refuseStatus(response, named);
-  }
+/** An address as messages show it: without user, password, query and fragment. What is no address stays as it is. */
+export function shownAddress(address: string | URL): string {
+  const text = String(address);
+  if (!/^(?!hf:)[a-z][a-z\d+.-]*:\/\//i.test(text)) return text;
+  if (!/^https?:/i.test(text) || !URL.canParse(text)) return text.replace(/[?#].*/s, "").replace(/\/\/[^/]*@/, "//");
+  const { origin, pathname } = new URL(text);
+  return `${origin}${pathname}`;
 }
 
-/** What must be the same in every answer. */
+/**
+ * Opens the file at an address with a request for its first bytes. In a page, an address may be relative to the page's.
+ *
+ * @throws {CheckpointError} where the server answers anything but the file.
+ * @throws {TypeError} where no server answers, or the address is none.
+ */
+export async function openHttp(address: string | URL, options: HttpOptions = {}): Promise<RemoteSource> {
+  const url = webAddress(address);
+  const named = { ...options, name: options.name ?? shownAddress(url) };
+  const { name, maxBytes = MAX_BYTES } = named;
+  return await persist(named, async () => {
+    const answer = await request(url, rangeHeader(0, FIRST_BYTES), named);
+    const identity = identityOf(answer);
+    switch (answer.status) {
+      case 206: {
+        const { size, end } = contentRange(answer, name);
+        if (end !== Math.min(FIRST_BYTES, size)) await refuse(answer, name, `it sent bytes 0 to ${end} of ${size}`);
+        const head = await readBody(answer, named, end);
+        if (head.length < end) throw broken(name, "the connection ended", `${head.length} of ${end}`);
+        refuseWebPage(head, url, name);
+        return new RangedFile(url, named, identity, size, head);
+      }
+      case 200: {
+        if (named.store === undefined) {
+          const bytes = await readBody(answer, named, maxBytes);
+          refuseWebPage(bytes, url, name);
+          return wholeFile(bytesSource(bytes, name), identity);
+        }
+        const { etag, linked } = identity;
+        const size = contentLength(answer);
+        const pieces = checkedPieces(answer, named, { url, most: size ?? maxBytes });
+        try {
+          return wholeFile(await named.store({ etag, linked, size, pieces }), identity, true);
+        } finally {
+          // Where the bytes were not wanted after all.
+          await answer.cancel();
+        }
+      }
+      case 416:
+        // No range lies in an empty file.
+        if (answer.headers.get("content-range") !== "bytes */0") await refuseStatus(answer, named);
+        await answer.cancel();
+        return wholeFile(bytesSource(new Uint8Array(), name), identity);
+      default:
+        return await refuseStatus(answer, named);
+    }
+  });
+}
+
+/** The address that a string means here. */
+export function webAddress(address: string | URL): URL {
+  const page = globalThis.location?.href;
+  const url = URL.canParse(address, page) ? new URL(address, page) : null;
+  if (url !== null && /^(?:https?|blob|data):$/.test(url.protocol)) return url;
+  throw new TypeError(`reading ${quote(shownAddress(address))}: expected an http or https address`);
+}
+
+/** What must be the same in every answer, and what a hub says. */
 interface Identity {
   readonly etag: string | null;
   readonly lastModified: string | null;
+  readonly linked: LinkedFile;
 }
 
-function identityOf({ headers }: Response): Identity {
-  return { etag: headers.get("etag"), lastModified: headers.get("last-modified") };
+function identityOf({ headers, linked }: Answer): Identity {
+  return { etag: headers.get("etag"), lastModified: headers.get("last-modified"), linked };
 }
 
 class RangedFile implements RemoteSource {
   readonly name: string;
   readonly size: number;
   readonly etag: string | null;
+  readonly linked: LinkedFile;
+  readonly isStored = false;
   readonly #url: URL;
   readonly #options: NamedOptions;
   readonly #identity: Identity;
@@ -117,6 +203,7 @@ class RangedFile implements RemoteSource {
     this.name = options.name;
     this.size = size;
     this.etag = identity.etag;
+    this.linked = identity.linked;
     this.#url = url;
     this.#options = options;
     this.#identity = identity;
@@ -132,21 +219,26 @@ class RangedFile implements RemoteSource {
     checkRange(this, from, to);
     let at = Math.max(from, Math.min(to, this.#head.length));
     if (at > from) yield this.#head.subarray(from, at);
+    let tries = 0;
     for (let breaks = 0; at < to; breaks++) {
       const start = at;
-      const response = await this.#ask(at, to);
       try {
-        for await (const piece of response.body ?? []) {
+        const answer = await this.#ask(at, to);
+        for await (const piece of answer.pieces()) {
           at += piece.length;
           if (at > to) fail(this.name, `it sent more than the ${to - start} bytes asked for`);
           this.#options.onBytes?.(piece.length);
           yield piece;
         }
-      } catch (cause) {
-        if (!isBrokenConnection(cause)) throw cause;
-      }
-      if (at < to && (at === start || breaks === MAX_BREAKS)) {
-        fail(this.name, `the connection ended after ${at - from} of ${to - from} bytes`);
+        if (at < to) throw new Break("the connection ended");
+      } catch (error) {
+        const setback = error instanceof Break
+          ? broken(this.name, error.message, `${at - from} of ${to - from}`)
+          : error;
+        if (!(setback instanceof Setback)) throw error;
+        tries = at > start ? 1 : tries + 1;
+        if (breaks === MAX_BREAKS) throw setback.error;
+        await pause(this.#options, setback, tries);
       }
     }
   }
@@ -161,38 +253,39 @@ class RangedFile implements RemoteSource {
     return bytes;
   }
 
-  async #ask(from: number, to: number): Promise<Response> {
+  async #ask(from: number, to: number): Promise<Answer> {
     const { name, size } = this;
     const { etag, lastModified } = this.#identity;
     const headers: Record<string, string> = rangeHeader(from, to);
     // A weak tag cannot be used so. A browser would first ask another origin whether it may send this header at all,
     // which many refuse; there the comparison below has to do.
     if (etag !== null && !etag.startsWith("W/") && !isCrossOrigin(this.#url)) headers["if-range"] = etag;
-    const response = await request(this.#url, headers, this.#options);
-    if (![200, 206, 416].includes(response.status)) return await refuseStatus(response, this.#options);
-    const now = identityOf(response);
+    const answer = await request(this.#url, headers, this.#options);
+    if (![200, 206, 416].includes(answer.status)) return await refuseStatus(answer, this.#options);
+    const now = identityOf(answer);
     const isSame = now.etag === etag && (etag !== null || now.lastModified === lastModified);
-    if (!isSame || response.status !== 206) {
+    if (!isSame || answer.status !== 206) {
       return await refuse(
-        response,
+        answer,
         name,
         "the file changed while it was read, or the server no longer sends parts of it",
       );
     }
-    const found = contentRange(response, name);
+    const found = contentRange(answer, name);
     if (found.start !== from || found.end !== to || found.size !== size) {
       const [asked, sent] = [`${from} to ${to} of ${size}`, `${found.start} to ${found.end} of ${found.size}`];
-      return await refuse(response, name, `asked for bytes ${asked}, it sent ${sent}`);
+      return await refuse(answer, name, `asked for bytes ${asked}, it sent ${sent}`);
     }
-    return response;
+    return answer;
   }
 }
 
-function wholeFile(bytes: Uint8Array, name: string, { etag }: Identity): RemoteSource {
-  const source = bytesSource(bytes, name);
+function wholeFile(source: Source, { etag, linked }: Identity, isStored = false): RemoteSource {
   return {
     ...source,
     etag,
+    linked,
+    isStored,
     async *stream(from, to) {
       yield await source.read(from, to);
     },
@@ -204,8 +297,8 @@ function rangeHeader(from: number, to: number): Record<string, string> {
 }
 
 /** `bytes 0-99/1234`, with an end behind the last byte. */
-function contentRange(response: Response, name: string): { start: number; end: number; size: number } {
-  const text = response.headers.get("content-range") ?? "";
+function contentRange(answer: Answer, name: string): { start: number; end: number; size: number } {
+  const text = answer.headers.get("content-range") ?? "";
   const [start, last, size] = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16})$/.exec(text)?.slice(1).map(Number) ?? [];
   if (start === undefined || last === undefined || size === undefined || !(start <= last && last < size)) {
     return fail(name, `it sent the range ${quote(text)}; expected "bytes first-last/length"`);
@@ -214,31 +307,161 @@ function contentRange(response: Response, name: string): { start: number; end: n
   return { start, end: last + 1, size };
 }
 
+/** What the server says about the length of an answer. */
+function contentLength({ headers }: Pick<Answer, "headers">): number | null {
+  const text = headers.get("content-length");
+  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;
+}
+
 /** A whole answer of at most so many bytes. */
-export async function readBody(response: Response, options: NamedOptions, most: number): Promise<Uint8Array> {
-  const { name, onBytes } = options;
-  if (Number(response.headers.get("content-length")) > most) {
-    await refuse(response, name, `it sends ${response.headers.get("content-length")} bytes; expected at most ${most}`);
+export async function readBody(
+  answer: Pick<Answer, "headers" | "pieces" | "cancel">,
+  options: NamedOptions,
+  most: number,
+): Promise<Uint8Array> {
+  const { name } = options;
+  const told = contentLength(answer);
+  if (told !== null && told > most) await refuse(answer, name, `it sends ${told} bytes; expected at most ${most}`);
+  // Grown in place, since pieces may be as small as the server likes.
+  let bytes = new Uint8Array(Math.min(most, FIRST_BYTES));
+  let length = 0;
+  for await (const piece of counted(answer, options, most)) {
+    const wanted = length + piece.length;
+    if (wanted > bytes.length) {
+      bytes = new Uint8Array(bytes.buffer.transfer(Math.min(most, Math.max(wanted, 2 * bytes.length))));
+    }
+    bytes.set(piece, length);
+    length = wanted;
   }
-  const pieces: Uint8Array[] = [];
+  return bytes.subarray(0, length);
+}
+
+/** The pieces of an answer of at most so many bytes. */
+async function* counted(
+  { pieces }: Pick<Answer, "pieces">,
+  { name, onBytes }: NamedOptions,
+  most: number,
+): AsyncGenerator<Uint8Array> {
   let length = 0;
   try {
-    for await (const piece of response.body ?? []) {
+    for await (const piece of pieces()) {
       length += piece.length;
       if (length > most) fail(name, `it sends more than ${most} bytes`);
       onBytes?.(piece.length);
-      pieces.push(piece);
+      yield piece;
     }
-  } catch (cause) {
-    if (isBrokenConnection(cause)) fail(name, `the connection ended after ${length} bytes`, cause);
-    throw cause;
+  } catch (error) {
+    throw error instanceof Break ? broken(name, error.message, String(length)) : error;
   }
-  return joinBytes(pieces);
 }
 
-/** Whether this is what the platform throws while it reads from a connection that breaks. */
-function isBrokenConnection(error: unknown): boolean {
-  return error instanceof TypeError;
+/** The pieces of a whole file, of which the first is long enough to tell a web page. */
+async function* checkedPieces(
+  answer: Answer,
+  options: NamedOptions,
+  { url, most }: { readonly url: URL; readonly most: number },
+): AsyncGenerator<Uint8Array> {
+  let start: Uint8Array | undefined = new Uint8Array();
+  for await (const piece of counted(answer, options, most)) {
+    if (start === undefined) {
+      yield piece;
+      continue;
+    }
+    const joined: Uint8Array = new Uint8Array(start.length + piece.length);
+    joined.set(start);
+    joined.set(piece, start.length);
+    start = joined;
+    if (joined.length < PAGE_BYTES) continue;
+    refuseWebPage(joined, url, options.name);
+    start = undefined;
+    yield joined;
+  }
+  if (start === undefined) return;
+  refuseWebPage(start, url, options.name);
+  yield start;
+}
+
+/** Enough of a page to see that it is one. */
+const PAGE_BYTES = 64;
+
+/** A server that wants a login, and a network that does, answer with a page and the status 200. */
+function refuseWebPage(start: Uint8Array, url: URL, name: string): void {
+  const text = String.fromCharCode(...start.subarray(0, PAGE_BYTES)).replace(/^\xef\xbb\xbf/, "").trimStart();
+  if (!/^<(?:!doctype html|html)\b/i.test(text) || /\.html?$/i.test(url.pathname)) return;
+  fail(name, "the server sent a web page in place of the file; a login or the network's own page may stand before it");
+}
+
+/** An answer whose bytes can be read once. */
+export interface Answer {
+  /** The status code. */
+  readonly status: number;
+  /** What the server calls it. */
+  readonly statusText: string;
+  /** Its headers. */
+  readonly headers: Headers;
+  /** What a hub said before it redirected. */
+  readonly linked: LinkedFile;
+  /** The bytes. Where they end too early, a {@link Break} is thrown. */
+  pieces(): AsyncIterable<Uint8Array>;
+  /** Ends it. */
+  cancel(): Promise<void>;
+}
+
+/** A body ended before its time; the message says how. */
+class Break extends Error {}
+
+/** What may go better next time: the error if it does not, and the milliseconds that the server wants to be left alone. */
+class Setback extends Error {
+  readonly error: Error;
+  readonly wait: number;
+
+  constructor(error: Error, wait = 0) {
+    super(error.message);
+    this.error = error;
+    this.wait = wait;
+  }
+}
+
+function broken(name: string, how: string, count: string): Setback {
+  return new Setback(new CheckpointError(`reading ${name}: ${how} after ${count} bytes`));
+}
+
+/** Does what may need several tries. */
+export async function persist<T>(options: NamedOptions, work: () => Promise<T>): Promise<T> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof Setback)) throw error;
+      await pause(options, error, tries);
+    }
+  }
+}
+
+/** Waits before the next try, where there is one; else throws the error. */
+async function pause(
+  { onNotice, signal, clock = SYSTEM_CLOCK }: NamedOptions,
+  { error, wait }: Setback,
+  tries: number,
+): Promise<void> {
+  if (tries >= TRIES) {
+    error.message += ` (tried ${TRIES} times)`;
+    throw error;
+  }
+  if (wait > MAX_PAUSE) {
+    error.message += `; it asks to be left alone for ${Math.ceil(wait / 1000)} s`;
+    throw error;
+  }
+  const milliseconds = Math.max(wait, FIRST_PAUSE * 2 ** (tries - 1));
+  onNotice?.(`${error.message}; trying again in ${Math.ceil(milliseconds / 1000)} s`);
+  await sleep(clock, milliseconds, signal);
+}
+
+/** The milliseconds that a server wants to be left alone: seconds, or a date. */
+function retryAfter({ headers }: Pick<Answer, "headers">, clock: Clock): number {
+  const text = headers.get("retry-after")?.trim() ?? "";
+  const milliseconds = /^\d{1,9}$/.test(text) ? 1000 * Number(text) : Date.parse(text) - clock.now();
+  return milliseconds > 0 ? milliseconds : 0;
 }
 
 /** Answers that say: elsewhere. */
@@ -248,34 +471,136 @@ const REDIRECTS = [301, 302, 303, 307, 308];
 export async function request(
   url: URL,
   headers: Readonly<Record<string, string>>,
-  { name, token, signal }: NamedOptions,
-): Promise<Response> {
+  options: NamedOptions,
+): Promise<Answer> {
+  const { name, token } = options;
   // Ranges are of the bytes as they are sent, so they must be sent as they are. Browsers see to it themselves.
-  const plain: RequestInit = {
-    headers: { "accept-encoding": "identity", ...headers },
-    ...(signal === undefined ? {} : { signal }),
-  };
-  if (token === undefined) return await fetch(url, plain);
-  const secret: RequestInit = { ...plain, headers: { ...plain.headers, authorization: `Bearer ${token}` } };
-  let [at, isHome] = [url, true];
+  const plain = { "accept-encoding": "identity", ...headers };
+  const secret = token === undefined ? basic(url) : `Bearer ${token}`;
+  const first = new URL(url);
+  [first.username, first.password] = ["", ""];
+  const withSecret: Readonly<Record<string, string>> = secret === null ? plain : { ...plain, authorization: secret };
+  // A page does not see where it is redirected to.
+  if (secret === null && globalThis.location !== undefined) return await ask(first, plain, "follow", options);
+  let [at, isHome, linked] = [first, true, NOT_LINKED];
   for (let n = 0; n <= MAX_REDIRECTS; n++) {
-    const response = await fetch(at, { ...(isHome ? secret : plain), redirect: "manual" });
-    if (response.type === "opaqueredirect") return await fetch(url, secret);
-    const location = response.headers.get("location");
-    if (!REDIRECTS.includes(response.status) || location === null) return response;
-    await response.body?.cancel();
+    const answer = await ask(at, isHome ? withSecret : plain, "manual", options);
+    if (answer.isOpaque) return await ask(first, withSecret, "follow", options);
+    if (isHome) linked = linkedFile(answer, linked);
+    const location = answer.headers.get("location");
+    if (!REDIRECTS.includes(answer.status) || location === null) return { ...answer, linked };
+    await answer.cancel();
     at = redirected(at, location, name);
-    // Who has left once gets no token any more, even back home: another host chose the address.
+    // Who has left once gets no secret any more, even back home: another host chose the address.
     isHome &&= at.origin === url.origin;
   }
   return fail(name, `the server redirected more than ${MAX_REDIRECTS} times`);
+}
+
+/** `user:password` of an address, as HTTP has it. */
+function basic({ username, password }: URL): string | null {
+  if (username === "" && password === "") return null;
+  const [user, word] = [username, password].map((part) => part.replaceAll(/(?:%[\da-f]{2})+/gi, decodeURIComponent));
+  const bytes = new TextEncoder().encode(`${user}:${word}`);
+  return `Basic ${btoa(String.fromCharCode(...bytes))}`;
+}
+
+const NOT_LINKED: LinkedFile = { etag: null, size: null, commit: null };
+
+function linkedFile({ headers }: Answer, before: LinkedFile): LinkedFile {
+  const size = headers.get("x-linked-size");
+  return {
+    etag: headers.get("x-linked-etag") ?? before.etag,
+    size: size !== null && /^\d{1,15}$/.test(size) ? Number(size) : before.size,
+    commit: headers.get("x-repo-commit") ?? before.commit,
+  };
+}
+
+/** One request, which ends where nothing comes for too long. */
+async function ask(
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  redirect: "manual" | "follow",
+  options: NamedOptions,
+): Promise<Answer & { readonly isOpaque: boolean }> {
+  const { name, signal, clock = SYSTEM_CLOCK } = options;
+  const idle = new AbortController();
+  const within = async <T>(work: Promise<T>): Promise<T> => {
+    const cancel = clock.after(IDLE, () => idle.abort());
+    try {
+      return await work;
+    } finally {
+      cancel();
+    }
+  };
+  const either = signal === undefined ? idle.signal : AbortSignal.any([signal, idle.signal]);
+  let response: Response;
+  try {
+    response = await within(fetch(url, { headers, redirect, signal: either }));
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!idle.signal.aborted && !(error instanceof TypeError)) throw error;
+    const cause = idle.signal.aborted ? `nothing for ${IDLE / 1000} s` : causeOf(error as TypeError);
+    const failure = new TypeError(`reading ${name}: no answer from ${shownAddress(url)}: ${cause}`);
+    throw isFinal(cause) ? failure : new Setback(failure);
+  }
+  const { status, statusText, body, type } = response;
+  const cancel = async (): Promise<void> => {
+    if (!body?.locked) await body?.cancel();
+  };
+  if (PASSING.includes(status)) {
+    const answer = { status, statusText, headers: response.headers };
+    await cancel();
+    throw new Setback(statusError(answer, options), retryAfter(answer, clock));
+  }
+  return {
+    status,
+    statusText,
+    headers: response.headers,
+    linked: NOT_LINKED,
+    isOpaque: type === "opaqueredirect",
+    cancel,
+    async *pieces() {
+      const reader = body?.getReader();
+      if (reader === undefined) return;
+      try {
+        for (;;) {
+          const { value, done } = await within(reader.read());
+          if (done) return;
+          yield value;
+        }
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (idle.signal.aborted) throw new Break(`nothing came for ${IDLE / 1000} s`);
+        // The platform says so where a connection breaks.
+        throw error instanceof TypeError ? new Break("the connection ended") : error;
+      } finally {
+        await reader.cancel().catch(() => {});
+      }
+    },
+  };
+}
+
+/** Why a platform's `fetch` failed, without the addresses that it puts there. */
+function causeOf({ message, cause }: TypeError): string {
+  const text = cause instanceof Error ? cause.message : message;
+  return text.replaceAll(/\w+:\/\/\S+/g, "").replace(/^error sending request for url \(\s*/, "")
+    .replace(/^client error \(\w+\): /, "").trim();
+}
+
+/** Whether no connection was made, nor would one be a second later. */
+function isFinal(cause: string): boolean {
+  return /\bdns error\b|\brefused\b|\bunreachable\b|\bblocked\b|\bcertificate\b/i.test(cause);
 }
 
 function redirected(from: URL, location: string, name: string): URL {
   const to = URL.canParse(location, from) ? new URL(location, from) : null;
   const allowed = from.protocol === "https:" ? ["https:"] : ["http:", "https:"];
   if (to === null || !allowed.includes(to.protocol)) {
-    return fail(name, `the server redirected to ${quote(location)}; expected an address of ${allowed.join(" or ")}`);
+    return fail(
+      name,
+      `the server redirected to ${quote(shownAddress(location))}; expected an address of ${allowed.join(" or ")}`,
+    );
   }
   return to;
 }
@@ -286,18 +611,25 @@ function isCrossOrigin(url: URL): boolean {
 }
 
 /** Ends an answer that is not what it must be. */
-async function refuse(response: Response, name: string, what: string): Promise<never> {
-  await response.body?.cancel();
+async function refuse(answer: Pick<Answer, "cancel">, name: string, what: string): Promise<never> {
+  await answer.cancel();
   return fail(name, what);
 }
 
 /** Ends an answer that is no file. */
-export async function refuseStatus(response: Response, { name, explain }: NamedOptions): Promise<never> {
-  await response.body?.cancel();
-  const answer = `${response.status} ${response.statusText}`.trim();
-  throw new StatusError(`reading ${name}: the server answered ${answer}${explain?.(response) ?? ""}`, response.status);
+export async function refuseStatus(answer: Answer, options: NamedOptions): Promise<never> {
+  await answer.cancel();
+  throw statusError(answer, options);
 }
 
-function fail(name: string, what: string, cause?: unknown): never {
-  throw new CheckpointError(`reading ${name}: ${what}`, { cause });
+function statusError(
+  answer: Pick<Answer, "status" | "statusText" | "headers">,
+  { name, explain }: NamedOptions,
+): StatusError {
+  const said = `${answer.status} ${answer.statusText}`.trim();
+  return new StatusError(`reading ${name}: the server answered ${said}${explain?.(answer) ?? ""}`, answer.status);
+}
+
+function fail(name: string, what: string): never {
+  throw new CheckpointError(`reading ${name}: ${what}`);
 }

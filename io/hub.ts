@@ -11,7 +11,20 @@
 
 import { CheckpointError, quote } from "./errors.ts";
 import { checkPath, type FileSet } from "./file_set.ts";
-import { type NamedOptions, openHttp, readBody, refuseStatus, type RemoteSource, request } from "./http.ts";
+import {
+  type Answer,
+  type HttpOptions,
+  type LinkedFile,
+  type NamedOptions,
+  openHttp,
+  persist,
+  readBody,
+  refuseStatus,
+  type RemoteSource,
+  request,
+  shownAddress,
+} from "./http.ts";
+import type { Clock } from "./clock.ts";
 import { decodeText, type JsonValue, parseJson } from "./json.ts";
 import type { Source } from "./source.ts";
 
@@ -33,20 +46,26 @@ export interface HubOptions {
   readonly token?: string;
   /**
    * The folder where downloaded files are kept; `null` keeps none and reads ranges of the remote file instead. If left
-   * out, a folder in the user's own cache, where there is one that may be written.
+   * out, a folder in the user's own cache, where there is one that can be used.
    */
   readonly cache?: string | null;
   /** Called as bytes arrive. */
   readonly onProgress?: (progress: HubProgress) => void;
+  /** Told in one line of what takes longer or goes otherwise: another try, another process's download, a useless cache. */
+  readonly onNotice?: (line: string) => void;
   /** Ends every request. */
   readonly signal?: AbortSignal;
+  /** The most bytes taken from a server that sends neither ranges nor a length, or into memory; 1 GiB if left out. */
+  readonly maxBytes?: number;
+  /** What tells the time and waits; the platform if left out. */
+  readonly clock?: Clock;
 }
 
 /** Where the hub is unless told otherwise. */
 export const HUB_ENDPOINT = "https://huggingface.co";
 
 /** How to reach a hub, with nothing left to the environment. */
-export interface HubAccess extends Pick<HubOptions, "token" | "signal"> {
+export interface HubAccess extends Pick<HubOptions, "token" | "signal" | "onNotice" | "maxBytes" | "clock"> {
   /** The hub's address. */
   readonly endpoint: string;
 }
@@ -113,47 +132,63 @@ export function isCommit(revision: string): boolean {
 export async function openHubFile(
   address: HubAddress,
   access: HubAccess,
-  onBytes?: (count: number) => void,
+  more: Pick<HttpOptions, "onBytes" | "store"> = {},
 ): Promise<RemoteSource> {
   const { repo, path, revision } = address;
   if (path === "") {
     throw new CheckpointError(`reading ${formatHubAddress(address)}: found a repository; expected the path of a file`);
   }
   const url = hubUrl(access, `${repo}/resolve/${encodeURIComponent(revision)}/${encodePath(path)}`);
-  return await openHttp(url, { ...requestOptions(address, access), ...(onBytes === undefined ? {} : { onBytes }) });
+  return await openHttp(url, { ...requestOptions(address, access), ...more });
+}
+
+/** What the bytes of a file must be. */
+export interface Digest {
+  /** That of the bytes, or that which git gives a file. */
+  readonly kind: "sha256" | "git";
+  /** In hexadecimal. */
+  readonly hex: string;
+}
+
+/** What a hub's answer says about the bytes: large files are tagged with their SHA-256, others with their git id. */
+export function digestOf(
+  { etag, linked }: { readonly etag: string | null; readonly linked: LinkedFile },
+): Digest | null {
+  const hex = /^(?:W\/)?"([0-9a-f]{40}|[0-9a-f]{64})"$/.exec(linked.etag ?? etag ?? "")?.[1];
+  if (hex?.length === 64 && linked.etag !== null) return { kind: "sha256", hex };
+  return hex?.length === 40 && linked.commit !== null ? { kind: "git", hex } : null;
+}
+
+/** How to get at what is on a hub. */
+export interface HubWays {
+  /** Opens a file. */
+  readonly open: (address: HubAddress) => Promise<Source>;
+  /** Names of what is in a folder; those of folders end with `/`. */
+  readonly list: (address: HubAddress) => Promise<readonly string[]>;
 }
 
 /**
- * The files beside a file, or in a folder; `open` opens one of them.
+ * The files beside a file, or in a folder.
  *
  * @throws {CheckpointError} where there is neither a file nor a folder at that address.
  */
-export async function hubFiles(
-  address: HubAddress,
-  access: HubAccess,
-  open: (address: HubAddress) => Promise<Source>,
-): Promise<FileSet> {
+export async function hubFiles(address: HubAddress, ways: HubWays): Promise<FileSet> {
   const { path } = address;
   const slash = path.lastIndexOf("/");
   const parent = { ...address, path: path.slice(0, Math.max(0, slash)) };
-  if (path === "") return hubFolder(address, null, access, open);
+  if (path === "") return hubFolder(address, null, ways);
   const base = path.slice(slash + 1);
-  const names = await listHubFolder(parent, access);
-  if (names.includes(base)) return hubFolder(parent, base, access, open);
-  if (names.includes(`${base}/`)) return hubFolder(address, null, access, open);
+  const names = await ways.list(parent);
+  if (names.includes(base)) return hubFolder(parent, base, ways);
+  if (names.includes(`${base}/`)) return hubFolder(address, null, ways);
   throw new CheckpointError(`reading ${formatHubAddress(address)}: found neither a file nor a folder of that name`);
 }
 
-function hubFolder(
-  address: HubAddress,
-  main: string | null,
-  access: HubAccess,
-  open: (address: HubAddress) => Promise<Source>,
-): FileSet {
+function hubFolder(address: HubAddress, main: string | null, ways: HubWays): FileSet {
   const within = (path: string): string => address.path === "" ? path : `${address.path}/${path}`;
   const listings = new Map<string, Promise<readonly string[]>>();
   const list = (folder: string): Promise<readonly string[]> => {
-    const listing = listings.get(folder) ?? listHubFolder({ ...address, path: folder }, access);
+    const listing = listings.get(folder) ?? ways.list({ ...address, path: folder });
     listings.set(folder, listing);
     return listing;
   };
@@ -170,20 +205,20 @@ function hubFolder(
         const names = await list(depth === 0 ? address.path : within(segments.slice(0, depth).join("/")));
         if (!names.includes(depth === segments.length - 1 ? segment : `${segment}/`)) return null;
       }
-      return await open({ ...address, path: whole });
+      return await ways.open({ ...address, path: whole });
     },
     async findAbove(name) {
       checkPath(name);
       if (address.path === "") return null;
       const above = address.path.slice(0, Math.max(0, address.path.lastIndexOf("/")));
       if (!(await list(above)).includes(name)) return null;
-      return await open({ ...address, path: above === "" ? name : `${above}/${name}` });
+      return await ways.open({ ...address, path: above === "" ? name : `${above}/${name}` });
     },
   };
 }
 
 /** Names of what is in a folder; those of folders end with `/`. */
-async function listHubFolder(address: HubAddress, access: HubAccess): Promise<readonly string[]> {
+export async function listHubFolder(address: HubAddress, access: HubAccess): Promise<readonly string[]> {
   const { repo, path, revision } = address;
   const options = requestOptions(address, access);
   const folder = path === "" ? "" : `${path}/`;
@@ -192,9 +227,13 @@ async function listHubFolder(address: HubAddress, access: HubAccess): Promise<re
   let url: URL | null = hubUrl(access, tree);
   for (let page = 0; url !== null; page++) {
     if (page === MAX_PAGES) fail(address, `the folder has more than ${MAX_PAGES} pages of files`);
-    const response: Response = await request(url, {}, options);
-    if (response.status !== 200) await refuseStatus(response, options);
-    const text = decodeText(await readBody(response, options, MAX_PAGE_BYTES), "the hub's list of files");
+    const here: URL = url;
+    const { answer, bytes } = await persist(options, async () => {
+      const answer = await request(here, {}, options);
+      if (answer.status !== 200) await refuseStatus(answer, options);
+      return { answer, bytes: await readBody(answer, options, MAX_PAGE_BYTES) };
+    });
+    const text = decodeText(bytes, "the hub's list of files");
     const entries = parseJson(text, { what: "the hub's list of files", maxParts: MAX_PAGE_PARTS });
     if (!Array.isArray(entries)) return fail(address, "the hub's list of files is no list");
     for (const entry of entries as readonly JsonValue[]) {
@@ -206,24 +245,26 @@ async function listHubFolder(address: HubAddress, access: HubAccess): Promise<re
         names.push(place.slice(folder.length) + (type === "file" ? "" : "/"));
       }
     }
-    url = nextPage(address, response, url);
+    url = nextPage(address, answer, url);
   }
   return names.sort();
 }
 
 /** The address after `rel="next"`, which must be the same hub's. */
-function nextPage(address: HubAddress, { headers }: Response, page: URL): URL | null {
+function nextPage(address: HubAddress, { headers }: Pick<Answer, "headers">, page: URL): URL | null {
   const next = /<([^>]*)>\s*;\s*rel="?next"?/.exec(headers.get("link") ?? "")?.[1];
   if (next === undefined) return null;
   const url = URL.canParse(next, page) ? new URL(next, page) : null;
-  if (url === null || url.origin !== page.origin) return fail(address, `the list of files goes on at ${quote(next)}`);
+  if (url === null || url.origin !== page.origin) {
+    return fail(address, `the list of files goes on at ${quote(shownAddress(next))}`);
+  }
   return url;
 }
 
 function hubUrl({ endpoint }: HubAccess, place: string): URL {
   const base = endpoint.replace(/\/+$/, "");
   if (!/^https?:\/\//i.test(base) || !URL.canParse(base)) {
-    throw new TypeError(`the hub's endpoint is ${quote(endpoint)}; expected an http or https address`);
+    throw new TypeError(`the hub's endpoint is ${quote(shownAddress(endpoint))}; expected an http or https address`);
   }
   return new URL(`${base}/${place}`);
 }
@@ -232,20 +273,16 @@ function encodePath(path: string): string {
   return path.split("/").map(encodeURIComponent).join("/");
 }
 
-function requestOptions(address: HubAddress, { token, signal }: HubAccess): NamedOptions {
+function requestOptions(address: HubAddress, { endpoint: _, ...access }: HubAccess): NamedOptions {
+  const { token } = access;
   // A bad header would be quoted in the platform's own message.
   if (token !== undefined && !/^[!-~]+$/.test(token)) {
     throw new TypeError("the hub's token (HF_TOKEN) has characters that no token has, or none at all");
   }
-  return {
-    name: formatHubAddress(address),
-    explain: (answer) => explain(answer, token !== undefined),
-    ...(token === undefined ? {} : { token }),
-    ...(signal === undefined ? {} : { signal }),
-  };
+  return { ...access, name: formatHubAddress(address), explain: (answer) => explain(answer, token !== undefined) };
 }
 
-function explain({ status, headers }: Response, hasToken: boolean): string {
+function explain({ status, headers }: Pick<Answer, "status" | "headers">, hasToken: boolean): string {
   const said = headers.get("x-error-message");
   const words = said === null ? "" : `: ${quote(said)}`;
   if (status === 401 || status === 403) {

@@ -47,7 +47,9 @@ export {
 } from "./checkpoints/inspect.ts";
 export type { FormatName, ReadOptions } from "./checkpoints/recognise.ts";
 export { REMEDIES } from "./checkpoints/remedies.ts";
+export type { Clock } from "./clock.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
+export { shownAddress } from "./http.ts";
 export {
   type CheckpointSchema,
   formatCheckpoint,

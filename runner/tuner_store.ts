@@ -4,26 +4,34 @@
  * @module
  */
 
-import { writeBytes } from "../io/files.ts";
+import { reason } from "../io/copies.ts";
+import { mayUse, userCacheFolder, writeBytes } from "../io/files.ts";
 import type { TunerStore } from "../kernels/mod.ts";
 
-/** A file of JSON: one object, a string under each key. */
+/** A file of JSON: one object, a string under each key. Where it cannot be used, nothing is kept but in memory. */
 export class TunerFile implements TunerStore {
-  /** Where it is; `null` where the user has no folder for it, and nothing is kept. */
+  /** Where it is; `null` where the user has no folder for it. */
   readonly path: string | null;
-  readonly #entries: Map<string, string>;
+  readonly #entries = new Map<string, string>();
+  #problem: string | null = null;
 
-  private constructor(path: string | null, entries: Map<string, string>) {
+  private constructor(path: string | null) {
     this.path = path;
-    this.#entries = entries;
   }
 
   /**
    * Reads the file, the one in the user's cache folder if left out. One that is missing or damaged holds nothing: what was
-   * in it can be measured again.
+   * in it can be measured again. One that cannot be read holds nothing either, see {@link TunerFile.problem}.
    */
   static async open(path: string | null = userFile()): Promise<TunerFile> {
-    return new TunerFile(path, path === null ? new Map() : await readEntries(path));
+    const file = new TunerFile(path);
+    for (const [key, value] of await file.#read()) file.#entries.set(key, value);
+    return file;
+  }
+
+  /** Why the file cannot be used, with its path; `null` where it can. */
+  get problem(): string | null {
+    return this.#problem;
   }
 
   /** What was set under a key. */
@@ -34,26 +42,38 @@ export class TunerFile implements TunerStore {
   /** Adds a value to the file, with those that other programs have added meanwhile. The file is replaced at once. */
   async set(key: string, value: string): Promise<void> {
     this.#entries.set(key, value);
-    if (this.path === null) return;
-    const entries = new Map([...await readEntries(this.path), [key, value]]);
+    const entries = new Map([...await this.#read(), [key, value]]);
     const text = `${JSON.stringify(Object.fromEntries(entries), null, 2)}\n`;
-    await writeBytes(this.path, [new TextEncoder().encode(text)]);
+    await this.#use("write", (path) => writeBytes(path, [new TextEncoder().encode(text)]));
+  }
+
+  async #read(): Promise<Map<string, string>> {
+    const text = await this.#use("read", (path) => Deno.readTextFile(path));
+    try {
+      const found: unknown = JSON.parse(text ?? "null");
+      if (found === null || typeof found !== "object") return new Map();
+      return new Map(Object.entries(found).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+    } catch (error) {
+      if (error instanceof SyntaxError) return new Map();
+      throw error;
+    }
+  }
+
+  /** Does something with the file, unless that has failed before. */
+  async #use<T>(how: "read" | "write", work: (path: string) => Promise<T>): Promise<T | undefined> {
+    const { path } = this;
+    if (path === null || this.#problem !== null) return undefined;
+    try {
+      if (!mayUse(path, how)) throw new Deno.errors.NotCapable();
+      return await work(path);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) this.#problem = `${path}: ${reason(error)}`;
+      return undefined;
+    }
   }
 }
 
 function userFile(): string | null {
-  const home = Deno.env.get(Deno.build.os === "windows" ? "USERPROFILE" : "HOME");
-  const base = Deno.env.get("XDG_CACHE_HOME") || (home && `${home}/.cache`);
-  return base ? `${base}/saev-nn/tuning.json` : null;
-}
-
-async function readEntries(path: string): Promise<Map<string, string>> {
-  try {
-    const found: unknown = JSON.parse(await Deno.readTextFile(path));
-    if (found === null || typeof found !== "object") return new Map();
-    return new Map(Object.entries(found).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return new Map();
-    throw error;
-  }
+  const folder = userCacheFolder();
+  return folder === null ? null : `${folder}/tuning.json`;
 }

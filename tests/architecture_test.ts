@@ -51,7 +51,7 @@ const LAYERS: readonly Layer[] = [
 ];
 
 /** Files that may name `Deno`. */
-const DENO_FILES = /^io\/files\.ts$|^(?:runner|cli|examples)\//;
+const DENO_FILES = /^io\/(?:files|copies)\.ts$|^(?:runner|cli|examples)\//;
 
 /** `Deno` used as a value or a type, rather than mentioned in a message. */
 const DENO_USE = /\bDeno\s*\??\.\s*\w|\btypeof Deno\b|["']Deno["']/;

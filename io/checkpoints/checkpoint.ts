@@ -7,8 +7,8 @@
 import type { WeightStorage } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { crc32 } from "../crc32.ts";
-import { CheckpointError, naming } from "../errors.ts";
-import { type ByteTarget, type FilesSource, openFiles, type SourceOptions, writeBytes } from "../files.ts";
+import { CheckpointError } from "../errors.ts";
+import { type ByteTarget, type FilesSource, type SourceOptions, withFiles, writeBytes } from "../files.ts";
 import type { Folded } from "../fold.ts";
 import { readModel, type ReadOptions, recognise } from "./recognise.ts";
 import {
@@ -172,8 +172,7 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<LoadedAutoencoder> {
   const { device, weights, hub, signal, ...readOptions } = options;
-  const files = await openFiles(from, { ...hub && { hub }, ...signal && { signal } });
-  return await naming(files.name, async () => {
+  return await withFiles(from, { ...hub && { hub }, ...signal && { signal } }, async (files) => {
     const { model: { cfg, parameters, input }, warnings } = await (await recognise(files)).open(readOptions);
     const sae = await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
       input,
@@ -194,8 +193,7 @@ export async function readCheckpoint(
   options: Omit<LoadOptions, "device" | "weights"> = {},
 ): Promise<ReadCheckpoint> {
   const { hub, signal, ...readOptions } = options;
-  const files = await openFiles(from, { ...hub && { hub }, ...signal && { signal } });
-  return await naming(files.name, async () => {
+  return await withFiles(from, { ...hub && { hub }, ...signal && { signal } }, async (files) => {
     const { model, warnings } = await readModel(await recognise(files), readOptions);
     return Object.freeze({ ...model, warnings });
   });

@@ -7,7 +7,7 @@
 import type { InputScaling } from "../../nn/arrays.ts";
 import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, naming } from "../errors.ts";
-import { type FilesSource, openFiles, type SourceOptions } from "../files.ts";
+import { type FilesSource, type SourceOptions, withFiles } from "../files.ts";
 import type { JsonObject, JsonValue } from "../json.ts";
 import { parseHeader, splitHeader } from "../json_header.ts";
 import { isFloatType, type NumberType } from "../numbers.ts";
@@ -99,11 +99,18 @@ export async function inspectCheckpoint(
   options: ReadOptions & SourceOptions = {},
 ): Promise<Inspection> {
   const { hub, signal, ...readOptions } = options;
-  const files = await openFiles(from, { ...hub && { hub }, ...signal && { signal } });
-  return await naming(files.name, async () => await describe(await recognise(files), readOptions));
+  return await withFiles(
+    from,
+    { ...hub && { hub }, ...signal && { signal } },
+    async (files, explain) => await describe(await recognise(files), readOptions, explain),
+  );
 }
 
-async function describe(recognised: RecognisedFiles, readOptions: ReadOptions): Promise<Inspection> {
+async function describe(
+  recognised: RecognisedFiles,
+  readOptions: ReadOptions,
+  explain: (problem: string) => Promise<string>,
+): Promise<Inspection> {
   const { header, tensors, configs } = await openContents(recognised);
   const summaries: TensorSummary[] = [];
   for (const [name, tensor] of tensors) summaries.push(await summarise(name, tensor));
@@ -118,7 +125,7 @@ async function describe(recognised: RecognisedFiles, readOptions: ReadOptions): 
     formula: found === null ? [] : formulaOf(found),
     where: found?.where ?? [],
     accept,
-    refused,
+    refused: found === null && refused !== null ? await explain(refused) : refused,
     warnings: [
       ...found?.warnings ?? [],
       ...warningsAbout(summaries, found),

@@ -235,23 +235,43 @@ export function contextOf(device: GPUDevice): DeviceContext {
   return contexts.get(device) ?? new DeviceContext(device);
 }
 
+/** Where a device is asked for, as far as it matters here. */
+export interface Surroundings {
+  /** Who has the GPU. */
+  readonly navigator?: Pick<Navigator, "gpu" | "userAgent">;
+  /** Whether a page came safely; other platforms do not say. */
+  readonly isSecureContext?: boolean;
+}
+
 /**
  * Asks the platform for its best adapter and a device with all of that adapter's memory limits.
  *
  * @throws {DeviceError} where there is no WebGPU or no adapter, saying what to do about it.
  */
-export async function requestDevice(): Promise<GPUDevice> {
-  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+export async function requestDevice(surroundings: Surroundings = globalThis as Surroundings): Promise<GPUDevice> {
+  const { navigator, isSecureContext } = surroundings;
+  const gpu = navigator?.gpu;
+  // Every browser calls itself so; Deno, Node and Bun do not.
+  const isBrowser = /^Mozilla\//.test(navigator?.userAgent ?? "");
   if (!gpu) {
+    const remedy = !isBrowser
+      ? "Use Deno 2.8 or newer, a browser with WebGPU, or pass a GPUDevice"
+      : isSecureContext === false
+      ? "Browsers have it only on pages from https or from localhost"
+      : "Use a current Chrome, Edge, Safari or Firefox; on Linux, Chrome may want chrome://flags/#enable-unsafe-webgpu";
     throw new DeviceError(
-      "this platform has no WebGPU (navigator.gpu is missing). Use Deno 2.8 or newer, a browser with WebGPU, or pass a GPUDevice",
+      `this ${isBrowser ? "page" : "platform"} has no WebGPU (navigator.gpu is missing). ${remedy}`,
     );
   }
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new DeviceError(
-      "no GPU adapter was found. Install a GPU driver with Vulkan, Metal or D3D12; without a GPU, a software driver will do " +
-        "(on Debian or Ubuntu: apt-get install mesa-vulkan-drivers). If DENO_WEBGPU_BACKEND is set, it may exclude the driver",
+      isBrowser
+        ? "the browser offers no GPU adapter. Turn on graphics acceleration in its settings and restart it; chrome://gpu " +
+          "or about:support says why WebGPU is off; on Linux, Chrome may want chrome://flags/#enable-unsafe-webgpu"
+        : "no GPU adapter was found. Install a GPU driver with Vulkan, Metal or D3D12; without a GPU, a software driver " +
+          "will do (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers). If DENO_WEBGPU_BACKEND is set, it may " +
+          "exclude the driver",
     );
   }
   const { limits } = adapter;

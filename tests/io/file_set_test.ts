@@ -5,6 +5,7 @@ import { CheckpointError } from "../../io/errors.ts";
 import { checkPath, type FileSet, pickedFiles, requireFile } from "../../io/file_set.ts";
 import { openFiles } from "../../io/files.ts";
 import type { Source } from "../../io/source.ts";
+import { FakeClock } from "../support/clock.ts";
 import { serveFiles } from "./file_server.ts";
 import { utf8 } from "./raw_zip.ts";
 
@@ -187,7 +188,7 @@ Deno.test("a web address stands for the files beside it, though nobody can list 
   assertEquals(await textOf(await files.find("sae.safetensors")), WEIGHTS);
   assertEquals(await textOf(await files.find("cfg.json")), CONFIG);
   assertEquals(await files.find("config.json"), null);
-  const folder = await openFiles(new URL(`${server.origin}/a%20b/`));
+  const folder = await openFiles(new URL(`${server.origin}/a%20b/`), { hub: { clock: new FakeClock() } });
   assertEquals([folder.main, await folder.list()], [null, []]);
   assertEquals(await textOf(await folder.find("layers/ü.pt")), DEEP);
   await assertRejects(() => folder.find("//x/cfg.json"), CheckpointError, "leads elsewhere");

@@ -2,8 +2,9 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { openHttp, readBody, StatusError } from "../../io/http.ts";
+import { openHttp, shownAddress, StatusError } from "../../io/http.ts";
 import { joinBytes } from "../../io/source.ts";
+import { FakeClock } from "../support/clock.ts";
 import { type Behaviour, type FileServer, type ServedFile, serveFiles } from "./file_server.ts";
 
 const BYTES = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 24);
@@ -68,24 +69,32 @@ Deno.test("a server that knows no ranges sends the whole file once", async () =>
 
 Deno.test("a connection that breaks is taken up where it broke", async () => {
   await using server = serve();
-  const source = await openHttp(`${server.origin}/x.pt`);
+  const clock = new FakeClock();
+  const source = await openHttp(`${server.origin}/x.pt`, { clock });
   server.behaviour.breakAfter = 70_000;
   assertEquals(await source.read(80_000, 300_000), BYTES.slice(80_000));
   const ranges = server.seen.slice(1).map(({ range }) => range);
   assert(ranges.length > 3, ranges.join());
   assertEquals([ranges[0], ranges.at(-1)!.endsWith("-299999")], ["bytes=80000-299999", true]);
+  // Each connection brought something.
+  assertEquals(clock.waits, Array(ranges.length - 1).fill(1000));
   server.behaviour.breakAfter = 0;
+  clock.waits.length = 0;
   await assertRejects(
     () => source.read(80_000, 300_000),
     CheckpointError,
-    "the connection ended after 0 of 220000 bytes",
+    "the connection ended after 0 of 220000 bytes (tried 4 times)",
   );
+  assertEquals(clock.waits, [1000, 2000, 4000]);
 });
 
 Deno.test("a whole file or a first answer that breaks is an error", async () => {
   for (const hasRanges of [false, true]) {
     await using server = serve({ hasRanges, breakAfter: 1000 });
-    await assertRejects(() => openHttp(`${server.origin}/x.pt`), CheckpointError, "the connection ended after 1000");
+    const clock = new FakeClock();
+    const message = "the connection ended after 1000 bytes (tried 4 times)";
+    await assertRejects(() => openHttp(`${server.origin}/x.pt`, { clock }), CheckpointError, message);
+    assertEquals([server.seen.length, clock.waits], [4, [1000, 2000, 4000]]);
   }
 });
 
@@ -132,9 +141,9 @@ Deno.test("answers that are no file are errors that name the status", async () =
   const error = await assertRejects(() => openHttp(`${server.origin}/y.pt`), StatusError, "answered 404 Not Found");
   assertEquals(error.status, 404);
   await assertRejects(
-    () => openHttp(`${server.origin}/down`),
-    CheckpointError,
-    "the server answered 503 Service Unavailable",
+    () => openHttp(`${server.origin}/down`, { clock: new FakeClock() }),
+    StatusError,
+    "the server answered 503 Service Unavailable (tried 4 times)",
   );
   const source = await openHttp(`${server.origin}/x.pt`);
   delete server.behaviour.files["/x.pt"];
@@ -161,7 +170,11 @@ Deno.test("lying answers are refused, with what was asked and what came", async 
   ];
   for (const [answer, message] of atFirst) {
     await using server = serve({ instead: answer });
-    await assertRejects(() => openHttp(`${server.origin}/x.pt`), CheckpointError, message);
+    await assertRejects(
+      () => openHttp(`${server.origin}/x.pt`, { clock: new FakeClock() }),
+      CheckpointError,
+      message,
+    );
   }
   const later: [answer: () => Response, message: string][] = [
     [() => partial("bytes 0-99999/300000", BYTES.slice(0, 100_000)), "it sent 0 to 100000 of 300000"],
@@ -174,29 +187,160 @@ Deno.test("lying answers are refused, with what was asked and what came", async 
   ];
   for (const [answer, message] of later) {
     await using server = serve();
-    const source = await openHttp(`${server.origin}/x.pt`);
+    const source = await openHttp(`${server.origin}/x.pt`, { clock: new FakeClock() });
     server.behaviour.instead = answer;
     await assertRejects(() => source.read(100_000, 200_000), CheckpointError, message);
   }
 });
 
-Deno.test("a whole file that is too long is given up, told or not", async () => {
+Deno.test("a whole file that is too long is given up, told or not, and so is one that never ends", async () => {
+  const maxBytes = 1_000_000;
   let sent = 0;
-  const endless = new ReadableStream<Uint8Array<ArrayBuffer>>({
-    pull(controller) {
-      sent += 2 ** 16;
-      controller.enqueue(new Uint8Array(2 ** 16));
-    },
-  });
-  const message = "it sends more than 1000000 bytes";
-  await assertRejects(() => readBody(new Response(endless), { name: "x" }, 1_000_000), CheckpointError, message);
-  assert(sent < 1_200_000, `${sent} bytes were taken`);
-  const told = new Response("x", { headers: { "content-length": String(2 ** 40) } });
+  const endless = (bytes: number) =>
+    new ReadableStream<Uint8Array<ArrayBuffer>>({
+      pull(controller) {
+        sent += bytes;
+        controller.enqueue(new Uint8Array(bytes));
+      },
+    });
+  for (const bytes of [2 ** 16, 100]) {
+    sent = 0;
+    await using server = serve({ instead: () => new Response(endless(bytes)) });
+    const message = `reading ${server.origin}/x.pt: it sends more than 1000000 bytes`;
+    await assertRejects(() => openHttp(`${server.origin}/x.pt`, { maxBytes }), CheckpointError, message);
+    assertEquals(server.seen.length, 1);
+    // What the sockets hold besides.
+    assert(sent < 20_000_000, `${sent} bytes were taken`);
+  }
+  await using server = serve({ hasRanges: false }, { bytes: new Uint8Array(1_000_001) });
   await assertRejects(
-    () => readBody(told, { name: "x" }, 2 ** 30),
+    () => openHttp(`${server.origin}/x.pt`, { maxBytes }),
     CheckpointError,
-    "it sends 1099511627776 bytes; expected at most 1073741824",
+    "it sends 1000001 bytes; expected at most 1000000",
   );
+});
+
+Deno.test("what may pass is tried four times, later each time, as the server asks, and said", async () => {
+  const setbacks: [status: number, retryAfter: string | undefined, wait: number][] = [
+    [429, "7", 7000],
+    [429, "Wed, 01 Jan 2025 00:01:00 GMT", 60_000],
+    [429, "Wed, 01 Jan 2020 00:00:00 GMT", 1000],
+    [503, "soon", 1000],
+    [503, "0", 1000],
+    [500, undefined, 1000],
+    [502, undefined, 1000],
+    [504, undefined, 1000],
+  ];
+  for (const [status, retryAfter, wait] of setbacks) {
+    await using server = serve({ setbacks: [{ status, ...retryAfter !== undefined && { retryAfter } }] });
+    const [clock, said] = [new FakeClock(), [] as string[]];
+    const source = await openHttp(`${server.origin}/x.pt`, { clock, onNotice: (line) => void said.push(line) });
+    assertEquals([source.size, clock.waits], [300_000, [wait]], `${status} ${retryAfter}`);
+    assertEquals(said.length, 1);
+    assert(
+      said[0]!.includes(`answered ${status} `) && said[0]!.endsWith(`; trying again in ${wait / 1000} s`),
+      said[0],
+    );
+  }
+  await using server = serve({ setbacks: Array(4).fill({ status: 502 }) });
+  const clock = new FakeClock();
+  await assertRejects(
+    () => openHttp(`${server.origin}/x.pt`, { clock }),
+    StatusError,
+    "the server answered 502 Bad Gateway (tried 4 times)",
+  );
+  assertEquals([server.seen.length, clock.waits], [4, [1000, 2000, 4000]]);
+  // Later reads too, and nobody waits for an hour.
+  const source = await openHttp(`${server.origin}/x.pt`, { clock });
+  server.behaviour.setbacks = [{ status: 503 }, { status: 429 }];
+  assertEquals(await source.read(100_000, 200_000), BYTES.slice(100_000, 200_000));
+  server.behaviour.setbacks = [{ status: 429, retryAfter: "3600" }];
+  await assertRejects(() => source.read(100_000, 200_000), StatusError, "it asks to be left alone for 3600 s");
+  server.behaviour.setbacks = [{ status: 404 }, { status: 404 }];
+  await assertRejects(() => source.read(100_000, 200_000), StatusError, "answered 404 Not Found");
+  assertEquals(server.behaviour.setbacks.length, 1);
+});
+
+Deno.test("a signal ends the wait before the next try", async () => {
+  await using server = serve({ setbacks: [{ status: 503 }] });
+  const controller = new AbortController();
+  const options = { signal: controller.signal, onNotice: () => controller.abort() };
+  await assertRejects(() => openHttp(`${server.origin}/x.pt`, options), DOMException, "aborted");
+});
+
+Deno.test("no answer, and no further byte, for thirty seconds is tried again", async () => {
+  await using server = serve({ setbacks: ["silence"] });
+  const [clock, said] = [new FakeClock(), [] as string[]];
+  const opening = openHttp(`${server.origin}/x.pt`, { clock, onNotice: (line) => void said.push(line) });
+  while (server.seen.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  await clock.passIdle();
+  const source = await opening;
+  assertEquals(said, [
+    `reading ${server.origin}/x.pt: no answer from ${server.origin}/x.pt: nothing for 30 s; trying again in 1 s`,
+  ]);
+
+  server.behaviour.stallAfter = 50_000;
+  const pieces = source.stream(100_000, 200_000)[Symbol.asyncIterator]();
+  let length = 0;
+  while (length < 50_000) length += (await pieces.next()).value!.length;
+  const next = pieces.next();
+  delete server.behaviour.stallAfter;
+  await clock.passIdle();
+  length += (await next).value!.length;
+  for (let piece = await pieces.next(); !piece.done; piece = await pieces.next()) length += piece.value.length;
+  assertEquals([length, server.seen.at(-1)!.range], [100_000, "bytes=150000-199999"]);
+  assert(said[1]!.includes("nothing came for 30 s after 50000 of 100000 bytes"), said[1]);
+  // Time that the reader takes does not count.
+  assertEquals(clock.waits, [1000, 1000]);
+});
+
+Deno.test("a web page in place of a file is refused, with and without ranges", async () => {
+  for (const page of ["<!DOCTYPE html><title>Login</title>", " \n<HTML lang=en>", "\ufeff<html>"]) {
+    for (const hasRanges of [true, false]) {
+      await using server = serve({}, { bytes: new TextEncoder().encode(page) });
+      server.behaviour.hasRanges = hasRanges;
+      await assertRejects(() => openHttp(`${server.origin}/x.pt`), CheckpointError, "the server sent a web page");
+    }
+  }
+  await using server = serve({ page: "<!doctype html>" });
+  assertEquals((await openHttp(`${server.origin}/x.html`)).size, 15);
+});
+
+Deno.test("no message has a user, a password, a query or a fragment", async () => {
+  await using server = serve();
+  const secrets = /us3r|p4ss|s3cret|Signature|fr4gment/;
+  const address = (origin: string, path = "/x.pt"): string =>
+    `${origin.replace("//", "//us3r:p4ss%20w@")}${path}?Signature=s3cret#fr4gment`;
+  const source = await openHttp(address(server.origin));
+  assertEquals([source.name, server.seen[0]!.authorization], [
+    `${server.origin}/x.pt`,
+    `Basic ${btoa("us3r:p4ss w")}`,
+  ]);
+  const gone = serve();
+  await gone[Symbol.asyncDispose]();
+  const to = (location: string) => (): Response => new Response(null, { status: 302, headers: { location } });
+  const cases: [open: () => Promise<unknown>, message: string][] = [
+    [() => openHttp(address(server.origin, "/y.pt")), "answered 404"],
+    [() => openHttp(address(gone.origin), { clock: new FakeClock() }), `no answer from ${gone.origin}/x.pt: `],
+    [() => source.read(0, 300_001), "expected bytes"],
+    [() => openHttp("https://us3r:p4ss@:1/?Signature=s3cret"), "expected an http or https address"],
+    [() => openHttp("ftp://us3r:p4ss@host/?Signature=s3cret"), "expected an http or https address"],
+  ];
+  for (const location of ["ftp://us3r:p4ss@host/x?Signature=s3cret", "http://us3r:p4ss@:1/x?Signature=s3cret"]) {
+    cases.push([() => {
+      server.behaviour.instead = to(location);
+      return openHttp(`${server.origin}/x.pt`);
+    }, "the server redirected to"]);
+  }
+  cases.push([() => {
+    server.behaviour.instead = to(address(gone.origin));
+    return openHttp(`${server.origin}/x.pt`, { clock: new FakeClock() });
+  }, `no answer from ${gone.origin}/x.pt: `]);
+  for (const [open, message] of cases) {
+    const error = await assertRejects(open, Error, message);
+    assert(!secrets.test(Deno.inspect(error)), Deno.inspect(error));
+  }
+  assertEquals(shownAddress("data/us?r#1.npy"), "data/us?r#1.npy");
 });
 
 Deno.test("a token goes to the first origin and to nowhere else", async () => {
@@ -265,5 +409,14 @@ Deno.test("a signal ends it", async () => {
 Deno.test("no server at all is not the file's fault", async () => {
   const server = serve();
   await server[Symbol.asyncDispose]();
-  await assertRejects(() => openHttp(`${server.origin}/x.pt`), TypeError);
+  const clock = new FakeClock();
+  const error = await assertRejects(() => openHttp(`${server.origin}/x.pt`, { clock }), TypeError, "refused");
+  // A second later there would be none either.
+  assertEquals([error.cause, clock.waits], [undefined, []]);
+});
+
+Deno.test("what is no address of the web is refused by name", async () => {
+  for (const address of ["/sae.pt", "file:///etc/passwd", "ftp://x/y", ""]) {
+    await assertRejects(() => openHttp(address), TypeError, `reading ${JSON.stringify(address)}: expected an http`);
+  }
 });

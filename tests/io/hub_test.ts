@@ -1,20 +1,31 @@
 /** `io/hub.ts` and the cache in `io/files.ts` against a server that speaks as the hub does. */
 
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { readCheckpoint } from "../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { openFiles, openSource } from "../../io/files.ts";
+import { inspectCheckpoint } from "../../io/checkpoints/inspect.ts";
 import { formatHubAddress, type HubOptions, type HubProgress, isHubAddress, parseHubAddress } from "../../io/hub.ts";
 import type { Source } from "../../io/source.ts";
+import { FakeClock } from "../support/clock.ts";
 import { type FileServer, type ServedFile, serveFiles } from "./file_server.ts";
 import { goldenFiles, goldenUrl } from "./checkpoints/golden_files.ts";
 
-const BYTES = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 24);
-const LARGE: ServedFile = { bytes: BYTES, etag: '"one"' };
-const SMALL: ServedFile = { bytes: BYTES.slice(0, 30), etag: '"small"' };
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
+const BYTES = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 24);
+const LARGE: ServedFile = await hosted(BYTES, '"one"');
+const SMALL: ServedFile = { bytes: BYTES.slice(0, 30), etag: '"small"' };
 const PLACE = "/me/saes/resolve/main/layer 5/sae.pt";
 const ADDRESS = "hf:me/saes/layer 5/sae.pt";
+
+/** A file as a hub has it, which says its SHA-256. */
+async function hosted(bytes: Uint8Array<ArrayBuffer>, etag: string): Promise<ServedFile> {
+  return { bytes, etag, linked: { etag: `"${await hexHash("SHA-256", bytes)}"`, size: bytes.length, commit: COMMIT } };
+}
+
+async function hexHash(kind: "SHA-1" | "SHA-256", bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest(kind, bytes)).toHex();
+}
 
 /** A hub with one repository. */
 function serveHub(more: Record<string, ServedFile> = {}): FileServer {
@@ -177,7 +188,7 @@ Deno.test("a token goes to the hub and not to where it keeps its large files", a
 
 Deno.test("refusals say what to do, and never the token", async () => {
   await using server = serveHub();
-  const hub = { endpoint: server.origin, cache: null };
+  const hub = { endpoint: server.origin, cache: null, clock: new FakeClock() };
   const answers: [status: number, options: HubOptions, message: string][] = [
     [
       401,
@@ -302,12 +313,14 @@ Deno.test("a file is downloaded once, and asked for again only whether it is sti
     const seen: HubProgress[] = [];
     const hub = { endpoint: server.origin, cache, onProgress: (progress: HubProgress) => void seen.push(progress) };
     const first = await openSource(ADDRESS, { hub });
-    assertEquals([first.name, await bytesOf(first)], [ADDRESS, BYTES]);
+    assertEquals([first.name.replace(/ \(copy \/.*\)$/, ""), await bytesOf(first)], [ADDRESS, BYTES]);
     assertEquals([seen.at(0)!.received, seen.at(-1)!.received, seen.at(-1)!.size], [0, 300_000, 300_000]);
     assertEquals(server.seen.map(({ range }) => range), ["bytes=0-65535", "bytes=65536-299999"]);
     const files = await filesBelow(cache);
     assertEquals(Object.values(files), [300_000]);
-    assert(Object.keys(files)[0]!.endsWith("/me%2Fsaes/main/layer%205/sae.pt/%22one%22"), Object.keys(files)[0]);
+    const hash = LARGE.linked!.etag!.replaceAll('"', "");
+    const place = `/me%2Fsaes/main/layer%205/sae.pt/%22${hash}%22=300000=${hash}`;
+    assert(Object.keys(files)[0]!.endsWith(place), Object.keys(files)[0]);
 
     server.seen.length = 0;
     assertEquals(await bytesOf(await openSource(ADDRESS, { hub })), BYTES);
@@ -347,7 +360,7 @@ Deno.test("an interrupted download goes on where it stopped, if the file is stil
         if (received > 100_000) controller.abort();
       };
       server.behaviour.breakAfter = 70_000;
-      const options = { hub: { ...hub, onProgress, signal: controller.signal } };
+      const options = { hub: { ...hub, onProgress, signal: controller.signal, clock: new FakeClock() } };
       await assertRejects(() => openSource(ADDRESS, options), DOMException, "aborted");
       delete server.behaviour.breakAfter;
     };
@@ -367,9 +380,9 @@ Deno.test("an interrupted download goes on where it stopped, if the file is stil
     assertEquals(Object.values(await filesBelow(cache)), [300_000]);
 
     // Another file stands there when it goes on: nothing of the first may be in it.
-    server.behaviour.files[PLACE] = { bytes: BYTES.toReversed(), etag: '"two"' };
+    server.behaviour.files[PLACE] = await hosted(BYTES.toReversed(), '"two"');
     await interrupt();
-    server.behaviour.files[PLACE] = { bytes: BYTES.map((byte) => 255 - byte), etag: '"three"' };
+    server.behaviour.files[PLACE] = await hosted(BYTES.map((byte) => 255 - byte), '"three"');
     assertEquals(await bytesOf(await openSource(ADDRESS, { hub })), BYTES.map((byte) => 255 - byte));
   });
 });
@@ -394,11 +407,11 @@ Deno.test("a file that changes during its download is an error, and no copy of i
 Deno.test("a body that is cut off each time is an error, and what came stays for the next time", async () => {
   await using server = serveHub();
   await inFolder(async (cache) => {
-    const hub = { endpoint: server.origin, cache };
-    // The first bytes arrive whole, then one connection brings something and the next nothing.
+    const hub = { endpoint: server.origin, cache, clock: new FakeClock() };
+    // The first bytes arrive whole, then one connection brings something and the next ones nothing.
     let n = 0;
     server.behaviour.instead = () => {
-      server.behaviour.breakAfter = [Infinity, 70_000, 0][n++]!;
+      server.behaviour.breakAfter = [Infinity, 70_000][n++] ?? 0;
       return undefined;
     };
     await assertRejects(() => openSource(ADDRESS, { hub }), CheckpointError, "the connection ended after");
@@ -425,7 +438,7 @@ Deno.test("many downloads of one file at once make one request for its bytes", a
 Deno.test("a server without ranges, without tags, or with weak ones", async () => {
   const cases: [what: string, file: ServedFile, hasRanges: boolean, copies: number][] = [
     ["no ranges", LARGE, false, 1],
-    ["no ranges, no tag", { bytes: BYTES }, false, 0],
+    ["no ranges, no tag", { bytes: BYTES }, false, 1],
     ["no tag", { bytes: BYTES }, true, 0],
     ["a weak tag", { bytes: BYTES, etag: 'W/"one"' }, true, 1],
     ["an empty file", { bytes: new Uint8Array(), etag: '"empty"' }, true, 1],
@@ -452,12 +465,328 @@ Deno.test("what names files on disk cannot leave the cache", async () => {
   });
 });
 
+// ------------------------------------------------------------------------------------------------- what proves wrong
+
+Deno.test("what arrives otherwise than the hub says is not kept", async () => {
+  const git = await hexHash("SHA-1", Uint8Array.of(...new TextEncoder().encode("blob 30\0"), ...SMALL.bytes));
+  const small = { ...SMALL, etag: `"${git}"`, linked: { commit: COMMIT } };
+  const cases: [what: string, file: ServedFile, hasRanges: boolean, message: string | null][] = [
+    ["another hash", { ...LARGE, bytes: BYTES.toReversed() }, true, `expected`],
+    ["another hash, without ranges", { ...LARGE, bytes: BYTES.toReversed() }, false, "expected"],
+    ["a git id", small, true, null],
+    ["another git id", { ...small, bytes: BYTES.slice(1, 31) }, true, "expected"],
+    ["another length", { ...LARGE, linked: { size: 299_999 } }, true, "sends 300000 bytes, and says it has 299999"],
+    ["a tag that is no hash", { ...SMALL, etag: `"${git.replaceAll(/./g, "0")}"` }, true, null],
+  ];
+  for (const [what, file, hasRanges, message] of cases) {
+    await using server = serveHub({ [PLACE]: file });
+    server.behaviour.hasRanges = hasRanges;
+    await inFolder(async (cache) => {
+      const open = () => openSource(ADDRESS, { hub: { endpoint: server.origin, cache } });
+      if (message === null) assertEquals(await bytesOf(await open()), file.bytes, what);
+      else {
+        await assertRejects(open, CheckpointError, message === "expected" ? "It is not kept" : message, what);
+        assertEquals(await filesBelow(cache), {}, what);
+      }
+    });
+  }
+});
+
+Deno.test("a partial that is not the start of the file is thrown away, and all is read again", async () => {
+  await using server = serveHub();
+  await inFolder(async (cache) => {
+    const hub = { endpoint: server.origin, cache };
+    const { name } = await openSource(ADDRESS, { hub });
+    const path = copyOf(name);
+    const partial = path.replace(/=.*/, ".partial");
+    await Deno.remove(path);
+    await Deno.writeFile(partial, new Uint8Array(100_000));
+    const said: string[] = [];
+    const source = await openSource(ADDRESS, { hub: { ...hub, onNotice: (line) => void said.push(line) } });
+    assertEquals(await bytesOf(source), BYTES);
+    assertEquals(said, [`reading ${ADDRESS}: ${partial} is not the start of it; it is removed and all is read again`]);
+    assertEquals(Object.values(await filesBelow(cache)), [300_000]);
+  });
+});
+
+/** The path of the copy that a source's name tells. */
+function copyOf(name: string): string {
+  return / \(copy (.*)\)$/.exec(name)![1]!;
+}
+
+Deno.test("a network's own page is never taken for the file, also where the file never changes", async () => {
+  await using server = serveHub();
+  await inFolder(async (cache) => {
+    const hub = { endpoint: server.origin, cache };
+    const address = `hf:me/saes/sae.pt@${COMMIT}`;
+    server.behaviour.page = "<!DOCTYPE html><title>Please log in</title>";
+    for (const page of [server.behaviour.page, "\n\n<html><head>"]) {
+      server.behaviour.page = page;
+      await assertRejects(() => openSource(address, { hub }), CheckpointError, "the server sent a web page");
+    }
+    assertEquals(await filesBelow(cache), {});
+    delete server.behaviour.page;
+    assertEquals(await bytesOf(await openSource(address, { hub })), BYTES);
+  });
+});
+
+/** A repository with a golden checkpoint of two files, at a commit. */
+function servePinned(): { server: FileServer; address: string; bytes: Uint8Array } {
+  const golden = goldenFiles().find(({ format, name }) => format === "saelens" && name === "topk")!;
+  const names = [...golden.files.keys()];
+  const server = serveFiles({
+    files: Object.fromEntries(
+      [...golden.files].map((
+        [name, bytes],
+      ) => [`/me/saes/resolve/${COMMIT}/x/${name}`, { bytes: bytes.slice(), etag: `"${name}"` }]),
+    ),
+    instead: (_, path) =>
+      path === `/api/models/me/saes/tree/${COMMIT}/x`
+        ? Response.json(names.map((name) => ({ type: "file", path: `x/${name}` })))
+        : path.startsWith("/api/")
+        ? Response.json([{ type: "directory", path: "x" }])
+        : undefined,
+  });
+  return { server, address: `hf:me/saes/x@${COMMIT}`, bytes: golden.files.get("sae_weights.safetensors")! };
+}
+
+Deno.test("a model at a commit needs no network once it was read: folder, file and list", async () => {
+  await inFolder(async (cache) => {
+    const { server, address } = servePinned();
+    const hub = { endpoint: server.origin, cache };
+    const file = `hf:me/saes/x/sae_weights.safetensors@${COMMIT}`;
+    const expected = await readCheckpoint(address, { hub });
+    assertEquals(await readCheckpoint(file, { hub }), expected);
+    await server[Symbol.asyncDispose]();
+    const asked = server.seen.length;
+    for (const from of [address, file]) assertEquals(await readCheckpoint(from, { hub }), expected, from);
+    assertEquals(server.seen.length, asked);
+
+    // What was never read is still missing, and a damaged list is asked for again.
+    const error = await assertRejects(
+      () => openFiles(`hf:me/saes/y@${COMMIT}`, { hub }),
+      CheckpointError,
+      "found neither a file nor a folder",
+    );
+    assert(!error.message.includes("127.0.0.1"));
+    const [list] = Object.keys(await filesBelow(cache)).filter((name) => name.endsWith(`${COMMIT}/x/=list.json`));
+    await Deno.writeTextFile(`${cache}/${list}`, "[3]");
+    await assertRejects(
+      () => readCheckpoint(address, { hub }),
+      TypeError,
+      `no answer from ${server.origin}/api/models/me/saes/tree/${COMMIT}/x: `,
+    );
+  });
+});
+
+Deno.test("a copy that proves wrong is named and removed; a whole one that cannot be read is named", async () => {
+  const { server, address } = servePinned();
+  await using _ = server;
+  await inFolder(async (cache) => {
+    const hub = { endpoint: server.origin, cache };
+    const expected = await readCheckpoint(address, { hub });
+    const [name] = Object.keys(await filesBelow(cache)).filter((name) => name.includes("/sae_weights.safetensors/"));
+    const path = `${cache}/${name}`;
+    const whole = await Deno.readFile(path);
+
+    // Of the same length: seen when it is read.
+    for (const read of [readCheckpoint, inspectCheckpoint]) {
+      await Deno.writeFile(path, whole.map((byte, i) => i < 8 ? 255 : byte));
+      const error = await assertRejects(() => read(address, { hub }) as Promise<unknown>, CheckpointError);
+      assert(error.message.includes(`the copy ${path} was damaged and is removed: try again`), error.message);
+      assertEquals(await readCheckpoint(address, { hub }), expected);
+    }
+
+    // Of another length: seen at once.
+    await Deno.writeFile(path, whole.subarray(1));
+    const said: string[] = [];
+    assertEquals(
+      await readCheckpoint(address, { hub: { ...hub, onNotice: (line) => void said.push(line) } }),
+      expected,
+    );
+    assertEquals(said, [`${path} has ${whole.length - 1} bytes in place of ${whole.length}: it is removed`]);
+
+    // As the hub has it, and no checkpoint.
+    server.behaviour.instead = (_, path) =>
+      path.startsWith("/api/") ? Response.json([{ type: "file", path: "y/b.pt" }]) : undefined;
+    server.behaviour.files[`/me/saes/resolve/${COMMIT}/y/b.pt`] = { bytes: Uint8Array.of(1, 2, 3), etag: '"b"' };
+    const error = await assertRejects(() => readCheckpoint(`hf:me/saes/y/b.pt@${COMMIT}`, { hub }), CheckpointError);
+    const [copy] = Object.keys(await filesBelow(cache)).filter((name) => name.includes("/b.pt/"));
+    assert(error.message.includes(`${cache}/${copy}`), error.message);
+  });
+});
+
+// --------------------------------------------------------------------------------------- other processes, full disks
+
+Deno.test("whoever waits for another process says so, and goes on when that ends", async () => {
+  await using server = serveHub();
+  await inFolder(async (cache) => {
+    const hub = { endpoint: server.origin, cache };
+    const path = copyOf((await openSource(ADDRESS, { hub })).name);
+    await Deno.remove(path);
+    const partial = path.replace(/=.*/, ".partial");
+    using other = await Deno.open(partial, { write: true, create: true });
+    await other.lock(true);
+    const said: string[] = [];
+    const onNotice = (line: string): void => {
+      said.push(line);
+      other.unlockSync();
+    };
+    assertEquals(await bytesOf(await openSource(ADDRESS, { hub: { ...hub, onNotice } })), BYTES);
+    assertEquals(said, [`reading ${ADDRESS}: waiting for another process, which writes ${partial}`]);
+  });
+});
+
+Deno.test("a download that brings nothing for ten minutes is taken over, and cannot disturb the new one", async () => {
+  await using server = serveHub();
+  await inFolder(async (cache) => {
+    const hub = { endpoint: server.origin, cache };
+    const path = copyOf((await openSource(ADDRESS, { hub })).name);
+    await Deno.remove(path);
+    const partial = path.replace(/=.*/, ".partial");
+    using stuck = await Deno.open(partial, { write: true, create: true });
+    await stuck.lock(true);
+    await stuck.write(new Uint8Array(10));
+    const [clock, said] = [new FakeClock(), [] as string[]];
+    const onNotice = (line: string): void => void said.push(line);
+    assertEquals(await bytesOf(await openSource(ADDRESS, { hub: { ...hub, clock, onNotice } })), BYTES);
+    assertEquals(said.length, 2);
+    assert(said[1]!.includes(`nothing came into ${partial} for 10 minutes; it is taken over`), said[1]);
+    const waited = clock.waits.reduce((sum, wait) => sum + wait, 0);
+    assert(waited >= 600_000 && waited <= 602_000, `${waited} ms`);
+    await stuck.write(new Uint8Array(10));
+    assertEquals(await Deno.readFile(path), BYTES);
+
+    // The other way round: this one is taken over while it waits for bytes.
+    await Deno.remove(path);
+    const onProgress = ({ received }: HubProgress): void => {
+      if (received === 300_000) Deno.removeSync(partial);
+    };
+    await assertRejects(
+      () => openSource(ADDRESS, { hub: { ...hub, onProgress } }),
+      Error,
+      `keeping ${ADDRESS} in ${partial}: another process took it over`,
+    );
+    assertEquals(await filesBelow(cache), {});
+  });
+});
+
+Deno.test("a full disk leaves no partial, and is named", async () => {
+  await using server = serveHub();
+  await inFolder(async (cache) => {
+    const { write } = Deno.FsFile.prototype;
+    let left = 100_000;
+    Deno.FsFile.prototype.write = function (bytes) {
+      left -= bytes.length;
+      const full = Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
+      return left < 0 ? Promise.reject(full) : write.call(this, bytes);
+    };
+    try {
+      for (const hasRanges of [true, false]) {
+        server.behaviour.hasRanges = hasRanges;
+        const error = await assertRejects(() => openSource(ADDRESS, { hub: { endpoint: server.origin, cache } }));
+        assertMatch(
+          (error as Error).message,
+          /^keeping hf:me\/saes\/layer 5\/sae\.pt in \/.*\.partial: no space is left; it is removed$/,
+        );
+        assertEquals(await filesBelow(cache), {});
+      }
+    } finally {
+      Deno.FsFile.prototype.write = write;
+    }
+  });
+});
+
+Deno.test("a body without end goes to the disk, not into memory, and is given up at the bound", async () => {
+  await using server = serveHub();
+  server.behaviour.isEndless = true;
+  await inFolder(async (cache) => {
+    let most = 0;
+    const onProgress = ({ received }: HubProgress): void => {
+      most = Math.max(most, received, ...Object.values(sizesBelow(cache)));
+    };
+    const hub = { endpoint: server.origin, cache, maxBytes: 1_000_000, onProgress };
+    for (const address of [ADDRESS, `${server.origin}${encodeURI(PLACE)}?Signature=s3cret`]) {
+      most = 0;
+      await assertRejects(() => openSource(address, { hub }), CheckpointError, "it sends more than 1000000 bytes");
+      assert(most > 900_000 && most <= 1_000_000, `${most} bytes`);
+      assertEquals(await filesBelow(cache), {});
+    }
+  });
+});
+
+/** Sizes of the files below a folder. */
+function sizesBelow(folder: string): number[] {
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
+    isDirectory ? sizesBelow(`${folder}/${name}`) : [Deno.statSync(`${folder}/${name}`).size]
+  );
+}
+
+Deno.test("a web server without ranges fills a copy once, whose path holds no signature", async () => {
+  await using server = serveHub();
+  server.behaviour.hasRanges = false;
+  await inFolder(async (cache) => {
+    const address = `${server.origin.replace("//", "//us3r:p4ss@")}${encodeURI(PLACE)}?Signature=s3cret`;
+    for (let n = 0; n < 2; n++) {
+      const source = await openSource(address, { hub: { cache } });
+      assertEquals(await bytesOf(source), BYTES);
+      assert(source.name.startsWith(`${server.origin}/me/saes/`), source.name);
+    }
+    const files = await filesBelow(cache);
+    assertEquals(Object.values(files), [300_000]);
+    assert(!/us3r|p4ss|s3cret/.test(Object.keys(files)[0]!));
+  });
+});
+
+Deno.test("names that no file system takes are cut and end with a hash", async () => {
+  const long = "ü".repeat(120);
+  const etag = `"${"x".repeat(400)}"`;
+  await using server = serveHub({
+    [`/me/saes/resolve/main/${long}a.pt`]: { bytes: BYTES, etag },
+    [`/me/saes/resolve/main/${long}b.pt`]: { bytes: SMALL.bytes, etag },
+  });
+  await inFolder(async (cache) => {
+    const hub = { endpoint: server.origin, cache };
+    for (let n = 0; n < 2; n++) {
+      assertEquals(await bytesOf(await openSource(`hf:me/saes/${long}a.pt`, { hub })), BYTES);
+      assertEquals(await bytesOf(await openSource(`hf:me/saes/${long}b.pt`, { hub })), SMALL.bytes);
+    }
+    const paths = Object.keys(await filesBelow(cache));
+    assertEquals(paths.length, 2);
+    for (const part of paths.flatMap((path) => path.split("/"))) assert(part.length <= 255, part);
+  });
+});
+
+Deno.test("a hub's own password is in no path and no message", async () => {
+  await using server = serveHub();
+  const endpoint = server.origin.replace("//", "//us3r:p4ss@");
+  await inFolder(async (cache) => {
+    const source = await openSource(ADDRESS, { hub: { endpoint, cache } });
+    assertEquals(server.seen[0]!.authorization, `Basic ${btoa("us3r:p4ss")}`);
+    assert(!/us3r|p4ss/.test(source.name + Object.keys(await filesBelow(cache))));
+  });
+  for (const wrong of ["http://us3r:p4ss@:1", "ftp://us3r:p4ss@x"]) {
+    const error = await assertRejects(() => openSource(ADDRESS, { hub: { endpoint: wrong, cache: null } }), TypeError);
+    assert(!/us3r|p4ss/.test(Deno.inspect(error)), error.message);
+  }
+});
+
+Deno.test("a folder for copies that the program gives must be usable", async () => {
+  await using server = serveHub();
+  await inFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/file`, "");
+    const hub = { endpoint: server.origin, cache: `${folder}/file` };
+    const error = await assertRejects(() => openSource(ADDRESS, { hub }));
+    assertMatch((error as Error).message, /\/file\/.*: a file stands where a folder must be$/);
+  });
+});
+
 // --------------------------------------------------------------------------------------------------- the environment
 
 /** Runs a program in a process of its own and returns what it prints. */
 async function runProgram(permissions: string[], env: Record<string, string>, body: string): Promise<string> {
   const files = new URL("../../io/files.ts", import.meta.url);
-  const program = `import { openSource } from ${JSON.stringify(files.href)}; ${body}`;
+  const program = `import { openFiles, openSource } from ${JSON.stringify(files.href)}; ${body}`;
   const config = new URL("../../deno.json", import.meta.url).pathname;
   const entry = `data:application/typescript,${encodeURIComponent(program)}`;
   const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
@@ -492,5 +821,20 @@ Deno.test("without permissions nothing is asked: no environment, no folder", asy
     assertEquals(await runProgram(permissions, env, body), "2");
     assertEquals(server.seen[0]!.authorization, null);
     assertEquals(Object.keys(await filesBelow(home)).filter((path) => path.includes("saev-nn")), []);
+  });
+});
+
+Deno.test("a cache of the user's that cannot be used is said once, and does without", async () => {
+  await using server = serveHub();
+  await inFolder(async (home) => {
+    await Deno.writeTextFile(`${home}/cache`, "");
+    const env = { HF_ENDPOINT: server.origin, XDG_CACHE_HOME: `${home}/cache`, HOME: home };
+    const body = `const hub = { onNotice: (line) => console.log(line) };
+      for (let n = 0; n < 2; n++) console.log((await openSource(${JSON.stringify(ADDRESS)}, { hub })).size);
+      const pinned = await openFiles("hf:me/saes@refs/pr/1", { hub });
+      console.log(pinned.main);`;
+    const lines = (await runProgram(["-A"], env, body)).split("\n");
+    assertEquals(lines.slice(1), ["300000", "300000", "null"]);
+    assertMatch(lines[0]!, /\/cache\/saev-nn\/hub\/.*: a file stands where a folder must be; going on without copies$/);
   });
 });

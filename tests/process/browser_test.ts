@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { chromium } from "playwright-core";
-import { type BrowserRun, run } from "../support/browser_program.ts";
+import { type BrowserRun, latentsAt, run } from "../support/browser_program.ts";
 import { findChromium } from "../support/chromium.ts";
 import { assertRunLosses, assertRunParameter } from "../support/tolerance.ts";
 
@@ -19,13 +19,20 @@ async function bundle(): Promise<Uint8Array<ArrayBuffer>> {
   return stdout;
 }
 
-/** Runs the bundle in a page and returns what `run` gives there. */
-async function runInChromium(script: Uint8Array<ArrayBuffer>): Promise<BrowserRun> {
+const CHECKPOINT = new URL("../goldens/checkpoints/schema5_top_k.pt", import.meta.url);
+
+/** Runs the bundle in a page: what `run` gives there, and the latents of a checkpoint beside the page. */
+async function runInChromium(
+  script: Uint8Array<ArrayBuffer>,
+): Promise<{ readonly there: BrowserRun; readonly latents: readonly number[] }> {
+  const checkpoint = await Deno.readFile(CHECKPOINT);
   await using server = Deno.serve(
     { port: 0, hostname: "127.0.0.1", onListen: () => {} },
     ({ url }) =>
       url.endsWith("/program.js")
         ? new Response(script, { headers: { "content-type": "text/javascript" } })
+        : url.endsWith("/models/sae.pt")
+        ? new Response(checkpoint)
         : new Response("<!doctype html><title>program</title>", { headers: { "content-type": "text/html" } }),
   );
   const browser = await chromium.launch({
@@ -36,14 +43,19 @@ async function runInChromium(script: Uint8Array<ArrayBuffer>): Promise<BrowserRu
   try {
     const page = await browser.newPage();
     await page.goto(`http://localhost:${server.addr.port}/`);
-    return await page.evaluate("import('/program.js').then(({ run }) => run())") as BrowserRun;
+    const there = await page.evaluate("import('/program.js').then(({ run }) => run())") as BrowserRun;
+    const addresses = JSON.stringify(["/models/sae.pt", "models/sae.pt"]);
+    const open = `import('/program.js').then(({ latentsAt }) => Promise.all(${addresses}.map(latentsAt)))`;
+    return { there, latents: await page.evaluate(open) as number[] };
   } finally {
     await browser.close();
   }
 }
 
 Deno.test("browser: Chromium computes the numbers that Deno computes", async () => {
-  const there = await runInChromium(await bundle());
+  const { there, latents } = await runInChromium(await bundle());
+  const expected = await latentsAt(CHECKPOINT.pathname);
+  assertEquals(latents, [expected, expected], "an address without an origin is the page's");
   const here = await run();
   assertEquals(there.initialBits, here.initialBits, "the initial parameters differ in their bits");
   assertRunLosses(there.losses, here.losses);

@@ -35,3 +35,20 @@ Deno.test("without a folder nothing is kept but in memory", async () => {
   await store.set("a", "1");
   assertEquals([store.path, store.get("a"), (await TunerFile.open(null)).get("a")], [null, "1", undefined]);
 });
+
+Deno.test("a file that cannot be used keeps nothing but in memory, and says why", async () => {
+  const folder = await Deno.makeTempDir();
+  await Deno.writeTextFile(`${folder}/file`, "");
+  await Deno.mkdir(`${folder}/tuning.json`);
+  for (const [path, why] of [["file/tuning.json", "a file stands where a folder must be"], ["tuning.json", ""]]) {
+    const store = await TunerFile.open(`${folder}/${path}`);
+    await store.set("a", "1");
+    await store.set("b", "2");
+    assertEquals([store.get("a"), store.get("b")], ["1", "2"]);
+    assertEquals(store.problem!.startsWith(`${folder}/${path}: ${why}`), true, store.problem!);
+  }
+  const store = await TunerFile.open(`${folder}/new/tuning.json`);
+  await store.set("a", "1");
+  assertEquals(store.problem, null);
+  await Deno.remove(folder, { recursive: true });
+});

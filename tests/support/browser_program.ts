@@ -110,6 +110,12 @@ export async function run(): Promise<BrowserRun> {
   };
 }
 
+/** The latents of a checkpoint at an address, which may be relative to the page's. */
+export async function latentsAt(address: string): Promise<number> {
+  using sae = await load(address);
+  return sae.cfg.d_sae;
+}
+
 async function areHalvesExact(file: Blob): Promise<boolean> {
   using halves = await load(file, { weights: "f16" });
   using floats = await SparseAutoencoder.fromParameters(halves.cfg, await halves.readParameters());

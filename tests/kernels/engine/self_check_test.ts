@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
 import { DeviceError } from "../../../kernels/engine/errors.ts";
 import { checkDevice, defaultDevice } from "../../../kernels/engine/self_check.ts";
@@ -63,4 +63,23 @@ Deno.test("the default device is one and the same, until it is lost", async () =
   assert(next !== first);
   next.destroy();
   await next.lost;
+});
+
+Deno.test("without WebGPU or an adapter, a browser is told what helps in a browser, and a shell what helps there", async () => {
+  const none = { requestAdapter: () => Promise.resolve(null) } as unknown as GPU;
+  const page = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36";
+  const cases = [
+    [{ userAgent: page }, true, "this page has no WebGPU", "current Chrome"],
+    [{ userAgent: page }, false, "this page has no WebGPU", "https or from localhost"],
+    [{ userAgent: page, gpu: none }, true, "the browser offers no GPU adapter", "graphics acceleration"],
+    [{ userAgent: "Deno/2.9.6", gpu: none }, true, "no GPU adapter was found", "apt-get"],
+    [{ userAgent: "Node.js/20" }, undefined, "this platform has no WebGPU", "Deno 2.8"],
+  ] as const;
+  for (const [navigator, isSecureContext, what, remedy] of cases) {
+    const surroundings = { navigator: navigator as Navigator, ...isSecureContext !== undefined && { isSecureContext } };
+    const { message } = await assertRejects(() => requestDevice(surroundings), DeviceError, what);
+    assert(message.includes(remedy), message);
+    assertEquals(/apt-get|DENO_/.test(message), navigator.userAgent.startsWith("Deno"), message);
+  }
+  await assertRejects(() => requestDevice({}), DeviceError, "this platform has no WebGPU");
 });

@@ -1,0 +1,303 @@
+/**
+ * Copies of remote files in a folder on disk, where there is a file system.
+ *
+ * A copy is named `TAG=SIZE=SHA256`, so that it says itself what it must be. It is written as `TAG.partial`, checked
+ * against what the server says of it, and only then renamed. Whoever writes holds a lock on the partial, which ends with
+ * the process; others wait for it, and take over where nothing comes for ten minutes.
+ *
+ * @module
+ */
+
+import { type Clock, sleep, SYSTEM_CLOCK } from "./clock.ts";
+import { CheckpointError } from "./errors.ts";
+import type { Digest } from "./hub.ts";
+
+/** The folder for copies cannot be used. */
+export class CacheError extends Error {
+  /** `"CacheError"` */
+  override readonly name = "CacheError";
+}
+
+/** A copy on disk. */
+export interface Copy {
+  /** Where it is. */
+  readonly path: string;
+  /** Its length in bytes. */
+  readonly size: number;
+  /** What its bytes had when it was kept. */
+  readonly sha256: string;
+}
+
+/** What is to be kept. */
+export interface Original {
+  /** What messages call it. */
+  readonly name: string;
+  /** Tells it from other versions; empty where the server does not. */
+  readonly tag: string;
+  /** Its length, where that is known. */
+  readonly size: number | null;
+  /** What its bytes must have, where that is known. */
+  readonly digest: Digest | null;
+  /** The bytes from one on; from the first where {@link Original.canResume} is not set. */
+  stream(from: number): AsyncIterable<Uint8Array>;
+  /** Whether bytes of an interrupted download are worth keeping. */
+  readonly canResume: boolean;
+}
+
+/** How keeping is watched. */
+export interface KeepOptions {
+  /** Told how many bytes are there. */
+  readonly onBytes?: (received: number) => void;
+  /** Told in one line of waiting and of what is thrown away. */
+  readonly onNotice?: (line: string) => void;
+  /** Ends the wait for another process. */
+  readonly signal?: AbortSignal;
+  /** The platform's if left out. */
+  readonly clock?: Clock;
+}
+
+/** Milliseconds before the first look at a download of another process, and at most between two later ones. */
+const [FIRST_LOOK, LOOK_EVERY] = [250, 2000];
+/** Milliseconds without a further byte after which a download of another process is taken over. */
+const STALE = 600_000;
+const PARTIAL = ".partial";
+/** Bytes of a file's name that file systems take. */
+const MAX_NAME = 255;
+
+/** One name for a file, whatever is in the text: what is too long is cut and ends with a hash of the whole. */
+export function asFileName(text: string, most = MAX_NAME): string {
+  const name = encodeURIComponent(text.toWellFormed())
+    .replace(/[!'()*~]|^\.+$/g, (sign) => [...sign].map((one) => `%${one.charCodeAt(0).toString(16)}`).join(""));
+  if (name.length <= most) return name;
+  // No other name has this sign.
+  return `${name.slice(0, most - 65)}=${sha256Of(new TextEncoder().encode(text))}`;
+}
+
+/** The copies of one file. */
+export class Copies {
+  readonly #folder: string;
+  readonly #onNotice: (line: string) => void;
+  readonly #options: KeepOptions;
+
+  /** Those in a folder that holds nothing else. */
+  constructor(folder: string, options: KeepOptions = {}) {
+    this.#folder = folder;
+    this.#options = options;
+    this.#onNotice = options.onNotice ?? (() => {});
+  }
+
+  /** A copy with that tag; with any, if left out. One of another length than it must have is removed. */
+  async find(tag?: string): Promise<Copy | null> {
+    const names: string[] = [];
+    try {
+      for await (const { name } of Deno.readDir(this.#folder)) names.push(name);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return null;
+      throw this.#failure(this.#folder, error);
+    }
+    const start = tag === undefined ? "" : `${tagName(tag)}=`;
+    for (const name of names.sort()) {
+      const [size, sha256] = /=(\d{1,16})=([0-9a-f]{64})$/.exec(name)?.slice(1) ?? [];
+      if (size === undefined || sha256 === undefined || !name.startsWith(start)) continue;
+      const path = `${this.#folder}/${name}`;
+      const found = await onDisk(() => Deno.stat(path), (error) => this.#failure(path, error));
+      if (found.size === Number(size)) return { path, size: found.size, sha256 };
+      this.#onNotice(`${path} has ${found.size} bytes in place of ${size}: it is removed`);
+      await removeQuietly(path);
+    }
+    return null;
+  }
+
+  /**
+   * A copy of a file, made if there is none.
+   *
+   * @throws {CheckpointError} where the bytes that arrive are not those that they must be.
+   * @throws {CacheError} where they cannot be kept.
+   */
+  async keep(original: Original): Promise<Copy> {
+    const { name, tag } = original;
+    const partial = `${this.#folder}/${tagName(tag)}${PARTIAL}`;
+    const failure = (error: unknown): CacheError => this.#failure(partial, error, name);
+    await onDisk(() => Deno.mkdir(this.#folder, { recursive: true, mode: 0o700 }), failure);
+    for (let tries = 1;; tries++) {
+      const found = tag === "" ? null : await this.find(tag);
+      if (found !== null) return found;
+      using file = await this.#lock(partial, original, failure);
+      // While this one waited, another process finished.
+      if (file === null) continue;
+      const copy = await this.#fill(file, partial, original, failure);
+      if (copy !== null) return copy;
+      if (tries === 2) {
+        throw new CheckpointError(`reading ${name}: what arrives is not what the server says of it; nothing is kept`);
+      }
+      this.#onNotice(`reading ${name}: ${partial} is not the start of it; it is removed and all is read again`);
+    }
+  }
+
+  /** The partial file, to write to; `null` where another process has finished it meanwhile. */
+  async #lock(
+    partial: string,
+    { name, tag }: Original,
+    failure: (error: unknown) => CacheError,
+  ): Promise<Deno.FsFile | null> {
+    const { signal, clock = SYSTEM_CLOCK } = this.#options;
+    let [isSaid, state, since, pause] = [false, "", clock.now(), FIRST_LOOK];
+    for (;;) {
+      const file = await onDisk(() => Deno.open(partial, { read: true, write: true, create: true }), failure);
+      using stack = new DisposableStack();
+      stack.use(file);
+      // What another process renamed or removed between the two calls is no longer the partial.
+      if (await onDisk(() => file.tryLock(true), failure)) {
+        if (await isAt(file, partial)) {
+          stack.move();
+          return file;
+        }
+        continue;
+      }
+      const { size, mtime } = await file.stat();
+      stack.dispose();
+      const now = `${size} ${mtime?.getTime()}`;
+      if (now !== state) [state, since] = [now, clock.now()];
+      if (clock.now() - since >= STALE) {
+        this.#onNotice(`reading ${name}: nothing came into ${partial} for ${STALE / 60_000} minutes; it is taken over`);
+        await onDisk(() => Deno.remove(partial), failure);
+        continue;
+      }
+      if (!isSaid) this.#onNotice(`reading ${name}: waiting for another process, which writes ${partial}`);
+      isSaid = true;
+      await sleep(clock, pause, signal);
+      pause = Math.min(2 * pause, LOOK_EVERY);
+      if (tag !== "" && await this.find(tag) !== null) return null;
+    }
+  }
+
+  /** Writes what is missing, and checks and renames the file; `null` where a start that was there proves wrong. */
+  async #fill(
+    file: Deno.FsFile,
+    partial: string,
+    original: Original,
+    failure: (error: unknown) => CacheError,
+  ): Promise<Copy | null> {
+    const { name, tag, size, digest, canResume } = original;
+    const start = (await file.stat()).size;
+    let at = canResume && (size === null || start <= size) ? start : 0;
+    const isResumed = at > 0;
+    if (at < start) await onDisk(() => file.truncate(at), failure);
+    await file.seek(at, Deno.SeekMode.Start);
+    this.#options.onBytes?.(at);
+    try {
+      for await (const piece of original.stream(at)) {
+        await onDisk(() => writeAll(file, piece), failure);
+        this.#options.onBytes?.(at += piece.length);
+      }
+      await onDisk(() => file.sync(), failure);
+    } catch (error) {
+      // A full disk is not to stay full, and what cannot be gone on with is of no use.
+      if (error instanceof CacheError || !canResume) await removeQuietly(partial);
+      throw error;
+    }
+    const { sha256, git } = await onDisk(() => hashesOf(file, at), failure);
+    const isRight = (size === null || at === size) && (digest === null || { sha256, git }[digest.kind] === digest.hex);
+    if (!isRight) {
+      await removeQuietly(partial);
+      if (isResumed) return null;
+      const [found, expected] = digest === null
+        ? [`${at} bytes`, `${size} bytes`]
+        : [`${digest.kind} ${{ sha256, git }[digest.kind]}`, digest.hex];
+      throw new CheckpointError(
+        `reading ${name}: it arrived with ${found}; the server says ${expected}. It is not kept`,
+      );
+    }
+    const path = `${this.#folder}/${tagName(tag)}=${at}=${sha256}`;
+    // Another process that held this one for stuck may have put its own in this place.
+    if (!await isAt(file, partial)) throw failure(new Error("another process took it over"));
+    await onDisk(() => Deno.rename(partial, path), failure);
+    return { path, size: at, sha256 };
+  }
+
+  #failure(path: string, error: unknown, name?: string): CacheError {
+    const why = isFullDisk(error) ? "no space is left; it is removed" : reason(error);
+    return new CacheError(`${name === undefined ? "looking for" : `keeping ${name} in`} ${path}: ${why}`);
+  }
+}
+
+/** Whether a copy still is what was kept. */
+export async function isWhole({ path, size, sha256 }: Copy): Promise<boolean> {
+  using file = await Deno.open(path);
+  return (await file.stat()).size === size && (await hashesOf(file, size)).sha256 === sha256;
+}
+
+/** The name of a tag, with room for length, hash and suffix. */
+function tagName(tag: string): string {
+  return asFileName(tag, 120);
+}
+
+/** Does something with files, whose failures are the cache's. */
+async function onDisk<T>(work: () => Promise<T>, failure: (error: unknown) => CacheError): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw failure(error);
+  }
+}
+
+/** What is wrong with a place on disk, in a few words. */
+export function reason(error: unknown): string {
+  if (error instanceof Deno.errors.NotCapable) return "the program may not use it (--allow-read, --allow-write)";
+  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
+  if (error instanceof Deno.errors.NotADirectory || error instanceof Deno.errors.AlreadyExists) {
+    return "a file stands where a folder must be";
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+function isFullDisk(error: unknown): boolean {
+  return error instanceof Error && ["ENOSPC", "EDQUOT"].includes((error as { code?: string }).code ?? "");
+}
+
+/** Whether an open file is the one that stands at a path. */
+async function isAt(file: Deno.FsFile, path: string): Promise<boolean> {
+  const [open, there] = await Promise.all([file.stat(), Deno.stat(path).catch(() => null)]);
+  return there !== null && there.ino === open.ino && there.dev === open.dev;
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+}
+
+/** The failure that led here matters more than one of the removal. */
+async function removeQuietly(path: string): Promise<void> {
+  await Deno.remove(path).catch(() => {});
+}
+
+// ------------------------------------------------------------------------------------------------------------- hashes
+
+/** As much of Node's module as is used: the Web's own hashes want all bytes at once. */
+interface NodeCrypto {
+  createHash(name: "sha256" | "sha1"): { update(bytes: Uint8Array): void; digest(as: "hex"): string };
+}
+
+function createHash(name: "sha256" | "sha1"): ReturnType<NodeCrypto["createHash"]> {
+  const { process } = globalThis as unknown as { process: { getBuiltinModule(name: string): NodeCrypto } };
+  return process.getBuiltinModule("node:crypto").createHash(name);
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  const hash = createHash("sha256");
+  hash.update(bytes);
+  return hash.digest("hex");
+}
+
+/** SHA-256 of a file, and what git calls it: SHA-1 of `blob SIZE`, a zero byte, and the bytes. */
+async function hashesOf(file: Deno.FsFile, size: number): Promise<{ readonly sha256: string; readonly git: string }> {
+  const [sha256, sha1] = [createHash("sha256"), createHash("sha1")];
+  sha1.update(new TextEncoder().encode(`blob ${size}\0`));
+  await file.seek(0, Deno.SeekMode.Start);
+  const bytes = new Uint8Array(2 ** 20);
+  for (;;) {
+    const count = await file.read(bytes);
+    if (count === null) break;
+    for (const hash of [sha256, sha1]) hash.update(bytes.subarray(0, count));
+  }
+  return { sha256: sha256.digest("hex"), git: sha1.digest("hex") };
+}
