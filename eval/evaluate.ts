@@ -5,11 +5,9 @@
  */
 
 import { checkOptions } from "../kernels/engine/options.ts";
-import { spans, type Tensor } from "../kernels/engine/tensor.ts";
-import { encodableRows } from "../nn/model.ts";
-import { type Batch, type Batches, isRowSource, readRows, type RowSource } from "../nn/rows.ts";
-import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
-import { batchesInOrder } from "../data/order.ts";
+import { type Batches, readRows, type RowSource } from "../nn/rows.ts";
+import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { batchPieces } from "./batch_pieces.ts";
 import { type DensityThresholds, type Metrics, MetricSums } from "./metrics.ts";
 import { type Monosemanticity, MonosemanticitySums } from "./monosemanticity.ts";
 
@@ -30,9 +28,6 @@ export interface MetricsWithMonosemanticity extends Metrics {
   /** How alike the rows are that excite each latent. */
   readonly monosemanticity: Monosemanticity;
 }
-
-/** Rows of a source in a batch. */
-const SOURCE_ROWS = 2048;
 
 /**
  * Encodes and decodes all batches, or all rows of a source, with the full dictionary, changing nothing. How the rows are
@@ -94,43 +89,23 @@ export async function evaluate(
   const embeddings = typeof monosemanticity === "object" ? monosemanticity.embeddings : undefined;
   const similarities = monosemanticity && new MonosemanticitySums(d_sae, embeddings?.d_model ?? d_model);
   let n_rows = 0;
-  for await (const batch of isRowSource(batches) ? sourceBatches(sae, batches) : batches) {
-    for await (const x of pieces(sae, batch)) {
-      signal?.throwIfAborted();
-      using out = sae.forward(x);
-      const [x_BD, x_hat_BD, codes] = await Promise.all([
-        x instanceof Float32Array ? x : x.read(),
-        out.x_hat.read(),
-        out.f_x.read(),
-      ]);
-      sums.add(x_BD, x_hat_BD, codes);
-      const first = n_rows;
-      n_rows += x_BD.length / d_model;
-      if (embeddings && n_rows > embeddings.n_rows) throw mismatch(`${n_rows} rows or more`, embeddings);
-      similarities?.add(embeddings ? await readRows(embeddings, first, n_rows) : x_BD, codes);
-    }
+  for await (const x of batchPieces(sae, batches, signal)) {
+    using out = sae.forward(x);
+    const [x_BD, x_hat_BD, codes] = await Promise.all([
+      x instanceof Float32Array ? x : x.read(),
+      out.x_hat.read(),
+      out.f_x.read(),
+    ]);
+    sums.add(x_BD, x_hat_BD, codes);
+    const first = n_rows;
+    n_rows += x_BD.length / d_model;
+    if (embeddings && n_rows > embeddings.n_rows) throw mismatch(`${n_rows} rows or more`, embeddings);
+    similarities?.add(embeddings ? await readRows(embeddings, first, n_rows) : x_BD, codes);
   }
   const metrics = sums.result();
   if (!similarities) return metrics;
   if (embeddings && n_rows < embeddings.n_rows) throw mismatch(`${n_rows} rows`, embeddings);
   return { ...metrics, monosemanticity: similarities.result() };
-}
-
-/** @throws {ShapeError} before anything is read, if the source has rows of another width than the model's inputs. */
-function sourceBatches(sae: SparseAutoencoder, source: RowSource): Batches {
-  checkWidth(source, sae);
-  return batchesInOrder(source, SOURCE_ROWS);
-}
-
-/** A batch, or its rows a few at a time where the model cannot encode all at once. */
-async function* pieces(sae: SparseAutoencoder, batch: Batch): AsyncGenerator<Float32Array | Tensor> {
-  const { d_model } = sae.cfg;
-  const n_rows = countRows(batch, sae);
-  const most = encodableRows(sae, n_rows);
-  const x = valuesOf(batch);
-  if (n_rows <= most) return yield x;
-  const x_BD = x instanceof Float32Array ? x : await x.read();
-  for (const { from, to } of spans(n_rows, most)) yield x_BD.subarray(from * d_model, to * d_model);
 }
 
 function mismatch(rows: string, { n_rows }: RowSource): RangeError {

@@ -1,5 +1,6 @@
 /**
- * What a trained model is worth: its metrics on data, and how alike its decoder rows are.
+ * What a trained model is worth, and what its latents do: metrics on data, how alike decoder rows are, which latents fire
+ * on which rows.
  *
  * @module
  */
@@ -16,3 +17,15 @@ export type { Monosemanticity } from "./monosemanticity.ts";
 export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
 export { type MeasuredMetrics, type PartialMetric, undefinedMetrics } from "./undefined_metrics.ts";
+export {
+  encodeRows,
+  type FiringLatent,
+  type FiringRow,
+  nearestLatents,
+  type NearLatent,
+  type RowCode,
+  topLatents,
+  type TopRows,
+  topRows,
+  type TopRowsOptions,
+} from "./latents.ts";

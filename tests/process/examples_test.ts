@@ -12,6 +12,8 @@ const ROOT = new URL("../../", import.meta.url);
 /** Modules with examples in their doc comments. */
 const DOCUMENTED = [
   "eval/evaluate.ts",
+  "eval/latents.ts",
+  "eval/undefined_metrics.ts",
   "io/checkpoints/checkpoint.ts",
   "io/mod.ts",
   "kernels/engine/tuner.ts",

@@ -75,6 +75,7 @@ for (const golden of CASES) {
       ) {
         assertEquals(await content.read(from, to), whole.slice(from * shape.d_model, to * shape.d_model));
       }
+      await assertRejects(() => content.read(0, content.n_rows + 1), RangeError);
       if (shape.cls_token) {
         const cls = shards.rows({ layer, tokens: "cls" });
         const all = await cls.read(0, cls.n_rows) as Float32Array<ArrayBuffer>;

@@ -1,0 +1,45 @@
+/**
+ * Rows for one pass of a model over data: batches, or all rows of a source, as many at a time as the model can encode.
+ *
+ * @module
+ */
+
+import { batchesInOrder } from "../data/order.ts";
+import { spans, type Tensor } from "../kernels/engine/tensor.ts";
+import { encodableRows } from "../nn/model.ts";
+import { type Batch, type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
+import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
+
+/** Rows of a source in a batch. */
+const SOURCE_ROWS = 2048;
+
+/**
+ * The rows in their order, each piece an array or a tensor of whole rows.
+ *
+ * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
+ * @throws {unknown} the signal's reason, once it is aborted.
+ */
+export async function* batchPieces(
+  sae: SparseAutoencoder,
+  batches: Batches | RowSource,
+  signal?: AbortSignal,
+): AsyncGenerator<Float32Array | Tensor> {
+  if (isRowSource(batches)) checkWidth(batches, sae);
+  for await (const batch of isRowSource(batches) ? batchesInOrder(batches, SOURCE_ROWS) : batches) {
+    for await (const piece of pieces(sae, batch)) {
+      signal?.throwIfAborted();
+      yield piece;
+    }
+  }
+}
+
+/** A batch, or its rows a few at a time where the model cannot encode all at once. */
+async function* pieces(sae: SparseAutoencoder, batch: Batch): AsyncGenerator<Float32Array | Tensor> {
+  const { d_model } = sae.cfg;
+  const n_rows = countRows(batch, sae);
+  const most = encodableRows(sae, n_rows);
+  const x = valuesOf(batch);
+  if (n_rows <= most) return yield x;
+  const x_BD = x instanceof Float32Array ? x : await x.read();
+  for (const { from, to } of spans(n_rows, most)) yield x_BD.subarray(from * d_model, to * d_model);
+}
