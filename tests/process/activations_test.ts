@@ -1,0 +1,71 @@
+/** From photographs and an ONNX model to a trained model's metrics, by the command line, as a newcomer does it. @module */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { openShards } from "../../data/mod.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+const CLI = new URL("cli/mod.ts", ROOT).href;
+const CONFIG = new URL("deno.json", ROOT).pathname;
+const MODEL = new URL("tests/goldens/vit/tiny_vit.onnx", ROOT).pathname;
+const PHOTOS = new URL("examples/demo/photos", ROOT).pathname;
+const LAYER = "/blocks.1/Add_2_output_0";
+
+/** Runs it to the end. The packages that it takes from npm do not go into this repository's lock file. */
+async function saev(args: readonly string[]) {
+  const options = ["run", "--quiet", "-A", "--no-lock", "--config", CONFIG, CLI, ...args];
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args: options }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)) as [string, string];
+  return { code, stdout: out, stderr: err.split("\n").filter((line) => !line.includes("XDG_RUNTIME_DIR")).join("\n") };
+}
+
+Deno.test("photographs become shards, shards a model, and the model metrics", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const listed = await saev(["activations", MODEL, PHOTOS, "--list-layers"]);
+    assertEquals(listed.code, 0, listed.stderr);
+    assertMatch(listed.stdout, /\/blocks\.1\/Add_2_output_0 +17 × 32 +Add, residual stream\n/);
+    assertStringIncludes(listed.stdout, "patches: 4 × 4, a CLS token before them");
+
+    const shards = `${folder}/shards`;
+    const made = await saev(["activations", MODEL, PHOTOS, "--layer", LAYER, "--out", shards, "--shard-size", "0.01"]);
+    assertEquals(made.code, 0, made.stderr);
+    assertStringIncludes(made.stderr, "8 images of 17 tokens, 1 layer of 32");
+    const { metadata, rows } = await openShards(shards);
+    assertEquals([metadata.n_examples, metadata.layers, metadata.d_model], [8, [1], 32]);
+    const x = await rows().read(0, 8 * 16);
+    assert(x.every(Number.isFinite) && new Set(x).size > 1000, "activations are numbers, and not the same ones");
+
+    const config = `[data]
+path = "shards"
+validation_share = 0.25
+[sae]
+d_sae = 64
+activation = { key = "top-k", top_k = 4 }
+[train]
+batch_size = 32
+n_steps = 30
+n_lr_warmup = 0
+lr = 1e-2
+`;
+    await Deno.writeTextFile(`${folder}/config.toml`, config);
+    const trained = await saev(["train", `${folder}/config.toml`, "--out", `${folder}/run`]);
+    assertEquals(trained.code, 0, trained.stderr);
+    const evaluated = await saev(["evaluate", `${folder}/run/sae.pt`, shards, "--json"]);
+    assertEquals(evaluated.code, 0, evaluated.stderr);
+    const measured = JSON.parse(evaluated.stdout);
+    assertEquals(measured.n_rows, 8 * 16);
+    assert(measured.explained_variance > 0.3, `explained variance ${measured.explained_variance}`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("no command's modules name the packages that activations downloads", async () => {
+  const args = ["info", "--json", "--config", CONFIG, CLI];
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args }).output();
+  const graph = new TextDecoder().decode(stdout);
+  assertStringIncludes(graph, "cli/runtimes.ts");
+  assertStringIncludes(graph, "jpeg-js");
+  for (const name of ["onnxruntime", "sharp@"]) {
+    assert(!graph.includes(`npm:${name}`) && !graph.includes(`/${name}`), name);
+  }
+});
