@@ -355,6 +355,28 @@ Deno.test("signals leave a checkpoint and end with 128 and their number, whether
   assert(after.isInterrupted && after.steps > steps, `${steps} steps, then ${after.steps}`);
 });
 
+Deno.test("a run whose rows end early leaves a checkpoint, and says so in one line", async () => {
+  await using made = await folder({
+    "long.toml": RUN.replace("PATH", "a.f32").replace("n_epochs = 3", "n_steps = 1000000").replace(
+      "d_model = 8",
+      "d_model = 8\n  buffer_rows = 1024",
+    ),
+    "a.f32": littleEndianBytes(matrix(3000, 8)),
+  });
+  const child = command(["train", "long.toml"], { cwd: made.path, stdout: "null" }).spawn();
+  const stderr = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  await readUntil(stderr, "steps of");
+  await Deno.truncate(`${made.path}/a.f32`, 8 * 4 * 1500);
+  const text = await readUntil(stderr);
+  assertEquals((await child.status).code, 1, text);
+  const [, step] =
+    /^error: reading \d+ bytes of a\.f32 from byte \d+: it ends after \d+; (?:.*)step (\d+), from which --resume continues\n$/m
+      .exec(text) ?? [];
+  assert(step !== undefined, text);
+  using sae = await load(`${made.path}/runs/long/sae.pt`);
+  assertEquals(sae.cfg.d_sae, 32);
+});
+
 Deno.test("a result that cannot be written is no success", async () => {
   await using made = await folder();
   const help = [Deno.execPath(), "run", "--quiet", "-A", "--config", CONFIG, CLI, "train", "--help"];
