@@ -4,7 +4,7 @@
  * @module
  */
 
-import { batchesInOrder, openRows } from "../data/mod.ts";
+import { batchesInOrder, finiteRows, openRows } from "../data/mod.ts";
 import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays, undefinedMetrics } from "../eval/mod.ts";
 import { shownAddress } from "../io/mod.ts";
 import { load } from "../mod.ts";
@@ -64,9 +64,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       `${file} has ${embeddings.n_rows} rows; expected one for each of the ${rows.n_rows} rows of ${data}`,
     );
   }
-  const batches = batchesInOrder(rows, batchSize);
+  const batches = batchesInOrder(finiteRows(rows, data), batchSize);
   const metrics = embeddings || args.flag("monosemanticity")
-    ? await evaluate(sae, batches, { ...options, monosemanticity: embeddings ? { embeddings } : true })
+    ? await evaluate(sae, batches, {
+      ...options,
+      monosemanticity: embeddings ? { embeddings: finiteRows(embeddings, file) } : true,
+    })
     : await evaluate(sae, batches, options);
   signal.throwIfAborted();
   const measured = { ...metrics, coherence: await measureCoherence(sae) };

@@ -22,6 +22,7 @@ import {
 import { DivergenceError } from "../train/mod.ts";
 import { opening } from "./checkpoint.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
+import { warn } from "./checkpoint.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
 /** The command. */
@@ -119,6 +120,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   await whole.write("config.toml", text);
   if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
+  // Runs of a sweep have most of them in common.
+  const said = new Set<string>();
   const options = {
     signal,
     onStart: (
@@ -136,6 +139,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       progress = new ProgressLine({ n_steps, firstStep, batch_size });
     },
     onProgress: (state: ProgressState) => progress?.show(state),
+    onWarning: (warning: string) => {
+      if (said.has(warning)) return;
+      said.add(warning);
+      progress?.[Symbol.dispose]();
+      warn([warning]);
+    },
   };
   const trained = isSweep
     ? runSweep(runs, options)
@@ -143,10 +152,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const results = [
     await trained.finally(() => progress?.[Symbol.dispose]())
       .catch(async (error: unknown) => {
-        // Before the first step there is nothing to say of checkpoints, and a diverged run would diverge again.
-        if (progress === undefined || error instanceof DivergenceError) throw error;
+        // Before the first step there is nothing to say of checkpoints.
+        if (progress === undefined) throw error;
         const message = error instanceof Error ? error.message : String(error);
-        throw new Error(`${message}; ${await whatIsKept(out, runs)}`, { cause: error });
+        // From a state before an explosion the same run would explode again.
+        const resumes = !(error instanceof DivergenceError) || error.tensor === "x";
+        throw new Error(`${message}; ${await whatIsKept(out, runs, resumes)}`, { cause: error });
       }),
   ].flat();
   if (isSweep) {
@@ -156,7 +167,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       `${directory}  ${
         Object.entries(changes).map(([field, value]) => `${field} ${JSON.stringify(value)}`).join(", ")
       }`,
-      diverged ?? (nmse === null ? "stopped" : `NMSE ${nmse.toFixed(4)}, L0 ${l0!.toFixed(1)}`),
+      diverged ?? (nmse === null ? "stopped" : `NMSE ${definedOr(nmse)}, L0 ${l0!.toFixed(1)}`),
     ])));
     say(`look at ${out}/${names[0]}/report.html and its neighbours`);
     if (results.some(({ isInterrupted }) => isInterrupted)) throw signal.reason;
@@ -169,21 +180,26 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   }
   const { nmse, l0, dead_fraction } = result.metrics!;
   say(
-    `${result.evaluated_on}: NMSE ${nmse.toFixed(4)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
+    `${result.evaluated_on}: NMSE ${definedOr(nmse)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
   );
   say(`look at ${out}/report.html`);
   return 0;
 }
 
 /** What the folders hold after a failure, in a sentence. */
-async function whatIsKept(out: string, runs: readonly SweepRun[]): Promise<string> {
+async function whatIsKept(out: string, runs: readonly SweepRun[], resumes: boolean): Promise<string> {
   const found = await Promise.all(runs.map(({ directory }) => directory.openTraining()));
   const states = found.filter((state) => state !== undefined);
   if (states.length === 0) return `${out} holds no checkpoint yet`;
   const what = runs.length > 1
     ? `states of ${states.length} of ${runs.length} runs`
     : `the state of step ${states[0]!.step}`;
-  return `${out} holds ${what}, from which --resume continues`;
+  return resumes ? `${out} holds ${what}, from which --resume continues` : `${out} holds ${what}, the last good one`;
+}
+
+/** Four decimals, or why there are none. */
+function definedOr(nmse: number): string {
+  return Number.isNaN(nmse) ? "none (the rows do not vary)" : nmse.toFixed(4);
 }
 
 function isAddress(path: string): boolean {

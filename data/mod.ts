@@ -8,6 +8,8 @@ export type { Batch, Batches, Rows, RowSource } from "../nn/rows.ts";
 export { rowRange, rowsOf } from "./rows.ts";
 export { batchesInOrder, type LoadedRows, shuffledBatches, type ShuffleOptions } from "./order.ts";
 export { measureScaling, type Standardisation } from "./scaling.ts";
+export { examineRows, FAR, type RowsExamination } from "./examination.ts";
+export { finiteRows } from "./finite.ts";
 export { openRows, ROW_FORMATS, type RowFileOptions, type RowFormat } from "./row_file.ts";
 export {
   isShardsFolder,

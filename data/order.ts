@@ -35,10 +35,15 @@ export interface ShuffleOptions {
   readonly buffer_rows?: number | null;
 }
 
-/** Neighbouring rows that are read together. */
-const BLOCK_ROWS = 1024;
+/** Neighbouring rows that are read together: a buffer holds so many of each place in the source. */
+export const SHUFFLED_TOGETHER = 1024;
 
 const DEFAULT_BUFFER_BYTES = 2 ** 28;
+
+/** Rows that are held and shuffled at a time, where nobody says how many. */
+export function defaultBufferRows(d_model: number): number {
+  return Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
+}
 
 /**
  * All rows in their order, `batch_size` at a time; the last batch holds what is left.
@@ -72,7 +77,7 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
   });
   const { batch_size, n_steps = Infinity, firstStep = 0, seed = 0 } = options;
   const { n_rows, d_model } = source;
-  const bufferRows = options.buffer_rows ?? Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
+  const bufferRows = options.buffer_rows ?? defaultBufferRows(d_model);
   positiveInteger("batch_size", batch_size);
   positiveInteger("buffer_rows", bufferRows);
   if (!(Number.isSafeInteger(firstStep) && firstStep >= 0)) {
@@ -112,13 +117,13 @@ async function* shuffledBuffers(
   { random, taken }: { readonly random: RandomStream; readonly taken: number },
 ): AsyncGenerator<RowBuffer> {
   const { n_rows, d_model } = source;
-  const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / BLOCK_ROWS) }, (_, i) => i), random);
-  const perBuffer = Math.max(1, Math.floor(bufferRows / BLOCK_ROWS));
+  const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / SHUFFLED_TOGETHER) }, (_, i) => i), random);
+  const perBuffer = Math.max(1, Math.floor(bufferRows / SHUFFLED_TOGETHER));
   let passed = 0;
   for (let first = 0; first < blocks.length; first += perBuffer) {
     const spans = Array.from(
       blocks.subarray(first, first + perBuffer),
-      (block) => ({ from: block * BLOCK_ROWS, to: Math.min((block + 1) * BLOCK_ROWS, n_rows) }),
+      (block) => ({ from: block * SHUFFLED_TOGETHER, to: Math.min((block + 1) * SHUFFLED_TOGETHER, n_rows) }),
     );
     const held = spans.reduce((sum, { from, to }) => sum + to - from, 0);
     const order = shuffle(Uint32Array.from({ length: held }, (_, i) => i), random);

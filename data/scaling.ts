@@ -6,6 +6,7 @@
 
 import type { InputScaling } from "../nn/arrays.ts";
 import type { RowSource } from "../nn/rows.ts";
+import { firstNonFinite, nonFiniteError } from "./finite.ts";
 import { batchesInOrder } from "./order.ts";
 
 /** How inputs are standardised: not at all, by their mean, by one scale for all of them, or by both. */
@@ -52,11 +53,8 @@ function nearestPowerOfTwo(size: number): number {
 /** All rows in their order, checked to be finite. */
 async function* blocksOf(source: RowSource): AsyncGenerator<Float32Array> {
   for await (const { x, index } of batchesInOrder(source, BLOCK_ROWS)) {
-    const at = x.findIndex((value) => !Number.isFinite(value));
-    if (at >= 0) {
-      const [row, column] = [index[Math.floor(at / source.d_model)], at % source.d_model];
-      throw new RangeError(`standardising the inputs: row ${row} has ${x[at]} in column ${column}`);
-    }
+    const bad = firstNonFinite(x, source.d_model);
+    if (bad) throw nonFiniteError("standardising the inputs", { ...bad, row: index[bad.row]! });
     yield x;
   }
 }

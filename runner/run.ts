@@ -14,10 +14,13 @@ import { TrainState } from "../nn/state.ts";
 import { getObjective } from "../objectives/objective.ts";
 import { measureCoherence, type MetricsWithCoherence } from "../eval/coherence.ts";
 import { evaluate } from "../eval/evaluate.ts";
-import { batchesInOrder, shuffledBatches } from "../data/order.ts";
+import { undefinedMetrics } from "../eval/undefined_metrics.ts";
+import { finiteRows, firstNonFinite, nonFiniteError } from "../data/finite.ts";
+import { batchesInOrder, shuffledBatches, type ShuffleOptions } from "../data/order.ts";
 import { rowRange } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../objectives/loss_record.ts";
+import { lengthWarnings, resultWarnings, rowWarnings } from "./advice.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
@@ -26,7 +29,7 @@ import { runReport, type WrittenConfig } from "./run_report.ts";
 import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "../train/training_file.ts";
 import type { TrainLoss } from "../objectives/loss_record.ts";
-import { type DivergenceError, type Progress, type Training, trainMany } from "../train/train.ts";
+import { DivergenceError, type Progress, type Training, trainMany } from "../train/train.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -48,6 +51,11 @@ export interface SweepOptions {
   readonly now?: () => number;
   /** Told once before the first step of runs that train together. */
   readonly onStart?: (plan: RunPlan) => void;
+  /**
+   * Told, in a line each with what mends it, of rows, settings and results that make a poor dictionary: before the first
+   * step and after the last. `run` is the run's place in the list. Each run's `metrics.json` has its own in `warnings`.
+   */
+  readonly onWarning?: (warning: string, run: number) => void;
   /** Told every `log_every` steps; of several models the mean, without those that have diverged. */
   readonly onProgress?: (state: ProgressState) => void;
 }
@@ -83,7 +91,10 @@ export interface RunResult {
   readonly steps: number;
   /** Whether the signal ended it, in training or after that. Then there is a checkpoint, and nothing was evaluated. */
   readonly isInterrupted: boolean;
-  /** Why it could not go on, if it could not. Then the checkpoint is the last before that, if there was one. */
+  /**
+   * Why it could not go on, if it could not. Where rows were not finite, the checkpoint is of the step before them; else it
+   * is the last one that was written while all was well, if there was one.
+   */
   readonly diverged: DivergenceError | null;
   /** Seconds of training since it was begun or resumed, of all models that trained together. */
   readonly seconds: number;
@@ -93,6 +104,8 @@ export interface RunResult {
   readonly evaluated_on: "validation" | "training";
   /** On those rows, and of the dictionary; `null` after an interruption. */
   readonly metrics: MetricsWithCoherence | null;
+  /** What `onWarning` was told. */
+  readonly warnings: readonly string[];
 }
 
 /** Rows in a batch of the evaluation. */
@@ -114,7 +127,9 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
  * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take,
  * or a run is resumed that was begun with another configuration.
  * @throws {CheckpointError} if what a run is resumed from is damaged.
- * @throws {DivergenceError} if the run cannot go on; the checkpoint that the folder holds by then stays.
+ * @throws {DivergenceError} if the run cannot go on, naming row and column where rows are not finite: then there is a
+ * checkpoint of the step before them; else the one that the folder holds by then stays.
+ * @throws {RangeError} if rows of the evaluation are not finite, naming row and column, once there is a checkpoint.
  * @throws {unknown} the signal's reason, if it is aborted before there is a model. Whatever else ends training, such as rows
  * that cannot be read, is thrown once there is a checkpoint of the step it had come to, where one can still be written.
  */
@@ -159,6 +174,7 @@ function notBegun({ cfg, saved }: OpenedRun): RunResult {
     examples_per_second: 0,
     evaluated_on: cfg.data.validation_share > 0 ? "validation" : "training",
     metrics: null,
+    warnings: [],
   };
 }
 
@@ -169,15 +185,21 @@ interface OpenedRun extends SweepRun {
   readonly resolved: ResolvedDefaults;
   readonly plan: Plan;
   readonly saved: SavedTraining | undefined;
+  /** Its place among the runs. */
+  readonly place: number;
+  /** What was said of it so far. */
+  readonly warnings: string[];
 }
 
 /** @throws {RangeError} for a run that cannot be, or was begun with another configuration. */
-async function open(run: SweepRun): Promise<OpenedRun> {
+async function open(run: SweepRun, place: number): Promise<OpenedRun> {
   const { cfg, source, directory, resume } = run;
   const planned = plan(cfg, source);
   const resumption = resume ? await savedOf(directory, cfg, source, planned.n_steps) : undefined;
   return {
     ...run,
+    place,
+    warnings: [],
     plan: planned,
     ...resumption ?? { ...resolveDefaults(cfg, planned.n_steps), saved: undefined },
   };
@@ -201,29 +223,46 @@ interface Started extends OpenedRun {
 }
 
 async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
-  const { signal, onStart, onProgress, now = () => performance.now() } = options;
+  const { signal, onStart, onProgress, onWarning, now = () => performance.now() } = options;
   const [{ cfg: { data, train }, plan, resolved }] = runs as [OpenedRun];
   const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
   const { training, validation, n_steps } = plan;
   const stoppable = untilAborted(training, signal);
+  const initial = finiteRows(stoppable, data.path);
   let measured: Promise<InputScaling> | undefined;
-  const scaling = () => measured ??= measureScaling(stoppable, data.standardise);
+  const scaling = () => measured ??= measureScaling(initial, data.standardise);
   using stack = new DisposableStack();
   const started: Started[] = [];
   for (const run of runs) {
     signal?.throwIfAborted();
-    started.push(await start(run, { training: stoppable, scaling }, stack));
+    started.push(await start(run, { training: initial, scaling }, stack));
   }
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
   const firstStep = started[0]!.state.step;
   const sizes = { n_steps, firstStep, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
   onStart?.({ n_models: runs.length, ...sizes, resolved, adapter });
+  const warn = ({ warnings, place }: OpenedRun, lines: readonly string[]) => {
+    warnings.push(...lines);
+    for (const line of lines) onWarning?.(line, place);
+  };
+  if (firstStep < n_steps) {
+    const ofRows = await rowWarnings({ data }, initial).catch((error: unknown) => {
+      if (signal?.aborted && error === signal.reason) return [];
+      throw error;
+    });
+    for (const run of started) warn(run, [...lengthWarnings(run.cfg, n_steps), ...ofRows]);
+  }
 
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
   const batches = shuffledBatches(stoppable, order);
   const began = performance.now();
-  const loop = { log_every, n_steps, ...signal && { signal } };
+  const loop = {
+    log_every,
+    n_steps,
+    onWarning: (line: string, model: number) => warn(started[model]!, [line]),
+    ...signal && { signal },
+  };
   let diverged: readonly (DivergenceError | undefined)[] = [];
   let written = now();
   try {
@@ -237,7 +276,8 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
       const isDue = Math.floor((step - length) / everySteps) < Math.floor(step / everySteps) ||
         now() - written >= everyMinutes * 60_000;
       if (!isDue || step === n_steps) continue;
-      await writeCheckpoints(started.filter((_, i) => !diverged[i]));
+      // After a step that may be the first of an explosion, the last checkpoint is the better one.
+      await writeCheckpoints(started.filter((_, i) => !diverged[i] && progress[i]!.stepsAbove === 0));
       written = now();
     }
   } catch (error) {
@@ -248,15 +288,43 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
     throw error;
   }
   const seconds = (performance.now() - began) / 1000;
-  await writeCheckpoints(started.filter((_, i) => !diverged[i]));
-  const evaluated = { on: validation ? "validation" : "training", rows: validation ?? training } as const;
+  // Rows that are not finite have changed nothing; after an explosion, the last checkpoint is the last good one.
+  await writeCheckpoints(started.filter((_, i) => !diverged[i] || diverged[i].tensor === "x"));
+  diverged = await Promise.all(diverged.map((error) => error && withPlace(error, { data, training, order })));
+  const evaluated = {
+    on: validation ? "validation" : "training",
+    rows: validation ?? finiteRows(training, data.path),
+  } as const;
   const results: RunResult[] = [];
+  const failures: unknown[] = [];
   for (const [i, run] of started.entries()) {
-    results.push(
-      await finish(run, { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter, signal }),
-    );
+    const given = { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter, signal, warn };
+    await finish(run, given).then((result) => results.push(result), (error) => failures.push(error));
   }
+  if (failures.length > 0) throw failures[0];
   return results;
+}
+
+/** The same error, with file, row and column where rows of its step are not finite. */
+async function withPlace(
+  error: DivergenceError,
+  { data, training, order }: {
+    readonly data: RunConfig["data"];
+    readonly training: RowSource;
+    readonly order: ShuffleOptions;
+  },
+): Promise<DivergenceError> {
+  if (error.tensor !== "x") return error;
+  const { step } = error;
+  for await (
+    const { x, d_model, index } of shuffledBatches(training, { ...order, firstStep: step, n_steps: step + 1 })
+  ) {
+    const bad = firstNonFinite(x, d_model);
+    if (!bad) continue;
+    const { message } = nonFiniteError(data.path, { ...bad, row: index[bad.row]! });
+    return new DivergenceError(step, "x", `has a value that is not finite; ${message}`);
+  }
+  return error;
 }
 
 /** The same rows, of which none are read once the signal is aborted. */
@@ -335,7 +403,7 @@ async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
 
 /** Measures what was trained, and writes that down. */
 async function finish(
-  { sae, directory, config, resolved, losses }: Started,
+  run: Started,
   given: {
     readonly n_steps: number;
     readonly firstStep: number;
@@ -344,27 +412,38 @@ async function finish(
     readonly diverged: DivergenceError | null;
     readonly adapter: string;
     readonly signal: AbortSignal | undefined;
+    readonly warn: (run: Started, lines: readonly string[]) => void;
   },
 ): Promise<RunResult> {
+  const { sae, directory, config, resolved, losses, warnings } = run;
   const { n_steps, seconds, evaluated, diverged, adapter, signal } = given;
   const steps = losses.length;
-  const metrics = steps < n_steps ? null : await measure(sae, evaluated.rows, signal);
+  let failure: unknown;
+  const metrics = steps < n_steps ? null : await measure(sae, evaluated.rows, signal).catch((error) => {
+    failure = error;
+    return null;
+  });
+  if (metrics) given.warn(run, resultWarnings(run.cfg, metrics, { n_steps, on: evaluated.on }));
   const result = {
     steps,
-    isInterrupted: metrics === null && !diverged,
+    isInterrupted: metrics === null && !diverged && failure === undefined,
     seconds,
     examples_per_second: (steps - given.firstStep) * config.train.batch_size / seconds,
     evaluated_on: evaluated.on,
     metrics,
+    warnings,
   };
   await directory.writeJson("metrics.json", {
     config,
     resolved,
     ...result,
+    ...metrics && { undefined_metrics: undefinedMetrics(metrics) },
     diverged: diverged?.message ?? null,
+    ...failure !== undefined && { not_evaluated: String(failure) },
     adapter,
     losses: Object.fromEntries(lossColumns(losses)),
   });
+  if (failure !== undefined) throw failure;
   if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
   return { ...result, diverged };
 }
@@ -403,11 +482,12 @@ function plan(
   }
   const end = n_rows - Math.round(n_rows * data.validation_share);
   const training = rowRange(source, 0, end);
+  const validation = end < n_rows ? rowRange(finiteRows(source, data.path), end, n_rows) : null;
   const steps = n_steps ?? Math.floor((n_epochs ?? 1) * training.n_rows / batch_size);
   if (steps < 1) {
     throw new RangeError(`${data.path} has ${training.n_rows} rows to train on, too few for a batch of ${batch_size}`);
   }
-  return { training, validation: end < n_rows ? rowRange(source, end, n_rows) : null, n_steps: steps };
+  return { training, validation, n_steps: steps };
 }
 
 /** Rows that initial values are made from, as many as upstream takes; more where the dictionary needs them. */

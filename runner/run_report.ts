@@ -5,6 +5,7 @@
  */
 
 import type { MetricsWithCoherence } from "../eval/coherence.ts";
+import { undefinedMetrics } from "../eval/undefined_metrics.ts";
 import type { TrainLoss } from "../objectives/loss_record.ts";
 import { renderReport } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
@@ -28,10 +29,16 @@ export interface MeasuredRun {
   readonly adapter: string;
 }
 
+/** So many decimals, or `none` for what is not defined. */
+function decimals(value: number, n: number): string {
+  return Number.isFinite(value) ? value.toFixed(n) : "none";
+}
+
 /** The report of a run as an HTML document. */
 export function runReport(config: WrittenConfig, result: MeasuredRun, losses: readonly TrainLoss[]): string {
   const { metrics, steps, seconds, adapter } = result;
   const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
+  const reasons = undefinedMetrics(metrics);
   return renderReport({
     title: `A sparse autoencoder of ${density.length.toLocaleString("en")} latents`,
     summary:
@@ -40,17 +47,19 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, losses: re
     numbers: [
       {
         label: "NMSE",
-        value: metrics.nmse.toFixed(4),
-        note: `the unexplained share of the variance; explained ${metrics.explained_variance.toFixed(4)}; MSE ${
-          metrics.mse.toPrecision(3)
-        }`,
+        value: decimals(metrics.nmse, 4),
+        note: reasons.nmse ??
+          `the unexplained share of the variance; explained ${metrics.explained_variance.toFixed(4)}; MSE ${
+            metrics.mse.toPrecision(3)
+          }`,
       },
       {
         label: "Cosine",
-        value: metrics.cosine.toFixed(4),
-        note: `of x and x̂; ‖x̂‖ / ‖x‖ is ${metrics.norm_ratio.toFixed(3)}, γ is ${
-          metrics.reconstruction_bias.toFixed(3)
-        }`,
+        value: decimals(metrics.cosine, 4),
+        note: reasons.cosine ??
+          `of x and x̂; ‖x̂‖ / ‖x‖ is ${decimals(metrics.norm_ratio, 3)}, γ is ${
+            decimals(metrics.reconstruction_bias, 3)
+          }`,
       },
       { label: "Active latents", value: metrics.l0.toFixed(1), note: `a row; L1 ${metrics.l1.toPrecision(3)}` },
       {
@@ -65,8 +74,9 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, losses: re
       },
       {
         label: "Coherence",
-        value: coherence.max.toFixed(3),
-        note: `the largest |cosine| of two decoder rows; of each with its nearest ${coherence.mean_max.toFixed(3)}`,
+        value: decimals(coherence.max, 3),
+        note: reasons.coherence ??
+          `the largest |cosine| of two decoder rows; of each with its nearest ${coherence.mean_max.toFixed(3)}`,
       },
       {
         label: "Speed",

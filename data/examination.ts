@@ -1,0 +1,121 @@
+/**
+ * What makes latents die, measured on rows before anything is trained.
+ *
+ * With rows x_n [D], n = 1 … N, their mean μ and the deviations σ_d of the columns, γ = ‖μ‖ / ‖σ‖: where it is large, all
+ * rows point the same way, the same few latents answer all of them, and the others never fire. It predicts the share of
+ * dead latents over models and layers. Source: arXiv 2605.31518.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../kernels/engine/errors.ts";
+
+/** What {@link examineRows} measures. */
+export interface RowsExamination {
+  /** N */
+  readonly n_rows: number;
+  /** Rows that are zero throughout. */
+  readonly n_zero: number;
+  /** ‖μ‖ / ‖σ‖: how far the mean row is from zero, in deviations. 0 if all rows are zero, infinite if all are alike. */
+  readonly gamma: number;
+  /** The column whose σ_d is the largest, and its share of Σ σ_d²; 0 where no row differs. */
+  readonly widest: { readonly column: number; readonly share: number };
+  /** The column whose |μ_d| is the largest, and its share of ‖μ‖²; 0 where the mean is zero. */
+  readonly farthest: { readonly column: number; readonly share: number };
+  /**
+   * Rows farther from the mean than {@link FAR} times the median row: the largest distance over the median one, how many
+   * they are, and their share of Σ σ_d².
+   */
+  readonly far: { readonly largest: number; readonly n_rows: number; readonly share: number };
+  /**
+   * The share of Σ σ_d² that lies between the means of blocks of neighbouring rows: near 0 where rows stand in random order,
+   * and large where those that lie together are alike. 0 if there are no blocks.
+   */
+  readonly between: number;
+}
+
+/** From how many times the median distance from the mean on a row counts as far. */
+export const FAR = 4;
+
+/**
+ * Measures rows, in float64. `blockRows` are the rows in a block of neighbours, if the rows are such blocks.
+ *
+ * @example
+ * ```ts
+ * import { examineRows } from "@saev/nn/data";
+ *
+ * const x = Float32Array.from({ length: 64 * 8 }, (_, i) => 100 + Math.sin(i * i));
+ * console.log(examineRows(x, 8).gamma); // about 140: take the mean off before training
+ * ```
+ *
+ * @throws {ShapeError} unless there are whole rows, and one at least.
+ */
+export function examineRows(
+  x: Float32Array,
+  d_model: number,
+  { blockRows }: { readonly blockRows?: number } = {},
+): RowsExamination {
+  const n_rows = x.length / d_model;
+  if (!(Number.isSafeInteger(n_rows) && n_rows > 0)) {
+    throw new ShapeError(`examining rows takes whole rows of ${d_model} numbers, found ${x.length} numbers`);
+  }
+  // Around the first row, so that rows that are all alike have no variance, and not that of a rounding.
+  const offset_D = new Float64Array(d_model);
+  x.forEach((value, i) => offset_D[i % d_model]! += value - x[i % d_model]!);
+  const mean_D = offset_D.map((offset, d) => x[d]! + offset / n_rows);
+  const variance_D = new Float64Array(d_model);
+  const squares_N = new Float64Array(n_rows);
+  let n_zero = 0;
+  for (let row = 0; row < n_rows; row++) {
+    let isZero = true;
+    for (let d = 0; d < d_model; d++) {
+      const value = x[row * d_model + d]!;
+      const square = (value - mean_D[d]!) ** 2;
+      variance_D[d]! += square / n_rows;
+      squares_N[row]! += square;
+      if (value !== 0) isZero = false;
+    }
+    n_zero += Number(isZero);
+  }
+  const [variance, square] = [sum(variance_D), sum(mean_D.map((mean) => mean * mean))];
+  const median = squares_N.toSorted()[n_rows >> 1]!;
+  const far = squares_N.filter((distance) => distance > FAR ** 2 * median);
+  return {
+    n_rows,
+    n_zero,
+    gamma: square === 0 ? 0 : Math.sqrt(square / variance),
+    widest: largest(variance_D, variance),
+    farthest: largest(mean_D.map((mean) => mean * mean), square),
+    far: {
+      largest: median === 0 ? 0 : Math.sqrt(squares_N.reduce((most, distance) => Math.max(most, distance)) / median),
+      n_rows: far.length,
+      share: variance === 0 ? 0 : sum(far) / (variance * n_rows),
+    },
+    between: variance === 0 || blockRows === undefined ? 0 : betweenBlocks(x, mean_D, blockRows) / variance,
+  };
+}
+
+/** Σ_blocks (rows / N) ‖μ_block − μ‖². */
+function betweenBlocks(x: Float32Array, mean_D: Float64Array, blockRows: number): number {
+  const d_model = mean_D.length;
+  const n_rows = x.length / d_model;
+  let between = 0;
+  for (let from = 0; from < n_rows; from += blockRows) {
+    const rows = Math.min(blockRows, n_rows - from);
+    const sums_D = new Float64Array(d_model);
+    x.subarray(from * d_model, (from + rows) * d_model).forEach((value, i) => {
+      sums_D[i % d_model]! += value - mean_D[i % d_model]!;
+    });
+    between += sum(sums_D.map((s) => s * s)) / (rows * n_rows);
+  }
+  return between;
+}
+
+function sum(values: Float64Array): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function largest(parts_D: Float64Array, whole: number): { readonly column: number; readonly share: number } {
+  const column = parts_D.reduce((best, part, d) => part > parts_D[best]! ? d : best, 0);
+  return { column, share: whole === 0 ? 0 : parts_D[column]! / whole };
+}

@@ -1,0 +1,59 @@
+/**
+ * Rows whose numbers are all finite.
+ *
+ * @module
+ */
+
+import type { RowSource } from "../nn/rows.ts";
+
+/** A number in some rows. */
+export interface PlaceInRows {
+  /** Its row, from 0. */
+  readonly row: number;
+  /** Its column, from 0. */
+  readonly column: number;
+  /** The number. */
+  readonly value: number;
+}
+
+/** The first number of x [N, d_model], row by row, that is not finite; `undefined` if all are. */
+export function firstNonFinite(x: Float32Array, d_model: number): PlaceInRows | undefined {
+  const at = x.findIndex((value) => !Number.isFinite(value));
+  if (at < 0) return undefined;
+  return { row: Math.floor(at / d_model), column: at % d_model, value: x[at]! };
+}
+
+/**
+ * A source that reads what another reads, and refuses rows that are not finite. `name` is what errors call the other: its
+ * file.
+ *
+ * @example
+ * ```ts
+ * import { finiteRows, rowsOf } from "@saev/nn/data";
+ *
+ * const rows = finiteRows(rowsOf(Float32Array.of(1, 2, NaN, 4), 2), "activations.npy");
+ * await rows.read(0, 1);
+ * await rows.read(0, 2).catch(({ message }) => console.log(message)); // activations.npy: row 1 has NaN in column 0; …
+ * ```
+ *
+ * `read` throws a `RangeError` that names the first such row of what was asked for, and its column.
+ */
+export function finiteRows(source: RowSource, name: string): RowSource {
+  const { n_rows, d_model, labels } = source;
+  return {
+    n_rows,
+    d_model,
+    ...labels && { labels },
+    read: async (from, to) => {
+      const x = await source.read(from, to);
+      const bad = firstNonFinite(x, d_model);
+      if (bad) throw nonFiniteError(name, { ...bad, row: from + bad.row });
+      return x;
+    },
+  };
+}
+
+/** What is said of a row that is not finite. */
+export function nonFiniteError(name: string, { row, column, value }: PlaceInRows): RangeError {
+  return new RangeError(`${name}: row ${row} has ${value} in column ${column}; leave out rows that are not finite`);
+}

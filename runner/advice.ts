@@ -1,0 +1,139 @@
+/**
+ * What a run says before its first step, and after its last, of settings that make a poor dictionary: a line each, with the
+ * setting that mends it.
+ *
+ * The thresholds are measured; DECISIONS.md has the numbers.
+ *
+ * @module
+ */
+
+import { examineRows, FAR } from "../data/examination.ts";
+import { defaultBufferRows, SHUFFLED_TOGETHER } from "../data/order.ts";
+import type { Metrics } from "../eval/metrics.ts";
+import { readRows, type RowSource } from "../nn/rows.ts";
+import type { RunConfig } from "./run_config.ts";
+
+/** Rows that are looked at: so many blocks of neighbours, evenly over all. */
+const BLOCKS = 16;
+const BLOCK_ROWS = 256;
+
+/** Rows that are zero, above which there may be padding. */
+const ZERO_SHARE = 0.01;
+/** ‖mean row‖ / ‖deviations‖ above which the mean has to go. */
+const MOST_GAMMA = 0.5;
+/** A column's share of the variance, and of it in fair shares, above which it is an outlier. */
+const COLUMN_SHARE = 0.5;
+const FAIR_SHARES = 10;
+/** The far rows' share of the variance above which they are what is learned. */
+const FAR_SHARE = 0.05;
+/** The share of the variance between blocks above which neighbours are alike, and the blocks of a buffer that suffice. */
+const BETWEEN_SHARE = 0.1;
+const ENOUGH_BLOCKS = 16;
+/** Steps in which no dictionary forms. */
+const FEW_STEPS = 100;
+
+/**
+ * What is wrong with the rows to train on, by some thousands of them.
+ *
+ * @throws {RangeError} whatever reading them throws.
+ */
+export async function rowWarnings({ data }: Pick<RunConfig, "data">, training: RowSource): Promise<string[]> {
+  const { n_rows, d_model } = training;
+  const blocks = Math.min(BLOCKS, Math.ceil(n_rows / BLOCK_ROWS));
+  const rows = Math.min(BLOCK_ROWS, n_rows);
+  const parts: Float32Array[] = [];
+  for (let block = 0; block < blocks; block++) {
+    const from = blocks === 1 ? 0 : Math.floor(block * (n_rows - rows) / (blocks - 1));
+    parts.push(await readRows(training, from, from + rows));
+  }
+  const x = new Float32Array(blocks * rows * d_model);
+  parts.forEach((part, i) => x.set(part, i * part.length));
+  const { n_zero, gamma, widest, farthest, far, between, n_rows: seen } = examineRows(x, d_model, { blockRows: rows });
+  if (n_zero === seen) {
+    return [`all rows are zero in ${data.path}: nothing can be learned; set data.path to other rows`];
+  }
+  if (gamma === Infinity) {
+    return [`all rows are alike in ${data.path}: nothing can be learned; set data.path to other rows`];
+  }
+  const warnings: string[] = [];
+  if (n_zero > ZERO_SHARE * seen) {
+    warnings.push(
+      `${percent(n_zero / seen)} of the rows are zero: padding, if they mean nothing; leave them out of data.path`,
+    );
+  }
+  const takesMean = data.standardise === "mean" || data.standardise === "mean_scale";
+  if (gamma > MOST_GAMMA && !takesMean) {
+    const column = farthest.share > COLUMN_SHARE ? `, mostly because of column ${farthest.column}` : "";
+    warnings.push(
+      `the mean row is ${significant(gamma)} times as long as the rows' deviations from it${column}: ` +
+        'latents will die of it; set data.standardise = "mean"',
+    );
+  }
+  if (widest.share > COLUMN_SHARE && widest.share * d_model > FAIR_SHARES) {
+    warnings.push(
+      `column ${widest.column} has ${percent(widest.share)} of all variance: the loss sees little else; ` +
+        "leave it out of data.path, or divide it by its deviation there",
+    );
+  }
+  if (far.share > FAR_SHARE) {
+    warnings.push(
+      `${percent(far.n_rows / seen)} of the rows are ${FAR} to ${
+        significant(far.largest)
+      } times as far from the mean as ` +
+        `the median row and have ${percent(far.share)} of all variance: the others will be reconstructed badly; ` +
+        "leave them out of data.path, or train on them alone",
+    );
+  }
+  const buffer = data.buffer_rows ?? defaultBufferRows(d_model);
+  if (buffer < n_rows && buffer < ENOUGH_BLOCKS * SHUFFLED_TOGETHER && between > BETWEEN_SHARE) {
+    warnings.push(
+      `neighbouring rows are alike (${percent(between)} of all variance lies between groups of them) and only ` +
+        `${count(buffer)} rows are shuffled at a time; set data.buffer_rows to ${
+          count(ENOUGH_BLOCKS * SHUFFLED_TOGETHER)
+        } or more`,
+    );
+  }
+  return warnings;
+}
+
+/** What is wrong with a run's length. */
+export function lengthWarnings({ train }: Pick<RunConfig, "train">, n_steps: number): string[] {
+  if (n_steps >= FEW_STEPS) return [];
+  const { n_epochs, batch_size } = train;
+  const remedy = n_epochs === null
+    ? `raise train.n_steps (now ${n_steps})`
+    : `raise train.n_epochs (now ${n_epochs}) or lower train.batch_size (now ${batch_size})`;
+  return [`${n_steps} steps are too few for a dictionary to form; ${remedy}`];
+}
+
+/** What is wrong with what a run came to. */
+export function resultWarnings(
+  { data, train }: Pick<RunConfig, "data" | "train">,
+  { nmse }: Pick<Metrics, "nmse">,
+  given: { readonly n_steps: number; readonly on: "validation" | "training" },
+): string[] {
+  if (!(nmse > 1)) return [];
+  const remedy = given.n_steps < FEW_STEPS
+    ? "train for more steps (train.n_epochs, train.batch_size)"
+    : data.standardise === "mean_scale"
+    ? `lower train.lr (now ${train.lr}), or train for more steps`
+    : 'set data.standardise = "mean_scale", or lower train.lr';
+  return [
+    `the NMSE on the rows of ${given.on} is ${
+      significant(nmse)
+    }, above 1: the mean row alone would be nearer to them; ` +
+    remedy,
+  ];
+}
+
+function percent(share: number): string {
+  return `${significant(100 * share)} %`;
+}
+
+function significant(value: number): string {
+  return value.toLocaleString("en", { maximumSignificantDigits: 3, useGrouping: false });
+}
+
+function count(n: number): string {
+  return n.toLocaleString("en");
+}
