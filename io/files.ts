@@ -624,6 +624,17 @@ async function followLinks(path: string): Promise<string> {
  * the file takes.
  */
 async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void> {
+  const temporary = await writeBeside(to, parts);
+  try {
+    await Deno.rename(temporary, to);
+  } catch (error) {
+    await removeQuietly(temporary);
+    throw error;
+  }
+}
+
+/** Writes a temporary file beside a path, whose folder is made, and says where. */
+async function writeBeside(to: string, parts: readonly FilePart[]): Promise<string> {
   const temporary = `${to}.${crypto.randomUUID()}.tmp`;
   const bytes = parts.reduce((sum, { length }) => sum + length, 0).toLocaleString("en");
   const failed = (cause: Error): never => {
@@ -635,19 +646,62 @@ async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void
   };
   await Deno.mkdir(splitPath(to, pathSystem()).folder || ".", { recursive: true });
   try {
-    {
-      using file = await Deno.open(temporary, { write: true, createNew: true }).catch(failed);
-      const sink = {
-        write: (piece: Uint8Array) => file.write(piece).catch(failed),
-        sync: () => file.sync().catch(failed),
-      };
-      await writeToSink(sink, parts);
-    }
-    await Deno.rename(temporary, to);
+    using file = await Deno.open(temporary, { write: true, createNew: true }).catch(failed);
+    const sink = {
+      write: (piece: Uint8Array) => file.write(piece).catch(failed),
+      sync: () => file.sync().catch(failed),
+    };
+    await writeToSink(sink, parts);
+    return temporary;
   } catch (error) {
     await removeQuietly(temporary);
     throw error;
   }
+}
+
+/**
+ * Writes files that belong together, at paths or `file:` URLs. All are written beside their places first; then those that
+ * stand there are moved away, and only then the new ones move in, so that never one of them stands beside one of the old.
+ * Whatever fails, what stood there stands there again.
+ *
+ * @throws {RangeError} as {@link writeBytes}, before anything is written.
+ */
+export async function writeTogether(
+  files: Iterable<readonly [to: string | URL, parts: readonly FilePart[]]>,
+): Promise<void> {
+  const places: { readonly to: string; readonly parts: readonly FilePart[]; readonly isTaken: boolean }[] = [];
+  for (const [to, parts] of files) {
+    const path = to instanceof URL ? pathOfUrl(to, pathSystem()) : to;
+    const target = await targetAt(path);
+    if (target !== "absent" && target !== "file") {
+      throw new RangeError(`writing ${path}: found a device or a pipe, expected a file, which others belong to`);
+    }
+    places.push({ to: await followLinks(path), parts, isTaken: target === "file" });
+  }
+  const undo: (() => Promise<void>)[] = [];
+  const kept: string[] = [];
+  try {
+    const written: string[] = [];
+    for (const { to, parts } of places) {
+      const temporary = await writeBeside(to, parts);
+      undo.push(() => removeQuietly(temporary));
+      written.push(temporary);
+    }
+    for (const { to } of places.filter(({ isTaken }) => isTaken)) {
+      const old = `${to}.${crypto.randomUUID()}.old`;
+      await Deno.rename(to, old);
+      undo.push(() => Deno.rename(old, to));
+      kept.push(old);
+    }
+    for (const [i, { to }] of places.entries()) {
+      await Deno.rename(written[i]!, to);
+      undo.push(() => removeQuietly(to));
+    }
+  } catch (error) {
+    for (const step of undo.toReversed()) await step();
+    throw error;
+  }
+  for (const old of kept) await removeQuietly(old);
 }
 
 /** The name of a file within its folder. */

@@ -161,7 +161,7 @@ export async function* convertPieces<T>(
   for await (const piece of pieces) {
     const bytes = rest.length === 0 ? piece : joinBytes([rest, piece]);
     const whole = bytes.length - bytes.length % bytesPerNumber;
-    rest = bytes.slice(whole);
+    rest = new Uint8Array(bytes.subarray(whole));
     if (whole > 0) yield convert(bytes.subarray(0, whole));
   }
 }
@@ -174,7 +174,8 @@ export function littleEndianBytes(numbers: Float32Array | Int32Array): Uint8Arra
 
 function inHostOrder(bytes: Uint8Array, size: number, isLittleEndian: boolean): Uint8Array {
   if (isLittleEndian !== HOST_IS_LITTLE_ENDIAN) return swapped(bytes, size);
-  return bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  // Not slice(): that of Node's Buffer copies nothing.
+  return bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
 }
 
 function swapped(bytes: Uint8Array, size: number): Uint8Array {

@@ -46,6 +46,11 @@ const STORAGE_CLASSES: ReadonlyMap<string, NumberType> = new Map<string, NumberT
 /** Every pickle of protocol 2 and later starts with it; a zip archive does not. */
 const PICKLE_START = 0x80;
 
+const SERIALIZATION_ID = ".data/serialization_id";
+
+/** What a descriptor behind a record's content starts with. */
+const DATA_DESCRIPTOR = 0x08074b50;
+
 /** Versions and byte orders are shorter. */
 const MAX_TEXT_BYTES = 2 ** 10;
 
@@ -101,6 +106,12 @@ export async function readTorchFile(source: Source): Promise<Map<string, StoredT
   return readStateDict(await readTorchObject(source));
 }
 
+/** The id of a file, which depends on all of its records; `null` in files of PyTorch before 2.1, which have none. */
+export async function readSerializationId(source: Source): Promise<string | null> {
+  const records = stripFolder(await readZip(source));
+  return records.has(SERIALIZATION_ID) ? asciiText(await readSmall(records, SERIALIZATION_ID, MAX_TEXT_BYTES)) : null;
+}
+
 /**
  * What a file written by `torch.save(object, file)` holds, its tensors as {@link PickledTensor}s. Objects of the classes
  * whose `module.name` matches `records` are kept as inert {@link PickledRecord}s.
@@ -124,6 +135,7 @@ export async function readTorchObject(
   for (const name of records.keys()) {
     if (!/^(data\.pkl|version|byteorder|data\/[^/]+|\..+)$/.test(name)) fail(`unknown record ${quote(name)}`);
   }
+  if (records.has(SERIALIZATION_ID)) await checkSerializationId(records);
 
   const storages = new Map<string, Storage>();
   const openStorage = (dtype: NumberType, key: string, length: number): Storage => {
@@ -196,8 +208,29 @@ function readByteOrder(bytes: Uint8Array): boolean {
   return order === "little";
 }
 
+/**
+ * The id's second half is a hash of the checksums of all records before it, so that a record of another file, whose own
+ * checksum is right, shows.
+ */
+async function checkSerializationId(records: ReadonlyMap<string, ZipMember>): Promise<void> {
+  const id = asciiText(await readSmall(records, SERIALIZATION_ID, MAX_TEXT_BYTES));
+  if (!/^[0-9]{40}$/.test(id)) fail(`the serialization id is ${quote(id)}; expected 40 digits`);
+  const before = [...records].filter(([name]) => name !== SERIALIZATION_ID).map(([, member]) => member);
+  if (contentId(before) === id.slice(20)) return;
+  // PyTorch takes a record that begins as a data descriptor does for one, and hashes what would be its checksum too.
+  const checksums: number[] = [];
+  for (const member of before) {
+    const head = await member.head(8);
+    const view = new DataView(head.buffer, head.byteOffset, head.length);
+    if (head.length === 8 && view.getUint32(0, true) === DATA_DESCRIPTOR) checksums.push(view.getUint32(4, true));
+    if (member.size > 0) checksums.push(member.crc32);
+  }
+  if (formatHash(combineHashes(checksums)) === id.slice(20)) return;
+  fail("its serialization id is that of other records: one of them is out of another file");
+}
+
 function asciiText(bytes: Uint8Array): string {
-  return String.fromCharCode(...bytes.subarray(0, 32));
+  return String.fromCharCode(...bytes.subarray(0, 64));
 }
 
 function rebuildOrderedDict(args: PickledTuple): PickledDict {
@@ -307,6 +340,14 @@ export function formatTorchFile(
   tensors: readonly TorchTensor<Numbers | MeasuredNumbers>[],
   modules: readonly string[],
 ): FilePart[] {
+  return formatIdentifiedTorchFile(tensors, modules).parts;
+}
+
+/** {@link formatTorchFile} and the file's id. */
+export function formatIdentifiedTorchFile<Data extends Numbers | MeasuredNumbers>(
+  tensors: readonly TorchTensor<Data>[],
+  modules: readonly string[],
+): { readonly parts: (Data extends Numbers ? Uint8Array : FilePart)[]; readonly serializationId: string } {
   const records: ZipRecord<FilePart>[] = [
     zipRecord("archive/data.pkl", formatStateDict(tensors, modules)),
     textRecord("archive/.format_version", "1"),
@@ -315,7 +356,9 @@ export function formatTorchFile(
     ...tensors.map(({ data }, i) => storageRecord(`archive/data/${i}`, data)),
     textRecord("archive/version", "3\n"),
   ];
-  return formatZip([...records, textRecord("archive/.data/serialization_id", serializationId(records))]);
+  const id = hashRecords(records);
+  const parts = formatZip([...records, textRecord(`archive/${SERIALIZATION_ID}`, id)]);
+  return { parts: parts as (Data extends Numbers ? Uint8Array : FilePart)[], serializationId: id };
 }
 
 function textRecord(name: string, text: string): ZipRecord {
@@ -364,10 +407,18 @@ function formatTensor(
  * Forty digits that depend on the names and the contents of all records, as PyTorch's do. The last twenty are PyTorch's
  * own; its first twenty come out of a hash of its C++ library, which differs between platforms, and here out of CRC-32.
  */
-function serializationId(records: readonly ZipEntry[]): string {
+function hashRecords(records: readonly ZipEntry[]): string {
   const names = records.map(({ name }) => crc32(new TextEncoder().encode(name)));
-  const contents = records.map((record) => record.crc32);
-  return [names, contents].map((hashes) => combineHashes(hashes).toString().padStart(20, "0")).join("");
+  return formatHash(combineHashes(names)) + contentId(records);
+}
+
+/** An empty record has no descriptor, which is where PyTorch takes the checksum from. */
+function contentId(records: readonly ZipEntry[]): string {
+  return formatHash(combineHashes(records.filter(({ size }) => size > 0).map((record) => record.crc32)));
+}
+
+function formatHash(hash: bigint): string {
+  return hash.toString().padStart(20, "0");
 }
 
 function combineHashes(hashes: readonly number[]): bigint {

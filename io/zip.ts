@@ -418,7 +418,7 @@ async function* inflate(deflated: Source, size: number, what: string): AsyncGene
 /** The decompressor hands out at once whatever a chunk decompresses to, up to 1032 times as much. */
 async function* inChunks(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   for await (const piece of pieces) {
-    for (let at = 0; at < piece.length; at += CHUNK_BYTES) yield piece.slice(at, at + CHUNK_BYTES);
+    for (let at = 0; at < piece.length; at += CHUNK_BYTES) yield new Uint8Array(piece.subarray(at, at + CHUNK_BYTES));
   }
 }
 

@@ -68,7 +68,7 @@ import {
 } from "../model.ts";
 import { type FilePart, joinBytes, type Source } from "../source.ts";
 import type { MeasuredNumbers, StoredTensor } from "../stored_tensor.ts";
-import { formatTorchFile, readTorchFile } from "../torch_file.ts";
+import { formatIdentifiedTorchFile, readSerializationId, readTorchFile } from "../torch_file.ts";
 import { REMEDIES } from "./remedies.ts";
 
 /** How to read a file. */
@@ -144,6 +144,8 @@ interface Header {
   readonly withoutThreshold?: ActivationOptions;
   /** Why the encoder formula cannot be known, where it cannot. */
   readonly doubt?: string;
+  /** That of the archive behind the header, in files of this library since version 0.2.0. */
+  readonly serializationId?: string;
 }
 
 /** How each schema's header is read. `own` are the fields of the `"saev_nn"` key, where the header has it. */
@@ -192,8 +194,13 @@ export async function parseCheckpoint(source: Source, options: ParseOptions = {}
  */
 export async function openCheckpoint(source: Source, options: ParseOptions = {}): Promise<OpenedCheckpoint> {
   const { header: text, body } = await splitHeader(source);
-  const { options: read, input, withoutThreshold, doubt } = readHeader(text);
+  const { options: read, input, withoutThreshold, doubt, serializationId } = readHeader(text);
   const tensors = await readTorchFile(body);
+  if (serializationId !== undefined && await readSerializationId(body) !== serializationId) {
+    throw new CheckpointError(
+      "reading the header: it is that of another file; its serialization_id is not the archive's",
+    );
+  }
   const activation = tensors.has(THRESHOLD_KEY) ? undefined : withoutThreshold;
   const overridden = {
     ...read,
@@ -231,7 +238,8 @@ function readHeader(text: string): Header {
     verifyChecksum(text, own);
     own.string("version");
   }
-  const result = read(header, own);
+  const serializationId = own?.has("serialization_id") ? own.string("serialization_id") : undefined;
+  const result = { ...read(header, own), ...serializationId !== undefined && { serializationId } };
   own?.done();
   header.done();
   if ((schema !== 1 && schema !== 2) || own !== null) return result;
@@ -559,7 +567,8 @@ export function formatCheckpointPieces(
   const model = folded.length > 0 ? foldModel(given, schema === 1) : given;
   checkModel(model);
   const tensors = stateDict(schema, model.cfg, (name) => ({ data: model.parameters[name]! }));
-  return [headerLine(schema, model), ...formatTorchFile(tensors, MODULES)];
+  const { parts, serializationId } = formatIdentifiedTorchFile(tensors, MODULES);
+  return [headerLine(schema, model, serializationId), ...parts];
 }
 
 /** @throws {CheckpointError} where the schema cannot say what the model computes, or could not unless it is folded. */
@@ -595,10 +604,9 @@ export function formatMeasuredCheckpoint(
   schema: CheckpointSchema,
 ): FilePart[] {
   checkScaling("writing a checkpoint", model.cfg, model.input);
-  return [
-    headerLine(schema, model),
-    ...formatTorchFile(stateDict(schema, model.cfg, (name) => parameters[name]!), MODULES),
-  ];
+  const tensors = stateDict(schema, model.cfg, (name) => parameters[name]!);
+  const { parts, serializationId } = formatIdentifiedTorchFile(tensors, MODULES);
+  return [headerLine(schema, model, serializationId), ...parts];
 }
 
 function stateDict<Data extends object>(
@@ -613,8 +621,8 @@ function stateDict<Data extends object>(
   });
 }
 
-function headerLine(schema: CheckpointSchema, model: Described): Uint8Array {
-  return new TextEncoder().encode(`${formatModelHeader(schema, model)}\n`);
+function headerLine(schema: CheckpointSchema, model: Described, serializationId: string): Uint8Array {
+  return new TextEncoder().encode(`${formatModelHeader(schema, model, serializationId)}\n`);
 }
 
 /** What is left out of an activation's own parameters is as before training. */
@@ -679,7 +687,7 @@ function choices(model: Described): string {
   return `Choose one: ${choices.join("; ")}`;
 }
 
-function formatModelHeader(schema: CheckpointSchema, model: Described): string {
+function formatModelHeader(schema: CheckpointSchema, model: Described, serializationId: string): string {
   const { cfg } = model;
   if (schema === 1) {
     const fields = {
@@ -698,6 +706,7 @@ function formatModelHeader(schema: CheckpointSchema, model: Described): string {
       activation: plainValue(cfg.activation),
       reinit_blend: new PythonFloat(cfg.reinit_blend),
       reinit_enc_dec_tranpose: cfg.reinit_enc_dec_tranpose,
+      serialization_id: serializationId,
     };
     return signHeader(fields, own, "json.dumps");
   }
@@ -722,6 +731,7 @@ function formatModelHeader(schema: CheckpointSchema, model: Described): string {
       input_scale: new PythonFloat(scale),
       ...pre_act_scale !== 1 && { pre_act_scale: new PythonFloat(pre_act_scale) },
     },
+    serialization_id: serializationId,
   };
   return signHeader(fields, own, "orjson");
 }

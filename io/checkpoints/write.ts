@@ -22,7 +22,7 @@
 import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
-import { writeBytes } from "../files.ts";
+import { writeBytes, writeTogether } from "../files.ts";
 import { type Folded, foldedInto, foldModel } from "../fold.ts";
 import { checkFinite, checkScaling, type ParsedCheckpoint } from "../model.ts";
 import { formatOnnx } from "../onnx.ts";
@@ -80,7 +80,7 @@ export interface WrittenModel {
 
 /**
  * Writes a model in another's format. `to` is a file's path or URL, or a folder's, for formats of several files; folders
- * are made, and each file is replaced at once or not at all.
+ * are made, and the files are replaced together or not at all.
  *
  * @throws {CheckpointError} where the format cannot compute what the model does. Nothing is written then.
  */
@@ -90,21 +90,19 @@ export async function writeCheckpoint(
   options: WriteOptions,
 ): Promise<WrittenModel> {
   const { files, folded, lost } = formatModel(model, options);
-  const paths: string[] = [];
-  for (const [name, pieces] of files) {
-    const path = name === ""
-      ? to
-      : to instanceof URL
-      ? new URL(name, `${to.href.replace(/\/?$/, "/")}`)
-      : within(to, name);
-    await writeBytes(path, pieces);
-    paths.push(String(path));
-  }
+  const placed = [...files].map(([name, pieces]) => [placeOf(to, name), pieces] as const);
+  const [first] = placed;
+  if (placed.length === 1) await writeBytes(...first!);
+  else await writeTogether(placed);
+  const paths = placed.map(([path]) => String(path));
   return { paths, folded, lost };
 }
 
-function within(folder: string, name: string): string {
-  return /[\\/]$/.test(folder) ? folder + name : `${folder}/${name}`;
+/** Where a file goes: into the folder that was named, or, where it is the only one, there. */
+function placeOf(to: string | URL, name: string): string | URL {
+  if (name === "") return to;
+  if (to instanceof URL) return new URL(name, `${to.href.replace(/\/?$/, "/")}`);
+  return /[\\/]$/.test(to) ? to + name : `${to}/${name}`;
 }
 
 /**

@@ -7,7 +7,7 @@ import { PickledDict, type PickledList, type PickledRecord } from "../../io/pick
 import { bytesSource, joinBytes } from "../../io/source.ts";
 import type { StoredTensor } from "../../io/stored_tensor.ts";
 import { formatTorchFile, type PickledTensor, readTorchFile, readTorchObject } from "../../io/torch_file.ts";
-import { readZip } from "../../io/zip.ts";
+import { formatZip, readZip, zipRecord } from "../../io/zip.ts";
 import { Random } from "../support/random.ts";
 import { floats } from "./models.ts";
 import { global, int, pickle, type RawTensor, stateDict, tensor, unicode } from "./raw_pickle.ts";
@@ -98,6 +98,31 @@ Deno.test("records stand in PyTorch's order, and the id depends on every content
   assert(/^[0-9]{40}$/.test(await id(write(1))));
   assertEquals(await id(write(1)), await id(write(1)));
   assert(await id(write(1)) !== await id(write(2)));
+});
+
+Deno.test("PyTorch's own ids are right, also where empty records and what looks like a descriptor count", async () => {
+  for (const name of ["empty_storages", "like_descriptors"]) {
+    const bytes = Deno.readFileSync(new URL(`../goldens/torch/${name}.pt`, import.meta.url));
+    assertEquals([...await readFile(bytes)].map(([key]) => key), ["a", "b", "c"]);
+    const records = await readZip(bytesSource(bytes));
+    const changed = await Array.fromAsync(records.values(), async (member) => {
+      const content = (await member.read()).slice();
+      if (member.name.endsWith("data/1")) content[0]! ^= 1;
+      return zipRecord(member.name, content);
+    });
+    await assertRejects(() => readFile(joinBytes(formatZip(changed))), CheckpointError, "out of another file");
+  }
+});
+
+Deno.test("an id that is none is refused, and a file without any is read", async () => {
+  const raw = { length: 1, shape: [1], strides: [1] };
+  assertEquals(await readOne(raw, Float32Array.of(5)), [5]);
+  for (const id of ["", "12", "x".repeat(40), `${"0".repeat(40)} `]) {
+    const record = { name: "m/.data/serialization_id", bytes: utf8(id) };
+    await assertRejects(() => readOne(raw, Float32Array.of(5), [record]), CheckpointError, "expected 40 digits");
+  }
+  const record = { name: "m/.data/serialization_id", bytes: utf8("0".repeat(40)) };
+  await assertRejects(() => readOne(raw, Float32Array.of(5), [record]), CheckpointError, "out of another file");
 });
 
 Deno.test("strides, offsets and shared storages are honoured", async () => {

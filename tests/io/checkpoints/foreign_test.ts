@@ -1,12 +1,14 @@
 /** Every file that another library wrote: read as what that library computes from it, or refused by name. @module */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Buffer } from "node:buffer";
 import { load, readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
 import { recognise } from "../../../io/checkpoints/recognise.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { assertTensorClose } from "../../support/tolerance.ts";
+import { bitsOf, goldenCheckpoint } from "../models.ts";
 import { FORMATS, goldenFiles, goldenUrl, memoryFiles } from "./golden_files.ts";
 
 const CASES = goldenFiles();
@@ -73,5 +75,43 @@ Deno.test("dictionary_learning's steps have their configuration in the folder ab
     }
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("bytes of every kind of view hold the same model", async () => {
+  // Parts of a pool, as Node's Buffers are, where no number is aligned.
+  const views: Readonly<Record<string, (bytes: Uint8Array) => Uint8Array>> = {
+    Buffer: (bytes) => {
+      const pool = Buffer.alloc(bytes.length + 7);
+      pool.set(bytes, 3);
+      return pool.subarray(3, 3 + bytes.length);
+    },
+    shared: (bytes) => {
+      const pool = new Uint8Array(new SharedArrayBuffer(bytes.length + 1));
+      pool.set(bytes, 1);
+      return pool.subarray(1);
+    },
+  };
+  const upstream = ["schema5_batch_top_k.pt", "schema5_float16.pt", "schema5_shared_storage.pt"];
+  const wholes: [string, Uint8Array][] = upstream.map((name) => [name, goldenCheckpoint(name).bytes]);
+  for (const [name, bytes] of wholes) {
+    const expected = bitsOf((await readCheckpoint(bytes)).parameters);
+    for (const [kind, view] of Object.entries(views)) {
+      assertEquals(bitsOf((await readCheckpoint(view(bytes))).parameters), expected, `${name} in a ${kind}`);
+      using sae = await load(view(bytes), { device: await sharedDevice() });
+      assertEquals(bitsOf(await sae.readParameters()), expected, `${name} in a ${kind}`);
+    }
+  }
+  for (const { format, name, files, main, refused, accept = [] } of CASES) {
+    if (refused !== undefined) continue;
+    const read = async (view: (bytes: Uint8Array) => Uint8Array) => {
+      const viewed = new Map([...files].map(([file, bytes]) => [file, view(bytes)]));
+      const { parameters } = await readCheckpoint(memoryFiles(viewed, main), { accept });
+      return bitsOf(parameters);
+    };
+    const expected = await read((bytes) => bytes);
+    for (const [kind, view] of Object.entries(views)) {
+      assertEquals(await read(view), expected, `${format}/${name} in a ${kind}`);
+    }
   }
 });

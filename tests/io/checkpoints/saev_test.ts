@@ -17,7 +17,7 @@ import {
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
 import { formatTorchFile, readTorchFile } from "../../../io/torch_file.ts";
-import { readZip } from "../../../io/zip.ts";
+import { formatZip, readZip, zipRecord } from "../../../io/zip.ts";
 import { Random } from "../../support/random.ts";
 import { anyModel, bitsOf, goldenCheckpoint, type Model, NO_SCALING, PARAMETERS, randomModel } from "../models.ts";
 import { type RawTensor, stateDict } from "../raw_pickle.ts";
@@ -85,6 +85,22 @@ function bodyOf(bytes: Uint8Array): Uint8Array {
 /** A file of this header and another's parameters. */
 function withHeader(header: string, bytes: Uint8Array): Uint8Array {
   return joined([utf8(`${header}\n`), bodyOf(bytes)]);
+}
+
+/** The header as upstream would write it, which fits any archive. */
+function unbound(header: string): string {
+  return header.replace(OWN_KEY, "");
+}
+
+/** The archive with records of another one in the place of its own. */
+async function withRecords(bytes: Uint8Array, from: Uint8Array, names: RegExp): Promise<Uint8Array> {
+  const [records, others] = await Promise.all([bytes, from].map((file) => readZip(bytesSource(bodyOf(file)))));
+  const mixed = await Array.fromAsync(
+    records!.values(),
+    async (member) =>
+      zipRecord(member.name, await (names.test(member.name) ? others!.get(member.name)! : member).read()),
+  );
+  return joinBytes([bytes.subarray(0, bytes.indexOf(10) + 1), ...formatZip(mixed)]);
 }
 
 function assertSameModel(actual: Model, expected: Model): void {
@@ -166,7 +182,7 @@ Deno.test("headers are upstream's, with one more key", () => {
   const written1 = headerOf(format(randomModel({ ...RELU, subtract_b_dec: true }), { schema: 1 }));
   assertEquals(
     written1.replace(
-      /, "saev_nn": \{"version": "[0-9.]+", "activation": .*, "reinit_blend": 0.8, "reinit_enc_dec_tranpose": true, "crc32": "[0-9a-f]{8}"\}/,
+      /, "saev_nn": \{"version": "[0-9.]+", "activation": .*, "reinit_blend": 0.8, "reinit_enc_dec_tranpose": true, "serialization_id": "[0-9]{40}", "crc32": "[0-9a-f]{8}"\}/,
       "",
     ),
     golden1,
@@ -706,8 +722,8 @@ Deno.test("our own key is checked as strictly", async () => {
 });
 
 Deno.test("parameters that are missing, unexpected, of other shapes or broken are named", async () => {
-  const { cfg, parameters } = randomModel(SMALL);
-  const header = headerOf(format({ cfg, parameters, input: NO_SCALING }));
+  const { parameters } = randomModel(SMALL);
+  const header = unbound(headerOf(format(randomModel(SMALL))));
   const shapes: Record<string, number[]> = { W_enc: [2, 3], b_enc: [3], W_dec: [3, 2], b_dec: [2] };
   const good = PARAMETERS.map((name) => ({ name: name as string, shape: shapes[name]!, data: parameters[name] }));
   const read = (tensors: typeof good): Promise<unknown> =>
@@ -749,11 +765,38 @@ Deno.test("a shared storage and another device are read as upstream's files of e
     { name: "sae/data/2", bytes: bytes([9, 10, 11]) },
     { name: "sae/version", bytes: utf8("3\n") },
   ]);
-  const header = headerOf(format(randomModel(SMALL)));
+  const header = unbound(headerOf(format(randomModel(SMALL))));
   const { parameters } = await parse(joined([utf8(`${header}\n`), body]));
   assertEquals([...parameters.W_dec], [1, 2, 3, 4, 5, 6]);
   assertEquals([...parameters.W_enc], [1, 3, 5, 2, 4, 6]);
   assertEquals([...parameters.b_enc], [9, 10, 11]);
+});
+
+// ------------------------------------------------------------------------------------- parts of one file in another
+
+Deno.test("a storage of one file in another is refused, wherever PyTorch or this library wrote the id", async () => {
+  const ours = [0, 1].map((seed) => format(randomModel(RELU, NO_SCALING, seed)));
+  const upstream = ["schema5_relu.pt", "schema5_top_k.pt"].map((file) => goldenCheckpoint(file).bytes);
+  for (const [a, b] of [ours, upstream, [ours[0]!, upstream[0]!]] as const) {
+    await parse(await withRecords(a!, b!, /nothing/));
+    for (const names of [/data\/0$/, /data\/[23]$/]) {
+      await assertRejects(
+        () => withRecords(a!, b!, names).then((bytes) => parse(bytes)),
+        CheckpointError,
+        "another file",
+      );
+    }
+  }
+});
+
+Deno.test("our header on the archive of another file is refused; upstream's says nothing about its archive", async () => {
+  const [a, b] = [0, 1].map((seed) => format(randomModel(RELU, NO_SCALING, seed)));
+  for (const options of [{}, { schema: "saev_nn" }, { schema: 1, fold: true }] as const) {
+    const header = headerOf(format(randomModel(RELU), options));
+    await parse(withHeader(header, format(randomModel(RELU), options)));
+    await assertRejects(() => parse(withHeader(header, b!)), CheckpointError, "it is that of another file");
+  }
+  assertSameModel(await parse(withHeader(unbound(headerOf(a!)), b!)), await parse(b!));
 });
 
 // ------------------------------------------------------------------------------------------------------- damaged files

@@ -138,6 +138,46 @@ Deno.test("files are written where they are asked for", async () => {
   }
 });
 
+Deno.test("files that belong together are all of the old model or all of the new one, whatever fails", async () => {
+  const folder = await Deno.makeTempDir();
+  const { rename } = Deno;
+  const [old, other] = [MODELS.get("relu")!, MODELS.get("jump_relu_scaled")!];
+  const names = () => Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
+  try {
+    await writeCheckpoint(folder, old, { format: "saelens" });
+    const before = names();
+    let n_renames = 0;
+    for (let failing = 0; n_renames >= failing; failing++) {
+      n_renames = 0;
+      const seen = new Set<string>();
+      Deno.rename = async (from, to) => {
+        if (n_renames++ === failing) throw new Deno.errors.PermissionDenied("no");
+        await rename(from, to);
+        // What a process that is killed here leaves: never a part of one with a part of the other.
+        seen.add(await readCheckpoint(folder).then(({ cfg }) => cfg.activation.key, () => "none"));
+      };
+      const outcome = await writeCheckpoint(folder, other, { format: "saelens" }).then(() => "new", () => "old");
+      Deno.rename = rename;
+      assertEquals(names(), before);
+      const { cfg } = await readCheckpoint(folder);
+      assertEquals(cfg.activation.key, outcome === "new" ? "jump-relu" : "relu", `rename ${failing} fails`);
+      assert(!seen.has("top-k") && [...seen].every((key) => ["relu", "jump-relu", "none"].includes(key)));
+      if (outcome === "new") break;
+    }
+    assertEquals(n_renames, 4);
+
+    await Deno.remove(`${folder}/sae_weights.safetensors`);
+    await Deno.mkdir(`${folder}/sae_weights.safetensors`);
+    const config = await Deno.readTextFile(`${folder}/cfg.json`);
+    const message = "found a folder, expected the path of a file";
+    await assertRejects(() => writeCheckpoint(folder, old, { format: "saelens" }), RangeError, message);
+    assertEquals([names(), await Deno.readTextFile(`${folder}/cfg.json`)], [before, config]);
+  } finally {
+    Deno.rename = rename;
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("inspecting says what every golden file is, and why it is no model where it is none", async () => {
   for (const golden of goldenFiles()) {
     const { format, name, accept = [], refused } = golden;
