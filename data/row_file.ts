@@ -111,8 +111,9 @@ async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): P
       await refuseShard(files, source);
       return matrixRows(await locateRaw(files, source, { format: format as RawFormat | null, d_model }), d_model);
     case "torch":
+      return refusePython(source, "a file of PyTorch", (name) => `torch.load(${name}).float().numpy()`);
     case "pickle":
-      return refusePython(source);
+      return refusePython(source, "a pickle", (name) => `numpy.load(${name}, allow_pickle=True).astype("float32")`);
     case "saev":
       throw new CheckpointError(`reading ${source.name}: found a checkpoint of saev; expected rows of numbers`);
   }
@@ -192,10 +193,10 @@ function refuseKey({ name }: Source, key: string | null, arrays: readonly (reado
   throw new CheckpointError(`reading ${name}: ${asked}; it holds ${all}`);
 }
 
-/** PyTorch's files hold programs, of which only those of checkpoints are understood. */
-function refusePython({ name }: Source): never {
+/** Pickles are programs, of which only those of checkpoints are understood. */
+function refusePython({ name }: Source, what: string, line: (name: string) => string): never {
   throw new CheckpointError(
-    `reading ${name}: found a pickle or a file of PyTorch; expected rows of numbers. In Python: ` +
-      `numpy.save("rows.npy", torch.load(${JSON.stringify(name)}).float().numpy())`,
+    `reading ${name}: found ${what}, expected rows of numbers. If you trust it, in Python: ` +
+      `numpy.save("rows.npy", ${line(JSON.stringify(name))})`,
   );
 }

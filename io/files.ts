@@ -248,7 +248,7 @@ async function localFiles(path: string | URL): Promise<FileSet> {
     main: isDirectory ? null : baseOf(path),
     async list() {
       const names: string[] = [];
-      for await (const { name } of Deno.readDir(folder)) {
+      for await (const { name } of Deno.readDir(folder || ".")) {
         const info = await statOrNull(below(folder, name));
         if (info?.isFile) names.push(name);
         if (info?.isDirectory) names.push(`${name}/`);
@@ -718,7 +718,7 @@ function below(folder: string | URL, path: string): string | URL {
 }
 
 function folderOf(to: string | URL): string | URL {
-  return to instanceof URL ? new URL(".", to) : splitPath(to, pathSystem()).folder || "./";
+  return to instanceof URL ? new URL(".", to) : splitPath(to, pathSystem()).folder;
 }
 
 function pathSystem(): PathSystem {

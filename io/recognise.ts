@@ -85,9 +85,17 @@ export async function recogniseMarked(source: Source): Promise<Exclude<FileKind,
   if (await hasSafetensorsHeader(source)) return "safetensors";
   if (await isPickle(source, text)) return "pickle";
   if (text.startsWith("{") && await recogniseJson(source) === "saev") return "saev";
-  const isText = text.length >= LEAST_TEXT && /^[\t\n\r -~]*$/.test(text);
-  const other = otherKind(text) ?? (isText ? `text that begins with ${quote(text.slice(0, 40))}` : undefined);
-  return other === undefined ? null : refuse(name, other);
+  const other = otherKind(text);
+  if (other !== undefined) return refuse(name, other);
+  if (text.length < LEAST_TEXT || !/^[\t\n\r -~]*$/.test(text)) return null;
+  const what = `text that begins with ${quote(text.slice(0, 40))}`;
+  const separator = /^[-+.\deE]+([,;\t ])/.exec(text)?.[1];
+  if (separator === undefined) return refuse(name, what);
+  const [file, delimiter] = [name, separator].map((part) => JSON.stringify(part));
+  throw new CheckpointError(
+    `reading ${name}: found ${what}; in Python: ` +
+      `numpy.save("rows.npy", numpy.loadtxt(${file}, delimiter=${delimiter}, dtype="float32"))`,
+  );
 }
 
 /** A header's length that fits the file, and JSON of that length. */

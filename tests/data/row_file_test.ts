@@ -236,7 +236,7 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
       "a.npy": joinBytes(formatTorchFile([{ name: "x", shape: [50, 3], data: DATA }], [""])),
     },
     {},
-    'found a pickle or a file of PyTorch; expected rows of numbers. In Python: numpy.save("rows.npy", torch.load(',
+    'found a file of PyTorch, expected rows of numbers. If you trust it, in Python: numpy.save("rows.npy", torch.load(',
   ],
   [
     "a pickle",
@@ -245,7 +245,13 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
     {},
     "found a pickle",
   ],
-  ["text", "a.f32", { "a.f32": "0.25,0.5,0.75\n".repeat(40) }, { d_model: 3 }, 'found text that begins with "0.25,0.5'],
+  [
+    "text",
+    "a.f32",
+    { "a.f32": "0.25,0.5,0.75\n".repeat(40) },
+    { d_model: 3 },
+    'numpy.loadtxt("NAME", delimiter=",", dtype="float32"))',
+  ],
   ["a pointer", "a.bin", { "a.bin": "version https://git-lfs.github.com/spec/v1\n" }, { format: "f32" }, "Git LFS"],
   ["a compressed file", "a.f32", { "a.f32": Uint8Array.of(0x1f, 0x8b, 8, 0, 1, 2, 3, 4) }, { d_model: 2 }, "gzip"],
   ["an empty file", "a.f32", { "a.f32": "" }, { d_model: 2 }, "reading NAME: found an empty file"],
