@@ -55,6 +55,7 @@ const FLAGS: Readonly<Record<keyof typeof REMEDIES, string>> = {
   subtracts: "--subtract-b-dec yes",
   doesNotSubtract: "--subtract-b-dec no",
   lossy: "--lossy",
+  overwrite: "--overwrite",
   noNegativeCodes: "relu = true in [sae.activation]",
   schema5: "--schema 5",
   schema5Folded: "--schema 5",

@@ -52,16 +52,18 @@ export class Arguments {
     this.positionals = found.map(String);
     this.#values = values;
     if (values.help) return;
-    if (found.length !== positionals.length) {
-      const expected = positionals.length === 0 ? "no arguments" : positionals.join(" ");
-      const given = found.length === 0 ? "none" : found.join(" ");
-      throw new UsageError(`${name} takes ${expected}, found ${given}; see saev ${name} --help`);
-    }
     for (const option of names) {
       if ([values[option]].flat().includes("")) {
         throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
       }
     }
+    if (found.length !== positionals.length) {
+      const expected = positionals.length === 0 ? "no arguments" : positionals.join(" ");
+      const given = found.length === 0 ? "none" : found.join(" ");
+      throw new UsageError(`${name} takes ${expected}, found ${given}; see saev ${name} --help`);
+    }
+    const empty = found.indexOf("");
+    if (empty >= 0) throw new UsageError(`${name}: ${positionals[empty]} is empty; see saev ${name} --help`);
   }
 
   flag(option: string): boolean {

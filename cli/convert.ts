@@ -4,7 +4,7 @@
  * @module
  */
 
-import { readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
+import { findTargets, readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
 import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
 import { type Arguments, type Command, print, say, UsageError } from "./command.ts";
 
@@ -15,13 +15,15 @@ export const convertCommand: Command = {
   options: {
     to: { value: "FORMAT", help: TARGET_FORMATS.join(", ") },
     schema: { value: "N", help: "for --to saev: 5, or 1 for Python's versions from before August 2025 (5)" },
+    overwrite: { help: "replace the files that stand at OUT" },
     lossy: { help: "write also what the format computes differently, and say what that is" },
     ...READ_OPTIONS,
     json: { help: "print JSON" },
   },
   details: `${CHECKPOINT_DETAILS}
 
-OUT is a file, and a folder for saelens and dictionary_learning. saev is read by the Python package, saev_nn by this
+OUT is a file, and a folder for saelens and dictionary_learning; a link is followed, a pipe or a device such as
+/dev/stdout is written into. saev is read by the Python package, saev_nn by this
 library alone, which keeps everything; onnx computes x_hat and f_x of x, onnx_encoder f_x alone.`,
   run,
 };
@@ -35,16 +37,22 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     throw new UsageError(`--schema is for --to saev, found --to ${format}`);
   }
   const options = readOptions(args);
+  const overwrite = args.flag("overwrite");
+  const targets = await findTargets(to, { format, overwrite });
   const model = await opening(signal, (source) => readCheckpoint(from, { ...source, ...options }));
   warn(model.warnings);
+  if (targets.some(({ target }) => target === "pipe")) say(`${to} is a pipe: waiting until it is read`);
   const { paths, folded, lost } = await writeCheckpoint(to, model, {
     format,
+    overwrite,
     lossy: args.flag("lossy"),
     ...schema && { schema: schema === "1" ? 1 : 5 },
   });
-  if (args.flag("json")) print(JSON.stringify({ format, paths, folded, lost }));
+  // What is written into may be stdout, which then holds nothing else.
+  const tell = targets.some(({ target }) => target === "stream") ? say : print;
+  if (args.flag("json")) tell(JSON.stringify({ format, paths, folded, lost }));
   else {
-    for (const path of paths) print(path);
+    for (const path of paths) tell(path);
     if (folded.length > 0) say(`folded into the parameters, which ${format} has no place for: ${folded.join(", ")}`);
     for (const what of lost) say(`lost: ${what}`);
   }

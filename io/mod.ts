@@ -36,6 +36,7 @@ export {
   openFiles,
   openSource,
   type SourceOptions,
+  type Target,
 } from "./files.ts";
 export type { Folded } from "./fold.ts";
 export type { Concession, ForeignOptions } from "./checkpoints/foreign.ts";
@@ -59,12 +60,14 @@ export {
   type ReadCheckpoint,
 } from "./checkpoints/saev.ts";
 export {
+  findTargets,
   formatModel,
   type FormattedModel,
   TARGET_FORMATS,
   type TargetFormat,
   writeCheckpoint,
   type WriteOptions,
+  type WriteTarget,
   type WrittenModel,
 } from "./checkpoints/write.ts";
 export type { ParsedCheckpoint } from "./model.ts";

@@ -14,6 +14,7 @@ export const REMEDIES = {
   subtracts: `{ subtract_b_dec: true }`,
   doesNotSubtract: `{ subtract_b_dec: false }`,
   lossy: `{ lossy: true }`,
+  overwrite: `{ overwrite: true }`,
   noNegativeCodes: `{ activation: { key: "top-k", relu: true } }`,
   schema5: `{ schema: 5 }`,
   schema5Folded: `{ schema: 5, fold: true }`,

@@ -22,7 +22,7 @@
 import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
-import { writeBytes, writeTogether } from "../files.ts";
+import { type Target, targetAt, writeBytes, writeTogether } from "../files.ts";
 import { type Folded, foldedInto, foldModel } from "../fold.ts";
 import { checkFinite, checkScaling, type ParsedCheckpoint } from "../model.ts";
 import { formatOnnx } from "../onnx.ts";
@@ -56,6 +56,8 @@ export interface WriteOptions {
   readonly schema?: 5 | 1;
   /** Writes also what the format computes differently; what that is the result says. */
   readonly lossy?: boolean;
+  /** Whether files that stand there are replaced; `true` if left out. */
+  readonly overwrite?: boolean;
 }
 
 /** A model as files. */
@@ -78,11 +80,54 @@ export interface WrittenModel {
   readonly lost: readonly string[];
 }
 
+/** Somewhere that {@link writeCheckpoint} writes. */
+export interface WriteTarget {
+  /** Where it is. */
+  readonly path: string | URL;
+  /** What stands there. */
+  readonly target: Target;
+}
+
+/** The files of each format, in the order in which they are written; one without a name is `to` itself. */
+const FILES: Readonly<Record<TargetFormat, readonly string[]>> = {
+  saev: [""],
+  saev_nn: [""],
+  saelens: [SAELENS_CONFIG, SAELENS_WEIGHTS],
+  dictionary_learning: [DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS],
+  onnx: [""],
+  onnx_encoder: [""],
+};
+
+/**
+ * Where {@link writeCheckpoint} would write, and what stands there.
+ *
+ * @throws {RangeError} where it would refuse to.
+ */
+export async function findTargets(
+  to: string | URL,
+  { format, overwrite = true }: Pick<WriteOptions, "format" | "overwrite">,
+): Promise<readonly WriteTarget[]> {
+  const targets: WriteTarget[] = [];
+  for (const name of FILES[format]) {
+    const path = placeOf(to, name);
+    const target = await targetAt(path);
+    if (target === "file" && !overwrite) {
+      throw new RangeError(
+        `writing ${path}: found a file there; choose another path, or replace it with ${REMEDIES.overwrite}`,
+      );
+    }
+    targets.push({ path, target });
+  }
+  return targets;
+}
+
 /**
  * Writes a model in another's format. `to` is a file's path or URL, or a folder's, for formats of several files; folders
- * are made, and the files are replaced together or not at all.
+ * are made, and the files are replaced together or not at all. Links are followed; a device or a pipe can take a format of
+ * one file.
  *
  * @throws {CheckpointError} where the format cannot compute what the model does. Nothing is written then.
+ * @throws {RangeError} where a folder stands in the place of a file, or a file where `overwrite` is `false`.
  */
 export async function writeCheckpoint(
   to: string | URL,
@@ -90,19 +135,19 @@ export async function writeCheckpoint(
   options: WriteOptions,
 ): Promise<WrittenModel> {
   const { files, folded, lost } = formatModel(model, options);
-  const placed = [...files].map(([name, pieces]) => [placeOf(to, name), pieces] as const);
+  const targets = await findTargets(to, options);
+  const placed = [...files.values()].map((pieces, i) => [targets[i]!.path, pieces] as const);
   const [first] = placed;
   if (placed.length === 1) await writeBytes(...first!);
   else await writeTogether(placed);
-  const paths = placed.map(([path]) => String(path));
-  return { paths, folded, lost };
+  return { paths: targets.map(({ path }) => String(path)), folded, lost };
 }
 
 /** Where a file goes: into the folder that was named, or, where it is the only one, there. */
 function placeOf(to: string | URL, name: string): string | URL {
   if (name === "") return to;
   if (to instanceof URL) return new URL(name, `${to.href.replace(/\/?$/, "/")}`);
-  return /[\\/]$/.test(to) ? to + name : `${to}/${name}`;
+  return to.endsWith("/") ? to + name : `${to}/${name}`;
 }
 
 /**

@@ -12,9 +12,13 @@ import { Random } from "../support/random.ts";
 const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
+function runArgs(args: readonly string[]): string[] {
+  return ["run", "--quiet", "-A", "--config", CONFIG, CLI, ...args];
+}
+
 function command(args: readonly string[], options: Deno.CommandOptions = {}): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "-A", "--config", CONFIG, CLI, ...args],
+    args: runArgs(args),
     stdout: "piped",
     stderr: "piped",
     ...options,
@@ -547,6 +551,50 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   assertEquals(scaled.input.scale, 2);
 });
 
+Deno.test("convert replaces a file only with --overwrite, follows links, and writes into devices and pipes", async () => {
+  const source = `${GOLDENS}checkpoints/schema5_relu.pt`;
+  const cwd = await Deno.makeTempDir();
+  const convert = (...args: string[]) => saev(["convert", source, ...args, "--to", "saev"], { cwd });
+  try {
+    await Deno.writeTextFile(`${cwd}/mine.pt`, "mine");
+    await Deno.symlink("mine.pt", `${cwd}/link`);
+    for (const out of ["mine.pt", "link"]) {
+      const { code, stderr } = await convert(out);
+      assertEquals([code, stderr], [
+        1,
+        `error: writing ${out}: found a file there; choose another path, or replace it with --overwrite\n`,
+      ]);
+    }
+    await Deno.mkdir(`${cwd}/folder`);
+    await Deno.writeTextFile(`${cwd}/folder/ae.pt`, "mine");
+    const folder = await saev(["convert", source, "folder", "--to", "dictionary_learning"], { cwd });
+    assertEquals([folder.code, Array.from(Deno.readDirSync(`${cwd}/folder`), ({ name }) => name)], [1, ["ae.pt"]]);
+    assertStringIncludes(folder.stderr, "writing folder/ae.pt: found a file there");
+    assertStringIncludes(
+      (await convert("folder")).stderr,
+      "writing folder: found a folder, expected the path of a file",
+    );
+    assertEquals(await Deno.readTextFile(`${cwd}/mine.pt`), "mine");
+
+    assertEquals((await convert("link", "--overwrite")).stdout, "link\n");
+    const bytes = await Deno.readFile(`${cwd}/mine.pt`);
+    assert(bytes.length > 1000 && (await Deno.lstat(`${cwd}/link`)).isSymlink);
+    assertEquals(await convert("/dev/null"), { code: 0, stdout: "", stderr: "/dev/null\n" });
+
+    const args = ["convert", source, "/dev/stdout", "--to", "saev", "--json"];
+    assertEquals((await command(args, { cwd }).output()).stdout, bytes);
+    const shell = `printf 'before\n' > out; "$0" "$@" >> out`;
+    await new Deno.Command("sh", { args: ["-c", shell, Deno.execPath(), ...runArgs(args)], cwd }).output();
+    assertEquals((await Deno.readFile(`${cwd}/out`)).subarray("before\n".length), bytes);
+
+    await new Deno.Command("mkfifo", { args: [`${cwd}/pipe`] }).output();
+    const [read, written] = await Promise.all([Deno.readFile(`${cwd}/pipe`), convert("pipe")]);
+    assertEquals([read, written.stderr], [bytes, "pipe is a pipe: waiting until it is read\n"]);
+  } finally {
+    await Deno.remove(cwd, { recursive: true });
+  }
+});
+
 Deno.test("inspect, convert and train end with one line on what they cannot read or do", async () => {
   await using made = await folder({ "bytes.pt": Uint8Array.of(1, 2, 3) });
   const cases: [string[], number, RegExp][] = [
@@ -567,6 +615,10 @@ Deno.test("inspect, convert and train end with one line on what they cannot read
       2,
       /^error: --schema is for --to saev, found .*\n$/,
     ],
+    [["convert", "bytes.pt", "", "--to", "onnx"], 2, /^error: convert: OUT is empty; see saev convert --help\n$/],
+    [["train", ""], 2, /^error: train: CONFIG is empty; .*\n$/],
+    [["train", "missing.toml", "--out", ""], 2, /^error: --out needs a value: .*\n$/],
+    [["demo", "--out="], 2, /^error: --out needs a value: .*\n$/],
     [["convert", "bytes.pt", "--to", "onnx"], 2, /^error: convert takes CHECKPOINT OUT, found bytes\.pt; .*\n$/],
   ];
   for (const [args, code, message] of cases) {

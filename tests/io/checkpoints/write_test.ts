@@ -132,6 +132,15 @@ Deno.test("files are written where they are asked for", async () => {
     }
     const refused = MODELS.get("top_k_negative")!;
     await assertRejects(() => writeCheckpoint(`${folder}/d`, refused, { format: "saelens" }), CheckpointError);
+    for (const file of ["cfg.json", "sae_weights.safetensors"]) {
+      await Deno.mkdir(`${folder}/e`);
+      await Deno.writeTextFile(`${folder}/e/${file}`, "mine");
+      const options = { format: "saelens", overwrite: false } as const;
+      const message = `writing ${folder}/e/${file}: found a file there`;
+      await assertRejects(() => writeCheckpoint(`${folder}/e`, model, options), RangeError, message);
+      assertEquals(Array.from(Deno.readDirSync(`${folder}/e`), ({ name }) => name), [file]);
+      await Deno.remove(`${folder}/e`, { recursive: true });
+    }
     assertEquals((await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).sort(), ["a", "c"]);
   } finally {
     await Deno.remove(folder, { recursive: true });
