@@ -1,16 +1,9 @@
 /**
- * The demo's data: whitened patches of six photographs to train on, and of two that training never sees.
+ * The demo's data: whitened patches of some photographs to train on, and of others that training never sees.
  *
  * @module
  */
-import {
-  concatenate,
-  cutPatches,
-  HELD_OUT_PHOTOGRAPHS,
-  loadPhotograph,
-  type Patches,
-  TRAINING_PHOTOGRAPHS,
-} from "./patches.ts";
+import { COMMITTED, concatenate, cutPatches, type GreyImage, type Patches, type PhotographSet } from "./patches.ts";
 import { fitWhitening, whiten, type Whitening } from "./whitening.ts";
 
 /** Side of a patch in pixels. */
@@ -19,12 +12,14 @@ export const PATCH_SIZE = 12;
 /** Principal components kept of its 144 numbers: 99 % of the variance. The rest is mostly compression noise. */
 export const COMPONENTS = 100;
 
-const TRAINING_STRIDE = 3;
-const HELD_OUT_STRIDE = 4;
-const LEAST_CONTRAST = 0.02;
+/** Pixels between patches; more where there would be more patches than this. */
+const TRAINING = { stride: 3, maxPatches: 250_000, leastContrast: 0.02 };
+const HELD_OUT = { stride: 4, maxPatches: 60_000, leastContrast: 0 };
 
 /** Whitened patches, and how to go back to pixels. */
 export interface Dataset {
+  /** Where they come from. */
+  readonly photographs: PhotographSet;
   /** Fitted to the training patches. */
   readonly whitening: Whitening;
   /** [n, COMPONENTS], in the order of the photographs. */
@@ -35,21 +30,44 @@ export interface Dataset {
   readonly heldOutPatches: readonly Patches[];
 }
 
-/** Loads, cuts and whitens; takes about two seconds. */
-export async function loadDataset(): Promise<Dataset> {
-  const cut = async (names: readonly string[], stride: number, leastContrast: number): Promise<Patches[]> => {
-    const photographs = await Promise.all(names.map((name) => loadPhotograph(name)));
-    return photographs.map((photograph) => cutPatches(photograph, { size: PATCH_SIZE, stride, leastContrast }));
-  };
-  const trainingPatches = concatenate(
-    (await cut(TRAINING_PHOTOGRAPHS, TRAINING_STRIDE, LEAST_CONTRAST)).map(({ values }) => values),
-  );
-  const heldOutPatches = await cut(HELD_OUT_PHOTOGRAPHS, HELD_OUT_STRIDE, 0);
+/**
+ * Loads, cuts and whitens; takes about two seconds for the photographs of the package.
+ *
+ * @throws {RangeError} if the photographs have fewer patches with any contrast than components are kept.
+ */
+export async function loadDataset(photographs: PhotographSet = COMMITTED): Promise<Dataset> {
+  const { training, heldOut, load } = photographs;
+  const trainingPatches = concatenate((await cut(training, load, TRAINING)).map(({ values }) => values));
+  const n_patches = trainingPatches.length / PATCH_SIZE ** 2;
+  const heldOutPatches = await cut(heldOut, load, HELD_OUT);
+  if (n_patches < COMPONENTS || heldOutPatches.every(({ corners }) => corners.length === 0)) {
+    throw new RangeError(
+      `cutting patches of ${PATCH_SIZE} × ${PATCH_SIZE} pixels: found ${n_patches} with contrast in ${training.length} ` +
+        `photographs; expected at least ${COMPONENTS}, and some in ${heldOut.length} others. Give more or larger ones`,
+    );
+  }
   const whitening = fitWhitening(trainingPatches, PATCH_SIZE ** 2, COMPONENTS);
   return {
+    photographs,
     whitening,
     training: whiten(whitening, trainingPatches),
     heldOut: whiten(whitening, concatenate(heldOutPatches.map(({ values }) => values))),
     heldOutPatches,
   };
+}
+
+/** The patches of each photograph, on the finest grid that gives no more than are wanted. */
+async function cut(
+  names: readonly string[],
+  load: (name: string) => Promise<GreyImage>,
+  { stride, maxPatches, leastContrast }: typeof TRAINING,
+): Promise<Patches[]> {
+  const images: GreyImage[] = [];
+  for (const name of names) images.push(await load(name));
+  const along = (side: number, stride: number) => Math.max(0, Math.floor((side - PATCH_SIZE) / stride) + 1);
+  const count = (stride: number) =>
+    images.reduce((sum, { width, height }) => sum + along(width, stride) * along(height, stride), 0);
+  let taken = stride;
+  while (count(taken) > maxPatches) taken++;
+  return images.map((image) => cutPatches(image, { size: PATCH_SIZE, stride: taken, leastContrast }));
 }

@@ -29,7 +29,7 @@ import { train } from "../../train/mod.ts";
 import { drawContactSheet, type SheetOptions } from "./contact_sheet.ts";
 import { COMPONENTS, type Dataset, loadDataset, PATCH_SIZE } from "./dataset.ts";
 import { fitGabor } from "./gabor.ts";
-import { concatenate, HELD_OUT_PHOTOGRAPHS, type Patches, TRAINING_PHOTOGRAPHS } from "./patches.ts";
+import { COMMITTED, concatenate, type Patches, type PhotographSet } from "./patches.ts";
 import { type ByteImage, encodePng } from "./png.ts";
 import { bestLinearNmse, leadingComponentsNmse, nmse, unrotate, unwhiten } from "./whitening.ts";
 
@@ -59,6 +59,8 @@ export interface DemoSurroundings {
   readonly say: (line: string) => void;
   /** Ends training early, with a checkpoint, or what comes after it. */
   readonly signal?: AbortSignal;
+  /** What to learn from; the photographs of the package if left out. */
+  readonly photographs?: PhotographSet;
 }
 
 /** What the demo does unless told otherwise. */
@@ -130,12 +132,15 @@ export interface DemoMetrics {
  * Runs the demo; returns what it measured, or `null` if the signal ended training early. After training, it rejects with
  * the signal's reason.
  */
-export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroundings): Promise<DemoMetrics | null> {
+export async function runDemo(
+  options: DemoOptions,
+  { say, signal, photographs = COMMITTED }: DemoSurroundings,
+): Promise<DemoMetrics | null> {
   const { out, steps, seed, batch_size, lr } = options;
   const directory = await RunDirectory.create(out, { overwrite: true });
-  const dataset = await loadDataset();
+  const dataset = await loadDataset(photographs);
   const n_patches = dataset.training.length / COMPONENTS;
-  say(`${n_patches.toLocaleString("en")} patches of ${TRAINING_PHOTOGRAPHS.length} photographs, whitened`);
+  say(`${n_patches.toLocaleString("en")} patches of ${counted(photographs.training.length)}, whitened`);
 
   // A JumpReLU counts in the pre-activations of some rows, chosen from all photographs.
   const data = { x: dataset.training, data_points: false };
@@ -170,7 +175,7 @@ export async function runDemo(options: DemoOptions, { say, signal }: DemoSurroun
       sae: sae.cfg,
       objective: objective.cfg,
       train: { steps, seed, batch_size, lr, n_lr_warmup: N_LR_WARMUP },
-      data: { patch_size: PATCH_SIZE, components: COMPONENTS, held_out: HELD_OUT_PHOTOGRAPHS },
+      data: { patch_size: PATCH_SIZE, components: COMPONENTS, held_out: photographs.heldOut },
     },
     steps,
     seconds,
@@ -327,14 +332,14 @@ async function describe(
   features: { readonly png: Uint8Array } & ByteImage,
 ): Promise<Report> {
   const { metrics: { density }, activity } = evaluation;
+  const { photographs: { training, heldOut } } = dataset;
   const strongest = descending(activity.map(({ energy }) => energy)).slice(0, STRONGEST)
     .filter((index) => activity[index]!.events.length > 0);
   const n_latents = density.length;
   return {
     title: "What a sparse autoencoder sees in photographs",
-    summary:
-      `${n_latents} latents, trained on ${PATCH_SIZE}×${PATCH_SIZE} patches of ${TRAINING_PHOTOGRAPHS.length} photographs, ` +
-      `measured on all patches of ${HELD_OUT_PHOTOGRAPHS.length} others (${HELD_OUT_PHOTOGRAPHS.join(", ")}).`,
+    summary: `${n_latents} latents, trained on ${PATCH_SIZE}×${PATCH_SIZE} patches of ${counted(training.length)}, ` +
+      `measured on patches of ${heldOut.length === 1 ? "another" : `${heldOut.length} others`} (${someOf(heldOut)}).`,
     numbers: reportNumbers(metrics),
     curves: [
       { title: "Loss", values: metrics.losses.loss },
@@ -433,6 +438,18 @@ async function picture(patches: Float32Array, alt: string): Promise<ReportPictur
   const image = drawContactSheet(patches, { size: PATCH_SIZE, columns: EXAMPLES, zoom: 4, gap: 4 });
   return { png: await encodePng(image), width: image.width, height: image.height, alt };
 }
+
+function counted(photographs: number): string {
+  return photographs === 1 ? "one photograph" : `${photographs} photographs`;
+}
+
+/** Some names, and how many more there are. */
+function someOf(names: readonly string[]): string {
+  const rest = names.length - NAMED;
+  return names.slice(0, NAMED).join(", ") + (rest > 0 ? ` and ${rest} more` : "");
+}
+
+const NAMED = 4;
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(1)} %`;

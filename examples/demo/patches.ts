@@ -4,6 +4,7 @@
  * @module
  */
 import jpeg from "jpeg-js";
+import type { ByteImage } from "../../data/mod.ts";
 
 /** A greyscale image, row-major, 0 (black) to 1 (white). */
 export interface GreyImage {
@@ -33,18 +34,29 @@ export interface Patches {
   readonly corners: Uint32Array;
 }
 
-/** The photographs that come with the package and serve for training. */
-export const TRAINING_PHOTOGRAPHS: readonly string[] = [
-  "acanthus-mollis",
-  "airplane-from-above",
-  "allium-oreophilum",
-  "dust-bowl-home",
-  "french-alpine-landscape",
-  "march-pastoral",
-];
+/** Photographs to train on, and others that training never sees. */
+export interface PhotographSet {
+  /** Names of those to train on. */
+  readonly training: readonly string[];
+  /** Names of the others. */
+  readonly heldOut: readonly string[];
+  /** One of them. */
+  readonly load: (name: string) => Promise<GreyImage>;
+}
 
-/** The photographs that training never sees. */
-export const HELD_OUT_PHOTOGRAPHS: readonly string[] = ["black-canyon", "nagasaki-boats"];
+/** The photographs that come with the package. */
+export const COMMITTED: PhotographSet = {
+  training: [
+    "acanthus-mollis",
+    "airplane-from-above",
+    "allium-oreophilum",
+    "dust-bowl-home",
+    "french-alpine-landscape",
+    "march-pastoral",
+  ],
+  heldOut: ["black-canyon", "nagasaki-boats"],
+  load: (name) => loadPhotograph(name),
+};
 
 /** Scans end in a frame line, whose edges would become features. */
 const FRAME = 8;
@@ -62,9 +74,14 @@ export async function loadPhotograph(name: string, from: URL = PHOTOGRAPHS): Pro
   return crop(decodeJpeg(new Uint8Array(await response.arrayBuffer())), FRAME);
 }
 
-/** Decodes a JPEG file and weighs its colours to greyscale as ITU-R BT.601 does. */
+/** Decodes a JPEG file to greyscale. */
 export function decodeJpeg(bytes: Uint8Array): GreyImage {
   const { width, height, data } = jpeg.decode(bytes, { useTArray: true, formatAsRGBA: false });
+  return toGrey({ width, height, data });
+}
+
+/** Weighs the colours of an image of three bytes a pixel to greyscale, as ITU-R BT.601 does. */
+export function toGrey({ width, height, data }: ByteImage): GreyImage {
   const pixels = new Float32Array(width * height);
   for (let i = 0; i < pixels.length; i++) {
     pixels[i] = (0.299 * data[3 * i]! + 0.587 * data[3 * i + 1]! + 0.114 * data[3 * i + 2]!) / 255;

@@ -1,14 +1,13 @@
 /** Photographs: decoding, cropping, cutting, and loading from a folder and from a server. @module */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  COMMITTED,
   concatenate,
   crop,
   cutPatches,
   decodeJpeg,
   type GreyImage,
-  HELD_OUT_PHOTOGRAPHS,
   loadPhotograph,
-  TRAINING_PHOTOGRAPHS,
 } from "../../../examples/demo/patches.ts";
 import { assertVanishes } from "../../support/tolerance.ts";
 
@@ -22,7 +21,7 @@ function numbered(width: number, height: number): GreyImage {
 Deno.test("every committed photograph is used once, and decodes to greys", async () => {
   const files = await Array.fromAsync(Deno.readDir(FOLDER));
   const names = files.flatMap(({ name }) => name.endsWith(".jpg") ? [name.slice(0, -4)] : []);
-  assertEquals([...TRAINING_PHOTOGRAPHS, ...HELD_OUT_PHOTOGRAPHS].sort(), names.sort());
+  assertEquals([...COMMITTED.training, ...COMMITTED.heldOut].sort(), names.sort());
   for (const name of names) {
     const { width, height, pixels } = decodeJpeg(await Deno.readFile(new URL(`${name}.jpg`, FOLDER)));
     assertEquals(Math.max(width, height), 512, name);
