@@ -23,6 +23,13 @@ export function chunksOf(size: number): number {
   return Math.max(1, Math.ceil(size / CHUNK));
 }
 
+/** WGSL: the power of two at or below the largest |x| of {@link maxAbsBits}, kept where it and its inverse are normal numbers. */
+export const SCALE_WGSL = `
+fn scale_exponent(bits: u32) -> u32 { return clamp(bits >> 23u, 87u, 253u); }
+fn scale_of(bits: u32) -> f32 { return bitcast<f32>(scale_exponent(bits) << 23u); }
+fn inverse_scale_of(bits: u32) -> f32 { return bitcast<f32>((254u - scale_exponent(bits)) << 23u); }
+`;
+
 /**
  * bits[0] = the largest |x| as f32 bits, which for NaN and infinities are those of NaN and infinity.
  *

@@ -144,3 +144,21 @@ export function auxField(otherwise: Aux["key"]): Field<Aux> {
     },
   };
 }
+
+/** The factor before P; for `target-l0-sparsity`, before (P / target_l0 − 1)². */
+export function sparsityCoeff(sparsity: Sparsity): number {
+  return sparsity.key === "no-sparsity" ? 0 : sparsity.coeff;
+}
+
+/** Whether the lengths of W_dec's rows are part of the penalty. */
+export function isWeighted(sparsity: Sparsity): sparsity is WeightedSparsity {
+  return sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
+}
+
+/** Whether the penalty is on L0, whose gradient reaches thresholds alone. */
+export function isOnL0({ key }: Sparsity): boolean {
+  return key === "l0-sparsity" || key === "target-l0-sparsity";
+}
+
+/** A penalty that depends on the lengths of W_dec's rows. */
+export type WeightedSparsity = WeightedL1Sparsity | TanhSparsity;

@@ -23,6 +23,11 @@ export function selects({ cfg: { activation } }: Pick<Model, "cfg">): boolean {
   return activationKind(activation).training.path === "selected";
 }
 
+/** How many latents a row keeps on average, where the configuration says so. */
+export function topK({ cfg: { activation } }: Pick<Model, "cfg">): number {
+  return activationKind(activation).top_k?.(activation) ?? 0;
+}
+
 /** How many of `n_rows` rows can be encoded at once outside training: as many as have codes that fit a binding for certain. */
 export function encodableRows({ cfg: { activation, d_sae }, context }: Model, n_rows: number): number {
   const most = activationKind(activation).entriesPerRow?.(activation, d_sae) ?? d_sae;

@@ -12,7 +12,7 @@ import { parameterLayout } from "./activations/mod.ts";
 import type { ParameterArrays } from "./arrays.ts";
 import type { Model } from "./model.ts";
 import { type Gradients, ParameterTensors } from "./parameters.ts";
-import { Workspace } from "./step_buffers.ts";
+import { StepBuffers } from "./step_buffers.ts";
 
 /** A {@link TrainState} as plain data. */
 export interface TrainStateData {
@@ -60,7 +60,7 @@ class Waits extends Tensor<"u32"> {
 export const RECENT_ERRORS = 16;
 
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
-const KEPT_WORKSPACES = 2;
+const KEPT_BUFFERS = 2;
 
 /** Moments, counters and buffers of one model's training. Whoever creates it disposes of it. */
 export class TrainState implements Disposable {
@@ -93,7 +93,7 @@ export class TrainState implements Disposable {
   readonly #waits: Waits;
   readonly #model: Model;
   readonly #owned: DisposableStack;
-  readonly #workspaces: Workspace[] = [];
+  readonly #buffers: StepBuffers[] = [];
 
   /**
    * A fresh state for a model.
@@ -243,22 +243,22 @@ export class TrainState implements Disposable {
    *
    * @internal
    */
-  workspace(n_rows: number, n_prefixes: number, mostK: number): Workspace {
-    const kept = this.#workspaces;
+  buffers(n_rows: number, n_prefixes: number, mostK: number): StepBuffers {
+    const kept = this.#buffers;
     const at = kept.findIndex((space) =>
       space.n_rows === n_rows && space.n_prefixes === n_prefixes && space.use.mostK === mostK
     );
     const space = at >= 0
       ? kept.splice(at, 1)[0]!
-      : new Workspace(this.#model, n_rows, n_prefixes, { training: true, mostK });
+      : new StepBuffers(this.#model, n_rows, n_prefixes, { training: true, mostK });
     kept.unshift(space);
-    for (const old of kept.splice(KEPT_WORKSPACES)) old[Symbol.dispose]();
+    for (const old of kept.splice(KEPT_BUFFERS)) old[Symbol.dispose]();
     return space;
   }
 
   /** Frees the memory. */
   [Symbol.dispose](): void {
-    for (const space of this.#workspaces.splice(0)) space[Symbol.dispose]();
+    for (const space of this.#buffers.splice(0)) space[Symbol.dispose]();
     this.#owned.dispose();
   }
 }

@@ -10,11 +10,58 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import { fill } from "../kernels/elementwise.ts";
 import { defineKernel, reads, readsOften, writes } from "../kernels/engine/kernel.ts";
-import type { Tensor } from "../kernels/engine/tensor.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
+import { Tensor } from "../kernels/engine/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
 import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
-import type { Workspace } from "../nn/step_buffers.ts";
+import type { LossTerm, TrainingStep } from "./loss_term.ts";
+
+/** Which latents fired, which are dead, and the dead ones in order. */
+export class DeadLatents implements LossTerm {
+  /** [S], 1 for each that fires in this batch; 0 between steps. */
+  readonly fired: Tensor<"u32">;
+  /** [S], 1 for each dead one. */
+  readonly flags: Tensor<"u32">;
+  /** [S + 1], how many dead ones there are before each. */
+  readonly places: Tensor<"u32">;
+  /** [S], the dead ones in order, of which `count[0]` are there. */
+  readonly list: Tensor<"u32">;
+  /** [1] */
+  readonly count: Tensor<"u32">;
+  readonly #owned: DisposableStack;
+
+  /** For a model of `d_sae` latents. */
+  constructor(context: DeviceContext, d_sae: number) {
+    using stack = new DisposableStack();
+    const make = (size: number, label: string) => stack.use(new Tensor(context, "u32", [size], label));
+    this.fired = make(d_sae, "fired");
+    this.flags = make(d_sae, "dead");
+    this.places = make(d_sae + 1, "places of dead latents");
+    this.list = make(d_sae, "dead latents");
+    this.count = make(1, "n_dead");
+    this.#owned = stack.move();
+  }
+
+  readonly look: NonNullable<LossTerm["look"]> = {
+    entries: ({ commands, buffers: { f_x }, training }) => {
+      if (training) markFired(commands, f_x.entries.codes, this.fired);
+    },
+    dense: ({ commands, training }, codes) => {
+      if (training) markFiredDense(commands, codes, this.fired);
+    },
+  };
+
+  /** Counts the rows that each latent has waited for, so that it is known which are dead. */
+  update({ commands, buffers: { n_rows }, training }: TrainingStep): void {
+    const { state: { tokens_since_active, halted }, dead_threshold_tokens, canBeDead } = training;
+    updateDead(commands, { dead: this, tokens_since_active, halted, n_rows, dead_threshold_tokens, canBeDead });
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
 
 /** Marks the latents that sparse codes use. */
 export function markFired(commands: Commands, codes: Codes, fired: Tensor<"u32">): void {
@@ -119,7 +166,7 @@ const markDyingKernel = defineKernel({
 export function updateDead(
   commands: Commands,
   given: {
-    readonly dead: Workspace["dead"];
+    readonly dead: Pick<DeadLatents, "fired" | "flags" | "places" | "list" | "count">;
     readonly tokens_since_active: Tensor<"u32">;
     readonly halted: Tensor<"u32">;
     readonly n_rows: number;

@@ -6,6 +6,10 @@
  * @module
  */
 
+import type { Commands } from "../kernels/engine/commands.ts";
+import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
+import type { Tensor } from "../kernels/engine/tensor.ts";
+import { SCALE_WGSL } from "../kernels/reduce.ts";
 import type { ParameterArrays } from "../nn/arrays.ts";
 import { PARAMETERS } from "../nn/parameters.ts";
 
@@ -116,3 +120,92 @@ export function lossAt(columns: ReadonlyMap<string, Float32Array>, step: number)
     Object.fromEntries(names.map((name) => [name, at(prefix + name)]));
   return { ...record(TRAINING), grad_norms: record(TABLE_PARAMETERS, "grad_norms.") } as unknown as TrainLoss;
 }
+
+/** Places of the sums over a batch that the numbers are made of. */
+export const TOTALS = { squares: 0, l0: 1, l1: 2, penalty: 3, aux: 4 } as const;
+
+/** How many there are. */
+export const N_TOTALS: number = Object.keys(TOTALS).length;
+
+/** Where a step's numbers go. */
+export interface LossSlot {
+  /** [slots, RECORD_WIDTH] */
+  readonly losses: Tensor;
+  /** Row. */
+  readonly slot: number;
+}
+
+/** Writes what an objective says of a batch into its row. */
+export function recordLoss(
+  commands: Commands,
+  given: {
+    readonly into: LossSlot;
+    /** [N_TOTALS] */
+    readonly totals: Tensor;
+    /** Which of them is the penalty, the mean of it that costs nothing or 0, and [1], its weight. */
+    readonly penalty: { readonly total: keyof typeof TOTALS; readonly target_l0: number; readonly weight: Tensor };
+    /** B */
+    readonly n_rows: number;
+    /** How many squares are added up. */
+    readonly n_squares: number;
+    /** [1], the largest |x|, as bits. */
+    readonly largest: Tensor<"u32">;
+    /** In training: what the sum of the auxiliary errors is multiplied with. */
+    readonly auxWeight: number;
+    readonly training: boolean;
+    /** [1], dead latents. */
+    readonly n_dead: Tensor<"u32">;
+  },
+): void {
+  const { into: { losses, slot }, totals, penalty, n_rows, n_squares, largest, auxWeight, training, n_dead } = given;
+  commands.run(recordLossKernel, {
+    slots: losses.shape[0]!,
+    slot,
+    penalty_at: TOTALS[penalty.total],
+    training: Number(training),
+    mse_terms: n_squares,
+    n_rows,
+    target_l0: penalty.target_l0,
+    aux_weight: auxWeight,
+    totals,
+    weight: penalty.weight,
+    largest,
+    n_dead,
+    losses,
+  });
+}
+
+const recordLossKernel = defineKernel({
+  name: "record_loss",
+  dims: ["slots", "slot", "penalty_at", "training"],
+  scalars: ["mse_terms", "n_rows", "target_l0", "aux_weight"],
+  bindings: {
+    totals: reads("f32", `${N_TOTALS}`),
+    weight: reads("f32", "1"),
+    largest: reads("u32", "1"),
+    n_dead: reads("u32", "1"),
+    losses: writes("f32", `slots ${RECORD_WIDTH}`),
+  },
+  workgroup: 1,
+  grid: () => 1,
+  cost: () => ({ flops: 12, bytes: 4 * RECORD_WIDTH }),
+  declarations: SCALE_WGSL,
+  body: `
+  let scale = scale_of(largest[0]);
+  let first = dims.slot * ${RECORD_WIDTH}u;
+  let mse = totals[${TOTALS.squares}] / dims.mse_terms * scale * scale;
+  var penalty = totals[dims.penalty_at] / dims.n_rows;
+  if (dims.target_l0 > 0.0) { penalty = (penalty / dims.target_l0 - 1.0) * (penalty / dims.target_l0 - 1.0); }
+  let sparsity = weight[0] * penalty;
+  var aux = 0.0;
+  if (dims.aux_weight > 0.0 && n_dead[0] > 0u) { aux = totals[${TOTALS.aux}] * dims.aux_weight; }
+  losses[first + ${PLACES.mse}u] = mse;
+  losses[first + ${PLACES.sparsity}u] = sparsity;
+  losses[first + ${PLACES.l0}u] = totals[${TOTALS.l0}] / dims.n_rows;
+  losses[first + ${PLACES.l1}u] = totals[${TOTALS.l1}] / dims.n_rows;
+  losses[first + ${PLACES.aux}u] = aux;
+  losses[first + ${PLACES.n_dead}u] = select(0.0, f32(n_dead[0]), dims.training == 1u);
+  losses[first + ${PLACES.loss}u] = mse + sparsity + aux;
+  losses[first + ${PLACES.largest_x}u] = bitcast<f32>(largest[0]);
+  losses[first + ${PLACES.sparsity_coeff}u] = weight[0];`,
+});

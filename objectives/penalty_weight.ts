@@ -24,8 +24,7 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import type { Tensor } from "../kernels/engine/tensor.ts";
-import type { Sparsity } from "../nn/loss_terms.ts";
-import { isOnL0, sparsityCoeff } from "./sparsity.ts";
+import { isOnL0, type Sparsity, sparsityCoeff } from "../nn/loss_terms.ts";
 
 const GAIN = 0.03;
 const DAMPING = 6;

@@ -9,16 +9,93 @@
  */
 
 import type { Commands } from "../kernels/engine/commands.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
 import { defineKernel, reads, readsAcross, readsOften, readsOnce, writes } from "../kernels/engine/kernel.ts";
-import { columnSums } from "../kernels/reduce.ts";
-import type { Span, Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import { columnSums, sum } from "../kernels/reduce.ts";
+import { type Span, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import { totalWgsl } from "../kernels/engine/wgsl.ts";
 import { ENTRIES_OF_LATENT, type EntryBuffers, entryStarts } from "../nn/codes.ts";
 import type { AffineMaps } from "../nn/encode.ts";
 import type { PreAct } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
-import type { PreActSpace } from "../nn/step_buffers.ts";
+import { type DeadLatents, markDying } from "./dead_latents.ts";
+import { TOTALS } from "./loss_record.ts";
+import type { AuxTerm, Halves, Step, TrainingStep } from "./loss_term.ts";
 import { normsBackward } from "./sparsity.ts";
+
+/** The pre-activation loss. */
+export class PreActLoss implements AuxTerm {
+  /** [B], a row's loss over `coeff`. */
+  readonly #rows: Tensor;
+  /** [S] each: sums over the batch, its parts of ∂loss/∂θ and ∂loss/∂‖W_dec_s‖. */
+  readonly #slopes: PreActSlopes;
+  readonly #cfg: PreAct;
+  readonly #dead: DeadLatents;
+  readonly #owned: DisposableStack;
+
+  /** For batches of `n_rows`. */
+  constructor(context: DeviceContext, cfg: PreAct, n_rows: number, dead: DeadLatents) {
+    using stack = new DisposableStack();
+    const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
+    const d_sae = dead.flags.size;
+    this.#rows = make(n_rows, "auxiliary error a row");
+    this.#slopes = {
+      grad_threshold: make(d_sae, "grad_threshold of dead latents"),
+      normSlopes: make(d_sae, "slopes of dead latents' lengths"),
+    };
+    this.#cfg = cfg;
+    this.#dead = dead;
+    this.#owned = stack.move();
+  }
+
+  readsNorms(): boolean {
+    return true;
+  }
+
+  /** Every row of a latent that may be dead becomes an entry. */
+  beforeCodes({ commands, buffers: { f_x, n_rows }, training }: TrainingStep): void {
+    const { state: { tokens_since_active }, dead_threshold_tokens } = training;
+    markDying(commands, { wanted: f_x.preActs!.wanted, tokens_since_active, n_rows, dead_threshold_tokens });
+  }
+
+  readonly onPreActs: Halves = {
+    entries: ({ commands, model, buffers: { f_x: { entries, preActs }, squares } }) => {
+      const dying = { squares, flags: this.#dead.flags, entries, h: preActs!.ofEntries };
+      preActEntrySums(commands, model, { ...dying, sums: this.#rows });
+      preActEntriesBackward(commands, model, { ...dying, cfg: this.#cfg, slopes: this.#slopes });
+    },
+    dense: ({ commands, model, buffers: { n_rows, squares } }, { dense, span, grad: grad_h, accumulate }) => {
+      const dying = { squares, flags: this.#dead.flags, h: dense.denseRows(span), span };
+      preActSums(commands, model, { ...dying, sums: this.#rows });
+      const given = { ...dying, cfg: this.#cfg, n_rows, grad_h, slopes: this.#slopes, accumulate };
+      preActBackward(commands, model, given);
+    },
+  };
+
+  afterEncoder({ commands, model, buffers: { squares }, training: { state: { gradients } } }: TrainingStep): void {
+    preActGradients(commands, model, { slopes: this.#slopes, squares, gradients });
+  }
+
+  sum({ commands, buffers: { n_rows } }: Step, totals: Tensor): void {
+    sum(commands, { x: this.#rows, size: n_rows, into: totals, results: totals.size, at: TOTALS.aux });
+  }
+
+  weight({ buffers: { n_rows } }: Step): number {
+    return this.#cfg.coeff / n_rows;
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/** [S] each: sums over the rows of a batch. */
+interface PreActSlopes {
+  /** Its part of ∂loss/∂θ. */
+  readonly grad_threshold: Tensor;
+  /** Its part of ∂loss/∂‖W_dec_s‖. */
+  readonly normSlopes: Tensor;
+}
 
 /** What every pass reads. */
 interface PreActArguments {
@@ -38,7 +115,7 @@ interface EntryArguments extends Omit<PreActArguments, "span"> {
 }
 
 /** sums[b] = Σ_{s dead} max(θ⁺_s − h_bs, 0) n_s. */
-export function preActSums(
+function preActSums(
   commands: Commands,
   model: AffineMaps,
   given: PreActArguments & { readonly h: TensorRows; readonly sums: Tensor },
@@ -50,7 +127,7 @@ export function preActSums(
 }
 
 /** The same from the entries of a batch, among which are all of every dead latent. */
-export function preActEntrySums(
+function preActEntrySums(
   commands: Commands,
   model: AffineMaps,
   given: EntryArguments & { readonly sums: Tensor },
@@ -140,8 +217,8 @@ const preActEntrySumsKernel = defineKernel({
   if (lane == 0u) { sums[group] = sum; }`,
 });
 
-/** Adds to ∂h of the rows of a tile; `space` (+)= the parts of ∂θ and ∂n, whose order of summation blocks leave alone. */
-export function preActBackward(
+/** Adds to ∂h of the rows of a tile; `slopes` (+)= the parts of ∂θ and ∂n, whose order of summation blocks leave alone. */
+function preActBackward(
   commands: Commands,
   model: AffineMaps,
   given: PreActArguments & {
@@ -150,11 +227,11 @@ export function preActBackward(
     /** B */
     readonly n_rows: number;
     readonly grad_h: Tensor;
-    readonly space: PreActSpace;
+    readonly slopes: PreActSlopes;
     readonly accumulate: boolean;
   },
 ): void {
-  const { h, squares, flags, span: { from, to }, cfg: { coeff }, n_rows, grad_h, space, accumulate } = given;
+  const { h, squares, flags, span: { from, to }, cfg: { coeff }, n_rows, grad_h, slopes, accumulate } = given;
   commands.run(preActBackwardKernel, {
     rows: to - from,
     d_sae: model.cfg.d_sae,
@@ -165,8 +242,8 @@ export function preActBackward(
     squares,
     flags,
     grad: grad_h.rows(0, to - from),
-    grad_threshold: space.grad_threshold,
-    norm_slopes: space.normSlopes,
+    grad_threshold: slopes.grad_threshold,
+    norm_slopes: slopes.normSlopes,
   });
 }
 
@@ -211,12 +288,12 @@ const preActBackwardKernel = defineKernel({
 });
 
 /** The same for all entries of a batch. */
-export function preActEntriesBackward(
+function preActEntriesBackward(
   commands: Commands,
   model: AffineMaps,
-  given: EntryArguments & { readonly cfg: PreAct; readonly space: PreActSpace },
+  given: EntryArguments & { readonly cfg: PreAct; readonly slopes: PreActSlopes },
 ): void {
-  const { entries: buffers, h, squares, flags, cfg: { coeff }, space: { grad_threshold, normSlopes } } = given;
+  const { entries: buffers, h, squares, flags, cfg: { coeff }, slopes: { grad_threshold, normSlopes } } = given;
   const { codes: { n_rows, row_starts, indices }, transposition: { columns }, grad_values: grad } = buffers;
   const { capacity, starts, entries } = columns;
   const { threshold, cfg: { d_sae } } = model;
@@ -297,13 +374,13 @@ const preActEntrySlopesKernel = defineKernel({
   norm_slopes[s] = by_norm;`,
 });
 
-/** ∂θ and ∂W_dec, from what all rows have added to `space`. */
-export function preActGradients(
+/** ∂θ and ∂W_dec, from what all rows have added to `slopes`. */
+function preActGradients(
   commands: Commands,
   model: AffineMaps,
-  given: { readonly space: PreActSpace; readonly squares: Tensor; readonly gradients: Gradients },
+  given: { readonly slopes: PreActSlopes; readonly squares: Tensor; readonly gradients: Gradients },
 ): void {
-  const { space: { grad_threshold, normSlopes }, squares, gradients } = given;
+  const { slopes: { grad_threshold, normSlopes }, squares, gradients } = given;
   const columns = model.cfg.d_sae;
   columnSums(commands, {
     x: grad_threshold,

@@ -16,34 +16,136 @@
  */
 
 import type { Commands } from "../kernels/engine/commands.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
 import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/engine/kernel.ts";
 import { perWay, rowSum } from "../kernels/row_sums.ts";
 import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
-import type { Span, Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import { type Span, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
+import { sum } from "../kernels/reduce.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
 import type { Codes, EntryBuffers } from "../nn/codes.ts";
 import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
 import type { AffineMaps } from "../nn/encode.ts";
-import type { Sparsity, TanhSparsity, WeightedL1Sparsity } from "../nn/loss_terms.ts";
+import { isOnL0, isWeighted, type Sparsity, type WeightedSparsity } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
+import type { StepBuffers } from "../nn/step_buffers.ts";
+import { TOTALS } from "./loss_record.ts";
+import type { DenseTile, Halves, LossTerm, Step, TrainingStep } from "./loss_term.ts";
+import { penaltyWeight } from "./penalty_weight.ts";
 
-/** The factor before P; for `target-l0-sparsity`, before (P / target_l0 − 1)². */
-export function sparsityCoeff(sparsity: Sparsity): number {
-  return sparsity.key === "no-sparsity" ? 0 : sparsity.coeff;
+/** The penalty, and what is measured of codes. */
+export class Penalty implements LossTerm {
+  /** [1], λ of this step. */
+  readonly weight: Tensor;
+  /** [1], ∂loss/∂P. */
+  readonly slope: Tensor;
+  /** [B] each, sums over a row. */
+  readonly #rows: Readonly<Record<"l0" | "l1" | "penalty", Tensor>>;
+  /** What a weighted penalty has: [entries], ∂loss/∂‖W_dec_s‖ of each, and [S], their sums. */
+  readonly #norms: { readonly values: Tensor; readonly slopes: Tensor } | undefined;
+  /** [2] and [1], placeholders where there is no controller. */
+  readonly #unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
+  readonly #totals: Tensor;
+  readonly #owned: DisposableStack;
+
+  /** For the batches of `buffers`, of the sums over which `totals` holds the penalty's. */
+  constructor(context: DeviceContext, sparsity: Sparsity, buffers: StepBuffers, totals: Tensor) {
+    const { n_rows, f_x: { entries: { codes: { d_sae }, grad_values } } } = buffers;
+    using stack = new DisposableStack();
+    const make = (size: number, label: string) => stack.use(new Tensor(context, "f32", [size], label));
+    this.weight = make(1, "penalty's weight");
+    this.slope = make(1, "penalty's slope");
+    this.#rows = {
+      l0: make(n_rows, "L0 a row"),
+      l1: make(n_rows, "L1 a row"),
+      penalty: make(n_rows, "penalty a row"),
+    };
+    this.#norms = isWeighted(sparsity)
+      ? { values: make(grad_values.size, "slopes of f_x"), slopes: make(d_sae, "slopes of the lengths") }
+      : undefined;
+    this.#unused = {
+      control: make(2, "no controller"),
+      halted: stack.use(new Tensor(context, "u32", [1], "never halted")),
+    };
+    this.#totals = totals;
+    this.#owned = stack.move();
+  }
+
+  readsNorms({ sparsity }: Step): boolean {
+    return isWeighted(sparsity);
+  }
+
+  readonly look: NonNullable<LossTerm["look"]> = {
+    entries: ({ commands, sparsity, buffers: { f_x: { entries: { codes } }, squares } }) => {
+      const { l0, l1, penalty } = this.#rows;
+      rowNorms(commands, codes, l0, l1);
+      rowPenalties(commands, { sparsity, codes, squares, penalty });
+    },
+    dense: ({ commands, sparsity, buffers: { squares } }, codes, span) => {
+      const { l0, l1, penalty } = this.#rows;
+      denseRowNorms(commands, { codes, span, l0, l1 });
+      denseRowPenalties(commands, { sparsity, codes, span, squares, penalty });
+    },
+  };
+
+  afterCodes({ commands, sparsity, schedule, buffers: { n_rows }, training }: Step): void {
+    const totals = this.#totals;
+    for (const name of isWeighted(sparsity) ? ["l0", "l1", "penalty"] as const : ["l0", "l1"] as const) {
+      sum(commands, { x: this.#rows[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
+    }
+    penaltyWeight(commands, {
+      sparsity,
+      factor: schedule.sparsity,
+      lr: schedule.lr,
+      stepsToTarget: schedule.stepsToTarget,
+      totals,
+      l0At: TOTALS.l0,
+      n_rows,
+      weight: this.weight,
+      slope: this.slope,
+      controlled: training && { ...training.state, target_l0: training.target_l0 },
+      unused: this.#unused,
+    });
+  }
+
+  readonly onCodes: Halves = {
+    entries: ({ commands, sparsity, buffers: { f_x, squares } }) => {
+      sparsityBackward(commands, {
+        sparsity,
+        entries: f_x.entries,
+        norms: this.#norms,
+        oneSided: f_x.dense !== undefined,
+        squares,
+        slope: this.slope,
+      });
+    },
+    dense: ({ commands, sparsity, buffers: { n_rows, squares } }, { dense, span, grad, accumulate }: DenseTile) => {
+      denseSparsityBackward(commands, {
+        sparsity,
+        f: dense.codeRows(span),
+        grad_f: grad,
+        n_rows,
+        squares,
+        slope: this.slope,
+        normSlopes: this.#norms?.slopes,
+        accumulate,
+      });
+    },
+  };
+
+  afterEncoder({ commands, model, buffers: { squares }, training: { state: { gradients } } }: TrainingStep): void {
+    if (this.#norms) normsBackward(commands, model, { squares, normSlopes: this.#norms.slopes, gradients });
+  }
+
+  /** Which of the sums over the batch is P. */
+  static total(sparsity: Sparsity): keyof typeof TOTALS {
+    return isWeighted(sparsity) ? "penalty" : isOnL0(sparsity) ? "l0" : "l1";
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
 }
-
-/** Whether the lengths of W_dec's rows are part of the penalty. */
-export function isWeighted(sparsity: Sparsity): sparsity is WeightedSparsity {
-  return sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
-}
-
-/** Whether the penalty is on L0, whose gradient reaches thresholds alone. */
-export function isOnL0({ key }: Sparsity): boolean {
-  return key === "l0-sparsity" || key === "target-l0-sparsity";
-}
-
-type WeightedSparsity = WeightedL1Sparsity | TanhSparsity;
-type WeightedKey = WeightedSparsity["key"];
 
 /** l0[b] = Σ_s 1[f_bs ≠ 0] and l1[b] = Σ_s |f_bs| of sparse codes. */
 export function rowNorms(commands: Commands, codes: Codes, l0: Tensor, l1: Tensor): void {
@@ -137,6 +239,8 @@ var<workgroup> sums: array<f32, ${threads}>;`,
   }`,
   });
 });
+
+type WeightedKey = WeightedSparsity["key"];
 
 /** WGSL: a code's part of P, its derivatives by |f| and by n; tanh has a scale. For |f| ≥ 0 they are those from the right at 0. */
 const WEIGHTED_WGSL: Readonly<Record<WeightedKey, string>> = {
@@ -292,23 +396,22 @@ var<workgroup> sums: array<f32, 64>;${wgsl}`,
  * ∂f += slope/B · ∂P_b/∂f for the entries of sparse codes, with `slope` [1] = ∂loss/∂P. At f = 0 the derivative is that from
  * the right for codes that are never negative; for others the sign is 0 there.
  *
- * Weighted penalties set normSlopes[s] = slope/B · Σ_b ∂P_b/∂n_s too, which {@link normsBackward} takes.
+ * Weighted penalties set the slopes of `norms`, slope/B · Σ_b ∂P_b/∂n_s, too, which {@link normsBackward} takes.
  */
 export function sparsityBackward(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
     readonly entries: EntryBuffers;
-    /** [entries], which gets slope/B · ∂P_b/∂n of each, of a weighted penalty. */
-    readonly normValues: Tensor | undefined;
+    /** Of a weighted penalty: [entries], which gets slope/B · ∂P_b/∂n of each, and [S], which gets their sums. */
+    readonly norms: { readonly values: Tensor; readonly slopes: Tensor } | undefined;
     /** Whether codes are never negative. */
     readonly oneSided: boolean;
     readonly squares: Tensor;
     readonly slope: Tensor;
-    readonly normSlopes: Tensor;
   },
 ): void {
-  const { sparsity, entries, normValues, oneSided, squares, slope, normSlopes } = given;
+  const { sparsity, entries, norms, oneSided, squares, slope } = given;
   const { codes, transposition, grad_values } = entries;
   const { n_rows, d_sae, row_starts, indices, values } = codes;
   const shared = { n_rows, capacity: values.size, at_zero: Number(oneSided), row_starts, values, slope, grad_values };
@@ -320,16 +423,16 @@ export function sparsityBackward(
     scale: scaleOf(sparsity),
     indices,
     squares,
-    norm_values: normValues!,
+    norm_values: norms!.values,
   });
   sparseColumnSums(commands, {
     sparse: transposition.columns,
     entryRows: transposition.entryRows,
-    values: normValues!,
+    values: norms!.values,
     firstRow: 0,
     rows: n_rows,
     accumulate: false,
-    result: normSlopes,
+    result: norms!.slopes,
   });
 }
 
@@ -397,7 +500,8 @@ export function denseSparsityBackward(
     readonly n_rows: number;
     readonly squares: Tensor;
     readonly slope: Tensor;
-    readonly normSlopes: Tensor;
+    /** Of a weighted penalty. */
+    readonly normSlopes: Tensor | undefined;
     readonly accumulate: boolean;
   },
 ): void {
@@ -416,7 +520,7 @@ export function denseSparsityBackward(
     scale: scaleOf(sparsity),
     f,
     squares,
-    norm_slopes: normSlopes,
+    norm_slopes: normSlopes!,
   });
 }
 

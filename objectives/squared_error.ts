@@ -20,21 +20,74 @@ import {
   updates,
   writes,
 } from "../kernels/engine/kernel.ts";
-import { chunksOf, maxAbsBits } from "../kernels/reduce.ts";
+import { chunksOf, maxAbsBits, SCALE_WGSL, sum } from "../kernels/reduce.ts";
 import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
-import { Tensor } from "../kernels/engine/tensor.ts";
+import { type Span, Tensor } from "../kernels/engine/tensor.ts";
 import { totalWgsl } from "../kernels/engine/wgsl.ts";
+import { decode, decodeDense } from "../nn/decode.ts";
+import type { DenseStep } from "../nn/step_codes.ts";
+import { TOTALS } from "./loss_record.ts";
+import type { Step } from "./loss_term.ts";
 
 const THREADS = 32;
 
-/** WGSL: the power of two at or below the largest |x|, kept where it and its inverse are normal numbers. */
-export const SCALE_WGSL = `
-fn scale_exponent(bits: u32) -> u32 { return clamp(bits >> 23u, 87u, 253u); }
-fn scale_of(bits: u32) -> f32 { return bitcast<f32>(scale_exponent(bits) << 23u); }
-fn inverse_scale_of(bits: u32) -> f32 { return bitcast<f32>((254u - scale_exponent(bits)) << 23u); }
-`;
-
 const TOTAL_WGSL = totalWgsl(THREADS);
+
+/** The squared error of the reconstructions. */
+export class SquaredError implements Disposable {
+  /** [B], a row's squared error over u². */
+  readonly #rows: Tensor;
+  readonly #totals: Tensor;
+
+  /** For batches of `n_rows`, of the sums over which `totals` holds its own. */
+  constructor(context: DeviceContext, n_rows: number, totals: Tensor) {
+    this.#rows = new Tensor(context, "f32", [n_rows], "squared error a row");
+    this.#totals = totals;
+  }
+
+  /** x̂ of some rows from their entries, turned into G [≥ rows, P, D]; their squared errors are noted. */
+  entries(step: Step, span: Span, residual: Tensor | undefined): Tensor {
+    const { commands, model, prefixes, buffers: { f_x: { entries: { codes } }, x_hats } } = step;
+    decode(commands, model, { codes, span, prefixes, x_hats: x_hats.rows(0, span.to - span.from) });
+    return this.#toResiduals(step, span, residual);
+  }
+
+  /** The same from the dense codes of one tile. */
+  dense(step: Step, dense: DenseStep, span: Span, residual: Tensor | undefined): Tensor {
+    const { commands, model, prefixes, buffers: { input, x_hats } } = step;
+    dense.encodeAgain(commands, model, input, span);
+    decodeDense(commands, model, { f: dense.codeRows(span), prefixes, x_hats });
+    return this.#toResiduals(step, span, residual);
+  }
+
+  /** Adds the errors of all rows. */
+  sum({ commands, buffers: { n_rows } }: Step): void {
+    const totals = this.#totals;
+    sum(commands, { x: this.#rows, size: n_rows, into: totals, results: totals.size, at: TOTALS.squares });
+  }
+
+  #toResiduals(step: Step, { from, to }: Span, residual: Tensor | undefined): Tensor {
+    const { commands, model, prefixes, buffers: { x_hats, input, largest, n_rows } } = step;
+    residuals(commands, {
+      x: input.x_BD.rows(from, to),
+      x_hats: x_hats.rows(0, to - from),
+      b_dec: model.parameters.b_dec,
+      largest: largest.bits,
+      squares: this.#rows,
+      ...residual && { residual: residual.rows(from, to) },
+      rows: to - from,
+      firstRow: from,
+      n_rows,
+      d_model: model.cfg.d_model,
+      n_prefixes: prefixes.lengths.length,
+    });
+    return x_hats;
+  }
+
+  [Symbol.dispose](): void {
+    this.#rows[Symbol.dispose]();
+  }
+}
 
 /** What {@link residuals} takes. */
 export interface ResidualsArguments {

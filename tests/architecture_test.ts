@@ -98,6 +98,15 @@ function keyViolations(path: string, source: string): string[] {
   return numberedLines(path, withoutComments(source)).filter((line) => named.test(line));
 }
 
+/** Where a model's work is recorded that the GPU may leave out: no other file of the model decides on the way. */
+const CONDITIONAL_FILES = /^kernels\/|^objectives\/step\.ts$/;
+
+/** Lines that record such work elsewhere. */
+function conditionViolations(path: string, source: string): string[] {
+  if (CONDITIONAL_FILES.test(path)) return [];
+  return numberedLines(path, withoutComments(source)).filter((line) => /\.onlyIf\(/.test(line));
+}
+
 /** The circles among imports, each as the files on its way. */
 function circles(imports: readonly Import[]): string[] {
   const targets = Map.groupBy(imports, ({ from }) => from);
@@ -193,6 +202,14 @@ Deno.test("architecture: code asks what an activation can, not which it is", asy
   assertEquals(found, []);
 });
 
+Deno.test("architecture: only the step decides what the GPU leaves out", async () => {
+  const found: string[] = [];
+  for (const path of await publishedFiles()) {
+    found.push(...conditionViolations(path, await Deno.readTextFile(new URL(path, ROOT))));
+  }
+  assertEquals(found, []);
+});
+
 Deno.test("architecture: nothing published imports tests or benches", async () => {
   const imports = await readImports(await publishedFiles());
   assertEquals(imports.filter(({ target }) => TEST_CODE.test(target)), []);
@@ -274,6 +291,8 @@ Deno.test("architecture: the rules catch what they are for", () => {
     assertEquals(keyViolations("nn/activations/x.ts", asked), []);
   }
   assertEquals(keyViolations("nn/x.ts", `make({ activation: { key: "top-k" } }); // "relu"`), []);
+  assertEquals(conditionViolations("objectives/aux_k.ts", "commands.onlyIf(count, () => 1);").length, 1);
+  assertEquals(conditionViolations("objectives/step.ts", "commands.onlyIf(count, () => 1);"), []);
   const edge = (from: string, target: string): Import => ({ from, target, isTypeOnly: true });
   assertEquals(circles([edge("a", "b"), edge("b", "c"), edge("c", "d")]), []);
   assertEquals(circles([edge("a", "b"), edge("b", "c"), edge("c", "b")]), ["b → c → b"]);

@@ -21,7 +21,8 @@ import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/s
 import { PARAMETERS } from "../nn/parameters.ts";
 import { RECENT_ERRORS, TrainState } from "../nn/state.ts";
 import { type LossRow, lossRow, PLACES, RECORD_WIDTH, type TrainLoss, trainLossOf } from "../objectives/loss_record.ts";
-import { type Objective, recordLossAndGradients, type StepSchedule } from "../objectives/objective.ts";
+import type { StepSchedule } from "../objectives/loss_term.ts";
+import { type Objective, recordLossAndGradients } from "../objectives/objective.ts";
 import { shuffledBatches } from "../data/order.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";

@@ -91,7 +91,7 @@ export async function checkStep({ problem, p }: Omit<Example, "name">, given: Co
 
   // A BatchTopK selects otherwise outside training.
   const mostK = "top_k" in cfg.activation ? cfg.activation.top_k : 0;
-  const { f_x } = state.workspace(x.length / cfg.d_model, n_prefixes, mostK);
+  const { f_x } = state.buffers(x.length / cfg.d_model, n_prefixes, mostK);
   using codes = sae.encode(x);
   using f_BS = (f_x.dense ? codes : f_x.entries.codes).dense();
   const mask_BS = Uint8Array.from(await f_BS.read(), (f) => f !== 0 ? 1 : 0);

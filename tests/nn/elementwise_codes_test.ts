@@ -68,7 +68,7 @@ async function stepOf({ problem, p }: Example, device: GPUDevice): Promise<Step>
   using pending = step.loss;
   const loss = await pending.read();
   const gradients = await step.gradients.read();
-  const { f_x } = state.workspace(x_BD.length / cfg.d_model, prefixes.length, 0);
+  const { f_x } = state.buffers(x_BD.length / cfg.d_model, prefixes.length, 0);
   const [isSparse] = await f_x.dense!.isSparse.read();
   return { loss, gradients, isSparse: isSparse! };
 }
@@ -126,7 +126,7 @@ Deno.test("codes that grow sparse in training change the way and no bit", async 
     const options = { state, lr: 0.1, n_lr_warmup: 0, grad_clip: null, log_every: 1 };
     for await (const progress of train(sae, getObjective({ key: "vanilla" }), batches, options)) {
       losses.push(...progress.losses);
-      ways.add((await state.workspace(32, 1, 0).f_x.dense!.isSparse.read())[0]!);
+      ways.add((await state.buffers(32, 1, 0).f_x.dense!.isSparse.read())[0]!);
     }
     runs.push({ losses, end: await sae.readParameters(), ways });
   }

@@ -10,7 +10,8 @@ import { watchBuffers } from "../../bench/buffers.ts";
 import type { ActivationOptions } from "../../nn/activations/mod.ts";
 import { ElementwiseCodes, keepsBatch } from "../../nn/elementwise_codes.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { Workspace } from "../../nn/step_buffers.ts";
+import { StepBuffers } from "../../nn/step_buffers.ts";
+import { LossTerms } from "../../objectives/terms.ts";
 import { freshDevice } from "../support/gpu.ts";
 
 const SIZES = { d_model: 20, d_sae: 500 };
@@ -29,7 +30,8 @@ for (
     const held = watchBuffers(device);
     const rows: number[] = [];
     for (const B of [2000, 4000]) {
-      using space = new Workspace(sae, B, 10, USE);
+      using space = new StepBuffers(sae, B, 10, USE);
+      space.keep(LossTerms, () => new LossTerms(sae, space));
       const [[label, largest] = ["", 0]] = [...held().bytes].sort(([, a], [, b]) => b - a);
       assert(largest < 4 * B * SIZES.d_sae, `${label} has ${largest} bytes`);
       rows.push(space.x_hats.shape[0]!);
@@ -45,7 +47,7 @@ Deno.test("a batch is kept where that takes no more than training does already",
   using sae = await SparseAutoencoder.create({ ...SIZES, activation: { key: "relu" } }, { device });
   for (const [B, isWhole] of [[160, true], [161, false]] as const) {
     assertEquals(keepsBatch(sae, B), isWhole);
-    using space = new Workspace(sae, B, 1, USE);
+    using space = new StepBuffers(sae, B, 1, USE);
     assert(space.f_x instanceof ElementwiseCodes);
     assertEquals([space.f_x.isWhole, space.f_x.kept.shape[0]], [isWhole, B]);
   }

@@ -95,7 +95,7 @@ Deno.test("training moves the threshold, evaluation does not, and files hold it"
   assertExact((await sae.readParameters()).threshold!, [0]);
   using first = objective.lossAndGradients(sae, x, { state }).loss;
   await first.read();
-  const { f_x } = state.workspace(9, 1, 4);
+  const { f_x } = state.buffers(9, 1, 4);
   const { values } = await f_x.entries.codes.read();
   assertEquals(values.length, 9 * 4);
   const { threshold } = await sae.readParameters();

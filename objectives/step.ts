@@ -1,0 +1,150 @@
+/**
+ * One step in the order of the data: codes, what is measured of them, who is dead, reconstructions, and the gradients from
+ * last to first. The parts of the loss stand in files of their own; what is here is their order, and which of them the GPU
+ * does.
+ *
+ * @module
+ */
+
+import type { Commands } from "../kernels/engine/commands.ts";
+import type { Tensor } from "../kernels/engine/tensor.ts";
+import { maxAbsBits } from "../kernels/reduce.ts";
+import { rowSquares } from "../kernels/unit_rows.ts";
+import { biasBackward, decodeBackward, decodeDenseBackward } from "../nn/decode.ts";
+import { centringBackward, denseEncoderBackward, entriesEncoderBackward } from "../nn/encode.ts";
+import { isOnL0 } from "../nn/loss_terms.ts";
+import { topK } from "../nn/model.ts";
+import type { DenseStep } from "../nn/step_codes.ts";
+import { type LossSlot, recordLoss } from "./loss_record.ts";
+import type { Conditional, Step, TrainingStep } from "./loss_term.ts";
+import { Penalty } from "./sparsity.ts";
+import type { LossTerms } from "./terms.ts";
+
+/** Records the loss of x [B, D], and in training all its gradients and who is dead. */
+export function recordStep(step: Step, terms: LossTerms, x: Tensor, into: LossSlot): void {
+  recordCodes(step, terms, x);
+  if (isTraining(step)) {
+    recordDead(step, terms);
+    recordBackward(step, terms);
+  } else {
+    eachWay(step, {
+      entries: () => step.buffers.spans.forEach((span) => terms.squaredError.entries(step, span, undefined)),
+      dense: (dense) => dense.tiles.forEach((span) => terms.squaredError.dense(step, dense, span, undefined)),
+    });
+  }
+  terms.squaredError.sum(step);
+  if (isTraining(step)) terms.aux?.sum(step, terms.totals);
+  const { model, buffers: { n_rows, largest }, prefixes: { lengths }, sparsity } = step;
+  recordLoss(step.commands, {
+    into,
+    totals: terms.totals,
+    penalty: {
+      total: Penalty.total(sparsity),
+      target_l0: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
+      weight: terms.penalty.weight,
+    },
+    n_rows,
+    n_squares: n_rows * lengths.length * model.cfg.d_model,
+    largest: largest.bits,
+    auxWeight: isTraining(step) && terms.aux ? terms.aux.weight(step) : 0,
+    training: isTraining(step),
+    n_dead: terms.dead.count,
+  });
+}
+
+/** Codes, what is measured of them, the largest |x|, and what the penalty weighs. */
+function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
+  const { commands, model, buffers, prefixes, schedule, training } = step;
+  const { input, f_x, ends, largest, squares } = buffers;
+  ends.write(Uint32Array.from(prefixes.lengths));
+  input.record(commands, model, x);
+  maxAbsBits(commands, input.x_BD, largest.partials, largest.bits);
+  if (all.some((term) => term.readsNorms?.(step))) rowSquares(commands, model.parameters.W_dec, squares);
+  if (isTraining(step)) { for (const term of all) term.beforeCodes?.(step); }
+  f_x.encode(commands, model, {
+    input,
+    k: schedule.top_k ?? topK(model),
+    estimate: training && {
+      largest: largest.bits,
+      halted: training.state.halted,
+      seen: training.state.thresholdSeen,
+    },
+    look: {
+      entries: () => all.forEach((term) => term.look?.entries(step)),
+      tile: (codes, span) => all.forEach((term) => term.look?.dense(step, codes, span)),
+    },
+  });
+  if (f_x.dense) commands.onlyIf(f_x.dense.isSparse, () => f_x.finishEntries(commands, model));
+  for (const term of all) term.afterCodes?.(step);
+}
+
+/** Counts who fired, and lets the dead choose where to help. */
+function recordDead(step: TrainingStep, { dead, all }: LossTerms): void {
+  const { commands, buffers: { f_x: { entries: { codes, transposition }, dense } } } = step;
+  const byLatent = () => transposition.record(commands, codes.sparse);
+  if (dense) commands.onlyIf(dense.isSparse, byLatent);
+  else byLatent();
+  dead.update(step);
+  for (const term of all) conditionally(commands, term.afterDead?.(step));
+}
+
+/** Reconstructions, residuals, and the gradients from last to first. */
+function recordBackward(step: TrainingStep, { squaredError, penalty: { slope }, all }: LossTerms): void {
+  const { commands, model, buffers, prefixes, sparsity, training: { state: { gradients } } } = step;
+  const { input, f_x, whole, tile: { h: grad } } = buffers;
+  const { entries: { codes, transposition, grad_values } } = f_x;
+  const residual = all.map((term) => term.residual?.(step)).find((wanted) => wanted !== undefined);
+  const ofActivation = { slope, onL0: isOnL0(sparsity), gradients };
+  eachWay(step, {
+    entries() {
+      for (const span of buffers.spans) {
+        const G = squaredError.entries(step, span, residual);
+        const given = { span, prefixes, gradients, accumulate: span.from > 0, G };
+        biasBackward(commands, given);
+        decodeBackward(commands, model, { ...given, codes, transposition, grad_values });
+      }
+      for (const term of all) term.onCodes?.entries(step);
+      f_x.entriesBackward(commands, model, ofActivation);
+      for (const term of all) term.onPreActs?.entries(step);
+      for (const span of buffers.spans) {
+        const given = { input, span, whole, gradients, accumulate: span.from > 0 };
+        entriesEncoderBackward(commands, model, { ...given, transposition, grad_values });
+      }
+    },
+    dense(dense) {
+      for (const span of dense.tiles) {
+        const G = squaredError.dense(step, dense, span, residual);
+        const given = { span, prefixes, gradients, accumulate: span.from > 0, G };
+        biasBackward(commands, given);
+        decodeDenseBackward(commands, model, { ...given, f: dense.codeRows(span), grad_f: grad });
+        const tile = { dense, span, grad, accumulate: span.from > 0 };
+        for (const term of all) term.onCodes?.dense(step, tile);
+        dense.denseBackward(commands, model, { ...given, ...ofActivation, grad_f: grad });
+        for (const term of all) term.onPreActs?.dense(step, tile);
+        denseEncoderBackward(commands, model, { ...given, input, grad_h: grad });
+      }
+    },
+  });
+  for (const term of all) term.afterEncoder?.(step);
+  centringBackward(commands, model, gradients);
+  for (const term of all) conditionally(commands, term.last?.(step));
+}
+
+function isTraining(step: Step): step is TrainingStep {
+  return step.training !== undefined;
+}
+
+/** Records what is done with entries, or both that and what is done with dense codes, of which the GPU does one. */
+function eachWay(
+  { commands, buffers: { f_x } }: Step,
+  { entries, dense }: { readonly entries: () => void; readonly dense: (codes: DenseStep) => void },
+): void {
+  const half = f_x.dense;
+  if (!half) return entries();
+  commands.onlyIf(half.isSparse, entries);
+  commands.onlyIf(half.isDense, () => dense(half));
+}
+
+function conditionally(commands: Commands, parts: Iterable<Conditional> = []): void {
+  for (const { onlyIf, work } of parts) commands.onlyIf(onlyIf, work);
+}

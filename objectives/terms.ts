@@ -1,0 +1,49 @@
+/**
+ * The parts that a loss has.
+ *
+ * @module
+ */
+
+import { Tensor } from "../kernels/engine/tensor.ts";
+import type { Model } from "../nn/model.ts";
+import type { StepBuffers } from "../nn/step_buffers.ts";
+import { AuxKLoss } from "./aux_k.ts";
+import { DeadLatents } from "./dead_latents.ts";
+import { N_TOTALS } from "./loss_record.ts";
+import type { AuxTerm, LossTerm } from "./loss_term.ts";
+import { PreActLoss } from "./pre_act.ts";
+import { Penalty } from "./sparsity.ts";
+import { SquaredError } from "./squared_error.ts";
+
+/** The parts of a model's loss, and their buffers for batches of one size. */
+export class LossTerms implements Disposable {
+  readonly squaredError: SquaredError;
+  readonly penalty: Penalty;
+  readonly dead: DeadLatents;
+  /** In training. */
+  readonly aux: AuxTerm | undefined;
+  /** [N_TOTALS], sums over the batch. */
+  readonly totals: Tensor;
+  /** Those that look at codes, in their order. */
+  readonly all: readonly LossTerm[];
+  readonly #owned: DisposableStack;
+
+  /** Beside `buffers`. */
+  constructor(model: Model, buffers: StepBuffers) {
+    const { context, cfg: { d_sae, activation: { aux, sparsity } } } = model;
+    const { n_rows, use: { training } } = buffers;
+    using stack = new DisposableStack();
+    this.totals = stack.use(new Tensor(context, "f32", [N_TOTALS], "sums over the batch"));
+    this.squaredError = stack.use(new SquaredError(context, n_rows, this.totals));
+    this.penalty = stack.use(new Penalty(context, sparsity, buffers, this.totals));
+    this.dead = stack.use(new DeadLatents(context, d_sae));
+    if (training && aux.key === "auxk") this.aux = stack.use(new AuxKLoss(model, aux, buffers, this.dead));
+    if (training && aux.key === "pre-act") this.aux = stack.use(new PreActLoss(context, aux, n_rows, this.dead));
+    this.all = [this.penalty, this.dead, ...this.aux ? [this.aux] : []];
+    this.#owned = stack.move();
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
