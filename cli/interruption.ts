@@ -5,7 +5,7 @@
  */
 
 import { writeStderr } from "../runner/mod.ts";
-import { ignoresHangup } from "./hangup.ts";
+import { IGNORES_HANGUP } from "./hangup.ts";
 
 /** What may end a command, by the number that its exit code is made of. */
 const NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGPIPE: 13, SIGTERM: 15, SIGBREAK: 21 } as const;
@@ -67,8 +67,11 @@ export class Interrupts implements Disposable {
     this.#options = { isTerminal, exit, write, wait: later };
     const names: readonly (SignalName & Deno.Signal)[] = Deno.build.os === "windows"
       ? ["SIGINT", "SIGBREAK"]
-      : ["SIGINT", "SIGTERM", ...ignoresHangup() ? [] : ["SIGHUP"] as const];
-    this.#listeners = names.map((name) => [name, () => this.receive(name)]);
+      : ["SIGINT", "SIGTERM", "SIGHUP"];
+    this.#listeners = names.map((name) => [
+      name,
+      name === "SIGHUP" && IGNORES_HANGUP ? () => {} : () => this.receive(name),
+    ]);
     for (const [name, listener] of this.#listeners) Deno.addSignalListener(name, listener);
   }
 

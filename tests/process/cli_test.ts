@@ -329,8 +329,15 @@ Deno.test("signals leave a checkpoint and end with 128 and their number, whether
     "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
   });
   const run = `${made.path}/runs/long`;
-  const started = async (args: readonly string[]) => {
-    const child = command(["train", "long.toml", ...args], { cwd: made.path }).spawn();
+  const started = async (args: readonly string[], ignoresHangup = false) => {
+    const words = [Deno.execPath(), "run", "--quiet", "-A", "--config", CONFIG, CLI, "train", "long.toml", ...args];
+    const script = `${ignoresHangup ? 'trap "" HUP; ' : ""}exec "$0" "$@"`;
+    const child = new Deno.Command("sh", {
+      args: ["-c", script, ...words],
+      cwd: made.path,
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
     const stderr = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
     return { child, stderr, said: await readUntil(stderr, "steps of") };
   };
@@ -349,9 +356,11 @@ Deno.test("signals leave a checkpoint and end with 128 and their number, whether
   const { isInterrupted, steps } = JSON.parse(await Deno.readTextFile(`${run}/metrics.json`));
   assertEquals(isInterrupted, true);
 
-  const second = await started(["--resume"]);
+  // Under nohup, a hang-up is none: it is the signal after it that counts.
+  const second = await started(["--resume"], true);
   assertStringIncludes(second.said, `of which ${steps} are made`);
   await second.stderr.cancel();
+  second.child.kill("SIGHUP");
   second.child.kill("SIGTERM");
   assertEquals((await second.child.status).code, 143);
   await second.child.stdout.cancel();

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { ignoresHangup } from "../../cli/hangup.ts";
+import { IGNORES_HANGUP } from "../../cli/hangup.ts";
 import { whenParentEnds } from "./parent.ts";
 import { runProgram } from "./programs.ts";
 import { type Environment, findDriver, type Machine } from "./software_drivers.ts";
@@ -85,7 +85,7 @@ async function runCommand([command, ...args]: readonly [string, ...string[]], op
   Deno.addSignalListener("SIGINT", onTerminal ? () => {} : pass("SIGINT"));
   if (Deno.build.os !== "windows") {
     Deno.addSignalListener("SIGTERM", pass("SIGTERM"));
-    if (!ignoresHangup()) Deno.addSignalListener("SIGHUP", onTerminal ? () => {} : pass("SIGHUP"));
+    Deno.addSignalListener("SIGHUP", onTerminal || IGNORES_HANGUP ? () => {} : pass("SIGHUP"));
   }
   if (options.task !== undefined) whenParentEnds(options.task, pass("SIGTERM"));
   return (await child.status).code;
