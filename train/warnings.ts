@@ -34,7 +34,9 @@ export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }:
   ] as const;
   for (const [what, name, steps] of schedules) {
     if (steps > 0 && steps >= n_steps) {
-      warnings.push(`${what}: ${name} is ${count(steps)} and there are ${count(n_steps)} steps; lower ${name}`);
+      warnings.push(
+        `${what}: ${name} is ${count(steps)} and there are ${count(n_steps)} steps; lower it or train for longer`,
+      );
     }
   }
   if ("top_k" in activation && activation.top_k >= d_sae) {
@@ -47,7 +49,9 @@ export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }:
     const aux = { "auxk": "AuxK never acts and ", "pre-act": "the loss of dead latents never acts and ", "no-aux": "" };
     warnings.push(
       `${aux[activation.aux.key]}n_dead stays 0: a latent counts as dead after dead_threshold_tokens ` +
-        `${count(dead_threshold_tokens)} rows and there are ${count(n_tokens)}; lower dead_threshold_tokens`,
+        `${count(dead_threshold_tokens)} rows and there are ${
+          count(n_tokens)
+        }; train on more, or lower dead_threshold_tokens`,
     );
   }
   return warnings;

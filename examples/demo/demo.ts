@@ -154,7 +154,14 @@ export async function runDemo(
   const started = performance.now();
   {
     using progress = new ProgressLine({ n_steps: steps, batch_size });
-    const loop = { lr, n_steps: steps, n_lr_warmup: N_LR_WARMUP, log_every: LOG_EVERY, ...(signal ? { signal } : {}) };
+    const loop = {
+      lr,
+      n_steps: steps,
+      n_lr_warmup: N_LR_WARMUP,
+      log_every: LOG_EVERY,
+      onWarning: (warning: string) => say(`warning: ${warning}`),
+      ...(signal ? { signal } : {}),
+    };
     for await (const report of train(sae, objective, batches, loop)) {
       losses.push(...report.losses);
       progress.show({ step: report.step, ...report.losses.at(-1)! });

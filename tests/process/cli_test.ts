@@ -247,6 +247,36 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   );
 });
 
+Deno.test("warnings have a line each, and rows that are not finite are an error that names them", async () => {
+  const data = matrix(5000, 8);
+  const config = RUN.replace("n_epochs = 3", "n_steps = 12").replace("n_lr_warmup = 2", "n_lr_warmup = 20");
+  await using made = await folder({
+    "far.toml": config.replace("PATH", "far.npy"),
+    "bad.toml": config.replace("PATH", "bad.npy"),
+    "far.npy": writeNpy({ data: data.map((value) => value + 9), rows: 5000, cols: 8 }),
+    // In validation, which is read when training is over.
+    "bad.npy": writeNpy({ data: data.with(4000 * 8 + 5, Infinity), rows: 5000, cols: 8 }),
+  });
+  const cwd = made.path;
+  const [far, bad] = await Promise.all(["far.toml", "bad.toml"].map((file) => saev(["train", file], { cwd })));
+  assertEquals(far!.code, 0, far!.stderr);
+  assertStringIncludes(far!.stderr, "\nby the length of the run: objective.dead_threshold_tokens 400\n");
+  const warnings = far!.stderr.split("\n").filter((line) => line.startsWith("warning: "));
+  const expected = [
+    "12 steps are too few for a dictionary to form; raise train.n_steps (now 12)",
+    "the mean row is ",
+    "the learning rate does not reach its peak: n_lr_warmup is 20 and there are 12 steps",
+    "the NMSE on the rows of validation is ",
+  ];
+  assertEquals(warnings.length, expected.length, far!.stderr);
+  expected.forEach((text, i) => assertStringIncludes(warnings[i]!, text));
+  assertEquals(bad!.code, 1);
+  const place = "bad.npy: row 4000 has Infinity in column 5; leave out rows that are not finite";
+  assertStringIncludes(bad!.stderr, `error: ${place}; runs/bad holds the state of step 12`);
+  const evaluated = await saev(["evaluate", "runs/far/sae.pt", "bad.npy"], { cwd });
+  assertEquals([evaluated.code, evaluated.stdout, evaluated.stderr], [1, "", `error: ${place}\n`]);
+});
+
 Deno.test("what tune finds is remembered, used by later runs, and changes no byte", async () => {
   await using made = await folder({
     "a.toml": RUN.replace("PATH", "a.npy"),

@@ -757,12 +757,18 @@ Deno.test("what a training cannot reach is said once, before the first step or a
   };
   const schedules = { n_lr_warmup: 6, n_k_warmup: 7, k_start: 45, n_sparsity_warmup: 8 };
   const wanted: [warning: string, model: number][] = [
-    ["the learning rate does not reach its peak: n_lr_warmup is 6 and there are 6 steps; lower n_lr_warmup", 0],
-    ["the penalty does not reach its weight: n_sparsity_warmup is 8 and there are 6 steps; lower n_sparsity_warmup", 0],
-    ["k does not reach top_k: n_k_warmup is 7 and there are 6 steps; lower n_k_warmup", 0],
+    [
+      "the learning rate does not reach its peak: n_lr_warmup is 6 and there are 6 steps; lower it or train for longer",
+      0,
+    ],
+    [
+      "the penalty does not reach its weight: n_sparsity_warmup is 8 and there are 6 steps; lower it or train for longer",
+      0,
+    ],
+    ["k does not reach top_k: n_k_warmup is 7 and there are 6 steps; lower it or train for longer", 0],
     ["every latent is kept on every row: top_k is 45 and d_sae 45; lower top_k or raise d_sae", 0],
     [
-      "AuxK never acts and n_dead stays 0: a latent counts as dead after dead_threshold_tokens 97 rows and there are 96; lower dead_threshold_tokens",
+      "AuxK never acts and n_dead stays 0: a latent counts as dead after dead_threshold_tokens 97 rows and there are 96; train on more, or lower dead_threshold_tokens",
       0,
     ],
   ];
