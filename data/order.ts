@@ -31,7 +31,10 @@ export interface ShuffleOptions {
   readonly firstStep?: number;
   /** Of the order; 0 if left out. */
   readonly seed?: number;
-  /** Rows held in memory at a time, at least one block; 256 MiB of them if left out or `null`. */
+  /**
+   * Rows that are mixed at a time, at least one block; 256 MiB of them if left out or `null`. As many more are read
+   * meanwhile.
+   */
   readonly buffer_rows?: number | null;
 }
 
@@ -84,65 +87,121 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
     throw new RangeError(`firstStep must be an integer of at least 0, found ${firstStep}`);
   }
   if (n_rows === 0) throw new RangeError("there are no rows to make batches of");
-  let batch = roomFor(batch_size, d_model, "batch_size");
+  const nextBatch = () => roomFor(batch_size, d_model, "batch_size");
+  let batch = nextBatch();
   let filled = 0;
-  let step = firstStep;
-  const firstEpoch = Math.floor(firstStep * batch_size / n_rows);
-  for (let epoch = firstEpoch; step < n_steps; epoch++) {
-    const random = new RandomStream(seed, STREAMS.shuffle, epoch);
-    const taken = epoch === firstEpoch ? firstStep * batch_size % n_rows : 0;
-    for await (const buffer of shuffledBuffers(source, bufferRows, { random, taken })) {
-      for (let at = 0; at < buffer.index.length && step < n_steps;) {
-        const index = buffer.index.subarray(at, at + batch_size - filled);
-        batch.index.set(index, filled);
-        batch.x.set(buffer.x.subarray(at * d_model, (at + index.length) * d_model), filled * d_model);
-        at += index.length;
-        filled += index.length;
-        if (filled === batch_size) {
-          yield loaded(source, batch.x, batch.index);
-          step++;
-          batch = roomFor(batch_size, d_model, "batch_size");
-          filled = 0;
-        }
+  const n_left = (n_steps - firstStep) * batch_size;
+  for await (
+    const buffer of readAhead(source, bufferPlans(n_rows, { bufferRows, seed, from: firstStep * batch_size, n_left }))
+  ) {
+    for (let at = 0; at < buffer.index.length;) {
+      const index = buffer.index.subarray(at, at + batch_size - filled);
+      const x = buffer.x.subarray(at * d_model, (at + index.length) * d_model);
+      at += index.length;
+      // A batch that lies in the buffer whole stays there.
+      if (index.length === batch_size) {
+        yield loaded(source, x, index);
+        continue;
       }
-      if (step >= n_steps) return;
+      batch.index.set(index, filled);
+      batch.x.set(x, filled * d_model);
+      filled += index.length;
+      if (filled < batch_size) continue;
+      yield loaded(source, batch.x, batch.index);
+      batch = nextBatch();
+      filled = 0;
     }
   }
 }
 
-/** One epoch: all rows but the first `taken` of its order, a buffer of them at a time. */
-async function* shuffledBuffers(
-  source: RowSource,
-  bufferRows: number,
-  { random, taken }: { readonly random: RandomStream; readonly taken: number },
-): AsyncGenerator<RowBuffer> {
-  const { n_rows, d_model } = source;
-  const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / SHUFFLED_TOGETHER) }, (_, i) => i), random);
+/** Rows that are held at a time: where they are read, and where each of them goes. */
+interface BufferPlan {
+  /** Blocks of neighbours, in the order of the epoch. */
+  readonly spans: readonly { readonly from: number; readonly to: number }[];
+  /** The place in the buffer of each row, in the order of the blocks. */
+  readonly order: Uint32Array;
+  /** Places at the start that have been taken before. */
+  readonly skipped: number;
+  /** Places that are taken at all; the last of the last buffer may not be. */
+  readonly taken: number;
+}
+
+/** The buffers of one epoch after the other, from row `from` of the order on, for `n_left` rows. */
+function* bufferPlans(
+  n_rows: number,
+  { bufferRows, seed, from, n_left }: Readonly<Record<"bufferRows" | "seed" | "from" | "n_left", number>>,
+): Generator<BufferPlan> {
   const perBuffer = Math.max(1, Math.floor(bufferRows / SHUFFLED_TOGETHER));
-  let passed = 0;
-  for (let first = 0; first < blocks.length; first += perBuffer) {
-    const spans = Array.from(
-      blocks.subarray(first, first + perBuffer),
-      (block) => ({ from: block * SHUFFLED_TOGETHER, to: Math.min((block + 1) * SHUFFLED_TOGETHER, n_rows) }),
-    );
-    const held = spans.reduce((sum, { from, to }) => sum + to - from, 0);
-    const order = shuffle(Uint32Array.from({ length: held }, (_, i) => i), random);
-    const skipped = Math.min(Math.max(taken - passed, 0), held);
-    passed += held;
-    if (skipped === held) continue;
-    const parts: { readonly from: number; readonly x: Float32Array }[] = [];
-    for (const { from, to } of spans) parts.push({ from, x: await readRows(source, from, to) });
-    const buffer = roomFor(held, d_model, "buffer_rows");
-    let row = 0;
-    for (const { from, x } of parts) {
-      for (let at = 0; at < x.length; at += d_model) {
-        const place = order[row++]!;
-        buffer.x.set(x.subarray(at, at + d_model), place * d_model);
-        buffer.index[place] = from + at / d_model;
-      }
+  const firstEpoch = Math.floor(from / n_rows);
+  let passed = firstEpoch * n_rows;
+  for (let epoch = firstEpoch; passed < from + n_left; epoch++) {
+    const random = new RandomStream(seed, STREAMS.shuffle, epoch);
+    const blocks = shuffle(Uint32Array.from({ length: Math.ceil(n_rows / SHUFFLED_TOGETHER) }, (_, i) => i), random);
+    for (let first = 0; first < blocks.length && passed < from + n_left; first += perBuffer) {
+      const spans = Array.from(
+        blocks.subarray(first, first + perBuffer),
+        (block) => ({ from: block * SHUFFLED_TOGETHER, to: Math.min((block + 1) * SHUFFLED_TOGETHER, n_rows) }),
+      );
+      const held = spans.reduce((sum, { from, to }) => sum + to - from, 0);
+      const order = shuffle(Uint32Array.from({ length: held }, (_, i) => i), random);
+      const skipped = Math.min(Math.max(from - passed, 0), held);
+      const taken = Math.min(held, from + n_left - passed);
+      passed += held;
+      if (skipped < taken) yield { spans, order, skipped, taken };
     }
-    yield { x: buffer.x.subarray(skipped * d_model), index: buffer.index.subarray(skipped) };
   }
+}
+
+/** Rows of one block, as they were read. */
+interface ReadBlock {
+  readonly from: number;
+  readonly x: Float32Array;
+}
+
+/** Fills each buffer; the rows of the next are read while those of one are taken. */
+async function* readAhead(source: RowSource, plans: Iterator<BufferPlan>): AsyncGenerator<RowBuffer> {
+  const begin = () => {
+    const { value: plan } = plans.next();
+    if (!plan) return null;
+    const blocks = readBlocks(source, plan);
+    // A failure is told when its rows are wanted.
+    blocks.catch(() => {});
+    return { plan, blocks };
+  };
+  for (let coming = begin(); coming;) {
+    const { plan, blocks } = coming;
+    const buffer = mix(await blocks, source.d_model, plan);
+    coming = begin();
+    yield buffer;
+  }
+}
+
+/** Reads under way at a time. */
+const MAX_READS = 4;
+
+async function readBlocks(source: RowSource, { spans }: BufferPlan): Promise<ReadBlock[]> {
+  const blocks: ReadBlock[] = [];
+  for (let at = 0; at < spans.length; at += MAX_READS) {
+    const some = spans.slice(at, at + MAX_READS);
+    blocks.push(
+      ...await Promise.all(some.map(async ({ from, to }) => ({ from, x: await readRows(source, from, to) }))),
+    );
+  }
+  return blocks;
+}
+
+/** The rows of the blocks in their new order, without those that have been taken or never are. */
+function mix(blocks: readonly ReadBlock[], d_model: number, { order, skipped, taken }: BufferPlan): RowBuffer {
+  const buffer = roomFor(order.length, d_model, "buffer_rows");
+  let row = 0;
+  for (const { from, x } of blocks) {
+    for (let at = 0; at < x.length; at += d_model) {
+      const place = order[row++]!;
+      buffer.x.set(x.subarray(at, at + d_model), place * d_model);
+      buffer.index[place] = from + at / d_model;
+    }
+  }
+  return { x: buffer.x.subarray(skipped * d_model, taken * d_model), index: buffer.index.subarray(skipped, taken) };
 }
 
 /** Rows and their numbers in the source. */

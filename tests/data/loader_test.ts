@@ -224,3 +224,22 @@ Deno.test("an option that there is not is refused, with the nearest one", async 
   const batches = shuffledBatches(rowsOf(new Float32Array(6), 2), wrong);
   await assertRejects(() => batches.next(), TypeError, 'no option "nsteps"; did you mean n_steps?');
 });
+
+Deno.test("the rows of the next buffer are read while those of one are taken, and none that nobody takes", async () => {
+  const reads: number[] = [];
+  const n_rows = 4 * 1024;
+  const { read, ...rest } = numbered(n_rows);
+  const source: RowSource = {
+    ...rest,
+    read: (from, to) => {
+      reads.push(from / 1024);
+      return read(from, to);
+    },
+  };
+  const counts: number[] = [];
+  const options = { batch_size: 512, buffer_rows: 1024, n_steps: 6, seed: 1 };
+  for await (const _ of shuffledBatches(source, options)) counts.push(reads.length);
+  // Two batches a buffer; six batches take three of the four.
+  assertEquals(counts, [2, 2, 3, 3, 3, 3]);
+  assertEquals(new Set(reads).size, 3);
+});
