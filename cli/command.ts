@@ -12,6 +12,8 @@ import { Interruption } from "./interruption.ts";
 export interface Option {
   /** What its value is called in the help; a flag has none. */
   readonly value?: string;
+  /** What may stand after the flag, as in `--resume=auto`. */
+  readonly choices?: readonly string[];
   readonly help: string;
   /** Whether it may be given several times. */
   readonly isMany?: true;
@@ -38,10 +40,13 @@ export class Arguments {
   /** @throws {UsageError} for what the command does not have. */
   constructor(name: string, { options, positionals }: Command, args: readonly string[]) {
     const names = Object.keys(options);
+    const isFlag = (option: string) => options[option]!.value === undefined && !options[option]!.choices;
+    // A flag that may have a value never takes the next argument for it.
+    const alone = new Set(names.filter((option) => options[option]!.choices).map((option) => `--${option}`));
     const known = [...names.map((option) => `--${option}`), "--help"];
-    const { _: found, ...values } = parseArgs([...args], {
-      boolean: ["help", ...names.filter((option) => options[option]!.value === undefined)],
-      string: ["_", ...names.filter((option) => options[option]!.value !== undefined)],
+    const { _: found, ...values } = parseArgs(args.map((argument) => alone.has(argument) ? `${argument}=` : argument), {
+      boolean: ["help", ...names.filter(isFlag)],
+      string: ["_", ...names.filter((option) => !isFlag(option))],
       collect: names.filter((option) => options[option]!.isMany),
       alias: { h: "help" },
       unknown: (argument, key) => {
@@ -53,7 +58,7 @@ export class Arguments {
     this.#values = values;
     if (values.help) return;
     for (const option of names) {
-      if ([values[option]].flat().includes("")) {
+      if (!alone.has(`--${option}`) && [values[option]].flat().includes("")) {
         throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
       }
     }
@@ -87,6 +92,11 @@ export class Arguments {
     throw new UsageError(`--${option} is ${JSON.stringify(found)}; ${hint}`);
   }
 
+  /** What stands after a flag: `""` where it stands alone. */
+  given<T extends string>(option: string, choices: readonly T[]): T | "" | undefined {
+    return this.text(option) === "" ? "" : this.choice(option, choices);
+  }
+
   number(option: string, least: number): number | undefined {
     return this.#numberWithin(option, least, Number.MAX_VALUE, `of at least ${least}`);
   }
@@ -117,8 +127,8 @@ export function unknown(what: string, found: string, known: readonly string[]): 
 }
 
 export function commandHelp(name: string, { summary, positionals, options, details }: Command): string {
-  const rows = Object.entries(options).map(([option, { value, help }]): [string, string] => [
-    `--${option}${value === undefined ? "" : ` ${value}`}`,
+  const rows = Object.entries(options).map(([option, { value, choices, help }]): [string, string] => [
+    `--${option}${value === undefined ? "" : ` ${value}`}${choices ? `[=${choices.join("|")}]` : ""}`,
     help,
   ]);
   const usage = ["saev", name, ...positionals, "[OPTIONS]"].join(" ");

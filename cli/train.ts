@@ -14,6 +14,7 @@ import {
   RunDirectory,
   type RunPlan,
   type RunResult,
+  type RunStart,
   runSweep,
   runTraining,
   type SweepRun,
@@ -25,14 +26,22 @@ import { type Arguments, type Command, say, table, UsageError } from "./command.
 import { warn } from "./checkpoint.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
+/** What may stand after `--resume=`. */
+const RESUMES = ["auto", "previous"] as const;
+
 /** The command. */
 export const trainCommand: Command = {
   summary: "Train on a matrix in a file, as a configuration file says.",
   positionals: ["CONFIG"],
   options: {
     out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
-    overwrite: { help: "replace the runs that the folder holds" },
-    resume: { help: "go on with the runs that the folder holds, from their last checkpoints" },
+    overwrite: { help: "replace the runs that the folder holds; files that are not theirs stay" },
+    resume: {
+      choices: RESUMES,
+      help:
+        "go on with the runs that the folder holds, from their last checkpoints; auto: or start those that have none; " +
+        "previous: from the checkpoints before the last",
+    },
   },
   details:
     `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
@@ -92,11 +101,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const sweep = sweepOf(file, text);
   const system = Deno.build.os === "windows" ? "windows" : "linux";
   const out = args.text("out") ?? `runs/${splitPath(file, system).name.replace(/\.toml$/, "")}`;
-  const resume = args.flag("resume");
-  if (resume && args.flag("overwrite")) {
-    throw new UsageError("--resume and --overwrite contradict each other; give one");
-  }
-  const overwrite = resume || args.flag("overwrite");
+  const start = startOf(args);
   const opened = new Map<string, RowSource>();
   const sources: RowSource[] = [];
   for (const { cfg: { data } } of sweep) {
@@ -108,16 +113,10 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     opened.set(which, rows);
     sources.push(rows);
   }
-  const whole = await RunDirectory.create(out, { overwrite });
   const isSweep = sweep.length > 1;
-  const digits = String(sweep.length - 1).length;
-  const names = sweep.map((_, i) => String(i).padStart(digits, "0"));
-  const runs: SweepRun[] = [];
-  for (const [i, { cfg }] of sweep.entries()) {
-    const directory = isSweep ? await RunDirectory.create(`${out}/${names[i]}`, { overwrite }) : whole;
-    runs.push({ cfg, source: sources[i]!, directory, resume });
-  }
-  await whole.write("config.toml", text);
+  await using directories = await RunDirectory.openSweep(out, sweep.length, { start, configToml: text, say });
+  const { whole } = directories;
+  const runs = sweep.map(({ cfg }, i) => ({ cfg, source: sources[i]!, directory: directories.runs[i]! }));
   if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
   // Runs of a sweep have most of them in common.
@@ -161,7 +160,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       }),
   ].flat();
   if (isSweep) {
-    const outcomes = results.map((result, i) => outcomeOf(names[i]!, sweep[i]!, result));
+    const outcomes = results.map((result, i) => outcomeOf(runs[i]!.directory.name, sweep[i]!, result));
     await whole.writeJson("sweep.json", outcomes);
     say(table(outcomes.map(({ directory, changes, nmse, l0, diverged }) => [
       `${directory}  ${
@@ -169,8 +168,11 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       }`,
       diverged ?? (nmse === null ? "stopped" : `NMSE ${definedOr(nmse)}, L0 ${l0!.toFixed(1)}`),
     ])));
-    say(`look at ${out}/${names[0]}/report.html and its neighbours`);
-    if (results.some(({ isInterrupted }) => isInterrupted)) throw signal.reason;
+    say(`look at ${runs[0]!.directory.path}/report.html and its neighbours`);
+    if (results.some(({ isInterrupted }) => isInterrupted)) {
+      say("stopped; --resume=auto continues");
+      throw signal.reason;
+    }
     return 0;
   }
   const [result] = results as [RunResult];
@@ -194,7 +196,8 @@ async function whatIsKept(out: string, runs: readonly SweepRun[], resumes: boole
   const what = runs.length > 1
     ? `states of ${states.length} of ${runs.length} runs`
     : `the state of step ${states[0]!.step}`;
-  return resumes ? `${out} holds ${what}, from which --resume continues` : `${out} holds ${what}, the last good one`;
+  const option = states.length < runs.length ? "--resume=auto" : "--resume";
+  return resumes ? `${out} holds ${what}, from which ${option} continues` : `${out} holds ${what}, the last good one`;
 }
 
 /** Four decimals, or why there are none. */
@@ -210,6 +213,13 @@ function isAddress(path: string): boolean {
 function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged }: RunResult) {
   const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
   return { directory, changes, steps, nmse, l0, dead_fraction, diverged: diverged?.message ?? null };
+}
+
+function startOf(args: Arguments): RunStart {
+  const resume = args.given("resume", RESUMES);
+  if (resume === undefined) return args.flag("overwrite") ? "overwrite" : "new";
+  if (args.flag("overwrite")) throw new UsageError("--resume and --overwrite contradict each other; give one");
+  return resume === "" ? "resume" : resume;
 }
 
 /** @throws {UsageError} for a configuration that says what it cannot. */

@@ -619,9 +619,9 @@ async function followLinks(path: string): Promise<string> {
 }
 
 /**
- * Makes the folders, writes a temporary file beside the target, flushes it to disk and renames it. Whatever fails, the
- * temporary file is removed and what stood at the target still stands there; if it is the disk, the message says how much
- * the file takes.
+ * Makes the folders, writes a temporary file beside the target, flushes it to disk, renames it, and flushes the new name.
+ * Whatever fails, the temporary file is removed and what stood at the target still stands there; if it is the disk, the
+ * message says how much the file takes.
  */
 async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void> {
   const temporary = await writeBeside(to, parts);
@@ -631,6 +631,11 @@ async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void
     await removeQuietly(temporary);
     throw error;
   }
+  await syncFolder(parentOf(to));
+}
+
+function parentOf(path: string): string {
+  return splitPath(path, pathSystem()).folder || ".";
 }
 
 /** Writes a temporary file beside a path, whose folder is made, and says where. */
@@ -644,7 +649,7 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
       cause,
     });
   };
-  await Deno.mkdir(splitPath(to, pathSystem()).folder || ".", { recursive: true });
+  await Deno.mkdir(parentOf(to), { recursive: true });
   try {
     using file = await Deno.open(temporary, { write: true, createNew: true }).catch(failed);
     const sink = {
@@ -656,6 +661,19 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
   } catch (error) {
     await removeQuietly(temporary);
     throw error;
+  }
+}
+
+/**
+ * Flushes the names in a folder to disk: a file that was renamed there has its new name even after a power failure. Where
+ * folders cannot be flushed, as on Windows and some network file systems, nothing happens.
+ */
+export async function syncFolder(path: string): Promise<void> {
+  try {
+    using folder = await Deno.open(path);
+    await folder.sync();
+  } catch {
+    // The file itself is on disk.
   }
 }
 
@@ -701,6 +719,7 @@ export async function writeTogether(
     for (const step of undo.toReversed()) await step();
     throw error;
   }
+  for (const folder of new Set(places.map(({ to }) => parentOf(to)))) await syncFolder(folder);
   for (const old of kept) await removeQuietly(old);
 }
 

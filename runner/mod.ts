@@ -15,7 +15,8 @@ export {
 } from "./run_config.ts";
 export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
-export { RunDirectory } from "./run_directory.ts";
+export { RunDirectory, type RunDirectoryOptions, type RunStart, type SweepDirectories } from "./run_directory.ts";
+export type { RunLockOptions } from "./run_lock.ts";
 export {
   adapterName,
   type RunOptions,

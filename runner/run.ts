@@ -37,10 +37,8 @@ export interface SweepRun {
   readonly cfg: RunConfig;
   /** Its rows; runs that train together take those of the first. */
   readonly source: RowSource;
-  /** Where its files go. */
+  /** Where its files go, and whether it goes on from what it holds. */
   readonly directory: RunDirectory;
-  /** Goes on from the last checkpoint that the folder holds, if it holds one; from the start if left out. */
-  readonly resume?: boolean;
 }
 
 /** What a sweep is given besides its runs. */
@@ -61,7 +59,7 @@ export interface SweepOptions {
 }
 
 /** What a run is given besides its configuration and its rows. */
-export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory" | "resume"> {}
+export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory"> {}
 
 /** What runs that train together are going to do. */
 export interface RunPlan {
@@ -136,9 +134,9 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
 export async function runTraining(
   cfg: RunConfig,
   source: RowSource,
-  { directory, resume = false, ...options }: RunOptions,
+  { directory, ...options }: RunOptions,
 ): Promise<RunResult> {
-  const [result] = await runSweep([{ cfg, source, directory, resume }], options);
+  const [result] = await runSweep([{ cfg, source, directory }], options);
   if (result!.diverged) throw result!.diverged;
   return result!;
 }
@@ -152,10 +150,14 @@ export async function runTraining(
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
   const opened = await Promise.all(runs.map(open));
+  // Folders are changed once nothing can refuse a run any more, but for the rows and the adapter.
+  const begin = async () => {
+    for (const { directory } of opened) await directory.begin();
+  };
   const results = new Map<SweepRun, RunResult>();
   const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
   for (const together of groups.values()) {
-    const done = await runTogether(together, options).catch((error: unknown) => {
+    const done = await runTogether(together, options, begin).catch((error: unknown) => {
       if (results.size > 0 && options.signal?.aborted && error === options.signal.reason) return together.map(notBegun);
       throw error;
     });
@@ -193,9 +195,9 @@ interface OpenedRun extends SweepRun {
 
 /** @throws {RangeError} for a run that cannot be, or was begun with another configuration. */
 async function open(run: SweepRun, place: number): Promise<OpenedRun> {
-  const { cfg, source, directory, resume } = run;
+  const { cfg, source, directory } = run;
   const planned = plan(cfg, source);
-  const resumption = resume ? await savedOf(directory, cfg, source, planned.n_steps) : undefined;
+  const resumption = await savedOf(directory, cfg, source, planned.n_steps);
   return {
     ...run,
     place,
@@ -222,7 +224,11 @@ interface Started extends OpenedRun {
   readonly losses: TrainLoss[];
 }
 
-async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): Promise<RunResult[]> {
+async function runTogether(
+  runs: readonly OpenedRun[],
+  options: SweepOptions,
+  begin: () => Promise<void>,
+): Promise<RunResult[]> {
   const { signal, onStart, onProgress, onWarning, now = () => performance.now() } = options;
   const [{ cfg: { data, train }, plan, resolved }] = runs as [OpenedRun];
   const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
@@ -237,6 +243,8 @@ async function runTogether(runs: readonly OpenedRun[], options: SweepOptions): P
     signal?.throwIfAborted();
     started.push(await start(run, { training: initial, scaling }, stack));
   }
+  await begin();
+  for (const { directory, config } of started) await directory.writeJson("config.json", config);
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
   const firstStep = started[0]!.state.step;
@@ -344,16 +352,16 @@ interface InitialRows {
   readonly scaling: () => Promise<InputScaling>;
 }
 
-/** The model of a run, and its configuration in its folder. */
+/** The model of a run, and how it is trained. */
 async function start(
   run: OpenedRun,
   rows: InitialRows,
   stack: DisposableStack,
 ): Promise<Started> {
-  const { cfg, source, directory, saved } = run;
+  const { cfg, source, saved } = run;
   const { optim, lr, n_lr_warmup, grad_clip } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
-  const { sae, state, losses } = stack.use(saved ? await saved.restore() : await begin(cfg, model, rows));
+  const { sae, state, losses } = stack.use(saved ? await saved.restore() : await untrained(cfg, model, rows));
   const options = {
     optimizer: { key: optim },
     lr,
@@ -362,20 +370,19 @@ async function start(
     state,
     grad_clip: grad_clip || null,
   };
-  const config = { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: cfg.objective, train: cfg.train };
-  await directory.writeJson("config.json", config);
+  const objective = getObjective(cfg.objective);
   return {
     ...run,
     sae,
     state,
-    training: { sae, objective: getObjective(cfg.objective), options },
-    config,
+    training: { sae, objective, options },
+    config: { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: objective.cfg, train: cfg.train },
     losses: [...losses],
   };
 }
 
 /** A model before its first step. */
-async function begin(
+async function untrained(
   cfg: RunConfig,
   model: SparseAutoencoderConfig,
   { training, scaling }: InitialRows,
@@ -396,8 +403,9 @@ function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): n
 
 async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
   for (const { cfg, source, sae, state, losses, directory } of runs) {
-    await directory.writeCheckpoint(sae);
+    // The state first: a model alone could not be gone on from.
     await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, source) });
+    await directory.writeCheckpoint(sae);
   }
 }
 

@@ -1,84 +1,425 @@
 /**
- * The folder of one run: its configuration, checkpoint, what training goes on from, metrics and report. Every file is replaced at once or not at all.
+ * The folder of a run, or of a sweep's runs: what may be done with what stands there, and its files. Each file is replaced
+ * at once or not at all, and what is not ours is never touched.
  *
  * @module
  */
 
 import { dump, type Dumpable } from "../io/checkpoints/checkpoint.ts";
 import { canSay } from "../io/checkpoints/saev.ts";
-import { writeBytes } from "../io/files.ts";
+import { syncFolder, writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "../eval/metrics.ts";
 import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } from "../train/training_file.ts";
+import {
+  findFolder,
+  type FoundFolder,
+  NAMES,
+  NEXT_STATE,
+  PREVIOUS_STATE,
+  RECORD,
+  type RunKind,
+  type RunRecord,
+  STATE,
+} from "./run_files.ts";
+import { RunLock, type RunLockOptions } from "./run_lock.ts";
 
-const TRAINING = "training.safetensors";
+/**
+ * What is to become of what a folder holds.
+ *
+ * - `new`: it must hold no checkpoint of ours.
+ * - `overwrite`: our files in it are removed, those of the state first.
+ * - `resume`: it must hold a state.
+ * - `previous`: it must hold the state before the last, which takes the last one's place.
+ * - `auto`: it is resumed if it holds a state; it is started if it is absent, empty, or ours before its first checkpoint.
+ */
+export type RunStart = "new" | "overwrite" | "resume" | "previous" | "auto";
 
-/** The files of a run. */
-export class RunDirectory {
+/** How a folder is opened. */
+export interface RunDirectoryOptions extends RunLockOptions {
+  /** What is to become of what it holds; `new` if left out. */
+  readonly start?: RunStart;
+  /** The text of `config.toml`, which the run begins with; without it there is no such file. */
+  readonly configToml?: string;
+}
+
+/** The folders of a sweep. */
+export interface SweepDirectories extends AsyncDisposable {
+  /** That of the summary, in which the others lie. */
+  readonly whole: RunDirectory;
+  /** One for each run. */
+  readonly runs: readonly RunDirectory[];
+}
+
+/** What {@link RunDirectory} is made of. */
+interface Opening {
+  readonly path: string;
+  readonly kind: RunKind;
+  readonly start: RunStart;
+  readonly configToml: string | undefined;
+  /** The folders of a sweep's runs. */
+  readonly runs: readonly string[];
+  readonly options: RunLockOptions;
+  /** The folder of the sweep that it belongs to, which has the lock. */
+  readonly parent: RunDirectory | null;
+}
+
+/** The folder of a run. Others are kept out until it is disposed of. */
+export class RunDirectory implements AsyncDisposable {
   /** Where it is. */
   readonly path: string;
+  /** Whether what it holds goes on: of a run, from its state. */
+  readonly resumes: boolean;
+  readonly #opening: Opening;
+  readonly #found: FoundFolder;
+  /** That of the sweep, for one of its runs. */
+  readonly #lock: RunLock;
+  #record: RunRecord;
+  #begun: Promise<void> | undefined;
+  #hasState = false;
 
-  private constructor(path: string) {
+  private constructor(opening: Opening, found: FoundFolder, lock: RunLock) {
+    const { path, kind, runs } = opening;
     this.path = path;
+    this.resumes = isResumed(found, opening);
+    this.#opening = opening;
+    this.#found = found;
+    this.#lock = lock;
+    this.#record = {
+      saev_nn_run: 1,
+      kind,
+      files: namesOf(opening).filter((name) => found.ours.has(name) || !found.names.has(name)),
+      ...kind === "sweep" && { runs },
+      sessions: this.resumes ? found.sessions : [],
+    };
+  }
+
+  /** Its name within the folder of its sweep. */
+  get name(): string {
+    return this.path.slice(this.#opening.parent ? this.#opening.parent.path.length + 1 : 0);
   }
 
   /**
-   * Makes the folder, and those above it.
+   * Opens the folder of a run. Until {@link RunDirectory.begin}, nothing is written but the folder and its lock.
    *
-   * @throws {RangeError} if it holds a checkpoint already and `overwrite` is not set.
+   * @throws {RangeError} if what stands there does not allow this start, if a name that the run needs is that of a file
+   * which is not ours, or if another process has the run.
    */
-  static async create(
-    path: string,
-    { overwrite = false }: { readonly overwrite?: boolean } = {},
-  ): Promise<RunDirectory> {
-    await Deno.mkdir(path, { recursive: true });
-    const directory = new RunDirectory(path);
-    if (!overwrite && await directory.#has("sae.pt")) {
-      throw new RangeError(`${path} holds a run already; choose another folder, or say that it may be overwritten`);
+  static async open(path: string, options: RunDirectoryOptions = {}): Promise<RunDirectory> {
+    const { start = "new", configToml } = options;
+    const directory = await RunDirectory.#open({
+      ...{ path, kind: "run", start, configToml, runs: [], options, parent: null },
+    });
+    try {
+      // A sweep has one lock for all of its runs.
+      await RunLock.check(`${path}/..`, options);
+    } catch (error) {
+      await directory[Symbol.asyncDispose]();
+      throw error;
     }
     return directory;
   }
 
-  /** Writes `sae.pt`, as Python reads it, or in our own schema where Python has no such function. */
-  async writeCheckpoint(sae: Dumpable): Promise<void> {
-    await dump(this.#file("sae.pt"), sae, canSay(5, sae) ? {} : { schema: "saev_nn" });
-  }
-
-  /** Writes `training.safetensors`, from which {@link RunDirectory.openTraining} goes on. */
-  async writeTraining(training: TrainingToSave): Promise<void> {
-    await saveTraining(this.#file(TRAINING), training);
+  /**
+   * Opens the folder of a demo, whose older files are replaced.
+   *
+   * @throws {RangeError} as {@link RunDirectory.open}, and for the folder of a run.
+   */
+  static async openDemo(path: string, options: RunLockOptions = {}): Promise<RunDirectory> {
+    return await RunDirectory.#open({
+      ...{ path, kind: "demo", start: "overwrite", configToml: undefined, runs: [], options, parent: null },
+    });
   }
 
   /**
-   * What training goes on from; `undefined` if there is no such file.
+   * Opens the folder of a sweep and that of each of its runs, `0`, `1`, …; of one run, its folder alone.
+   *
+   * @throws {RangeError} as {@link RunDirectory.open}, for any of them.
+   */
+  static async openSweep(path: string, n_runs: number, options: RunDirectoryOptions = {}): Promise<SweepDirectories> {
+    const { start = "new", configToml } = options;
+    if (n_runs === 1) {
+      const only = await RunDirectory.open(path, options);
+      return { whole: only, runs: [only], [Symbol.asyncDispose]: () => only[Symbol.asyncDispose]() };
+    }
+    const digits = String(n_runs - 1).length;
+    const names = Array.from({ length: n_runs }, (_, i) => String(i).padStart(digits, "0"));
+    await using stack = new AsyncDisposableStack();
+    const whole = stack.use(
+      await RunDirectory.#open({ path, kind: "sweep", start, configToml, runs: names, options, parent: null }),
+    );
+    const old = whole.#found.runs;
+    const runs: RunDirectory[] = [];
+    for (const name of new Set([...names, ...old])) await RunLock.check(`${path}/${name}`, options);
+    for (const name of names) {
+      const opening: Opening = {
+        path: `${path}/${name}`,
+        kind: "run",
+        start: whole.#found.isReplaced ? "overwrite" : start,
+        configToml: undefined,
+        runs: [],
+        options,
+        parent: whole,
+      };
+      const found = await findFolder(opening.path);
+      check(found, opening);
+      runs.push(new RunDirectory(opening, found, whole.#lock));
+    }
+    const owned = stack.move();
+    return { whole, runs, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  }
+
+  static async #open(opening: Opening): Promise<RunDirectory> {
+    const { path, options } = opening;
+    const before = await findFolder(path);
+    check(before, opening);
+    await checkConfigToml(before, opening);
+    await Deno.mkdir(path, { recursive: true });
+    const lock = await RunLock.take(path, options);
+    try {
+      // Another process may have had it in between.
+      const found = { ...await findFolder(path), exists: before.exists };
+      check(found, opening);
+      return new RunDirectory(opening, found, lock);
+    } catch (error) {
+      await lock[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Makes the folder this run's: removes older files where they are to be replaced, and what killed processes have left
+   * half written. Whatever may still refuse the run comes before.
+   */
+  begin(): Promise<void> {
+    return this.#begun ??= this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    const { path, kind, start, configToml, parent } = this.#opening;
+    await parent?.begin();
+    await Deno.mkdir(path, { recursive: true });
+    for (const name of this.#found.names) {
+      if (isLeftover(name)) await removeIfThere(`${path}/${name}`);
+    }
+    if (start === "previous" && kind === "run") {
+      await putInPlaceOf(this.#file(PREVIOUS_STATE), this.#file(STATE));
+    } else if (!this.resumes) {
+      await this.#removeOlder();
+    }
+    await this.#writeRecord();
+    this.#hasState = this.resumes;
+    if (configToml !== undefined && this.#record.files.includes("config.toml")) {
+      await this.#write("config.toml", configToml);
+    }
+  }
+
+  /** Until the last file is gone, `run.json` says that what is left must not be resumed. */
+  async #removeOlder(): Promise<void> {
+    const { path } = this;
+    const { kind, ours, runs, sessions } = this.#found;
+    if (kind === null) return;
+    const files = [...ours].filter((name) => name !== RECORD);
+    const older: RunRecord = { saev_nn_run: 1, kind, files, runs, replacing: true, sessions };
+    await this.#write(RECORD, asJson(older));
+    for (const run of runs) await removeRun(`${path}/${run}`);
+    await removeInOrder(path, kind, ours);
+    await syncFolder(path);
+  }
+
+  /** Adds to the record what this time's training is made with. */
+  async addSession(session: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.begin();
+    this.#record = { ...this.#record, sessions: [...this.#record.sessions, session] };
+    await this.#writeRecord();
+  }
+
+  /** Writes `sae.pt`, as Python reads it, or in our own schema where Python has no such function. */
+  async writeCheckpoint(sae: Dumpable): Promise<void> {
+    await this.#prepare();
+    await dump(this.#file("sae.pt"), sae, canSay(5, sae) ? {} : { schema: "saev_nn" });
+  }
+
+  /**
+   * Writes `training.safetensors`, from which {@link RunDirectory.openTraining} goes on. The one before it is kept as
+   * `training.previous.safetensors`; at no moment is there none.
+   */
+  async writeTraining(training: TrainingToSave): Promise<void> {
+    await this.#prepare();
+    const next = this.#file(NEXT_STATE);
+    await saveTraining(next, training);
+    if (this.#hasState) await putInPlaceOf(this.#file(STATE), this.#file(PREVIOUS_STATE));
+    await Deno.rename(next, this.#file(STATE));
+    this.#hasState = true;
+    await syncFolder(this.path);
+  }
+
+  /**
+   * What training goes on from; `undefined` for a run that has no state yet.
    *
    * @throws {CheckpointError} if it is damaged.
    */
   async openTraining(): Promise<SavedTraining | undefined> {
-    return await this.#has(TRAINING) ? await openTraining(this.#file(TRAINING)) : undefined;
+    if (!this.resumes && !this.#hasState) return undefined;
+    const isPrevious = this.#opening.start === "previous" && this.#begun === undefined;
+    return await openTraining(this.#file(isPrevious ? PREVIOUS_STATE : STATE));
   }
 
   /** Writes a file of text or bytes. */
   async write(name: string, content: string | Uint8Array): Promise<void> {
-    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
-    await writeBytes(this.#file(name), [bytes]);
+    await this.#prepare();
+    await this.#write(name, content);
   }
 
   /** Writes a file of JSON; typed arrays go in as arrays, and what is not finite as `null`. */
   async writeJson(name: string, value: unknown): Promise<void> {
-    await this.write(name, `${JSON.stringify(value, typedArraysAsArrays, 2)}\n`);
+    await this.write(name, asJson(value));
+  }
+
+  /** Lets others have the folder. If nothing was begun in it and it did not exist before, it is removed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#opening.parent) return;
+    await this.#lock[Symbol.asyncDispose]();
+    if (this.#begun === undefined && !this.#found.exists) await Deno.remove(this.path).catch(() => {});
+  }
+
+  /** Before every write: the run is this process's. */
+  async #prepare(): Promise<void> {
+    await this.begin();
+    await this.#lock.assertHeld();
+  }
+
+  async #writeRecord(): Promise<void> {
+    await this.#write(RECORD, asJson(this.#record));
+  }
+
+  async #write(name: string, content: string | Uint8Array): Promise<void> {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    await writeBytes(this.#file(name), [bytes]);
   }
 
   #file(name: string): string {
     return `${this.path}/${name}`;
   }
+}
 
-  async #has(name: string): Promise<boolean> {
-    try {
-      await Deno.stat(this.#file(name));
-      return true;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
-      throw error;
-    }
+function asJson(value: unknown): string {
+  return `${JSON.stringify(value, typedArraysAsArrays, 2)}\n`;
+}
+
+/** The names that a folder needs. */
+function namesOf({ kind, configToml }: Opening): string[] {
+  return NAMES[kind].filter((name) => name !== "config.toml" || configToml !== undefined);
+}
+
+function isResumed(found: FoundFolder, { kind, start }: Opening): boolean {
+  if (start === "new" || start === "overwrite" || found.isReplaced) return false;
+  return found.kind === kind && (kind === "sweep" || found.ours.has(start === "previous" ? PREVIOUS_STATE : STATE));
+}
+
+const A: Readonly<Record<RunKind, string>> = { run: "a run", sweep: "a sweep", demo: "a demo" };
+
+/** @throws {RangeError} if what was found does not allow this start. */
+function check(found: FoundFolder, opening: Opening): void {
+  const { path, start } = opening;
+  if (start === "new") checkNew(found, opening);
+  else if (start !== "overwrite") checkResumed(found, opening);
+  else if (opening.kind === "demo" && found.kind !== null && found.kind !== "demo") {
+    throw new RangeError(`${path} holds ${A[found.kind]}, which a demo does not replace; choose another folder`);
+  }
+  const needed = [RECORD, ...namesOf(opening).filter((name) => name !== "config.toml")];
+  const taken = needed.find((name) => found.names.has(name) && !found.ours.has(name));
+  if (taken !== undefined) throw notOurs(path, taken);
+}
+
+function notOurs(path: string, name: string): RangeError {
+  return new RangeError(
+    `${path}/${name} is not a file of this run, which needs a file of that name; move it, or choose another folder`,
+  );
+}
+
+/** @throws {RangeError} if there is a `config.toml` of somebody else's. One that says the same is left as it is. */
+async function checkConfigToml({ names, ours }: FoundFolder, { path, configToml }: Opening): Promise<void> {
+  if (configToml === undefined || !names.has("config.toml") || ours.has("config.toml")) return;
+  if (await Deno.readTextFile(`${path}/config.toml`) !== configToml) throw notOurs(path, "config.toml");
+}
+
+function hasCheckpoint({ ours }: FoundFolder): boolean {
+  return [STATE, PREVIOUS_STATE, "sae.pt"].some((name) => ours.has(name));
+}
+
+function checkNew(found: FoundFolder, { path, kind }: Opening): void {
+  if (found.kind === null || found.isReplaced) return;
+  const isOther = found.kind !== kind;
+  if (!isOther && !hasCheckpoint(found)) return;
+  throw new RangeError(
+    `${path} holds ${A[found.kind]} already; choose another folder, ${isOther ? "" : "go on with --resume, "}or ` +
+      "replace it with --overwrite",
+  );
+}
+
+function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening): void {
+  const { exists, names, ours, isReplaced } = found;
+  const refuse = (what: string): never => {
+    throw new RangeError(`resuming ${path}: ${what}`);
+  };
+  const isAuto = start === "auto";
+  if (isReplaced) {
+    if (isAuto) return;
+    refuse("its files were being replaced when the process ended; start it again with --overwrite");
+  }
+  if (isAuto && names.size === 0) return;
+  if (!exists) refuse("there is no such folder");
+  if (found.kind === null) {
+    const what = names.size === 0 ? "an empty folder" : [...names].slice(0, 5).sort().join(", ");
+    refuse(`found ${what}, and no run; start one ${names.size === 0 ? "here" : "in another folder"} without --resume`);
+  }
+  if (found.kind !== kind) refuse(`found ${A[found.kind!]}; the configuration describes ${A[kind]}`);
+  const surplus = found.runs.find((run) => !runs.includes(run));
+  if (surplus !== undefined) refuse(`found the run ${surplus}; the configuration describes ${runs.length} runs`);
+  const wanted = start === "previous" ? PREVIOUS_STATE : STATE;
+  if (kind === "sweep" || ours.has(wanted) || (isAuto && !hasCheckpoint(found))) return;
+  const there = ["sae.pt", PREVIOUS_STATE].filter((name) => ours.has(name));
+  const hint = wanted === STATE && ours.has(PREVIOUS_STATE)
+    ? "--resume=previous goes on from the state before it"
+    : hasCheckpoint(found)
+    ? "train it again with --overwrite"
+    : "--resume=auto starts what has no checkpoint yet";
+  refuse(`there is no ${wanted}${there.length > 0 ? ` beside ${there.join(" and ")}` : ""}; ${hint}`);
+}
+
+/** A file of ours that a process was writing when it was killed. */
+function isLeftover(name: string): boolean {
+  const [, target] = /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name) ?? [];
+  return name === NEXT_STATE || target === RECORD || Object.values(NAMES).flat().includes(target ?? "");
+}
+
+/** A file stays where it is, and takes the place of another too, at once. */
+async function putInPlaceOf(file: string, other: string): Promise<void> {
+  const temporary = `${other}.${crypto.randomUUID()}.tmp`;
+  // Some file systems have no second names.
+  await Deno.link(file, temporary).catch(() => Deno.copyFile(file, temporary));
+  await Deno.rename(temporary, other);
+  // To rename one of two names of a file to the other does nothing.
+  await removeIfThere(temporary);
+}
+
+/** Removes one run of an older sweep; its folder too, if nothing else is in it. */
+async function removeRun(path: string): Promise<void> {
+  const { kind, ours } = await findFolder(path);
+  if (kind !== "run") return;
+  await removeInOrder(path, kind, ours);
+  await removeIfThere(`${path}/${RECORD}`);
+  await Deno.remove(path).catch(() => {});
+}
+
+async function removeInOrder(path: string, kind: RunKind, ours: ReadonlySet<string>): Promise<void> {
+  for (const name of NAMES[kind]) if (ours.has(name)) await removeIfThere(`${path}/${name}`);
+}
+
+async function removeIfThere(path: string): Promise<void> {
+  try {
+    await Deno.remove(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

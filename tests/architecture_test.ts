@@ -44,7 +44,7 @@ const LAYERS: readonly Layer[] = [
   },
   { files: /^eval\//, may: [/^(?:eval|nn|kernels|data|io)\//] },
   { files: /^train\//, may: [/^(?:train|objectives|nn|kernels|data|io|eval)\//] },
-  { files: /^runner\//, may: [/^(?:runner|train|objectives|nn|kernels|data|io|eval)\//] },
+  { files: /^runner\//, may: [/^(?:runner|train|objectives|nn|kernels|data|io|eval)\//, /^(?:npm:)?node:/] },
   { files: /^mod\.ts$/, may: [/^(?:kernels|nn|objectives|io)\//] },
   { files: /^cli\//, may: [/^deno\.json$/, /^cli\//, ...PUBLIC] },
   { files: /^examples\//, may: PUBLIC },

@@ -137,7 +137,7 @@ export async function runDemo(
   { say, signal, photographs = COMMITTED }: DemoSurroundings,
 ): Promise<DemoMetrics | null> {
   const { out, steps, seed, batch_size, lr } = options;
-  const directory = await RunDirectory.create(out, { overwrite: true });
+  await using directory = await RunDirectory.openDemo(out);
   const dataset = await loadDataset(photographs);
   const n_patches = dataset.training.length / COMPONENTS;
   say(`${n_patches.toLocaleString("en")} patches of ${counted(photographs.training.length)}, whitened`);

@@ -2,7 +2,15 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { type ByteSink, openFiles, openSource, readBytes, targetAt, writeBytes } from "../../io/files.ts";
+import {
+  type ByteSink,
+  openFiles,
+  openSource,
+  readBytes,
+  targetAt,
+  writeBytes,
+  writeTogether,
+} from "../../io/files.ts";
 import { bytesSource, type LazyBytes } from "../../io/source.ts";
 import { joined, utf8 } from "./raw_zip.ts";
 
@@ -36,6 +44,28 @@ Deno.test("a file is written at a path, and its folders made", async () => {
     await writeBytes(path, PIECES);
     assertEquals(await Deno.readTextFile(path), WHOLE);
     assertEquals(namesIn(`${folder}/a/b c`), ["sae.pt"]);
+  });
+});
+
+Deno.test("a new name is flushed to disk after the file", async () => {
+  await inFolder(async (folder) => {
+    const did: string[] = [];
+    const { open, rename } = Deno;
+    Deno.open = async (path, options) => {
+      const file = await open(path, options);
+      const sync = file.sync.bind(file);
+      file.sync = () => sync().then(() => void did.push(`sync ${path === folder ? "folder" : "file"}`));
+      return file;
+    };
+    Deno.rename = (from, to) => rename(from, to).then(() => void did.push("rename"));
+    try {
+      await writeBytes(`${folder}/sae.pt`, PIECES);
+      await writeTogether([[`${folder}/a`, PIECES], [`${folder}/b`, PIECES]]);
+    } finally {
+      Object.assign(Deno, { open, rename });
+    }
+    const together = ["sync file", "sync file", "rename", "rename", "sync folder"];
+    assertEquals(did, ["sync file", "rename", "sync folder", ...together]);
   });
 });
 

@@ -199,6 +199,7 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
     "config.toml",
     "metrics.json",
     "report.html",
+    "run.json",
     "sae.pt",
     "training.safetensors",
   ]);

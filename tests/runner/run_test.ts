@@ -6,9 +6,10 @@ import { defaultDevice } from "../../kernels/engine/self_check.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { initialParametersFromData } from "../../nn/initial_values.ts";
 import { rowsOf } from "../../data/rows.ts";
+import type { RowSource } from "../../nn/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
 import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
-import { RunDirectory } from "../../runner/run_directory.ts";
+import { RunDirectory, type RunStart } from "../../runner/run_directory.ts";
 import { type RunPlan, runSweep, runTraining, type SweepOptions } from "../../runner/run.ts";
 import type { ProgressState } from "../../runner/terminal.ts";
 import { DivergenceError } from "../../train/train.ts";
@@ -46,7 +47,7 @@ function config(changes: { data?: object; sae?: object; init?: object; train?: o
 async function runIn(cfg: RunConfig, stopAt?: number, options: SweepOptions = {}) {
   const path = await Deno.makeTempDir();
   try {
-    const directory = await RunDirectory.create(path);
+    await using directory = await RunDirectory.open(path);
     const shown: number[] = [];
     const aborter = new AbortController();
     const result = await runTraining(cfg, rowsOf(mixtures(), D), {
@@ -63,7 +64,9 @@ async function runIn(cfg: RunConfig, stopAt?: number, options: SweepOptions = {}
       signal: aborter.signal,
     });
     const files = new Map<string, Uint8Array>();
-    for await (const { name } of Deno.readDir(path)) files.set(name, await Deno.readFile(`${path}/${name}`));
+    for await (const { name } of Deno.readDir(path)) {
+      if (name !== "run.lock") files.set(name, await Deno.readFile(`${path}/${name}`));
+    }
     const json = (name: string) => JSON.parse(new TextDecoder().decode(files.get(name)));
     return { result, files, json, shown };
   } finally {
@@ -77,6 +80,7 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
     "config.json",
     "metrics.json",
     "report.html",
+    "run.json",
     "sae.pt",
     "training.safetensors",
   ]);
@@ -172,7 +176,9 @@ Deno.test("Muon, where the configuration says so", async () => {
 Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
   const { result, files, json } = await runIn(config(), 0);
   assertEquals([result.isInterrupted, result.steps, result.metrics], [true, 0, null]);
-  assertEquals([...files.keys()].sort(), ["config.json", "metrics.json", "sae.pt", "training.safetensors"]);
+  assertEquals([...files.keys()].sort(), [
+    ...["config.json", "metrics.json", "run.json", "sae.pt", "training.safetensors"],
+  ]);
   assertEquals(json("metrics.json").metrics, null);
 });
 
@@ -187,34 +193,45 @@ function stepIn(path: string): number | null {
   }
 }
 
-async function inFolder(work: (path: string, directory: RunDirectory) => Promise<void>): Promise<void> {
+async function inFolder(work: (path: string) => Promise<void>): Promise<void> {
   const path = await Deno.makeTempDir();
   try {
-    await work(path, await RunDirectory.create(path));
+    await work(path);
   } finally {
     await Deno.remove(path, { recursive: true });
   }
 }
 
+/** A run in a folder, which is let go of afterwards. */
+async function trainIn(
+  path: string,
+  cfg: RunConfig,
+  source: RowSource,
+  { start = "new", ...options }: SweepOptions & { readonly start?: RunStart } = {},
+) {
+  await using directory = await RunDirectory.open(path, { start });
+  return await runTraining(cfg, source, { directory, ...options });
+}
+
 Deno.test("before there is a model, a signal ends a run that leaves nothing", async () => {
-  await inFolder(async (path, directory) => {
+  await inFolder(async (path) => {
     const signal = AbortSignal.abort(new RangeError("enough"));
     const cfg = config({ data: { standardise: "mean_scale" } });
-    await assertRejects(() => runTraining(cfg, rowsOf(mixtures(), D), { directory, signal }), RangeError, "enough");
+    await assertRejects(() => trainIn(path, cfg, rowsOf(mixtures(), D), { signal }), RangeError, "enough");
     const stopping = new AbortController();
     const source = rowsOf(mixtures(), D);
     const read = (from: number, to: number) => {
       stopping.abort(new RangeError("enough"));
       return source.read(from, to);
     };
-    const reading = () => runTraining(cfg, { ...source, read }, { directory, signal: stopping.signal });
+    const reading = () => trainIn(path, cfg, { ...source, read }, { signal: stopping.signal });
     await assertRejects(reading, RangeError, "enough");
     assertEquals(await Array.fromAsync(Deno.readDir(path)), []);
   });
 });
 
 Deno.test("a signal ends a run while it reads rows", async () => {
-  await inFolder(async (path, directory) => {
+  await inFolder(async (path) => {
     const source = rowsOf(Float32Array.from({ length: 2048 * D }, (_, i) => Math.sin(i * i)), D);
     const aborter = new AbortController();
     let reads = 0;
@@ -224,17 +241,16 @@ Deno.test("a signal ends a run while it reads rows", async () => {
       return source.read(from, to);
     };
     const cfg = config({ data: { validation_share: 0 }, train: { batch_size: 512 } });
-    const result = await runTraining(cfg, { ...source, read }, { directory, signal: aborter.signal });
+    const result = await trainIn(path, cfg, { ...source, read }, { signal: aborter.signal });
     assertEquals([result.isInterrupted, result.steps, reads, stepIn(path)], [true, 4, 11, 4]);
   });
 });
 
 Deno.test("there is a checkpoint every so many minutes, whatever the steps are", async () => {
-  await inFolder(async (path, directory) => {
+  await inFolder(async (path) => {
     let minutes = 0;
     const found: [step: number, saved: number | null][] = [];
-    await runTraining(config({ train: { log_every: 5 } }), rowsOf(mixtures(), D), {
-      directory,
+    await trainIn(path, config({ train: { log_every: 5 } }), rowsOf(mixtures(), D), {
       now: () => minutes * 60_000,
       onProgress: ({ step }) => {
         found.push([step, stepIn(path)]);
@@ -250,15 +266,15 @@ Deno.test("there is a checkpoint every so many minutes, whatever the steps are",
 Deno.test("where rows cannot be read, the run ends with a checkpoint of the step it had come to", async () => {
   const cfg = config();
   const whole = await runIn(cfg);
-  await inFolder(async (path, directory) => {
+  await inFolder(async (path) => {
     const source = rowsOf(mixtures(), D);
     let reads = 0;
     // Three places are looked at, then the first epoch is read, and not the second.
     const read = (from: number, to: number) =>
       ++reads <= 4 ? source.read(from, to) : Promise.reject(new Error("reading rows: Input/output error"));
-    await assertRejects(() => runTraining(cfg, { ...source, read }, { directory }), Error, "Input/output error");
+    await assertRejects(() => trainIn(path, cfg, { ...source, read }), Error, "Input/output error");
     assertEquals([reads, stepIn(path)], [5, 18]);
-    await runTraining(cfg, source, { directory, resume: true });
+    await trainIn(path, cfg, source, { start: "resume" });
     for (const name of ["sae.pt", "training.safetensors"]) {
       assertEquals(await Deno.readFile(`${path}/${name}`), whole.files.get(name), name);
     }
@@ -268,13 +284,13 @@ Deno.test("where rows cannot be read, the run ends with a checkpoint of the step
 Deno.test("when the device is lost, the run ends, its last checkpoint stays, and it resumes on another device", async () => {
   const cfg = config({ train: { checkpoint_every: 10, log_every: 5 } });
   const whole = await runIn(cfg);
-  await inFolder(async (path, directory) => {
+  await inFolder(async (path) => {
     const source = rowsOf(mixtures(), D);
     const device = await defaultDevice();
     const onProgress = ({ step }: ProgressState) => step === 15 && device.destroy();
-    await assertRejects(() => runTraining(cfg, source, { directory, onProgress }), DeviceError, "lost");
+    await assertRejects(() => trainIn(path, cfg, source, { onProgress }), DeviceError, "lost");
     assertEquals(stepIn(path), 10);
-    await runTraining(cfg, source, { directory, resume: true });
+    await trainIn(path, cfg, source, { start: "resume" });
     assertEquals(await Deno.readFile(`${path}/sae.pt`), whole.files.get("sae.pt"));
   });
 });
@@ -282,16 +298,14 @@ Deno.test("when the device is lost, the run ends, its last checkpoint stays, and
 Deno.test("a sweep that is stopped begins no further runs, and is resumed as a whole", async () => {
   const cfgs = [3, 4].map((seed) => config({ train: { seed, n_steps: 8, n_epochs: undefined, log_every: 2 } }));
   await inFolder(async (path) => {
-    const sweep = async (resume: boolean) =>
-      await Promise.all(cfgs.map(async (cfg, i) => ({
-        cfg,
-        source: rowsOf(mixtures(), D),
-        directory: await RunDirectory.create(`${path}/${i}`, { overwrite: resume }),
-        resume,
-      })));
+    const sweep = async (start: RunStart, options: SweepOptions = {}) => {
+      await using directories = await RunDirectory.openSweep(path, cfgs.length, { start });
+      const runs = cfgs.map((cfg, i) => ({ cfg, source: rowsOf(mixtures(), D), directory: directories.runs[i]! }));
+      return await runSweep(runs, options);
+    };
     const aborter = new AbortController();
     const plans: RunPlan[] = [];
-    const stopped = await runSweep(await sweep(false), {
+    const stopped = await sweep("new", {
       signal: aborter.signal,
       onStart: (plan) => plans.push(plan),
       onProgress: ({ step }) => step === 4 && aborter.abort(),
@@ -300,8 +314,11 @@ Deno.test("a sweep that is stopped begins no further runs, and is resumed as a w
       [4, true, null],
       [0, true, null],
     ]);
-    assertEquals([plans.length, await Array.fromAsync(Deno.readDir(`${path}/1`))], [1, []]);
-    const results = await runSweep(await sweep(true));
+    assertEquals([plans.length, await Array.fromAsync(Deno.readDir(`${path}/1`), ({ name }) => name)], [1, [
+      "run.json",
+    ]]);
+    await assertRejects(() => sweep("resume"), RangeError, "1: there is no training.safetensors; --resume=auto starts");
+    const results = await sweep("auto");
     for (const [i, cfg] of cfgs.entries()) {
       const alone = await runIn(cfg);
       assertEquals(await Deno.readFile(`${path}/${i}/sae.pt`), alone.files.get("sae.pt"), `run ${i}`);
@@ -334,11 +351,8 @@ Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on 
   ];
   const path = await Deno.makeTempDir();
   try {
-    const runs = await Promise.all(cfgs.map(async (cfg, i) => ({
-      cfg,
-      source: rowsOf(mixtures(), D),
-      directory: await RunDirectory.create(`${path}/${i}`),
-    })));
+    await using directories = await RunDirectory.openSweep(path, cfgs.length);
+    const runs = cfgs.map((cfg, i) => ({ cfg, source: rowsOf(mixtures(), D), directory: directories.runs[i]! }));
     const plans: RunPlan[] = [];
     const results = await runSweep(runs, { onStart: (plan) => plans.push(plan) });
     assertEquals(plans.map(({ n_models, n_steps }) => [n_models, n_steps]), [[3, 8], [1, 8], [1, 8]]);
@@ -384,22 +398,23 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
     const { result, files, json } = await runIn(cfg);
     const path = await Deno.makeTempDir();
     try {
-      const directory = await RunDirectory.create(path);
       const source = rowsOf(mixtures(), D);
+      const resume = async (cfg: RunConfig, from = source, options: SweepOptions = {}) => {
+        await using directory = await RunDirectory.open(path, { start: "auto" });
+        return await runTraining(cfg, from, { directory, ...options });
+      };
       // Stops in the first epoch, in the second one, and before the evaluation; the epoch's end, after 18 steps, is in no
       // batch.
       for (const stop of [7, 25, 36]) {
         const controller = new AbortController();
         const stopping = { ...cfg, train: { ...cfg.train, log_every: 1, checkpoint_minutes: 3 } };
-        const stopped = await runTraining(stopping, source, {
-          directory,
-          resume: true,
+        const stopped = await resume(stopping, source, {
           signal: controller.signal,
           onProgress: ({ step }) => step === stop && controller.abort(),
         });
         assertEquals([stopped.isInterrupted, stopped.steps, stopped.metrics], [true, stop, null]);
       }
-      const resumed = await runTraining(cfg, source, { directory, resume: true });
+      const resumed = await resume(cfg);
       assertEquals(resumed.metrics, result.metrics);
       for (const file of ["sae.pt", "training.safetensors"]) {
         assertEquals(await Deno.readFile(`${path}/${file}`), files.get(file), file);
@@ -409,22 +424,22 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
 
       const other = { ...cfg, train: { ...cfg.train, lr: 0.02 } };
       await assertRejects(
-        () => runTraining(other, source, { directory, resume: true }),
+        () => resume(other),
         RangeError,
         "train.lr is 0.01; it cannot go on with 0.02",
       );
       const array = { ...cfg, data: { ...cfg.data, key: "x" } };
       await assertRejects(
-        () => runTraining(array, source, { directory, resume: true }),
+        () => resume(array),
         RangeError,
         'data.key is not set; it cannot go on with "x"',
       );
       // Runs of the first version say what their file was, which it says itself.
       const named = { ...cfg, data: { ...cfg.data, format: "f32" as const } };
-      assertEquals((await runTraining(named, source, { directory, resume: true })).steps, result.steps);
+      assertEquals((await resume(named)).steps, result.steps);
       const fewer = rowsOf(mixtures().subarray(D), D);
       await assertRejects(
-        () => runTraining(cfg, fewer, { directory, resume: true }),
+        () => resume(cfg, fewer),
         RangeError,
         "data.n_rows is 600; it cannot go on with 599",
       );
@@ -461,19 +476,21 @@ Deno.test("a run of 0.1.0 that is resumed keeps the defaults that it was begun w
   const { files } = await runIn(constants);
   const path = await Deno.makeTempDir();
   try {
-    const directory = await RunDirectory.create(path);
     const controller = new AbortController();
     const onProgress = ({ step }: { step: number }) => step === 7 && controller.abort();
     const stopping = { ...constants, train: { ...constants.train, log_every: 1 } };
-    await runTraining(stopping, source, { directory, signal: controller.signal, onProgress });
-    // Its note had no dead_threshold_tokens.
-    const saved = (await directory.openTraining())!;
-    const note = JSON.parse(saved.note);
-    delete note.objective.dead_threshold_tokens;
-    using restored = await saved.restore();
-    await directory.writeTraining({ ...restored, note: JSON.stringify(note) });
-
-    await runTraining(config({ train: { n_lr_warmup: undefined } }), source, { directory, resume: true });
+    {
+      await using directory = await RunDirectory.open(path);
+      await runTraining(stopping, source, { directory, signal: controller.signal, onProgress });
+      // Its note had no dead_threshold_tokens.
+      const saved = (await directory.openTraining())!;
+      const note = JSON.parse(saved.note);
+      delete note.objective.dead_threshold_tokens;
+      using restored = await saved.restore();
+      await directory.writeTraining({ ...restored, note: JSON.stringify(note) });
+    }
+    await using directory = await RunDirectory.open(path, { start: "resume" });
+    await runTraining(config({ train: { n_lr_warmup: undefined } }), source, { directory });
     assertEquals(await Deno.readFile(`${path}/sae.pt`), files.get("sae.pt"));
     const { resolved } = JSON.parse(await Deno.readTextFile(`${path}/metrics.json`));
     assertEquals(resolved, { "train.n_lr_warmup": 500, "objective.dead_threshold_tokens": 10_000_000 });

@@ -23,7 +23,7 @@ function config(train: object = {}, data: object = {}, sae: object = {}): RunCon
 /** A run in a folder of its own, which is there until the test is over. */
 async function attempt(cfg: RunConfig, x: Float32Array, options: SweepOptions = {}) {
   const path = await Deno.makeTempDir();
-  const directory = await RunDirectory.create(path);
+  const directory = await RunDirectory.open(path);
   const warnings: [warning: string, run: number][] = [];
   const onWarning = (warning: string, run: number) => warnings.push([warning, run]);
   const running = runTraining(cfg, rowsOf(x, D), { onWarning, ...options, directory });
@@ -43,7 +43,10 @@ async function attempt(cfg: RunConfig, x: Float32Array, options: SweepOptions = 
     json: async (name: string) => JSON.parse(await Deno.readTextFile(`${path}/${name}`)),
     text: (name: string) => Deno.readTextFile(`${path}/${name}`),
     sae: () => load(`${path}/sae.pt`),
-    [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }),
+    [Symbol.asyncDispose]: async () => {
+      await directory[Symbol.asyncDispose]();
+      await Deno.remove(path, { recursive: true });
+    },
   };
 }
 
@@ -72,9 +75,8 @@ Deno.test("each run of a sweep has its own warnings, by its place", async () => 
   const path = await Deno.makeTempDir();
   try {
     const cfgs = [config({ n_steps: 120 }), config({ n_steps: 120, n_lr_warmup: 500 }), config({ n_steps: 3 })];
-    const runs = await Promise.all(cfgs.map(async (cfg, i) => {
-      return { cfg, source: rowsOf(rows(2000), D), directory: await RunDirectory.create(`${path}/${i}`) };
-    }));
+    await using directories = await RunDirectory.openSweep(path, cfgs.length);
+    const runs = cfgs.map((cfg, i) => ({ cfg, source: rowsOf(rows(2000), D), directory: directories.runs[i]! }));
     const places: number[] = [];
     const results = await runSweep(runs, { onWarning: (_, run) => places.push(run) });
     assertEquals(results.map(({ warnings }) => warnings.length > 0), [false, true, true]);

@@ -21,7 +21,7 @@ async function demo(options: Partial<DemoOptions>, signal?: AbortSignal) {
 
 Deno.test("a short demo writes all its files and tells what it measured", async () => {
   const { metrics, files, said } = await demo({ steps: 30, d_sae: 48, top_k: 5, batch_size: 256, seed: 1 });
-  assertEquals([...files.keys()].sort(), ["features.png", "metrics.json", "report.html", "sae.pt"]);
+  assertEquals([...files.keys()].sort(), ["features.png", "metrics.json", "report.html", "run.json", "sae.pt"]);
   assertEquals(JSON.parse(new TextDecoder().decode(files.get("metrics.json"))), metrics);
   assert(metrics !== null);
   assertEquals([metrics.steps, metrics.l0, metrics.losses.loss.length], [30, 5, 30]);
@@ -55,6 +55,6 @@ Deno.test("a demo that is stopped leaves its checkpoint", async () => {
   const stopped = AbortSignal.abort();
   const { metrics, files, said } = await demo({ steps: 1000, d_sae: 16, top_k: 2 }, stopped);
   assertEquals(metrics, null);
-  assertEquals([...files.keys()], ["sae.pt"]);
+  assertEquals([...files.keys()].sort(), ["run.json", "sae.pt"]);
   assertMatch(said.at(-1)!, /^stopped after 0 steps/);
 });

@@ -1,0 +1,168 @@
+/**
+ * Whose the files in a folder are. `run.json` lists the names that a run has claimed; what has no place in that list is
+ * somebody else's. Runs of 0.1.0 have no `run.json`, and are known by what their files say.
+ *
+ * @module
+ */
+
+import { openSource, readBytes } from "../io/files.ts";
+import { readSafetensors } from "../io/safetensors.ts";
+import { LOCK_FILE } from "./run_lock.ts";
+
+/** What a folder can be of: one run, the runs of a sweep, or the demo. */
+export type RunKind = "run" | "sweep" | "demo";
+
+/** The record of a run, and the sign that the folder is ours. */
+export const RECORD = "run.json";
+/** What training is resumed from. */
+export const STATE = "training.safetensors";
+/** The state before that. */
+export const PREVIOUS_STATE = "training.previous.safetensors";
+/** A state on its way to become {@link STATE}. */
+export const NEXT_STATE = "training.next.safetensors";
+
+/** The names that each kind needs, in the order in which they are removed: nothing can be resumed once the first is gone. */
+export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
+  run: [
+    STATE,
+    PREVIOUS_STATE,
+    NEXT_STATE,
+    "sae.pt",
+    "metrics.json",
+    "metrics.jsonl",
+    "report.html",
+    "config.json",
+    "config.toml",
+  ],
+  sweep: ["sweep.json", "config.toml"],
+  demo: ["sae.pt", "metrics.json", "features.png", "report.html"],
+};
+
+/** What stands in a folder. */
+export interface FoundFolder {
+  /** Whether there is a folder at all. */
+  readonly exists: boolean;
+  /** Everything in it but a lock. */
+  readonly names: ReadonlySet<string>;
+  /** What it is of; `null` if it is not ours. */
+  readonly kind: RunKind | null;
+  /** Our files. */
+  readonly ours: ReadonlySet<string>;
+  /** The folders of a sweep's runs. */
+  readonly runs: readonly string[];
+  /** Whether its files were being removed, to be replaced, when the process ended. */
+  readonly isReplaced: boolean;
+  /** Its record, as far as it is of a version that we know. */
+  readonly sessions: readonly unknown[];
+}
+
+/** `run.json` */
+export interface RunRecord {
+  /** The version of this file. */
+  readonly saev_nn_run: 1;
+  /** What the folder is of. */
+  readonly kind: RunKind;
+  /** The names that are ours here. */
+  readonly files: readonly string[];
+  /** The folders of a sweep's runs. */
+  readonly runs?: readonly string[];
+  /** Set while older files are being removed. */
+  readonly replacing?: true;
+  /** One for each time that it was started or resumed. */
+  readonly sessions: readonly unknown[];
+}
+
+/**
+ * Looks at a folder, and changes nothing.
+ *
+ * @throws {RangeError} if something else than a folder stands there.
+ */
+export async function findFolder(path: string): Promise<FoundFolder> {
+  const names = await namesIn(path);
+  const nothing = { kind: null, ours: new Set<string>(), runs: [], isReplaced: false, sessions: [] };
+  if (names === null) return { ...nothing, exists: false, names: new Set() };
+  names.delete(LOCK_FILE);
+  const record = names.has(RECORD) ? readRecord(await readJson(`${path}/${RECORD}`)) : undefined;
+  if (record) {
+    const { kind, files, runs = [], replacing = false, sessions } = record;
+    const ours = new Set([RECORD, ...files].filter((name) => names.has(name)));
+    return { exists: true, names, kind, ours, runs, isReplaced: replacing, sessions };
+  }
+  return { ...nothing, exists: true, names, ...await findOldFolder(path, names) };
+}
+
+/** What 0.1.0 has left in a folder. */
+async function findOldFolder(path: string, names: ReadonlySet<string>): Promise<Partial<FoundFolder>> {
+  const metrics = await readJson(`${path}/metrics.json`);
+  const isDemo = typeof at(metrics, "config", "data", "held_out") === "object";
+  if (isDemo) return { kind: "demo", ours: new Set(NAMES.demo.filter((name) => names.has(name))) };
+
+  const isOurs = new Map<string, boolean>([
+    ["config.json", isOldConfig(await readJson(`${path}/config.json`))],
+    [STATE, names.has(STATE) && await isState(`${path}/${STATE}`)],
+    ["metrics.json", isOldConfig(at(metrics, "config")) && typeof at(metrics, "losses") === "object"],
+  ]);
+  if (isOurs.get("config.json") || isOurs.get(STATE)) {
+    const report = names.has("report.html") ? await Deno.readTextFile(`${path}/report.html`) : "";
+    isOurs.set("report.html", /<title>A sparse autoencoder of [\d,]+ latents<\/title>/.test(report));
+    // These two were written by every run, whatever stood there.
+    for (const name of ["sae.pt", "config.toml", STATE]) isOurs.set(name, names.has(name));
+    return { kind: "run", ours: new Set([...isOurs].filter(([, is]) => is).map(([name]) => name)) };
+  }
+  const runs: string[] = [];
+  for (const name of [...names].filter((name) => /^\d+$/.test(name)).sort()) {
+    const { kind } = await findFolder(`${path}/${name}`).catch(() => ({ kind: null }));
+    if (kind === "run") runs.push(name);
+  }
+  const summary = await readJson(`${path}/sweep.json`);
+  const isSummary = Array.isArray(summary) && summary.every((one) => runs.includes(at(one, "directory") as string));
+  if (runs.length === 0) return {};
+  const ours = [...isSummary ? ["sweep.json"] : [], ...names.has("config.toml") ? ["config.toml"] : []];
+  return { kind: "sweep", ours: new Set(ours), runs };
+}
+
+/** The names in a folder; `null` if there is none. */
+async function namesIn(path: string): Promise<Set<string> | null> {
+  try {
+    return new Set(await Array.fromAsync(Deno.readDir(path), ({ name }) => name));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    if (error instanceof Deno.errors.NotADirectory) {
+      throw new RangeError(`${path} is not a folder; a run needs one`);
+    }
+    throw error;
+  }
+}
+
+/** `undefined` for what is no JSON. */
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(new TextDecoder().decode(await readBytes(path)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** A value within JSON; `undefined` where there is none. */
+function at(value: unknown, ...fields: readonly string[]): unknown {
+  return fields.reduce((inner, field) => (inner as Record<string, unknown> | null | undefined)?.[field], value);
+}
+
+function isOldConfig(value: unknown): boolean {
+  const isTable = (field: string) => typeof at(value, field) === "object" && at(value, field) !== null;
+  return ["data", "sae", "objective", "train"].every(isTable) && typeof at(value, "data", "path") === "string";
+}
+
+async function isState(path: string): Promise<boolean> {
+  const read = async () => (await readSafetensors(await openSource(path))).metadata.has("saev_nn_training");
+  return await read().catch(() => false);
+}
+
+/** `undefined` for JSON that is no record of ours. */
+function readRecord(value: unknown): RunRecord | undefined {
+  const isNames = (list: unknown) =>
+    Array.isArray(list) && list.every((name) => typeof name === "string" && !/[/\\]|^\.\.?$/.test(name));
+  const { saev_nn_run: version, kind, files, runs = [], sessions } = (value ?? {}) as Partial<RunRecord>;
+  if (version !== 1 || !Object.hasOwn(NAMES, kind ?? "") || !isNames(files) || !isNames(runs)) return undefined;
+  return Array.isArray(sessions) ? value as RunRecord : undefined;
+}
