@@ -18,8 +18,9 @@ export interface PlaceInRows {
 
 /** The first number of x [N, d_model], row by row, that is not finite; `undefined` if all are. */
 export function firstNonFinite(x: Float32Array, d_model: number): PlaceInRows | undefined {
-  const at = x.findIndex((value) => !Number.isFinite(value));
-  if (at < 0) return undefined;
+  let at = 0;
+  while (at < x.length && Number.isFinite(x[at])) at++;
+  if (at === x.length) return undefined;
   return { row: Math.floor(at / d_model), column: at % d_model, value: x[at]! };
 }
 

@@ -131,6 +131,16 @@ Deno.test("a row that is not finite is named: at once where it is looked at, in 
   assertStringIncludes(String(scaled.error), "rows.f32: row 300 has NaN in column 2");
 });
 
+Deno.test("eight rows a thousand times as large, among 8192, do not end a run; they are said before it", async () => {
+  const n = 8192;
+  const x = rows(n).map((value, i) => Math.floor(i / D) % 1000 === 100 ? 1e3 * value : value);
+  await using found = await attempt(config({ batch_size: 64, n_epochs: 1, log_every: 10 }), x);
+  assertEquals([found.error, found.result?.steps], [undefined, 115]);
+  assert(found.warnings.some(([line]) => line.includes("times as far from the mean as the median row")));
+  const { losses } = await found.json("metrics.json");
+  assert(losses.mse.some((mse: number) => mse > 1e4 * losses.mse[0]), "some steps are far above the others");
+});
+
 Deno.test("after an explosion the folder holds the last good checkpoint, and no other", async () => {
   // The rate grows until the model breaks.
   const rising = { lr: 1e7, n_lr_warmup: 1_000_000, grad_clip: false, log_every: 1, checkpoint_every: 1 };

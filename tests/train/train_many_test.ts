@@ -165,6 +165,12 @@ Deno.test("a model that diverges stops, and the others go on without it", async 
   assert(diverged instanceof DivergenceError);
   assertEquals([step, found[1]!.losses.length, yields.at(-1)![1]!.losses], [diverged.step, diverged.step, []]);
   assert(Object.values(found[1]!.end).every((values) => values.every(Number.isFinite)));
+  // Nothing of it changed while the others went on: it is what it is alone, where the loop ends at the step itself.
+  using single = await make([bad]);
+  const stopped = await run(single.trainings, { log_every: 1 }, batches(30));
+  assertSameOutcome(found[1]!, stopped[0]!, "the diverged one");
+  const [left, right] = [made.trainings[1]!, single.trainings[0]!].map(({ options }) => options!.state!);
+  assertEquals(await left!.read(), await right!.read());
 
   using hopeless = await make([bad]);
   let taken = 0;
