@@ -235,14 +235,16 @@ Deno.test("a signal ends a run while it reads rows", async () => {
     const source = rowsOf(Float32Array.from({ length: 2048 * D }, (_, i) => Math.sin(i * i)), D);
     const aborter = new AbortController();
     let reads = 0;
-    // Eight places are looked at, and an epoch has two blocks: the signal comes with the first of the second epoch.
+    // Eight places are looked at, and an epoch has two blocks: the signal comes with the first of the second epoch, which
+    // is read while steps of the first are made.
     const read = (from: number, to: number) => {
       if (++reads === 11) aborter.abort();
       return source.read(from, to);
     };
     const cfg = config({ data: { validation_share: 0 }, train: { batch_size: 512 } });
     const result = await trainIn(path, cfg, { ...source, read }, { signal: aborter.signal });
-    assertEquals([result.isInterrupted, result.steps, reads, stepIn(path)], [true, 4, 11, 4]);
+    assertEquals([result.isInterrupted, reads, stepIn(path)], [true, 11, result.steps]);
+    assert(result.steps <= 4);
   });
 });
 
