@@ -190,7 +190,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
 
 /** What the folders hold after a failure, in a sentence. */
 async function whatIsKept(out: string, runs: readonly SweepRun[], resumes: boolean): Promise<string> {
-  const found = await Promise.all(runs.map(({ directory }) => directory.openTraining()));
+  const found = await Promise.all(runs.map(({ directory }) => directory.openTraining().catch(() => undefined)));
   const states = found.filter((state) => state !== undefined);
   if (states.length === 0) return `${out} holds no checkpoint yet`;
   const what = runs.length > 1

@@ -7,6 +7,7 @@
 
 import { dump, type Dumpable } from "../io/checkpoints/checkpoint.ts";
 import { canSay } from "../io/checkpoints/saev.ts";
+import { CheckpointError } from "../io/errors.ts";
 import { syncFolder, writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "../eval/metrics.ts";
 import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } from "../train/training_file.ts";
@@ -256,12 +257,21 @@ export class RunDirectory implements AsyncDisposable {
   /**
    * What training goes on from; `undefined` for a run that has no state yet.
    *
-   * @throws {CheckpointError} if it is damaged.
+   * @throws {CheckpointError} if it is damaged, saying whether the state before it is whole.
    */
   async openTraining(): Promise<SavedTraining | undefined> {
     if (!this.resumes && !this.#hasState) return undefined;
     const isPrevious = this.#opening.start === "previous" && this.#begun === undefined;
-    return await openTraining(this.#file(isPrevious ? PREVIOUS_STATE : STATE));
+    try {
+      return await openWhole(this.#file(isPrevious ? PREVIOUS_STATE : STATE));
+    } catch (cause) {
+      if (!(cause instanceof CheckpointError)) throw cause;
+      const before = isPrevious ? null : await openWhole(this.#file(PREVIOUS_STATE)).catch(() => null);
+      const hint = before === null
+        ? "no other state is whole; train it again with --overwrite"
+        : `the state before it, of step ${before.step}, is whole: --resume=previous goes on from it`;
+      throw new CheckpointError(`${cause.message}; ${hint}`, { cause });
+    }
   }
 
   /** Writes a file of text or bytes. */
@@ -300,6 +310,12 @@ export class RunDirectory implements AsyncDisposable {
   #file(name: string): string {
     return `${this.path}/${name}`;
   }
+}
+
+async function openWhole(path: string): Promise<SavedTraining> {
+  const saved = await openTraining(path);
+  await saved.verify();
+  return saved;
 }
 
 function asJson(value: unknown): string {

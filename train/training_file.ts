@@ -1,13 +1,16 @@
 /**
  * The file that training goes on from: the model in its own units, everything beside the parameters, and the losses so
- * far, as safetensors. What is restored goes on bit by bit as if it had never stopped.
+ * far, as safetensors. What is restored goes on bit by bit as if it had never stopped. A checksum of each tensor and one of
+ * all the rest tell a damaged file from a whole one.
  *
  * @module
  */
 
 import { activationKind, parameterShapes } from "../nn/activations/mod.ts";
+import { crc32 } from "../io/crc32.ts";
 import { CheckpointError, naming, quote } from "../io/errors.ts";
 import { type ByteSource, type ByteTarget, openSource } from "../io/files.ts";
+import { littleEndianBytes } from "../io/numbers.ts";
 import { readSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import type { NamedTensor, StoredTensor } from "../io/stored_tensor.ts";
 import type { ParameterArrays } from "../nn/arrays.ts";
@@ -35,6 +38,12 @@ export interface SavedTraining {
   /** What was noted. */
   readonly note: string;
   /**
+   * Reads the whole file and compares its checksums, once. Files of 0.1.0 have none.
+   *
+   * @throws {CheckpointError} if the file is damaged, naming the tensor.
+   */
+  verify(): Promise<void>;
+  /**
    * The model and its training on a device, the shared default one if left out.
    *
    * @throws {CheckpointError} if the file is damaged.
@@ -55,8 +64,12 @@ export interface RestoredTraining extends Disposable {
 
 /** Where the description stands in the file's metadata. */
 const DESCRIPTION = "saev_nn_training";
+/** Where the checksum of each tensor stands, by its name. */
+const CHECKSUMS = "checksums";
+/** Where the checksum of the other texts stands. */
+const CHECKSUM = "checksum";
 const VERSION = 3;
-/** Of 0.1.0: it kept the first squared error, and nothing of those after it. */
+/** Of 0.1.0: it kept the first squared error, nothing of those after it, and no checksums. */
 const WITHOUT_RECENT_ERRORS = 2;
 
 /** What stands there. */
@@ -113,7 +126,19 @@ export async function saveTraining(to: ByteTarget, training: TrainingToSave): Pr
     ...arraysOf("moment2", data.moment2),
   ]);
   for (const [name, shape] of shapesOf(description)) tensors.push({ name, shape, data: values.get(name)! });
-  await writeSafetensors(to, tensors, { [DESCRIPTION]: JSON.stringify(description), note });
+  const checksums = Object.fromEntries(tensors.map(({ name, data }) => [name, asHex(crc32(littleEndianBytes(data)))]));
+  const texts = { [DESCRIPTION]: JSON.stringify(description), note, [CHECKSUMS]: JSON.stringify(checksums) };
+  await writeSafetensors(to, tensors, { ...texts, [CHECKSUM]: checksumOf(new Map(Object.entries(texts))) });
+}
+
+function asHex(checksum: number): string {
+  return checksum.toString(16).padStart(8, "0");
+}
+
+/** That of the texts, but for itself. */
+function checksumOf(metadata: ReadonlyMap<string, string>): string {
+  const texts = [...metadata].filter(([name]) => name !== CHECKSUM).sort(([a], [b]) => a < b ? -1 : 1);
+  return asHex(crc32(new TextEncoder().encode(JSON.stringify(texts))));
 }
 
 /**
@@ -125,6 +150,10 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   const source = await openSource(from);
   const doing = `reading the training in ${source.name}`;
   const { tensors, metadata } = await naming(source.name, () => readSafetensors(source));
+  const [wanted, found] = [metadata.get(CHECKSUM), checksumOf(metadata)];
+  if (wanted !== undefined && wanted !== found) {
+    throw new CheckpointError(`${doing}: its metadata are damaged: their checksum is ${found}; expected ${wanted}`);
+  }
   const description = readDescription(doing, metadata.get(DESCRIPTION));
   const shapes = shapesOf(description);
   for (const [name, shape] of shapes) {
@@ -136,11 +165,48 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   }
   const surplus = [...tensors.keys()].find((name) => !shapes.has(name));
   if (surplus !== undefined) throw new CheckpointError(`${doing}: found ${quote(surplus)}, which has no place in it`);
+  const isOld = description.version === WITHOUT_RECENT_ERRORS && wanted === undefined;
+  const checksums = isOld ? null : readChecksums(doing, metadata);
+  let verified: Promise<void> | undefined;
+  const verify = () => verified ??= naming(source.name, () => verifyTensors(doing, tensors, checksums));
   return {
     step: description.state.step,
     note: metadata.get("note") ?? "",
-    restore: (options) => naming(source.name, () => restore(description, tensors, options)),
+    verify,
+    async restore(options) {
+      await verify();
+      return await naming(source.name, () => restore(description, tensors, options));
+    },
   };
+}
+
+/** @throws {CheckpointError} naming the first tensor whose bytes are not those that were written. */
+async function verifyTensors(
+  doing: string,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  checksums: ReadonlyMap<string, unknown> | null,
+): Promise<void> {
+  if (!checksums) return;
+  for (const [name, tensor] of tensors) {
+    let checksum = 0;
+    if (tensor.dtype === "int32") {
+      checksum = crc32(littleEndianBytes(Int32Array.from(await tensor.readIntegers())));
+    } else for await (const piece of tensor.pieces()) checksum = crc32(littleEndianBytes(piece), checksum);
+    const [found, wanted] = [asHex(checksum), checksums.get(name)];
+    if (found === wanted) continue;
+    throw new CheckpointError(`${doing}: ${name} is damaged: its checksum is ${found}; expected ${wanted}`);
+  }
+}
+
+/** @throws {CheckpointError} if there are none. */
+function readChecksums(doing: string, metadata: ReadonlyMap<string, string>): Map<string, unknown> {
+  const text = metadata.get(CHECKSUMS);
+  if (text === undefined || !metadata.has(CHECKSUM)) throw new CheckpointError(`${doing}: found no checksums`);
+  try {
+    return new Map(Object.entries(JSON.parse(text)));
+  } catch (cause) {
+    throw new CheckpointError(`${doing}: its ${CHECKSUMS} are no JSON`, { cause });
+  }
 }
 
 async function restore(

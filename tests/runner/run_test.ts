@@ -1,6 +1,7 @@
 /** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
 import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { load } from "../../io/checkpoints/checkpoint.ts";
+import { CheckpointError } from "../../io/errors.ts";
 import { DeviceError } from "../../kernels/engine/errors.ts";
 import { defaultDevice } from "../../kernels/engine/self_check.ts";
 import { completeConfig } from "../../nn/config.ts";
@@ -499,4 +500,43 @@ Deno.test("a run of 0.1.0 that is resumed keeps the defaults that it was begun w
   } finally {
     await Deno.remove(path, { recursive: true });
   }
+});
+
+Deno.test("a damaged state is refused by name, and the one before it goes on bit by bit", async () => {
+  const cfg = config({ train: { checkpoint_every: 10, log_every: 5 } });
+  const whole = await runIn(cfg);
+  await inFolder(async (path) => {
+    const source = rowsOf(mixtures(), D);
+    const aborter = new AbortController();
+    const onProgress = ({ step }: ProgressState) => step === 25 && aborter.abort();
+    await trainIn(path, cfg, source, { onProgress, signal: aborter.signal });
+    const damage = async (name: string) => {
+      const file = await Deno.readFile(`${path}/${name}`);
+      file[file.length - 1]! ^= 64;
+      await Deno.writeFile(`${path}/${name}`, file);
+    };
+    const files = async () =>
+      await Promise.all(
+        (await Array.fromAsync(Deno.readDir(path), ({ name }) => name)).sort().map(async (name) => [
+          name,
+          await Deno.readFile(`${path}/${name}`),
+        ]),
+      );
+    await damage("training.safetensors");
+    const before = await files();
+    for (const start of ["resume", "auto"] as const) {
+      const { message } = await assertRejects(() => trainIn(path, cfg, source, { start }), CheckpointError);
+      assertStringIncludes(message, `${path}/training.safetensors: tokens_since_active is damaged: its checksum is`);
+      assertStringIncludes(message, "the state before it, of step 20, is whole: --resume=previous goes on from it");
+    }
+    assertEquals(await files(), before);
+    await trainIn(path, cfg, source, { start: "previous" });
+    for (const name of ["sae.pt", "training.safetensors"]) {
+      assertEquals(await Deno.readFile(`${path}/${name}`), whole.files.get(name), name);
+    }
+    for (const name of ["training.safetensors", "training.previous.safetensors"]) await damage(name);
+    for (const [start, hint] of [["resume", "no other state is whole"], ["previous", "--overwrite"]] as const) {
+      await assertRejects(() => trainIn(path, cfg, source, { start }), CheckpointError, hint);
+    }
+  });
 });

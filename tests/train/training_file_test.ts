@@ -1,5 +1,5 @@
 /** The file that training goes on from: what it brings back, and what it refuses. @module */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors.ts";
 import { bytesSource } from "../../io/source.ts";
@@ -110,6 +110,7 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
   const { description, altered } = await opened(file);
   const cases: readonly [change: Change, message: string][] = [
     [() => null, "its metadata have no saev_nn_training"],
+    [() => {}, "found no checksums"],
     [(all) => all.delete("moment2.W_dec"), "there is no moment2.W_dec; expected [9,6]"],
     [(all) => all.set("extra", { name: "extra", shape: [1], data: new Float32Array(1) }), 'found "extra"'],
     [
@@ -133,4 +134,38 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
     const error = await assertRejects(async () => await openTraining(await altered(change)), CheckpointError);
     assertEquals([message, error.message.includes(message)], [message, true], error.message);
   }
+});
+
+Deno.test("a flipped bit is found before training goes on, wherever it is", async () => {
+  const { file } = await trained("batch-top-k", "adam");
+  const header = 8 + Number(new DataView(file.buffer).getBigUint64(0, true));
+  const { tensors } = await readSafetensors(bytesSource(file));
+  const refused = async (bit: number): Promise<string> => {
+    const damaged = file.slice();
+    damaged[bit >> 3]! ^= 1 << (bit & 7);
+    const error = await assertRejects(
+      async () => await (await openTraining(damaged)).verify(),
+      CheckpointError,
+      undefined,
+      `bit ${bit}`,
+    );
+    return error.message;
+  };
+  // A step coprime to 8 meets every place in a byte.
+  for (let bit = 0; bit < 8 * file.length; bit += 13) await refused(bit);
+  const text = new TextDecoder().decode(file.subarray(0, header));
+  const step = text.indexOf('\\"step\\":') + '\\"step\\":'.length;
+  assertStringIncludes(await refused(8 * step), "its metadata are damaged: their checksum is ");
+  // Tensors lie in the order of their names.
+  let at = header;
+  for (const name of [...tensors.keys()].sort()) {
+    const { shape } = tensors.get(name)!;
+    assertStringIncludes(await refused(8 * at), `${name} is damaged: its checksum is `);
+    at += 4 * shape.reduce((a, b) => a * b, 1);
+  }
+  assertEquals(at, file.length);
+  await assertRejects(
+    async () => await (await openTraining(file.with(at - 1, file[at - 1]! ^ 1))).restore(),
+    CheckpointError,
+  );
 });
