@@ -33,6 +33,7 @@ export interface FileSet {
 export async function requireFile(files: FileSet, path: string): Promise<Source> {
   const source = await files.find(path);
   if (source !== null) return source;
+  if (path === files.main) throw new CheckpointError(`reading ${files.name}: there is no such file`);
   const names = await files.list();
   const found = names.slice(0, 20).map(quote).join(", ") || "nothing";
   throw new CheckpointError(

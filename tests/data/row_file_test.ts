@@ -394,6 +394,25 @@ Deno.test("rows are read from a server by ranges, with the JSON file beside them
   const rows = await openRows(`${server.origin}/a.npy`);
   assertEquals(await rows.read(7, 20), DATA.slice(21, 60));
   assertEquals(await (await openRows(`${server.origin}/b.bin`)).read(0, 50), AS_HALVES);
+  const missing = `${server.origin}/c.npy`;
+  await assertRejects(() => openRows(missing), CheckpointError, `reading ${missing}: there is no such file`);
+});
+
+Deno.test("rows are read from the hub", async () => {
+  const served = (content: Uint8Array) => ({ bytes: content.slice(), etag: '"1"' });
+  const names = ["b.bin", "b.json"].map((path) => ({ type: "file", path: `x/${path}` }));
+  await using server = serveFiles({
+    files: {
+      "/me/acts/resolve/main/x/b.bin": served(HALVES),
+      "/me/acts/resolve/main/x/b.json": served(utf8(`${FITS},"dtype":"float16"}`)),
+    },
+    instead: (_, path) => path === "/api/models/me/acts/tree/main/x" ? Response.json(names) : undefined,
+  });
+  await using cache = await folder({});
+  for (const kept of [null, cache.path]) {
+    const rows = await openRows("hf:me/acts/x/b.bin", { hub: { endpoint: server.origin, cache: kept } });
+    assertEquals(await rows.read(0, 50), AS_HALVES);
+  }
 });
 
 Deno.test("a file that changes while it is read is an error", async () => {
