@@ -22,9 +22,9 @@ export const convertCommand: Command = {
   },
   details: `${CHECKPOINT_DETAILS}
 
-OUT is a file, and a folder for saelens and dictionary_learning; a link is followed, a pipe or a device such as
-/dev/stdout is written into. saev is read by the Python package, saev_nn by this
-library alone, which keeps everything; onnx computes x_hat and f_x of x, onnx_encoder f_x alone.`,
+OUT is a file; for saelens and dictionary_learning, a folder. A link is followed; a pipe or a device
+such as /dev/stdout is written into. saev is read by the Python package, saev_nn by this library
+alone, which keeps everything; onnx computes x_hat and f_x of x, onnx_encoder f_x alone.`,
   run,
 };
 

@@ -8,9 +8,10 @@ import { ROW_FORMATS, type RowFileOptions, SHARD_TOKENS } from "../data/mod.ts";
 import type { Arguments, Option } from "./command.ts";
 
 export const DATA_DETAILS =
-  `DATA is a .npy, .npz or safetensors file, a file of bare numbers, or a folder of activation shards; a path, a web
-address, or hf:owner/repository/path@revision. What it is is known by its content. Beside bare numbers in acts.bin lies
-acts.json with {"shape": [rows, columns], "dtype": "float32"}; else say --format.`;
+  `DATA is a .npy, .npz or safetensors file, a file of bare numbers, or a folder of activation shards;
+a path, a web address, or hf:owner/repository/path@revision. Its content says what it is, not its name.
+Bare numbers in acts.bin need acts.json beside them, {"shape": [rows, columns], "dtype": "float32"},
+or --format.`;
 
 /** What a file of rows may leave open. */
 export const DATA_OPTIONS: Readonly<Record<string, Option>> = {

@@ -35,7 +35,8 @@ export const evaluateCommand: Command = {
   },
   details: `${DATA_DETAILS}
 
-A FILE of bare numbers has such a JSON file beside it. Monosemanticity takes 8 bytes for each latent and column of FILE.`,
+FILE is like DATA; bare numbers in it need the JSON file. Monosemanticity takes 8 bytes for each
+latent and column of FILE.`,
   run,
 };
 

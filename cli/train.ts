@@ -51,9 +51,9 @@ same rows, batches and seed train together and load their data once; each become
 Only data.path is needed; these are the defaults:
 
   [data]
-  path = "activations.npy"     # from CONFIG's folder: a file, a folder of activation shards, https:… or hf:…
-  # format = "f32"             # of bare numbers: f16, bf16, f32 or f64; other files say what they are
-  # d_model = 768              # of bare numbers, and of arrays of three dimensions: numbers in a row
+  path = "activations.npy"     # from CONFIG's folder: a file, a folder of shards, https:… or hf:…
+  # format = "f32"             # of bare numbers: f16, bf16, f32 or f64
+  # d_model = 768              # of bare numbers and three dimensions: numbers in a row
   # key = "x"                  # of .npz and safetensors: which array, where there are several
   # layer = 10                 # of shards: which layer, where there are several
   # tokens = "content"         # of shards: content, cls or all

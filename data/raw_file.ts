@@ -52,8 +52,10 @@ export async function locateRaw(files: FileSet, source: Source, given: GivenRaw)
   };
   const sidecar = await readSidecar(files, path);
   const { type, isLittleEndian } = typeOf(sidecar, given, path) ?? fail(
-    `its bytes do not say what they are; give format (${Object.keys(RAW_FORMATS).join(", ")}) and d_model, or ` +
-      `put ${sidecarNames(path)[0]} beside it with {"shape": [rows, columns], "dtype": "float32"}`,
+    `its bytes do not say what they are; give format (${Object.keys(RAW_FORMATS).join(", ")})` +
+      `${given.d_model === null ? " and d_model" : ""}, or put ${
+        sidecarNames(path)[0]
+      } beside it with {"shape": [rows, columns], "dtype": "float32"}`,
   );
   if (given.format !== null && RAW_FORMATS[given.format] !== type) {
     fail(`format is ${given.format}, and ${sidecar!.name} says that the numbers are ${type}`);

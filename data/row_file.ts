@@ -53,6 +53,16 @@ export interface RowFileOptions extends SourceOptions {
  * Numbers become float32. Wider floating-point numbers are rounded; integers are read where float32 holds them. A file in
  * Fortran order is read column by column.
  *
+ * @example
+ * ```ts
+ * import { openRows } from "@saev/nn/data";
+ * import { writeNpy } from "@saev/nn/io";
+ *
+ * const file = writeNpy({ rows: 2, cols: 3, data: Float32Array.of(1, 2, 3, 4, 5, 6) }); // or a path
+ * const rows = await openRows(file);
+ * console.log(rows.n_rows, rows.d_model, await rows.read(1, 2));
+ * ```
+ *
  * @throws {CheckpointError} naming the file, where it is anything else, or not as long as it says, or holds several arrays
  * of which `key` names none.
  * @throws {ShapeError} where its rows have not `d_model` numbers.
