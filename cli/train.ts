@@ -138,11 +138,11 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       progress = new ProgressLine({ n_steps, firstStep, batch_size });
     },
     onProgress: (state: ProgressState) => progress?.show(state),
-    onWarning: (warning: string) => {
+    onWarning: (warning: string, run: number) => {
       if (said.has(warning)) return;
       said.add(warning);
       progress?.[Symbol.dispose]();
-      warn([warning]);
+      warn([isSweep ? `run ${runs[run]!.directory.name}: ${warning}` : warning]);
     },
   };
   const trained = isSweep
@@ -210,9 +210,9 @@ function isAddress(path: string): boolean {
 }
 
 /** A run in a sweep's summary. */
-function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged }: RunResult) {
+function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged, warnings }: RunResult) {
   const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
-  return { directory, changes, steps, nmse, l0, dead_fraction, diverged: diverged?.message ?? null };
+  return { directory, changes, steps, nmse, l0, dead_fraction, diverged: diverged?.message ?? null, warnings };
 }
 
 function startOf(args: Arguments): RunStart {

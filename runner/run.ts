@@ -447,7 +447,7 @@ async function finish(
     ...result,
     ...metrics && { undefined_metrics: undefinedMetrics(metrics) },
     diverged: diverged?.message ?? null,
-    ...failure !== undefined && { not_evaluated: String(failure) },
+    ...failure !== undefined && { not_evaluated: failure instanceof Error ? failure.message : String(failure) },
     adapter,
     losses: Object.fromEntries(lossColumns(losses)),
   });

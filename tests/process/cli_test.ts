@@ -336,6 +336,11 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
     ["0", { "train.lr": 1e-3 }, 18],
     ["1", { "train.lr": 1e-2 }, 18],
   ]);
+  // What both have in common is said once, and stands in the summary of both.
+  const few = "18 steps are too few for a dictionary to form";
+  assertEquals(stderr.split("\n").filter((line) => line.startsWith(`warning: run 0: ${few}`)).length, 1);
+  assertEquals(stderr.split(few).length, 2, stderr);
+  for (const { warnings } of summary) assertStringIncludes(warnings[0], few);
   assertEquals((await saev(["train", "single.toml"], { cwd: made.path })).code, 0);
   const model = (path: string) => Deno.readFile(`${made.path}/runs/${path}/sae.pt`);
   assertEquals(await model("sweep/1"), await model("single"));
