@@ -58,7 +58,7 @@ export async function* batchesInOrder(source: RowSource, batch_size: number): As
   for (let from = 0; from < source.n_rows; from += batch_size) {
     const to = Math.min(from + batch_size, source.n_rows);
     const x = await readRows(source, from, to);
-    yield loaded(source, x, Float64Array.from({ length: to - from }, (_, row) => from + row));
+    yield loaded(source, { x, index: Float64Array.from({ length: to - from }, (_, row) => from + row) });
   }
 }
 
@@ -67,7 +67,7 @@ export async function* batchesInOrder(source: RowSource, batch_size: number): As
  * filled up by the next, so that every batch is full and no row is left out.
  *
  * @throws {TypeError} for an option that there is not.
- * @throws {RangeError} if the source has no rows, an option is not a positive integer, or a batch or the buffer is larger
+ * @throws {RangeError} if the source has no rows, an option is not a positive integer, or a batch is larger
  * than the platform's memory.
  */
 export async function* shuffledBatches(source: RowSource, options: ShuffleOptions): AsyncGenerator<LoadedRows> {
@@ -87,28 +87,20 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
     throw new RangeError(`firstStep must be an integer of at least 0, found ${firstStep}`);
   }
   if (n_rows === 0) throw new RangeError("there are no rows to make batches of");
-  const nextBatch = () => roomFor(batch_size, d_model, "batch_size");
-  let batch = nextBatch();
+  const plans = bufferPlans(n_rows, {
+    bufferRows,
+    seed,
+    from: firstStep * batch_size,
+    n_left: (n_steps - firstStep) * batch_size,
+  });
+  let batch = roomFor(batch_size, d_model);
   let filled = 0;
-  const n_left = (n_steps - firstStep) * batch_size;
-  for await (
-    const buffer of readAhead(source, bufferPlans(n_rows, { bufferRows, seed, from: firstStep * batch_size, n_left }))
-  ) {
-    for (let at = 0; at < buffer.index.length;) {
-      const index = buffer.index.subarray(at, at + batch_size - filled);
-      const x = buffer.x.subarray(at * d_model, (at + index.length) * d_model);
-      at += index.length;
-      // A batch that lies in the buffer whole stays there.
-      if (index.length === batch_size) {
-        yield loaded(source, x, index);
-        continue;
-      }
-      batch.index.set(index, filled);
-      batch.x.set(x, filled * d_model);
-      filled += index.length;
+  for await (const { blocks, plan: { sources, skipped, taken } } of readAhead(source, plans)) {
+    for (let place = skipped; place < taken; place++) {
+      copyRow(blocks, sources[place]!, { batch, at: filled++, d_model });
       if (filled < batch_size) continue;
-      yield loaded(source, batch.x, batch.index);
-      batch = nextBatch();
+      yield loaded(source, batch);
+      batch = roomFor(batch_size, d_model);
       filled = 0;
     }
   }
@@ -118,8 +110,8 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
 interface BufferPlan {
   /** Blocks of neighbours, in the order of the epoch. */
   readonly spans: readonly { readonly from: number; readonly to: number }[];
-  /** The place in the buffer of each row, in the order of the blocks. */
-  readonly order: Uint32Array;
+  /** The row of the blocks that stands in each place of the mixed buffer. */
+  readonly sources: Uint32Array;
   /** Places at the start that have been taken before. */
   readonly skipped: number;
   /** Places that are taken at all; the last of the last buffer may not be. */
@@ -147,19 +139,26 @@ function* bufferPlans(
       const skipped = Math.min(Math.max(from - passed, 0), held);
       const taken = Math.min(held, from + n_left - passed);
       passed += held;
-      if (skipped < taken) yield { spans, order, skipped, taken };
+      if (skipped < taken) yield { spans, sources: inverse(order), skipped, taken };
     }
   }
 }
 
 /** Rows of one block, as they were read. */
 interface ReadBlock {
+  /** The first, counted through the blocks of the buffer. */
+  readonly start: number;
+  readonly n_rows: number;
+  /** The first in the source. */
   readonly from: number;
   readonly x: Float32Array;
 }
 
-/** Fills each buffer; the rows of the next are read while those of one are taken. */
-async function* readAhead(source: RowSource, plans: Iterator<BufferPlan>): AsyncGenerator<RowBuffer> {
+/** The rows of each buffer; those of the next are read while those of one are taken. */
+async function* readAhead(
+  source: RowSource,
+  plans: Iterator<BufferPlan>,
+): AsyncGenerator<{ readonly plan: BufferPlan; readonly blocks: readonly ReadBlock[] }> {
   const begin = () => {
     const { value: plan } = plans.next();
     if (!plan) return null;
@@ -169,10 +168,10 @@ async function* readAhead(source: RowSource, plans: Iterator<BufferPlan>): Async
     return { plan, blocks };
   };
   for (let coming = begin(); coming;) {
-    const { plan, blocks } = coming;
-    const buffer = mix(await blocks, source.d_model, plan);
+    const { plan } = coming;
+    const blocks = await coming.blocks;
     coming = begin();
-    yield buffer;
+    yield { plan, blocks };
   }
 }
 
@@ -181,55 +180,63 @@ const MAX_READS = 4;
 
 async function readBlocks(source: RowSource, { spans }: BufferPlan): Promise<ReadBlock[]> {
   const blocks: ReadBlock[] = [];
+  let start = 0;
   for (let at = 0; at < spans.length; at += MAX_READS) {
     const some = spans.slice(at, at + MAX_READS);
-    blocks.push(
-      ...await Promise.all(some.map(async ({ from, to }) => ({ from, x: await readRows(source, from, to) }))),
-    );
+    const read = await Promise.all(some.map(({ from, to }) => readRows(source, from, to)));
+    for (const [i, { from, to }] of some.entries()) {
+      blocks.push({ start, n_rows: to - from, from, x: read[i]! });
+      start += to - from;
+    }
   }
   return blocks;
 }
 
-/** The rows of the blocks in their new order, without those that have been taken or never are. */
-function mix(blocks: readonly ReadBlock[], d_model: number, { order, skipped, taken }: BufferPlan): RowBuffer {
-  const buffer = roomFor(order.length, d_model, "buffer_rows");
-  let row = 0;
-  for (const { from, x } of blocks) {
-    for (let at = 0; at < x.length; at += d_model) {
-      const place = order[row++]!;
-      buffer.x.set(x.subarray(at, at + d_model), place * d_model);
-      buffer.index[place] = from + at / d_model;
-    }
-  }
-  return { x: buffer.x.subarray(skipped * d_model, taken * d_model), index: buffer.index.subarray(skipped, taken) };
+/** Copies a row of the blocks, counted through all of them, into its place in a batch. */
+function copyRow(
+  blocks: readonly ReadBlock[],
+  row: number,
+  { batch, at, d_model }: { readonly batch: RowBuffer; readonly at: number; readonly d_model: number },
+): void {
+  // One block, the last of the source, may be shorter, and then later ones begin before their multiple.
+  let block = blocks[Math.floor(row / SHUFFLED_TOGETHER)]!;
+  if (row - block.start >= block.n_rows) block = blocks[Math.floor(row / SHUFFLED_TOGETHER) + 1]!;
+  const offset = row - block.start;
+  batch.x.set(block.x.subarray(offset * d_model, (offset + 1) * d_model), at * d_model);
+  batch.index[at] = block.from + offset;
 }
 
 /** Rows and their numbers in the source. */
 type RowBuffer = Pick<LoadedRows, "x" | "index">;
 
-/** @throws {RangeError} if the platform has no room for so many, naming what asks for them. */
-function roomFor(n_rows: number, d_model: number, name: "batch_size" | "buffer_rows"): RowBuffer {
+/** @throws {RangeError} if the platform has no room for so many. */
+function roomFor(n_rows: number, d_model: number): RowBuffer {
   try {
     return { x: new Float32Array(n_rows * d_model), index: new Float64Array(n_rows) };
   } catch (cause) {
     throw new RangeError(
-      `${name}: ${n_rows} rows of d_model ${d_model} take ${
-        4 * n_rows * d_model
-      } bytes, more than this platform gives ` +
-        `to one array; choose a smaller ${name}`,
+      `batch_size: ${n_rows} rows of d_model ${d_model} take ${4 * n_rows * d_model} bytes, more than this platform ` +
+        `gives to one array; choose a smaller batch_size`,
       { cause },
     );
   }
 }
 
 /** With the labels that the source has for these rows. */
-function loaded({ d_model, labels }: RowSource, x: Float32Array, index: Float64Array): LoadedRows {
+function loaded({ d_model, labels }: RowSource, { x, index }: RowBuffer): LoadedRows {
   return { x, d_model, index, ...labels && { labels: Int32Array.from(index, (row) => labels[row]!) } };
 }
 
 function positiveInteger(name: string, value: number): void {
   if (Number.isSafeInteger(value) && value > 0) return;
   throw new RangeError(`${name} must be an integer of at least 1, found ${value}`);
+}
+
+/** The permutation that undoes one. */
+function inverse(permutation: Uint32Array): Uint32Array {
+  const undone = new Uint32Array(permutation.length);
+  for (const [i, place] of permutation.entries()) undone[place] = i;
+  return undone;
 }
 
 /** Fisher and Yates's shuffle, in place. */
