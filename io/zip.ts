@@ -74,6 +74,8 @@ const MOST_DEFLATED = 1032;
 const LARGE_BYTES = 2 ** 26;
 const MOST_DEFLATED_IF_LARGE = 64;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** What is compressed can be read in parts only once it is in memory. */
+const MAX_IN_MEMORY = 2 ** 32;
 /** The decompressor is fed with so many bytes at a time. */
 const CHUNK_BYTES = 2 ** 14;
 
@@ -348,8 +350,15 @@ class ArchiveMember implements ZipMember {
   }
 
   async open(): Promise<Source> {
-    const { isDeflated, storedSize } = this.#entry;
-    if (isDeflated) return bytesSource(await this.read(), this.#source.name);
+    const { name, size, isDeflated, storedSize } = this.#entry;
+    if (isDeflated) {
+      if (size > MAX_IN_MEMORY) {
+        fail(
+          `record ${quote(name)} is compressed and takes ${size} bytes of memory; expected at most ${MAX_IN_MEMORY}`,
+        );
+      }
+      return bytesSource(await this.read(), this.#source.name);
+    }
     const start = await this.#start();
     return sliceSource(this.#source, start, start + storedSize);
   }

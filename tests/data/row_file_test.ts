@@ -9,6 +9,7 @@ import { formatTorchFile } from "../../io/torch_file.ts";
 import { formatZip, zipRecord } from "../../io/zip.ts";
 import { ShapeError } from "../../kernels/engine/errors.ts";
 import { openRows, type RowFileOptions } from "../../data/row_file.ts";
+import { damageBytes } from "../io/damage.ts";
 import { serveFiles } from "../io/file_server.ts";
 import { deflated, rawZip, utf8 } from "../io/raw_zip.ts";
 import { Random } from "../support/random.ts";
@@ -338,6 +339,35 @@ Deno.test("options that the file has no use for are refused", async () => {
   );
   await assertRejects(() => openRows(`${made.path}/c`), Deno.errors.NotFound, `${made.path}/c`);
 });
+
+const DAMAGED: readonly [what: string, bytes: Uint8Array, options: RowFileOptions][] = [
+  ["an array", NPY, {}],
+  ["integers in Fortran order", npy("'<i8'", SHAPE, DOUBLES, { fortran: true }), {}],
+  ["an archive", ARCHIVE, { key: "x" }],
+  ["a compressed archive", rawZip([deflated("x.npy", NPY)]), {}],
+  ["a safetensors file", TENSORS, { key: "rows" }],
+];
+
+for (const [what, bytes, options] of DAMAGED) {
+  Deno.test(`damage to ${what} is refused, or leaves as many numbers as there are bytes for`, async () => {
+    const random = new Random(4);
+    let refused = 0;
+    for (let n = 0; n < 300; n++) {
+      const head = n % 2 === 0 ? Math.min(200, bytes.length) : bytes.length;
+      const damaged = damageBytes(random, bytes, 0, head);
+      try {
+        const rows = await openRows(damaged, options);
+        const { length } = await rows.read(0, rows.n_rows);
+        assert(length === rows.n_rows * rows.d_model && length <= damaged.length + 4 * DATA.length);
+      } catch (error) {
+        if (!(error instanceof CheckpointError || error instanceof RangeError)) throw error;
+        assert(error.message.includes("the bytes") && error.message.length < 500, error.message);
+        refused++;
+      }
+    }
+    assert(refused > 30, `${refused} refused`);
+  });
+}
 
 Deno.test("numbers are no file of another kind by chance", async () => {
   const random = new Random(3);
