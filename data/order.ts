@@ -9,6 +9,7 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import { readRows, type Rows, type RowSource } from "../nn/rows.ts";
@@ -84,7 +85,7 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
   positiveInteger("batch_size", batch_size);
   positiveInteger("buffer_rows", bufferRows);
   if (!(Number.isSafeInteger(firstStep) && firstStep >= 0)) {
-    throw new RangeError(`firstStep must be an integer of at least 0, found ${firstStep}`);
+    throw new RangeError(`firstStep must be an integer of at least 0, found ${shown(firstStep)}`);
   }
   if (n_rows === 0) throw new RangeError("there are no rows to make batches of");
   const plans = bufferPlans(n_rows, {
@@ -229,7 +230,7 @@ function loaded({ d_model, labels }: RowSource, { x, index }: RowBuffer): Loaded
 
 function positiveInteger(name: string, value: number): void {
   if (Number.isSafeInteger(value) && value > 0) return;
-  throw new RangeError(`${name} must be an integer of at least 1, found ${value}`);
+  throw new RangeError(`${name} must be an integer of at least 1, found ${shown(value)}`);
 }
 
 /** The permutation that undoes one. */

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import type { Batches, RowSource } from "../nn/rows.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -112,7 +113,9 @@ export async function topRows(
 ): Promise<TopRows> {
   checkOptions("topRows", options, { k: true, signal: true });
   const { k = 16, signal } = options;
-  if (!(Number.isSafeInteger(k) && k > 0)) throw new RangeError(`k must be an integer of at least 1, found ${k}`);
+  if (!(Number.isSafeInteger(k) && k > 0)) {
+    throw new RangeError(`k must be an integer of at least 1, found ${shown(k)}`);
+  }
   const { d_sae } = sae.cfg;
   const counts = new Uint32Array(d_sae);
   const bestRows = new Float64Array(d_sae * k);

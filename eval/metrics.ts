@@ -11,6 +11,7 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
 import type { CodeArrays } from "../nn/codes.ts";
 
 /** Which latents {@link Metrics} counts as almost dead and as dense. */
@@ -149,7 +150,9 @@ export class MetricSums {
     { almost_dead_below = 1e-7, dense_above = 1e-2 }: DensityThresholds = {},
   ) {
     for (const [name, value] of Object.entries({ almost_dead_below, dense_above })) {
-      if (!(value >= 0 && value <= 1)) throw new RangeError(`${name} must be a share from 0 to 1, found ${value}`);
+      if (!(Number.isFinite(value) && value >= 0 && value <= 1)) {
+        throw new RangeError(`${name} must be a share from 0 to 1, found ${shown(value)}`);
+      }
     }
     this.#d_model = d_model;
     this.#almostDeadBelow = almost_dead_below;

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { shown } from "./engine/errors.ts";
 import type { Commands } from "./engine/commands.ts";
 import { defineKernel, writes } from "./engine/kernel.ts";
 import type { Tensor } from "./engine/tensor.ts";
@@ -64,11 +65,11 @@ export class RandomStream {
    */
   constructor(seed: number, stream: number, step = 0) {
     if (!Number.isSafeInteger(seed) || seed < 0) {
-      throw new RangeError(`a seed must be a non-negative integer, found ${seed}`);
+      throw new RangeError(`a seed must be a non-negative integer, found ${shown(seed)}`);
     }
     for (const word of [stream, step]) {
       if (!(Number.isInteger(word) && word >= 0 && word < 2 ** 32)) {
-        throw new RangeError(`stream and step must be unsigned 32-bit integers, found ${word}`);
+        throw new RangeError(`stream and step must be unsigned 32-bit integers, found ${shown(word)}`);
       }
     }
     this.#key = [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
+
 /** One field. */
 export interface Field<T> {
   /**
@@ -17,12 +19,6 @@ export interface Field<T> {
 
 /** The fields of a configuration besides its `key`, in the order of files. */
 export type Fields<C> = { readonly [Name in Exclude<keyof C, "key">]: Field<C[Name]> };
-
-/** A value as messages show it: `"4"` is not 4. */
-export function shown(value: unknown): string {
-  if (typeof value === "string" || typeof value === "boolean" || value === null) return JSON.stringify(value);
-  return typeof value === "number" || value === undefined ? String(value) : `a value of type ${typeof value}`;
-}
 
 /** An integer of at least `least`. */
 export function integer({ least, otherwise }: { readonly least: number; readonly otherwise?: number }): Field<number> {

@@ -7,12 +7,11 @@
  * @module
  */
 
-import { kindOf, ShapeError } from "../kernels/engine/errors.ts";
+import { kindOf, ShapeError, shown } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { activationKind } from "./activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
-import { shown } from "./fields.ts";
 import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";
 import type { Rows } from "./rows.ts";
 

@@ -7,7 +7,7 @@
 import { Commands } from "../kernels/engine/commands.ts";
 import { contextOf, type DeviceContext } from "../kernels/engine/device.ts";
 import { addRow } from "../kernels/elementwise.ts";
-import { DeviceError, kindOf, ShapeError } from "../kernels/engine/errors.ts";
+import { DeviceError, kindOf, ShapeError, shown } from "../kernels/engine/errors.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import { checkDevice, defaultDevice } from "../kernels/engine/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
@@ -324,7 +324,7 @@ const NO_SCALING: InputScaling = { mean: null, scale: 1 };
 function checkScaling({ mean, scale, pre_act_scale = 1 }: InputScaling, d_model: number): void {
   for (const [name, value] of [["inputs", scale], ["pre-activations", pre_act_scale]] as const) {
     if (!(value > 0 && Number.isFinite(value))) {
-      throw new RangeError(`the scale of the ${name} must be a positive number, found ${value}`);
+      throw new RangeError(`the scale of the ${name} must be a positive number, found ${shown(value)}`);
     }
   }
   if (mean && mean.length !== d_model) {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import { spans, Tensor } from "../kernels/engine/tensor.ts";
 import { activationKind } from "../nn/activations/mod.ts";
@@ -227,10 +228,12 @@ const FIELDS = {
 export function getObjective(options: ObjectiveOptions): Objective {
   const { key, dead_threshold_tokens = DEAD_THRESHOLD_TOKENS, target_l0 = null } = options;
   if (!Number.isInteger(dead_threshold_tokens) || dead_threshold_tokens < 1 || dead_threshold_tokens >= 2 ** 32) {
-    throw new RangeError(`dead_threshold_tokens must be an integer from 1 to 2³² − 1, found ${dead_threshold_tokens}`);
+    throw new RangeError(
+      `dead_threshold_tokens must be an integer from 1 to 2³² − 1, found ${shown(dead_threshold_tokens)}`,
+    );
   }
   if (target_l0 !== null && !(target_l0 > 0 && Number.isFinite(target_l0))) {
-    throw new RangeError(`target_l0 must be a positive number or null, found ${target_l0}`);
+    throw new RangeError(`target_l0 must be a positive number or null, found ${shown(target_l0)}`);
   }
   if (!Object.hasOwn(FIELDS, key)) {
     throw new RangeError(`unknown objective key ${JSON.stringify(key)}; expected vanilla or matryoshka`);
@@ -243,13 +246,15 @@ export function getObjective(options: ObjectiveOptions): Objective {
   if (key === "vanilla") {
     const { sparsity_coeff = null } = options;
     if (sparsity_coeff !== null && !(sparsity_coeff >= 0 && Number.isFinite(sparsity_coeff))) {
-      throw new RangeError(`sparsity_coeff must be a finite number of at least 0 or null, found ${sparsity_coeff}`);
+      throw new RangeError(
+        `sparsity_coeff must be a finite number of at least 0 or null, found ${shown(sparsity_coeff)}`,
+      );
     }
     return new Objective({ key, sparsity_coeff, target_l0, dead_threshold_tokens });
   }
   const { n_prefixes = 10, group_sizes = null } = options;
   if (!Number.isInteger(n_prefixes) || n_prefixes < 1) {
-    throw new RangeError(`n_prefixes must be an integer of at least 1, found ${n_prefixes}`);
+    throw new RangeError(`n_prefixes must be an integer of at least 1, found ${shown(n_prefixes)}`);
   }
   if (group_sizes && !(Array.isArray(group_sizes) && group_sizes.length > 0 && group_sizes.every(isPositiveInteger))) {
     throw new RangeError(`group_sizes must be a list of positive integers, found ${JSON.stringify(group_sizes)}`);

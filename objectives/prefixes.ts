@@ -7,6 +7,7 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 
 /**
@@ -23,7 +24,7 @@ export function samplePrefixes(
   { seed, step }: { readonly seed: number; readonly step: number },
 ): number[] {
   if (!Number.isInteger(n_prefixes) || n_prefixes < 1 || n_prefixes > d_sae) {
-    throw new RangeError(`n_prefixes must be between 1 and d_sae ${d_sae}, found ${n_prefixes}`);
+    throw new RangeError(`n_prefixes must be between 1 and d_sae ${d_sae}, found ${shown(n_prefixes)}`);
   }
   // Length 1 has no probability: it appears only where every length does.
   if (n_prefixes === d_sae) return Array.from({ length: d_sae }, (_, index) => index + 1);

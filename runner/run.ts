@@ -493,7 +493,10 @@ function plan(
   const validation = end < n_rows ? rowRange(finiteRows(source, data.path), end, n_rows) : null;
   const steps = n_steps ?? Math.floor((n_epochs ?? 1) * training.n_rows / batch_size);
   if (steps < 1) {
-    throw new RangeError(`${data.path} has ${training.n_rows} rows to train on, too few for a batch of ${batch_size}`);
+    const share = n_epochs === null || n_epochs >= 1 ? "" : `train.n_epochs ${n_epochs} of `;
+    throw new RangeError(
+      `${data.path} has ${training.n_rows} rows to train on; ${share}these are too few for a batch of ${batch_size}`,
+    );
   }
   return { training, validation, n_steps: steps };
 }

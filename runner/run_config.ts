@@ -46,7 +46,7 @@ export type InitConfig = Required<Omit<InitialData, "x">>;
 export interface LoopConfig {
   /** Rows in a step. */
   readonly batch_size: number;
-  /** How many times every row is seen. Not together with `n_steps`. */
+  /** How many times every row is seen; below 1, which share of them is. Not together with `n_steps`. */
   readonly n_epochs: number | null;
   /** How many steps to make. Not together with `n_epochs`. */
   readonly n_steps: number | null;
@@ -250,7 +250,7 @@ const LOOP_FIELDS = [
 ];
 
 function completeLoop(table: Table): LoopConfig {
-  const [n_epochs, n_steps] = [table.number("n_epochs", 0, Infinity), table.integer("n_steps", 1)];
+  const [n_epochs, n_steps] = [table.positive("n_epochs"), table.integer("n_steps", 1)];
   if (n_epochs !== undefined && n_steps !== undefined) {
     throw new TypeError("train.n_epochs and train.n_steps say the same thing in two ways; give one of them");
   }

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { shown } from "../kernels/engine/errors.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
@@ -447,7 +448,9 @@ class Trainer implements Disposable {
     loop: { readonly log_every: number; readonly n_steps: number },
   ) {
     const { grad_clip = 1, optimizer = { key: "adam" } } = options;
-    if (grad_clip !== null && !(grad_clip > 0)) throw new RangeError(`grad_clip must be positive, found ${grad_clip}`);
+    if (grad_clip !== null && !(typeof grad_clip === "number" && grad_clip > 0)) {
+      throw new RangeError(`grad_clip must be a positive number or null, found ${shown(grad_clip)}`);
+    }
     checkOptimizer(optimizer);
     this.sae = sae;
     this.#objective = objective;
@@ -550,7 +553,7 @@ class Trainer implements Disposable {
 
 /** The rate of step t = 0, 1, …; upstream's first step has rate 0 whatever the schedule. */
 function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: number): (step: number) => number {
-  if (!(lr >= 0 && Number.isFinite(lr))) throw new RangeError(`lr must be a non-negative number, found ${lr}`);
+  if (!(lr >= 0 && Number.isFinite(lr))) throw new RangeError(`lr must be a non-negative number, found ${shown(lr)}`);
   wholeNumber("n_lr_warmup", n_lr_warmup, 0);
   const schedule: Schedule = n_steps === Infinity
     ? warmup(0, lr, n_lr_warmup)
@@ -590,7 +593,7 @@ export function stepSchedule(
 
 function wholeNumber(name: string, found: number, least: number): void {
   if (!Number.isSafeInteger(found) || found < least) {
-    throw new RangeError(`${name} must be an integer of at least ${least}, found ${found}`);
+    throw new RangeError(`${name} must be an integer of at least ${least}, found ${shown(found)}`);
   }
 }
 

@@ -26,3 +26,9 @@ export class DeviceError extends Error {
 export function kindOf(value: unknown): string {
   return Object.prototype.toString.call(value).slice("[object ".length, -1);
 }
+
+/** A value as messages show it: `"4"` is not 4. */
+export function shown(value: unknown): string {
+  if (typeof value === "string" || typeof value === "boolean" || value === null) return JSON.stringify(value);
+  return typeof value === "number" || value === undefined ? String(value) : `a value of type ${typeof value}`;
+}

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shown } from "../../kernels/engine/errors.ts";
 import type { Commands } from "../../kernels/engine/commands.ts";
 import { muon, type MuonArguments, MuonSpace } from "../../kernels/muon.ts";
 import type { Tensor } from "../../kernels/engine/tensor.ts";
@@ -69,10 +70,12 @@ function completeMuon(options: MuonOptions): Required<Omit<MuonOptions, "key">> 
       `optimizer muon has no field ${JSON.stringify(unknown)}; it has key, momentum, weight_decay, nesterov`,
     );
   }
-  if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`momentum must be in [0, 1), found ${momentum}`);
-  if (!(decay >= 0 && Number.isFinite(decay))) {
-    throw new RangeError(`weight_decay must be a finite number of at least 0, found ${decay}`);
+  if (!(Number.isFinite(momentum) && momentum >= 0 && momentum < 1)) {
+    throw new RangeError(`momentum must be in [0, 1), found ${shown(momentum)}`);
   }
-  if (typeof nesterov !== "boolean") throw new TypeError(`nesterov must be true or false, found ${String(nesterov)}`);
+  if (!(decay >= 0 && Number.isFinite(decay))) {
+    throw new RangeError(`weight_decay must be a finite number of at least 0, found ${shown(decay)}`);
+  }
+  if (typeof nesterov !== "boolean") throw new TypeError(`nesterov must be true or false, found ${shown(nesterov)}`);
   return { momentum, weight_decay: decay, nesterov };
 }
