@@ -67,6 +67,7 @@ export const activationsCommand: Command = {
     family: { value: "NAME", help: "what the Python package is told the model is" },
     json: { help: "print JSON" },
   },
+  permissions: `all (-A): ONNX Runtime and the image decoder are npm packages with native code.`,
   details: `Each image is one example. The shards are those of the Python package saev, protocol 2.1, which its current
 version reads; extraction.json beside them says how they were made and which image each example is. Where the
 images lie in folders, IMAGES/cat/1.jpg, these are their classes, in labels.json.

@@ -24,6 +24,9 @@ export interface Command {
   readonly summary: string;
   readonly positionals: readonly string[];
   readonly options: Readonly<Record<string, Option>>;
+  /** The flags of `deno run` that it needs at least, with what the help calls its arguments. */
+  readonly permissions: string;
+  /** Paragraphs, which the help fills; those that begin with a space stay as they are. */
   readonly details?: string;
   /** Does the work and returns the exit code; rejects with the signal's reason where that ended it early. */
   readonly run: (args: Arguments, signal: AbortSignal) => Promise<number>;
@@ -44,16 +47,20 @@ export class Arguments {
     // A flag that may have a value never takes the next argument for it.
     const alone = new Set(names.filter((option) => options[option]!.choices).map((option) => `--${option}`));
     const known = [...names.map((option) => `--${option}`), "--help"];
-    const { _: found, ...values } = parseArgs(args.map((argument) => alone.has(argument) ? `${argument}=` : argument), {
-      boolean: ["help", ...names.filter(isFlag)],
-      string: ["_", ...names.filter((option) => !isFlag(option))],
-      collect: names.filter((option) => options[option]!.isMany),
-      alias: { h: "help" },
-      unknown: (argument, key) => {
-        if (key !== undefined) throw unknown("option", argument.replace(/=.*/s, ""), known);
-        return true;
+    const whole = withNegativeNumbers(args, options);
+    const { _: found, ...values } = parseArgs(
+      whole.map((argument) => alone.has(argument) ? `${argument}=` : argument),
+      {
+        boolean: ["help", ...names.filter(isFlag)],
+        string: ["_", ...names.filter((option) => !isFlag(option))],
+        collect: names.filter((option) => options[option]!.isMany),
+        alias: { h: "help" },
+        unknown: (argument, key) => {
+          if (key !== undefined) throw unknown("option", argument.replace(/=.*/s, ""), known);
+          return true;
+        },
       },
-    });
+    );
     this.positionals = found.map(String);
     this.#values = values;
     if (values.help) return;
@@ -120,26 +127,67 @@ export class Arguments {
   }
 }
 
+/** The arguments, with a number below 0 joined to the option whose value it is. */
+function withNegativeNumbers(args: readonly string[], options: Command["options"]): string[] {
+  const joined: string[] = [];
+  for (const arg of args) {
+    const before = joined.at(-1) ?? "";
+    const takesValue = before.startsWith("--") && options[before.slice(2)]?.value !== undefined;
+    if (takesValue && /^-(?:\d|\.\d|inf|nan)/i.test(arg)) joined[joined.length - 1] = `${before}=${arg}`;
+    else joined.push(arg);
+  }
+  return joined;
+}
+
 export function unknown(what: string, found: string, known: readonly string[]): UsageError {
   const near = nearest(found, known);
   const hint = near === undefined ? `there is ${known.join(", ")}` : `did you mean ${near}?`;
   return new UsageError(`unknown ${what} ${found}; ${hint}`);
 }
 
-export function commandHelp(name: string, { summary, positionals, options, details }: Command): string {
+/** Columns of the help. */
+const HELP_WIDTH = 100;
+
+export function commandHelp(name: string, { summary, positionals, options, permissions, details }: Command): string {
   const rows = Object.entries(options).map(([option, { value, choices, help }]): [string, string] => [
     `--${option}${value === undefined ? "" : ` ${value}`}${choices ? `[=${choices.join("|")}]` : ""}`,
     help,
   ]);
   const usage = ["saev", name, ...positionals, "[OPTIONS]"].join(" ");
-  const parts = [summary, `Usage: ${usage}`, table([...rows, ["--help", "this"]])];
-  return [...parts, ...details === undefined ? [] : [details]].join("\n\n");
+  const paragraphs = [`Permissions: ${permissions}`, ...details?.split("\n\n") ?? []];
+  return [
+    filled(summary).join("\n"),
+    `Usage: ${usage}`,
+    helpTable([...rows, ["--help", "this"]]),
+    ...paragraphs.map((text) => text.startsWith(" ") ? text : filled(text).join("\n")),
+  ].join("\n\n");
 }
 
 /** Two columns. */
 export function table(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
+}
+
+/** Two columns, of which the right one is filled. */
+export function helpTable(rows: readonly (readonly [string, string])[]): string {
+  const width = HELP_WIDTH - 4 - Math.max(...rows.map(([left]) => left.length));
+  return table(
+    rows.flatMap(([left, right]) =>
+      filled(right, width).map((line, i): [string, string] => [i === 0 ? left : "", line])
+    ),
+  );
+}
+
+/** The words of a text on lines of at most so many columns. */
+function filled(text: string, width = HELP_WIDTH): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(/\s+/)) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 /** A line for people, on stderr. */

@@ -20,6 +20,9 @@ export const convertCommand: Command = {
     ...READ_OPTIONS,
     json: { help: "print JSON" },
   },
+  permissions:
+    `--allow-read=CHECKPOINT, and --allow-read and --allow-write of the folder that OUT is in. Formats of several files need
+their folder, an address needs --allow-net.`,
   details: `${CHECKPOINT_DETAILS}
 
 OUT is a file; for saelens and dictionary_learning, a folder. A link is followed; a pipe or a device

@@ -27,13 +27,18 @@ export const demoCommand: Command = {
     "batch-size": { value: "N", help: `patches a step (${DEMO_DEFAULTS.batch_size})` },
     lr: { value: "X", help: `peak learning rate (${DEMO_DEFAULTS.lr})` },
   },
+  permissions:
+    `--allow-read=DIR,examples/demo/photos --allow-write=DIR; --allow-net=jsr.io where the photographs come from
+there; all (-A) with --photos, which loads native code. With --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache folder it uses what saev tune found.`,
   details: `Three quarters of the photographs are trained on; what is learned is measured on the others. Your own
 pictures are read by sharp, which is downloaded from npm the first time (17 MB); of more than 200, 200 are taken.`,
   run,
 };
 
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
-  const isSlow = Deno.env.get("SAEV_SOFTWARE_DRIVER") === "swiftshader";
+  const variable = "SAEV_SOFTWARE_DRIVER";
+  const mayAsk = Deno.permissions.querySync({ name: "env", variable }).state === "granted";
+  const isSlow = mayAsk && Deno.env.get(variable) === "swiftshader";
   const steps = args.integer("steps", 1);
   const given = {
     out: args.text("out"),

@@ -33,6 +33,8 @@ export const evaluateCommand: Command = {
     "almost-dead-below": { value: "X", help: "latents active on less than this share are almost dead (1e-7)" },
     "batch-size": { value: "N", help: "rows at a time (2048)" },
   },
+  permissions: `--allow-read=CHECKPOINT,DATA; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache folder
+it uses what saev tune found. Formats of several files need their folder, an address needs --allow-net.`,
   details: `${DATA_DETAILS}
 
 FILE is like DATA; bare numbers in it need the JSON file. Monosemanticity takes 8 bytes for each

@@ -15,6 +15,7 @@ export const inspectCommand: Command = {
   summary: "Say what a checkpoint of any format is: configuration, tensors, formula, warnings.",
   positionals: ["CHECKPOINT"],
   options: { ...READ_OPTIONS, json: { help: "print JSON" } },
+  permissions: `--allow-read=CHECKPOINT. Formats of several files need their folder, an address needs --allow-net.`,
   details: CHECKPOINT_DETAILS,
   run,
 };

@@ -12,7 +12,7 @@ import manifest from "../deno.json" with { type: "json" };
 import { printable } from "../runner/mod.ts";
 import { activationsCommand } from "./activations.ts";
 import { inFlags } from "./checkpoint.ts";
-import { Arguments, type Command, commandHelp, print, say, table, unknown, UsageError } from "./command.ts";
+import { Arguments, type Command, commandHelp, helpTable, print, say, unknown, UsageError } from "./command.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
 import { evaluateCommand } from "./evaluate.ts";
@@ -46,13 +46,24 @@ export async function main(args: readonly string[]): Promise<number> {
 
 async function dispatch(args: readonly string[], signal: AbortSignal): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
-    (name === undefined ? say : print)(generalHelp());
-    return name === undefined ? 2 : 0;
-  }
-  if (name === "--version") {
-    print(manifest.version);
-    return 0;
+  switch (name) {
+    case undefined:
+      say(generalHelp());
+      return 2;
+    case "help":
+      // `saev help train` is `saev train --help`.
+      if (rest[0] !== undefined && !rest[0].startsWith("-")) return await dispatch([rest[0], "--help"], signal);
+      print(generalHelp());
+      return 0;
+    case "--help":
+    case "-h":
+      print(generalHelp());
+      return 0;
+    case "version":
+    case "--version":
+    case "-V":
+      print(manifest.version);
+      return 0;
   }
   if (name.startsWith("-")) throw unknown("option", name, ["--help", "--version"]);
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
@@ -72,10 +83,10 @@ function generalHelp(): string {
 
 Usage: saev COMMAND [OPTIONS]
 
-${table(rows)}
+${helpTable(rows)}
 
-  --help     this, or after a command what it does
-  --version  the version`;
+  -h, --help     this; saev COMMAND --help, or saev help COMMAND, says what a command does
+  -V, --version  the version`;
 }
 
 if (import.meta.main) {

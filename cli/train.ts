@@ -43,6 +43,9 @@ export const trainCommand: Command = {
         "previous: from the checkpoints before the last",
     },
   },
+  permissions:
+    `--allow-read=CONFIG,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
+folder it uses what saev tune found. A DATA of bare numbers needs its .json too; an address needs --allow-net.`,
   details:
     `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
 lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
@@ -74,12 +77,12 @@ Only data.path is needed; these are the defaults:
   [objective]
   key = "vanilla"              # or matryoshka
   dead_threshold_tokens = 10_000_000
-                               # a tenth of the rows trained on, if that is less, and at least 8 batches
+                               # or a tenth of the rows, if that is less; at least 8 batches
   # target_l0 = 32             # relu, jump-relu: moves the penalty's weight to it
 
   [train]
   batch_size = 4096
-  n_epochs = 1                 # or n_steps
+  n_epochs = 1                 # or n_steps; 0.5 is half of the rows
   optim = "adam"               # or muon
   lr = 4e-4
   # n_lr_warmup = 500          # if left out; a tenth of the steps, if that is less

@@ -19,6 +19,9 @@ export const tuneCommand: Command = {
     budget: { value: "SECONDS", help: "start no further candidate after so long, for each kind of product (60)" },
     json: { help: "print JSON" },
   },
+  permissions:
+    `none; to remember what it finds, --allow-env=HOME,XDG_CACHE_HOME and --allow-read and --allow-write of the
+cache folder.`,
   details: `Nothing has to be tuned: there are defaults. All ways give the same bits. What is found goes into a file in
 the cache folder (XDG_CACHE_HOME, or ~/.cache), where demo, train and evaluate look for it.`,
   run,

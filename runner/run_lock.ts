@@ -6,6 +6,7 @@
  */
 
 import { Worker } from "node:worker_threads";
+import { mayUse } from "../io/files.ts";
 
 /** What {@link RunLock.take} needs of the world. */
 export interface RunLockOptions {
@@ -81,15 +82,18 @@ export class RunLock implements AsyncDisposable {
   }
 
   /**
-   * Makes sure that no living process has the lock of a folder, and leaves it as it is.
+   * Makes sure that no living process has the lock of a folder, and leaves it as it is. A folder that the program may not
+   * use is nobody's: a run that may write to its own folder alone need not ask for the one above.
    *
    * @throws {RangeError} if one has.
    */
   static async check(folder: string, options: RunLockOptions = {}): Promise<void> {
     const { host = await hostname() } = options;
+    const path = `${folder}/${LOCK_FILE}`;
+    if (!mayUse(path, "read") || !mayUse(path, "write")) return;
     let file: Deno.FsFile;
     try {
-      file = await Deno.open(`${folder}/${LOCK_FILE}`, { read: true, write: true });
+      file = await Deno.open(path, { read: true, write: true });
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return;
       throw error;

@@ -91,7 +91,10 @@ Deno.test("help is everywhere", async () => {
     for (const word of words) assertStringIncludes(stdout, word, args.join(" "));
   }
   const { version } = JSON.parse(await Deno.readTextFile(CONFIG));
-  assertEquals((await saev(["--version"])).stdout, `${version}\n`);
+  for (const asked of ["--version", "-V", "version"]) assertEquals((await saev([asked])).stdout, `${version}\n`);
+  assertEquals(await saev(["help", "train"]), await saev(["train", "--help"]));
+  assertEquals(await saev(["help"]), await saev(["-h"]));
+  assertStringIncludes((await saev(["help", "trian"])).stderr, "unknown command trian; did you mean train?");
 });
 
 Deno.test("the configuration that the help shows is the default one", async () => {

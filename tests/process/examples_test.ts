@@ -42,13 +42,27 @@ async function* withExamples(folder: string): AsyncGenerator<string> {
   }
 }
 
-Deno.test("the examples in doc comments run", async () => {
-  // Deno adds imports that an example may not use, which the project's own check refuses.
-  const { stdout, stderr } = await deno(["test", "-A", "--doc", "--no-check", ...DOCUMENTED], ROOT);
+Deno.test("the examples in doc comments type-check and run", async () => {
+  const { stdout, stderr } = await deno(["test", "-A", "--doc", ...DOCUMENTED], ROOT);
   assertMatch(stdout, /ok \| \d+ passed \| 0 failed/, stderr);
   for (const module of DOCUMENTED) {
     assertMatch(stdout, new RegExp(`${module.replace(".", "\\.")}\\$|${module}`), module);
   }
+});
+
+Deno.test("examples use what they import", async () => {
+  let n_names = 0;
+  for (const module of DOCUMENTED) {
+    const text = await Deno.readTextFile(new URL(module, ROOT));
+    for (const [, example] of text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```/gms)) {
+      const imports = [...example!.matchAll(/import (?:type )?\{([^}]*)\} from/g)];
+      for (const name of imports.flatMap(([, names]) => names!.match(/\w+(?= *(?:,|$))/g) ?? [])) {
+        n_names++;
+        assert(example!.split(new RegExp(`\\b${name}\\b`)).length > 2, `${module}: ${name} is not used`);
+      }
+    }
+  }
+  assert(n_names > DOCUMENTED.length, `${n_names} names`);
 });
 
 Deno.test("every example in a doc comment is among them", async () => {

@@ -101,6 +101,13 @@ Deno.test("publish: the package holds the library and nothing of the workshop", 
     paths.filter((path) => /^\/(?:tests|bench|runs|tools|\.)|_test\.ts$|deno\.lock/.test(path)),
     [],
   );
+  // JSR leads relative links to files of the package, where no repository is linked.
+  const readme = registry.text(config.name, "/README.md");
+  const links = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link!);
+  assert(links.length > 3, links.join());
+  for (const link of links.filter((link) => !/^https:/.test(link))) {
+    assert(paths.includes(`/${link.replace(/#.*/, "")}`), `README.md links ${link}, which is not published`);
+  }
   const imported = ["/cli/command.ts", "/cli/train.ts"].flatMap((
     path,
   ) => [...registry.text(config.name, path).matchAll(/from "([^".][^"]*)"/g)]).map((match) => match[1]!);

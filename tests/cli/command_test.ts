@@ -1,0 +1,55 @@
+/** Arguments and help of every command. @module */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Arguments, type Command, commandHelp, helpTable, UsageError } from "../../cli/command.ts";
+
+/** The commands that the files of `cli/` declare, by name. */
+async function commands(): Promise<ReadonlyMap<string, Command>> {
+  const found = new Map<string, Command>();
+  const folder = new URL("../../cli/", import.meta.url);
+  for await (const { name } of Deno.readDir(folder)) {
+    const module = await import(new URL(name, folder).href) as Readonly<Record<string, unknown>>;
+    for (const [key, value] of Object.entries(module)) {
+      if (key.endsWith("Command")) found.set(key.slice(0, -"Command".length), value as Command);
+    }
+  }
+  return found;
+}
+
+Deno.test("every command's help fits 100 columns and says its permissions", async () => {
+  const all = await commands();
+  assert(all.size >= 7, [...all.keys()].join());
+  for (const [name, command] of all) {
+    const help = commandHelp(name, command);
+    for (const line of help.split("\n")) assert([...line].length <= 100, `${name}: ${[...line].length}: ${line}`);
+    assert(help.includes("\n\nPermissions: ") && command.permissions !== "", name);
+    assert(help.includes(`Usage: saev ${[name, ...command.positionals].join(" ")} [OPTIONS]\n`), name);
+  }
+});
+
+Deno.test("the general help fits too, and long words are not cut", () => {
+  const table = helpTable([["short", "word ".repeat(60).trim()], ["a longer one", "x".repeat(120)]]);
+  const lines = table.split("\n");
+  assertEquals(lines.filter((line) => line.length > 100).length, 1);
+  assertEquals(lines.slice(0, 2).map((line) => line.slice(0, 20)), ["  short         word", "                word"]);
+  assert(lines.at(-1)!.endsWith("x".repeat(120)));
+});
+
+Deno.test("a number below 0 is the value of the option before it, and an unknown option is named", () => {
+  const command: Command = {
+    summary: "",
+    positionals: [],
+    options: { steps: { value: "N", help: "" }, lr: { value: "X", help: "" }, json: { help: "" } },
+    permissions: "",
+    run: () => Promise.resolve(0),
+  };
+  const parse = (...args: string[]) => new Arguments("demo", command, args);
+  for (const value of ["-3", "-.5", "-1e3", "-Infinity", "-nan"]) {
+    const message = `--steps must be a number of at least 1, found ${JSON.stringify(value)}`;
+    assertThrows(() => parse("--steps", value).integer("steps", 1), UsageError, message);
+    assertThrows(() => parse(`--steps=${value}`).integer("steps", 1), UsageError, message);
+  }
+  assertEquals(parse("--lr", "-0.5").number("lr", -1), -0.5);
+  assertThrows(() => parse("--steps", "-x"), UsageError, "unknown option -x");
+  assertThrows(() => parse("--json", "-3"), UsageError, "unknown option -3");
+  assertThrows(() => parse("--steps", "--json"), UsageError, "--steps needs a value");
+});
