@@ -65,7 +65,10 @@ export interface ModelOptions {
   readonly optimizer?: OptimizerOptions;
   /** Largest norm of all gradients together; 1 if left out, `null` for no clipping. */
   readonly grad_clip?: number | null;
-  /** Moments of the same optimizer and counters to go on with; a fresh state if left out. The caller's to dispose of. */
+  /**
+   * Moments of the same optimizer and counters to go on with, also those of a run that a {@link DivergenceError} ended; a
+   * fresh state if left out. The caller's to dispose of.
+   */
   readonly state?: TrainState;
 }
 
@@ -208,8 +211,8 @@ export async function* train(
  * Trains several models of one device on the same batches, which are uploaded once. Every model becomes what
  * {@link train} makes of it alone, bit by bit.
  *
- * Yields as {@link train} does, the progress of each model in its place. A model that cannot go on keeps its last good
- * values, says so in `diverged`, and the others go on without it.
+ * Yields as {@link train} does, the progress of each model in its place. A model that cannot go on says so in `diverged`
+ * and stays as {@link DivergenceError} says; the others go on without it.
  *
  * What models of the same kind do at the same point of a step is one dispatch, for which their arrays move next to each
  * other: memory is freed when the last of the models and states is disposed of. Models may differ in size and in every

@@ -233,6 +233,7 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   assertEquals([n_rows, l0, density.length, coherence.per_latent.length], [400, 2, 32, 32]);
   assertEquals([dense_above, others.n_dense, monosemanticity], [0.5, countAbove(density, 0.5), undefined]);
   assertEquals(others.explained_variance, 1 - others.nmse);
+  assertEquals(others.undefined_metrics, {});
 
   assertEquals([halves!.code, halves!.stderr], [0, ""]);
   const rounded = JSON.parse(halves!.stdout);
@@ -257,6 +258,7 @@ Deno.test("warnings have a line each, and rows that are not finite are an error 
   await using made = await folder({
     "far.toml": config.replace("PATH", "far.npy"),
     "bad.toml": config.replace("PATH", "bad.npy"),
+    "still.npy": writeNpy({ data: new Float32Array(80).fill(2), rows: 10, cols: 8 }),
     "far.npy": writeNpy({ data: data.map((value) => value + 9), rows: 5000, cols: 8 }),
     // In validation, which is read when training is over.
     "bad.npy": writeNpy({ data: data.with(4000 * 8 + 5, Infinity), rows: 5000, cols: 8 }),
@@ -277,6 +279,13 @@ Deno.test("warnings have a line each, and rows that are not finite are an error 
   assertEquals(bad!.code, 1);
   const place = "bad.npy: row 4000 has Infinity in column 5; leave out rows that are not finite";
   assertStringIncludes(bad!.stderr, `error: ${place}; runs/bad holds the state of step 12`);
+  const still = await saev(["evaluate", "runs/far/sae.pt", "still.npy", "--json"], { cwd });
+  const { nmse, undefined_metrics: reasons } = JSON.parse(still.stdout);
+  assertEquals([nmse, reasons.nmse, reasons.explained_variance], [
+    null,
+    "the rows do not vary",
+    "the rows do not vary",
+  ]);
   const evaluated = await saev(["evaluate", "runs/far/sae.pt", "bad.npy"], { cwd });
   assertEquals([evaluated.code, evaluated.stdout, evaluated.stderr], [1, "", `error: ${place}\n`]);
 });
