@@ -19,11 +19,13 @@ export interface JsonLimits {
   readonly what: string;
   /** How many objects, lists and strings; they cost far more memory than their bytes. */
   readonly maxParts: number;
+  /** How many numbers and words such as `true`, which cost some; as many as parts if left out. */
+  readonly maxNumbers?: number;
 }
 
 const MAX_DEPTH = 16;
 const MAX_DOCUMENT_BYTES = 2 ** 22;
-const MAX_DOCUMENT_PARTS = 2 ** 16;
+const MAX_DOCUMENT_PARTS = 2 ** 15;
 
 /** @throws {CheckpointError} for anything but one JSON value with distinct keys and finite numbers. */
 export function parseJson(text: string, limits: JsonLimits): JsonValue {
@@ -74,6 +76,7 @@ class JsonParser {
   readonly #limits: JsonLimits;
   #at = 0;
   #nParts = 0;
+  #nNumbers = 0;
 
   constructor(text: string, limits: JsonLimits) {
     this.#text = text;
@@ -156,7 +159,13 @@ class JsonParser {
     }
   }
 
+  #countNumber(): void {
+    const { maxParts, maxNumbers = maxParts } = this.#limits;
+    if (++this.#nNumbers > maxNumbers) this.#fail(`more than ${maxNumbers} numbers and words`);
+  }
+
   #number(): number {
+    this.#countNumber();
     NUMBER.lastIndex = this.#at;
     if (!NUMBER.test(this.#text)) this.#fail("expected a value");
     const digits = this.#text.slice(this.#at, NUMBER.lastIndex);
@@ -167,6 +176,7 @@ class JsonParser {
   }
 
   #word<T extends JsonValue>(word: string, value: T): T {
+    this.#countNumber();
     if (!this.#text.startsWith(word, this.#at)) this.#fail("expected a value");
     this.#at += word.length;
     return value;

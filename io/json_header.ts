@@ -21,6 +21,8 @@ export interface SplitFile {
 const MAX_HEADER_BYTES = 2 ** 21;
 /** Real headers have less than a hundred objects, lists and strings. */
 const MAX_PARTS = 4096;
+/** As many as fit, since a mean may be of zeros. */
+const MAX_NUMBERS = MAX_HEADER_BYTES / "0.0,".length;
 
 /** Nearly every header is shorter than this. */
 const FIRST_READ_BYTES = 2 ** 14;
@@ -54,7 +56,7 @@ function describeNoHeader(bytes: Uint8Array): string {
 
 /** @throws {CheckpointError} for anything but one JSON object with distinct keys and finite numbers. */
 export function parseHeader(text: string): JsonObject {
-  const value = parseJson(text, { what: "the header", maxParts: MAX_PARTS });
+  const value = parseJson(text, { what: "the header", maxParts: MAX_PARTS, maxNumbers: MAX_NUMBERS });
   if (!(value instanceof Map)) throw new CheckpointError("reading the header: found no JSON object");
   return value;
 }

@@ -67,7 +67,9 @@ export function readFloats(bytes: Uint8Array, type: FloatType, isLittleEndian: b
 export function readIntegers(bytes: Uint8Array, type: IntegerType, isLittleEndian: boolean): Float64Array<ArrayBuffer> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const size = BYTES_PER_NUMBER[type];
-  return Float64Array.from({ length: bytes.length / size }, (_, i) => integerAt(view, i * size, type, isLittleEndian));
+  const integers = new Float64Array(bytes.length / size);
+  for (let i = 0; i < integers.length; i++) integers[i] = integerAt(view, i * size, type, isLittleEndian);
+  return integers;
 }
 
 /**
@@ -151,18 +153,22 @@ function checked(value: number, isRight: (value: number) => boolean, expected: s
   return value;
 }
 
-/** Pieces of bytes as pieces of numbers, whatever the bytes' boundaries; `convert` is given whole numbers only. */
+/**
+ * Pieces of bytes as pieces of numbers, whatever the bytes' boundaries; `convert` is given whole numbers only, of `most`
+ * bytes at a time.
+ */
 export async function* convertPieces<T>(
   pieces: AsyncIterable<Uint8Array>,
   bytesPerNumber: number,
   convert: (bytes: Uint8Array) => T,
+  most: number = Infinity,
 ): AsyncGenerator<T> {
   let rest: Uint8Array = new Uint8Array();
   for await (const piece of pieces) {
     const bytes = rest.length === 0 ? piece : joinBytes([rest, piece]);
     const whole = bytes.length - bytes.length % bytesPerNumber;
     rest = new Uint8Array(bytes.subarray(whole));
-    if (whole > 0) yield convert(bytes.subarray(0, whole));
+    for (let at = 0; at < whole; at += most) yield convert(bytes.subarray(at, Math.min(at + most, whole)));
   }
 }
 

@@ -144,7 +144,7 @@ class PickledGlobal extends PickledObject {
 }
 
 /** A tensor takes some forty opcodes and 120 bytes, an opcode at most some 300 bytes of memory. */
-const MAX_OPCODES = 2 ** 17;
+const MAX_OPCODES = 2 ** 16;
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

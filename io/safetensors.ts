@@ -40,8 +40,8 @@ const TYPES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
 const LENGTH_BYTES = 8;
 /** A tensor takes about 100 bytes. The format allows 100 MB; no file of a sparse autoencoder comes near this. */
 const MAX_HEADER_BYTES = 2 ** 22;
-/** A tensor has eight: its name, an object, two lists, and four strings. */
-const MAX_PARTS = 2 ** 17;
+/** Eight for each of 4096 tensors: its name, an object, two lists, and four strings. */
+const MAX_PARTS = 2 ** 15;
 const METADATA = "__metadata__";
 
 // ---------------------------------------------------------------------------------------------------------- reading

@@ -37,6 +37,8 @@ export interface StoredTensor {
   readIntegers(): Promise<Float64Array>;
   /** What {@link StoredTensor.read} reads, in pieces of any length, of which none stays in memory where the tensor is row-major. */
   pieces(): AsyncIterable<Float32Array>;
+  /** How many bytes of the file it takes to read them: all of what they lie in, which other tensors may share. */
+  readonly storedBytes: number;
   /** Whether the elements lie one after the other. */
   readonly isRowMajor: boolean;
   /** The transpose of a matrix: the same numbers of the file. */
@@ -82,6 +84,9 @@ export interface NumberRun {
 /** Dimensions beyond this are refused. */
 export const MAX_RANK = 8;
 
+/** Integers are converted so many bytes at a time, a multiple of each type's. */
+const INTEGER_BYTES = 2 ** 16;
+
 /** A tensor whose elements all lie in a run: element `[i, j, …]` is number `offset + i strides[0] + j strides[1] + …`. */
 export class TensorView implements StoredTensor {
   readonly shape: readonly number[];
@@ -104,6 +109,10 @@ export class TensorView implements StoredTensor {
 
   get dtype(): NumberType {
     return this.#run.dtype;
+  }
+
+  get storedBytes(): number {
+    return this.#run.length * BYTES_PER_NUMBER[this.#run.dtype];
   }
 
   get isRowMajor(): boolean {
@@ -155,7 +164,9 @@ export class TensorView implements StoredTensor {
     length: number,
   ): AsyncGenerator<T> {
     let at = -this.#offset;
-    for await (const numbers of convertPieces(this.#run.pieces(), BYTES_PER_NUMBER[this.dtype], convert)) {
+    // Integers become eight times as large as bytes are; float32 is a view of them.
+    const most = isFloatType(this.dtype) ? Infinity : INTEGER_BYTES;
+    for await (const numbers of convertPieces(this.#run.pieces(), BYTES_PER_NUMBER[this.dtype], convert, most)) {
       const [first, last] = [Math.max(0, -at), Math.min(numbers.length, length - at)];
       if (first < last) yield numbers.subarray(first, last) as T;
       at += numbers.length;

@@ -68,11 +68,10 @@ const MAX_RECORDS = 2 ** 16;
 const MAX_DIRECTORY_BYTES = 2 ** 24;
 /** All that can stand behind the directory: the end with the longest comment, and zip64's records. */
 const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
-/** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
-const MOST_DEFLATED = 1032;
-/** Trained numbers shrink to a half at best. A record beyond this size that shrinks far more is there to fill the memory. */
-const LARGE_BYTES = 2 ** 26;
-const MOST_DEFLATED_IF_LARGE = 64;
+/** Trained numbers shrink to a half at best. An archive of records that shrink far more is there to fill the memory. */
+const MOST_DEFLATED = 16;
+/** Small archives may hold so many bytes all the same. */
+const SMALL_BYTES = 2 ** 20;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** What is compressed can be read in parts only once it is in memory. */
 const MAX_IN_MEMORY = 2 ** 32;
@@ -220,7 +219,7 @@ function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated 
   const view = viewOf(bytes);
   const entries: CentralEntry[] = [];
   const names = new Set<string>();
-  let at = 0;
+  let [at, total] = [0, 0];
   while (at < bytes.length) {
     if (at + CENTRAL_HEADER_SIZE > bytes.length || view.getUint32(at, true) !== CENTRAL_HEADER) {
       fail(`the directory has no record at ${directory.offset + at}`);
@@ -256,9 +255,12 @@ function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated 
     const size = wide(view.getUint32(at + 24, true), "its size");
     const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
     const offset = wide(view.getUint32(at + 42, true), "its place");
-    const most = storedSize * (size > LARGE_BYTES ? MOST_DEFLATED_IF_LARGE : MOST_DEFLATED);
-    if (isDeflated ? size > most : size !== storedSize) {
+    if (!isDeflated && size !== storedSize) {
       fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
+    }
+    if (isDeflated) total += size;
+    if (total > Math.max(SMALL_BYTES, MOST_DEFLATED * directory.offset)) {
+      fail(`its records would have more than ${MOST_DEFLATED} times as many bytes as the archive, ${directory.offset}`);
     }
 
     entries.push({ name, size, crc32: view.getUint32(at + 16, true), flags, isDeflated, storedSize, offset, nameSize });

@@ -184,8 +184,9 @@ export function openParameters(
   };
 }
 
-/** The same weights with a tensor of zeros, which the file leaves out. */
-export function withZeros(weights: Weights, name: string, length: number): Weights {
+/** The same weights with a tensor of zeros, which the file leaves out, for each column or row of a matrix that is there. */
+export function withZeros(weights: Weights, name: string, matrix: string, axis: 0 | 1): Weights {
+  const length = matrixShape(weights, matrix)[axis];
   if (weights.tensors.has(name)) fail(weights.name, `found ${quote(name)}, which the configuration says is not there`);
   const zeros = floatsTensor(quote(name), new Float32Array(length), [length]);
   return { ...weights, tensors: new Map([...weights.tensors, [name, zeros]]) };
@@ -238,7 +239,19 @@ export function foreignModel(
   return { model: Object.freeze({ cfg: complete, parameters: Object.freeze(parameters), input }), warnings, where };
 }
 
-/** @throws {CheckpointError} naming the field, unless the caller agreed to it. */
+/** A file that can be read by a caller who agrees to something. */
+export class ConcessionError extends CheckpointError {
+  /** What the caller can agree to. */
+  readonly concession: Concession;
+
+  /** A refusal until then. */
+  constructor(message: string, concession: Concession) {
+    super(message);
+    this.concession = concession;
+  }
+}
+
+/** @throws {ConcessionError} naming the field, unless the caller agreed to it. */
 export function requireConcession(
   name: string,
   { accept = [] }: ForeignOptions,
@@ -252,7 +265,7 @@ export function requireConcession(
     "rescaled-codes":
       `this library's models cannot. Take codes that are larger by that norm, and the same reconstructions, with ${REMEDIES.rescaledCodes}`,
   };
-  fail(name, `${because}; ${CONSEQUENCES[concession]}`);
+  throw new ConcessionError(`reading ${name}: ${because}; ${CONSEQUENCES[concession]}`, concession);
 }
 
 /** The norm of each row, in float64. */

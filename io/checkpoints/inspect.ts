@@ -12,10 +12,11 @@ import type { JsonObject, JsonValue } from "../json.ts";
 import { parseHeader, splitHeader } from "../json_header.ts";
 import { isFloatType, type NumberType } from "../numbers.ts";
 import { pickledJson, PickledRecord } from "../pickle.ts";
-import type { StoredTensor } from "../stored_tensor.ts";
+import type { Source } from "../source.ts";
+import { countElements, type StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
 import { findTrainerConfig } from "./dictionary_learning.ts";
-import { type Concession, rowNorms } from "./foreign.ts";
+import { type Concession, ConcessionError, rowNorms } from "./foreign.ts";
 import {
   type FormatName,
   type ReadModel,
@@ -79,12 +80,8 @@ export interface Inspection {
   readonly warnings: readonly string[];
 }
 
-const CONCESSIONS: readonly (readonly Concession[])[] = [
-  [],
-  ["normalised-rows"],
-  ["rescaled-codes"],
-  ["normalised-rows", "rescaled-codes"],
-];
+/** Tensors may share what they lie in. Reading all takes at most so many times the file's bytes: numbers take 8 in memory. */
+const MOST_SHARED = 16;
 
 /**
  * Describes a checkpoint of any format that is read, and what is wrong with it, if anything. No GPU is needed.
@@ -112,6 +109,7 @@ async function describe(
   explain: (problem: string) => Promise<string>,
 ): Promise<Inspection> {
   const { header, tensors, configs } = await openContents(recognised);
+  checkSharing(recognised.source, tensors);
   const summaries: TensorSummary[] = [];
   for (const [name, tensor] of tensors) summaries.push(await summarise(name, tensor));
   const { found, accept, refused } = await tryReading(recognised, readOptions);
@@ -132,6 +130,17 @@ async function describe(
       ...found !== null && recognised.format === "dictionary_learning" ? warningsAboutNorms(found.model) : [],
     ],
   };
+}
+
+/** @throws {CheckpointError} for a small file whose tensors take far longer to read than its bytes would. */
+function checkSharing({ name, size }: Source, tensors: ReadonlyMap<string, StoredTensor>): void {
+  let bytes = 0;
+  for (const { storedBytes, shape } of tensors.values()) bytes += Math.max(storedBytes, 8 * countElements(shape));
+  if (bytes <= MOST_SHARED * size) return;
+  throw new CheckpointError(
+    `reading ${name}: its ${tensors.size} tensors share what they lie in, so that reading them takes ${bytes} bytes of ` +
+      `a file of ${size}; expected at most ${MOST_SHARED} times as many`,
+  );
 }
 
 interface Contents {
@@ -174,19 +183,23 @@ async function tryReading(
   files: RecognisedFiles,
   options: ReadOptions,
 ): Promise<Pick<Inspection, "accept" | "refused"> & { readonly found: ReadModel | null }> {
+  const { source: { name } } = files;
+  const accept: Concession[] = [];
   const problems: string[] = [];
-  for (const accept of CONCESSIONS) {
+  while (true) {
     try {
-      const found = await naming(files.source.name, () => readModel(files, { ...options, accept }));
+      const found = await naming(name, () => readModel(files, { ...options, accept }));
       const isAccepted = accept.every((concession) => options.accept?.includes(concession));
       return { found, accept, refused: isAccepted ? null : problems[0]! };
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
       problems.push(error.message);
+      const cause = error instanceof ConcessionError ? error : error.cause;
+      // What is left when everything is accepted.
+      if (!(cause instanceof ConcessionError)) return { found: null, accept: [], refused: error.message };
+      accept.push(cause.concession);
     }
   }
-  // What is left when everything is accepted.
-  return { found: null, accept: [], refused: problems.at(-1)! };
 }
 
 async function summarise(name: string, tensor: StoredTensor): Promise<TensorSummary> {

@@ -92,7 +92,7 @@ export const LLAMA_SCOPE: ForeignFormat = {
     const activation = readActivation(fields);
     fields.done();
 
-    const given = hasBias ? weights : withZeros(weights, "decoder.bias", d_model);
+    const given = hasBias ? weights : withZeros(weights, "decoder.bias", "decoder.weight", 0);
     const stored = openParameters(given, { d_model, d_sae }, {
       names: {
         W_enc: "encoder.weight",

@@ -195,8 +195,16 @@ async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKin
   }
 }
 
+/** Gemma Scope's have five, and each costs a stream. */
+const MAX_ARRAYS = 64;
+
 async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
   const npz = await openNpz(source);
+  if (npz.names.length > MAX_ARRAYS) {
+    throw new CheckpointError(
+      `reading ${source.name}: found ${npz.names.length} arrays; expected at most ${MAX_ARRAYS}`,
+    );
+  }
   const tensors = new Map<string, StoredTensor>();
   for (const name of npz.names) tensors.set(name, await npz.open(name));
   return tensors;

@@ -195,7 +195,7 @@ Deno.test("hostile pickles are refused, and nothing is called", () => {
 });
 
 Deno.test("depth, cycles and repetition cost no more than their bytes", () => {
-  const depth = 100_000;
+  const depth = 60_000;
   const nested = read(")", "\x85".repeat(depth));
   assert(Array.isArray(nested));
   assertThrows(() => read("(".repeat(depth)), CheckpointError);
@@ -212,7 +212,7 @@ Deno.test("depth, cycles and repetition cost no more than their bytes", () => {
 
 Deno.test("opcodes and bytes are limited", () => {
   for (const code of ["}", "]", "(t", ")\x85", "(", "N", "X\x01\x00\x00\x00a"]) {
-    assertThrows(() => read(code.repeat(200_000)), CheckpointError, "more than 131072 opcodes");
+    assertThrows(() => read(code.repeat(200_000)), CheckpointError, "more than 65536 opcodes");
   }
   const long = (length: number): Uint8Array => pickle("X", uint32(length), new Uint8Array(length).fill(0x61));
   unpickle(long(2 ** 22 - 8), VOCABULARY);
