@@ -66,16 +66,19 @@ export async function locateRaw(files: FileSet, source: Source, given: GivenRaw)
   );
   const expected = countElements(shape) * size;
   if (source.size !== expected) {
-    const from = sidecar?.shape ? `${sidecar.name} says [${shape.join(", ")}]` : `rows of ${given.d_model}`;
-    const other = Object.values(RAW_FORMATS).filter((other) =>
-      source.size === countElements(shape) * BYTES_PER_NUMBER[other]
+    const rows = sidecar?.shape
+      ? `${sidecar.name} says [${shape.join(", ")}], which as ${type} takes`
+      : `${shape[0]} rows of ${shape[1]} ${type} take`;
+    const fits = Object.values(RAW_FORMATS).filter((other) =>
+      source.size * size === expected * BYTES_PER_NUMBER[other]
     );
-    const hint = other.length === 0 ? "" : `. As ${other.join(" or ")} it would fit: "dtype" would say so`;
-    fail(`found ${source.size} bytes; ${from} of ${type} takes ${expected}${hint}`);
+    const hint = fits.length === 0 ? "" : `. As ${fits.join(" or ")} it would fit: say so by "dtype" or format`;
+    fail(`found ${source.size} bytes; ${rows} ${expected}${hint}`);
   }
+  const load = type === "bfloat16" ? "ml_dtypes.bfloat16" : `"${isLittleEndian ? "<" : ">"}f${size}"`;
   return {
     what: source.name,
-    python: `numpy.fromfile(${JSON.stringify(source.name)}, ...)`,
+    python: `numpy.fromfile(${JSON.stringify(source.name)}, ${load})`,
     source,
     start: 0,
     type,

@@ -107,7 +107,8 @@ async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): P
   const found = await recogniseMarked(source);
   const kind = found ?? "raw";
   if (found !== format && format !== null && !(kind === "raw" && format in RAW_FORMATS)) {
-    refuse(`format is ${format}, and the file is ${found ?? "none"}; leave format out`);
+    const what = found === null ? "does not begin as such files do" : `is ${found}`;
+    refuse(`format is ${format}, and the file ${what}; leave format out`);
   }
   if (key !== null && kind !== "npz" && kind !== "safetensors") refuse(`it holds no named arrays; leave key out`);
   switch (kind) {

@@ -235,8 +235,8 @@ function parseType(
 const OTHER_TYPES: readonly [pattern: RegExp, is: string, line: (python: string) => string][] = [
   [/^\[/, "which is structured", (x) => `numpy.lib.recfunctions.structured_to_unstructured(${x}, dtype="float32")`],
   [/^'[<>]c/, "complex numbers", (x) => `numpy.abs(${x}).astype("float32")`],
-  [/^'[<>]f/, "which only some machines have", (x) => `${x}.astype("float32")`],
-  [/^'[<|]V2'/, "which is bfloat16 at best", (x) => `${x}.view(ml_dtypes.bfloat16).astype("float32")`],
+  [/^'[<>]f/, "which has no fixed size", (x) => `${x}.astype("float32")`],
+  [/^'[<|]V2'/, "as ml_dtypes saves bfloat16", (x) => `${x}.view(ml_dtypes.bfloat16).astype("float32")`],
   [
     /^'\|O/,
     "Python objects, which are never opened here",

@@ -262,20 +262,20 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
   ["no whole rows", "a", { a: RAW.slice(0, -4) }, {
     format: "f32",
     d_model: 3,
-  }, "reading NAME: found 596 bytes; rows of 3 of float32 takes 600"],
+  }, "reading NAME: found 596 bytes; 50 rows of 3 float32 take 600"],
   [
     "another size than stands beside it",
     "a.bin",
     { "a.bin": RAW.slice(0, -4), "a.json": `${FITS}}` },
     {},
-    "found 596 bytes; DIR/a.json says [50, 3] of float32 takes 600",
+    "found 596 bytes; DIR/a.json says [50, 3], which as float32 takes 600",
   ],
   [
     "halves of which only the shape is known",
     "a.bin",
     { "a.bin": HALVES, "a.json": `${FITS}}` },
     {},
-    'takes 600. As float16 or bfloat16 it would fit: "dtype" would say so',
+    'takes 600. As float16 or bfloat16 it would fit: say so by "dtype" or format',
   ],
   [
     "a type that is contradicted",
@@ -335,7 +335,7 @@ Deno.test("options that the file has no use for are refused", async () => {
   await assertRejects(
     () => openRows(`${made.path}/b`, { format: "npy" }),
     RangeError,
-    "format is npy, and the file is none",
+    "format is npy, and the file does not begin as such files do",
   );
   await assertRejects(() => openRows(`${made.path}/c`), Deno.errors.NotFound, `${made.path}/c`);
 });
