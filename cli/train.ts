@@ -158,7 +158,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
         if (progress === undefined) throw error;
         const message = error instanceof Error ? error.message : String(error);
         // From a state before an explosion the same run would explode again.
-        const resumes = !(error instanceof DivergenceError) || error.tensor === "x";
+        const resumes = !(error instanceof DivergenceError) || error.isOfRows;
         throw new Error(`${message}; ${await whatIsKept(out, runs, resumes)}`, { cause: error });
       }),
   ].flat();

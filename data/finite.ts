@@ -24,6 +24,12 @@ export function firstNonFinite(x: Float32Array, d_model: number): PlaceInRows | 
   return { row: Math.floor(at / d_model), column: at % d_model, value: x[at]! };
 }
 
+/** The number of x [N, d_model] that is the farthest from zero. */
+export function largest(x: Float32Array, d_model: number): PlaceInRows {
+  const at = x.reduce((best, value, i) => Math.abs(value) > Math.abs(x[best]!) ? i : best, 0);
+  return { row: Math.floor(at / d_model), column: at % d_model, value: x[at]! };
+}
+
 /**
  * A source that reads what another reads, and refuses rows that are not finite. `name` is what errors call the other: its
  * file.

@@ -15,7 +15,7 @@ import { getObjective } from "../objectives/objective.ts";
 import { measureCoherence, type MetricsWithCoherence } from "../eval/coherence.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import { undefinedMetrics } from "../eval/undefined_metrics.ts";
-import { finiteRows, firstNonFinite, nonFiniteError } from "../data/finite.ts";
+import { finiteRows, firstNonFinite, largest } from "../data/finite.ts";
 import { batchesInOrder, shuffledBatches, type ShuffleOptions } from "../data/order.ts";
 import { rowRange } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
@@ -296,8 +296,8 @@ async function runTogether(
     throw error;
   }
   const seconds = (performance.now() - began) / 1000;
-  // Rows that are not finite have changed nothing; after an explosion, the last checkpoint is the last good one.
-  await writeCheckpoints(started.filter((_, i) => !diverged[i] || diverged[i].tensor === "x"));
+  // Rows that are at fault have changed nothing; after an explosion, the last checkpoint is the last good one.
+  await writeCheckpoints(started.filter((_, i) => !diverged[i] || diverged[i].isOfRows));
   diverged = await Promise.all(diverged.map((error) => error && withPlace(error, { data, training, order })));
   const evaluated = {
     on: validation ? "validation" : "training",
@@ -313,7 +313,7 @@ async function runTogether(
   return results;
 }
 
-/** The same error, with file, row and column where rows of its step are not finite. */
+/** The same error, with file, row and column where rows of its step are at fault. */
 async function withPlace(
   error: DivergenceError,
   { data, training, order }: {
@@ -322,15 +322,16 @@ async function withPlace(
     readonly order: ShuffleOptions;
   },
 ): Promise<DivergenceError> {
-  if (error.tensor !== "x") return error;
-  const { step } = error;
+  const { step, tensor, isOfRows } = error;
+  if (!isOfRows) return error;
   for await (
     const { x, d_model, index } of shuffledBatches(training, { ...order, firstStep: step, n_steps: step + 1 })
   ) {
-    const bad = firstNonFinite(x, d_model);
-    if (!bad) continue;
-    const { message } = nonFiniteError(data.path, { ...bad, row: index[bad.row]! });
-    return new DivergenceError(step, "x", `has a value that is not finite; ${message}`);
+    const { row, column, value } = firstNonFinite(x, d_model) ?? largest(x, d_model);
+    const where = `${data.path}: row ${index[row]} has ${value} in column ${column}`;
+    const remedy = Number.isFinite(value) ? "too large for float32" : "not finite";
+    const what = `has a value that is not finite; ${where}; leave out rows that are ${remedy}`;
+    return new DivergenceError(step, tensor, what, { isOfRows });
   }
   return error;
 }

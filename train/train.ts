@@ -138,7 +138,7 @@ const MODEL_OPTIONS = {
  * The first two steps above the bound update the model as any step does: what a step makes of its rows depends on them
  * alone. The step that halts changes nothing any more, and neither does any after it, however many were under way: the model
  * and its state are those after `step` updates. Whoever keeps checkpoints has the last good one in that of the last step
- * with {@link Progress.stepsAbove} 0; where the rows themselves were not finite, the model as it stands is as good.
+ * with {@link Progress.stepsAbove} 0; where the rows were at fault, the model as it stands is the last good one.
  */
 export class DivergenceError extends Error {
   /** Always `"DivergenceError"`. */
@@ -148,17 +148,24 @@ export class DivergenceError extends Error {
   /** What went wrong first: `x`, `f_x`, `x_hat`, `sparsity`, `aux`, their sum `loss`, or a gradient. */
   readonly tensor: string;
 
+  /** Whether the rows of the step were at fault, not finite or too large for float32, and not the model. */
+  readonly isOfRows: boolean;
+
   /** Of `tensor` at `step`: what is wrong with it, and what to do. */
-  constructor(step: number, tensor: string, what: string) {
+  constructor(step: number, tensor: string, what: string, { isOfRows = false }: { readonly isOfRows?: boolean } = {}) {
     super(`training stopped at step ${step}: ${tensor} ${what}`);
     this.step = step;
     this.tensor = tensor;
+    this.isOfRows = isOfRows;
   }
 }
 
 /** How far a squared error may lie above the median of those before, and how many in a row may not before a run halts. */
 const EXPLODED = 1e4;
 const MOST_ABOVE = 3;
+
+/** Inputs whose gradients may have no square in float32. */
+const HUGE = 1e6;
 
 /**
  * Trains a model on batches of rows, or on the rows of a source.
@@ -526,9 +533,9 @@ class Trainer implements Disposable {
       const [rows] = await Promise.all([this.#losses.read(), isAuxK && state.measureWait()]);
       for (let slot = 0; slot < waiting && !this.diverged; slot++) {
         const row = lossRow(rows, slot);
-        this.diverged = badRow(row, first + slot);
-        this.#stepsAbove = row("steps_above");
+        this.diverged = badRow(row, first + slot, this.#stepsAbove);
         if (this.diverged) break;
+        this.#stepsAbove = row("steps_above");
         losses.push(trainLossOf(row));
       }
     }
@@ -601,7 +608,7 @@ function wholeNumber(name: string, found: number, least: number): void {
 }
 
 /** Why a step halted the run, if it did: the first thing, in the order of the step, that is not finite, or an explosion. */
-function badRow(row: LossRow, step: number): DivergenceError | undefined {
+function badRow(row: LossRow, step: number, stepsAbove: number): DivergenceError | undefined {
   const numbers: [tensor: string, value: number][] = [
     ["x", row("largest_x")],
     ["f_x", row("l1")],
@@ -614,8 +621,15 @@ function badRow(row: LossRow, step: number): DivergenceError | undefined {
   ];
   for (const [tensor, value] of numbers) {
     if (Number.isFinite(value)) continue;
-    const remedy = tensor === "x" ? "leave out the rows that are not finite" : "lower lr, or lengthen n_lr_warmup";
-    return new DivergenceError(step, tensor, `has a value that is not finite; ${remedy}`);
+    const largest = row("largest_x");
+    const isHuge = largest > HUGE && stepsAbove === 0;
+    const remedy = tensor === "x"
+      ? "leave out the rows that are not finite"
+      : isHuge
+      ? `the rows have values up to ${largest.toPrecision(3)}; leave out those that are so large, or standardise them`
+      : "lower lr, or lengthen n_lr_warmup";
+    const what = `has a value that is not finite; ${remedy}`;
+    return new DivergenceError(step, tensor, what, { isOfRows: tensor === "x" || isHuge });
   }
   if (row("steps_above") < MOST_ABOVE) return undefined;
   const [mse, median] = [row("mse"), row("median")].map((error) => error.toPrecision(3));

@@ -1,6 +1,6 @@
 /** Rows that are not finite are named by file, row and column. @module */
 import { assertEquals, assertRejects } from "@std/assert";
-import { finiteRows, firstNonFinite } from "../../data/finite.ts";
+import { finiteRows, firstNonFinite, largest } from "../../data/finite.ts";
 import { rowRange, rowsOf } from "../../data/rows.ts";
 
 Deno.test("the first number that is not finite, row by row", () => {
@@ -8,6 +8,10 @@ Deno.test("the first number that is not finite, row by row", () => {
     assertEquals(firstNonFinite(Float32Array.of(1, 2, 3, 4, 5, value, value, 1), 2), { row: 2, column: 1, value });
   }
   assertEquals(firstNonFinite(Float32Array.of(3e38, -1e-45), 1), undefined);
+});
+
+Deno.test("the number that is the farthest from zero", () => {
+  assertEquals(largest(Float32Array.of(1, -2, 3, 4, -7, 7), 2), { row: 2, column: 0, value: -7 });
 });
 
 Deno.test("reading such a row is refused, by its number in the file; the others are as they were", async () => {

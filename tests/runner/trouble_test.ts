@@ -141,6 +141,18 @@ Deno.test("eight rows a thousand times as large, among 8192, do not end a run; t
   assert(losses.mse.some((mse: number) => mse > 1e4 * losses.mse[0]), "some steps are far above the others");
 });
 
+Deno.test("rows too large for float32 are named, and the checkpoint is of the step before them", async () => {
+  const x = rows().map((value, i) => Math.floor(i / D) === 300 && i % D === 2 ? -1e14 : value);
+  await using found = await attempt(config({ log_every: 9 }), x);
+  assert(found.error instanceof DivergenceError);
+  assert(found.error.isOfRows && found.error.tensor !== "x", found.error.message);
+  assertStringIncludes(
+    found.error.message,
+    "rows.f32: row 300 has -100000000376832 in column 2; leave out rows that are too",
+  );
+  assertEquals(found.saved!.step, found.error.step);
+});
+
 Deno.test("after an explosion the folder holds the last good checkpoint, and no other", async () => {
   // The rate grows until the model breaks.
   const rising = { lr: 1e7, n_lr_warmup: 1_000_000, grad_clip: false, log_every: 1, checkpoint_every: 1 };
