@@ -11,6 +11,9 @@ const ROOT = new URL("../../", import.meta.url);
 
 /** Modules with examples in their doc comments. */
 const DOCUMENTED = [
+  "data/examination.ts",
+  "data/finite.ts",
+  "data/row_file.ts",
   "eval/evaluate.ts",
   "eval/latents.ts",
   "eval/undefined_metrics.ts",
