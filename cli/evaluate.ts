@@ -80,7 +80,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (args.flag("json")) {
     const report = {
       checkpoint: shownAddress(checkpoint),
-      data,
+      data: shownAddress(data),
       adapter,
       ...measured,
       undefined_metrics: undefinedMetrics(measured),
@@ -91,7 +91,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${
       density.length.toLocaleString("en")
     } latents`;
-    print(`${shownAddress(checkpoint)} on ${data}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+    print(`${shownAddress(checkpoint)} on ${shownAddress(data)}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
   }
   return 0;
 }

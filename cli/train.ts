@@ -6,7 +6,7 @@
 
 import { parse as parseToml } from "@std/toml";
 import { openRows, type RowSource } from "../data/mod.ts";
-import { openSource, pathFrom, splitPath } from "../io/mod.ts";
+import { openSource, pathFrom, shownAddress, splitPath } from "../io/mod.ts";
 import {
   completeSweep,
   ProgressLine,
@@ -215,7 +215,20 @@ function isAddress(path: string): boolean {
 /** A run in a sweep's summary. */
 function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged, warnings }: RunResult) {
   const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
-  return { directory, changes, steps, nmse, l0, dead_fraction, diverged: diverged?.message ?? null, warnings };
+  const shown = Object.entries(changes).map(([field, value]) => [
+    field,
+    typeof value === "string" ? shownAddress(value) : value,
+  ]);
+  return {
+    directory,
+    changes: Object.fromEntries(shown),
+    steps,
+    nmse,
+    l0,
+    dead_fraction,
+    diverged: diverged?.message ?? null,
+    warnings,
+  };
 }
 
 function startOf(args: Arguments): RunStart {

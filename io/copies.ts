@@ -196,14 +196,14 @@ export class Copies {
       if (error instanceof CacheError || !canResume) await removeQuietly(partial);
       throw error;
     }
-    const { sha256, git } = await onDisk(() => hashesOf(file, at), failure);
-    const isRight = (size === null || at === size) && (digest === null || { sha256, git }[digest.kind] === digest.hex);
-    if (!isRight) {
+    const sha256 = await onDisk(() => hashOf(file, "sha256", at), failure);
+    const hash = digest?.kind === "git" ? await onDisk(() => hashOf(file, "git", at), failure) : sha256;
+    if (size !== null && at !== size || digest !== null && hash !== digest.hex) {
       await removeQuietly(partial);
       if (isResumed) return null;
       const [found, expected] = digest === null
         ? [`${at} bytes`, `${size} bytes`]
-        : [`${digest.kind} ${{ sha256, git }[digest.kind]}`, digest.hex];
+        : [`${digest.kind} ${hash}`, digest.hex];
       throw new CheckpointError(
         `reading ${name}: it arrived with ${found}; the server says ${expected}. It is not kept`,
       );
@@ -224,7 +224,7 @@ export class Copies {
 /** Whether a copy still is what was kept. */
 export async function isWhole({ path, size, sha256 }: Copy): Promise<boolean> {
   using file = await Deno.open(path);
-  return (await file.stat()).size === size && (await hashesOf(file, size)).sha256 === sha256;
+  return (await file.stat()).size === size && await hashOf(file, "sha256", size) === sha256;
 }
 
 /** The name of a tag, with room for length, hash and suffix. */
@@ -288,16 +288,15 @@ function sha256Of(bytes: Uint8Array): string {
   return hash.digest("hex");
 }
 
-/** SHA-256 of a file, and what git calls it: SHA-1 of `blob SIZE`, a zero byte, and the bytes. */
-async function hashesOf(file: Deno.FsFile, size: number): Promise<{ readonly sha256: string; readonly git: string }> {
-  const [sha256, sha1] = [createHash("sha256"), createHash("sha1")];
-  sha1.update(new TextEncoder().encode(`blob ${size}\0`));
+/** SHA-256 of a file, or what git calls it: SHA-1 of `blob SIZE`, a zero byte, and the bytes. */
+async function hashOf(file: Deno.FsFile, kind: Digest["kind"], size: number): Promise<string> {
+  const hash = createHash(kind === "git" ? "sha1" : "sha256");
+  if (kind === "git") hash.update(new TextEncoder().encode(`blob ${size}\0`));
   await file.seek(0, Deno.SeekMode.Start);
   const bytes = new Uint8Array(2 ** 20);
   for (;;) {
     const count = await file.read(bytes);
-    if (count === null) break;
-    for (const hash of [sha256, sha1]) hash.update(bytes.subarray(0, count));
+    if (count === null) return hash.digest("hex");
+    hash.update(bytes.subarray(0, count));
   }
-  return { sha256: sha256.digest("hex"), git: sha1.digest("hex") };
 }

@@ -357,7 +357,7 @@ async function fromCopy(
   { isPinned, keepsRanged = true, open }: RemoteWays,
 ): Promise<Source> {
   const report = (received: number, size: number | null): void => {
-    options.onProgress?.({ path, received, size: size ?? received });
+    options.onProgress?.({ path, received, size });
   };
   return await inCache(options, async (cache) => {
     const folder = [cache, ...place.map((part) => asFileName(part))].join("/");

@@ -34,8 +34,8 @@ export interface HubProgress {
   readonly path: string;
   /** How many of its bytes are here. */
   readonly received: number;
-  /** How many it has. */
-  readonly size: number;
+  /** How many it has; `null` where the server does not say. */
+  readonly size: number | null;
 }
 
 /** Where a hub is and how to ask it. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shownAddress } from "../io/http.ts";
 import type { InputScaling } from "../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../nn/config.ts";
 import { activationKind } from "../nn/activations/mod.ts";
@@ -155,7 +156,7 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
     for (const { directory } of opened) await directory.begin();
   };
   const results = new Map<SweepRun, RunResult>();
-  const groups = Map.groupBy(opened, ({ cfg, saved }) => JSON.stringify([streamOf(cfg), saved?.step ?? 0]));
+  const groups = Map.groupBy(opened, ({ stream, saved }) => JSON.stringify([stream, saved?.step ?? 0]));
   for (const together of groups.values()) {
     const done = await runTogether(together, options, begin).catch((error: unknown) => {
       if (results.size > 0 && options.signal?.aborted && error === options.signal.reason) return together.map(notBegun);
@@ -182,7 +183,10 @@ function notBegun({ cfg, saved }: OpenedRun): RunResult {
 
 /** A run, and what it goes on from. */
 interface OpenedRun extends SweepRun {
+  /** Its rows by an address that may be shown and written down. */
   readonly cfg: ResolvedConfig;
+  /** What must be the same in runs that train together. */
+  readonly stream: unknown;
   /** What of it the configuration file does not say. */
   readonly resolved: ResolvedDefaults;
   readonly plan: Plan;
@@ -195,12 +199,15 @@ interface OpenedRun extends SweepRun {
 
 /** @throws {RangeError} for a run that cannot be, or was begun with another configuration. */
 async function open(run: SweepRun, place: number): Promise<OpenedRun> {
-  const { cfg, source, directory } = run;
+  const { source, directory } = run;
+  const { data } = run.cfg;
+  const cfg = { ...run.cfg, data: { ...data, path: shownAddress(data.path) } };
   const planned = plan(cfg, source);
   const resumption = await savedOf(directory, cfg, source, planned.n_steps);
   return {
     ...run,
     place,
+    stream: streamOf(run.cfg),
     warnings: [],
     plan: planned,
     ...resumption ?? { ...resolveDefaults(cfg, planned.n_steps), saved: undefined },

@@ -36,8 +36,8 @@ export interface DownloadState {
   readonly path: string;
   /** Bytes that have arrived. */
   readonly received: number;
-  /** Bytes of the whole file. */
-  readonly size: number;
+  /** Bytes of the whole file; `null` where that is not known. */
+  readonly size: number | null;
 }
 
 /**
@@ -149,13 +149,16 @@ export class DownloadLine implements Disposable {
       this[Symbol.dispose]();
       [this.#path, this.#start, this.#receivedBefore, this.#drawnAt] = [path, time, received, -Infinity];
     }
-    if (received < size && time - this.#drawnAt < REDRAWN_EVERY) return;
+    const isWhole = size !== null && received >= size;
+    if (!isWhole && time - this.#drawnAt < REDRAWN_EVERY) return;
     this.#drawnAt = time;
     // What was there already when the download was taken up says nothing of its speed.
     const speed = (received - this.#receivedBefore) / Math.max(time - this.#start, 1) * 1000;
-    const parts = [`${megabytes(received)} of ${megabytes(size)} MB`, `${megabytes(speed)} MB/s`];
-    if (received < size && speed > 0) parts.push(`${duration((size - received) / speed)} left`);
-    write(redrawn(`${bar(size === 0 ? 1 : received / size)} ${[...parts, printable(path)].join(" · ")}`));
+    const known = size === null ? "" : ` of ${megabytes(size)}`;
+    const parts = [`${megabytes(received)}${known} MB`, `${megabytes(speed)} MB/s`];
+    if (size !== null && !isWhole && speed > 0) parts.push(`${duration((size - received) / speed)} left`);
+    const way = size === null ? "" : `${bar(size === 0 ? 1 : received / size)} `;
+    write(redrawn(way + [...parts, printable(path)].join(" · ")));
   }
 
   /** Leaves the last state standing and goes on to the next line. */

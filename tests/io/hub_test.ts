@@ -738,6 +738,27 @@ Deno.test("a web server without ranges fills a copy once, whose path holds no si
   });
 });
 
+Deno.test("a whole answer that breaks on its way into a copy is begun again, and says its length where it has one", async () => {
+  await using server = serveHub();
+  server.behaviour.hasRanges = false;
+  await inFolder(async (cache) => {
+    const [clock, sizes] = [new FakeClock(), new Set<number | null>()];
+    server.behaviour.instead = (_, path) => {
+      server.behaviour.breakAfter = server.seen.length === 1 ? 70_000 : Infinity;
+      if (path !== PLACE || server.seen.length < 3) return undefined;
+      return new Response(new Blob([BYTES.slice(0, 30)]).stream(), { headers: { etag: '"two"' } });
+    };
+    const onProgress = ({ size }: HubProgress): void => void sizes.add(size);
+    const hub = { endpoint: server.origin, cache, clock, onProgress };
+    assertEquals(await bytesOf(await openSource(ADDRESS, { hub })), BYTES);
+    assertEquals([server.seen.length, clock.waits], [2, [1000]]);
+    assert(sizes.has(300_000));
+    assertEquals((await openSource(ADDRESS, { hub })).size, 30);
+    assert(sizes.has(null));
+    assertEquals(Object.values(await filesBelow(cache)).sort(), [30, 300_000]);
+  });
+});
+
 Deno.test("names that no file system takes are cut and end with a hash", async () => {
   const long = "ü".repeat(120);
   const etag = `"${"x".repeat(400)}"`;

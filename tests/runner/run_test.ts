@@ -75,6 +75,18 @@ async function runIn(cfg: RunConfig, stopAt?: number, options: SweepOptions = {}
   }
 }
 
+Deno.test("no file and no message of a run has the password or the signature of its rows' address", async () => {
+  const path = "https://us3r:p4ss@host/a.npy?Signature=s3cret";
+  const secrets = /us3r|p4ss|s3cret/;
+  const { files, json } = await runIn(config({ data: { path }, train: { n_epochs: 0.2 } }));
+  for (const [name, bytes] of files) assert(!secrets.test(new TextDecoder("latin1").decode(bytes)), name);
+  assertEquals(json("config.json").data.path, "https://host/a.npy");
+  const few = config({ data: { path }, train: { batch_size: 1000, n_epochs: 0.1 } });
+  const error = await assertRejects(() => runIn(few), RangeError, "https://host/a.npy has 540 rows to train on");
+  assertStringIncludes(error.message, "train.n_epochs 0.1 of these are too few for a batch of 1000");
+  assert(!secrets.test(error.message));
+});
+
 Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, the same every time", async () => {
   const { result, files, json, shown } = await runIn(config());
   assertEquals([...files.keys()].sort(), [

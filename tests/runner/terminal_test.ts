@@ -71,6 +71,18 @@ Deno.test("a download is drawn on a terminal, not more often than eyes see, and 
   ]);
 });
 
+Deno.test("a download of unknown length shows what came, and is not drawn more often for it", () => {
+  const written: string[] = [];
+  let time = 0;
+  const line = new DownloadLine({ isTerminal: true, write: (text) => written.push(text), now: () => time });
+  for (const [at, received] of [[0, 1e6], [50, 2e6], [1000, 5e6]] as const) {
+    time = at;
+    line.show({ path: "a", received, size: null });
+  }
+  line[Symbol.dispose]();
+  assertEquals(written, ["\r\x1b[K1.0 MB · 0.0 MB/s · a", "\r\x1b[K5.0 MB · 4.0 MB/s · a", "\n"]);
+});
+
 Deno.test("progress that cannot be written ends nothing", () => {
   const write = () => {
     throw new Deno.errors.BrokenPipe("the reader has gone");
