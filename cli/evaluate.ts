@@ -5,13 +5,21 @@
  */
 
 import { batchesInOrder, finiteRows, openRows } from "../data/mod.ts";
-import { evaluate, measureCoherence, metricsTable, typedArraysAsArrays, undefinedMetrics } from "../eval/mod.ts";
+import {
+  type Coherence,
+  evaluate,
+  measureCoherence,
+  metricsTable,
+  slowCoherence,
+  typedArraysAsArrays,
+  undefinedMetrics,
+} from "../eval/mod.ts";
 import { shownAddress } from "../io/mod.ts";
-import { load } from "../mod.ts";
-import { adapterName } from "../runner/mod.ts";
+import { load, type SparseAutoencoder } from "../mod.ts";
+import { adapterName, CountLine } from "../runner/mod.ts";
 import { opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
 import { DATA_DETAILS, DATA_OPTIONS, dataOptions } from "./data.ts";
-import { type Arguments, type Command, print } from "./command.ts";
+import { type Arguments, type Command, print, say, UsageError } from "./command.ts";
 import { useTuning } from "./tuning.ts";
 
 /** The command. */
@@ -29,6 +37,8 @@ export const evaluateCommand: Command = {
     embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
     ...DATA_OPTIONS,
     "embeddings-key": { value: "NAME", help: "which array of FILE" },
+    "no-coherence": { help: "leave out how alike the rows of W_dec are" },
+    coherence: { help: "measure it also where it takes more than a minute" },
     "dense-above": { value: "X", help: "latents active on more than this share of the rows are dense (0.01)" },
     "almost-dead-below": { value: "X", help: "latents active on less than this share are almost dead (1e-7)" },
     "batch-size": { value: "N", help: "rows at a time (2048)" },
@@ -42,6 +52,19 @@ latent and column of FILE.`,
   run,
 };
 
+/** `null` where it is not wanted, or nobody asked for what takes so long. */
+async function coherenceOf(sae: SparseAutoencoder, args: Arguments, signal: AbortSignal): Promise<Coherence | null> {
+  if (args.flag("no-coherence")) return null;
+  const slow = slowCoherence(sae);
+  if (slow !== null && !args.flag("coherence")) {
+    say(`${slow}; --coherence measures it all the same`);
+    return null;
+  }
+  if (!Deno.stderr.isTerminal()) return await measureCoherence(sae, { signal });
+  using line = new CountLine("rows of W_dec compared", sae.cfg.d_sae);
+  return await measureCoherence(sae, { signal, onProgress: (done) => line.show(done) });
+}
+
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [checkpoint, data] = args.positionals as [string, string];
   const [batchSize, file] = [args.integer("batch-size", 1) ?? 2048, args.text("embeddings")];
@@ -51,6 +74,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     ...dense_above === undefined ? {} : { dense_above },
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
+  if (args.flag("coherence") && args.flag("no-coherence")) {
+    throw new UsageError("--coherence and --no-coherence contradict each other");
+  }
   const weights = args.choice("weights", ["f32", "f16"]) ?? "f32";
   using sae = await opening(
     signal,
@@ -75,7 +101,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     })
     : await evaluate(sae, batches, options);
   signal.throwIfAborted();
-  const measured = { ...metrics, coherence: await measureCoherence(sae) };
+  const measured = { ...metrics, coherence: await coherenceOf(sae, args, signal) };
   const adapter = adapterName(sae.device);
   if (args.flag("json")) {
     const report = {

@@ -52,10 +52,10 @@ export function metricsTable(metrics: MeasuredModel): string {
       ["dead", counted(n_dead), "active on no row"],
       ["almost dead", counted(n_almost_dead), `dead, or active on less than ${metrics.almost_dead_below} of the rows`],
       ["dense", counted(n_dense), `active on more than ${metrics.dense_above} of the rows`],
-      ["coherence", significant(coherence.max), reasons.coherence ?? "largest |cos| of two rows of W_dec"],
+      ["coherence", significant(coherence?.max ?? NaN), reasons.coherence ?? "largest |cos| of two rows of W_dec"],
       [
         "nearest latent",
-        significant(coherence.mean_max),
+        significant(coherence?.mean_max ?? NaN),
         reasons.coherence ?? "largest |cos| of each row with another, mean over rows",
       ],
       ...monosemanticity

@@ -14,7 +14,13 @@ export {
 } from "./evaluate.ts";
 export { type DensityHistogram, type DensityThresholds, type Metrics, typedArraysAsArrays } from "./metrics.ts";
 export type { Monosemanticity } from "./monosemanticity.ts";
-export { type Coherence, measureCoherence, type MetricsWithCoherence } from "./coherence.ts";
+export {
+  type Coherence,
+  type CoherenceOptions,
+  measureCoherence,
+  type MetricsWithCoherence,
+  slowCoherence,
+} from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
 export { type MeasuredMetrics, type PartialMetric, undefinedMetrics } from "./undefined_metrics.ts";
 export {

@@ -21,7 +21,7 @@ export type PartialMetric =
 /** Metrics, with or without those of the model alone. */
 export interface MeasuredMetrics extends Metrics {
   /** How much alike the rows of W_dec are. */
-  readonly coherence?: Coherence;
+  readonly coherence?: Coherence | null;
   /** How alike the rows are that excite each latent. */
   readonly monosemanticity?: Monosemanticity;
 }
@@ -52,6 +52,7 @@ export function undefinedMetrics(metrics: MeasuredMetrics): Readonly<Partial<Rec
         ? "all reconstructions are zero"
         : "no reconstruction points along its row",
     },
+    ...coherence === null && { coherence: "it was not measured" },
     ...coherence && Number.isNaN(coherence.max) && {
       coherence: coherence.per_latent.length === 1 ? "there is one latent" : "W_dec is not finite",
     },

@@ -13,7 +13,7 @@ import type { RowSource } from "../nn/rows.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { TrainState } from "../nn/state.ts";
 import { getObjective } from "../objectives/objective.ts";
-import { measureCoherence, type MetricsWithCoherence } from "../eval/coherence.ts";
+import { measureCoherence, type MetricsWithCoherence, slowCoherence } from "../eval/coherence.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import { undefinedMetrics } from "../eval/undefined_metrics.ts";
 import { finiteRows, firstNonFinite, largest } from "../data/finite.ts";
@@ -439,6 +439,7 @@ async function finish(
     failure = error;
     return null;
   });
+  if (metrics?.coherence === null) given.warn(run, [`${slowCoherence(sae)}; saev evaluate --coherence measures it`]);
   if (metrics) given.warn(run, resultWarnings(run.cfg, metrics, { n_steps, on: evaluated.on }));
   const result = {
     steps,
@@ -473,7 +474,8 @@ async function measure(
   try {
     const metrics = await evaluate(sae, batchesInOrder(rows, EVALUATION_BATCH), { ...signal && { signal } });
     signal?.throwIfAborted();
-    return { ...metrics, coherence: await measureCoherence(sae) };
+    const isSlow = slowCoherence(sae) !== null;
+    return { ...metrics, coherence: isSlow ? null : await measureCoherence(sae, { ...signal && { signal } }) };
   } catch (error) {
     if (signal?.aborted && error === signal.reason) return null;
     throw error;

@@ -74,9 +74,11 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, losses: re
       },
       {
         label: "Coherence",
-        value: decimals(coherence.max, 3),
+        value: decimals(coherence?.max ?? NaN, 3),
         note: reasons.coherence ??
-          `the largest |cosine| of two decoder rows; of each with its nearest ${coherence.mean_max.toFixed(3)}`,
+          `the largest |cosine| of two decoder rows; of each with its nearest ${
+            decimals(coherence?.mean_max ?? NaN, 3)
+          }`,
       },
       {
         label: "Speed",

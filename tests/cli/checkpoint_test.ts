@@ -60,6 +60,13 @@ Deno.test("inspect and evaluate read what --accept accepts, and nothing else end
     assertStringIncludes(without.stderr, "--accept normalised-rows");
     const accepted = await saev("evaluate", path, data, "--accept", "normalised-rows", "--json");
     assertEquals([accepted.code, JSON.parse(accepted.stdout).n_rows], [0, 16]);
+    const less = await saev("evaluate", path, data, "--accept", "normalised-rows", "--json", "--no-coherence");
+    const { coherence, undefined_metrics: reasons } = JSON.parse(less.stdout);
+    assertEquals([less.code, less.stderr, coherence, reasons.coherence], [0, "", null, "it was not measured"]);
+    const table = await saev("evaluate", path, data, "--accept", "normalised-rows", "--no-coherence");
+    assertMatch(table.stdout, /coherence +none +it was not measured\n/);
+    const both = await saev("evaluate", path, data, "--coherence", "--no-coherence");
+    assertEquals([both.code, both.stderr], [2, "error: --coherence and --no-coherence contradict each other\n"]);
     const doubtful = await saev("evaluate", `${GOLDENS}checkpoints/schema2_top_k.pt`, data, "--json");
     assertEquals(doubtful.code, 0);
     assertMatch(doubtful.stderr, /^warning: schema 2 does not say .* --subtract-b-dec yes and --subtract-b-dec no\n/);
@@ -75,7 +82,7 @@ Deno.test("convert says on stderr what a file leaves open", async () => {
     const { code, stderr } = await saev(...args);
     assertEquals(code, 0);
     assertMatch(stderr, /^warning: schema 1 does not say .*\n$/);
-    assertEquals((await saev(...args, "--subtract-b-dec", "yes")).stderr, "");
+    assertEquals((await saev(...args, "--subtract-b-dec", "yes", "--overwrite")).stderr, "");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

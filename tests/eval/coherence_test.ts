@@ -4,9 +4,9 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
-import { measureCoherence } from "../../eval/coherence.ts";
+import { measureCoherence, slowCoherence } from "../../eval/coherence.ts";
 import { largestCosines } from "../reference/metrics.ts";
 import { freshDevice, sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";
@@ -73,4 +73,35 @@ Deno.test("the cosines of all pairs are never there at once", async () => {
   await measureCoherence(sae);
   assert(Math.max(...sizes) < 4 * S * S, `a buffer of ${Math.max(...sizes)} bytes`);
   device.destroy();
+});
+
+Deno.test("it says how far it is, and ends between some rows and the next", async () => {
+  const [S, D] = [1200, 3];
+  using sae = await withRows(new Random(4).normal(S * D), D, await sharedDevice());
+  const seen: number[] = [];
+  await measureCoherence(sae, { onProgress: (done) => seen.push(done) });
+  assertEquals(seen, [512, 1024, 1200]);
+  for (const last of [0, 512, 1024]) {
+    const [aborter, reason] = [new AbortController(), new Error("enough")];
+    const told: number[] = [];
+    const onProgress = (done: number): void => {
+      told.push(done);
+      if (done >= last) aborter.abort(reason);
+    };
+    if (last === 0) aborter.abort(reason);
+    const error = await assertRejects(() => measureCoherence(sae, { signal: aborter.signal, onProgress }), Error);
+    assertEquals([error === reason, told.at(-1) ?? 0], [true, last]);
+  }
+});
+
+Deno.test("what takes more than some minute is known before", () => {
+  const model = (d_sae: number, isFallbackAdapter: boolean) =>
+    ({ cfg: { d_sae, d_model: 1000 }, device: { adapterInfo: { isFallbackAdapter } } }) as unknown as SparseAutoencoder;
+  assertEquals(slowCoherence(model(31_622, true)), null);
+  assertEquals(
+    slowCoherence(model(31_623, true)),
+    "coherence is not measured: 31623² · 1000 multiply-adds are more than 1e+12",
+  );
+  assertEquals(slowCoherence(model(316_227, false)), null);
+  assertEquals(slowCoherence(model(316_228, false)) === null, false);
 });
