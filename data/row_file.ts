@@ -10,7 +10,7 @@
 import type { ArrayPlace } from "../io/array_place.ts";
 import { CheckpointError, quote } from "../io/errors.ts";
 import { type FileSet, requireFile } from "../io/file_set.ts";
-import { type FilesSource, openFiles, type SourceOptions } from "../io/files.ts";
+import { type FilesSource, type SourceOptions, withFiles } from "../io/files.ts";
 import { locateNpy } from "../io/npy.ts";
 import { openNpz } from "../io/npz.ts";
 import { recogniseMarked } from "../io/recognise.ts";
@@ -70,26 +70,17 @@ export interface RowFileOptions extends SourceOptions {
  */
 export async function openRows(from: FilesSource, options: RowFileOptions = {}): Promise<RowSource> {
   const { format = null, d_model = null, key = null, layer = null, tokens = null, ...access } = options;
-  const files = await openFiles(from, access);
-  const refuse = (what: string): never => {
-    throw new RangeError(`reading ${files.name}: ${what}`);
-  };
-  if (files.main === null) {
-    if (format !== null || key !== null) refuse(`it is a folder; ${format ? "format" : "key"} is for files`);
-    return await shardRows(files, { layer, tokens, d_model });
-  }
-  if (layer !== null || tokens !== null) refuse(`it is a file; ${layer === null ? "tokens" : "layer"} is for shards`);
-  return await named(files.name, async () => await fileRows(files, { format, d_model, key }));
-}
-
-/** Work on a file, of which every error says the name. */
-async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof CheckpointError) || error.message.includes(name)) throw error;
-    throw new CheckpointError(`${name}: ${error.message}`, { cause: error });
-  }
+  return await withFiles(from, access, async (files) => {
+    const refuse = (what: string): never => {
+      throw new RangeError(`reading ${files.name}: ${what}`);
+    };
+    if (files.main === null) {
+      if (format !== null || key !== null) refuse(`it is a folder; ${format ? "format" : "key"} is for files`);
+      return await shardRows(files, { layer, tokens, d_model });
+    }
+    if (layer !== null || tokens !== null) refuse(`it is a file; ${layer === null ? "tokens" : "layer"} is for shards`);
+    return await fileRows(files, { format, d_model, key });
+  });
 }
 
 /** What a file may need to be understood. */
