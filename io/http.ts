@@ -385,10 +385,13 @@ async function* checkedPieces(
 const PAGE_BYTES = 64;
 
 /** A server that wants a login, and a network that does, answer with a page and the status 200. */
-function refuseWebPage(start: Uint8Array, url: URL, name: string): void {
+export function refuseWebPage(start: Uint8Array, url: URL, name: string): void {
   const text = String.fromCharCode(...start.subarray(0, PAGE_BYTES)).replace(/^\xef\xbb\xbf/, "").trimStart();
   if (!/^<(?:!doctype html|html)\b/i.test(text) || /\.html?$/i.test(url.pathname)) return;
-  fail(name, "the server sent a web page in place of the file; a login or the network's own page may stand before it");
+  fail(
+    name,
+    "the server sent a web page; a login, or a page of the network's own, may stand before what was asked for",
+  );
 }
 
 /** An answer whose bytes can be read once. */
@@ -541,7 +544,8 @@ async function ask(
     signal?.throwIfAborted();
     if (!idle.signal.aborted && !(error instanceof TypeError)) throw error;
     const cause = idle.signal.aborted ? `nothing for ${IDLE / 1000} s` : causeOf(error as TypeError);
-    const failure = new TypeError(`reading ${name}: no answer from ${shownAddress(url)}: ${cause}`);
+    const from = name === shownAddress(url) ? "" : ` from ${shownAddress(url)}`;
+    const failure = new TypeError(`reading ${name}: no answer${from}: ${cause}`);
     throw isFinal(cause) ? failure : new Setback(failure);
   }
   const { status, statusText, body, type } = response;
@@ -585,7 +589,7 @@ async function ask(
 function causeOf({ message, cause }: TypeError): string {
   const text = cause instanceof Error ? cause.message : message;
   return text.replaceAll(/\w+:\/\/\S+/g, "").replace(/^error sending request for url \(\s*/, "")
-    .replace(/^client error \(\w+\): /, "").trim();
+    .replace(/^(?:client error \(\w+\)|Fetch failed): /, "").trim();
 }
 
 /** Whether no connection was made, nor would one be a second later. */

@@ -20,6 +20,7 @@ import {
   persist,
   readBody,
   refuseStatus,
+  refuseWebPage,
   type RemoteSource,
   request,
   shownAddress,
@@ -233,8 +234,10 @@ export async function listHubFolder(address: HubAddress, access: HubAccess): Pro
       if (answer.status !== 200) await refuseStatus(answer, options);
       return { answer, bytes: await readBody(answer, options, MAX_PAGE_BYTES) };
     });
-    const text = decodeText(bytes, "the hub's list of files");
-    const entries = parseJson(text, { what: "the hub's list of files", maxParts: MAX_PAGE_PARTS });
+    refuseWebPage(bytes, here, options.name);
+    const what = `the list of files of ${options.name}`;
+    const text = decodeText(bytes, what);
+    const entries = parseJson(text, { what, maxParts: MAX_PAGE_PARTS });
     if (!Array.isArray(entries)) return fail(address, "the hub's list of files is no list");
     for (const entry of entries as readonly JsonValue[]) {
       const [type, place] = entry instanceof Map ? [entry.get("type"), entry.get("path")] : [];

@@ -276,7 +276,7 @@ Deno.test("no answer, and no further byte, for thirty seconds is tried again", a
   await clock.passIdle();
   const source = await opening;
   assertEquals(said, [
-    `reading ${server.origin}/x.pt: no answer from ${server.origin}/x.pt: nothing for 30 s; trying again in 1 s`,
+    `reading ${server.origin}/x.pt: no answer: nothing for 30 s; trying again in 1 s`,
   ]);
 
   server.behaviour.stallAfter = 50_000;
@@ -321,7 +321,7 @@ Deno.test("no message has a user, a password, a query or a fragment", async () =
   const to = (location: string) => (): Response => new Response(null, { status: 302, headers: { location } });
   const cases: [open: () => Promise<unknown>, message: string][] = [
     [() => openHttp(address(server.origin, "/y.pt")), "answered 404"],
-    [() => openHttp(address(gone.origin), { clock: new FakeClock() }), `no answer from ${gone.origin}/x.pt: `],
+    [() => openHttp(address(gone.origin), { clock: new FakeClock() }), `reading ${gone.origin}/x.pt: no answer: `],
     [() => source.read(0, 300_001), "expected bytes"],
     [() => openHttp("https://us3r:p4ss@:1/?Signature=s3cret"), "expected an http or https address"],
     [() => openHttp("ftp://us3r:p4ss@host/?Signature=s3cret"), "expected an http or https address"],

@@ -283,7 +283,8 @@ Deno.test("lists that lie, or never end, are refused", async () => {
     });
   const entry = { type: "file", path: "layer 5/sae.pt" };
   const cases: [answer: () => Response, message: string][] = [
-    [() => json("<html>"), "expected a value"],
+    [() => json("<html>"), "reading hf:me/saes/layer 5: the server sent a web page"],
+    [() => json("no"), "reading the list of files of hf:me/saes/layer 5, character 0: expected a value"],
     [() => json({}), "is no list"],
     [() => json(["x"]), "an entry that is not in the folder"],
     [() => json([{ type: "file" }]), "an entry that is not in the folder"],
