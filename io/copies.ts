@@ -100,7 +100,11 @@ export class Copies {
       const [size, sha256] = /=(\d{1,16})=([0-9a-f]{64})$/.exec(name)?.slice(1) ?? [];
       if (size === undefined || sha256 === undefined || !name.startsWith(start)) continue;
       const path = `${this.#folder}/${name}`;
-      const found = await onDisk(() => Deno.stat(path), (error) => this.#failure(path, error));
+      const found = await statOrNull(path).catch((error) => {
+        throw this.#failure(path, error);
+      });
+      // Another process may have removed it since.
+      if (found === null) continue;
       if (found.size === Number(size)) return { path, size: found.size, sha256 };
       this.#onNotice(`${path} has ${found.size} bytes in place of ${size}: it is removed`);
       await removeQuietly(path);
@@ -255,9 +259,18 @@ function isFullDisk(error: unknown): boolean {
   return error instanceof Error && ["ENOSPC", "EDQUOT"].includes((error as { code?: string }).code ?? "");
 }
 
+async function statOrNull(path: string): Promise<Deno.FileInfo | null> {
+  try {
+    return await Deno.stat(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
 /** Whether an open file is the one that stands at a path. */
 async function isAt(file: Deno.FsFile, path: string): Promise<boolean> {
-  const [open, there] = await Promise.all([file.stat(), Deno.stat(path).catch(() => null)]);
+  const [open, there] = await Promise.all([file.stat(), statOrNull(path)]);
   return there !== null && there.ino === open.ino && there.dev === open.dev;
 }
 

@@ -28,7 +28,8 @@ import { pathFrom, pathOfUrl, type PathSystem, splitPath } from "./paths.ts";
 
 /**
  * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
- * `hf:owner/repository/sae.pt@main`; without a file system it is an address.
+ * `hf:owner/repository/sae.pt@main`; without a file system it is an address, in a page one that
+ * may be relative to the page's.
  */
 export type ByteSource = string | URL | Uint8Array | ArrayBuffer | Blob | FileHandle | Source;
 
@@ -375,7 +376,8 @@ async function fromCopy(
       const kept = await copies.find();
       if (kept !== null) return await opened(kept);
     }
-    const store = async ({ etag, linked, size, pieces }: WholeAnswer): Promise<Source> => {
+    const store = async ({ etag, linked, size: told, pieces }: WholeAnswer): Promise<Source> => {
+      const size = linked.size ?? told;
       total = size;
       const tag = linked.etag ?? etag ?? "";
       const digest = digestOf({ etag, linked });

@@ -105,7 +105,7 @@ const IDLE = 30_000;
 /** Milliseconds before the second try; twice as many before each further one. */
 const FIRST_PAUSE = 1000;
 /** Milliseconds that a server may ask to be left alone for. */
-const MAX_PAUSE = 120_000;
+const MAX_PAUSE = 300_000;
 /** Answers that may be others soon. */
 const PASSING = [429, 500, 502, 503, 504];
 
@@ -307,9 +307,9 @@ function contentRange(answer: Answer, name: string): { start: number; end: numbe
   return { start, end: last + 1, size };
 }
 
-/** What the server says about the length of an answer. */
+/** What the server says about the length of an answer. Of one that is unpacked on the way, it says another. */
 function contentLength({ headers }: Pick<Answer, "headers">): number | null {
-  const text = headers.get("content-length");
+  const text = headers.has("content-encoding") ? null : headers.get("content-length");
   return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
 

@@ -477,6 +477,7 @@ Deno.test("what arrives otherwise than the hub says is not kept", async () => {
     ["a git id", small, true, null],
     ["another git id", { ...small, bytes: BYTES.slice(1, 31) }, true, "expected"],
     ["another length", { ...LARGE, linked: { size: 299_999 } }, true, "sends 300000 bytes, and says it has 299999"],
+    ["another length, without ranges", { ...LARGE, linked: { size: 299_999 } }, false, "expected"],
     ["a tag that is no hash", { ...SMALL, etag: `"${git.replaceAll(/./g, "0")}"` }, true, null],
   ];
   for (const [what, file, hasRanges, message] of cases) {
