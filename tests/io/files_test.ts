@@ -54,7 +54,7 @@ Deno.test("a new name is flushed to disk after the file", async () => {
     Deno.open = async (path, options) => {
       const file = await open(path, options);
       const sync = file.sync.bind(file);
-      file.sync = () => sync().then(() => void did.push(`sync ${path === folder ? "folder" : "file"}`));
+      file.sync = () => sync().then(() => void did.push(`sync ${path === `${folder}/` ? "folder" : "file"}`));
       return file;
     };
     Deno.rename = (from, to) => rename(from, to).then(() => void did.push("rename"));
