@@ -4,15 +4,7 @@
  * @module
  */
 
-import {
-  IMAGENET_PREPROCESSING,
-  type ImageSize,
-  type Preprocessing,
-  readPreprocessor,
-  type Resampling,
-  type TokenLayout,
-} from "../data/mod.ts";
-import { openFiles, openSource, readOnnxModel } from "../io/mod.ts";
+import type { TokenLayout } from "../data/mod.ts";
 import {
   CountLine,
   extractToShards,
@@ -22,23 +14,14 @@ import {
   listLayers,
   modelSize,
   type SkippedImage,
-  type VisionModel,
   withoutImages,
 } from "../runner/mod.ts";
 import { type Arguments, type Command, print, say, table, UsageError } from "./command.ts";
-import { type OnnxRuntime, openDecoder, openModel } from "./runtimes.ts";
+import { openDecoder } from "./runtimes.ts";
+import { openVision, preprocessingOf, sizeOf, VISION_OPTIONS } from "./vision.ts";
 
 /** The families of the Python package's own models. */
 const FAMILIES = ["bird-mae", "clip", "dinov2", "dinov3", "fake-clip", "pe-core", "pe-spatial", "siglip"] as const;
-
-const RESAMPLINGS = [
-  "nearest",
-  "bilinear",
-  "bicubic",
-  "lanczos",
-  "box",
-  "hamming",
-] as const satisfies readonly Resampling[];
 
 /** The command. */
 export const activationsCommand: Command = {
@@ -49,13 +32,7 @@ export const activationsCommand: Command = {
     layer: { value: "NAME", help: "a tensor to keep; several layers take several --layer", isMany: true },
     out: { value: "DIR", help: "folder for the shards" },
     tokens: { value: "WHICH", help: "patches, cls, or all: CLS and the patches (all)" },
-    preprocessor: { value: "FILE", help: "preprocessor_config.json (the one beside MODEL, if there is one)" },
-    size: { value: "N|HxW", help: "size that images are brought to; N with --crop is the shorter edge" },
-    crop: { value: "N|HxW", help: "part that is cut out of the middle" },
-    mean: { value: "R,G,B", help: "subtracted from pixels, 0 to 1 (0.485,0.456,0.406)" },
-    std: { value: "R,G,B", help: "what they are divided by (0.229,0.224,0.225)" },
-    interpolation: { value: "HOW", help: `${RESAMPLINGS.join(", ")} (bicubic)` },
-    runtime: { value: "WHICH", help: "web, or node: native, several times faster, a larger download (web)" },
+    ...VISION_OPTIONS,
     "batch-size": { value: "N", help: "images at a time (8)" },
     masks: { value: "DIR", help: "a .png for each image, whose bytes are labels: writes labels.bin" },
     "pixel-agg": { value: "HOW", help: "a patch's label: majority or prefer-fg (majority)" },
@@ -89,7 +66,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (!isListing && out === undefined) throw new UsageError("activations needs --out, the folder for the shards");
   const wanted = optionsOf(args);
 
-  const vision = await openVision(path, args.choice("runtime", ["web", "node"]) ?? "web");
+  const vision = await openVision(args, path);
   const preprocessing = await preprocessingOf(args, path, modelSize(vision.model));
   const images = await listImages(root);
   const decoder = await openDecoder();
@@ -161,67 +138,6 @@ function optionsOf(args: Arguments) {
     },
     ...grid !== null && n_prefix !== undefined && { tokens: { grid, n_prefix, cls_token: n_prefix > 0 } },
   } as const;
-}
-
-async function openVision(path: string, runtime: OnnxRuntime): Promise<VisionModel> {
-  const source = await openSource(path);
-  const bytes = await source.read(0, source.size);
-  const model = readOnnxModel(bytes, path);
-  const beside = await openFiles(path);
-  const readExternal = async (name: string): Promise<Uint8Array> => {
-    const file = await beside.find(name);
-    if (file === null) throw new RangeError(`reading ${path}: its constants are in ${name}, which is not beside it`);
-    return await file.read(0, file.size);
-  };
-  const folder = path.replace(/[^/\\]*$/, "") || ".";
-  return {
-    name: path.replace(/^.*[/\\]/, ""),
-    model,
-    open: (layers) => openModel({ bytes, model, layers, folder, runtime, readExternal }),
-  };
-}
-
-/** What the options say, or a file, or else what ImageNet's models use, at the model's own size. */
-async function preprocessingOf(args: Arguments, model: string, size: ImageSize | null): Promise<Preprocessing> {
-  const beside = await (await openFiles(model)).find("preprocessor_config.json");
-  const file = args.text("preprocessor") ?? beside;
-  const usual = file === null
-    ? { ...IMAGENET_PREPROCESSING, ...size !== null && { resize: size } }
-    : await readPreprocessor(file);
-  const [resize, crop] = [sizeOf(args, "size"), sizeOf(args, "crop")];
-  const [image_mean, image_std] = [channels(args, "mean"), channels(args, "std")];
-  const resample = args.choice("interpolation", RESAMPLINGS);
-  if (file === null && resize === null) {
-    const { height, width } = usual.resize as ImageSize;
-    say(`no preprocessor_config.json: images are brought to ${width} × ${height}, with ImageNet's mean and deviation`);
-  }
-  const isEdge = crop !== null && /^\d+$/.test(args.text("size") ?? "");
-  return {
-    ...usual,
-    ...resize && { resize: isEdge ? { shortest_edge: resize.height } : resize, crop: null },
-    ...crop && { crop },
-    ...image_mean && { image_mean },
-    ...image_std && { image_std },
-    ...resample && { resample },
-  };
-}
-
-function sizeOf(args: Arguments, option: string): ImageSize | null {
-  const text = args.text(option);
-  if (text === undefined) return null;
-  const found = /^([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?$/.exec(text);
-  if (found === null) {
-    throw new UsageError(`--${option} must be N or HxW, such as 224 or 224x160, found ${JSON.stringify(text)}`);
-  }
-  return { height: Number(found[1]), width: Number(found[2] ?? found[1]) };
-}
-
-function channels(args: Arguments, option: string): [number, number, number] | null {
-  const text = args.text(option);
-  if (text === undefined) return null;
-  const values = text.split(",").map((part) => part.trim() === "" ? NaN : Number(part));
-  if (values.length === 3 && values.every(Number.isFinite)) return values as [number, number, number];
-  throw new UsageError(`--${option} must be three numbers with commas between, found ${JSON.stringify(text)}`);
 }
 
 function describeLayers(layers: readonly LayerSummary[]): string {

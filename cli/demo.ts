@@ -6,9 +6,12 @@
 
 import { DEMO_DEFAULTS, demoActivations, type DemoOptions, runDemo, SLOW_DRIVER_STEPS } from "../examples/demo/demo.ts";
 import { ownPhotographs } from "../examples/demo/own_photographs.ts";
-import { type Arguments, type Command, say } from "./command.ts";
+import { runVitDemo, VIT_DEMO_DEFAULTS } from "../examples/demo/vit_demo.ts";
+import { modelSize } from "../runner/mod.ts";
+import { type Arguments, type Command, say, UsageError } from "./command.ts";
 import { openDecoder } from "./runtimes.ts";
 import { TUNED, useTuning } from "./tuning.ts";
+import { openVision, preprocessingOf, VISION_OPTIONS } from "./vision.ts";
 
 const ACTIVATIONS = demoActivations(DEMO_DEFAULTS.top_k).map(({ key }) => key);
 
@@ -18,6 +21,9 @@ export const demoCommand: Command = {
   positionals: [],
   options: {
     photos: { value: "DIR", help: "your own pictures (those that come with the package)" },
+    vit: { value: "MODEL", help: "with --photos: learn from the activations of a vision model, an ONNX file" },
+    layer: { value: "NAME", help: "with --vit: which of its tensors; saev activations --list-layers shows them" },
+    ...VISION_OPTIONS,
     out: { value: "DIR", help: `folder for sae.pt, metrics.json, features.png, report.html (${DEMO_DEFAULTS.out})` },
     steps: { value: "N", help: `training steps (${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)` },
     seed: { value: "N", help: `of the initial values and the order of the patches (${DEMO_DEFAULTS.seed})` },
@@ -31,7 +37,10 @@ export const demoCommand: Command = {
     `--allow-read=DIR,examples/demo/photos --allow-write=DIR; --allow-net=jsr.io where the photographs come from
 there; all (-A) with --photos, which loads native code. With --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache folder it uses what saev tune found.`,
   details: `Three quarters of the photographs are trained on; what is learned is measured on the others. Your own
-pictures are read by sharp, which is downloaded from npm the first time (17 MB); of more than 200, 200 are taken.`,
+pictures are read by sharp, which is downloaded from npm the first time (17 MB); of more than 200, 200 are taken.
+
+With --vit the rows are the patch activations of a vision transformer on all pictures, and the report shows as heat-maps
+what excites each latent. The defaults are then 1024 latents, 16 of them active, 1000 steps of 1024 patches.`,
   run,
 };
 
@@ -57,7 +66,20 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     );
   }
   if (await useTuning()) say(TUNED);
+  const [model, layer] = [args.text("vit"), args.text("layer")];
   const photos = args.text("photos");
+  if ((model === undefined) !== (layer === undefined)) throw new UsageError("--vit and --layer belong together");
+  if (model !== undefined && layer !== undefined) {
+    if (photos === undefined) throw new UsageError("--vit needs --photos, a folder of pictures");
+    if (given.activation !== undefined) throw new UsageError("--vit takes top-k alone; leave --activation out");
+    const vision = await openVision(args, model);
+    const preprocessing = await preprocessingOf(args, model, modelSize(vision.model));
+    const decoder = await openDecoder();
+    const asked = { ...VIT_DEMO_DEFAULTS, ...options as Partial<DemoOptions> };
+    const metrics = await runVitDemo({ ...asked, photos, vision, layer, preprocessing, decoder }, { say, signal });
+    if (metrics === null) throw signal.reason;
+    return 0;
+  }
   const photographs = photos === undefined ? undefined : await ownPhotographs(photos, await openDecoder());
   if (photographs) {
     const { n_found, training, heldOut } = photographs;

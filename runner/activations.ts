@@ -24,6 +24,7 @@ import { tokensPerShard, writeShards } from "../data/shards/writer.ts";
 import type { ShardsMetadata } from "../data/shards/metadata.ts";
 import type { OnnxInput, OnnxModel } from "../io/onnx_model.ts";
 import type { ImageFolder } from "./image_folder.ts";
+import { RunLock } from "./run_lock.ts";
 import { nearest } from "../kernels/engine/nearest.ts";
 
 /** A model of images: what was read of it, and what opens it with tensors as outputs. */
@@ -250,6 +251,7 @@ export function withoutImages(folder: ImageFolder, skipped: readonly SkippedImag
  *
  * @throws {RangeError} for a layer that the model does not have, naming the nearest, layers of different widths, an image
  * that cannot be decoded, or an activation that is not finite.
+ * @throws {RangeError} also if another process writes into the folder.
  * @throws {CheckpointError} if the folder holds other files, or shards that were made otherwise.
  */
 export async function extractToShards(
@@ -325,6 +327,8 @@ export async function extractToShards(
       onProgress?.(done);
     }
   }
+  await Deno.mkdir(out, { recursive: true });
+  await using _lock = await RunLock.take(out);
   const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 1)}\n`);
   const about = {
     model: vision.name,

@@ -42,8 +42,8 @@ export interface ReportFeature {
   readonly index: number;
   /** The share of rows that it is active on. */
   readonly density: number;
-  /** Its decoder row. */
-  readonly feature: ReportPicture;
+  /** Its decoder row, where that is a picture. */
+  readonly feature?: ReportPicture;
   /** The inputs with its largest activations, largest first. */
   readonly examples: ReportPicture;
 }
@@ -196,10 +196,12 @@ function renderStrongest({ features }: NonNullable<Report["strongest"]>): Html {
   return html`<ol class="strongest">${
     features.map(({ index, density, feature, examples }) =>
       html`
-        <li><span>#${index}<br>${percent(density)}</span>${renderPicture(feature, "feature")}${renderPicture(
-          examples,
-          "examples",
-        )}</li>
+        <li><span>#${index}<br>${percent(density)}</span>${feature
+          ? renderPicture(feature, "feature")
+          : html`<span></span>`}${renderPicture(
+            examples,
+            "examples",
+          )}</li>
       `
     )
   }</ol>`;

@@ -109,8 +109,8 @@ export async function writeShards(folder: string, shards: ShardsToWrite): Promis
   return { n_kept };
 }
 
-/** What a write that was killed leaves behind. */
-const TEMPORARY = /^(?:metadata\.json|shards\.json|labels\.bin|acts\d+\.bin)\..*\.tmp$/;
+/** What a write that was killed leaves behind, and what keeps a second one out. */
+const TEMPORARY = /^(?:[a-z]+\.json|labels\.bin|acts\d+\.bin)\..*\.tmp$|^[a-z]+\.lock$/;
 
 /** The whole files of an earlier call, in a folder that is this one's. */
 async function keptFiles(

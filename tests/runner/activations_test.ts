@@ -168,6 +168,19 @@ Deno.test("an extraction that was stopped is completed to the same bytes, and wh
   });
 });
 
+Deno.test("two extractions into one folder are one too many", async () => {
+  await withImages(FLAT, async (folder) => {
+    const plan = await planOf(folder);
+    let second: Promise<Error> | undefined;
+    await extractToShards(plan, {
+      onProgress: () =>
+        void (second ??= assertRejects(() => extractToShards(plan), RangeError, `${folder}/shards is in use`)),
+    });
+    await second;
+    assertEquals((await openShards(plan.out)).metadata.n_examples, 5);
+  });
+});
+
 Deno.test("shards made otherwise are not completed", async () => {
   await withImages(FLAT, async (folder) => {
     await extractToShards(await planOf(folder));

@@ -41,6 +41,7 @@ const FIELDS = [
   "threshold_init",
   "k_start",
   "scale_encoder",
+  "explained_variance",
   "cls_token",
   "pixel_agg",
   "bg_label",
