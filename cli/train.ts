@@ -154,8 +154,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const results = [
     await trained.finally(() => progress?.[Symbol.dispose]())
       .catch(async (error: unknown) => {
-        // Before the first step there is nothing to say of checkpoints.
-        if (progress === undefined) throw error;
+        if (error === signal.reason) say("stopped before the first step");
+        // Before it there is nothing to say of checkpoints.
+        if (progress === undefined || error === signal.reason) throw error;
         const message = error instanceof Error ? error.message : String(error);
         // From a state before an explosion the same run would explode again.
         const resumes = !(error instanceof DivergenceError) || error.isOfRows;
