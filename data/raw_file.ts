@@ -1,7 +1,7 @@
 /**
  * Files of bare numbers, row-major. What they are stands in a JSON file beside them, or is given.
  *
- * Beside `acts.f16.bin` that is `acts.json` or `acts.f16.bin.json`, `{ "shape": [rows, columns], "dtype": "float16" }`;
+ * Beside `acts.f16.bin` that is `acts.f16.bin.json`, `acts.f16.json` or `acts.json`, `{ "shape": [rows, columns], "dtype": "float16" }`;
  * other fields say nothing here.
  *
  * @module
@@ -54,7 +54,7 @@ export async function locateRaw(files: FileSet, source: Source, given: GivenRaw)
   const { type, isLittleEndian } = typeOf(sidecar, given, path) ?? fail(
     `its bytes do not say what they are; give format (${Object.keys(RAW_FORMATS).join(", ")})` +
       `${given.d_model === null ? " and d_model" : ""}, or put ${
-        sidecarNames(path)[0]
+        sidecarNames(path).at(-1)
       } beside it with {"shape": [rows, columns], "dtype": "float32"}`,
   );
   if (given.format !== null && RAW_FORMATS[given.format] !== type) {
@@ -109,10 +109,10 @@ function rowsOfSize({ size }: Source, d_model: number | null, type: FloatType): 
 /** A name that says the type of its numbers, and endings that say nothing. */
 const TYPED_NAME = /\.(f16|bf16|f32|f64)(?:\.(?:bin|raw|dat))?$/i;
 
-/** Names of the JSON file beside one. */
+/** Names of the JSON file beside one: `a.f32.bin.json`, `a.f32.json`, `a.json`. */
 function sidecarNames(path: string): readonly string[] {
-  const stem = path.replace(/(?:\.(?:bin|raw|dat|f16|bf16|f32|f64))+$/i, "");
-  return [...new Set([`${stem}.json`, `${path}.json`])];
+  const shorter = path.replace(/\.(?:bin|raw|dat|f16|bf16|f32|f64)$/i, "");
+  return [`${path}.json`, ...shorter === path ? [] : sidecarNames(shorter)];
 }
 
 async function readSidecar(files: FileSet, path: string): Promise<Sidecar | null> {

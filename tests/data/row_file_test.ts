@@ -122,6 +122,17 @@ const READ: readonly [what: string, name: string, files: Files, options: RowFile
   ["bare bfloat16", "a.f32", { "a.f32": BRAINS, "a.json": `${FITS},"dtype":"torch.bfloat16"}` }, {}, AS_BRAINS],
   ["bare doubles, the name's JSON", "a.x", { "a.x": DOUBLES, "a.x.json": `${FITS},"dtype":"<f8"}` }, {}],
   ["big-endian numbers", "a.raw", { "a.raw": swapped(RAW), "a.json": `${FITS},"dtype":"float32-be"}` }, {}],
+  [
+    "the nearest of several JSON files",
+    "a.f16.bin",
+    {
+      "a.f16.bin": HALVES,
+      "a.f16.json": `${FITS}}`,
+      "a.json": '{"shape":[1,1]}',
+    },
+    {},
+    AS_HALVES,
+  ],
   ["a type beside them, a width given", "a", { a: HALVES, "a.json": '{"dtype":"f16"}' }, { d_model: COLS }, AS_HALVES],
   ["a name ending in .npy, bare numbers", "a.npy", { "a.npy": RAW }, { format: "f32", d_model: COLS }],
 ];
