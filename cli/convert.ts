@@ -45,7 +45,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const model = await opening(signal, (source) => readCheckpoint(from, { ...source, ...options }));
   warn(model.warnings);
   if (targets.some(({ target }) => target === "pipe")) say(`${to} is a pipe: waiting until it is read`);
-  const { paths, folded, lost } = await writeCheckpoint(to, model, {
+  const { paths, folded, lost, perhapsLost } = await writeCheckpoint(to, model, {
     format,
     overwrite,
     lossy: args.flag("lossy"),
@@ -53,11 +53,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   });
   // What is written into may be stdout, which then holds nothing else.
   const tell = targets.some(({ target }) => target === "stream") ? say : print;
-  if (args.flag("json")) tell(JSON.stringify({ format, paths, folded, lost }));
+  if (args.flag("json")) tell(JSON.stringify({ format, paths, folded, lost, perhapsLost }));
   else {
     for (const path of paths) tell(path);
     if (folded.length > 0) say(`folded into the parameters, which ${format} has no place for: ${folded.join(", ")}`);
     for (const what of lost) say(`lost: ${what}`);
+    for (const what of perhapsLost) say(`perhaps lost: ${what}`);
   }
   return 0;
 }

@@ -29,6 +29,7 @@ import { formatOnnx } from "../onnx.ts";
 import { formatSafetensors } from "../safetensors.ts";
 import { countElements } from "../stored_tensor.ts";
 import { formatTorchFile } from "../torch_file.ts";
+import { searchNegativeCodes } from "./negative_codes.ts";
 import { REMEDIES } from "./remedies.ts";
 import { DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS } from "./dictionary_learning.ts";
 import { onnxGraph } from "./onnx.ts";
@@ -68,6 +69,8 @@ export interface FormattedModel {
   readonly folded: readonly Folded[];
   /** What the files compute differently, in sentences; nothing unless it was allowed. */
   readonly lost: readonly string[];
+  /** What they would compute differently on inputs of which none was found; nothing unless it was allowed. */
+  readonly perhapsLost: readonly string[];
 }
 
 /** What {@link writeCheckpoint} wrote. */
@@ -78,6 +81,8 @@ export interface WrittenModel {
   readonly folded: readonly Folded[];
   /** What they compute differently, in sentences. */
   readonly lost: readonly string[];
+  /** What they would compute differently on inputs of which none was found. */
+  readonly perhapsLost: readonly string[];
 }
 
 /** Somewhere that {@link writeCheckpoint} writes. */
@@ -134,13 +139,13 @@ export async function writeCheckpoint(
   model: ParsedCheckpoint,
   options: WriteOptions,
 ): Promise<WrittenModel> {
-  const { files, folded, lost } = formatModel(model, options);
+  const { files, folded, lost, perhapsLost } = formatModel(model, options);
   const targets = await findTargets(to, options);
   const placed = [...files.values()].map((pieces, i) => [targets[i]!.path, pieces] as const);
   const [first] = placed;
   if (placed.length === 1) await writeBytes(...first!);
   else await writeTogether(placed);
-  return { paths: targets.map(({ path }) => String(path)), folded, lost };
+  return { paths: targets.map(({ path }) => String(path)), folded, lost, perhapsLost };
 }
 
 /** Where a file goes: into the folder that was named, or, where it is the only one, there. */
@@ -163,20 +168,23 @@ export function formatModel(
     throw new RangeError(`writing ${format}: found the schema ${schema}, which is for saev alone`);
   }
   const model = checkedModel(given);
-  const lost: string[] = [];
-  const lose = (what: string): void => {
+  const [lost, perhapsLost]: [string[], string[]] = [[], []];
+  const loseNegatives = (top_k: number, what: string): void => {
+    const k = Math.min(top_k, model.cfg.d_sae);
     if (!lossy) throw new CheckpointError(`writing ${format}: ${what}. Write it nevertheless with ${REMEDIES.lossy}`);
-    lost.push(what);
+    const { n_active, n_tried } = searchNegativeCodes(model, k);
+    if (n_active < k) lost.push(`${what}; there is an input with ${n_active} that are not negative, and k is ${k}`);
+    else perhapsLost.push(`${what}; of ${n_tried} inputs that were tried, none has fewer than k = ${k} others`);
   };
-  return { ...FORMATTERS[format](model, lose, schema), lost };
+  return { ...FORMATTERS[format](model, loseNegatives, schema), lost, perhapsLost };
 }
 
-/** Says what would be lost; throws unless that is allowed. */
-type Lose = (what: string) => void;
+/** Says what becomes of negative ones among the k largest pre-activations; throws unless that is allowed. */
+type LoseNegatives = (top_k: number, what: string) => void;
 
 type Formatted = Pick<FormattedModel, "files" | "folded">;
 
-type Formatter = (model: ParsedCheckpoint, lose: Lose, schema: 5 | 1 | undefined) => Formatted;
+type Formatter = (model: ParsedCheckpoint, lose: LoseNegatives, schema: 5 | 1 | undefined) => Formatted;
 
 const FORMATTERS: Readonly<Record<TargetFormat, Formatter>> = {
   saev: formatForPython,
@@ -212,14 +220,17 @@ function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoi
 }
 
 /** A file that Python reads as the same function. */
-function formatForPython(model: ParsedCheckpoint, lose: Lose, schema: 5 | 1 = 5): Formatted {
+function formatForPython(model: ParsedCheckpoint, lose: LoseNegatives, schema: 5 | 1 = 5): Formatted {
   const { cfg, parameters, input } = model;
   const { activation } = cfg;
   if (activation.key === "jump-relu") {
     throw new CheckpointError("writing saev: the activation is jump-relu, which Python lacks; saev_nn keeps it");
   }
   if (activation.key === "top-k" && activation.relu) {
-    lose("Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model");
+    lose(
+      activation.top_k,
+      "Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model",
+    );
     return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose, schema);
   }
   return oneFile(
@@ -229,9 +240,10 @@ function formatForPython(model: ParsedCheckpoint, lose: Lose, schema: 5 | 1 = 5)
 }
 
 /** What both libraries do to a TopK's codes. */
-function loseNegatives(activation: Activation, library: string, lose: Lose): void {
+function loseNegatives(activation: Activation, library: string, lose: LoseNegatives): void {
   if (activation.key !== "top-k" || activation.relu) return;
   lose(
+    activation.top_k,
     `the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}; ` +
       `a model that is trained with ${REMEDIES.noNegativeCodes} has none`,
   );
@@ -250,7 +262,7 @@ const ARCHITECTURES = {
   "jump-relu": "jumprelu",
 } as const;
 
-function formatSaelens(given: ParsedCheckpoint, lose: Lose): Formatted {
+function formatSaelens(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
   const folded = foldedInto(given, given.cfg.subtract_b_dec);
   const { cfg, parameters } = foldModel(given, given.cfg.subtract_b_dec);
   const { d_model, d_sae, activation, subtract_b_dec } = cfg;
@@ -286,7 +298,7 @@ function formatSaelens(given: ParsedCheckpoint, lose: Lose): Formatted {
 
 // ----------------------------------------------------------------------------------------------- dictionary_learning
 
-function formatDictionaryLearning(given: ParsedCheckpoint, lose: Lose): Formatted {
+function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
   const { activation } = given.cfg;
   loseNegatives(activation, "dictionary_learning", lose);
   // An AutoEncoderNew does not subtract b_dec, a JumpReLU neither; the others always do.

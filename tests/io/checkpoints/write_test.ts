@@ -90,6 +90,32 @@ Deno.test("what a format computes differently is refused, or said and done", asy
   }
 });
 
+Deno.test("something is lost where an input shows it, and perhaps where none of many does", async () => {
+  const k = 3;
+  const options = { d_model: 4, d_sae: 40, activation: { key: "top-k", top_k: k } } as const;
+  const { parameters, ...model } = randomModel(options);
+  // Each column stands there with its opposite, so that half of the latents are active, whatever the input.
+  const W_enc = parameters.W_enc.map((_, i) => parameters.W_enc[i - i % 2]! * (i % 2 === 0 ? 1 : -1));
+  const paired = { ...model, parameters: { ...parameters, W_enc, b_enc: new Float32Array(40) } };
+  for (const format of ["saelens", "dictionary_learning"] as const) {
+    const { lost, perhapsLost } = formatModel(paired, { format, lossy: true });
+    assertEquals([lost.length, perhapsLost.length], [0, 1]);
+    assert(perhapsLost[0]!.includes("of 2048 inputs that were tried, none"), perhapsLost[0]);
+  }
+  // At the middle all are negative; in the golden file three are not, somewhere.
+  const [below, golden] = [
+    { ...paired, parameters: { ...paired.parameters, b_enc: new Float32Array(40).fill(-1) } },
+    await readCheckpoint(new URL("../../goldens/checkpoints/schema5_float16.pt", import.meta.url)),
+  ];
+  for (const lossy of [below, golden]) {
+    const { lost, perhapsLost } = formatModel(lossy, { format: "saelens", lossy: true });
+    assertEquals([lost.length, perhapsLost.length], [1, 0]);
+    assert(/there is an input with \d+ that are not negative, and k is \d$/.test(lost[0]!), lost[0]);
+  }
+  const all = { ...paired, cfg: { ...paired.cfg, activation: { ...paired.cfg.activation, top_k: 1000 } } };
+  assertEquals(formatModel(all as ParsedCheckpoint, { format: "saelens", lossy: true }).lost.length, 1);
+});
+
 Deno.test("saev has two schemas, and no other format has any", async () => {
   const model = randomModel({ d_model: 5, d_sae: 10, activation: { key: "relu" }, subtract_b_dec: true });
   for (
