@@ -42,6 +42,7 @@ export const trainCommand: Command = {
         "go on with the runs that the folder holds, from their last checkpoints; auto: or start those that have none; " +
         "previous: from the checkpoints before the last",
     },
+    "changed-data": { help: "resume even where the rows are not those that the run was begun with; run.json says so" },
   },
   permissions:
     `--allow-read=CONFIG,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
@@ -126,6 +127,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const said = new Set<string>();
   const options = {
     signal,
+    mayChangeData: args.flag("changed-data"),
     onStart: (
       { n_models, n_steps, firstStep, n_rows, n_validation, batch_size, d_model, resolved, adapter }: RunPlan,
     ) => {
@@ -234,7 +236,10 @@ function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps
 
 function startOf(args: Arguments): RunStart {
   const resume = args.given("resume", RESUMES);
-  if (resume === undefined) return args.flag("overwrite") ? "overwrite" : "new";
+  if (resume === undefined) {
+    if (args.flag("changed-data")) throw new UsageError("--changed-data says how a run is resumed; give --resume too");
+    return args.flag("overwrite") ? "overwrite" : "new";
+  }
   if (args.flag("overwrite")) throw new UsageError("--resume and --overwrite contradict each other; give one");
   return resume === "" ? "resume" : resume;
 }

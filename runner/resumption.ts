@@ -6,11 +6,12 @@
 
 import { CheckpointError } from "../io/errors.ts";
 import { completeConfig } from "../nn/config.ts";
-import type { RowSource } from "../nn/rows.ts";
 import type { SavedTraining } from "../train/training_file.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults, UPSTREAM } from "./defaults.ts";
+import type { DataFingerprint } from "./fingerprint.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
+import { RECORD } from "./run_files.ts";
 
 /** A run that goes on from a state. */
 export interface Resumption {
@@ -20,19 +21,25 @@ export interface Resumption {
   readonly cfg: ResolvedConfig;
   /** What of it the file does not say. */
   readonly resolved: ResolvedDefaults;
+  /** The hash of the rows that the run had before, if it goes on with others. */
+  readonly changedFrom: string | undefined;
 }
 
 /**
  * The state that the folder holds, if it holds one. What the configuration leaves out stays as the run was begun with it.
  *
- * @throws {RangeError} if it is that of a run that was begun with another configuration.
+ * @throws {RangeError} if it is that of a run that was begun with another configuration, or with other rows where these
+ * may not have changed.
  * @throws {CheckpointError} if it is damaged.
  */
 export async function savedOf(
   directory: RunDirectory,
   cfg: RunConfig,
-  source: RowSource,
-  n_steps: number,
+  { data, n_steps, mayChangeData }: {
+    readonly data: DataFingerprint;
+    readonly n_steps: number;
+    readonly mayChangeData: boolean;
+  },
 ): Promise<Resumption | undefined> {
   const saved = await directory.openTraining();
   if (!saved) return undefined;
@@ -49,12 +56,23 @@ export async function savedOf(
     (["train.n_lr_warmup", deadAfter] as const).map((field) => [field, Number(found.get(field))]),
   );
   const whole = resolveDefaults(cfg, n_steps, begun);
-  const wanted = fieldsOf(noteOf(whole.cfg, source));
+  const wanted = fieldsOf(noteOf(whole.cfg, data));
   // A file says itself what it is, unless both say it: 0.1.0 always did.
   const format = "data.format";
   if (!wanted.has(format) || !found.has(format)) [wanted, found].forEach((fields) => fields.delete(format));
+  // Nor did 0.1.0 look at the rows.
+  const [hash, hashNow] = [found, wanted].map((fields) => fields.get(HASH));
+  for (const fields of [wanted, found]) fields.delete(HASH);
   const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
-  if (field === undefined) return { saved, ...whole };
+  const isChanged = hash !== undefined && hash !== hashNow;
+  if (field === undefined && isChanged && !mayChangeData) {
+    throw new RangeError(
+      `resuming ${directory.path}: the rows of ${cfg.data.path} are not those that it was trained on (the SHA-256 of ` +
+        `blocks of them is ${hashNow}, and was ${hash}); bring those back, or go on with these with --changed-data, ` +
+        `which ${RECORD} will say`,
+    );
+  }
+  if (field === undefined) return { saved, ...whole, changedFrom: isChanged ? JSON.parse(hash) : undefined };
   throw new RangeError(
     `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
       wanted.get(field) ?? "none"
@@ -62,11 +80,16 @@ export async function savedOf(
   );
 }
 
+const HASH = "data.sha256";
+
 /** All that decides what a run comes to, as JSON. */
-export function noteOf({ data, sae, init, objective, train }: ResolvedConfig, { n_rows, d_model }: RowSource): string {
+export function noteOf(
+  { data, sae, init, objective, train }: ResolvedConfig,
+  { n_rows, d_model, sha256 }: DataFingerprint,
+): string {
   const { log_every: _, checkpoint_every: __, checkpoint_minutes: ___, ...loop } = train;
   const complete = {
-    data: { ...data, n_rows },
+    data: { ...data, n_rows, sha256 },
     sae: completeConfig({ ...sae, d_model }),
     init,
     objective,

@@ -23,14 +23,17 @@ import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../objectives/loss_record.ts";
 import { lengthWarnings, resultWarnings, rowWarnings } from "./advice.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
+import { type DataFingerprint, fingerprintOf } from "./fingerprint.ts";
+import { MetricsLog, type MetricsLogOptions, type Timed } from "./metrics_log.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
+import { newSession } from "./run_record.ts";
 import { runReport, type WrittenConfig } from "./run_report.ts";
 import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "../train/training_file.ts";
 import type { TrainLoss } from "../objectives/loss_record.ts";
-import { DivergenceError, type Progress, type Training, trainMany } from "../train/train.ts";
+import { DivergenceError, learningRate, type Progress, type Training, trainMany } from "../train/train.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -46,7 +49,9 @@ export interface SweepRun {
 export interface SweepOptions {
   /** Ends it early, with checkpoints of the step it has come to. Nothing is begun or evaluated after that. */
   readonly signal?: AbortSignal;
-  /** Milliseconds since any fixed moment, for `checkpoint_minutes`. */
+  /** Lets a run go on with rows that are not those it was begun with, as its record then says. */
+  readonly mayChangeData?: boolean;
+  /** Milliseconds since any fixed moment, for `checkpoint_minutes` and what is said of time. */
   readonly now?: () => number;
   /** Told once before the first step of runs that train together. */
   readonly onStart?: (plan: RunPlan) => void;
@@ -95,10 +100,10 @@ export interface RunResult {
    * is the last one that was written while all was well, if there was one.
    */
   readonly diverged: DivergenceError | null;
-  /** Seconds of training since it was begun or resumed, of all models that trained together. */
+  /** Seconds of training, however often it was resumed; of all models that trained together. */
   readonly seconds: number;
-  /** Rows a second while training. */
-  readonly examples_per_second: number;
+  /** Rows a second while training; `null` where that is not known. */
+  readonly examples_per_second: number | null;
   /** The rows kept back, or those of training if none were. */
   readonly evaluated_on: "validation" | "training";
   /** On those rows, and of the dictionary; `null` after an interruption. */
@@ -150,7 +155,15 @@ export async function runTraining(
  * @throws {RangeError | CheckpointError} as {@link runTraining}.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
-  const opened = await Promise.all(runs.map(open));
+  const { signal, mayChangeData = false } = options;
+  const fingerprints = new Map<RowSource, DataFingerprint>();
+  const opened: OpenedRun[] = [];
+  for (const [place, run] of runs.entries()) {
+    const { source } = run;
+    const fingerprint = fingerprints.get(source) ?? await fingerprintOf(untilAborted(source, signal));
+    fingerprints.set(source, fingerprint);
+    opened.push(await open(run, { place, fingerprint, mayChangeData }));
+  }
   // Folders are changed once nothing can refuse a run any more, but for the rows and the adapter.
   const begin = async () => {
     for (const { directory } of opened) await directory.begin();
@@ -159,7 +172,7 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
   const groups = Map.groupBy(opened, ({ stream, saved }) => JSON.stringify([stream, saved?.step ?? 0]));
   for (const together of groups.values()) {
     const done = await runTogether(together, options, begin).catch((error: unknown) => {
-      if (results.size > 0 && options.signal?.aborted && error === options.signal.reason) return together.map(notBegun);
+      if (results.size > 0 && signal?.aborted && error === signal.reason) return together.map(notBegun);
       throw error;
     });
     done.forEach((result, i) => results.set(together[i]!, result));
@@ -174,7 +187,7 @@ function notBegun({ cfg, saved }: OpenedRun): RunResult {
     isInterrupted: true,
     diverged: null,
     seconds: 0,
-    examples_per_second: 0,
+    examples_per_second: null,
     evaluated_on: cfg.data.validation_share > 0 ? "validation" : "training",
     metrics: null,
     warnings: [],
@@ -190,27 +203,39 @@ interface OpenedRun extends SweepRun {
   /** What of it the configuration file does not say. */
   readonly resolved: ResolvedDefaults;
   readonly plan: Plan;
+  readonly fingerprint: DataFingerprint;
   readonly saved: SavedTraining | undefined;
+  /** The hash of the rows that it had before, if it goes on with others. */
+  readonly changedFrom: string | undefined;
   /** Its place among the runs. */
   readonly place: number;
   /** What was said of it so far. */
   readonly warnings: string[];
 }
 
-/** @throws {RangeError} for a run that cannot be, or was begun with another configuration. */
-async function open(run: SweepRun, place: number): Promise<OpenedRun> {
+/** @throws {RangeError} for a run that cannot be, or was begun with another configuration or other rows. */
+async function open(
+  run: SweepRun,
+  { place, fingerprint, mayChangeData }: {
+    readonly place: number;
+    readonly fingerprint: DataFingerprint;
+    readonly mayChangeData: boolean;
+  },
+): Promise<OpenedRun> {
   const { source, directory } = run;
   const { data } = run.cfg;
   const cfg = { ...run.cfg, data: { ...data, path: shownAddress(data.path) } };
   const planned = plan(cfg, source);
-  const resumption = await savedOf(directory, cfg, source, planned.n_steps);
+  const { n_steps } = planned;
+  const resumption = await savedOf(directory, cfg, { data: fingerprint, n_steps, mayChangeData });
   return {
     ...run,
     place,
     stream: streamOf(run.cfg),
+    fingerprint,
     warnings: [],
     plan: planned,
-    ...resumption ?? { ...resolveDefaults(cfg, planned.n_steps), saved: undefined },
+    ...resumption ?? { ...resolveDefaults(cfg, n_steps), saved: undefined, changedFrom: undefined },
   };
 }
 
@@ -229,6 +254,8 @@ interface Started extends OpenedRun {
   /** The configuration as files have it. */
   readonly config: WrittenConfig;
   readonly losses: TrainLoss[];
+  /** The step of the state in its folder. */
+  savedStep: number | undefined;
 }
 
 async function runTogether(
@@ -251,14 +278,15 @@ async function runTogether(
     started.push(await start(run, { training: initial, scaling }, stack));
   }
   await begin();
-  for (const { directory, config } of started) await directory.writeJson("config.json", config);
+  const logs: MetricsLog[] = [];
+  for (const run of started) logs.push(await beginFiles(run, n_steps));
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
   const firstStep = started[0]!.state.step;
   const sizes = { n_steps, firstStep, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
   onStart?.({ n_models: runs.length, ...sizes, resolved, adapter });
   const warn = ({ warnings, place }: OpenedRun, lines: readonly string[]) => {
-    warnings.push(...lines);
+    warnings.push(...lines.filter((line) => !warnings.includes(line)));
     for (const line of lines) onWarning?.(line, place);
   };
   if (firstStep < n_steps) {
@@ -271,7 +299,7 @@ async function runTogether(
 
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
   const batches = shuffledBatches(stoppable, order);
-  const began = performance.now();
+  let measuredAt = now();
   const loop = {
     log_every,
     n_steps,
@@ -283,6 +311,9 @@ async function runTogether(
   try {
     for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
       progress.forEach(({ losses }, i) => started[i]!.losses.push(...losses));
+      const seconds = (now() - measuredAt) / 1000;
+      measuredAt = now();
+      for (const [i, { losses }] of progress.entries()) await logs[i]!.append(losses, seconds);
       diverged = progress.map(({ diverged }) => diverged);
       const good = progress.filter(({ diverged }) => !diverged);
       if (good.length === 0) continue;
@@ -302,7 +333,6 @@ async function runTogether(
     await writeCheckpoints(whole).catch(() => {});
     throw error;
   }
-  const seconds = (performance.now() - began) / 1000;
   // Rows that are at fault have changed nothing; after an explosion, the last checkpoint is the last good one.
   await writeCheckpoints(started.filter((_, i) => !diverged[i] || diverged[i].isOfRows));
   diverged = await Promise.all(diverged.map((error) => error && withPlace(error, { data, training, order })));
@@ -313,7 +343,7 @@ async function runTogether(
   const results: RunResult[] = [];
   const failures: unknown[] = [];
   for (const [i, run] of started.entries()) {
-    const given = { n_steps, firstStep, seconds, evaluated, diverged: diverged[i] ?? null, adapter, signal, warn };
+    const given = { n_steps, timed: logs[i]!.timed, evaluated, diverged: diverged[i] ?? null, adapter, signal, warn };
     await finish(run, given).then((result) => results.push(result), (error) => failures.push(error));
   }
   if (failures.length > 0) throw failures[0];
@@ -386,7 +416,40 @@ async function start(
     training: { sae, objective, options },
     config: { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: objective.cfg, train: cfg.train },
     losses: [...losses],
+    savedStep: saved?.step,
   };
+}
+
+/** What the folder has of a run before its first step: its configuration, its record, its log. */
+async function beginFiles(run: Started, n_steps: number): Promise<MetricsLog> {
+  const { cfg, config, directory, fingerprint, changedFrom, losses, sae, state } = run;
+  const { warnings, timed } = await metricsBefore(run);
+  // Of a run that was finished, what was said of its training is not said again.
+  if (state.step === n_steps) run.warnings.push(...warnings);
+  await directory.writeJson("config.json", config);
+  await directory.addSession(
+    await newSession(sae.device, {
+      step: state.step,
+      data: { path: cfg.data.path, ...fingerprint },
+      ...changedFrom !== undefined && { changed_data: { from: changedFrom } },
+    }),
+  );
+  return await MetricsLog.open(directory, { losses, rate: learningRate(cfg.train, n_steps), ...timed && { timed } });
+}
+
+/** What the folder of a run that goes on says of the steps it has made: runs of 0.1.0 have no log. */
+async function metricsBefore(
+  { directory, losses, cfg: { train } }: Started,
+): Promise<Pick<MetricsLogOptions, "timed"> & { readonly warnings: readonly string[] }> {
+  try {
+    const text = await directory.readText("metrics.json");
+    const { steps, seconds, examples_per_second: rate, warnings = [] } = JSON.parse(text);
+    if (steps !== losses.length) return { warnings: [] };
+    const timed = { steps: Math.round(rate * seconds / train.batch_size), seconds };
+    return { warnings, ...seconds > 0 && rate > 0 && { timed } };
+  } catch {
+    return { warnings: [] };
+  }
 }
 
 /** A model before its first step. */
@@ -410,9 +473,13 @@ function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): n
 }
 
 async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
-  for (const { cfg, source, sae, state, losses, directory } of runs) {
-    // The state first: a model alone could not be gone on from.
-    await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, source) });
+  for (const run of runs) {
+    const { cfg, fingerprint, sae, state, losses, directory } = run;
+    // The state first: a model alone could not be gone on from. The same step again would push out the one before it.
+    if (run.savedStep !== state.step) {
+      await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, fingerprint) });
+      run.savedStep = state.step;
+    }
     await directory.writeCheckpoint(sae);
   }
 }
@@ -422,8 +489,7 @@ async function finish(
   run: Started,
   given: {
     readonly n_steps: number;
-    readonly firstStep: number;
-    readonly seconds: number;
+    readonly timed: Timed;
     readonly evaluated: { readonly on: RunResult["evaluated_on"]; readonly rows: RowSource };
     readonly diverged: DivergenceError | null;
     readonly adapter: string;
@@ -432,7 +498,7 @@ async function finish(
   },
 ): Promise<RunResult> {
   const { sae, directory, config, resolved, losses, warnings } = run;
-  const { n_steps, seconds, evaluated, diverged, adapter, signal } = given;
+  const { n_steps, timed, evaluated, diverged, adapter, signal } = given;
   const steps = losses.length;
   let failure: unknown;
   const metrics = steps < n_steps ? null : await measure(sae, evaluated.rows, signal).catch((error) => {
@@ -444,8 +510,8 @@ async function finish(
   const result = {
     steps,
     isInterrupted: metrics === null && !diverged && failure === undefined,
-    seconds,
-    examples_per_second: (steps - given.firstStep) * config.train.batch_size / seconds,
+    seconds: timed.seconds,
+    examples_per_second: timed.seconds > 0 ? timed.steps * config.train.batch_size / timed.seconds : null,
     evaluated_on: evaluated.on,
     metrics,
     warnings,

@@ -23,6 +23,7 @@ import {
   STATE,
 } from "./run_files.ts";
 import { RunLock, type RunLockOptions } from "./run_lock.ts";
+import type { RunSession } from "./run_record.ts";
 
 /**
  * What is to become of what a folder holds.
@@ -228,7 +229,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /** Adds to the record what this time's training is made with. */
-  async addSession(session: Readonly<Record<string, unknown>>): Promise<void> {
+  async addSession(session: RunSession): Promise<void> {
     await this.begin();
     this.#record = { ...this.#record, sessions: [...this.#record.sessions, session] };
     await this.#writeRecord();
@@ -283,6 +284,31 @@ export class RunDirectory implements AsyncDisposable {
   /** Writes a file of JSON; typed arrays go in as arrays, and what is not finite as `null`. */
   async writeJson(name: string, value: unknown): Promise<void> {
     await this.write(name, asJson(value));
+  }
+
+  /** The text of a file; empty if there is none. */
+  async readText(name: string): Promise<string> {
+    try {
+      return await Deno.readTextFile(this.#file(name));
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return "";
+      throw error;
+    }
+  }
+
+  /** Cuts a file off after so many bytes; an empty one is made where there is none. */
+  async truncate(name: string, bytes: number): Promise<void> {
+    await this.#prepare();
+    using file = await Deno.open(this.#file(name), { write: true, create: true });
+    await file.truncate(bytes);
+  }
+
+  /** Adds a text to a file. */
+  async append(name: string, text: string): Promise<void> {
+    await this.#prepare();
+    await Deno.writeTextFile(this.#file(name), text, { append: true }).catch((cause: Error) => {
+      throw new Error(`writing ${this.#file(name)}: ${cause.message}; it takes ${text.length} bytes more`, { cause });
+    });
   }
 
   /** Lets others have the folder. If nothing was begun in it and it did not exist before, it is removed. */

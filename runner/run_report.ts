@@ -19,8 +19,8 @@ export interface MeasuredRun {
   readonly steps: number;
   /** Seconds of training. */
   readonly seconds: number;
-  /** Rows a second while training. */
-  readonly examples_per_second: number;
+  /** Rows a second while training; `null` where that is not known. */
+  readonly examples_per_second: number | null;
   /** The rows kept back, or those of training if none were. */
   readonly evaluated_on: "validation" | "training";
   /** On those rows, and of the dictionary. */
@@ -36,7 +36,7 @@ function decimals(value: number, n: number): string {
 
 /** The report of a run as an HTML document. */
 export function runReport(config: WrittenConfig, result: MeasuredRun, losses: readonly TrainLoss[]): string {
-  const { metrics, steps, seconds, adapter } = result;
+  const { metrics, steps, seconds, adapter, examples_per_second: speed } = result;
   const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
   const reasons = undefinedMetrics(metrics);
   return renderReport({
@@ -82,7 +82,7 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, losses: re
       },
       {
         label: "Speed",
-        value: Math.round(result.examples_per_second).toLocaleString("en"),
+        value: speed === null ? "unknown" : Math.round(speed).toLocaleString("en"),
         note: `rows a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
       },
     ],

@@ -561,8 +561,15 @@ class Trainer implements Disposable {
   }
 }
 
-/** The rate of step t = 0, 1, …; upstream's first step has rate 0 whatever the schedule. */
-function learningRate({ lr = 4e-4, n_lr_warmup = 500 }: ModelOptions, n_steps: number): (step: number) => number {
+/**
+ * The rate of step t = 0, 1, …; upstream's first step has rate 0 whatever the schedule.
+ *
+ * @throws {RangeError} for an option outside its range.
+ */
+export function learningRate(
+  { lr = 4e-4, n_lr_warmup = 500 }: Pick<ModelOptions, "lr" | "n_lr_warmup">,
+  n_steps: number,
+): (step: number) => number {
   if (!(lr >= 0 && Number.isFinite(lr))) throw new RangeError(`lr must be a non-negative number, found ${shown(lr)}`);
   wholeNumber("n_lr_warmup", n_lr_warmup, 0);
   const schedule: Schedule = n_steps === Infinity

@@ -201,6 +201,7 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
     "config.json",
     "config.toml",
     "metrics.json",
+    "metrics.jsonl",
     "report.html",
     "run.json",
     "sae.pt",

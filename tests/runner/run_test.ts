@@ -1,6 +1,7 @@
 /** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
-import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { load } from "../../io/checkpoints/checkpoint.ts";
+import { VERSION } from "../../io/checkpoints/saev.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { DeviceError } from "../../kernels/engine/errors.ts";
 import { defaultDevice } from "../../kernels/engine/self_check.ts";
@@ -92,6 +93,7 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
   assertEquals([...files.keys()].sort(), [
     "config.json",
     "metrics.json",
+    "metrics.jsonl",
     "report.html",
     "run.json",
     "sae.pt",
@@ -190,7 +192,7 @@ Deno.test("a signal ends a run with a checkpoint of where it was", async () => {
   const { result, files, json } = await runIn(config(), 0);
   assertEquals([result.isInterrupted, result.steps, result.metrics], [true, 0, null]);
   assertEquals([...files.keys()].sort(), [
-    ...["config.json", "metrics.json", "run.json", "sae.pt", "training.safetensors"],
+    ...["config.json", "metrics.json", "metrics.jsonl", "run.json", "sae.pt", "training.safetensors"],
   ]);
   assertEquals(json("metrics.json").metrics, null);
 });
@@ -248,15 +250,15 @@ Deno.test("a signal ends a run while it reads rows", async () => {
     const source = rowsOf(Float32Array.from({ length: 2048 * D }, (_, i) => Math.sin(i * i)), D);
     const aborter = new AbortController();
     let reads = 0;
-    // Eight places are looked at, and an epoch has two blocks: the signal comes with the first of the second epoch, which
+    // The fingerprint and eight places are looked at, and an epoch has two blocks: the signal comes with the first of the second epoch, which
     // is read while steps of the first are made.
     const read = (from: number, to: number) => {
-      if (++reads === 11) aborter.abort();
+      if (++reads === 12) aborter.abort();
       return source.read(from, to);
     };
     const cfg = config({ data: { validation_share: 0 }, train: { batch_size: 512 } });
     const result = await trainIn(path, cfg, { ...source, read }, { signal: aborter.signal });
-    assertEquals([result.isInterrupted, reads, stepIn(path)], [true, 11, result.steps]);
+    assertEquals([result.isInterrupted, reads, stepIn(path)], [true, 12, result.steps]);
     assert(result.steps <= 4);
   });
 });
@@ -284,11 +286,11 @@ Deno.test("where rows cannot be read, the run ends with a checkpoint of the step
   await inFolder(async (path) => {
     const source = rowsOf(mixtures(), D);
     let reads = 0;
-    // Three places are looked at, then the first epoch is read, and not the second.
+    // The fingerprint and three places are looked at, then the first epoch is read, and not the second.
     const read = (from: number, to: number) =>
-      ++reads <= 4 ? source.read(from, to) : Promise.reject(new Error("reading rows: Input/output error"));
+      ++reads <= 5 ? source.read(from, to) : Promise.reject(new Error("reading rows: Input/output error"));
     await assertRejects(() => trainIn(path, cfg, { ...source, read }), Error, "Input/output error");
-    assertEquals([reads, stepIn(path)], [5, 18]);
+    assertEquals([reads, stepIn(path)], [6, 18]);
     await trainIn(path, cfg, source, { start: "resume" });
     for (const name of ["sae.pt", "training.safetensors"]) {
       assertEquals(await Deno.readFile(`${path}/${name}`), whole.files.get(name), name);
@@ -550,5 +552,115 @@ Deno.test("a damaged state is refused by name, and the one before it goes on bit
     for (const [start, hint] of [["resume", "no other state is whole"], ["previous", "--overwrite"]] as const) {
       await assertRejects(() => trainIn(path, cfg, source, { start }), CheckpointError, hint);
     }
+  });
+});
+
+/** What a run has in its folder as JSON. */
+async function jsonIn(path: string, name: string) {
+  return JSON.parse(await Deno.readTextFile(`${path}/${name}`));
+}
+
+async function linesIn(path: string) {
+  return (await Deno.readTextFile(`${path}/metrics.jsonl`)).trimEnd().split("\n").map((line) => JSON.parse(line));
+}
+
+Deno.test("metrics.jsonl has every step as it goes, and what comes after the resumed step is cut off", async () => {
+  const cfg = config({ train: { checkpoint_every: 10, log_every: 5 } });
+  await inFolder(async (path) => {
+    const source = rowsOf(mixtures(), D);
+    let seconds = 0;
+    const now = () => 1000 * seconds;
+    const onProgress = ({ step }: ProgressState) => {
+      // The lines are there before the step is shown.
+      assertEquals(Deno.readTextFileSync(`${path}/metrics.jsonl`).split("\n").length - 1, step);
+      seconds += 2;
+      if (step === 25) throw new Error("killed");
+    };
+    await assertRejects(() => trainIn(path, cfg, source, { now, onProgress }), Error, "killed");
+    const first = await linesIn(path);
+    assertEquals(first.map(({ step }) => step), Array.from({ length: 25 }, (_, i) => i + 1));
+    assertEquals(first.map(({ seconds }) => seconds).filter((_, i) => i % 5 === 4), [0, 2, 4, 6, 8]);
+    // That kill was caught; this one would not have been.
+    await Deno.rename(`${path}/training.previous.safetensors`, `${path}/training.safetensors`);
+    await Deno.writeTextFile(`${path}/metrics.jsonl`, '{"step":26,"lo', { append: true });
+
+    const resumed = await trainIn(path, cfg, source, { start: "resume", now, onProgress: () => seconds += 1 });
+    const lines = await linesIn(path);
+    assertEquals(lines.slice(0, 20), first.slice(0, 20));
+    assertEquals(lines.map(({ step }) => step), Array.from({ length: 36 }, (_, i) => i + 1));
+    assertEquals([lines[20].seconds, lines[35].seconds, resumed.seconds], [6, 9, 9]);
+    assertEquals(resumed.examples_per_second, 36 * 30 / 9);
+    const { losses } = await jsonIn(path, "metrics.json");
+    for (const [name, column] of Object.entries(losses)) assertEquals(lines.map((line) => line[name]), column, name);
+    assertEquals(Object.keys(lines[0]), ["step", ...Object.keys(losses), "lr", "seconds"]);
+    // Warm-up to step 5, then half a cosine.
+    assertEquals([lines[0].lr, lines[1].lr, lines[5].lr], [0, 0.01 / 5, 0.01]);
+    assert(lines[35].lr > 0 && lines[35].lr < 1e-4);
+  });
+});
+
+Deno.test("a finished run that is resumed stays as it is", async () => {
+  const cfg = config();
+  await inFolder(async (path) => {
+    const source = rowsOf(mixtures(), D);
+    await trainIn(path, cfg, source);
+    const files = ["training.safetensors", "sae.pt", "metrics.json", "config.json", "report.html"];
+    const read = (name: string) => Deno.readTextFile(`${path}/${name}`);
+    const before = new Map<string, string>();
+    for (const name of [...files, "metrics.jsonl"]) before.set(name, await read(name));
+    assert((await jsonIn(path, "metrics.json")).examples_per_second > 0);
+    await trainIn(path, cfg, source, { start: "resume" });
+    for (const [name, text] of before) assert(await read(name) === text, name);
+    // 0.1.0 had no log.
+    await Deno.remove(`${path}/metrics.jsonl`);
+    await Deno.remove(`${path}/run.json`);
+    await trainIn(path, cfg, source, { start: "resume" });
+    for (const name of files) assert(await read(name) === before.get(name), name);
+    assert((await linesIn(path)).every(({ seconds }) => seconds === null));
+  });
+});
+
+Deno.test("other rows of the same shape are refused, and gone on with when asked, as the record says", async () => {
+  const cfg = config();
+  await inFolder(async (path) => {
+    const source = rowsOf(mixtures(), D);
+    const aborter = new AbortController();
+    const onProgress = () => aborter.abort();
+    await trainIn(path, cfg, source, { onProgress, signal: aborter.signal });
+    const other = rowsOf(mixtures().with(100, 17), D);
+    const before = await Deno.readTextFile(`${path}/run.json`);
+    const { message } = await assertRejects(() => trainIn(path, cfg, other, { start: "auto" }), RangeError);
+    assertStringIncludes(message, `resuming ${path}: the rows of mixtures.f32 are not those that it was trained on`);
+    assertStringIncludes(message, "--changed-data, which run.json will say");
+    assertEquals(await Deno.readTextFile(`${path}/run.json`), before);
+
+    const result = await trainIn(path, cfg, other, { start: "resume", mayChangeData: true });
+    assertEquals(result.steps, 36);
+    const { sessions } = await jsonIn(path, "run.json");
+    assertEquals(sessions.length, 2);
+    for (const { date, package: version, deno, adapter, data } of sessions) {
+      assert(Math.abs(Date.parse(date) - Date.now()) < 3_600_000);
+      assertEquals([version, deno], [VERSION, `${Deno.version.deno} ${Deno.build.target}`]);
+      assertEquals(Object.keys(adapter), ["vendor", "architecture", "device", "description"]);
+      assertEquals([data.path, data.n_rows, data.d_model], ["mixtures.f32", 600, 8]);
+      assertMatch(data.sha256, /^[0-9a-f]{64}$/);
+    }
+    const [first, second] = sessions;
+    assertEquals([first.step, second.step], [0, 25]);
+    assertNotEquals(first.data.sha256, second.data.sha256);
+    assertEquals([first.changed_data, second.changed_data], [undefined, { from: first.data.sha256 }]);
+    // From now on these are its rows.
+    await trainIn(path, cfg, other, { start: "resume" });
+    await assertRejects(() => trainIn(path, cfg, source, { start: "resume" }), RangeError, "are not those");
+  });
+});
+
+Deno.test("config.json says all of the objective", async () => {
+  const { json } = await runIn({ ...config(), objective: { key: "vanilla" } });
+  assertEquals(json("config.json").objective, {
+    key: "vanilla",
+    sparsity_coeff: null,
+    target_l0: null,
+    dead_threshold_tokens: 240,
   });
 });

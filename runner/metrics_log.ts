@@ -1,0 +1,115 @@
+/**
+ * `metrics.jsonl`: one line of JSON a step, written while a run trains. Each has the step, counted from 1, every number of
+ * its loss, its learning rate, and the seconds of training until these numbers were known.
+ *
+ * @module
+ */
+
+import { lossColumns, type TrainLoss } from "../objectives/loss_record.ts";
+import type { RunDirectory } from "./run_directory.ts";
+
+/** The file's name. */
+export const METRICS_LOG = "metrics.jsonl";
+
+/** What a log begins with. */
+export interface MetricsLogOptions {
+  /** Of the steps that were made before. */
+  readonly losses: readonly TrainLoss[];
+  /** The learning rate of step 0, 1, … */
+  readonly rate: (step: number) => number;
+  /** Of how many of these steps it is known how long they took together, where there is no line of them. */
+  readonly timed?: Timed;
+}
+
+/** How long training took. */
+export interface Timed {
+  /** Steps of which it is known. */
+  readonly steps: number;
+  /** Of these together. */
+  readonly seconds: number;
+}
+
+/** A run's log, open for more lines. */
+export class MetricsLog {
+  readonly #directory: RunDirectory;
+  readonly #rate: (step: number) => number;
+  #step = 0;
+  #timed: Timed;
+
+  private constructor(directory: RunDirectory, rate: (step: number) => number, timed: Timed) {
+    this.#directory = directory;
+    this.#rate = rate;
+    this.#timed = timed;
+  }
+
+  /**
+   * Begins the log of a run, or goes on with it: lines after the steps that were made before are cut off, as are broken
+   * ones. What is missing is written again; how long it took is `null` then.
+   */
+  static async open(
+    directory: RunDirectory,
+    { losses, rate, timed = { steps: 0, seconds: 0 } }: MetricsLogOptions,
+  ): Promise<MetricsLog> {
+    const kept = keptLines(await directory.readText(METRICS_LOG), losses.length);
+    await directory.truncate(METRICS_LOG, kept.bytes);
+    const log = new MetricsLog(directory, rate, kept.timed.steps > 0 ? kept.timed : timed);
+    log.#step = kept.steps;
+    await log.#write(losses.slice(kept.steps), null);
+    return log;
+  }
+
+  /** Steps of which it is known how long they took, and how long that was. */
+  get timed(): Timed {
+    return this.#timed;
+  }
+
+  /** Adds the next steps, which took so many seconds together. */
+  async append(losses: readonly TrainLoss[], seconds: number): Promise<void> {
+    if (losses.length === 0) return;
+    this.#timed = { steps: this.#timed.steps + losses.length, seconds: this.#timed.seconds + seconds };
+    await this.#write(losses, this.#timed.seconds);
+  }
+
+  async #write(losses: readonly TrainLoss[], seconds: number | null): Promise<void> {
+    const columns = [...lossColumns(losses)];
+    const lines = losses.map((_, i) =>
+      JSON.stringify({
+        step: this.#step + i + 1,
+        ...Object.fromEntries(columns.map(([name, column]) => [name, column[i]])),
+        lr: this.#rate(this.#step + i),
+        seconds,
+      }) + "\n"
+    );
+    this.#step += losses.length;
+    await this.#directory.append(METRICS_LOG, lines.join(""));
+  }
+}
+
+/** The lines of the first steps, as far as they are whole. */
+function keptLines(
+  text: string,
+  most: number,
+): { readonly steps: number; readonly bytes: number; readonly timed: Timed } {
+  let [steps, at, timed] = [0, 0, { steps: 0, seconds: 0 }];
+  for (let end = text.indexOf("\n"); end >= 0 && steps < most; end = text.indexOf("\n", at)) {
+    const line = lineOf(text.slice(at, end));
+    if (line?.step !== steps + 1) break;
+    steps++;
+    at = end + 1;
+    if (line.seconds !== null) timed = { steps: timed.steps + 1, seconds: line.seconds };
+  }
+  // Every character of the lines that are kept is ASCII.
+  return { steps, bytes: at, timed };
+}
+
+/** `undefined` for what is no line of a log. */
+function lineOf(text: string): { readonly step: number; readonly seconds: number | null } | undefined {
+  try {
+    const { step, seconds } = JSON.parse(text);
+    return typeof step === "number" && (seconds === null || typeof seconds === "number")
+      ? { step, seconds }
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}

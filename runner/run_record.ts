@@ -1,0 +1,60 @@
+/**
+ * What a run is made with, as its record says: when, by which versions, on which adapter, from which rows.
+ *
+ * @module
+ */
+
+import { VERSION } from "../io/checkpoints/saev.ts";
+import type { DataFingerprint } from "./fingerprint.ts";
+
+/** One start of a run, or one time that it was resumed. */
+export interface RunSession {
+  /** When, in ISO 8601. */
+  readonly date: string;
+  /** Steps that had been made before. */
+  readonly step: number;
+  /** The version of this package. */
+  readonly package: string;
+  /** The version of Deno, and what it is built for. */
+  readonly deno: string;
+  /** What the adapter says of itself. */
+  readonly adapter: Readonly<Record<string, string>>;
+  /** What is known of its driver: the version, where the system tells it, and the variables that choose one. */
+  readonly driver: Readonly<Record<string, string>>;
+  /** The rows. */
+  readonly data: DataFingerprint & { readonly path: string };
+  /** The hash of the rows that the run had before, where it goes on with others. */
+  readonly changed_data?: { readonly from: string };
+}
+
+/** The session that begins now. */
+export async function newSession(
+  device: GPUDevice,
+  given: Pick<RunSession, "step" | "data" | "changed_data">,
+): Promise<RunSession> {
+  const { vendor, architecture, device: model, description } = device.adapterInfo;
+  return {
+    date: new Date().toISOString(),
+    package: VERSION,
+    deno: `${Deno.version.deno} ${Deno.build.target}`,
+    adapter: { vendor, architecture, device: model, description },
+    driver: await driver(),
+    ...given,
+  };
+}
+
+/** Variables by which the driver is chosen. */
+const VARIABLES = ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES", "SAEV_SOFTWARE_DRIVER"];
+
+async function driver(): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  // WebGPU tells no versions of drivers; NVIDIA's kernel module does.
+  const nvidia = await Deno.readTextFile("/sys/module/nvidia/version").catch(() => undefined);
+  if (nvidia !== undefined) found.nvidia = nvidia.trim();
+  for (const variable of VARIABLES) {
+    const { state } = await Deno.permissions.query({ name: "env", variable });
+    const value = state === "granted" ? Deno.env.get(variable) : undefined;
+    if (value) found[variable] = value;
+  }
+  return found;
+}
