@@ -56,7 +56,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (args.flag("json")) tell(JSON.stringify({ format, paths, folded, lost, perhapsLost }));
   else {
     for (const path of paths) tell(path);
-    if (folded.length > 0) say(`folded into the parameters, which ${format} has no place for: ${folded.join(", ")}`);
+    if (folded.length > 0) say(`folded into the parameters: ${folded.join(", ")}, for which ${format} has no place`);
     for (const what of lost) say(`lost: ${what}`);
     for (const what of perhapsLost) say(`perhaps lost: ${what}`);
   }

@@ -29,6 +29,12 @@ export interface Npz {
   locate(name: string): Promise<ArrayPlace>;
 }
 
+/** How to open an archive. */
+export interface NpzOptions {
+  /** How many times the archive's bytes its arrays may take in all, where they are going to be in memory together. */
+  readonly mostDeflated?: number;
+}
+
 const SUFFIX = ".npy";
 
 /**
@@ -36,11 +42,11 @@ const SUFFIX = ".npy";
  *
  * @throws {CheckpointError} naming what was found, for any other file.
  */
-export async function openNpz(source: Source): Promise<Npz> {
+export async function openNpz(source: Source, options: NpzOptions = {}): Promise<Npz> {
   const fail = (what: string): never => {
     throw new CheckpointError(`reading ${source.name}: ${what}`);
   };
-  const members = await readZip(source, { allowDeflated: true });
+  const members = await readZip(source, { allowDeflated: true, ...options });
   const names = [...members.keys()].map((record) => {
     if (!record.endsWith(SUFFIX)) fail(`found the record ${quote(record)}; expected ${SUFFIX} files alone`);
     return record.slice(0, -SUFFIX.length);

@@ -68,9 +68,12 @@ const MAX_RECORDS = 2 ** 16;
 const MAX_DIRECTORY_BYTES = 2 ** 24;
 /** All that can stand behind the directory: the end with the longest comment, and zip64's records. */
 const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
-/** Trained numbers shrink to a half at best. An archive of records that shrink far more is there to fill the memory. */
-const MOST_DEFLATED = 16;
-/** Small archives may hold so many bytes all the same. */
+/** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
+const MOST_DEFLATED = 1032;
+/** A record beyond this size that shrinks far more than numbers do is there to fill the memory. */
+const LARGE_BYTES = 2 ** 26;
+const MOST_DEFLATED_IF_LARGE = 64;
+/** Small archives may hold so many bytes, whatever else is asked of them. */
 const SMALL_BYTES = 2 ** 20;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** What is compressed can be read in parts only once it is in memory. */
@@ -100,6 +103,8 @@ export interface ZipMember extends ZipEntry {
 export interface ZipOptions {
   /** Whether records may be compressed, by the method `deflate`. */
   readonly allowDeflated?: boolean;
+  /** How many times the archive's bytes they may become in all, where they are going to be in memory together. */
+  readonly mostDeflated?: number;
 }
 
 interface CentralEntry extends ZipEntry {
@@ -215,7 +220,11 @@ function readZip64End(view: DataView, tailStart: number, locator: number, plain:
   return directory;
 }
 
-function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated }: ZipOptions): CentralEntry[] {
+function readDirectory(
+  bytes: Uint8Array,
+  directory: Directory,
+  { allowDeflated, mostDeflated = Infinity }: ZipOptions,
+): CentralEntry[] {
   const view = viewOf(bytes);
   const entries: CentralEntry[] = [];
   const names = new Set<string>();
@@ -255,12 +264,13 @@ function readDirectory(bytes: Uint8Array, directory: Directory, { allowDeflated 
     const size = wide(view.getUint32(at + 24, true), "its size");
     const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
     const offset = wide(view.getUint32(at + 42, true), "its place");
-    if (!isDeflated && size !== storedSize) {
+    const most = storedSize * (size > LARGE_BYTES ? MOST_DEFLATED_IF_LARGE : MOST_DEFLATED);
+    if (isDeflated ? size > most : size !== storedSize) {
       fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
     }
     if (isDeflated) total += size;
-    if (total > Math.max(SMALL_BYTES, MOST_DEFLATED * directory.offset)) {
-      fail(`its records would have more than ${MOST_DEFLATED} times as many bytes as the archive, ${directory.offset}`);
+    if (total > Math.max(SMALL_BYTES, mostDeflated * directory.offset)) {
+      fail(`its records would have more than ${mostDeflated} times as many bytes as the archive, ${directory.offset}`);
     }
 
     entries.push({ name, size, crc32: view.getUint32(at + 16, true), flags, isDeflated, storedSize, offset, nameSize });

@@ -249,10 +249,9 @@ function readHeader(text: string): Header {
 /** Upstream changed the formula on a day of these schemas, and not their numbers. */
 function formulaDoubt(schema: 1 | 2, commit: string, subtracts: boolean): string {
   const writer = ["", "unknown"].includes(commit) ? "The version" : `The commit ${quote(commit)}`;
-  return `schema ${schema} does not say whether b_dec is subtracted before the encoder; it is read as ` +
-    `${
-      subtracts ? "subtracted" : "not subtracted"
-    }. Upstream subtracted it until its commit e7ca004 of 31 July 2025, and ` +
+  return `schema ${schema} does not say whether b_dec is subtracted before the encoder; here it ${
+    subtracts ? "is" : "is not"
+  }. Upstream subtracted it until its commit e7ca004 of 31 July 2025, and ` +
     `in the training of Matryoshka models until September. ${writer} that wrote the file settles it, or the explained ` +
     `variance on rows of its training, which is higher with the right one of ${REMEDIES.subtracts} and ` +
     REMEDIES.doesNotSubtract;
@@ -678,7 +677,7 @@ function choices(model: Described): string {
   const choices = [
     ...isExact(1) ? [`${REMEDIES.schema1} is exact, for Python's versions from before August 2025`] : [],
     ...isExact(5)
-      ? [`${REMEDIES.schema5} is exact, for Python's versions since December 2025`]
+      ? [`${REMEDIES.schema5} is exact, for Python's versions since late November 2025`]
       : canSay(5, model)
       ? [`${REMEDIES.schema5Folded} rewrites the parameters to the same function, as schema 5`]
       : [],

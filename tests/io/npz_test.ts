@@ -113,9 +113,8 @@ Deno.test("damaged and lying records are refused", async () => {
     [one({ size: NPY.length - 1 }), "decompresses to more than the 151 bytes that it claims"],
     [one({ size: NPY.length + 1 }), "decompresses to 152 bytes; it claims 153"],
     [one({ size: 2n ** 63n }), "beyond 2^53"],
-    [one({ size: 2n ** 40n }), "more than 16 times as many bytes as the archive"],
-    [one({ size: 2 ** 20 }), "decompresses to 152 bytes; it claims 1048576"],
-    [one({ size: 2 ** 20 + 1 }), "more than 16 times as many bytes as the archive"],
+    [one({ size: 2n ** 40n }), "is stored in"],
+    [one({ size: packed.length * 1033 }), `record "x.npy" is stored in`],
     [one({ size: 0 }), "decompresses to more than the 0 bytes"],
     [one({ storedSize: packed.length + 1 }), "reaches beyond the archive"],
     [one({ bytes: packed.slice(0, -4), storedSize: packed.length - 4 }), "decompress"],
@@ -140,14 +139,16 @@ Deno.test("a zip bomb is stopped at what it claims", async () => {
   // It claims as much as a small array and goes on and on.
   const lying = { ...bomb, size: NPY.length };
   await assertRejects(() => readAll(bytesSource(rawZip([lying]))), CheckpointError, "more than the 152 bytes");
-  // What it claims is true, and more than a small file may take; so do many that take less each.
-  await assertRejects(() => readAll(bytesSource(rawZip([bomb]))), CheckpointError, "more than 16 times as many bytes");
+  // Its content is asked for, which is no array: the first bytes are enough to know.
+  await assertRejects(() => readAll(bytesSource(rawZip([bomb]))), CheckpointError, "does not start as .npy files do");
+  // What it claims is true, and more than a small file may take.
+  const larger = rawZip([{ ...bomb, size: zeros.length + 1 }]);
+  await assertRejects(() => readAll(bytesSource(larger)), CheckpointError, "bytes but claims 67108865");
+  // Where all arrays are going to be in memory, so that many that are not large each fill it.
   const smaller = deflated("x.npy", zeros.subarray(0, 2 ** 16));
-  const many = Array.from({ length: 40 }, (_, i) => ({ ...smaller, name: `${i}.npy` }));
-  await assertRejects(() => readAll(bytesSource(rawZip(many))), CheckpointError, "more than 16 times as many bytes");
-  // No array: the first bytes are enough to know.
-  const few = rawZip(many.slice(0, 2));
-  await assertRejects(() => readAll(bytesSource(few)), CheckpointError, "does not start as .npy files do");
+  const many = bytesSource(rawZip(Array.from({ length: 40 }, (_, i) => ({ ...smaller, name: `${i}.npy` }))));
+  await openNpz(many);
+  await assertRejects(() => openNpz(many, { mostDeflated: 16 }), CheckpointError, "more than 16 times as many bytes");
 });
 
 Deno.test("every truncation is refused, and no damaged byte changes a number", async () => {

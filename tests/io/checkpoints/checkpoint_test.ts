@@ -268,7 +268,7 @@ Deno.test("what loads says where the encoder formula cannot be known, and what w
     assertEquals(sae.warnings, warnings);
     assertEquals(warnings.length, doubtful.includes(file) ? 1 : 0, file);
     if (warnings.length === 0) continue;
-    const how = sae.cfg.subtract_b_dec ? "it is read as subtracted" : "it is read as not subtracted";
+    const how = sae.cfg.subtract_b_dec ? "here it is." : "here it is not.";
     for (const part of [how, "commit", "{ subtract_b_dec: true }"]) assert(warnings[0]!.includes(part), warnings[0]);
     using told = await load(url, { subtract_b_dec: sae.cfg.subtract_b_dec });
     assertEquals(told.warnings, []);
