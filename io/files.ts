@@ -28,8 +28,7 @@ import { pathFrom, pathOfUrl, type PathSystem, splitPath } from "./paths.ts";
 
 /**
  * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
- * `hf:owner/repository/sae.pt@main`; without a file system it is an address, in a page one that
- * may be relative to the page's.
+ * `hf:owner/repository/sae.pt@main`. Without a file system it is an address, which may be relative to the page's.
  */
 export type ByteSource = string | URL | Uint8Array | ArrayBuffer | Blob | FileHandle | Source;
 
@@ -317,7 +316,7 @@ async function openHub(address: HubAddress, options: HubOptions, onCopy: (copy: 
   const access = hubAccess(options);
   const name = formatHubAddress(address);
   const { repo, revision, path } = address;
-  const place = [shownAddress(access.endpoint), repo, revision, ...path.split("/")];
+  const place = [hubName(access), repo, revision, ...path.split("/")];
   return await fromCopy(options, place, { name, path }, onCopy, {
     isPinned: isCommit(revision),
     open: (more) => openHubFile(address, access, more),
@@ -409,6 +408,11 @@ async function fromCopy(
   });
 }
 
+/** The hub, as folders are called. */
+function hubName({ endpoint }: HubAccess): string {
+  return shownAddress(endpoint).replace(/\/+$/, "");
+}
+
 /** The names in a folder of the hub; those of a commit never change, and are kept. */
 async function listHub(address: HubAddress, options: HubOptions): Promise<readonly string[]> {
   const access = hubAccess(options);
@@ -416,7 +420,7 @@ async function listHub(address: HubAddress, options: HubOptions): Promise<readon
   if (!isCommit(address.revision)) return await list();
   const { repo, revision, path } = address;
   return await inCache(options, async (cache) => {
-    const folders = [shownAddress(access.endpoint), repo, revision, ...path.split("/").filter(Boolean)];
+    const folders = [hubName(access), repo, revision, ...path.split("/").filter(Boolean)];
     // No file's folder has a name with this sign.
     const place = `${[cache, ...folders.map((part) => asFileName(part))].join("/")}/=list.json`;
     const kept = await keptList(place);

@@ -130,6 +130,11 @@ export async function openHttp(address: string | URL, options: HttpOptions = {})
   const { name, maxBytes = MAX_BYTES } = named;
   return await persist(named, async () => {
     const answer = await request(url, rangeHeader(0, FIRST_BYTES), named);
+    // A page's platform has unpacked it; others leave it as it is where they were asked for that.
+    const packing = globalThis.location === undefined ? answer.headers.get("content-encoding") ?? "" : "";
+    if (/\b(?:gzip|deflate|br|zstd|compress)\b/i.test(packing)) {
+      await refuse(answer, name, `the server sends it packed by ${quote(packing)}, which it was asked not to`);
+    }
     const identity = identityOf(answer);
     switch (answer.status) {
       case 206: {
@@ -307,7 +312,7 @@ function contentRange(answer: Answer, name: string): { start: number; end: numbe
   return { start, end: last + 1, size };
 }
 
-/** What the server says about the length of an answer. Of one that is unpacked on the way, it says another. */
+/** What the server says about the length of an answer; of one that was packed on the way, it says another. */
 function contentLength({ headers }: Pick<Answer, "headers">): number | null {
   const text = headers.has("content-encoding") ? null : headers.get("content-length");
   return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;

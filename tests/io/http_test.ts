@@ -67,6 +67,15 @@ Deno.test("a server that knows no ranges sends the whole file once", async () =>
   assertEquals(server.seen.length, 1);
 });
 
+Deno.test("an answer that a server packs all the same is refused, and not taken for the file", async () => {
+  for (const status of [200, 206]) {
+    const headers = { "content-encoding": "gzip", "content-range": "bytes 0-99/100" };
+    await using server = serve({ instead: () => new Response(BYTES.slice(0, 100), { status, headers }) });
+    const message = 'the server sends it packed by "gzip", which it was asked not to';
+    await assertRejects(() => openHttp(`${server.origin}/x.pt`), CheckpointError, message);
+  }
+});
+
 Deno.test("a connection that breaks is taken up where it broke", async () => {
   await using server = serve();
   const clock = new FakeClock();
