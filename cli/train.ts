@@ -4,7 +4,6 @@
  * @module
  */
 
-import { parse as parseToml } from "@std/toml";
 import { openRows, type RowSource } from "../data/mod.ts";
 import { openSource, pathFrom, shownAddress, splitPath } from "../io/mod.ts";
 import {
@@ -24,6 +23,7 @@ import { DivergenceError } from "../train/mod.ts";
 import { opening } from "./checkpoint.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { warn } from "./checkpoint.ts";
+import { MOST_TOML_BYTES, parseToml } from "./toml.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
 /** What may stand after `--resume=`. */
@@ -42,6 +42,7 @@ export const trainCommand: Command = {
         "go on with the runs that the folder holds, from their last checkpoints; auto: or start those that have none; " +
         "previous: from the checkpoints before the last",
     },
+    "max-runs": { value: "N", help: "the most runs that lists may make (1000)" },
     "changed-data": { help: "resume even where the rows are not those that the run was begun with; run.json says so" },
   },
   permissions:
@@ -101,8 +102,12 @@ Only data.path is needed; these are the defaults:
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const file = args.positionals[0]!;
   const config = await openSource(file);
+  if (config.size > MOST_TOML_BYTES) {
+    const [found, most] = [config.size, MOST_TOML_BYTES].map((bytes) => bytes.toLocaleString("en"));
+    throw new UsageError(`${file} has ${found} bytes; a configuration has at most ${most}`);
+  }
   const text = new TextDecoder().decode(await config.read(0, config.size));
-  const sweep = sweepOf(file, text);
+  const sweep = sweepOf(file, text, args.integer("max-runs", 1));
   const system = Deno.build.os === "windows" ? "windows" : "linux";
   const out = args.text("out") ?? `runs/${splitPath(file, system).name.replace(/\.toml$/, "")}`;
   const start = startOf(args);
@@ -121,6 +126,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   await using directories = await RunDirectory.openSweep(out, sweep.length, { start, configToml: text, say });
   const { whole } = directories;
   const runs = sweep.map(({ cfg }, i) => ({ cfg, source: sources[i]!, directory: directories.runs[i]! }));
+  if (isSweep) say(`a sweep of ${sweep.length.toLocaleString("en")} runs in ${out}`);
   if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
   // Runs of a sweep have most of them in common.
@@ -179,7 +185,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       say("stopped; --resume=auto continues");
       throw signal.reason;
     }
-    return 0;
+    const n_diverged = results.filter(({ diverged }) => diverged).length;
+    if (n_diverged > 0) say(`${n_diverged} of ${results.length} runs diverged`);
+    return n_diverged > 0 ? 1 : 0;
   }
   const [result] = results as [RunResult];
   if (result.isInterrupted) {
@@ -245,9 +253,9 @@ function startOf(args: Arguments): RunStart {
 }
 
 /** @throws {UsageError} for a configuration that says what it cannot. */
-function sweepOf(file: string, text: string): SweptConfig[] {
+function sweepOf(file: string, text: string, maxRuns: number | undefined): SweptConfig[] {
   try {
-    return completeSweep(parseToml(text));
+    return completeSweep(parseToml(text), { ...maxRuns !== undefined && { maxRuns } });
   } catch (error) {
     throw new UsageError(`${file}: ${error instanceof Error ? error.message : error}`);
   }

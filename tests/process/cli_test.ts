@@ -129,6 +129,12 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train a.toml b.toml", 2, "train takes CONFIG, found a.toml b.toml"],
   ["train no-such.toml", 1, "no-such.toml"],
   ["train wide.toml --resume --overwrite", 2, "--resume and --overwrite contradict each other"],
+  ["train wide.toml --resume=later", 2, '--resume is "later"; expected one of auto, previous'],
+  ["train wide.toml --changed-data", 2, "--changed-data says how a run is resumed; give --resume too"],
+  ["train plain.toml --resume", 1, "resuming runs/plain: there is no such folder"],
+  ["train twice.toml", 2, "twice.toml: line 4: lr is given twice; the first is in line 3"],
+  ["train huge.toml", 2, "huge.toml has 300,000 bytes; a configuration has at most 262,144"],
+  ["train many.toml", 2, "many.toml: its lists make 250,000 runs, more than 1,000"],
   ["train broken.toml", 2, "broken.toml: "],
   ["train unknown.toml", 2, "unknown.toml: unknown field train.batchsize; did you mean train.batch_size?"],
   ["train no-data.toml", 1, "no-such.npy"],
@@ -145,6 +151,10 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
 Deno.test("mistakes are told in one line", async () => {
   await using made = await folder({
     "broken.toml": "[data\npath = 3",
+    "plain.toml": "data.path = 'a.npy'",
+    "twice.toml": "data.path = 'a.npy'\n[train]\nlr = 1\nlr = 2",
+    "huge.toml": "#".repeat(300_000),
+    "many.toml": `data.path = 'a.npy'\n[train]\nseed = [${"1,".repeat(500)}]\nn_lr_warmup = [${"1,".repeat(500)}]`,
     "unknown.toml": "data.path = 'a.npy'\ntrain.batchsize = 3",
     "no-data.toml": "data.path = 'no-such.npy'",
     "wide.toml": "data.path = 'a.npy'\nsae.d_model = 9",
@@ -341,7 +351,8 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   });
   const { code, stdout, stderr } = await saev(["train", "sweep.toml"], { cwd: made.path });
   assertEquals([code, stdout], [0, ""], stderr);
-  for (const text of ["2 models, 18 steps of 50", "  1  train.lr 0.01   NMSE 0.", "look at runs/sweep/0/report.html"]) {
+  const said = ["a sweep of 2 runs in runs/sweep\n", "2 models, 18 steps of 50"];
+  for (const text of [...said, "  1  train.lr 0.01   NMSE 0.", "look at runs/sweep/0/report.html"]) {
     assertStringIncludes(stderr, text);
   }
   const summary = JSON.parse(await Deno.readTextFile(`${made.path}/runs/sweep/sweep.json`));
@@ -359,6 +370,17 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   assertEquals(await model("sweep/1"), await model("single"));
   const again = await saev(["train", "sweep.toml"], { cwd: made.path });
   assertMatch(again.stderr, /^error: runs\/sweep\/0 holds a run already[^\n]*\n$/);
+});
+
+Deno.test("a sweep of which a run diverges goes on and ends with 1", async () => {
+  await using made = await folder({
+    "sweep.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 0\nlr = [1e9, 1e-3]"),
+    "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
+  });
+  const { code, stderr } = await saev(["train", "sweep.toml"], { cwd: made.path });
+  assertEquals(code, 1, stderr);
+  assertStringIncludes(stderr, "\n1 of 2 runs diverged\n");
+  assertMatch(stderr, /\n {2}1 {2}train\.lr 0\.001 +NMSE 0\./);
 });
 
 /** Reads a stream until it says something, or to its end, and returns what it said. */

@@ -211,3 +211,28 @@ Deno.test("a file without lists is one run, and a mistake in any run is one in t
   const objectives = "sae.d_sae = [64, 8]\nobjective = { key = 'matryoshka', n_prefixes = 10 }";
   assertThrows(() => completeSweep(parse(text + objectives)), RangeError, "between 1 and d_sae 8, found 10");
 });
+
+Deno.test("runs are counted before any is made", () => {
+  const values = (n: number) => Array.from({ length: n }, (_, i) => i);
+  const data = { path: "a.npy" };
+  const sweep = (train: object, maxRuns?: number) =>
+    completeSweep({ data, train }, { ...maxRuns !== undefined && { maxRuns } });
+  assertEquals(sweep({ seed: values(1000) }).length, 1000);
+  assertThrows(
+    () => sweep({ seed: values(500), n_lr_warmup: values(500) }),
+    RangeError,
+    "its lists make 250,000 runs, more than 1,000: train.seed has 500 values, train.n_lr_warmup has 500 values; shorten " +
+      "them, or allow so many with --max-runs",
+  );
+  // As many as no memory would hold.
+  const many = { seed: values(1001), n_lr_warmup: values(1001), n_sparsity_warmup: values(1001), lr: values(1001) };
+  assertThrows(() => sweep(many), RangeError, "its lists make 1,004,006,004,001 runs");
+  assertThrows(() => sweep({ ...many, optim: [] }), TypeError, "train.optim is an empty list");
+  assertEquals(sweep({ seed: values(1001) }, 1001).length, 1001);
+  assertThrows(() => sweep({ seed: values(3) }, 2), RangeError, "its lists make 3 runs, more than 2");
+  // Lists of alternatives with lists of their own are added up; one that is a list by itself is one value.
+  const activation = [{ key: "relu" }, { key: "top-k", top_k: [1, 2, 3] }];
+  const objective = { key: "matryoshka", group_sizes: [[1, 2], [3]] };
+  const found = { data, sae: { activation }, objective };
+  assertThrows(() => completeSweep(found, { maxRuns: 7 }), RangeError, "its lists make 8 runs, more than 7");
+});
