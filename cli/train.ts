@@ -57,12 +57,14 @@ Only data.path is needed; these are the defaults:
 
   [data]
   path = "activations.npy"     # from CONFIG's folder: a file, a folder of shards, https:… or hf:…
+                               # part-*.npy is all those files, one after the other
   # format = "f32"             # of bare numbers: f16, bf16, f32 or f64
   # d_model = 768              # of bare numbers and three dimensions: numbers in a row
   # key = "x"                  # of .npz and safetensors: which array, where there are several
   # layer = 10                 # of shards: which layer, where there are several
   # tokens = "content"         # of shards: content, cls or all
-  validation_share = 0.05      # of the rows, at the end of the file
+  # ignore_labels = [0]        # of shards with labels: patches that are left out
+  validation_share = 0.05      # of the rows, at the end of the file; whole images of shards
   standardise = "none"         # none, mean, scale or mean_scale
   buffer_rows = 87381          # rows shuffled at a time; 256 MiB of them
 
@@ -115,9 +117,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const sources: RowSource[] = [];
   for (const { cfg: { data } } of sweep) {
     const which = JSON.stringify(data);
-    const { path, format, d_model, key, layer, tokens } = data;
+    const { path, format, d_model, key, layer, tokens, ignore_labels } = data;
     const from = isAddress(path) ? path : pathFrom(file, path, system);
-    const given = { format, d_model, key, layer, tokens };
+    const given = { format, d_model, key, layer, tokens, ignore_labels };
     const rows = opened.get(which) ?? await opening(signal, (source) => openRows(from, { ...source, ...given }));
     opened.set(which, rows);
     sources.push(rows);

@@ -5,7 +5,7 @@
  */
 
 export type { Batch, Batches, Rows, RowSource } from "../nn/rows.ts";
-export { rowRange, rowsOf } from "./rows.ts";
+export { concatRows, rowRange, rowsOf } from "./rows.ts";
 export { batchesInOrder, type LoadedRows, shuffledBatches, type ShuffleOptions } from "./order.ts";
 export { measureScaling, type Standardisation } from "./scaling.ts";
 export { examineRows, FAR, type RowsExamination } from "./examination.ts";
@@ -47,3 +47,4 @@ export {
   tokenLayout,
 } from "./activations.ts";
 export { type ByteImage, type ImageSize, resample, type Resampling, type ResizePlan } from "./resample.ts";
+export { withoutLabels } from "./shards/labelled_rows.ts";

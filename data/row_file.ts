@@ -18,8 +18,10 @@ import { locateSafetensors } from "../io/safetensors.ts";
 import type { Source } from "../io/source.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
 import { matrixRows } from "./matrix_rows.ts";
+import { concatRows } from "./rows.ts";
 import { locateRaw, RAW_FORMATS, type RawFormat } from "./raw_file.ts";
 import type { RowSource } from "../nn/rows.ts";
+import { withoutLabels } from "./shards/labelled_rows.ts";
 import { isShardsFolder, openShards, type ShardTokens } from "./shards/reader.ts";
 
 /** What a file of rows can be; the last four are bare little-endian numbers. */
@@ -43,12 +45,16 @@ export interface RowFileOptions extends SourceOptions {
   readonly layer?: number | null;
   /** Of activation shards, which tokens; `"content"` if left out. */
   readonly tokens?: ShardTokens | null;
+  /** Of activation shards with labels, those of the patches that are left out. */
+  readonly ignore_labels?: readonly number[] | null;
 }
 
 /**
  * Opens rows: a matrix in a `.npy`, `.npz` or safetensors file, in a file of bare numbers, or a folder of activation
  * shards. The source is a path, a web address that is read by ranges, an address on the hub, or what a user picked. There
  * is nothing to close; a file that changes while it is read is an error.
+ *
+ * A path such as `acts/part-*.npy` is the files of a folder that it fits, one after the other in the order of their names.
  *
  * Numbers become float32. Wider floating-point numbers are rounded; integers are read where float32 holds them. A file in
  * Fortran order is read column by column.
@@ -69,17 +75,45 @@ export interface RowFileOptions extends SourceOptions {
  * @throws {RangeError} where there is neither a file nor a folder, and for options that the file has no use for.
  */
 export async function openRows(from: FilesSource, options: RowFileOptions = {}): Promise<RowSource> {
-  const { format = null, d_model = null, key = null, layer = null, tokens = null, ...access } = options;
+  const several = typeof from === "string" && !/^(?:https?|hf):/i.test(from) ? SEVERAL.exec(from) : null;
+  if (several) return await openSeveral(several[1] || "./", several[2]!, options);
+  const { format = null, d_model = null, key = null, layer = null, tokens = null, ignore_labels = null, ...access } =
+    options;
   return await withFiles(from, access, async (files) => {
     const refuse = (what: string): never => {
       throw new RangeError(`reading ${files.name}: ${what}`);
     };
     if (files.main === null) {
       if (format !== null || key !== null) refuse(`it is a folder; ${format ? "format" : "key"} is for files`);
-      return await shardRows(files, { layer, tokens, d_model });
+      return await shardRows(files, { layer, tokens, ignore_labels, d_model });
     }
-    if (layer !== null || tokens !== null) refuse(`it is a file; ${layer === null ? "tokens" : "layer"} is for shards`);
+    const forShards = Object.entries({ layer, tokens, ignore_labels }).find(([, value]) => value !== null);
+    if (forShards) refuse(`it is a file; ${forShards[0]} is for shards`);
     return await fileRows(files, { format, d_model, key });
+  });
+}
+
+/** A path whose last name has a `*`. */
+const SEVERAL = /^(.*[/\\])?([^/\\]*\*[^/\\]*)$/;
+
+/** The files of a folder whose names a pattern fits, as one source; numbers in names count as numbers. */
+async function openSeveral(folder: string, pattern: string, options: RowFileOptions): Promise<RowSource> {
+  const { format = null, d_model = null, key = null, layer: _, tokens: __, ignore_labels: ___, ...access } = options;
+  return await withFiles(folder, access, async (files) => {
+    const fits = new RegExp(`^${pattern.split("*").map(RegExp.escape).join(".*")}$`);
+    const { compare } = new Intl.Collator("en", { numeric: true });
+    const names = (await files.list()).filter((name) => fits.test(name)).sort(compare);
+    if (names.length === 0) throw new RangeError(`reading ${folder}: found no file that ${pattern} fits`);
+    const sources: RowSource[] = [];
+    for (const main of names) sources.push(await fileRows({ ...files, main }, { format, d_model, key }));
+    const other = sources.findIndex((source) => source.d_model !== sources[0]!.d_model);
+    if (other >= 0) {
+      throw new ShapeError(
+        `reading ${folder}: ${names[0]} has rows of ${sources[0]!.d_model} numbers, and ${names[other]} of ` +
+          `${sources[other]!.d_model}; expected one width`,
+      );
+    }
+    return concatRows(sources);
   });
 }
 
@@ -125,20 +159,31 @@ async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): P
 interface ShardsWanted {
   readonly layer: number | null;
   readonly tokens: ShardTokens | null;
+  readonly ignore_labels: readonly number[] | null;
   readonly d_model: number | null;
 }
 
-async function shardRows(folder: FileSet, { layer, tokens, d_model }: ShardsWanted): Promise<RowSource> {
+async function shardRows(folder: FileSet, wanted: ShardsWanted): Promise<RowSource> {
+  const { layer, tokens, ignore_labels, d_model } = wanted;
   if (await folder.find("metadata.json") === null) {
     throw new RangeError(
       `reading ${folder.name}: found a folder without metadata.json, expected a file or a folder of activation shards`,
     );
   }
-  const rows = (await openShards(folder)).rows({ ...layer !== null && { layer }, ...tokens !== null && { tokens } });
-  if (d_model === null || d_model === rows.d_model) return rows;
-  throw new ShapeError(
-    `reading ${folder.name}: found rows of ${rows.d_model} numbers, expected ${d_model} (d_model)`,
-  );
+  const shards = await openShards(folder);
+  const rows = shards.rows({ ...layer !== null && { layer }, ...tokens !== null && { tokens } });
+  if (d_model !== null && d_model !== rows.d_model) {
+    throw new ShapeError(
+      `reading ${folder.name}: found rows of ${rows.d_model} numbers, expected ${d_model} (d_model)`,
+    );
+  }
+  if (ignore_labels === null) return rows;
+  if (tokens !== null && tokens !== "content") {
+    throw new RangeError(`reading ${folder.name}: ignore_labels is for patches, and tokens is ${tokens}`);
+  }
+  const labels = await shards.readLabels();
+  if (labels === null) throw new RangeError(`reading ${folder.name}: found no labels.bin; ignore_labels needs it`);
+  return withoutLabels(rows, labels, ignore_labels);
 }
 
 const SHARD_NAME = /^acts\d+\.bin$/;

@@ -5,7 +5,7 @@
  */
 
 import { ShapeError } from "../kernels/engine/errors.ts";
-import { checkRange, type RowSource } from "../nn/rows.ts";
+import { checkRange, readRows, type RowSource } from "../nn/rows.ts";
 
 /**
  * Rows in memory, and the class of each if `labels` has them.
@@ -51,6 +51,45 @@ export function rowRange(source: RowSource, from: number, to: number): RowSource
     read: async (first, end) => {
       checkRange({ n_rows }, first, end);
       return await source.read(from + first, from + end);
+    },
+  };
+}
+
+/**
+ * The rows of several sources, one source after the other.
+ *
+ * @throws {ShapeError} if there is none, or their rows differ in width.
+ */
+export function concatRows(sources: readonly RowSource[]): RowSource {
+  const [first] = sources;
+  if (!first) throw new ShapeError("putting rows together: found no source; expected one or more");
+  const { d_model } = first;
+  const other = sources.findIndex((source) => source.d_model !== d_model);
+  if (other >= 0) {
+    throw new ShapeError(
+      `putting rows together: source 0 has rows of ${d_model} numbers, source ${other} of ${sources[other]!.d_model}`,
+    );
+  }
+  const starts = [0];
+  for (const { n_rows } of sources) starts.push(starts.at(-1)! + n_rows);
+  const n_rows = starts.at(-1)!;
+  const sourceOf = (row: number): number => starts.findLastIndex((start) => start <= row);
+  return {
+    n_rows,
+    d_model,
+    exampleStart: (row) => {
+      const i = Math.min(sourceOf(row), sources.length - 1);
+      return starts[i]! + (sources[i]!.exampleStart?.(row - starts[i]!) ?? row - starts[i]!);
+    },
+    async read(from, to) {
+      checkRange({ n_rows }, from, to);
+      const x_BD = new Float32Array((to - from) * d_model);
+      for (const [i, source] of sources.entries()) {
+        const [start, end] = [Math.max(from, starts[i]!), Math.min(to, starts[i + 1]!)];
+        if (start >= end) continue;
+        x_BD.set(await readRows(source, start - starts[i]!, end - starts[i]!), (start - from) * d_model);
+      }
+      return x_BD;
     },
   };
 }

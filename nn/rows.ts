@@ -38,6 +38,8 @@ export interface RowSource {
   readonly d_model: number;
   /** [n_rows], the class of each row, where the classes are known; loaders hand them on. */
   readonly labels?: Int32Array;
+  /** The first row of the example that a row is of, where rows belong to examples, as patches to an image. */
+  exampleStart?(row: number): number;
   /**
    * Rows `from` to `to` (not included), row-major.
    *

@@ -564,7 +564,9 @@ function plan(
   if (sae.d_model !== undefined && sae.d_model !== d_model) {
     throw new RangeError(`sae.d_model is ${sae.d_model}, and ${data.path} has rows of ${d_model}`);
   }
-  const end = n_rows - Math.round(n_rows * data.validation_share);
+  const rounded = n_rows - Math.round(n_rows * data.validation_share);
+  // Patches of one image are alike: the split parts no example.
+  const end = rounded < n_rows ? source.exampleStart?.(rounded) ?? rounded : n_rows;
   const training = rowRange(source, 0, end);
   const validation = end < n_rows ? rowRange(finiteRows(source, data.path), end, n_rows) : null;
   const steps = n_steps ?? Math.floor((n_epochs ?? 1) * training.n_rows / batch_size);

@@ -31,6 +31,8 @@ export interface DataConfig {
   readonly layer: number | null;
   /** Of shards, which tokens. */
   readonly tokens: ShardTokens | null;
+  /** Of shards with labels, those of the patches that are left out. */
+  readonly ignore_labels: readonly number[] | null;
   /** The share of rows, at the end of the file, that training never sees; 0 keeps none back. */
   readonly validation_share: number;
   /** What is done to the inputs; what is measured for it travels with the model. */
@@ -135,7 +137,7 @@ export interface SweptConfig {
 }
 
 /** Fields whose value is a list. */
-const LISTS = ["objective.group_sizes"];
+const LISTS = ["objective.group_sizes", "data.ignore_labels"];
 
 /**
  * The runs that a configuration file describes: one for each combination of what stands in lists, the first list changing
@@ -217,6 +219,7 @@ const DATA_FIELDS = [
   "key",
   "layer",
   "tokens",
+  "ignore_labels",
   "validation_share",
   "standardise",
   "buffer_rows",
@@ -234,6 +237,7 @@ function completeData(table: Table): DataConfig {
     key: table.text("key") ?? null,
     layer: table.integer("layer", Number.MIN_SAFE_INTEGER) ?? null,
     tokens: table.choice("tokens", SHARD_TOKENS) ?? null,
+    ignore_labels: table.bytes("ignore_labels") ?? null,
     validation_share: table.number("validation_share", 0, 0.9) ?? 0.05,
     standardise: table.choice("standardise", ["none", "mean", "scale", "mean_scale"]) ?? "none",
     buffer_rows: table.integer("buffer_rows", 1) ?? null,
@@ -370,6 +374,17 @@ class Table {
   integer(field: string, least: number): number | undefined {
     const value = this.number(field, least, Infinity);
     if (value !== undefined && !Number.isSafeInteger(value)) throw this.#wrong(field, "an integer", value);
+    return value;
+  }
+
+  /** A list of whole numbers from 0 to 255. */
+  bytes(field: string): readonly number[] | undefined {
+    const value = this.found[field];
+    if (value === undefined) return undefined;
+    const isByte = (one: unknown) => typeof one === "number" && Number.isInteger(one) && one >= 0 && one <= 255;
+    if (!Array.isArray(value) || !value.every(isByte)) {
+      throw this.#wrong(field, "a list of integers from 0 to 255", value);
+    }
     return value;
   }
 

@@ -42,6 +42,8 @@ export interface ShardRowsOptions {
 export interface ShardRows extends RowSource {
   /** Rows of one example. */
   readonly rows_per_example: number;
+  /** The first row of the image that a row is of. */
+  exampleStart(row: number): number;
   /** Where a row comes from; the token counts from 0 without CLS, which is −1, as in upstream. */
   locate(row: number): { readonly example: number; readonly token: number };
 }
@@ -236,6 +238,7 @@ function shardRows(
     n_rows,
     d_model,
     rows_per_example,
+    exampleStart: (row) => row - row % rows_per_example,
     locate: (row) => ({ example: Math.floor(row / rows_per_example), token: first + row % rows_per_example + shift }),
     async read(from, to) {
       checkRange({ n_rows }, from, to);

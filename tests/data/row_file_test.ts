@@ -462,3 +462,30 @@ Deno.test("a file that changes while it is read is an error", async () => {
   await Deno.truncate(`${made.path}/a.f32`, 2 ** 17);
   await assertRejects(() => rows.read(5000, 6000), CheckpointError, "the file changed meanwhile");
 });
+
+Deno.test("files that a path with a star fits are one source, in the order of the numbers in their names", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const part = (first: number, rows: number, cols = 2) =>
+      writeNpy({
+        rows,
+        cols,
+        data: Float32Array.from({ length: rows * cols }, (_, i) => first + Math.floor(i / cols)),
+      });
+    await Deno.writeFile(`${folder}/part-2.npy`, part(3, 4));
+    await Deno.writeFile(`${folder}/part-10.npy`, part(7, 1));
+    await Deno.writeFile(`${folder}/part-1.npy`, part(0, 3));
+    await Deno.writeFile(`${folder}/other.npy`, part(0, 3));
+    const rows = await openRows(`${folder}/part-*.npy`);
+    assertEquals([rows.n_rows, rows.d_model], [8, 2]);
+    assertEquals([...await rows.read(0, 8)], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
+    assertEquals([...await rows.read(2, 5)], [2, 2, 3, 3, 4, 4]);
+    assertEquals([...await rows.read(7, 8)], [7, 7]);
+    await assertRejects(() => openRows(`${folder}/x*.npy`), RangeError, "found no file that x*.npy fits");
+    await Deno.writeFile(`${folder}/part-3.npy`, part(0, 1, 3));
+    const message = "part-1.npy has rows of 2 numbers, and part-3.npy of 3";
+    await assertRejects(() => openRows(`${folder}/part-*.npy`), ShapeError, message);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -12,6 +12,7 @@ Deno.test("a path is all that is needed", () => {
       key: null,
       layer: null,
       tokens: null,
+      ignore_labels: null,
       validation_share: 0.05,
       standardise: "none",
       buffer_rows: null,

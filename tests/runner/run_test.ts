@@ -228,6 +228,27 @@ async function trainIn(
   return await runTraining(cfg, source, { directory, ...options });
 }
 
+Deno.test("a split into training and validation parts no example", async () => {
+  await inFolder(async (path) => {
+    const rows = rowsOf(mixtures(), D);
+    const source = { ...rows, exampleStart: (row: number) => row - row % 7 };
+    const plans: RunPlan[] = [];
+    const aborter = new AbortController();
+    await trainIn(path, config({ data: { validation_share: 0.1 } }), source, {
+      signal: aborter.signal,
+      onStart: (plan) => {
+        plans.push(plan);
+        aborter.abort();
+      },
+    });
+    const rounded = Math.round(rows.n_rows * 0.9);
+    assertEquals(plans.map(({ n_rows, n_validation }) => [n_rows, n_rows + n_validation]), [
+      [rounded - rounded % 7, rows.n_rows],
+    ]);
+    assert(rounded % 7 > 0, "the share alone would part an example");
+  });
+});
+
 Deno.test("before there is a model, a signal ends a run that leaves nothing", async () => {
   await inFolder(async (path) => {
     const signal = AbortSignal.abort(new RangeError("enough"));

@@ -42,6 +42,7 @@ const FIELDS = [
   "k_start",
   "scale_encoder",
   "explained_variance",
+  "ignore_labels",
   "cls_token",
   "pixel_agg",
   "bg_label",
