@@ -15,7 +15,7 @@ import {
   undefinedMetrics,
 } from "../eval/mod.ts";
 import { shownAddress } from "../io/mod.ts";
-import { load, type SparseAutoencoder } from "../mod.ts";
+import { load, ShapeError, type SparseAutoencoder } from "../mod.ts";
 import { adapterName, CountLine } from "../runner/mod.ts";
 import { opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
 import { DATA_DETAILS, DATA_OPTIONS, dataOptions } from "./data.ts";
@@ -84,16 +84,20 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   );
   warn(sae.warnings);
   const given = { ...dataOptions(args), d_model: sae.cfg.d_model };
-  const rows = await opening(signal, (source) => openRows(data, { ...source, ...given }));
+  const rows = await opening(signal, (source) => openRows(data, { ...source, ...given })).catch((error) => {
+    if (error instanceof ShapeError) error.message += `, as ${shownAddress(checkpoint)} has it`;
+    throw error;
+  });
   await useTuning();
   const key = args.text("embeddings-key") ?? null;
   const embeddings = file && await opening(signal, (source) => openRows(file, { ...source, key }));
   if (embeddings && embeddings.n_rows !== rows.n_rows) {
     throw new RangeError(
-      `${file} has ${embeddings.n_rows} rows; expected one for each of the ${rows.n_rows} rows of ${data}`,
+      `${shownAddress(file!)} has ${embeddings.n_rows} rows; expected one for each of the ${rows.n_rows} rows of ` +
+        shownAddress(data),
     );
   }
-  const batches = batchesInOrder(finiteRows(rows, data), batchSize);
+  const batches = batchesInOrder(finiteRows(rows, shownAddress(data)), batchSize);
   const metrics = embeddings || args.flag("monosemanticity")
     ? await evaluate(sae, batches, {
       ...options,

@@ -261,6 +261,9 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
     wrong!.stderr,
     /^error: few\.npy has 2 rows; expected one for each of the 400 rows of a\.npy\n$/,
   );
+  const narrow = await saev(["evaluate", "runs/npy/sae.pt", "few.npy"], { cwd: made.path });
+  assertEquals([narrow.code, narrow.stdout], [1, ""]);
+  assertMatch(narrow.stderr, /found rows of 3 numbers, expected 8 \(d_model\), as runs\/npy\/sae\.pt has it\n$/);
 });
 
 Deno.test("warnings have a line each, and rows that are not finite are an error that names them", async () => {
