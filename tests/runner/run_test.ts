@@ -10,7 +10,8 @@ import { initialParametersFromData } from "../../nn/initial_values.ts";
 import { rowsOf } from "../../data/rows.ts";
 import type { RowSource } from "../../nn/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
-import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
+import { completeRunConfig, completeSweep, type RunConfig, type SweptConfig } from "../../runner/run_config.ts";
+import { parse } from "@std/toml";
 import { RunDirectory, type RunStart } from "../../runner/run_directory.ts";
 import { type RunPlan, runSweep, runTraining, type SweepOptions } from "../../runner/run.ts";
 import type { ProgressState } from "../../runner/terminal.ts";
@@ -684,4 +685,32 @@ Deno.test("config.json says all of the objective", async () => {
     target_l0: null,
     dead_threshold_tokens: 240,
   });
+});
+
+Deno.test("a stopped run of 0.1.0 resumes, and is replaced when asked", async () => {
+  const old = new URL("../fixtures/run_of_0.1.0/", import.meta.url);
+  const source = rowsOf(Float32Array.from({ length: 400 }, (_, i) => ((i * i * 7) % 101) / 101), 4);
+  const names = (await Array.fromAsync(Deno.readDir(old), ({ name }) => name)).sort();
+  assertEquals(names, ["config.json", "config.toml", "metrics.json", "sae.pt", "training.safetensors"]);
+  const [{ cfg }] = completeSweep(parse(await Deno.readTextFile(new URL("config.toml", old)))) as [SweptConfig];
+  for (const start of ["resume", "auto", "overwrite"] as const) {
+    await inFolder(async (path) => {
+      for (const name of names) await Deno.copyFile(new URL(name, old), `${path}/${name}`);
+      const before = await jsonIn(path, "metrics.json");
+      await assertRejects(() => trainIn(path, cfg, source), RangeError, "holds a run already");
+      const result = await trainIn(path, cfg, source, { start });
+      assertEquals([result.steps, result.isInterrupted], [12, false]);
+      const { losses, resolved } = await jsonIn(path, "metrics.json");
+      const isResumed = start !== "overwrite";
+      assertEquals(resolved["train.n_lr_warmup"], isResumed ? 500 : 1);
+      assertEquals(losses.mse.slice(0, 5).join() === before.losses.mse.join(), isResumed);
+      assertEquals((await jsonIn(path, "run.json")).sessions.map(({ step }: { step: number }) => step), [
+        isResumed ? 5 : 0,
+      ]);
+      assertEquals(
+        (await linesIn(path)).map(({ seconds }) => seconds === null),
+        losses.mse.map((_: number, i: number) => isResumed && i < 5),
+      );
+    });
+  }
 });
