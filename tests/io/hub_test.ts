@@ -494,6 +494,27 @@ Deno.test("what arrives otherwise than the hub says is not kept", async () => {
   }
 });
 
+Deno.test("what the bytes must be is said by the hub that redirects, and not by who has them", async () => {
+  const claims = { etag: `"${"0".repeat(64)}"`, size: 3, commit: COMMIT };
+  await using storage = serveFiles({ files: { "/blob": { bytes: BYTES, etag: '"s3"', linked: claims } } });
+  await using server = serveHub();
+  const { etag, size, commit } = LARGE.linked!;
+  const headers = { "x-linked-etag": etag!, "x-linked-size": `${size}`, "x-repo-commit": commit! };
+  server.behaviour.instead = (_, path) =>
+    path === PLACE
+      ? new Response(null, { status: 302, headers: { ...headers, location: `${storage.origin}/blob?Signature=x` } })
+      : undefined;
+  await inFolder(async (cache) => {
+    const open = () => openSource(ADDRESS, { hub: { endpoint: server.origin, cache } });
+    const source = await open();
+    assertEquals(await bytesOf(source), BYTES);
+    assert(copyOf(source.name).endsWith(etag!.replaceAll('"', "")), source.name);
+    await Deno.remove(copyOf(source.name));
+    storage.behaviour.files["/blob"] = { bytes: BYTES.toReversed(), etag: '"s3"' };
+    await assertRejects(open, CheckpointError, "It is not kept");
+  });
+});
+
 Deno.test("a partial that is not the start of the file is thrown away, and all is read again", async () => {
   await using server = serveHub();
   await inFolder(async (cache) => {
