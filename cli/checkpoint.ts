@@ -71,5 +71,6 @@ export function inFlags(message: string): string {
 
 /** Says what a file leaves open. */
 export function warn(warnings: readonly string[]): void {
+  // A line each, whatever line ends a file has in its names.
   for (const warning of warnings) say(`warning: ${printable(inFlags(warning))}`);
 }

@@ -5,7 +5,7 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { nearest, writeStderr } from "../runner/mod.ts";
+import { nearest, printable, writeStderr } from "../runner/mod.ts";
 import { Interruption } from "./interruption.ts";
 
 /** One option of a command. */
@@ -190,19 +190,24 @@ function filled(text: string, width = HELP_WIDTH): string[] {
   return lines;
 }
 
-/** A line for people, on stderr. */
+/** A line for people, on stderr. Whatever a file, a server or a folder has put into it, no terminal obeys it. */
 export function say(line: string): void {
-  writeStderr(`${line}\n`);
+  writeStderr(`${inLines(line)}\n`);
+}
+
+/** Text that may have several lines, each without anything that a terminal would obey. */
+function inLines(text: string): string {
+  return text.split("\n").map(printable).join("\n");
 }
 
 /**
- * A result, on stdout.
+ * A result, on stdout; on a terminal as {@link say} shows it, and as it is for a program that reads it.
  *
  * @throws {Interruption} where whoever reads it has gone, as `head` has after its lines.
  * @throws {Error} where it cannot be written, because a disk is full.
  */
-export function print(result: string): void {
-  const bytes = new TextEncoder().encode(`${result}\n`);
+export function print(result: string, isTerminal: boolean = Deno.stdout.isTerminal()): void {
+  const bytes = new TextEncoder().encode(`${isTerminal ? inLines(result) : result}\n`);
   try {
     for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
   } catch (error) {

@@ -1,6 +1,6 @@
 /** Arguments and help of every command. @module */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Arguments, type Command, commandHelp, helpTable, UsageError } from "../../cli/command.ts";
+import { Arguments, type Command, commandHelp, helpTable, print, say, UsageError } from "../../cli/command.ts";
 
 /** The commands that the files of `cli/` declare, by name. */
 async function commands(): Promise<ReadonlyMap<string, Command>> {
@@ -52,4 +52,24 @@ Deno.test("a number below 0 is the value of the option before it, and an unknown
   assertThrows(() => parse("--steps", "-x"), UsageError, "unknown option -x");
   assertThrows(() => parse("--json", "-3"), UsageError, "unknown option -3");
   assertThrows(() => parse("--steps", "--json"), UsageError, "--steps needs a value");
+});
+
+Deno.test("no terminal obeys what commands say, and programs read results as they are", () => {
+  const written: Record<"stdout" | "stderr", string> = { stdout: "", stderr: "" };
+  const streams = ["stdout", "stderr"] as const;
+  for (const stream of streams) {
+    Deno[stream].writeSync = (bytes) => {
+      written[stream] += new TextDecoder().decode(bytes);
+      return bytes.length;
+    };
+  }
+  try {
+    say("a\x1b[2J\u202eb\nc");
+    print("a\x1b[2J\u202eb\nc", true);
+    print("a\x1b[2J\u202eb\nc", false);
+  } finally {
+    for (const stream of streams) Reflect.deleteProperty(Deno[stream], "writeSync");
+  }
+  const shown = "a\\u001b[2J\\u202eb\nc\n";
+  assertEquals(written, { stderr: shown, stdout: `${shown}a\x1b[2J\u202eb\nc\n` });
 });
