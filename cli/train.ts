@@ -168,9 +168,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
         // Before it there is nothing to say of checkpoints.
         if (progress === undefined || error === signal.reason) throw error;
         const message = error instanceof Error ? error.message : String(error);
-        // From a state before an explosion the same run would explode again.
-        const resumes = !(error instanceof DivergenceError) || error.isOfRows;
-        throw new Error(`${message}; ${await whatIsKept(out, runs, resumes)}`, { cause: error });
+        throw new Error(`${message}; ${await whatIsKept(out, runs, error)}`, { cause: error });
       }),
   ].flat();
   if (isSweep) {
@@ -205,15 +203,18 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
 }
 
 /** What the folders hold after a failure, in a sentence. */
-async function whatIsKept(out: string, runs: readonly SweepRun[], resumes: boolean): Promise<string> {
+async function whatIsKept(out: string, runs: readonly SweepRun[], error: unknown): Promise<string> {
   const found = await Promise.all(runs.map(({ directory }) => directory.openTraining().catch(() => undefined)));
   const states = found.filter((state) => state !== undefined);
   if (states.length === 0) return `${out} holds no checkpoint yet`;
   const what = runs.length > 1
     ? `states of ${states.length} of ${runs.length} runs`
     : `the state of step ${states[0]!.step}`;
-  const option = states.length < runs.length ? "--resume=auto" : "--resume";
-  return resumes ? `${out} holds ${what}, from which ${option} continues` : `${out} holds ${what}, the last good one`;
+  const kept = `${out} holds ${what}`;
+  // From a state before an explosion the same run would explode again.
+  if (error instanceof DivergenceError && !error.isOfRows) return `${kept}, the last good one`;
+  if (error instanceof DivergenceError) return `${kept}, from which --resume --changed-data continues with other rows`;
+  return `${kept}, from which ${states.length < runs.length ? "--resume=auto" : "--resume"} continues`;
 }
 
 /** Four decimals, or why there are none. */

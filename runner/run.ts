@@ -431,6 +431,7 @@ async function beginFiles(run: Started, n_steps: number): Promise<MetricsLog> {
     await newSession(sae.device, {
       step: state.step,
       data: { path: cfg.data.path, ...fingerprint },
+      resolved: run.resolved,
       ...changedFrom !== undefined && { changed_data: { from: changedFrom } },
     }),
   );

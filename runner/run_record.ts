@@ -5,6 +5,7 @@
  */
 
 import { VERSION } from "../io/checkpoints/saev.ts";
+import type { ResolvedDefaults } from "./defaults.ts";
 import type { DataFingerprint } from "./fingerprint.ts";
 
 /** One start of a run, or one time that it was resumed. */
@@ -23,6 +24,8 @@ export interface RunSession {
   readonly driver: Readonly<Record<string, string>>;
   /** The rows. */
   readonly data: DataFingerprint & { readonly path: string };
+  /** What the configuration leaves out, and the length of the run says. */
+  readonly resolved: ResolvedDefaults;
   /** The hash of the rows that the run had before, where it goes on with others. */
   readonly changed_data?: { readonly from: string };
 }
@@ -30,7 +33,7 @@ export interface RunSession {
 /** The session that begins now. */
 export async function newSession(
   device: GPUDevice,
-  given: Pick<RunSession, "step" | "data" | "changed_data">,
+  given: Pick<RunSession, "step" | "data" | "resolved" | "changed_data">,
 ): Promise<RunSession> {
   const { vendor, architecture, device: model, description } = device.adapterInfo;
   return {

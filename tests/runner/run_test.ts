@@ -495,6 +495,7 @@ Deno.test("what the configuration leaves out is resolved by the run's length, an
   // 36 steps of 30 rows.
   const resolved = { "train.n_lr_warmup": 3, "objective.dead_threshold_tokens": 240 };
   assertEquals([json("metrics.json").resolved, plans[0]!.resolved], [resolved, resolved]);
+  assertEquals(json("run.json").sessions[0].resolved, resolved);
   const { train, objective } = json("config.json");
   assertEquals([train.n_lr_warmup, objective.dead_threshold_tokens], [3, 240]);
   // It is the run of these numbers, bit by bit; and dead latents are seen.
