@@ -5,7 +5,7 @@
  */
 
 import { findTargets, readCheckpoint, TARGET_FORMATS, writeCheckpoint } from "../io/mod.ts";
-import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
+import { CHECKPOINT_DETAILS, inFlags, opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
 import { type Arguments, type Command, print, say, UsageError } from "./command.ts";
 
 /** The command. */
@@ -57,8 +57,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   else {
     for (const path of paths) tell(path);
     if (folded.length > 0) say(`folded into the parameters: ${folded.join(", ")}, for which ${format} has no place`);
-    for (const what of lost) say(`lost: ${what}`);
-    for (const what of perhapsLost) say(`perhaps lost: ${what}`);
+    for (const what of lost) say(`lost: ${inFlags(what)}`);
+    for (const what of perhapsLost) say(`perhaps lost: ${inFlags(what)}`);
   }
   return 0;
 }

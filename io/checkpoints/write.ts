@@ -174,7 +174,7 @@ export function formatModel(
     if (!lossy) throw new CheckpointError(`writing ${format}: ${what}. Write it nevertheless with ${REMEDIES.lossy}`);
     const { n_active, n_tried } = searchNegativeCodes(model, k);
     if (n_active < k) lost.push(`${what}; there is an input with ${n_active} that are not negative, and k is ${k}`);
-    else perhapsLost.push(`${what}; of ${n_tried} inputs that were tried, none has fewer than k = ${k} others`);
+    else perhapsLost.push(`${what}; each of ${n_tried} inputs that were tried has k = ${k} that are not negative`);
   };
   return { ...FORMATTERS[format](model, loseNegatives, schema), lost, perhapsLost };
 }

@@ -606,7 +606,7 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   assertEquals([written.code, written.stdout], [0, "out/cfg.json\nout/sae_weights.safetensors\n"]);
   assertMatch(
     written.stderr,
-    /^perhaps lost: the negative ones .* of 2048 inputs that were tried, none has fewer .*\n$/,
+    /^perhaps lost: the negative ones .* relu = true in \[sae\.activation\] .* each of 2048 inputs .*\n$/,
   );
   using sae = await load(`${made.path}/out`);
   assertEquals(sae.cfg.activation.key, "top-k");

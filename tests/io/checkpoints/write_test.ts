@@ -100,7 +100,7 @@ Deno.test("something is lost where an input shows it, and perhaps where none of 
   for (const format of ["saelens", "dictionary_learning"] as const) {
     const { lost, perhapsLost } = formatModel(paired, { format, lossy: true });
     assertEquals([lost.length, perhapsLost.length], [0, 1]);
-    assert(perhapsLost[0]!.includes("of 2048 inputs that were tried, none"), perhapsLost[0]);
+    assert(perhapsLost[0]!.includes("each of 2048 inputs that were tried has k = 3"), perhapsLost[0]);
   }
   // At the middle all are negative; in the golden file three are not, somewhere.
   const [below, golden] = [
