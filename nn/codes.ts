@@ -104,6 +104,15 @@ export class Codes implements Disposable {
   }
 }
 
+/** The tensors of codes. */
+export type CodeTensors = Pick<Codes, "n_rows" | "d_sae" | "row_starts" | "indices" | "values" | "sparse">;
+
+/** The same entries with other values. */
+export function withValues(codes: CodeTensors, values: Tensor): CodeTensors {
+  const { n_rows, d_sae, row_starts, indices, sparse } = codes;
+  return { n_rows, d_sae, row_starts, indices, values, sparse: { ...sparse, values } };
+}
+
 /** Appends the rows `span` of a batch: those of `dense` [rows, S] that are not 0, or what `nearby` keeps, into `values`. */
 export function appendCodes(
   commands: Commands,
@@ -135,8 +144,14 @@ export interface SparseBackward {
   readonly grad_values: Tensor;
 }
 
-/** Codes with what their backward needs. */
-export class EntryBuffers implements SparseBackward, Disposable {
+/** Codes, or what a penalty is on instead, with what their backward needs. */
+export interface Entries extends SparseBackward {
+  /** The codes. */
+  readonly codes: CodeTensors;
+}
+
+/** Codes with what their backward needs, and the memory of it. */
+export class EntryBuffers implements Entries, Disposable {
   /** The codes. */
   readonly codes: Codes;
   /** The codes by latent. */

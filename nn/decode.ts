@@ -47,7 +47,12 @@ export function checkPrefixes(lengths: readonly number[], d_sae: number): void {
 export function decode(
   commands: Commands,
   model: AffineMaps,
-  given: { readonly codes: Codes; readonly span: Span; readonly prefixes: Prefixes; readonly x_hats: TensorRows },
+  given: {
+    readonly codes: Pick<Codes, "sparse">;
+    readonly span: Span;
+    readonly prefixes: Prefixes;
+    readonly x_hats: TensorRows;
+  },
 ): void {
   const { codes, span: { from, to }, prefixes, x_hats } = given;
   for (const block of latentBlocks(model)) {
@@ -66,46 +71,55 @@ export function decode(
   }
 }
 
-/** From G of the rows `span` to ∂loss/∂f of their entries and to grad_W_dec. */
-export function decodeBackward(
-  commands: Commands,
-  model: AffineMaps,
-  given: SparseBackward & {
-    readonly codes: Codes;
-    readonly span: Span;
-    readonly prefixes: Prefixes;
-    /** [≥ rows, P, D] */
-    readonly G: Tensor;
-    readonly gradients: Gradients;
-    readonly accumulate: boolean;
-  },
-): void {
-  const { codes, span: { from, to }, prefixes, G, transposition, grad_values, gradients, accumulate } = given;
-  const { d_model: columns } = model.cfg;
-  const blocks = { ends: prefixes.ends, parts: prefixes.lengths.length };
-  const rows = { firstRow: from, rows: to - from };
-  const { columns: transposed, entryRows } = transposition;
+/** What both parts of the backward of entries read. */
+interface EntriesBackward extends SparseBackward {
+  readonly codes: Pick<Codes, "sparse">;
+  readonly span: Span;
+  readonly prefixes: Prefixes;
+  /** [≥ rows, P, D] */
+  readonly G: Tensor;
+}
+
+/** From G of the rows `span` to ∂loss/∂f of their entries. */
+export function codesBackward(commands: Commands, model: AffineMaps, given: EntriesBackward): void {
+  const { codes, span: { from, to }, prefixes, G, transposition, grad_values } = given;
   for (const block of latentBlocks(model)) {
     sampledMatmul(commands, {
       sparse: codes.sparse,
-      entryRows,
-      ...rows,
+      entryRows: transposition.entryRows,
+      firstRow: from,
+      rows: to - from,
       left: G.rows(0, to - from),
-      ...blocks,
+      ends: prefixes.ends,
+      parts: prefixes.lengths.length,
       right: model.parameters.W_dec.rows(block.from, block.to),
       ...block,
-      columns,
+      columns: model.cfg.d_model,
       result: grad_values,
     });
+  }
+}
+
+/** The same, and grad_W_dec. */
+export function decodeBackward(
+  commands: Commands,
+  model: AffineMaps,
+  given: EntriesBackward & { readonly gradients: Gradients; readonly accumulate: boolean },
+): void {
+  codesBackward(commands, model, given);
+  const { codes, span: { from, to }, prefixes, G, transposition, gradients, accumulate } = given;
+  for (const block of latentBlocks(model)) {
     sparseColumnsMatmul(commands, {
-      sparse: transposed,
-      entryRows,
-      values: codes.values,
-      ...rows,
+      sparse: transposition.columns,
+      entryRows: transposition.entryRows,
+      values: codes.sparse.values,
+      firstRow: from,
+      rows: to - from,
       matrix: G.rows(0, to - from),
-      ...blocks,
+      ends: prefixes.ends,
+      parts: prefixes.lengths.length,
       ...block,
-      columns,
+      columns: model.cfg.d_model,
       result: gradients.W_dec.rows(block.from, block.to),
       accumulate,
     });
@@ -143,46 +157,55 @@ export function decodeDense(
   }
 }
 
-/** The same as {@link decodeBackward} for dense codes: grad_f [≥ rows, S] = G W_decᵀ and grad_W_dec (+)= fᵀ G, block by block. */
-export function decodeDenseBackward(
-  commands: Commands,
-  model: AffineMaps,
-  given: {
-    /** [rows, S] */
-    readonly f: TensorRows;
-    readonly prefixes: Prefixes;
-    /** [≥ rows, P, D] */
-    readonly G: Tensor;
-    readonly grad_f: Tensor;
-    readonly gradients: Gradients;
-    readonly accumulate: boolean;
-  },
-): void {
-  const { f, prefixes, G, grad_f, gradients, accumulate } = given;
+/** What both parts of the backward of dense codes read. */
+interface DenseBackward {
+  /** [rows, S] */
+  readonly f: TensorRows;
+  readonly prefixes: Prefixes;
+  /** [≥ rows, P, D] */
+  readonly G: Tensor;
+  readonly grad_f: Tensor;
+}
+
+/** The same as {@link codesBackward} for dense codes: grad_f [≥ rows, S] = G W_decᵀ, block by block. */
+export function denseCodesBackward(commands: Commands, model: AffineMaps, given: DenseBackward): void {
+  const { f, prefixes, G, grad_f } = given;
   const { d_model, d_sae } = model.cfg;
   const rows = f.to - f.from;
-  const stride = prefixes.lengths.length * d_model;
   for (const [p, block] of prefixBlocks(model, prefixes)) {
-    const latents = block.to - block.from;
-    const residuals = { in: G.rows(0, rows), stride, offset: p * d_model };
     const { rows: W_dec, offset } = latentRows(model.parameters.W_dec, block);
     matmul(commands, {
       layout: "nt",
       M: rows,
-      N: latents,
+      N: block.to - block.from,
       K: d_model,
-      a: residuals,
+      a: { in: G.rows(0, rows), stride: prefixes.lengths.length * d_model, offset: p * d_model },
       b: { in: W_dec, offset },
       c: { in: grad_f.rows(0, rows), stride: d_sae, offset: block.from },
     });
+  }
+}
+
+/** The same as {@link decodeBackward} for dense codes, with grad_W_dec (+)= fᵀ G. */
+export function decodeDenseBackward(
+  commands: Commands,
+  model: AffineMaps,
+  given: DenseBackward & { readonly gradients: Gradients; readonly accumulate: boolean },
+): void {
+  denseCodesBackward(commands, model, given);
+  const { f, prefixes, G, gradients, accumulate } = given;
+  const { d_model, d_sae } = model.cfg;
+  const rows = f.to - f.from;
+  for (const [p, block] of prefixBlocks(model, prefixes)) {
+    const { rows: grad_W_dec, offset } = latentRows(gradients.W_dec, block);
     matmul(commands, {
       layout: "tn",
-      M: latents,
+      M: block.to - block.from,
       N: d_model,
       K: rows,
       a: { in: f, stride: d_sae, offset: block.from },
-      b: residuals,
-      c: { in: latentRows(gradients.W_dec, block).rows, offset },
+      b: { in: G.rows(0, rows), stride: prefixes.lengths.length * d_model, offset: p * d_model },
+      c: { in: grad_W_dec, offset },
       accumulate,
     });
   }

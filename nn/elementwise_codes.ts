@@ -16,9 +16,9 @@ import type { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { elementsPerBinding, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import type { AnyActivation, Elementwise, PreActCodes } from "./activations/activation.ts";
-import { appendCodes, Codes, EntryBuffers } from "./codes.ts";
+import { appendCodes, Codes, EntryBuffers, withValues } from "./codes.ts";
 import { type AffineMaps, type EncoderInput, preActivations, type Tile } from "./encode.ts";
-import type { BackwardArguments, DenseStep, Look, StepCodes } from "./step_codes.ts";
+import type { BackwardArguments, DenseStep, Gate, Look, StepCodes } from "./step_codes.ts";
 
 /** The share of all codes that may be entries: with more, dense products are faster (`bench/scale.ts codes`). */
 const MOST_SPARSE = 3 / 32;
@@ -57,6 +57,8 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
   readonly preActs: KeptPreActs<C> | undefined;
   /** It is its own dense half. */
   readonly dense: this = this;
+  /** max(h, 0), where the penalty is on that. */
+  readonly gate: Gate | undefined;
   /** [B, S] or [rows of a tile, S]: h where it is kept, f otherwise. */
   readonly kept: Tensor;
   /** Whether that is the whole batch. */
@@ -64,6 +66,8 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
   /** [1] each: which of the two the step is, 1 or 0. */
   readonly isSparse: Tensor<"u32">;
   readonly isDense: Tensor<"u32">;
+  /** [S], what pre-activations must exceed to be entries, where the model has no thresholds. */
+  readonly #zeros: Tensor | undefined;
   readonly #activation: Elementwise<C>;
   readonly #cfg: C;
   readonly #owned: DisposableStack;
@@ -92,6 +96,19 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
       f: make("f32", tile.h.shape, "dense f_x of a tile"),
       wanted: make("u32", [d_sae], "latents wanted whole"),
     };
+    if (ofPreActs?.isGate) {
+      const { transposition } = this.entries;
+      this.gate = {
+        entries: {
+          codes: withValues(codes, this.preActs!.ofEntries),
+          transposition,
+          grad_values: make("f32", [this.entries.grad_values.size], "grad of gates"),
+        },
+        grad: make("f32", tile.h.shape, "grad of dense gates"),
+        sums: make("f32", [d_sae], "grad of h_x, summed"),
+      };
+      this.#zeros = make("f32", [d_sae], "no thresholds");
+    }
     this.isSparse = make("u32", [1], "is sparse");
     this.isDense = make("u32", [1], "is dense");
     this.#activation = activation;
@@ -116,11 +133,14 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
     { input, look }: { readonly input: EncoderInput; readonly look: Look },
   ): void {
     const { entries: { codes }, preActs } = this;
-    const { threshold: thresholds } = model;
+    const thresholds = this.#zeros ?? model.threshold;
     for (const span of this.tiles) {
       this.#encodeTile(commands, model, input, span);
       const dense = this.denseRows(span);
-      look.tile(preActs ? preActs.of.look(model, dense) : { values: dense, threshold: undefined }, span);
+      const looked = preActs
+        ? preActs.of.look(commands, model, { h: dense, f: this.codeRows(span) })
+        : { values: dense, threshold: undefined };
+      look.tile(looked, span, this.#zeros ? { values: dense, threshold: this.#zeros } : looked);
       appendCodes(commands, codes, dense, span, {
         ...preActs && {
           values: preActs.ofEntries,
@@ -154,6 +174,7 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
       n_rows: entries.codes.n_rows,
       entries,
       preActs: preActs.ofEntries,
+      grad_gate: this.gate?.entries.grad_values,
     });
   }
 
@@ -161,7 +182,7 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
   denseBackward(commands: Commands, model: AffineMaps, given: Parameters<DenseStep["denseBackward"]>[2]): void {
     const { n_rows } = this.entries.codes;
     const dense = this.denseRows(given.span);
-    this.#activation.denseBackward(commands, model, this.#cfg, { ...given, n_rows, dense });
+    this.#activation.denseBackward(commands, model, this.#cfg, { ...given, n_rows, dense, grad_gate: this.gate?.grad });
   }
 
   #encodeTile(commands: Commands, model: AffineMaps, input: EncoderInput, span: Span): void {

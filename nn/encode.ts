@@ -222,10 +222,13 @@ export function entriesEncoderBackward(
     readonly span: Span;
     readonly whole: Tensor<"u32">;
     readonly gradients: Gradients;
+    /** [S], which gets the sums; that of b_enc if left out. */
+    readonly sums?: Tensor | undefined;
     readonly accumulate: boolean;
   },
 ): void {
   const { transposition, grad_values, input, span: { from, to }, whole, gradients, accumulate } = given;
+  const { sums = gradients.b_enc } = given;
   const { columns: sparse, entryRows } = transposition;
   const rows = { sparse, entryRows, values: grad_values, firstRow: from, rows: to - from, accumulate };
   for (const block of latentBlocks(model)) {
@@ -239,7 +242,7 @@ export function entriesEncoderBackward(
       result: gradients.W_enc.rows(block.from, block.to),
     });
   }
-  sparseColumnSums(commands, { ...rows, result: gradients.b_enc });
+  sparseColumnSums(commands, { ...rows, result: sums });
 }
 
 /** The same from all of ∂loss/∂h of the rows of one tile: grad_W_enc (+)= grad_hᵀ x and grad_b_enc (+)= Σ_b grad_h. */
@@ -251,10 +254,12 @@ export function denseEncoderBackward(
     readonly input: EncoderInput;
     readonly span: Span;
     readonly gradients: Gradients;
+    /** [S], which gets the sums; that of b_enc if left out. */
+    readonly sums?: Tensor | undefined;
     readonly accumulate: boolean;
   },
 ): void {
-  const { grad_h, input, span: { from, to }, gradients, accumulate } = given;
+  const { grad_h, input, span: { from, to }, gradients, sums = gradients.b_enc, accumulate } = given;
   const { d_model, d_sae } = model.cfg;
   const rows = to - from;
   for (const block of latentBlocks(model)) {
@@ -275,7 +280,7 @@ export function denseEncoderBackward(
     stride: d_sae,
     offset: 0,
     columns: d_sae,
-    result: gradients.b_enc,
+    result: sums,
     accumulate,
   });
 }
@@ -313,13 +318,17 @@ export function listedPreActivations(
 
 /**
  * The part of b_dec's gradient that comes through the encoder, where it subtracts b_dec:
- * grad_b_dec −= Σ_s grad_b_enc[s] W_enc[s]. (grad_W_enc and grad_b_enc must be there already.)
+ * grad_b_dec −= Σ_s sums[s] W_enc[s], with sums[s] = Σ_b ∂loss/∂h[b, s].
  */
-export function centringBackward(commands: Commands, model: AffineMaps, gradients: Gradients): void {
+export function centringBackward(
+  commands: Commands,
+  model: AffineMaps,
+  { gradients, sums = gradients.b_enc }: { readonly gradients: Gradients; readonly sums?: Tensor | undefined },
+): void {
   if (!model.cfg.subtract_b_dec) return;
   for (const { from, to } of latentBlocks(model)) {
     subtractWeightedRows(commands, {
-      weights: gradients.b_enc.rows(from, to),
+      weights: sums.rows(from, to),
       matrix: model.parameters.W_enc.rows(from, to),
       rows: to - from,
       columns: model.cfg.d_model,

@@ -16,6 +16,7 @@ export class SelectedCodes implements StepCodes {
   readonly entries: EntryBuffers;
   readonly dense = undefined;
   readonly preActs = undefined;
+  readonly gate = undefined;
   readonly #selector: Selector;
   readonly #tile: Tile;
 

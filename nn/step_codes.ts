@@ -7,7 +7,7 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import type { Span, Tensor, TensorRows } from "../kernels/engine/tensor.ts";
 import type { ElementwiseBackward, Estimate } from "./activations/activation.ts";
-import type { EntryBuffers } from "./codes.ts";
+import type { Entries, EntryBuffers } from "./codes.ts";
 import type { DenseCodes } from "./dense_codes.ts";
 import type { AffineMaps, EncoderInput } from "./encode.ts";
 
@@ -19,6 +19,8 @@ export interface StepCodes extends Disposable {
   readonly dense: DenseStep | undefined;
   /** What is kept of pre-activations. */
   readonly preActs: PreActs | undefined;
+  /** max(h, 0) as entries, where the penalty is on that; it is on the codes otherwise. */
+  readonly gate: Gate | undefined;
   /** Makes the codes of the whole batch, as entries for certain or for the GPU to decide, and has them looked at. */
   encode(
     commands: Commands,
@@ -59,6 +61,16 @@ export interface DenseStep {
   ): void;
 }
 
+/** What opens codes, besides them. */
+export interface Gate {
+  /** max(h, 0), and its gradient. */
+  readonly entries: Entries;
+  /** [rows of a tile, S], the gradient of it in a dense step. */
+  readonly grad: Tensor;
+  /** [S], Σ_b ∂loss/∂h, which is not b_enc's gradient. */
+  readonly sums: Tensor;
+}
+
 /** Pre-activations that are kept. */
 export interface PreActs {
   /** [entries], h. */
@@ -71,8 +83,8 @@ export interface PreActs {
 export interface Look {
   /** At the entries, where the codes are entries for certain. */
   entries(): void;
-  /** At the codes of every tile otherwise. */
-  tile(codes: DenseCodes, span: Span): void;
+  /** At the codes of every tile otherwise, and at what the penalty is on. */
+  tile(codes: DenseCodes, span: Span, penalised: DenseCodes): void;
 }
 
 /** What the backward of an activation reads of the penalty, and where the gradients are. */

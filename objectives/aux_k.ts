@@ -66,6 +66,7 @@ interface DenseAux {
  * the same bits, since a product with zeros in it is that of the rest.
  */
 export class AuxKLoss implements AuxTerm {
+  readonly total = "aux";
   /** What dense products over the dead latents need. */
   readonly dense: DenseAux;
   /** The dead latents' codes. */

@@ -37,8 +37,10 @@ export interface Loss {
 export interface TrainLoss extends Loss {
   /** Norm of all gradients before clipping. */
   readonly grad_norm: number;
-  /** Norm of each parameter's gradient before clipping; 0 for one that the activation does not train. */
-  readonly grad_norms: Readonly<Record<keyof ParameterArrays, number>>;
+  /** Norm of each parameter's gradient before clipping; 0 for the thresholds that only a JumpReLU trains. */
+  readonly grad_norms:
+    & Readonly<Record<"W_enc" | "b_enc" | "W_dec" | "b_dec" | "threshold", number>>
+    & Readonly<Partial<Record<keyof ParameterArrays, number>>>;
 }
 
 /** What an objective says of a batch, in the order of tables. */
@@ -56,10 +58,10 @@ const LOSS = [
 /** What only training knows, in the order of tables. */
 const TRAINING = [...LOSS, "grad_norm"] as const;
 
-/** Parameters in the order of tables: the encoder's, the decoder's, the activation's. */
-const TABLE_PARAMETERS: readonly (keyof ParameterArrays)[] = [
-  ...new Set<keyof ParameterArrays>(["W_enc", "b_enc", ...PARAMETERS]),
-];
+/** Parameters in the order of tables: those that every table has, and those that the activation trains besides. */
+function normedParameters(trained: Iterable<keyof ParameterArrays>): (keyof ParameterArrays)[] {
+  return [...new Set<keyof ParameterArrays>(["W_enc", "b_enc", "W_dec", "b_dec", "threshold", ...trained])];
+}
 
 /** What no table has: the largest |x|, and what halts a run that explodes. */
 const UNLISTED = ["largest_x", "steps_above", "median"] as const;
@@ -94,35 +96,42 @@ export function lossOf(row: LossRow): Loss {
   return Object.fromEntries(LOSS.map((name) => [name, row(name)])) as unknown as Loss;
 }
 
-/** The same with what training knows. */
-export function trainLossOf(row: LossRow): TrainLoss {
+/** The same with what training knows of a model with these parameters. */
+export function trainLossOf(row: LossRow, trained: Iterable<keyof ParameterArrays>): TrainLoss {
   // Float32, as all numbers of a step are, so that files hold them as they are.
-  const norms = TABLE_PARAMETERS.map((name) => [name, Math.fround(Math.sqrt(row(`grad_squares.${name}`)))]);
+  const norms = normedParameters(trained).map((name) => [name, Math.fround(Math.sqrt(row(`grad_squares.${name}`)))]);
   return { ...lossOf(row), grad_norm: row("grad_norm"), grad_norms: Object.fromEntries(norms) };
 }
 
-/** Names of the columns in files; `grad_norms.W_enc` is that of one parameter. */
-export const LOSS_COLUMNS: readonly string[] = [...TRAINING, ...TABLE_PARAMETERS.map((name) => `grad_norms.${name}`)];
+/** Names of the columns in files, for a model with these parameters; `grad_norms.W_enc` is that of one of them. */
+export function lossColumnNames(trained: Iterable<keyof ParameterArrays>): string[] {
+  return [...TRAINING, ...normedParameters(trained).map((name) => `grad_norms.${name}`)];
+}
 
-/** The numbers of training steps, a column for each and an entry in it for each step, in the order of {@link LOSS_COLUMNS}. */
+/** The numbers of training steps of a model, a column for each and an entry in it for each step. */
 export function lossColumns(losses: readonly TrainLoss[]): Map<string, Float32Array> {
   const column = (of: (loss: TrainLoss) => number) => Float32Array.from(losses, of);
+  const trained = Object.keys(losses[0]?.grad_norms ?? {}) as (keyof ParameterArrays)[];
   return new Map([
     ...TRAINING.map((name) => [name, column((loss) => loss[name])] as const),
-    ...TABLE_PARAMETERS.map((name) => [`grad_norms.${name}`, column(({ grad_norms: norms }) => norms[name])] as const),
+    ...normedParameters(trained).map((name) =>
+      [`grad_norms.${name}`, column(({ grad_norms: norms }) => norms[name] ?? 0)] as const
+    ),
   ]);
 }
 
 /** The numbers of a step out of the columns. */
 export function lossAt(columns: ReadonlyMap<string, Float32Array>, step: number): TrainLoss {
-  const at = (name: string) => columns.get(name)![step]!;
-  const record = (names: readonly string[], prefix = "") =>
-    Object.fromEntries(names.map((name) => [name, at(prefix + name)]));
-  return { ...record(TRAINING), grad_norms: record(TABLE_PARAMETERS, "grad_norms.") } as unknown as TrainLoss;
+  const at = (name: string): [string, number][] => {
+    const column = columns.get(name);
+    return column ? [[name.replace("grad_norms.", ""), column[step]!]] : [];
+  };
+  const norms = [...columns.keys()].filter((name) => name.startsWith("grad_norms.")).flatMap(at);
+  return { ...Object.fromEntries(TRAINING.flatMap(at)), grad_norms: Object.fromEntries(norms) } as unknown as TrainLoss;
 }
 
 /** Places of the sums over a batch that the numbers are made of. */
-export const TOTALS = { squares: 0, l0: 1, l1: 2, penalty: 3, aux: 4 } as const;
+export const TOTALS = { squares: 0, l0: 1, l1: 2, penalty: 3, aux: 4, gate: 5 } as const;
 
 /** How many there are. */
 export const N_TOTALS: number = Object.keys(TOTALS).length;
@@ -150,14 +159,14 @@ export function recordLoss(
     readonly n_squares: number;
     /** [1], the largest |x|, as bits. */
     readonly largest: Tensor<"u32">;
-    /** In training: what the sum of the auxiliary errors is multiplied with. */
-    readonly auxWeight: number;
+    /** In training: what the sums of auxiliary errors are multiplied with, where dead latents make them and otherwise. */
+    readonly auxWeights: { readonly aux: number; readonly gate: number };
     readonly training: boolean;
     /** [1], dead latents. */
     readonly n_dead: Tensor<"u32">;
   },
 ): void {
-  const { into: { losses, slot }, totals, penalty, n_rows, n_squares, largest, auxWeight, training, n_dead } = given;
+  const { into: { losses, slot }, totals, penalty, n_rows, n_squares, largest, auxWeights, training, n_dead } = given;
   commands.run(recordLossKernel, {
     slots: losses.shape[0]!,
     slot,
@@ -166,7 +175,8 @@ export function recordLoss(
     mse_terms: n_squares,
     n_rows,
     target_l0: penalty.target_l0,
-    aux_weight: auxWeight,
+    aux_weight: auxWeights.aux,
+    gate_weight: auxWeights.gate,
     totals,
     weight: penalty.weight,
     largest,
@@ -178,7 +188,7 @@ export function recordLoss(
 const recordLossKernel = defineKernel({
   name: "record_loss",
   dims: ["slots", "slot", "penalty_at", "training"],
-  scalars: ["mse_terms", "n_rows", "target_l0", "aux_weight"],
+  scalars: ["mse_terms", "n_rows", "target_l0", "aux_weight", "gate_weight"],
   bindings: {
     totals: reads("f32", `${N_TOTALS}`),
     weight: reads("f32", "1"),
@@ -199,6 +209,7 @@ const recordLossKernel = defineKernel({
   let sparsity = weight[0] * penalty;
   var aux = 0.0;
   if (dims.aux_weight > 0.0 && n_dead[0] > 0u) { aux = totals[${TOTALS.aux}] * dims.aux_weight; }
+  if (dims.gate_weight > 0.0) { aux += totals[${TOTALS.gate}] * dims.gate_weight; }
   losses[first + ${PLACES.mse}u] = mse;
   losses[first + ${PLACES.sparsity}u] = sparsity;
   losses[first + ${PLACES.l0}u] = totals[${TOTALS.l0}] / dims.n_rows;

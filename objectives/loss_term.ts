@@ -98,7 +98,8 @@ export interface LossTerm extends Disposable {
   /** Looks at the codes as soon as they are there. */
   readonly look?: {
     entries(step: Step): void;
-    dense(step: Step, codes: DenseCodes, span: Span): void;
+    /** `penalised` is what the penalty is on: the codes, or what opens them. */
+    dense(step: Step, codes: DenseCodes, span: Span, penalised: DenseCodes): void;
   };
   /** When all codes have been looked at. */
   afterCodes?(step: Step): void;
@@ -118,7 +119,9 @@ export interface LossTerm extends Disposable {
 
 /** A term beside the squared error and the penalty. */
 export interface AuxTerm extends LossTerm {
-  /** Adds the losses of all rows into their place in `totals`, without their weight. */
+  /** Where the sum of the losses of all rows has its place; that of `aux` counts only where there are dead latents. */
+  readonly total: "aux" | "gate";
+  /** Adds them up in `totals`, without their weight. */
   sum(step: TrainingStep, totals: Tensor): void;
   /** What that sum is multiplied with. */
   weight(step: TrainingStep): number;

@@ -25,6 +25,7 @@ import { normsBackward } from "./sparsity.ts";
 
 /** The pre-activation loss. */
 export class PreActLoss implements AuxTerm {
+  readonly total = "aux";
   /** [B], a row's loss over `coeff`. */
   readonly #rows: Tensor;
   /** [S] each: sums over the batch, its parts of ∂loss/∂θ and ∂loss/∂‖W_dec_s‖. */

@@ -23,7 +23,7 @@ import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import { type Span, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import { sum } from "../kernels/reduce.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
-import type { Codes, EntryBuffers } from "../nn/codes.ts";
+import type { Codes, Entries } from "../nn/codes.ts";
 import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
 import type { AffineMaps } from "../nn/encode.ts";
 import { isOnL0, isWeighted, type Sparsity, type WeightedSparsity } from "../nn/loss_terms.ts";
@@ -41,6 +41,8 @@ export class Penalty implements LossTerm {
   readonly slope: Tensor;
   /** [B] each, sums over a row. */
   readonly #rows: Readonly<Record<"l0" | "l1" | "penalty", Tensor>>;
+  /** [B], L0 of what the penalty is on, where that is not the codes. */
+  readonly #gates: Tensor | undefined;
   /** What a weighted penalty has: [entries], ∂loss/∂‖W_dec_s‖ of each, and [S], their sums. */
   readonly #norms: { readonly values: Tensor; readonly slopes: Tensor } | undefined;
   /** [2] and [1], placeholders where there is no controller. */
@@ -60,6 +62,7 @@ export class Penalty implements LossTerm {
       l1: make(n_rows, "L1 a row"),
       penalty: make(n_rows, "penalty a row"),
     };
+    if (buffers.f_x.gate) this.#gates = make(n_rows, "open gates a row");
     this.#norms = isWeighted(sparsity)
       ? { values: make(grad_values.size, "slopes of f_x"), slopes: make(d_sae, "slopes of the lengths") }
       : undefined;
@@ -81,16 +84,18 @@ export class Penalty implements LossTerm {
       rowNorms(commands, codes, l0, l1);
       rowPenalties(commands, { sparsity, codes, squares, penalty });
     },
-    dense: ({ commands, sparsity, buffers: { squares } }, codes, span) => {
+    dense: ({ commands, sparsity, buffers: { squares } }, codes, span, penalised) => {
       const { l0, l1, penalty } = this.#rows;
       denseRowNorms(commands, { codes, span, l0, l1 });
-      denseRowPenalties(commands, { sparsity, codes, span, squares, penalty });
+      if (this.#gates) denseRowNorms(commands, { codes: penalised, span, l0: this.#gates, l1: penalty });
+      denseRowPenalties(commands, { sparsity, codes: penalised, span, squares, penalty });
     },
   };
 
   afterCodes({ commands, sparsity, schedule, buffers: { n_rows }, training }: Step): void {
     const totals = this.#totals;
-    for (const name of isWeighted(sparsity) ? ["l0", "l1", "penalty"] as const : ["l0", "l1"] as const) {
+    const isApart = this.total(sparsity) === "penalty";
+    for (const name of isApart ? ["l0", "l1", "penalty"] as const : ["l0", "l1"] as const) {
       sum(commands, { x: this.#rows[name], size: n_rows, into: totals, results: totals.size, at: TOTALS[name] });
     }
     penaltyWeight(commands, {
@@ -112,18 +117,19 @@ export class Penalty implements LossTerm {
     entries: ({ commands, sparsity, buffers: { f_x, squares } }) => {
       sparsityBackward(commands, {
         sparsity,
-        entries: f_x.entries,
+        entries: f_x.gate?.entries ?? f_x.entries,
         norms: this.#norms,
         oneSided: f_x.dense !== undefined,
         squares,
         slope: this.slope,
       });
     },
-    dense: ({ commands, sparsity, buffers: { n_rows, squares } }, { dense, span, grad, accumulate }: DenseTile) => {
+    dense: ({ commands, sparsity, buffers: { n_rows, squares, f_x } }, tile: DenseTile) => {
+      const { dense, span, grad, accumulate } = tile;
       denseSparsityBackward(commands, {
         sparsity,
         f: dense.codeRows(span),
-        grad_f: grad,
+        grad_f: f_x.gate?.grad ?? grad,
         n_rows,
         squares,
         slope: this.slope,
@@ -138,8 +144,8 @@ export class Penalty implements LossTerm {
   }
 
   /** Which of the sums over the batch is P. */
-  static total(sparsity: Sparsity): keyof typeof TOTALS {
-    return isWeighted(sparsity) ? "penalty" : isOnL0(sparsity) ? "l0" : "l1";
+  total(sparsity: Sparsity): keyof typeof TOTALS {
+    return this.#gates || isWeighted(sparsity) ? "penalty" : isOnL0(sparsity) ? "l0" : "l1";
   }
 
   [Symbol.dispose](): void {
@@ -402,7 +408,7 @@ export function sparsityBackward(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
-    readonly entries: EntryBuffers;
+    readonly entries: Entries;
     /** Of a weighted penalty: [entries], which gets slope/B · ∂P_b/∂n of each, and [S], which gets their sums. */
     readonly norms: { readonly values: Tensor; readonly slopes: Tensor } | undefined;
     /** Whether codes are never negative. */

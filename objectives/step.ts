@@ -17,7 +17,6 @@ import { topK } from "../nn/model.ts";
 import type { DenseStep } from "../nn/step_codes.ts";
 import { type LossSlot, recordLoss } from "./loss_record.ts";
 import type { Conditional, Step, TrainingStep } from "./loss_term.ts";
-import { Penalty } from "./sparsity.ts";
 import type { LossTerms } from "./terms.ts";
 
 /** Records the loss of x [B, D], and in training all its gradients and who is dead. */
@@ -33,20 +32,25 @@ export function recordStep(step: Step, terms: LossTerms, x: Tensor, into: LossSl
     });
   }
   terms.squaredError.sum(step);
-  if (isTraining(step)) terms.aux?.sum(step, terms.totals);
+  const auxWeights = { aux: 0, gate: 0 };
+  for (const term of terms.aux) {
+    if (!isTraining(step)) continue;
+    term.sum(step, terms.totals);
+    auxWeights[term.total] = term.weight(step);
+  }
   const { model, buffers: { n_rows, largest }, prefixes: { lengths }, sparsity } = step;
   recordLoss(step.commands, {
     into,
     totals: terms.totals,
     penalty: {
-      total: Penalty.total(sparsity),
+      total: terms.penalty.total(sparsity),
       target_l0: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
       weight: terms.penalty.weight,
     },
     n_rows,
     n_squares: n_rows * lengths.length * model.cfg.d_model,
     largest: largest.bits,
-    auxWeight: isTraining(step) && terms.aux ? terms.aux.weight(step) : 0,
+    auxWeights,
     training: isTraining(step),
     n_dead: terms.dead.count,
   });
@@ -71,7 +75,7 @@ function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
     },
     look: {
       entries: () => all.forEach((term) => term.look?.entries(step)),
-      tile: (codes, span) => all.forEach((term) => term.look?.dense(step, codes, span)),
+      tile: (codes, span, penalised) => all.forEach((term) => term.look?.dense(step, codes, span, penalised)),
     },
   });
   if (f_x.dense) commands.onlyIf(f_x.dense.isSparse, () => f_x.finishEntries(commands, model));
@@ -93,6 +97,7 @@ function recordBackward(step: TrainingStep, { squaredError, penalty: { slope }, 
   const { commands, model, buffers, prefixes, sparsity, training: { state: { gradients } } } = step;
   const { input, f_x, whole, tile: { h: grad } } = buffers;
   const { entries: { codes, transposition, grad_values } } = f_x;
+  const sums = f_x.gate?.sums;
   const residual = all.map((term) => term.residual?.(step)).find((wanted) => wanted !== undefined);
   const ofActivation = { slope, onL0: isOnL0(sparsity), gradients };
   eachWay(step, {
@@ -108,7 +113,7 @@ function recordBackward(step: TrainingStep, { squaredError, penalty: { slope }, 
       for (const term of all) term.onPreActs?.entries(step);
       for (const span of buffers.spans) {
         const given = { input, span, whole, gradients, accumulate: span.from > 0 };
-        entriesEncoderBackward(commands, model, { ...given, transposition, grad_values });
+        entriesEncoderBackward(commands, model, { ...given, sums, transposition, grad_values });
       }
     },
     dense(dense) {
@@ -121,12 +126,12 @@ function recordBackward(step: TrainingStep, { squaredError, penalty: { slope }, 
         for (const term of all) term.onCodes?.dense(step, tile);
         dense.denseBackward(commands, model, { ...given, ...ofActivation, grad_f: grad });
         for (const term of all) term.onPreActs?.dense(step, tile);
-        denseEncoderBackward(commands, model, { ...given, input, grad_h: grad });
+        denseEncoderBackward(commands, model, { ...given, sums, input, grad_h: grad });
       }
     },
   });
   for (const term of all) term.afterEncoder?.(step);
-  centringBackward(commands, model, gradients);
+  centringBackward(commands, model, { gradients, sums });
   for (const term of all) conditionally(commands, term.last?.(step));
 }
 

@@ -21,7 +21,7 @@ export class LossTerms implements Disposable {
   readonly penalty: Penalty;
   readonly dead: DeadLatents;
   /** In training. */
-  readonly aux: AuxTerm | undefined;
+  readonly aux: readonly AuxTerm[];
   /** [N_TOTALS], sums over the batch. */
   readonly totals: Tensor;
   /** Those that look at codes, in their order. */
@@ -37,9 +37,11 @@ export class LossTerms implements Disposable {
     this.squaredError = stack.use(new SquaredError(context, n_rows, this.totals));
     this.penalty = stack.use(new Penalty(context, sparsity, buffers, this.totals));
     this.dead = stack.use(new DeadLatents(context, d_sae));
-    if (training && aux.key === "auxk") this.aux = stack.use(new AuxKLoss(model, aux, buffers, this.dead));
-    if (training && aux.key === "pre-act") this.aux = stack.use(new PreActLoss(context, aux, n_rows, this.dead));
-    this.all = [this.penalty, this.dead, ...this.aux ? [this.aux] : []];
+    const auxiliary: AuxTerm[] = [];
+    if (training && aux.key === "auxk") auxiliary.push(stack.use(new AuxKLoss(model, aux, buffers, this.dead)));
+    if (training && aux.key === "pre-act") auxiliary.push(stack.use(new PreActLoss(context, aux, n_rows, this.dead)));
+    this.aux = auxiliary;
+    this.all = [this.penalty, this.dead, ...auxiliary];
     this.#owned = stack.move();
   }
 

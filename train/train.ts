@@ -536,7 +536,7 @@ class Trainer implements Disposable {
         this.diverged = badRow(row, first + slot, this.#stepsAbove);
         if (this.diverged) break;
         this.#stepsAbove = row("steps_above");
-        losses.push(trainLossOf(row));
+        losses.push(trainLossOf(row, new Map(this.sae.parameters).keys()));
       }
     }
     if (this.diverged) {

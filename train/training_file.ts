@@ -6,7 +6,7 @@
  * @module
  */
 
-import { activationKind, parameterShapes } from "../nn/activations/mod.ts";
+import { activationKind, parameterLayout, parameterShapes } from "../nn/activations/mod.ts";
 import { crc32 } from "../io/crc32.ts";
 import { CheckpointError, naming, quote } from "../io/errors.ts";
 import { type ByteSource, type ByteTarget, openSource } from "../io/files.ts";
@@ -17,7 +17,7 @@ import type { ParameterArrays } from "../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { RECENT_ERRORS, TrainState, type TrainStateData } from "../nn/state.ts";
-import { LOSS_COLUMNS, lossAt, lossColumns, type TrainLoss } from "../objectives/loss_record.ts";
+import { lossAt, lossColumnNames, lossColumns, type TrainLoss } from "../objectives/loss_record.ts";
 
 /** What {@link saveTraining} writes. */
 export interface TrainingToSave {
@@ -225,7 +225,7 @@ async function restore(
   const placement = { input: { mean, scale, pre_act_scale }, ...device && { device } };
   const sae = stack.use(await SparseAutoencoder.fromParameters(cfg, await arrays("parameters"), placement));
   const columns = new Map(
-    await Promise.all(LOSS_COLUMNS.map(async (name) => [name, await read(`losses.${name}`)] as const)),
+    await Promise.all(columnNames(cfg).map(async (name) => [name, await read(`losses.${name}`)] as const)),
   );
   const recentErrors = version === WITHOUT_RECENT_ERRORS
     ? lastErrors(columns.get("mse")!)
@@ -254,6 +254,11 @@ function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [
   for (const [name, values] of Object.entries(arrays)) if (values) yield [`${group}.${name}`, values];
 }
 
+/** The columns of losses in a file. */
+function columnNames(cfg: SparseAutoencoderConfig): string[] {
+  return lossColumnNames(parameterLayout(cfg).own.map(({ name }) => name));
+}
+
 /** Every tensor of a file, with its shape. */
 function shapesOf(
   { version, cfg, input, state: { optimizer }, n_losses }: Description,
@@ -261,7 +266,7 @@ function shapesOf(
   const shapes = new Map<string, readonly number[]>([["tokens_since_active", [cfg.d_sae]]]);
   if (version !== WITHOUT_RECENT_ERRORS) shapes.set("recent_errors", [RECENT_ERRORS]);
   if (input.hasMean) shapes.set("input_mean", [cfg.d_model]);
-  for (const name of LOSS_COLUMNS) shapes.set(`losses.${name}`, [n_losses]);
+  for (const name of columnNames(cfg)) shapes.set(`losses.${name}`, [n_losses]);
   const estimated = activationKind(cfg.activation).parameters.filter(({ isTrained }) => !isTrained);
   for (const [name, shape] of parameterShapes(cfg)) {
     shapes.set(`parameters.${name}`, shape);

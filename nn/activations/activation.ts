@@ -130,6 +130,8 @@ export interface Elementwise<C> {
       /** [rows, S], h, or f where the encoder's product gives it. */
       readonly dense: TensorRows;
       readonly grad_f: Tensor;
+      /** [rows, S], ∂gate. */
+      readonly grad_gate: Tensor | undefined;
       /** Adds to the gradients of own parameters. */
       readonly accumulate: boolean;
     },
@@ -140,8 +142,17 @@ export interface Elementwise<C> {
 export interface PreActCodes<C> {
   /** Entries are also those closer to their threshold than half of this: their code is 0, and their h is asked for. */
   window(cfg: C, model: AffineMaps): number;
-  /** What looks at the codes of a tile of h only once. */
-  look(model: AffineMaps, h: TensorRows): DenseCodes;
+  /**
+   * Whether max(h, 0) is what the penalty is on, and what alone opens the codes: h then has two gradients, ∂gate of that
+   * and the one of the codes, and only the first reaches b_enc.
+   */
+  readonly isGate: boolean;
+  /** The codes of a tile of h as what looks at them once reads them. `f` [rows, S] is free for them. */
+  look(
+    commands: Commands,
+    model: AffineMaps,
+    given: { readonly h: TensorRows; readonly f: TensorRows },
+  ): DenseCodes;
   /** f of the entries from their h. */
   ofEntries(commands: Commands, model: AffineMaps, given: { readonly codes: Codes; readonly preActs: Tensor }): void;
   /** f [rows, S] of a tile of h. */
@@ -155,6 +166,8 @@ export interface PreActCodes<C> {
       readonly entries: EntryBuffers;
       /** [entries], h. */
       readonly preActs: Tensor;
+      /** [entries], ∂gate. */
+      readonly grad_gate: Tensor | undefined;
     },
   ): void;
 }

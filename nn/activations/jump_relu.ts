@@ -76,7 +76,8 @@ export const JUMP_RELU: ActivationKind<JumpRelu> = {
     path: "elementwise",
     ofPreActs: {
       window,
-      look: ({ threshold }, values) => ({ values, threshold }),
+      isGate: false,
+      look: (_, { threshold }, { h: values }) => ({ values, threshold }),
 
       ofEntries(commands, { threshold, cfg: { d_sae } }, { codes, preActs }) {
         const { n_rows, row_starts: starts, indices, values } = codes;

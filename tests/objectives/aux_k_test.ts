@@ -51,7 +51,7 @@ async function step(n_dead: number, k_aux: number, products: keyof typeof device
   assertEquals(numbers.n_dead, n_dead);
   assert(n_dead === 0 || numbers.aux > 0);
   const buffers = state.buffers(B, 3, 4);
-  const { aux } = buffers.keep(LossTerms, () => new LossTerms(sae, buffers));
+  const { aux: [aux] } = buffers.keep(LossTerms, () => new LossTerms(sae, buffers));
   assert(aux instanceof AuxKLoss);
   const [count] = await aux.dense.count.read();
   assertEquals(count, products === "any" && n_dead <= 4 * k_aux ? n_dead : 0, "dead latents of dense products");
