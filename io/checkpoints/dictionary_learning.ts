@@ -122,7 +122,7 @@ const CLASSES: Readonly<Record<string, DictClass>> = {
       const { threshold: _, ...parameters } = openParameters(weights, sizes, {
         names: { ...LINEAR, b_dec: "b_dec" },
         transposed: FLIPPED,
-        threshold: { name: "threshold", shape: [] },
+        own: { threshold: { name: "threshold", shape: [] } },
         ignored: ["k"],
       });
       return foreignModel(
@@ -138,7 +138,7 @@ const CLASSES: Readonly<Record<string, DictClass>> = {
     isLinear: false,
     read: (weights, sizes) => {
       const threshold = { name: "threshold", shape: [sizes.d_sae] };
-      const parameters = openParameters(weights, sizes, { names: PLAIN, threshold });
+      const parameters = openParameters(weights, sizes, { names: PLAIN, own: { threshold } });
       return foreignModel(weights.name, { ...sizes, subtract_b_dec: false, activation: JUMP_RELU }, parameters);
     },
   },
@@ -154,7 +154,7 @@ async function readBatchTopK(weights: Weights, sizes: Sizes): Promise<ForeignMod
   const parameters = openParameters(weights, sizes, {
     names: { ...LINEAR, b_dec: "b_dec" },
     transposed: FLIPPED,
-    threshold: { name: "threshold", shape: [] },
+    own: { threshold: { name: "threshold", shape: [] } },
     ignored: ["k"],
   });
   return await batchTopKModel(weights, sizes, top_k, parameters);
@@ -168,7 +168,7 @@ async function readMatryoshka(weights: Weights, sizes: Sizes): Promise<ForeignMo
   if (sum !== sizes.d_sae) fail(weights.name, `group_sizes sum to ${sum}; expected dict_size, ${sizes.d_sae}`);
   const parameters = openParameters(weights, sizes, {
     names: PLAIN,
-    threshold: { name: "threshold", shape: [] },
+    own: { threshold: { name: "threshold", shape: [] } },
     ignored: ["k", "group_sizes"],
   });
   return await batchTopKModel(weights, sizes, top_k, parameters);

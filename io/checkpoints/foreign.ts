@@ -9,6 +9,7 @@
  * @module
  */
 
+import type { OwnParameterName } from "../../nn/parameters.ts";
 import type { ActivationOptions } from "../../nn/activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
@@ -125,14 +126,20 @@ export function relevantFields(what: string, object: JsonObject, harmless: Reado
   return new HeaderFields(what, new Map([...object].filter(([name]) => !harmless.has(name))));
 }
 
+/** Name and shape of a tensor. */
+export interface OwnTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
 /** Where the parameters lie in a file. */
 export interface Layout {
   /** Their names there. */
   readonly names: Readonly<Record<"W_enc" | "b_enc" | "W_dec" | "b_dec", string>>;
   /** Which matrices are the transposes of ours there. */
   readonly transposed?: readonly ("W_enc" | "W_dec")[];
-  /** Name and shape of the thresholds, where there are any. */
-  readonly threshold?: { readonly name: string; readonly shape: readonly number[] };
+  /** Names and shapes there of what the activation has besides. */
+  readonly own?: { readonly [Name in OwnParameterName]?: OwnTensor };
   /** Tensors that change nothing or were read already. */
   readonly ignored?: readonly string[];
 }
@@ -151,7 +158,7 @@ export function matrixShape({ name, tensors }: Weights, key: string): readonly [
 export function openParameters(
   weights: Weights,
   { d_model, d_sae }: Pick<SparseAutoencoderConfig, "d_model" | "d_sae">,
-  { names, transposed: flipped = [], threshold, ignored = [] }: Layout,
+  { names, transposed: flipped = [], own = {}, ignored = [] }: Layout,
 ): StoredParameters {
   const { name: file, tensors } = weights;
   const shapeOf = (matrix: "W_enc" | "W_dec"): readonly number[] =>
@@ -162,7 +169,7 @@ export function openParameters(
     [names.W_dec, shapeOf("W_dec")],
     [names.b_dec, [d_model]],
   ]);
-  if (threshold !== undefined) expected.set(threshold.name, threshold.shape);
+  for (const { name, shape } of Object.values(own)) expected.set(name, shape);
   const missing = [...expected.keys()].filter((name) => !tensors.has(name));
   const unexpected = [...tensors.keys()].filter((name) => !expected.has(name) && !ignored.includes(name));
   if (missing.length + unexpected.length > 0) {
@@ -180,7 +187,7 @@ export function openParameters(
     b_enc: open(names.b_enc),
     W_dec: open(names.W_dec, flipped.includes("W_dec")),
     b_dec: open(names.b_dec),
-    ...threshold && { threshold: open(threshold.name) },
+    ...Object.fromEntries(Object.entries(own).map(([name, tensor]) => [name, open(tensor.name)])),
   };
 }
 

@@ -61,7 +61,7 @@ export const GEMMA_SCOPE: ForeignFormat = {
     }
     const parameters = openParameters(weights, { d_model, d_sae }, {
       names: { W_enc, b_enc: "b_enc", W_dec, b_dec: "b_dec" },
-      threshold: { name: "threshold", shape: [d_sae] },
+      own: { threshold: { name: "threshold", shape: [d_sae] } },
       ignored: ["scaling_factor"],
     });
     const cfg = { d_model, d_sae, subtract_b_dec: false, activation: JUMP_RELU };

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { activationKind } from "../../nn/activations/mod.ts";
 import type { InputScaling } from "../../nn/arrays.ts";
 import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, naming } from "../errors.ts";
@@ -237,20 +238,8 @@ function formulaOf({ model: { cfg, input, parameters } }: ReadModel): string[] {
   const standardised = factor === "" ? centred : `${centred} / ${factor}`;
   const given = subtract_b_dec ? `(${standardised} − b_dec)` : /[ ]/.test(standardised) ? `(${standardised})` : "x";
   const decoded = factor === "" ? "f W_dec + b_dec" : `${factor} (f W_dec + b_dec)`;
-  return [`h = ${given} W_enc + b_enc`, codesOf(), `x̂ = ${decoded}${hasMean ? " + mean" : ""}`];
-
-  function codesOf(): string {
-    switch (activation.key) {
-      case "relu":
-        return "f = max(h, 0)";
-      case "top-k":
-        return `f = the ${activation.top_k} largest of h${activation.relu ? ", negative ones as 0" : ""}`;
-      case "batch-top-k":
-        return `f = h where h > ${Number(Math.max(parameters.threshold?.[0] ?? 0, 0).toPrecision(7))}, else 0`;
-      case "jump-relu":
-        return "f = h where h > max(threshold, 0), else 0";
-    }
-  }
+  const codes = activationKind(activation).formula(activation, parameters);
+  return [`h = ${given} W_enc + b_enc`, codes, `x̂ = ${decoded}${hasMean ? " + mean" : ""}`];
 }
 
 /** As `torch.allclose` has it, which decides there. */

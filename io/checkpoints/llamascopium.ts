@@ -173,7 +173,7 @@ function openScope(
   const norms = [...weights.tensors.keys()].filter((key) => key.startsWith(NORM));
   return openParameters(hasBias ? weights : withZeros(weights, "b_D", "W_D", 1), { d_model, d_sae }, {
     names: { W_enc: "W_E", b_enc: "b_E", W_dec: "W_D", b_dec: "b_D" },
-    ...isJumpRelu && { threshold: { name: LOG_THRESHOLD, shape: [d_sae] } },
+    ...isJumpRelu && { own: { threshold: { name: LOG_THRESHOLD, shape: [d_sae] } } },
     ignored: norms,
   });
 }

@@ -48,8 +48,8 @@ import {
   type ForeignOptions,
   hasTensors,
   JUMP_RELU,
-  type Layout,
   openParameters,
+  type OwnTensor,
   readFinite,
   relevantFields,
   RELU,
@@ -132,7 +132,7 @@ export const SAELENS: ForeignFormat = {
     const threshold = thresholdOf(weights, activation.key, d_sae);
     const stored = openParameters(weights, { d_model, d_sae }, {
       names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
-      ...threshold && { threshold },
+      ...threshold && { own: { threshold } },
       ignored: ["scaling_factor"],
     });
     const { threshold: storedThreshold, ...linear } = stored;
@@ -181,7 +181,7 @@ async function namesArchitecture({ findJson }: Weights): Promise<boolean> {
 }
 
 /** Where the thresholds are, if the activation has any. */
-function thresholdOf(weights: Weights, key: SaelensActivation["key"], d_sae: number): Layout["threshold"] {
+function thresholdOf(weights: Weights, key: SaelensActivation["key"], d_sae: number): OwnTensor | undefined {
   if (key === "batchtopk") return { name: "topk_threshold", shape: [] };
   if (key !== "jumprelu") return undefined;
   return { name: weights.tensors.has(LOG_THRESHOLD) ? LOG_THRESHOLD : "threshold", shape: [d_sae] };

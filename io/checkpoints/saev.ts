@@ -115,7 +115,7 @@ const LIB = "0.1.0";
 /** PyTorch lists the modules of upstream's model in the state dict's metadata. */
 const MODULES = ["", "activation"];
 const ORDER_OF_SCHEMA_1 = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
-const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc", "threshold"] as const;
+const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc"] as const;
 /** The threshold is a buffer of the activation's module. */
 const THRESHOLD_KEY = "activation.threshold";
 
@@ -405,6 +405,13 @@ const OLD: Dialect = { bareSparsity: true };
 /** Upstream's classes and their discriminators. */
 const ACTIVATIONS = { Relu: "relu", TopK: "top-k", BatchTopK: "batch-top-k" } as const;
 
+/** Whether upstream has the activation. */
+function isUpstreams(activation: Activation): activation is Extract<Activation, { key: UpstreamKey }> {
+  return Object.values<string>(ACTIVATIONS).includes(activation.key);
+}
+
+type UpstreamKey = typeof ACTIVATIONS[keyof typeof ACTIVATIONS];
+
 function readActivation(fields: HeaderFields, dialect: Dialect): ActivationOptions {
   const { cls, params } = openClass(fields, ACTIVATIONS);
   const activation = readActivationFields(cls, params, dialect);
@@ -614,10 +621,12 @@ function stateDict<Data extends object>(
   parameter: (name: ParameterName) => Data,
 ): (Data & { readonly name: string; readonly shape: readonly number[] })[] {
   const shapes = parameterShapes(cfg);
-  return (schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5).flatMap((name) => {
-    const shape = shapes.get(name);
-    return shape === undefined ? [] : [{ name: stateDictKey(cfg, name), shape, ...parameter(name) }];
-  });
+  const order = new Set([...schema === 1 ? ORDER_OF_SCHEMA_1 : ORDER_OF_SCHEMA_5, ...shapes.keys()]);
+  return [...order].map((name) => ({
+    name: stateDictKey(cfg, name),
+    shape: shapes.get(name)!,
+    ...parameter(name),
+  }));
 }
 
 function headerLine(schema: CheckpointSchema, model: Described, serializationId: string): Uint8Array {
@@ -651,10 +660,10 @@ function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
 function unsayableIn(schema: CheckpointSchema, { cfg: { activation, d_model, d_sae } }: Described): string[] {
   if (schema === "saev_nn") return [];
   const reasons: string[] = [];
-  if (activation.key === "jump-relu") reasons.push("the activation is jump-relu");
+  if (!isUpstreams(activation)) reasons.push(`the activation is ${activation.key}`);
   if (activation.key === "top-k" && activation.relu) reasons.push("the activation's negative codes become 0");
   if (schema === 5) return reasons;
-  if (activation.key === "top-k" || activation.key === "batch-top-k") {
+  if (isUpstreams(activation) && activation.key !== "relu") {
     reasons.push(`the activation is ${activation.key} instead of relu`);
   }
   if (d_sae % d_model !== 0) reasons.push(`d_sae ${d_sae} is not a multiple of d_model ${d_model}`);
@@ -764,6 +773,11 @@ function signHeader(
 
 /** What upstream has words for; the rest is training's, and stands in our own key. */
 function activationValue(activation: Activation): HeaderValue {
+  if (!isUpstreams(activation)) {
+    throw new CheckpointError(
+      `writing a checkpoint of schema 5: the activation is ${activation.key}, which Python lacks`,
+    );
+  }
   const sparsity = sparsityValue(activation.sparsity);
   const aux = auxClassValue(activation.aux);
   switch (activation.key) {
@@ -778,8 +792,6 @@ function activationValue(activation: Activation): HeaderValue {
         params: { key, top_k, sparsity, momentum: new PythonFloat(activation.momentum), aux },
       };
     }
-    case "jump-relu":
-      throw new CheckpointError("writing a checkpoint of schema 5: the activation is jump-relu, which Python lacks");
   }
 }
 

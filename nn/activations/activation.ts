@@ -11,6 +11,7 @@
 
 import type { Commands } from "../../kernels/engine/commands.ts";
 import type { Tensor, TensorRows } from "../../kernels/engine/tensor.ts";
+import type { ParameterArrays } from "../arrays.ts";
 import type { Codes, EntryBuffers } from "../codes.ts";
 import type { DenseCodes } from "../dense_codes.ts";
 import type { AffineMaps, EncoderInput, Tile } from "../encode.ts";
@@ -54,6 +55,8 @@ export interface ActivationKind<C extends AnyActivation> {
    * @throws {RangeError} where they contradict each other.
    */
   check?(cfg: C): void;
+  /** Its formula outside training, for people: f of h. */
+  formula(cfg: C, own: Partial<ParameterArrays>): string;
   /** Its own parameters. */
   readonly parameters: readonly OwnParameter<C>[];
   /** Whether fields count in units of the initial pre-activations, which are then measured. */

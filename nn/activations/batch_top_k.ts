@@ -56,6 +56,7 @@ export const BATCH_TOP_K: ActivationKind<BatchTopK> = {
       throw new RangeError("bias_correction needs a momentum above 0: with 0 the threshold stays where it starts");
     }
   },
+  formula: (_, { threshold }) => `f = h where h > ${Number(Math.max(threshold?.[0] ?? 0, 0).toPrecision(7))}, else 0`,
   parameters: [
     { name: "threshold", shape: "one", inFiles: "activation.threshold", isTrained: false, initial: () => 0 },
   ],

@@ -57,6 +57,7 @@ export const JUMP_RELU: ActivationKind<JumpRelu> = {
     sparsity: sparsityField({ key: "l0-sparsity", coeff: 2e-3 }),
     aux: auxField("auxk"),
   },
+  formula: () => "f = h where h > max(threshold, 0), else 0",
   parameters: [{
     name: "threshold",
     shape: "each latent",

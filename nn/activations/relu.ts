@@ -24,6 +24,7 @@ export interface Relu {
 export const RELU: ActivationKind<Relu> = {
   key: "relu",
   fields: { sparsity: sparsityField({ key: "l1-sparsity", coeff: 4e-4 }), aux: auxField("no-aux") },
+  formula: () => "f = max(h, 0)",
   parameters: [],
   countsInPreActs: false,
 

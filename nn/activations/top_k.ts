@@ -36,6 +36,7 @@ export const TOP_K: ActivationKind<TopK> = {
     sparsity: sparsityField({ key: "no-sparsity" }),
     aux: auxField("auxk"),
   },
+  formula: ({ top_k, relu }) => `f = the ${top_k} largest of h${relu ? ", negative ones as 0" : ""}`,
   parameters: [],
   countsInPreActs: false,
   top_k: ({ top_k }) => top_k,
