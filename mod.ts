@@ -17,6 +17,7 @@
  */
 
 export type { BatchTopK } from "./nn/activations/batch_top_k.ts";
+export type { Gated } from "./nn/activations/gated.ts";
 export type { JumpRelu } from "./nn/activations/jump_relu.ts";
 export type { Activation, ActivationOptions } from "./nn/activations/mod.ts";
 export type { Relu } from "./nn/activations/relu.ts";

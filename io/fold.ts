@@ -30,7 +30,7 @@ export function foldedInto({ cfg, input }: Pick<ParsedCheckpoint, "cfg" | "input
  * - `b_enc' = b_enc + ([subtract] (b_dec + m/s) − [subtracted] b_dec − m/s) W_enc`
  *
  * Every pre-activation stays what it was, and so do the codes, which W_dec' scales: no activation changes, and a
- * threshold, which is compared with pre-activations, stays as it is.
+ * threshold, which is compared with pre-activations, stays as it is. A Gated's b_mag takes exp(r_mag) (b_enc' − b_enc).
  */
 export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedCheckpoint {
   const { cfg, parameters, input: { mean, scale } } = model;
@@ -47,10 +47,15 @@ export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedChe
   for (let d = 0; d < d_model; d++) {
     for (let s = 0; s < d_sae; s++) sums[s]! += shift[d]! * W_enc[d * d_sae + s]!;
   }
+  const { r_mag, b_mag } = parameters;
   return {
     cfg: Object.freeze({ ...cfg, subtract_b_dec: subtract }),
     parameters: {
       ...parameters,
+      // A Gated's magnitudes are made of h − b_enc.
+      ...r_mag && b_mag && {
+        b_mag: b_mag.map((b, s) => b + Math.exp(r_mag[s]!) * (sums[s]! - b_enc[s]!)),
+      },
       // Matrices are large.
       W_enc: scale === 1 ? W_enc : W_enc.map((w) => w / scale),
       b_enc: Float32Array.from(sums),

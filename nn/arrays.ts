@@ -35,6 +35,10 @@ export interface ParameterArrays {
    * `threshold_init` · `pre_act_scale` if left out.
    */
   readonly threshold?: Float32Array;
+  /** [S], of a Gated: the logarithm of what its magnitudes are scaled with; 0 if left out. */
+  readonly r_mag?: Float32Array;
+  /** [S], of a Gated: the bias of its magnitudes; 0 if left out. */
+  readonly b_mag?: Float32Array;
 }
 
 /** A parameter's values, row by row, in pieces of any length. */

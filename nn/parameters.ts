@@ -41,6 +41,8 @@ const ALL: Readonly<Record<keyof ParameterArrays, true>> = {
   W_enc: true,
   b_enc: true,
   threshold: true,
+  r_mag: true,
+  b_mag: true,
 };
 
 /** Their names, in the order in which upstream registers them: what stands in a row for each parameter, has this order. */

@@ -9,6 +9,7 @@ import type { Model } from "../nn/model.ts";
 import type { StepBuffers } from "../nn/step_buffers.ts";
 import { AuxKLoss } from "./aux_k.ts";
 import { DeadLatents } from "./dead_latents.ts";
+import { GateLoss } from "./gate.ts";
 import { N_TOTALS } from "./loss_record.ts";
 import type { AuxTerm, LossTerm } from "./loss_term.ts";
 import { PreActLoss } from "./pre_act.ts";
@@ -40,8 +41,10 @@ export class LossTerms implements Disposable {
     const auxiliary: AuxTerm[] = [];
     if (training && aux.key === "auxk") auxiliary.push(stack.use(new AuxKLoss(model, aux, buffers, this.dead)));
     if (training && aux.key === "pre-act") auxiliary.push(stack.use(new PreActLoss(context, aux, n_rows, this.dead)));
-    this.aux = auxiliary;
-    this.all = [this.penalty, this.dead, ...auxiliary];
+    // What makes the gradient of gates comes before what adds to it.
+    const gates = training && buffers.f_x.gate ? [stack.use(new GateLoss(context, buffers))] : [];
+    this.aux = [...gates, ...auxiliary];
+    this.all = [...gates, this.penalty, this.dead, ...auxiliary];
     this.#owned = stack.move();
   }
 

@@ -17,7 +17,7 @@ export type OnnxExtent = "encoder" | "forward";
 /** The graph of a model. */
 export function onnxGraph({ cfg, parameters, input }: ParsedCheckpoint, extent: OnnxExtent): OnnxGraph {
   const { d_model, d_sae, subtract_b_dec, activation } = cfg;
-  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
+  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
   const constants: Record<string, OnnxTensor> = {
     W_enc: { shape: [d_model, d_sae], data: W_enc },
     b_enc: { shape: [d_sae], data: b_enc },
@@ -62,6 +62,15 @@ export function onnxGraph({ cfg, parameters, input }: ParsedCheckpoint, extent: 
         outputs: [codes],
         attributes: { axis: 1 },
       });
+      break;
+    }
+    case "gated": {
+      constants.r_mag = { shape: [d_sae], data: r_mag! };
+      constants.b_mag = { shape: [d_sae], data: b_mag! };
+      constants.zero = { shape: [], data: Float32Array.of(0) };
+      const scaled = apply("Mul", ["x_W_enc", apply("Exp", ["r_mag"], "factors")], "scaled");
+      const magnitude = apply("Relu", [apply("Add", [scaled, "b_mag"], "magnitudes")], "positive");
+      apply("Where", [apply("Greater", [h, "zero"], "is_open"), magnitude, "zero"], codes);
       break;
     }
     case "batch-top-k":

@@ -223,8 +223,10 @@ function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoi
 function formatForPython(model: ParsedCheckpoint, lose: LoseNegatives, schema: 5 | 1 = 5): Formatted {
   const { cfg, parameters, input } = model;
   const { activation } = cfg;
-  if (activation.key === "jump-relu") {
-    throw new CheckpointError("writing saev: the activation is jump-relu, which Python lacks; saev_nn keeps it");
+  if (activation.key === "jump-relu" || activation.key === "gated") {
+    throw new CheckpointError(
+      `writing saev: the activation is ${activation.key}, which Python lacks; saev_nn keeps it`,
+    );
   }
   if (activation.key === "top-k" && activation.relu) {
     lose(
@@ -260,6 +262,7 @@ const ARCHITECTURES = {
   // As SAELens itself saves a BatchTopK: a threshold for each latent.
   "batch-top-k": "jumprelu",
   "jump-relu": "jumprelu",
+  "gated": "gated",
 } as const;
 
 function formatSaelens(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
@@ -279,10 +282,10 @@ function formatSaelens(given: ParsedCheckpoint, lose: LoseNegatives): Formatted 
     ...activation.key === "top-k" && { k: Math.min(activation.top_k, d_sae), rescale_acts_by_decoder_norm: false },
     architecture: ARCHITECTURES[activation.key],
   };
-  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
+  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
   const tensors = [
     { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
-    { name: "b_enc", shape: [d_sae], data: b_enc },
+    { name: activation.key === "gated" ? "b_gate" : "b_enc", shape: [d_sae], data: b_enc },
     { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
     { name: "b_dec", shape: [d_model], data: b_dec },
   ];
@@ -290,6 +293,7 @@ function formatSaelens(given: ParsedCheckpoint, lose: LoseNegatives): Formatted 
     const data = threshold.length === d_sae ? threshold : new Float32Array(d_sae).fill(threshold[0]!);
     tensors.push({ name: "threshold", shape: [d_sae], data });
   }
+  for (const [name, data] of Object.entries({ r_mag, b_mag })) if (data) tensors.push({ name, shape: [d_sae], data });
   return {
     files: new Map([[SAELENS_CONFIG, json(config)], [SAELENS_WEIGHTS, formatSafetensors(tensors)]]),
     folded,
@@ -305,12 +309,10 @@ function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives):
   const subtracts = activation.key !== "jump-relu" && (activation.key !== "relu" || given.cfg.subtract_b_dec);
   const { cfg, parameters } = foldModel(given, subtracts);
   const { d_model, d_sae } = cfg;
-  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
-  const matrices = [
-    { name: "encoder.weight", shape: [d_sae, d_model], data: W_enc, isTransposed: true },
-    { name: "encoder.bias", shape: [d_sae], data: b_enc },
-    { name: "decoder.weight", shape: [d_model, d_sae], data: W_dec, isTransposed: true },
-  ];
+  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
+  const encoder = { name: "encoder.weight", shape: [d_sae, d_model], data: W_enc, isTransposed: true };
+  const decoder = { name: "decoder.weight", shape: [d_model, d_sae], data: W_dec, isTransposed: true };
+  const matrices = [encoder, { name: "encoder.bias", shape: [d_sae], data: b_enc }, decoder];
   const biasCalled = (name: string) => ({ name, shape: [d_model], data: b_dec });
   const numberCalled = (name: string, data: Float32Array | Int32Array) => ({ name, shape: [], data });
   const written = (() => {
@@ -335,6 +337,18 @@ function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives):
           ],
         };
       }
+      case "gated":
+        return {
+          dict_class: "GatedAutoEncoder",
+          tensors: [
+            biasCalled("decoder_bias"),
+            { name: "r_mag", shape: [d_sae], data: r_mag! },
+            { name: "gate_bias", shape: [d_sae], data: b_enc },
+            { name: "mag_bias", shape: [d_sae], data: b_mag! },
+            encoder,
+            decoder,
+          ],
+        };
       case "jump-relu":
         return {
           dict_class: "JumpReluAutoEncoder",

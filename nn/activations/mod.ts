@@ -11,12 +11,13 @@ import type { AuxOptions } from "../loss_terms.ts";
 import type { OwnParameterName, ParameterLayout } from "../parameters.ts";
 import type { ActivationKind } from "./activation.ts";
 import { BATCH_TOP_K, type BatchTopK } from "./batch_top_k.ts";
+import { GATED, type Gated } from "./gated.ts";
 import { JUMP_RELU, type JumpRelu } from "./jump_relu.ts";
 import { RELU, type Relu } from "./relu.ts";
 import { TOP_K, type TopK } from "./top_k.ts";
 
 /** From pre-activations to codes. */
-export type Activation = Relu | TopK | BatchTopK | JumpRelu;
+export type Activation = Relu | TopK | BatchTopK | JumpRelu | Gated;
 
 /** All of them, by the keys of configurations. */
 export const ACTIVATIONS: { readonly [A in Activation as A["key"]]: ActivationKind<A> } = {
@@ -24,6 +25,7 @@ export const ACTIVATIONS: { readonly [A in Activation as A["key"]]: ActivationKi
   "top-k": TOP_K,
   "batch-top-k": BATCH_TOP_K,
   "jump-relu": JUMP_RELU,
+  "gated": GATED,
 };
 
 /** What a user may write for an activation: the discriminator, and whatever differs from the defaults. */

@@ -5,17 +5,19 @@
  * @module
  */
 
-import { everyProblem } from "../reference/problems.ts";
+import { everyProblem, gatedProblems } from "../reference/problems.ts";
 import { sharedDevice } from "../support/gpu.ts";
 import { checkDifferences, checkStep } from "./checks.ts";
 import { EXPECTATION_BUGS, survives, WGSL_BUGS } from "./field_bugs.ts";
 import { assertEquals } from "@std/assert";
 
-for (const example of everyProblem({ B: 5, D: 6, S: 13 }, 1)) {
+const sizes = { differences: { B: 5, D: 6, S: 13 }, steps: { B: 9, D: 20, S: 45 } };
+
+for (const example of [...everyProblem(sizes.differences, 1), ...gatedProblems(sizes.differences, 1)]) {
   Deno.test(`gradients are differences of the loss: ${example.name}`, () => checkDifferences(example));
 }
 
-for (const example of everyProblem({ B: 9, D: 20, S: 45 }, 4)) {
+for (const example of [...everyProblem(sizes.steps, 4), ...gatedProblems(sizes.steps, 4)]) {
   Deno.test(`loss and gradients are the reference's: ${example.name}`, async () => {
     await checkStep(example, { device: await sharedDevice() });
   });

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { everyProblem } from "../reference/problems.ts";
+import { everyProblem, gatedProblems, type Sizes } from "../reference/problems.ts";
 import { loadMatryoshkaGoldens } from "../support/goldens.ts";
 import { requestDevice } from "../../kernels/engine/device.ts";
 import { checkDifferences, checkGolden, checkStep } from "./checks.ts";
@@ -24,11 +24,12 @@ async function cell(check: () => void | Promise<void>): Promise<string> {
 
 const device = await requestDevice();
 const goldens = loadMatryoshkaGoldens();
-const small = everyProblem({ B: 5, D: 6, S: 13 }, 1);
+const problems = (sizes: Sizes, seed: number) => [...everyProblem(sizes, seed), ...gatedProblems(sizes, seed)];
+const small = problems({ B: 5, D: 6, S: 13 }, 1);
 console.log(
   "| problem | float64 against differences | GPU against float64 | GPU against PyTorch |\n| --- | --- | --- | --- |",
 );
-for (const [at, example] of everyProblem({ B: 9, D: 20, S: 45 }, 4).entries()) {
+for (const [at, example] of problems({ B: 9, D: 20, S: 45 }, 4).entries()) {
   const { cfg: { activation: { key, aux }, subtract_b_dec }, prefixes } = example.problem;
   const golden = goldens.find((golden) =>
     !subtract_b_dec && golden.cfg.activation!.key === key && golden.prefixes.length === prefixes.length &&

@@ -104,6 +104,7 @@ for (
     { key: "top-k", top_k: 4 },
     { key: "batch-top-k", top_k: 4, bias_correction: true },
     { key: "jump-relu" },
+    { key: "gated" },
   ] as const
 ) {
   Deno.test(`no way to look at a model changes it, or its training: ${activation.key}`, async () => {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ownValues } from "../../nn/activations/mod.ts";
 import * as fc from "fast-check";
 import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
@@ -30,15 +31,8 @@ export function randomModel(options: SparseAutoencoderOptions, input = NO_SCALIN
     W_dec: random.normal(d_sae * d_model),
     b_dec: random.normal(d_model),
   };
-  const n_thresholds = thresholdsOf(cfg);
-  if (n_thresholds === 0) return { cfg, parameters, input };
-  const threshold = Float32Array.from({ length: n_thresholds }, () => random.unit());
-  return { cfg, parameters: { ...parameters, threshold }, input };
-}
-
-/** How many thresholds a model has. */
-function thresholdsOf({ activation, d_sae }: SparseAutoencoderConfig): number {
-  return { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
+  const own = Object.entries(ownValues(cfg, {}, 1)).map(([name, values]) => [name, values.map(() => random.unit())]);
+  return { cfg, parameters: { ...parameters, ...Object.fromEntries(own) }, input };
 }
 
 /** Names of the parameters that every model has. */
@@ -47,7 +41,7 @@ export const PARAMETERS = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
 /** The parameters as bits, so that −0 is not 0. */
 export function bitsOf(parameters: ParameterArrays): Record<string, number[]> {
   return Object.fromEntries(
-    [...PARAMETERS, "threshold" as const].flatMap((name) => {
+    [...PARAMETERS, ...["threshold", "r_mag", "b_mag"] as const].flatMap((name) => {
       const data = parameters[name];
       return data === undefined ? [] : [[name, [...new Uint32Array(data.slice().buffer)]]];
     }),
@@ -174,7 +168,7 @@ export const anyModel: fc.Arbitrary<Model> = anyConfig.chain((cfg) =>
       b_enc: floats(cfg.d_sae),
       W_dec: floats(cfg.d_sae * cfg.d_model),
       b_dec: floats(cfg.d_model),
-      ...(thresholdsOf(cfg) > 0 ? { threshold: floats(thresholdsOf(cfg)) } : {}),
+      ...Object.fromEntries(Object.entries(ownValues(cfg, {}, 1)).map(([name, { length }]) => [name, floats(length)])),
     }),
     input: fc.record({
       mean: fc.oneof(fc.constant(null), floats(cfg.d_model)),

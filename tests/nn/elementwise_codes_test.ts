@@ -7,6 +7,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { contextOf } from "../../kernels/engine/device.ts";
+import { activationKind } from "../../nn/activations/mod.ts";
 import type { ParameterArrays } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
@@ -15,7 +16,7 @@ import { getObjective } from "../../objectives/objective.ts";
 import { train } from "../../train/train.ts";
 import { checkStep } from "../conformance/checks.ts";
 import { narrow, parameterNames } from "../reference/model.ts";
-import { everyProblem, type Example } from "../reference/problems.ts";
+import { everyProblem, type Example, gatedProblems } from "../reference/problems.ts";
 import { freshDevice, sharedDevice } from "../support/gpu.ts";
 import { type KernelCase, mutants } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
@@ -25,8 +26,8 @@ import { assertSameBits } from "../support/tolerance.ts";
 const THRESHOLD = 1000;
 
 /** Problems whose entries fit: few latents are above their thresholds, and two are dead. */
-const SPARSE = everyProblem({ B: 24, D: 20, S: 150 }, 5)
-  .filter(({ problem: { cfg: { activation: { key } } } }) => key === "relu" || key === "jump-relu")
+const SPARSE = [...everyProblem({ B: 24, D: 20, S: 150 }, 5), ...gatedProblems({ B: 24, D: 20, S: 150 }, 5)]
+  .filter(({ problem: { cfg: { activation } } }) => activationKind(activation).training.path === "elementwise")
   .map(({ name, problem, p }, at): Example => {
     const dead_S = new Uint8Array(150).fill(1, 7, 9);
     // Subtracting b_dec spreads the pre-activations.
@@ -97,14 +98,16 @@ for (const [at, example] of SPARSE.entries()) {
 }
 
 Deno.test("a batch that is not kept whole has the same bits, sparse and dense, in one tile and in several", async () => {
-  const examples = everyProblem({ B: 170, D: 20, S: 60 }, 6).filter(({ name }) =>
-    /^(relu, auxk|jump-relu, (pre-act|auxk)),/.test(name)
-  ).slice(0, 4).map(({ name, problem, p }): Example => {
+  const sizes = { B: 170, D: 20, S: 60 };
+  const examples = [
+    ...everyProblem(sizes, 6).filter(({ name }) => /^(relu, auxk|jump-relu, (pre-act|auxk)),/.test(name)).slice(0, 4),
+    ...gatedProblems(sizes, 6).slice(0, 4),
+  ].map(({ name, problem, p }): Example => {
     const dead_S = new Uint8Array(60).fill(1, 3, 4);
     const b_enc = p.b_enc.map((_, s) => dead_S[s] ? -20 : -1.75);
     return { name, problem: { ...problem, dead_S }, p: { ...p, b_enc } };
   });
-  assertEquals(examples.length, 4);
+  assertEquals(examples.length, 8);
   for (const example of examples) {
     const [got, want] = [await stepOf(example, await sharedDevice()), await stepOf(example, await denseDevice())];
     assertEquals([got.isSparse, want.isSparse], [1, 0], example.name);

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { ownValues } from "../../nn/activations/mod.ts";
+import { completeConfig } from "../../nn/config.ts";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { KernelError } from "../../kernels/engine/errors.ts";
 import type { ActivationOptions } from "../../nn/activations/mod.ts";
@@ -26,6 +28,7 @@ const ACTIVATIONS: readonly ActivationOptions[] = [
   { key: "top-k", top_k: 5 },
   { key: "batch-top-k", top_k: 5 },
   { key: "jump-relu" },
+  { key: "gated" },
 ];
 
 /** Parameters of a model, with values between halves, some too small to be normal halves. */
@@ -35,8 +38,12 @@ function parametersOf(
   const random = new Random(d_model * d_sae);
   const p = narrow(randomParameters(random, { D: d_model, S: d_sae }));
   for (let i = 0; i < p.W_dec.length; i += 7) p.W_dec[i]! *= 1e-5;
-  const n_thresholds = { "relu": 0, "top-k": 0, "batch-top-k": 1, "jump-relu": d_sae }[activation.key];
-  return n_thresholds > 0 ? { ...p, threshold: random.normal(n_thresholds).map(Math.abs) } : p;
+  const cfg = completeConfig({ d_model, d_sae, activation });
+  const own = Object.entries(ownValues(cfg, {}, 1)).map(([name, { length }]) => [
+    name,
+    random.normal(length).map(Math.abs),
+  ]);
+  return { ...p, ...Object.fromEntries(own) } as typeof p;
 }
 
 /** The same with the matrices' values rounded to halves. */

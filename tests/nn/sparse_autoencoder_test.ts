@@ -310,6 +310,7 @@ Deno.test("a NaN in x is never turned into a number", async () => {
       { key: "top-k", top_k: 4 },
       { key: "batch-top-k", top_k: 4 },
       { key: "jump-relu" },
+      { key: "gated" },
     ] as const
   ) {
     using sae = await SparseAutoencoder.create({ ...SIZES, activation }, { device: await sharedDevice() });

@@ -21,6 +21,7 @@ for (
   const activation of [
     { key: "relu" },
     { key: "jump-relu", aux: { key: "pre-act" } },
+    { key: "gated" },
     { key: "top-k", top_k: 8, aux: { key: "auxk", k_aux: 16 } },
   ] as const satisfies readonly ActivationOptions[]
 ) {

@@ -5,7 +5,7 @@
  */
 
 import type { SparseAutoencoderConfig } from "../../nn/config.ts";
-import { activate, decode, encode, type Parameters, select } from "./model.ts";
+import { activate, decode, encode, gatedMask, magnitudes, type Parameters, select } from "./model.ts";
 import { normalizeRows } from "./training.ts";
 
 /** How the points x [N, D] pull at y: each other point by a unit vector, those at y by up to 1 each in any direction. */
@@ -50,7 +50,11 @@ export function firstLengths(
   const W_dec = p.W_dec.slice();
   if (cfg.normalize_w_dec) normalizeRows(W_dec, D);
   const h_BS = encode(cfg, p, x_BD);
-  const f_BS = activate(h_BS, select(cfg.activation, h_BS, S, p.threshold));
+  const isGated = cfg.activation.key === "gated";
+  const f_BS = activate(
+    isGated ? magnitudes(p, h_BS) : h_BS,
+    isGated ? gatedMask(p, h_BS) : select(cfg.activation, h_BS, S, p.threshold),
+  );
   const away_BD = decode(f_BS, W_dec, new Float64Array(D), [S]);
   let [reconstructed, wanted] = [0, 0];
   for (let start = 0; start < x_BD.length; start += D) {

@@ -11,21 +11,37 @@ import type { Activation } from "../../nn/activations/mod.ts";
 import type { ParameterArrays } from "../../nn/arrays.ts";
 import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 
-/** The parameters in f64, laid out as in files: W_enc [D, S], b_enc [S], W_dec [S, D], b_dec [D], a JumpReLU's threshold [S]. */
+/**
+ * The parameters in f64, laid out as in files: W_enc [D, S], b_enc [S], W_dec [S, D], b_dec [D], a JumpReLU's threshold [S],
+ * a Gated's r_mag and b_mag [S].
+ */
 export interface Parameters {
   readonly W_enc: Float64Array;
   readonly b_enc: Float64Array;
   readonly W_dec: Float64Array;
   readonly b_dec: Float64Array;
   readonly threshold?: Float64Array;
+  readonly r_mag?: Float64Array;
+  readonly b_mag?: Float64Array;
 }
 
 /** In the order in which torch clips and steps them, which does not matter but in rounding. */
 export const PARAMETER_NAMES = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
 
-/** The same, and the thresholds where a model trains them. */
+/** What only some activations train. */
+const OWN_NAMES = ["threshold", "r_mag", "b_mag"] as const;
+
+/** The same, and what the activation of a model trains besides. */
 export function parameterNames(p: Parameters): readonly (keyof Parameters)[] {
-  return p.threshold ? [...PARAMETER_NAMES, "threshold"] : PARAMETER_NAMES;
+  return [...PARAMETER_NAMES, ...OWN_NAMES.filter((name) => p[name])];
+}
+
+/** What is made of each of those that there are. */
+function ofOwn<T>(p: Parameters | ParameterArrays, make: (values: ArrayLike<number>) => T): Record<string, T> {
+  return Object.fromEntries(OWN_NAMES.flatMap((name) => {
+    const values = p[name];
+    return values ? [[name, make(values)]] : [];
+  }));
 }
 
 /** The same numbers in f64. */
@@ -35,7 +51,7 @@ export function widen(p: ParameterArrays | Parameters): Parameters {
     b_enc: Float64Array.from(p.b_enc),
     W_dec: Float64Array.from(p.W_dec),
     b_dec: Float64Array.from(p.b_dec),
-    ...p.threshold && { threshold: Float64Array.from(p.threshold) },
+    ...ofOwn(p, (values) => Float64Array.from(values)),
   };
 }
 
@@ -46,7 +62,7 @@ export function narrow(p: Parameters): ParameterArrays {
     b_enc: Float32Array.from(p.b_enc),
     W_dec: Float32Array.from(p.W_dec),
     b_dec: Float32Array.from(p.b_dec),
-    ...p.threshold && { threshold: Float32Array.from(p.threshold) },
+    ...ofOwn(p, (values) => Float32Array.from(values)),
   };
 }
 
@@ -57,7 +73,7 @@ export function zerosLike(p: Parameters): Parameters {
     b_enc: new Float64Array(p.b_enc.length),
     W_dec: new Float64Array(p.W_dec.length),
     b_dec: new Float64Array(p.b_dec.length),
-    ...p.threshold && { threshold: new Float64Array(p.threshold.length) },
+    ...ofOwn(p, (values) => new Float64Array(values.length)),
   };
 }
 
@@ -148,7 +164,36 @@ export function select(
     case "jump-relu":
       for (let i = 0; i < h_BS.length; i++) mask_BS[i] = h_BS[i]! > Math.max(threshold_S[i % d_sae]!, 0) ? 1 : 0;
       return mask_BS;
+    case "gated":
+      throw new TypeError("the codes of a gated are where its gate is open and its magnitude positive: gatedMask");
   }
+}
+
+/** Where the gate of a Gated is open and its magnitude positive. */
+export function gatedMask(p: Parameters, h_BS: Float64Array): Uint8Array {
+  return Uint8Array.from(magnitudes(p, h_BS), (m, i) => h_BS[i]! > 0 && m > 0 ? 1 : 0);
+}
+
+/** m = exp(r_mag) ∘ (h − b_enc) + b_mag: how strongly a latent fires, with the bias of the gate taken away. */
+export function magnitudes({ b_enc, r_mag, b_mag }: Parameters, h_BS: Float64Array): Float64Array {
+  const S = b_enc.length;
+  return h_BS.map((h, i) => Math.exp(r_mag![i % S]!) * (h - b_enc[i % S]!) + b_mag![i % S]!);
+}
+
+/** ∂b_mag += Σ_b ∂m, ∂r_mag += Σ_b exp(r_mag) ∂m (h − b_enc); returns exp(r_mag) ∘ ∂m, the gradient of h − b_enc. */
+export function magnitudesBackward(
+  { b_enc, r_mag }: Parameters,
+  h_BS: Float64Array,
+  grad_m_BS: Float64Array,
+  into: Parameters,
+): Float64Array {
+  const S = b_enc.length;
+  return grad_m_BS.map((grad_m, i) => {
+    const grad_u = Math.exp(r_mag![i % S]!) * grad_m;
+    into.b_mag![i % S]! += grad_m;
+    into.r_mag![i % S]! += grad_u * (h_BS[i]! - b_enc[i % S]!);
+    return grad_u;
+  });
 }
 
 /**

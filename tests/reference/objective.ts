@@ -17,7 +17,10 @@ import {
   decodeBackward,
   encode,
   encodeBackward,
+  gatedMask,
   largest,
+  magnitudes,
+  magnitudesBackward,
   type Parameters,
   select,
   zerosLike,
@@ -79,12 +82,18 @@ export interface Decisions {
   readonly auxScale: number;
   /** The b_dec that the auxiliary encoder subtracts, where one is subtracted. */
   readonly auxInput_b_dec_D: Float64Array;
+  /** Where the gates of a Gated are open. */
+  readonly gate_BS: Uint8Array;
+  /** The decoder that reconstructs from gates. */
+  readonly frozen: { readonly W_dec: Float64Array; readonly b_dec: Float64Array };
 }
 
 /** A forward pass: what {@link backward} needs, and a test may look at. */
 export interface Forward {
   readonly h_BS: Float64Array;
   readonly f_BS: Float64Array;
+  /** What the penalty is on: the codes, or max(h, 0) of a Gated. */
+  readonly penalised_BS: Float64Array;
   readonly x_hats_BPD: Float64Array;
   readonly auxCodes_BS: Float64Array;
   readonly auxError_BD: Float64Array;
@@ -96,16 +105,19 @@ export interface Forward {
 /** Selections, residual and signs at these parameters. */
 export function decide(problem: Problem, p: Parameters): Decisions {
   const h_BS = encode(problem.cfg, p, problem.x_BD);
-  return decideWith(problem, p, h_BS, select(problem.cfg.activation, h_BS, problem.cfg.d_sae, p.threshold));
+  const { activation, d_sae } = problem.cfg;
+  const mask_BS = activation.key === "gated" ? gatedMask(p, h_BS) : select(activation, h_BS, d_sae, p.threshold);
+  return decideWith(problem, p, h_BS, mask_BS);
 }
 
 /** As {@link decide}, where the selection of codes is already known. */
 export function decideWith(problem: Problem, p: Parameters, h_BS: Float64Array, mask_BS: Uint8Array): Decisions {
   const { cfg, x_BD, dead_S } = problem;
-  const f_BS = activate(h_BS, mask_BS);
+  const isGated = cfg.activation.key === "gated";
+  const f_BS = activate(isGated ? magnitudes(p, h_BS) : h_BS, mask_BS);
   const x_hat_BD = decode(f_BS, p.W_dec, p.b_dec, [cfg.d_sae]);
   const { activation, d_sae: S } = cfg;
-  const isDense = activation.key === "relu" || activation.key === "jump-relu";
+  const isDense = activation.key === "relu" || activation.key === "jump-relu" || isGated;
   const threshold_S = Float64Array.from({ length: S }, (_, s) => Math.max(p.threshold?.[s] ?? 0, 0));
   const half = activation.key === "jump-relu" ? activation.bandwidth / 2 : 0;
   const isPreAct = activation.aux.key === "pre-act";
@@ -121,6 +133,8 @@ export function decideWith(problem: Problem, p: Parameters, h_BS: Float64Array, 
     residual_BD,
     auxScale: activation.aux.key === "auxk" && activation.aux.normalize ? variance(residual_BD, cfg.d_model) : 1,
     auxInput_b_dec_D: p.b_dec.slice(),
+    gate_BS: Uint8Array.from(h_BS, (h) => isGated && h > 0 ? 1 : 0),
+    frozen: { W_dec: p.W_dec.slice(), b_dec: p.b_dec.slice() },
   };
 }
 
@@ -154,7 +168,8 @@ export function forward(problem: Problem, p: Parameters, decisions: Decisions): 
   const B = x_BD.length / cfg.d_model;
   const h_BS = encode(cfg, p, x_BD);
   const moved_S = movedThresholds(p, decisions);
-  const f_BS = activate(h_BS, decisions.mask_BS);
+  const isGated = activation.key === "gated";
+  const f_BS = activate(isGated ? magnitudes(p, h_BS) : h_BS, decisions.mask_BS);
   const bandwidth = bandwidthOf(problem);
   for (let i = 0; i < f_BS.length; i++) {
     if (decisions.window_BS[i]) f_BS[i]! -= decisions.threshold_S[i % S]! / bandwidth * moved_S[i % S]!;
@@ -162,6 +177,7 @@ export function forward(problem: Problem, p: Parameters, decisions: Decisions): 
   const x_hats_BPD = decode(f_BS, p.W_dec, p.b_dec, prefixes);
   const mse = mean(squaredError(x_hats_BPD, repeated(x_BD, cfg.d_model, prefixes.length)));
 
+  const penalised_BS = isGated ? activate(h_BS, decisions.gate_BS) : f_BS;
   let l1 = 0;
   let n_codes = 0;
   let penalty = 0;
@@ -171,7 +187,8 @@ export function forward(problem: Problem, p: Parameters, decisions: Decisions): 
     l1 += size / B;
     if (f_BS[i] !== 0) n_codes++;
     const jump = decisions.window_BS[i] ? -moved_S[i % S]! / bandwidth : 0;
-    penalty += penaltyPart(problem, size, lengths_S[i % S]!, decisions.mask_BS[i]! + jump) / B;
+    penalty +=
+      penaltyPart(problem, isGated ? penalised_BS[i]! : size, lengths_S[i % S]!, decisions.mask_BS[i]! + jump) / B;
   }
   const sparsity = penaltyLoss(problem, penalty);
 
@@ -188,9 +205,16 @@ export function forward(problem: Problem, p: Parameters, decisions: Decisions): 
     }
   }
 
+  if (isGated) aux += mean(gateError(problem, penalised_BS, decisions).map((error) => error * error));
+
   const n_dead = dead_S.reduce((n, dead) => n + dead, 0);
   const loss = { loss: mse + sparsity + aux, mse, sparsity, l0: n_codes / B, l1, aux, n_dead };
-  return { h_BS, f_BS, x_hats_BPD, auxCodes_BS, auxError_BD, penalty, loss };
+  return { h_BS, f_BS, penalised_BS, x_hats_BPD, auxCodes_BS, auxError_BD, penalty, loss };
+}
+
+/** x̂ − x by the gates alone, with a decoder that is a constant. */
+function gateError({ cfg, x_BD }: Problem, penalised_BS: Float64Array, { frozen }: Decisions): Float64Array {
+  return decode(penalised_BS, frozen.W_dec, frozen.b_dec, [cfg.d_sae]).map((x_hat, i) => x_hat - x_BD[i]!);
 }
 
 /** All gradients of {@link forward}'s loss, from last to first. */
@@ -210,15 +234,29 @@ export function backward(problem: Problem, p: Parameters, decisions: Decisions, 
     bias: gradients.b_dec,
   });
 
-  // sparsity: ∂f += slope · ∂P/∂f, ∂‖W_dec_s‖ += slope · ∂P/∂‖W_dec_s‖
+  // gate: ∂ max(h, 0) = 2 (x̂ − x) W_decᵀ / (B D), and nothing for the decoder
+  const isGated = activation.key === "gated";
+  const gateErrors_BD = isGated ? gateError(problem, record.penalised_BS, decisions) : new Float64Array(x_BD.length);
+  const grad_gate_BS = decodeBackward(
+    record.penalised_BS,
+    decisions.frozen.W_dec,
+    [S],
+    gateErrors_BD.map((error) => 2 * error / x_BD.length),
+    { W_dec: new Float64Array(p.W_dec.length), bias: new Float64Array(D) },
+  );
+
+  // sparsity: ∂f += slope · ∂P/∂f, ∂‖W_dec_s‖ += slope · ∂P/∂‖W_dec_s‖; of a Gated, max(h, 0) is in the place of f
   const slope = penaltySlope(problem, record.penalty) / B;
+  const grad_penalised_BS = isGated ? grad_gate_BS : grad_f_BS;
   for (let i = 0; i < grad_f_BS.length; i++) {
-    const size = decisions.sign_BS[i]! * record.f_BS[i]!;
+    const size = decisions.sign_BS[i]! * record.penalised_BS[i]!;
     const { bySize, byLength } = penaltySlopes(problem, size, lengths_S[i % S]!);
-    grad_f_BS[i]! += slope * bySize * decisions.sign_BS[i]!;
+    grad_penalised_BS[i]! += slope * bySize * decisions.sign_BS[i]!;
     grad_lengths_S[i % S]! += slope * byLength;
   }
-  const grad_h_BS = activateBackward(grad_f_BS, decisions.mask_BS);
+  const grad_codes_BS = activateBackward(grad_f_BS, decisions.mask_BS);
+  const grad_u_BS = isGated ? magnitudesBackward(p, record.h_BS, grad_codes_BS, gradients) : grad_codes_BS;
+  const grad_h_BS = grad_u_BS.map((grad, i) => decisions.gate_BS[i] ? grad + grad_gate_BS[i]! : grad);
 
   // thresholds: ∂θ = Σ_b −window · (θ₀/ε ∂f + 1/ε ∂‖f‖₀)
   const onL0 = ["l0-sparsity", "target-l0-sparsity"].includes(sparsityOf(problem).key);
@@ -239,6 +277,8 @@ export function backward(problem: Problem, p: Parameters, decisions: Decisions, 
     }
   }
   encodeBackward(cfg, p, x_BD, grad_h_BS, "differentiated", gradients);
+  // The magnitudes of a Gated are those of h − b_enc.
+  if (isGated) grad_u_BS.forEach((grad, i) => gradients.b_enc[i % S]! -= grad);
   for (let i = 0; i < p.W_dec.length; i++) {
     const s = Math.floor(i / D);
     if (lengths_S[s]! > 0) gradients.W_dec[i]! += grad_lengths_S[s]! * p.W_dec[i]! / lengths_S[s]!;

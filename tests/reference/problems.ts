@@ -97,6 +97,33 @@ export function everyProblem(sizes: Sizes, seed: number): Example[] {
   return examples;
 }
 
+/** The same for a Gated, whose latents are dead where both biases are very negative. */
+export function gatedProblems(sizes: Sizes, seed: number): Example[] {
+  const random = new Random(seed);
+  const { B, D, S } = sizes;
+  return [false, true].flatMap((subtract_b_dec) =>
+    AUXES.slice(0, -1).flatMap((aux, at) =>
+      [[S], [1, 4, Math.ceil(S / 2), S]].map((prefixes, more): Example => {
+        const activation = { key: "gated", sparsity: SPARSITIES[(at + more) % 3]!, aux } as const;
+        const cfg = completeConfig({ d_model: D, d_sae: S, activation, subtract_b_dec });
+        const p = {
+          ...randomParameters(random, sizes),
+          r_mag: Float64Array.from(random.normal(S, 0.3)),
+          b_mag: Float64Array.from(random.normal(S, 0.3)),
+        };
+        const dead_S = Uint8Array.from({ length: S }, (_, s) => s % 4 === 1 ? 1 : 0);
+        for (let s = 0; s < S; s++) {
+          if (!dead_S[s]) continue;
+          p.b_enc[s] = Math.fround(p.b_enc[s]! - 20);
+          p.b_mag[s] = Math.fround(p.b_mag[s]! - 20);
+        }
+        const x_BD = Float64Array.from(random.normal(B * D));
+        return { name: describe(cfg, prefixes), problem: { cfg, x_BD, prefixes, dead_S }, p };
+      })
+    )
+  );
+}
+
 function describe(cfg: SparseAutoencoderConfig, prefixes: readonly number[]): string {
   const { activation } = cfg;
   const { key, aux, sparsity } = activation;

@@ -1,8 +1,10 @@
 /** The log of a run: what is kept of it, cut off and written again. @module */
 import { assertEquals } from "@std/assert";
-import { LOSS_COLUMNS, lossAt, type TrainLoss } from "../../objectives/loss_record.ts";
+import { lossAt, lossColumnNames, type TrainLoss } from "../../objectives/loss_record.ts";
 import { MetricsLog, type MetricsLogOptions } from "../../runner/metrics_log.ts";
 import { RunDirectory } from "../../runner/run_directory.ts";
+
+const LOSS_COLUMNS = lossColumnNames([]);
 
 /** Losses that tell their step. */
 function losses(from: number, to: number): TrainLoss[] {

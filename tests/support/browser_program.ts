@@ -44,6 +44,7 @@ const OTHERS: readonly ActivationOptions[] = [
   { key: "batch-top-k", top_k: 3 },
   { key: "jump-relu", threshold_init: 0.2, aux: { key: "auxk", k_aux: 4 } },
   { key: "jump-relu", threshold_init: 0.2, aux: { key: "pre-act" } },
+  { key: "gated" },
 ];
 
 const LOOP = { log_every: 4 } as const;

@@ -9,7 +9,7 @@
  */
 
 /** Arrays that the checkpoint or the papers name. They may carry a shape suffix and a prefix (`grad_W_enc_SD`). */
-const SYMBOLS = ["W_enc", "b_enc", "W_dec", "b_dec", "h_x", "f_x", "x_hat", "x_hats"];
+const SYMBOLS = ["W_enc", "b_enc", "W_dec", "b_dec", "h_x", "f_x", "x_hat", "x_hats", "r_mag", "b_mag"];
 
 /** Fields of configurations and results that code keeps in a variable of the same name. */
 const FIELDS = [

@@ -67,6 +67,9 @@ const RECIPES: readonly Recipe[] = [
   { activation: { ...JUMP_RELU, threshold_init: 1 }, objective: VANILLA, options: { optimizer: { key: "muon" } } },
   { activation: TANH, objective: VANILLA },
   { activation: { ...TANH, threshold_init: 1 }, objective: VANILLA, seed: 2 },
+  { activation: { key: "gated" }, objective: { ...VANILLA, sparsity_coeff: 1e-2, target_l0: 4 } },
+  { activation: { key: "gated", aux: TOP_K.aux }, objective: VANILLA, d_sae: 33 },
+  { activation: { key: "gated", sparsity: TANH.sparsity }, objective: MATRYOSHKA, seed: 2 },
   { activation: { ...TOP_K, sparsity: TANH.sparsity }, objective: VANILLA },
   { activation: { ...TOP_K, sparsity: TANH.sparsity, relu: true }, objective: VANILLA },
 ];

@@ -16,12 +16,12 @@ import { Random } from "../support/random.ts";
 const D = 6;
 
 /** A file after three steps, and what is in it. */
-async function trained(activation: "jump-relu" | "batch-top-k", optimizer: "adam" | "muon") {
+async function trained(activation: "jump-relu" | "batch-top-k" | "gated", optimizer: "adam" | "muon") {
   const device = await sharedDevice();
   const cfg = {
     d_model: D,
     d_sae: 9,
-    activation: activation === "jump-relu" ? { key: activation } : { key: activation, top_k: 2 },
+    activation: activation === "batch-top-k" ? { key: activation, top_k: 2 } : { key: activation },
   };
   const input = { mean: new Random(3).normal(D), scale: 2, pre_act_scale: 0.7 };
   using sae = await SparseAutoencoder.create(cfg, { device, input });
@@ -49,7 +49,7 @@ async function trained(activation: "jump-relu" | "batch-top-k", optimizer: "adam
   };
 }
 
-for (const [activation, optimizer] of [["jump-relu", "muon"], ["batch-top-k", "adam"]] as const) {
+for (const [activation, optimizer] of [["jump-relu", "muon"], ["batch-top-k", "adam"], ["gated", "muon"]] as const) {
   Deno.test(`everything comes back: ${activation}, ${optimizer}`, async () => {
     const wanted = await trained(activation, optimizer);
     const saved = await openTraining(wanted.file);

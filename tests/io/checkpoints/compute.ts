@@ -20,7 +20,7 @@ export interface Outputs {
 /** `f = activation(((x − mean) / scale − [subtracts] b_dec) W_enc + b_enc)`, `x̂ = scale (f W_dec + b_dec) + mean` */
 export function compute({ cfg, parameters, input }: ParsedCheckpoint, x: Float32Array): Outputs {
   const { d_model, d_sae, subtract_b_dec } = cfg;
-  const { W_enc, b_enc, W_dec, b_dec, threshold } = parameters;
+  const { W_enc, b_enc, W_dec, b_dec } = parameters;
   const n_rows = x.length / d_model;
   const codes = new Float64Array(n_rows * d_sae);
   const x_hat = new Float64Array(n_rows * d_model);
@@ -30,7 +30,7 @@ export function compute({ cfg, parameters, input }: ParsedCheckpoint, x: Float32
       return standardised - (subtract_b_dec ? b_dec[d]! : 0);
     });
     const h_S = Float64Array.from(b_enc, (b, s) => x_D.reduce((sum, x, d) => sum + x * W_enc[d * d_sae + s]!, b));
-    const f_S = activate(cfg.activation, h_S, threshold);
+    const f_S = activate(cfg.activation, h_S, parameters);
     codes.set(f_S, row * d_sae);
     for (let d = 0; d < d_model; d++) {
       const decoded = f_S.reduce((sum, f, s) => sum + f * W_dec[s * d_model + d]!, b_dec[d]!);
@@ -43,7 +43,7 @@ export function compute({ cfg, parameters, input }: ParsedCheckpoint, x: Float32
 function activate(
   activation: ParsedCheckpoint["cfg"]["activation"],
   h_S: Float64Array,
-  threshold: Float32Array | undefined,
+  { threshold, b_enc, r_mag, b_mag }: ParsedCheckpoint["parameters"],
 ): Float64Array {
   switch (activation.key) {
     case "relu":
@@ -52,6 +52,8 @@ function activate(
       const largest = [...h_S.keys()].sort((a, b) => h_S[b]! - h_S[a]! || a - b).slice(0, activation.top_k);
       return h_S.map((h, s) => !largest.includes(s) || (activation.relu && h < 0) ? 0 : h);
     }
+    case "gated":
+      return h_S.map((h, s) => h > 0 ? Math.max(Math.exp(r_mag![s]!) * (h - b_enc[s]!) + b_mag![s]!, 0) : 0);
     case "batch-top-k":
     case "jump-relu":
       return h_S.map((h, s) => h > Math.max(threshold![activation.key === "jump-relu" ? s : 0]!, 0) ? h : 0);

@@ -93,6 +93,8 @@ function operate(op: string, [a, b, c]: readonly Value[]): Value[] {
       return elementwise((a, b) => a / b);
     case "Greater":
       return elementwise((a, b) => Number(a > b));
+    case "Exp":
+      return [{ ...a!, data: a!.data.map(Math.exp) }];
     case "Relu":
       return [{ ...a!, data: a!.data.map((value) => Math.max(value, 0)) }];
     case "Where":

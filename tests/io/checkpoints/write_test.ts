@@ -31,7 +31,10 @@ function filesOf({ files }: FormattedModel) {
 /** Whether the format computes all that the model does. */
 function isExact(format: string, { cfg: { activation } }: ParsedCheckpoint): boolean {
   if (format === "saev_nn") return true;
-  if (format === "saev") return activation.key !== "jump-relu" && !(activation.key === "top-k" && activation.relu);
+  if (format === "saev") {
+    const isOurs = activation.key === "jump-relu" || activation.key === "gated";
+    return !isOurs && !(activation.key === "top-k" && activation.relu);
+  }
   return activation.key !== "top-k" || activation.relu;
 }
 
