@@ -71,7 +71,7 @@ Only data.path is needed; these are the defaults:
   [sae]
   d_sae = 16384
   activation = { key = "top-k", top_k = 32, aux = { key = "auxk" } }
-                               # or relu, batch-top-k, jump-relu
+                               # or relu, batch-top-k, jump-relu, gated
 
   [init]                       # from the rows to train on
   data_points = false          # true: the dictionary of sae.reinit_blend of them
@@ -82,7 +82,7 @@ Only data.path is needed; these are the defaults:
   key = "vanilla"              # or matryoshka
   dead_threshold_tokens = 10_000_000
                                # or a tenth of the rows, if that is less; at least 8 batches
-  # target_l0 = 32             # relu, jump-relu: moves the penalty's weight to it
+  # target_l0 = 32             # relu, jump-relu, gated: moves the penalty's weight to it
 
   [train]
   batch_size = 4096

@@ -25,7 +25,7 @@ export interface Loss {
   readonly l0: number;
   /** Σ |f|, mean over rows. */
   readonly l1: number;
-  /** Weighted auxiliary loss; 0 outside training. */
+  /** Weighted auxiliary loss, with that of a Gated's gates; 0 outside training. */
   readonly aux: number;
   /** Dead latents; 0 outside training. */
   readonly n_dead: number;

@@ -12,9 +12,10 @@
  * | `BatchTopKSAE` | the same | batch-top-k, subtracts |
  * | `MatryoshkaBatchTopKSAE` | `W_enc` [D, F], `b_enc`, `W_dec` [F, D], `b_dec`, `k`, `threshold`, `group_sizes` | the same |
  * | `JumpReluAutoEncoder` | `W_enc`, `b_enc`, `W_dec`, `b_dec`, `threshold` [F] | jump-relu |
- * | `GatedAutoEncoder`, others | | refused |
+ * | `GatedAutoEncoder` | `decoder_bias` [D], `encoder.weight`, `decoder.weight`, `gate_bias`, `r_mag`, `mag_bias` [F] | gated, subtracts |
+ * | others | | refused |
  *
- * Without `config.json` only an `AutoEncoder` and a `MatryoshkaBatchTopKSAE` are known, by tensors that nobody else calls
+ * Without `config.json` only an `AutoEncoder`, a `GatedAutoEncoder` and a `MatryoshkaBatchTopKSAE` are known, by tensors that nobody else calls
  * so. A TopK and a BatchTopK have the same tensors, a JumpReLU those of SAELens', which subtracts, and an `AutoEncoderNew`
  * those of any autoencoder. The configuration also holds how the model was trained, which changes nothing and is not
  * checked. A BatchTopK computes with its threshold, as in the library outside training. Codes are those of the weights as they are; the library's own loader
@@ -33,6 +34,7 @@ import {
   type ForeignModel,
   foreignModel,
   type ForeignOptions,
+  GATED,
   hasTensors,
   JUMP_RELU,
   matrixShape,
@@ -134,6 +136,18 @@ const CLASSES: Readonly<Record<string, DictClass>> = {
   },
   BatchTopKSAE: { isLinear: true, read: readBatchTopK },
   MatryoshkaBatchTopKSAE: { isLinear: false, read: readMatryoshka },
+  GatedAutoEncoder: {
+    isLinear: true,
+    read: (weights, sizes) => {
+      const shape = [sizes.d_sae];
+      const parameters = openParameters(weights, sizes, {
+        names: { W_enc: LINEAR.W_enc, b_enc: "gate_bias", W_dec: LINEAR.W_dec, b_dec: "decoder_bias" },
+        transposed: FLIPPED,
+        own: { r_mag: { name: "r_mag", shape }, b_mag: { name: "mag_bias", shape } },
+      });
+      return foreignModel(weights.name, { ...sizes, subtract_b_dec: true, activation: GATED }, parameters);
+    },
+  },
   JumpReluAutoEncoder: {
     isLinear: false,
     read: (weights, sizes) => {

@@ -92,6 +92,9 @@ export const RELU: ActivationOptions = { key: "relu", ...NOT_TRAINED };
 /** `f = h · 1[h > max(θ_s, 0)]` */
 export const JUMP_RELU: ActivationOptions = { key: "jump-relu", ...NOT_TRAINED };
 
+/** `f = 1[h > 0] · max(exp(r_mag) (h − b_enc) + b_mag, 0)` */
+export const GATED: ActivationOptions = { key: "gated", ...NOT_TRAINED };
+
 /** The k largest of each row; negative ones among them become 0, unless told otherwise. */
 export function topKActivation(top_k: number, relu = true): ActivationOptions {
   return { key: "top-k", top_k, relu, ...NOT_TRAINED };

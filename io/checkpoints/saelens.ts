@@ -19,7 +19,8 @@
  * | `topk` | top-k with relu; with `rescale_acts_by_decoder_norm` the norms are folded into the weights |
  * | `jumprelu`, also what `batchtopk` and `matryoshka_batchtopk` are saved as | jump-relu |
  * | `batchtopk`, `matryoshka_batchtopk`, as training's checkpoints have them | jump-relu, as `save_inference_model` saves them |
- * | `gated`, transcoders, all others | refused |
+ * | `gated`, with `b_gate` for `b_enc`, and `r_mag` and `b_mag` [d_sae] | gated |
+ * | transcoders, all others | refused |
  *
  * | `normalize_activations` | read as |
  * | --- | --- |
@@ -46,6 +47,7 @@ import {
   type ForeignFormat,
   foreignModel,
   type ForeignOptions,
+  GATED,
   hasTensors,
   JUMP_RELU,
   openParameters,
@@ -130,9 +132,12 @@ export const SAELENS: ForeignFormat = {
 
     await checkFactors(weights, d_sae);
     const threshold = thresholdOf(weights, activation.key, d_sae);
+    const isGated = activation.key === "gated";
+    const magnitude = (name: string): OwnTensor => ({ name, shape: [d_sae] });
     const stored = openParameters(weights, { d_model, d_sae }, {
-      names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
+      names: { W_enc: "W_enc", b_enc: isGated ? "b_gate" : "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
       ...threshold && { own: { threshold } },
+      ...isGated && { own: { r_mag: magnitude("r_mag"), b_mag: magnitude("b_mag") } },
       ignored: ["scaling_factor"],
     });
     const { threshold: storedThreshold, ...linear } = stored;
@@ -143,6 +148,8 @@ export const SAELENS: ForeignFormat = {
     switch (activation.key) {
       case "standard":
         return foreignModel(weights.name, { ...sizes, activation: RELU }, parameters, { input });
+      case "gated":
+        return foreignModel(weights.name, { ...sizes, activation: GATED }, parameters, { input });
       case "topk":
         return foreignModel(weights.name, { ...sizes, activation: topKActivation(activation.k) }, parameters, {
           input,
@@ -172,7 +179,7 @@ export const SAELENS: ForeignFormat = {
   },
 };
 
-const ARCHITECTURES: readonly string[] = ["standard", "topk", "jumprelu", "batchtopk", "matryoshka_batchtopk"];
+const ARCHITECTURES: readonly string[] = ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"];
 
 /** Whether the configuration is SAELens', whose architectures do not all have an encoder. */
 async function namesArchitecture({ findJson }: Weights): Promise<boolean> {
@@ -216,7 +223,7 @@ async function checkFactors(weights: Weights, d_sae: number): Promise<void> {
 }
 
 type SaelensActivation =
-  | { readonly key: "standard" | "jumprelu" }
+  | { readonly key: "standard" | "jumprelu" | "gated" }
   | { readonly key: "batchtopk"; readonly isRescaled: boolean }
   | { readonly key: "topk"; readonly k: number; readonly isRescaled: boolean };
 
@@ -244,7 +251,9 @@ function readActivation(fields: HeaderFields, architecture: string): SaelensActi
       }`,
     );
   }
-  if (architecture === "standard" || architecture === "jumprelu") return { key: architecture };
+  if (architecture === "standard" || architecture === "jumprelu" || architecture === "gated") {
+    return { key: architecture };
+  }
   // How many codes a row has on average in training, which need not be whole.
   fields.number("k");
   return { key: "batchtopk", isRescaled: fields.boolean("rescale_acts_by_decoder_norm", true) };

@@ -17,7 +17,8 @@
  * | `activation_fn_str` `relu` | relu |
  * | `activation_fn_str` `topk`, `activation_fn_kwargs.k` | top-k with relu |
  * | `activation_fn_str` `tanh-relu`, others | refused |
- * | `architecture` `gated`, `is_transcoder` | refused |
+ * | `architecture` `gated`, with `b_gate`, `r_mag` and `b_mag` [d_sae] besides, and a `b_enc` without use | gated |
+ * | `is_transcoder` | refused |
  * | `normalize_activations` `layer_norm` (the default), `constant_norm_rescale` | refused, unless the caller accepts normalised rows |
  *
  * In the form of one file normalised rows are refused for good: some of the versions that wrote it subtracted `b_dec` from
@@ -33,6 +34,7 @@ import {
   fail,
   type ForeignFormat,
   foreignModel,
+  GATED,
   hasTensors,
   openParameters,
   relevantFields,
@@ -79,9 +81,10 @@ export const VIT_PRISMA: ForeignFormat = {
     const d_model = fields.integer("d_in");
     const d_sae = fields.integer("d_sae");
     const architecture = fields.string("architecture", "standard");
-    if (architecture !== "standard") {
-      fields.fail(`the architecture is ${quote(architecture)}; this library has "standard"`);
+    if (architecture !== "standard" && architecture !== "gated") {
+      fields.fail(`the architecture is ${quote(architecture)}; this library has "standard" and "gated"`);
     }
+    const isGated = architecture === "gated";
     for (const field of ["is_transcoder", "transcoder_with_skip_connection"]) {
       if (fields.boolean(field, false)) fields.fail(`${field} is true; this library has no transcoders`);
     }
@@ -103,15 +106,24 @@ export const VIT_PRISMA: ForeignFormat = {
     if (functionName !== "relu" && functionName !== "topk") {
       fields.fail(`activation_fn_str is ${quote(functionName)}; expected "relu" or "topk"`);
     }
+    if (isGated && functionName !== "relu") {
+      fields.fail(`activation_fn_str is ${quote(functionName)} with the architecture "gated"; expected "relu"`);
+    }
     const top_k = functionName === "topk"
       ? kwargs?.integer("k") ?? fields.fail("activation_fn_kwargs is missing, which holds k")
       : null;
     kwargs?.done();
     fields.done();
     const parameters = openParameters(weights, { d_model, d_sae }, {
-      names: { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
+      names: { W_enc: "W_enc", b_enc: isGated ? "b_gate" : "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
+      ...isGated && {
+        own: { r_mag: { name: "r_mag", shape: [d_sae] }, b_mag: { name: "b_mag", shape: [d_sae] } },
+        // Every class has it, and this one computes without it.
+        ignored: ["b_enc"],
+      },
     });
-    const cfg = { d_model, d_sae, subtract_b_dec: true, activation: top_k === null ? RELU : topKActivation(top_k) };
+    const activation = isGated ? GATED : top_k === null ? RELU : topKActivation(top_k);
+    const cfg = { d_model, d_sae, subtract_b_dec: true, activation };
     return foreignModel(name, cfg, parameters, options.input && { input: options.input });
   },
 };

@@ -57,8 +57,7 @@ keep("matryoshka_batch_top_k", trainer)
 trainer = made(JumpReluTrainer, 16)
 trainer.ae.threshold.data = thresholds(17)
 keep("jump_relu", trainer)
-save("gated", made(GatedAnnealTrainer, 18))
-recorder.refused("gated", "GatedAutoEncoder")
+keep("gated", made(GatedAnnealTrainer, 18))
 
 # A class that the library reads, and none of its trainers writes.
 new = AutoEncoderNew(D_MODEL, D_SAE)

@@ -173,12 +173,12 @@ PRISMA = {
 }
 
 
-def prisma(case, seed, **fields):
+def prisma(case, seed, more={}, **fields):
     W_enc, b_enc, W_dec, b_dec = parameters(seed)
     folder = recorder.folder / case
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(PRISMA | fields, indent=1))
-    state = collections.OrderedDict(W_dec=W_dec, W_enc=W_enc, b_enc=b_enc, b_dec=b_dec)
+    state = collections.OrderedDict(W_dec=W_dec, W_enc=W_enc, b_enc=b_enc, b_dec=b_dec, **more)
     torch.save(state, folder / "weights.pt")
     return (recorder.x - b_dec) @ W_enc + b_enc, W_dec, b_dec
 
@@ -191,8 +191,23 @@ h, W_dec, b_dec = prisma("layer_norm", 12, normalize_activations="layer_norm")
 recorder.accepted("layer_norm", torch.relu(h), torch.relu(h) @ W_dec + b_dec, accept=["normalised-rows"])
 prisma("tanh_relu", 13, activation_fn_str="tanh-relu")
 recorder.refused("tanh_relu", "activation_fn_str")
-prisma("gated", 14, architecture="gated")
-recorder.refused("gated", "gated")
+
+
+def gate(seed):
+    """Biases and scales of a gated encoder, and its codes."""
+    W_enc, _, W_dec, b_dec = parameters(seed)
+    generator = torch.Generator().manual_seed(seed + 100)
+    b_gate, r_mag, b_mag = (0.3 * torch.randn(D_SAE, generator=generator) for _ in range(3))
+    u = (recorder.x - b_dec) @ W_enc
+    codes = (u + b_gate > 0) * torch.relu(u * r_mag.exp() + b_mag)
+    return {"b_gate": b_gate, "r_mag": r_mag, "b_mag": b_mag}, codes, codes @ W_dec + b_dec
+
+
+gates, codes, x_hat = gate(14)
+prisma("gated", 14, gates, architecture="gated")
+recorder.accepted("gated", codes, x_hat)
+prisma("gated_topk", 14, gates, architecture="gated", activation_fn_str="topk", activation_fn_kwargs={"k": TOP_K})
+recorder.refused("gated_topk", "activation_fn_str")
 prisma("transcoder", 15, is_transcoder=True)
 recorder.refused("transcoder", "is_transcoder")
 
@@ -215,13 +230,13 @@ for parent in ("vit_prisma", "vit_prisma.sae"):
 module("vit_prisma.sae.config", VisionModelSAERunnerConfig=VisionModelSAERunnerConfig)
 
 
-def pickled(case, seed, extra=None, **fields):
+def pickled(case, seed, extra=None, more={}, **fields):
     W_enc, b_enc, W_dec, b_dec = parameters(seed)
     cfg = VisionModelSAERunnerConfig()
     cfg.__dict__.update(PRISMA | {"device": torch.device("cpu"), "dtype": torch.float32} | fields)
     # As __post_init__ leaves them.
     cfg.__dict__.update(hook_point="blocks.9.hook_resid_post", tokens_per_buffer=4096000, total_training_steps=158691)
-    state = collections.OrderedDict(W_dec=W_dec, W_enc=W_enc, b_enc=b_enc, b_dec=b_dec)
+    state = collections.OrderedDict(W_dec=W_dec, W_enc=W_enc, b_enc=b_enc, b_dec=b_dec, **more)
     torch.save({"cfg": cfg, "state_dict": state, **(extra or {})}, recorder.folder / case)
     return (recorder.x - b_dec) @ W_enc + b_enc, W_dec, b_dec
 
@@ -231,11 +246,14 @@ recorder.accepted("pickled_relu.pt", torch.relu(h), torch.relu(h) @ W_dec + b_de
 h, W_dec, b_dec = pickled("pickled_topk.pt", 17, activation_fn_str="topk", activation_fn_kwargs={"k": TOP_K})
 recorder.accepted("pickled_topk.pt", (codes := top_k(h, TOP_K)), codes @ W_dec + b_dec)
 for case, field, value in [
-    ("pickled_layer_norm.pt", "normalize_activations", "layer_norm"), ("pickled_gated.pt", "architecture", "gated"),
+    ("pickled_layer_norm.pt", "normalize_activations", "layer_norm"),
     ("pickled_leaky_relu.pt", "activation_fn_str", "leaky_relu"),
 ]:
     pickled(case, 18, **{field: value})
     recorder.refused(case, field)
+gates, codes, x_hat = gate(19)
+pickled("pickled_gated.pt", 19, more=gates, architecture="gated")
+recorder.accepted("pickled_gated.pt", codes, x_hat)
 pickled("pickled_optimizer.pt", 18, extra={"optimizer": {}})
 recorder.refused("pickled_optimizer.pt", "optimizer")
 recorder.write()

@@ -169,8 +169,8 @@ for case, cls, config, more in [
     randomise(sae, 71)
     sae.save_model(recorder.folder / case)
     recorder.refused(case, f'the architecture is "{case}"')
-make(GatedSAE, GatedSAEConfig, 70).save_model(recorder.folder / "gated")
-recorder.refused("gated", "gated")
+keep("gated", make(GatedSAE, GatedSAEConfig, 70))
+keep("gated_plain_input", make(GatedSAE, GatedSAEConfig, 71, apply_b_dec_to_input=False))
 
 # As the versions 3 to 5 wrote it: no metadata, other names, a function's name and its arguments.
 OLD = {

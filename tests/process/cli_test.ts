@@ -532,10 +532,10 @@ Deno.test("inspect says what a checkpoint is, as text and as JSON", async () => 
   assertStringIncludes(told.stdout, "computes  h = (x − b_dec) W_enc + b_enc\n");
   assertEquals(told.stderr, "");
 
-  const gated = await saev(["inspect", `${GOLDENS}formats/saelens/gated`]);
-  assertEquals(gated.code, 1);
-  assertStringIncludes(gated.stdout, "format    saelens\n");
-  assertMatch(gated.stderr, /^error: .*reading cfg\.json: the architecture is "gated".*\n$/);
+  const transcoder = await saev(["inspect", `${GOLDENS}formats/saelens/transcoder`]);
+  assertEquals(transcoder.code, 1);
+  assertStringIncludes(transcoder.stdout, "format    saelens\n");
+  assertMatch(transcoder.stderr, /^error: .*reading cfg\.json: the architecture is "transcoder".*\n$/);
 });
 
 Deno.test("what cannot be read or written is named", async () => {

@@ -66,6 +66,7 @@ const ACTIVATIONS: Readonly<Record<string, ActivationOptions>> = {
   top_k_negative: { key: "top-k", top_k: 6 },
   batch_top_k: { key: "batch-top-k", top_k: 3 },
   jump_relu: { key: "jump-relu" },
+  gated: { key: "gated" },
 };
 
 /** Models with every activation, both encoder formulas, with and without scaling of their inputs. */

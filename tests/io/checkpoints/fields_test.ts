@@ -107,7 +107,7 @@ Deno.test("SAELens' architectures are named by their configuration, whatever the
   const weights = { name: "W_dec", shape: [16, 8], data: new Float32Array(128) };
   const bytes = joinBytes(formatSafetensors([weights, { name: "b_dec", shape: [8], data: new Float32Array(8) }]));
   const without = { ...golden, files: new Map([...golden.files, ["sae_weights.safetensors", bytes]]) };
-  for (const architecture of ["matching_pursuit", "temporal", "gated", "abstopk", "skip_transcoder"]) {
+  for (const architecture of ["matching_pursuit", "temporal", "abstopk", "skip_transcoder"]) {
     for (const files of [golden, without]) {
       const message = await outcome(withField(files, "architecture", architecture));
       assertStringIncludes(
