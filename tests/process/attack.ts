@@ -89,16 +89,17 @@ async function sleep(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** What must be equal: the model, the state, and the numbers of every step. */
+/** What must be equal: the model, the state, and the numbers of every step but the seconds. */
 async function outcome(out: string): Promise<string> {
-  const sizes: string[] = [];
+  const parts: string[] = [];
   for (const name of ["sae.pt", "training.safetensors"]) {
     const bytes = await Deno.readFile(`${folder}/${out}/${name}`);
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    sizes.push(`${name} ${hash.toHex()}`);
+    parts.push(`${name} ${hash.toHex()}`);
   }
   const { losses, metrics } = JSON.parse(await Deno.readTextFile(`${folder}/${out}/metrics.json`));
-  return [...sizes, JSON.stringify({ losses, metrics })].join("\n");
+  const steps = await Deno.readTextFile(`${folder}/${out}/metrics.jsonl`);
+  return [...parts, JSON.stringify({ losses, metrics }), steps.replaceAll(/,"seconds":[^,}]+/g, "")].join("\n");
 }
 
 /** Resumes a run to its end, where it must be what it is when nothing happens. */
@@ -267,8 +268,7 @@ for (const share of [0.5, 0.8]) {
     assertEquals((await run.ended()).code, 1, run.said);
     const said = run.said.slice(run.said.lastIndexOf("\nerror: ") + 1);
     assert(
-      /^error: writing full-\S+: .*; it takes [\d,]+ bytes, and what stood there is unchanged; .*--resume continues\n$/
-        .test(said),
+      /^error: writing full-\S+: .*; it takes [\d,]+ bytes.*; .*--resume continues\n$/.test(said),
       said,
     );
     await checkResumed("first", name);
