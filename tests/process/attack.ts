@@ -292,6 +292,25 @@ await attack("data that change under a run", async () => {
   return run.said.trim().split("\n").at(-1)!;
 });
 
+await attack("a flipped bit in the state", async () => {
+  const run = train("first", "--out", "flipped");
+  await run.says("step 40/");
+  run.kill("SIGTERM");
+  await run.ended();
+  const path = `${folder}/flipped/training.safetensors`;
+  const bytes = await Deno.readFile(path);
+  const at = random.integer(8, bytes.length - 1);
+  bytes[at]! ^= 1 << random.integer(0, 7);
+  await Deno.writeFile(path, bytes);
+  const refused = train("first", "--out", "flipped", "--resume=auto");
+  assertEquals((await refused.ended()).code, 1, refused.said);
+  assertStringIncludes(refused.said, "--resume=previous");
+  const previous = train("first", "--out", "flipped", "--resume=previous");
+  assertEquals((await previous.ended()).code, 0, previous.said);
+  assertEquals(await outcome("flipped"), expected.get("first"));
+  return `byte ${at}: refused, and from the state before it came to the same bytes`;
+});
+
 await attack("kill -9 of the parent", async () => {
   const args = [...DENO, DRIVER, "--task", "deno", ...DENO, CLI, "train", "first.toml", "--out", "orphan"];
   const run = new Run(Deno.execPath(), args, folder);
