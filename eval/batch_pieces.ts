@@ -37,7 +37,8 @@ export async function* batchPieces(
 async function* pieces(sae: SparseAutoencoder, batch: Batch): AsyncGenerator<Float32Array | Tensor> {
   const { d_model } = sae.cfg;
   const n_rows = countRows(batch, sae);
-  const most = encodableRows(sae, n_rows);
+  const { maxBufferSize } = sae.device.limits;
+  const most = Math.min(encodableRows(sae, n_rows), Math.floor(maxBufferSize / (4 * d_model)));
   const x = valuesOf(batch);
   if (n_rows <= most) return yield x;
   const x_BD = x instanceof Float32Array ? x : await x.read();

@@ -11,7 +11,7 @@ import type { DeviceContext } from "../kernels/engine/device.ts";
 import { subtractRow } from "../kernels/elementwise.ts";
 import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
 import { columnSums, subtractWeightedRows } from "../kernels/reduce.ts";
-import { rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
+import { alignedRows, rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
 import type { InputScaling } from "./arrays.ts";
 import type { SparseBackward } from "./codes.ts";
@@ -110,7 +110,9 @@ export function rowsAtOnce(
   rowBytes: number,
   what: string,
 ): number {
-  return rowsPerBlock({ bindingLimit: Math.min(bindingLimit, MOST_BYTES), guardWords }, n_rows, rowBytes, what);
+  // A block has at least the rows that bindings begin at, however long they are.
+  const wanted = Math.max(MOST_BYTES, alignedRows(rowBytes) * rowBytes + 4 * guardWords + 16);
+  return rowsPerBlock({ bindingLimit: Math.min(bindingLimit, wanted), guardWords }, n_rows, rowBytes, what);
 }
 
 /** Pre-activations of some rows at a time, reused for all rows of a batch. */
@@ -152,7 +154,12 @@ export class Tile implements Disposable {
 /** How many rows of a batch are encoded at once: those whose pre-activations and inputs fit a binding. */
 function tileRows(model: AffineMaps, n_rows: number): number {
   const { d_model, d_sae } = model.cfg;
-  return rowsAtOnce(model, n_rows, Math.max(d_sae, d_model) * 4, "pre-activations");
+  return rowsAtOnce(
+    model,
+    n_rows,
+    Math.max(d_sae, d_model) * 4,
+    `pre-activations (d_sae ${d_sae}, d_model ${d_model})`,
+  );
 }
 
 /** A software driver ends loops at 65,535 turns, and some kernels take a turn for each latent of a row. */

@@ -19,6 +19,7 @@ import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOpt
 import { checkPrefixes, decode } from "./decode.ts";
 import { EncoderInput, Tile } from "./encode.ts";
 import { type InitialData, initialParametersFromData, rowMean, standardised } from "./initial_values.ts";
+import { checkModelFits } from "./limits.ts";
 import { emptyCodes, encodeInto, type Model, selects } from "./model.ts";
 import { type Gradients, initialParameters, ParameterTensors } from "./parameters.ts";
 import type { Batch, Rows } from "./rows.ts";
@@ -117,7 +118,7 @@ export class SparseAutoencoder implements Model, Disposable {
    *
    * @throws {RangeError | TypeError} for a configuration that no model can have, or data that nothing can be made from.
    * @throws {ShapeError} if the data or the inputs' mean do not fit d_model.
-   * @throws {DeviceError} if there is no usable GPU.
+   * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
    */
   static async create(
     options: SparseAutoencoderOptions = {},
@@ -128,10 +129,12 @@ export class SparseAutoencoder implements Model, Disposable {
     const cfg = completeConfig(options);
     const { input = NO_SCALING } = placement;
     checkScaling(input, cfg.d_model);
+    const device = placement.device ?? await defaultDevice();
+    checkModelFits(cfg, contextOf(device));
     const made = data
       ? initialParametersFromData(cfg, { seed, input, data })
       : { parameters: initialParameters(cfg, seed), input };
-    return await SparseAutoencoder.fromParameters(cfg, made.parameters, { ...placement, input: made.input });
+    return await SparseAutoencoder.fromParameters(cfg, made.parameters, { device, input: made.input });
   }
 
   /**
@@ -140,7 +143,7 @@ export class SparseAutoencoder implements Model, Disposable {
    * @throws {RangeError | TypeError} for a configuration that no model can have, or a weight larger than any half where
    * `weights` are `"f16"`.
    * @throws {ShapeError} if a parameter has the wrong length.
-   * @throws {DeviceError} if there is no usable GPU.
+   * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
    */
   static async fromParameters(
     options: SparseAutoencoderOptions,
@@ -149,9 +152,7 @@ export class SparseAutoencoder implements Model, Disposable {
   ): Promise<SparseAutoencoder> {
     checkOptions("fromParameters", opening, { device: true, input: true, weights: true });
     const cfg = completeConfig(options);
-    const used = opening.device ?? await defaultDevice();
-    await checkDevice(used);
-    return new SparseAutoencoder(cfg, parameters, used, opening);
+    return await SparseAutoencoder.#open(cfg, parameters, opening);
   }
 
   /**
@@ -160,7 +161,7 @@ export class SparseAutoencoder implements Model, Disposable {
    *
    * @throws {RangeError | TypeError} as {@link fromParameters}.
    * @throws {ShapeError} if a parameter has more or fewer values; whatever the pieces throw is thrown on.
-   * @throws {DeviceError} if there is no usable GPU.
+   * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
    */
   static async fromPieces(
     options: SparseAutoencoderOptions,
@@ -168,16 +169,28 @@ export class SparseAutoencoder implements Model, Disposable {
     opening: OpeningOptions = {},
   ): Promise<SparseAutoencoder> {
     const cfg = completeConfig(options);
-    const used = opening.device ?? await defaultDevice();
-    await checkDevice(used);
     using stack = new DisposableStack();
-    const sae = stack.use(new SparseAutoencoder(cfg, null, used, opening));
+    const sae = stack.use(await SparseAutoencoder.#open(cfg, null, opening));
     await sae.parameters.writePieces(pieces);
     if (pieces.threshold && sae.#estimatesThreshold) {
       for await (const piece of pieces.threshold.pieces) sae.threshold.write(piece);
     }
     stack.move();
     return sae;
+  }
+
+  /** The model, if the device has room for it. */
+  static async #open(
+    cfg: SparseAutoencoderConfig,
+    values: ParameterArrays | null,
+    opening: OpeningOptions,
+  ): Promise<SparseAutoencoder> {
+    const device = opening.device ?? await defaultDevice();
+    await checkDevice(device);
+    const context = contextOf(device);
+    checkModelFits(cfg, context, opening.weights);
+    const what = `a model of d_sae ${cfg.d_sae} and d_model ${cfg.d_model}`;
+    return await context.making(what, () => new SparseAutoencoder(cfg, values, device, opening));
   }
 
   /**

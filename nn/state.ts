@@ -256,9 +256,18 @@ export class TrainState implements Disposable {
     return space;
   }
 
+  /**
+   * Frees the buffers of batches; the next step makes its own.
+   *
+   * @internal
+   */
+  freeBuffers(): void {
+    for (const space of this.#buffers.splice(0)) space[Symbol.dispose]();
+  }
+
   /** Frees the memory. */
   [Symbol.dispose](): void {
-    for (const space of this.#buffers.splice(0)) space[Symbol.dispose]();
+    this.freeBuffers();
     this.#owned.dispose();
   }
 }

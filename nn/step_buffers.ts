@@ -12,6 +12,7 @@ import { activationKind } from "./activations/mod.ts";
 import { Codes } from "./codes.ts";
 import { ElementwiseCodes } from "./elementwise_codes.ts";
 import { EncoderInput, rowsAtOnce, Tile } from "./encode.ts";
+import { checkBatchFits } from "./limits.ts";
 import { emptyCodes, encodeInto, type Model } from "./model.ts";
 import { SelectedCodes } from "./selected_codes.ts";
 import type { StepCodes } from "./step_codes.ts";
@@ -65,9 +66,10 @@ export class StepBuffers implements Disposable {
     const { cfg: { d_model, d_sae, activation }, context } = model;
     if (n_prefixes * d_model > MOST_SUMMED) {
       throw new RangeError(
-        `a step sums ${MOST_SUMMED} values a row at most, found ${n_prefixes} prefixes of d_model ${d_model}`,
+        `a step sums ${MOST_SUMMED} values a row at most, found n_prefixes ${n_prefixes} of d_model ${d_model}`,
       );
     }
+    checkBatchFits(model.cfg, { context, n_rows, training, mostK });
     using stack = new DisposableStack();
     const make = <T extends ElementType>(type: T, shape: number[], label: string): Tensor<T> =>
       stack.use(new Tensor(context, type, shape, label));

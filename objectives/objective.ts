@@ -170,6 +170,20 @@ const SOURCE_ROWS = 2048;
 
 const UNCHANGED: StepSchedule = { lr: null, stepsToTarget: Infinity, sparsity: 1, top_k: null, mostK: null };
 
+/**
+ * The buffers of a training step, made when batches of so many rows first come and kept for the next.
+ *
+ * @throws {RangeError | DeviceError} if a step takes no such batch, or the device holds no such buffers.
+ */
+export function stepBuffers(
+  model: Model,
+  state: TrainState,
+  given: { readonly n_rows: number; readonly n_prefixes: number; readonly mostK: number | null },
+): { readonly buffers: StepBuffers; readonly terms: LossTerms } {
+  const buffers = state.buffers(given.n_rows, given.n_prefixes, given.mostK ?? topK(model));
+  return { buffers, terms: buffers.keep(LossTerms, () => new LossTerms(model, buffers)) };
+}
+
 /** {@link Objective.lossAndGradients}, recorded with other work. */
 export function recordLossAndGradients(
   commands: Commands,
@@ -190,8 +204,7 @@ export function recordLossAndGradients(
   const lengths = given.prefixes ?? objective.prefixes(d_sae, state);
   checkPrefixes(lengths, d_sae);
   const n_rows = countRows(x, model);
-  const buffers = state.buffers(n_rows, lengths.length, schedule.mostK ?? topK(model));
-  const terms = buffers.keep(LossTerms, () => new LossTerms(model, buffers));
+  const { buffers, terms } = stepBuffers(model, state, { n_rows, n_prefixes: lengths.length, mostK: schedule.mostK });
   const canBeDead = state.longestWait + n_rows >= dead_threshold_tokens;
   const step = {
     commands,

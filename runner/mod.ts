@@ -15,12 +15,12 @@ export {
 } from "./run_config.ts";
 export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
+export { adapterName } from "../kernels/engine/device.ts";
 export { RunDirectory, type RunDirectoryOptions, type RunStart, type SweepDirectories } from "./run_directory.ts";
 export type { RunLockOptions } from "./run_lock.ts";
 export type { RunSession } from "./run_record.ts";
 export type { DataFingerprint } from "./fingerprint.ts";
 export {
-  adapterName,
   type RunOptions,
   type RunPlan,
   type RunResult,

@@ -5,9 +5,12 @@
  */
 
 import { shownAddress } from "../io/http.ts";
+import { adapterName, contextOf } from "../kernels/engine/device.ts";
+import { defaultDevice } from "../kernels/engine/self_check.ts";
 import type { InputScaling } from "../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../nn/config.ts";
 import { activationKind } from "../nn/activations/mod.ts";
+import { checkBatchFits, checkModelFits } from "../nn/limits.ts";
 import type { InitialData } from "../nn/initial_values.ts";
 import type { RowSource } from "../nn/rows.ts";
 import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -115,11 +118,6 @@ export interface RunResult {
 /** Rows in a batch of the evaluation. */
 const EVALUATION_BATCH = 2048;
 
-/** What an adapter calls itself; browsers keep the description to themselves. */
-export function adapterName({ adapterInfo: { description, vendor, architecture } }: GPUDevice): string {
-  return description || `${vendor} ${architecture}`.trim() || "an adapter without a name";
-}
-
 /**
  * Trains on the rows of a source as the configuration says.
  *
@@ -130,6 +128,8 @@ export function adapterName({ adapterInfo: { description, vendor, architecture }
  *
  * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take,
  * or a run is resumed that was begun with another configuration.
+ * @throws {DeviceError} if there is no usable GPU, or it cannot hold the model or a batch: before a row is read, or a folder
+ * changed, of any of the runs.
  * @throws {CheckpointError} if what a run is resumed from is damaged.
  * @throws {DivergenceError} if the run cannot go on, naming row and column where rows are not finite: then there is a
  * checkpoint of the step before them; else the one that the folder holds by then stays.
@@ -156,6 +156,7 @@ export async function runTraining(
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
   const { signal, mayChangeData = false } = options;
+  await checkDeviceHolds(runs);
   const fingerprints = new Map<RowSource, DataFingerprint>();
   const opened: OpenedRun[] = [];
   for (const [place, run] of runs.entries()) {
@@ -178,6 +179,19 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
     done.forEach((result, i) => results.set(together[i]!, result));
   }
   return opened.map((run) => results.get(run)!);
+}
+
+/**
+ * @throws {RangeError} for batches that no step takes.
+ * @throws {DeviceError} if there is no usable GPU, or it cannot hold one of the models or batches.
+ */
+async function checkDeviceHolds(runs: readonly SweepRun[]): Promise<void> {
+  const context = contextOf(await defaultDevice());
+  for (const { cfg: { sae, train: { batch_size } }, source: { d_model } } of runs) {
+    const model = completeConfig({ ...sae, d_model });
+    checkModelFits(model, context);
+    checkBatchFits(model, { context, n_rows: batch_size, training: true });
+  }
 }
 
 /** What became of a run whose turn did not come. */

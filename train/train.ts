@@ -17,13 +17,14 @@ import { activationKind } from "../nn/activations/mod.ts";
 import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/optim/adam.ts";
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
+import { checkBatchFits } from "../nn/limits.ts";
 import { type Batch, type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
 import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
 import { PARAMETERS } from "../nn/parameters.ts";
 import { RECENT_ERRORS, TrainState } from "../nn/state.ts";
 import { type LossRow, lossRow, PLACES, RECORD_WIDTH, type TrainLoss, trainLossOf } from "../objectives/loss_record.ts";
 import type { StepSchedule } from "../objectives/loss_term.ts";
-import { type Objective, recordLossAndGradients } from "../objectives/objective.ts";
+import { type Objective, recordLossAndGradients, stepBuffers } from "../objectives/objective.ts";
 import { shuffledBatches } from "../data/order.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
@@ -279,7 +280,12 @@ async function* trainTogether(
   checkRows(batches, trainings, options);
   using stack = new DisposableStack();
   for (const { sae, options } of trainings) claim(stack, sae, options?.state);
-  const trainers = trainings.map((training) => stack.use(new Trainer(training, { log_every, n_steps })));
+  const trainers: Trainer[] = [];
+  for (const training of trainings) {
+    const { cfg: { d_sae, d_model }, context } = training.sae;
+    const what = `training a model of d_sae ${d_sae} and d_model ${d_model}`;
+    trainers.push(stack.use(await context.making(what, () => new Trainer(training, { log_every, n_steps }))));
+  }
   const [first] = trainers;
   if (!first) return;
   const step = first.state.step;
@@ -296,17 +302,28 @@ async function* trainTogether(
   };
   const pace = new Pace(() => first.sae.context.settled(first.sae.device.queue.onSubmittedWorkDone()));
   const taken = isRowSource(batches) ? sourceBatches(batches, step, options) : batches;
+  let active: readonly Trainer[] = trainers;
+  let room = 0;
+  const makeRoom = async (n_rows: number): Promise<void> => {
+    if (n_rows === room) return;
+    for (const trainer of active) {
+      await first.sae.context.making(`training with batches of ${n_rows} rows`, () => trainer.buffers(n_rows));
+    }
+    room = n_rows;
+  };
   const failures: unknown[] = [];
   // Where a batch cannot be had, the steps before it are told first.
   const uploaded = async function* (): AsyncGenerator<Tensor> {
     try {
-      for await (const batch of taken) yield uploads.take(batch);
+      for await (const batch of taken) {
+        await makeRoom(countRows(batch, first.sae));
+        yield uploads.take(batch);
+      }
     } catch (error) {
       failures.push(error);
     }
   };
   let done = step;
-  let active = trainers;
   if (done >= n_steps || signal?.aborted) return;
   for await (const x of uploaded()) {
     if (done === step && n_steps !== Infinity) warn(n_steps, (n_steps - step) * x.shape[0]!);
@@ -377,6 +394,7 @@ function sourceBatches(source: RowSource, firstStep: number, options: LoopOption
 
 /**
  * @throws {ShapeError} if a source has rows of another width.
+ * @throws {RangeError | DeviceError} if no step takes batches of so many.
  * @throws {TypeError} if it has no end, or batches are to be of a size or an order that they have already.
  */
 function checkRows(
@@ -385,7 +403,10 @@ function checkRows(
   { n_steps, batch_size, seed }: LoopOptions,
 ): void {
   if (isRowSource(batches)) {
-    for (const { sae } of trainings) checkWidth(batches, sae);
+    for (const { sae } of trainings) {
+      checkWidth(batches, sae);
+      checkBatchFits(sae.cfg, { context: sae.context, n_rows: batch_size ?? BATCH_SIZE, training: true });
+    }
     if (n_steps === undefined) throw new TypeError("training on a source of rows never ends: give n_steps");
     return;
   }
@@ -481,6 +502,14 @@ class Trainer implements Disposable {
     this.state.halted.write(Uint32Array.of(0));
     this.commands = new Commands(sae.context);
     this.#owned = stack.move();
+  }
+
+  /** Makes what steps with batches of `n_rows` need, if it is not there. */
+  buffers(n_rows: number): Disposable {
+    const { sae, state } = this;
+    const n_prefixes = this.#objective.prefixes(sae.cfg.d_sae, state).length;
+    stepBuffers(sae, state, { n_rows, n_prefixes, mostK: this.#schedule(state.step).mostK });
+    return { [Symbol.dispose]: () => state.freeBuffers() };
   }
 
   /** Records a step, to be submitted before the next. */

@@ -308,6 +308,8 @@ const MOST_BIND_GROUPS = 256;
 /** A stretch of a buffer, or a texture, which has a name of its own. */
 interface Resource {
   readonly id: string;
+  /** The number of its buffer, if it is a tensor's. */
+  readonly buffer?: number;
   readonly bound: GPUBindingResource;
 }
 
@@ -436,7 +438,7 @@ class Submission {
       record(encoder);
       encoder.beginComputePass({ timestampWrites: { querySet, endOfPassWriteIndex } }).end();
     });
-    return { id: `texels ${tensor.bufferId}`, bound: view };
+    return { id: `texels ${tensor.bufferId}`, buffer: tensor.bufferId, bound: view };
   }
 
   /** Hands everything to the GPU. */
@@ -448,7 +450,7 @@ class Submission {
       queue.writeBuffer(slots.buffer, 0, slots.words, 0, slots.used * SLOT_BYTES / 4);
       slots.used = 0;
     }
-    queue.submit([this.#encoder.finish()]);
+    this.#context.submit([this.#encoder.finish()]);
     this.#encoder = undefined;
     this.#decided.clear();
     this.#decisions = 0;
@@ -473,7 +475,7 @@ class Submission {
     };
     const groups = decideKernel.grid(values);
     const resources = [
-      { id: `flags ${bufferId}`, bound: { buffer } },
+      { id: `flags ${bufferId}`, buffer: bufferId, bound: { buffer } },
       { id: "slots", bound: { buffer: slots } },
       { id: "groups", bound: { buffer: conditionalGroups } },
     ];
@@ -518,11 +520,11 @@ class Submission {
     const context = this.#context;
     const { pipeline, layout, bindGroups } = compiled(context, kernel);
     const key = resources.map(({ id }) => id).join();
-    let group = bindGroups.get(key);
-    if (!group) {
+    let found = bindGroups.get(key);
+    if (!found) {
       if (bindGroups.size === MOST_BIND_GROUPS) bindGroups.clear();
       const size = (kernel.isJoined ? MOST_JOINED : 1) * SLOT_BYTES;
-      group = context.device.createBindGroup({
+      const group = context.device.createBindGroup({
         label: kernel.name,
         layout,
         entries: [
@@ -530,7 +532,8 @@ class Submission {
           ...resources.map(({ bound }, index) => ({ binding: index + 1, resource: bound })),
         ],
       });
-      bindGroups.set(key, group);
+      found = { group, buffers: resources.flatMap(({ buffer }) => buffer ?? []) };
+      bindGroups.set(key, found);
     }
     this.#encoder ??= context.device.createCommandEncoder();
     const timestampWrites = context.timings?.writesOf(kernel.name, costOf(runs));
@@ -538,7 +541,7 @@ class Submission {
     if (timestampWrites) this.#endPass();
     this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
     this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, group, [used * SLOT_BYTES]);
+    this.#pass.setBindGroup(0, found.group, [used * SLOT_BYTES]);
     return this.#pass;
   }
 
@@ -571,7 +574,8 @@ function fillSlot(
 }
 
 function stretch(tensor: Tensor<ElementType>, offset: number, size: number): Resource {
-  return { id: `${tensor.bufferId} ${offset} ${size}`, bound: { buffer: tensor.buffer, offset, size } };
+  const { buffer, bufferId } = tensor;
+  return { id: `${bufferId} ${offset} ${size}`, buffer: bufferId, bound: { buffer, offset, size } };
 }
 
 function wholeTensor(tensor: Tensor<ElementType>): Resource {

@@ -31,7 +31,15 @@ export interface CompiledKernel {
   /** Its only bind group layout. */
   readonly layout: GPUBindGroupLayout;
   /** Bind groups that it had of late, by what they bind. */
-  readonly bindGroups: Map<string, GPUBindGroup>;
+  readonly bindGroups: Map<string, BindGroup>;
+}
+
+/** A bind group, and the buffers of tensors in it, by the number that no other buffer has. */
+export interface BindGroup {
+  /** What is set. */
+  readonly group: GPUBindGroup;
+  /** Numbers of the buffers. */
+  readonly buffers: readonly number[];
 }
 
 const contexts = new WeakMap<GPUDevice, DeviceContext>();
@@ -69,7 +77,7 @@ export class DeviceContext {
   /** Invocations that work on neighbouring columns of one row: as many as the adapter's SIMD width is likely to have. */
   readonly lanes: number;
   /** Bytes from which on what kernels read often is brought into textures first, where that has the faster loads. */
-  readonly texelBytes: number;
+  texelBytes: number;
   /** One uniform buffer for all dispatches of a submission, a slot each. */
   readonly slots: GPUBuffer;
   /** The numbers of workgroups of those dispatches that the GPU decides about, by slot. */
@@ -92,6 +100,8 @@ export class DeviceContext {
   readonly tuned: Map<string, string> = new Map();
   /** Times every dispatch, when somebody measures. */
   timings: DispatchTimings | undefined;
+  /** Bytes of the buffers of tensors that have not been disposed of. */
+  heldBytes = 0;
   /** Told of every dispatch and what it binds, when somebody counts. */
   onDispatch: ((name: string, bound: readonly string[]) => void) | undefined;
 
@@ -100,6 +110,13 @@ export class DeviceContext {
   readonly #pending = new Set<Promise<void>>();
   readonly #lost: Promise<never>;
   #failure: Error | undefined;
+  /** Buffers of tensors that are destroyed, and may still stand in bind groups. */
+  readonly #gone = new Set<number>();
+  /** The newest lack of memory. */
+  #noRoom: Error | undefined;
+  #submissions = 0;
+  /** Since the last of them. */
+  #writtenBytes = 0;
 
   /** Use {@link contextOf}; tests construct one with options before anything else uses the device. */
   constructor(device: GPUDevice, options: DeviceContextOptions = {}) {
@@ -134,7 +151,16 @@ export class DeviceContext {
     this.#lost.catch(() => {});
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      this.fail(new KernelError(`the GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`));
+      const { error } = event as GPUUncapturedErrorEvent;
+      if (error instanceof GPUOutOfMemoryError) {
+        return this.fail(this.#outOfMemory("another buffer", this.heldBytes));
+      }
+      // Some errors of drivers have no message in Deno.
+      this.fail(
+        new KernelError(
+          `${this.adapter} refused a command: ${error.message || `${error.constructor.name}, without a message`}`,
+        ),
+      );
     });
     contexts.set(device, this);
   }
@@ -142,6 +168,79 @@ export class DeviceContext {
   /** Remembers the first failure; every later read of a tensor rejects with it. */
   fail(error: Error): void {
     this.#failure ??= error;
+  }
+
+  /** Whether the device is of no more use. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** What messages call the adapter. */
+  get adapter(): string {
+    return adapterName(this.device);
+  }
+
+  /** A buffer; if the device has no room for it, that is the device's failure, which says what it was for. */
+  createBuffer(descriptor: GPUBufferDescriptor & { readonly label: string }): GPUBuffer {
+    const held = this.heldBytes;
+    this.device.pushErrorScope("out-of-memory");
+    const buffer = this.device.createBuffer(descriptor);
+    this.heldBytes += buffer.size;
+    this.watch(
+      this.device.popErrorScope().then((error) => {
+        if (error) throw this.#outOfMemory(`${descriptor.label} of ${descriptor.size} bytes`, held);
+      }),
+    );
+    return buffer;
+  }
+
+  /**
+   * What `make` gives, once the device has said that it had room for all of it. If it had not, what was made is disposed
+   * of, and the device is as good as before.
+   *
+   * @throws {DeviceError} if it had no room, beginning with `what`.
+   */
+  async making<T extends Disposable>(what: string, make: () => T): Promise<T> {
+    this.check();
+    // Whatever is written to what there was no room for is an error too.
+    this.device.pushErrorScope("validation");
+    let made: T;
+    let refusal: Promise<GPUError | null>;
+    try {
+      made = make();
+    } finally {
+      refusal = this.device.popErrorScope();
+    }
+    const refused = await refusal;
+    await Promise.all(this.#pending);
+    if (refused) this.fail(new KernelError(`${what}: ${this.adapter} refused a command: ${refused.message}`));
+    const failure = this.#failure;
+    if (!failure) return made;
+    made[Symbol.dispose]();
+    if (failure !== this.#noRoom) throw failure;
+    this.#failure = undefined;
+    throw new DeviceError(`${what}: ${failure.message}`, { cause: failure });
+  }
+
+  /** Notes that a buffer is destroyed. Once many are, the bind groups that they stand in are let go. */
+  forget(buffer: number): void {
+    this.#gone.add(buffer);
+    if (this.#gone.size < MOST_GONE) return;
+    for (const { bindGroups } of this.pipelines.values()) {
+      for (const [key, { buffers }] of bindGroups) {
+        if (buffers.some((buffer) => this.#gone.has(buffer))) bindGroups.delete(key);
+      }
+    }
+    this.#gone.clear();
+  }
+
+  #outOfMemory(what: string, held: number): DeviceError {
+    const error = new DeviceError(
+      `${this.adapter} has no memory left for ${what}, beside ${held} bytes that this program holds there. Make it ` +
+        "smaller, or dispose first of what is no longer used",
+    );
+    this.#noRoom = error;
+    return error;
   }
 
   /** Throws the failure, if there was one. */
@@ -173,9 +272,31 @@ export class DeviceContext {
     this.#pending.add(watched);
   }
 
+  /**
+   * Writes to a buffer. Implementations keep a copy of the data, and the buffer even if it is destroyed, until the next
+   * submission: nobody else may come to one for long, as where models are only loaded.
+   */
+  write(buffer: GPUBuffer, offset: number, data: ArrayBufferView<ArrayBufferLike>): void {
+    this.device.queue.writeBuffer(buffer, offset, data as ArrayBufferView<ArrayBuffer>);
+    this.#writtenBytes += data.byteLength;
+    if (this.#writtenBytes >= MOST_WRITTEN_BYTES) this.submit();
+  }
+
+  /** How often something was submitted. */
+  get submissions(): number {
+    return this.#submissions;
+  }
+
+  /** Hands command buffers to the GPU, or without any, what was written since the last submission. */
+  submit(commands: readonly GPUCommandBuffer[] = []): void {
+    this.device.queue.submit([...commands]);
+    this.#submissions++;
+    this.#writtenBytes = 0;
+  }
+
   /** Waits until everything submitted or written so far is done, so that what was held for it is free again. */
   async drained(): Promise<void> {
-    this.device.queue.submit([]);
+    this.submit();
     await this.settled(this.device.queue.onSubmittedWorkDone());
   }
 
@@ -219,6 +340,12 @@ export class DeviceContext {
   }
 }
 
+/** Destroyed buffers after which bind groups are looked through: as many as a training has. */
+const MOST_GONE = 128;
+
+/** Bytes that are written between two submissions at most. */
+const MOST_WRITTEN_BYTES = 2 ** 25;
+
 /** Bytes that are read often for which a copy, some 50 µs, is soon made up for. */
 const TEXEL_BYTES = 2 ** 16;
 
@@ -228,6 +355,12 @@ const TEXEL_BYTES = 2 ** 16;
  */
 function hasFasterTexels({ adapterInfo }: GPUDevice): boolean {
   return /\bllvmpipe\b/.test(adapterInfo?.description ?? "");
+}
+
+/** What an adapter calls itself; browsers keep the description to themselves. */
+export function adapterName({ adapterInfo }: GPUDevice): string {
+  const { description = "", vendor = "", architecture = "" } = adapterInfo ?? {};
+  return description || `${vendor} ${architecture}`.trim() || "an adapter without a name";
 }
 
 /** The context of a device, made on first use. */
@@ -305,4 +438,24 @@ export async function probeSubgroups(context: DeviceContext): Promise<void> {
       return;
     }
   }
+}
+
+/**
+ * Finds out whether kernels may read from textures: the shaders of OpenGL cannot hand one to a function. Without, kernels
+ * read from buffers; results are the same.
+ */
+export async function probeTexels(context: DeviceContext): Promise<void> {
+  if (context.texelBytes === Infinity) return;
+  const { device } = context;
+  const code = `
+@group(0) @binding(0) var texels: texture_storage_2d<r32float, read>;
+@group(0) @binding(1) var<storage, read_write> result: array<f32>;
+fn first(values: texture_storage_2d<r32float, read>) -> f32 { return textureLoad(values, vec2u(0u, 0u)).x; }
+@compute @workgroup_size(1) fn main() { result[0] = first(texels); }`;
+  device.pushErrorScope("internal");
+  device.pushErrorScope("validation");
+  const module = device.createShaderModule({ label: "texels probe", code });
+  device.createComputePipeline({ label: "texels probe", layout: "auto", compute: { module } });
+  const refused = [await device.popErrorScope(), await device.popErrorScope()];
+  if (refused.some((error) => error)) context.texelBytes = Infinity;
 }

@@ -13,7 +13,14 @@
  * @module
  */
 
-import { type CompiledKernel, type DeviceContext, MOST_JOINED, SLOT_BYTES, SLOT_FIELDS } from "./device.ts";
+import {
+  type BindGroup,
+  type CompiledKernel,
+  type DeviceContext,
+  MOST_JOINED,
+  SLOT_BYTES,
+  SLOT_FIELDS,
+} from "./device.ts";
 import { KernelError } from "./errors.ts";
 
 /** How a kernel uses a binding. */
@@ -327,6 +334,8 @@ export function compiled(context: DeviceContext, kernel: FormedKernel): Compiled
   const { device } = context;
   const { name } = kernel;
   const code = context.shader(name, kernel.wgsl);
+  // What a driver says of a shader that its language let through is an internal error.
+  device.pushErrorScope("internal");
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ label: name, code });
   const layout = device.createBindGroupLayout({
@@ -348,16 +357,21 @@ export function compiled(context: DeviceContext, kernel: FormedKernel): Compiled
     layout: device.createPipelineLayout({ label: name, bindGroupLayouts: [layout] }),
     compute: { module, entryPoint: "main" },
   });
-  const verdict = device.popErrorScope();
-  context.watch(verdict.then(async (error) => {
-    if (!error) return;
+  const verdict = Promise.all([device.popErrorScope(), device.popErrorScope()]);
+  context.watch(verdict.then(async ([invalid, internal]) => {
+    if (!invalid && !internal) return;
     const info = await module.getCompilationInfo();
     const message = info.messages.find((message) => message.type === "error");
+    if (message) throw new KernelError(explain(name, code, message));
+    if (invalid) throw new KernelError(`kernel ${name} was refused: ${invalid.message}`);
     throw new KernelError(
-      message ? explain(name, code, message) : `kernel ${name} was refused: ${error.message}`,
+      `the driver of ${context.adapter} does not compile kernel ${name}: ${
+        internal?.message || "it gives no reason"
+      }. ` +
+        "Use its Vulkan, Metal or D3D12 driver, and not OpenGL; in Deno, without DENO_WEBGPU_BACKEND",
     );
   }));
-  const result = { pipeline, layout, bindGroups: new Map<string, GPUBindGroup>() };
+  const result = { pipeline, layout, bindGroups: new Map<string, BindGroup>() };
   context.pipelines.set(kernel, result);
   return result;
 }

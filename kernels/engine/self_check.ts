@@ -5,7 +5,7 @@
  */
 
 import { Commands } from "./commands.ts";
-import { contextOf, probeSubgroups, requestDevice } from "./device.ts";
+import { adapterName, contextOf, probeSubgroups, probeTexels, requestDevice } from "./device.ts";
 import { DeviceError } from "./errors.ts";
 import { matmul } from "../matmul.ts";
 import { randomBits, RandomStream, STREAMS } from "../random.ts";
@@ -28,7 +28,10 @@ export async function defaultDevice(): Promise<GPUDevice> {
   try {
     const device = await shared;
     await checkDevice(device);
-    return device;
+    if (!contextOf(device).hasFailed) return device;
+    // Out of memory, for instance: whoever comes next begins anew.
+    shared = undefined;
+    return await defaultDevice();
   } catch (error) {
     shared = undefined;
     throw error;
@@ -56,6 +59,7 @@ async function ask(device: GPUDevice): Promise<void> {
   }
   const context = contextOf(device);
   await probeSubgroups(context);
+  await probeTexels(context);
   const question = new RandomStream(0, STREAMS.selfCheck);
   const expected = Uint32Array.from({ length: 70 }, () => question.bits());
   using bits = new Tensor(context, "u32", [expected.length], "self check: bits");
@@ -76,9 +80,10 @@ async function ask(device: GPUDevice): Promise<void> {
     return value !== sum;
   });
   if (wrongBit >= 0 || wrongProduct >= 0) {
-    const name = device.adapterInfo?.description || device.adapterInfo?.vendor || "this GPU";
     throw new DeviceError(
-      `the driver of ${name} computes nonsense: a known answer came back wrong. Update it, or use another`,
+      `the driver of ${
+        adapterName(device)
+      } computes nonsense: a known answer came back wrong. Update it, or use another`,
     );
   }
 }

@@ -39,6 +39,8 @@ interface Storage {
   tensors: number;
   /** How often its values have changed. */
   changes: number;
+  /** How many submissions there had been when it was last written to from outside of the device. */
+  written?: number;
   /** A copy of its values in a texture. */
   texels?: Texels;
 }
@@ -114,7 +116,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
       throw new DeviceError(
         `${label} [${
           shape.join(", ")
-        }] needs ${bytes} bytes, and this device's largest buffer has ${context.device.limits.maxBufferSize}`,
+        }] needs ${bytes} bytes, and this device's largest buffer has ${context.device.limits.maxBufferSize} (maxBufferSize)`,
       );
     }
     context.check();
@@ -122,7 +124,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.#storage = newStorage(context, bytes, label, 1);
     if (context.guardWords > 0) {
       const guards = new Uint32Array((bytes - held) / 4).fill(0xffffffff);
-      context.device.queue.writeBuffer(this.buffer, held, guards);
+      this.#write(held, guards);
     }
   }
 
@@ -237,7 +239,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
       encoder.copyBufferToBuffer(tensor.buffer, tensor.#offset, joined.buffer, offset, tensor.bytes);
       offset += aligned(tensor.bytes);
     }
-    context.device.queue.submit([encoder.finish()]);
+    context.submit([encoder.finish()]);
     offset = 0;
     for (const tensor of tensors) {
       tensor[Symbol.dispose]();
@@ -291,8 +293,12 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     if (data.length === 0) return;
     const stored = this.isHalf ? toHalves(data as Float32Array, this.label) : data;
     this.change();
-    const { queue } = this.context.device;
-    queue.writeBuffer(this.buffer, this.#offset + start * this.valueBytes, stored as Float32Array<ArrayBuffer>);
+    this.#write(start * this.valueBytes, stored);
+  }
+
+  #write(at: number, data: ArrayBufferView<ArrayBufferLike>): void {
+    this.context.write(this.buffer, this.#offset + at, data);
+    this.#storage!.written = this.context.submissions;
   }
 
   /** The bytes of another kind of array would be other numbers here, and more of them an error of the whole device. */
@@ -335,7 +341,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     const staging = context.takeStaging(bytes);
     const encoder = context.device.createCommandEncoder({ label: `read ${this.label}` });
     if (bytes > 0) encoder.copyBufferToBuffer(buffer, this.#offset + first * this.valueBytes, staging, 0, bytes);
-    context.device.queue.submit([encoder.finish()]);
+    context.submit([encoder.finish()]);
     try {
       await context.settled(staging.mapAsync(GPUMapMode.READ));
     } catch (error) {
@@ -353,11 +359,15 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   /** Frees the memory. A second call does nothing. */
   [Symbol.dispose](): void {
-    if (this.#storage && --this.#storage.tensors === 0) {
-      this.#storage.buffer.destroy();
-      this.#storage.texels?.texture.destroy();
-    }
+    const storage = this.#storage;
     this.#storage = undefined;
+    if (!storage || --storage.tensors > 0) return;
+    storage.buffer.destroy();
+    this.context.forget(storage.id);
+    this.context.heldBytes -= storage.buffer.size;
+    storage.texels?.texture.destroy();
+    // What was written to it would keep it until somebody submits something.
+    if (storage.written === this.context.submissions) this.context.submit();
   }
 }
 
@@ -367,7 +377,7 @@ function aligned(bytes: number): number {
 
 function newStorage(context: DeviceContext, size: number, label: string, tensors: number): Storage {
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-  return { buffer: context.device.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
+  return { buffer: context.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
 }
 
 /** Texels of a line, for textures of up to {@link MOST_LINES} lines, which every adapter accepts, and for larger ones. */
@@ -433,7 +443,7 @@ export function rowsPerBlock(context: Limits, rows: number, rowBytes: number, wh
     throw new DeviceError(
       `${least} rows of ${what} have ${
         least * rowBytes
-      } bytes, more than the ${context.bindingLimit} that this device binds at once`,
+      } bytes, more than the ${context.bindingLimit} that this device binds at once (maxStorageBufferBindingSize)`,
     );
   }
   return fit;

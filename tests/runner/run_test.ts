@@ -373,6 +373,27 @@ Deno.test("runs that cannot be are refused before anything is written", async ()
   await assertRejects(() => runIn(tooFew), RangeError, "d_sae 600 latents, found 540 rows");
 });
 
+Deno.test("what the device cannot hold is refused before a row is read, or any folder of the sweep changed", async () => {
+  await inFolder(async (path) => {
+    const source = rowsOf(mixtures(), D);
+    const unread = { ...source, read: () => Promise.reject(new Error("it was read")) };
+    await using first = await RunDirectory.open(`${path}/0`);
+    await using second = await RunDirectory.open(`${path}/1`);
+    const runs = (cfg: RunConfig) => [
+      { cfg: config(), source: unread, directory: first },
+      { cfg, source: unread, directory: second },
+    ];
+    const large = runs(config({ sae: { d_sae: 1e9 } }));
+    await assertRejects(() => runSweep(large), DeviceError, "d_sae 1000000000 × d_model 8");
+    const many = runs(config({ train: { batch_size: 270_000, n_epochs: 1000 } }));
+    await assertRejects(() => runSweep(many), RangeError, "a batch of 270000 rows: a step takes 262144 at most");
+    for (const folder of ["0", "1"]) {
+      const files = await Array.fromAsync(Deno.readDir(`${path}/${folder}`), ({ name }) => name);
+      assertEquals(files.filter((name) => name !== "run.lock"), []);
+    }
+  });
+});
+
 Deno.test("subtracted biases are folded too", async () => {
   const plain = await runIn(config({ sae: { subtract_b_dec: true }, train: { n_steps: 3, n_epochs: undefined } }));
   using sae = await load(plain.files.get("sae.pt")!);

@@ -20,6 +20,61 @@ export async function freshDevice(options: DeviceContextOptions = {}): Promise<G
   return device;
 }
 
+/** What a device holds from now on, in bytes, as far as the platform's own rules say. */
+export interface HeldMemory {
+  /** Buffers that are not destroyed; those that are, and were written to since the last submission; copies of what was written. */
+  readonly now: number;
+  /** The most of that at any time. */
+  readonly most: number;
+}
+
+/**
+ * Counts what a device holds. What is written to a buffer is copied, and the copy and the buffer stay until something is
+ * submitted, also if the buffer is destroyed meanwhile.
+ */
+export function watchMemory(device: GPUDevice): HeldMemory {
+  const held = { now: 0, most: 0 };
+  const add = (bytes: number) => {
+    held.now += bytes;
+    held.most = Math.max(held.most, held.now);
+  };
+  let copied = 0;
+  let written = new Set<GPUBuffer>();
+  const leaving = new Set<GPUBuffer>();
+  const createBuffer = device.createBuffer.bind(device);
+  device.createBuffer = (descriptor) => {
+    const buffer = createBuffer(descriptor);
+    add(buffer.size);
+    const destroy = buffer.destroy.bind(buffer);
+    buffer.destroy = () => {
+      if (written.has(buffer)) leaving.add(buffer);
+      else held.now -= buffer.size;
+      buffer.destroy = destroy;
+      destroy();
+    };
+    return buffer;
+  };
+  const { queue } = device;
+  const [writeBuffer, submit] = [queue.writeBuffer.bind(queue), queue.submit.bind(queue)];
+  queue.writeBuffer = (buffer, offset, data, from, size) => {
+    const view = data as Float32Array;
+    const bytes = size === undefined ? view.byteLength : size * view.BYTES_PER_ELEMENT;
+    copied += bytes;
+    add(bytes);
+    written.add(buffer);
+    writeBuffer(buffer, offset, data, from, size);
+  };
+  queue.submit = (commands) => {
+    submit(commands);
+    held.now -= copied;
+    for (const { size } of leaving) held.now -= size;
+    copied = 0;
+    written = new Set();
+    leaving.clear();
+  };
+  return held;
+}
+
 /** Counts the buffers and textures that a device creates from now on, by label, and the bytes of the buffers. */
 export function countBuffers(device: GPUDevice): { readonly labels: string[]; readonly sizes: number[] } {
   const labels: string[] = [];
