@@ -14,7 +14,7 @@ import type { ParsedCheckpoint } from "../model.ts";
 /** Inputs that are tried at most. */
 const MOST_TRIES = 2048;
 /** Multiply-adds of the encoder that are spent at most: some seconds. */
-const MOST_WORK = 2 ** 30;
+const MOST_WORK = 2 ** 29;
 /** Steps without fewer active latents, after which another start is taken. */
 const PATIENCE = 20;
 
@@ -38,7 +38,8 @@ export function searchNegativeCodes({ cfg, parameters }: ParsedCheckpoint, k: nu
     for (let [least, stuck] = [Infinity, 0]; stuck < PATIENCE && tried < tries && fewest >= k; tried++) {
       const h_S = Float64Array.from(b_enc);
       for (let d = 0; d < d_model; d++) {
-        for (let s = 0; s < d_sae; s++) h_S[s]! += z_D[d]! * W_enc[d * d_sae + s]!;
+        const z = z_D[d]!;
+        for (let s = 0; s < d_sae; s++) h_S[s]! += z * W_enc[d * d_sae + s]!;
       }
       const n_active = h_S.reduce((count, h) => count + Number(h >= 0), 0);
       stuck = n_active < least ? 0 : stuck + 1;
@@ -59,17 +60,20 @@ function startOf(start: number, W_enc: Float32Array, norms_S: Float64Array, d_mo
   return Float64Array.from({ length: d_model }, (_, d) => length * W_enc[d * d_sae + s]! / norms_S[s]!);
 }
 
-/** Moves z by the mean distance of the active latents' planes. */
+/** Moves z by the mean distance of the active latents' planes, each of which counts the more the nearer it is. */
 function moveAway(z_D: Float64Array, h_S: Float64Array, W_enc: Float32Array, norms_S: Float64Array): void {
   const d_sae = norms_S.length;
-  const active = Array.from(h_S.keys()).filter((s) => h_S[s]! >= 0);
-  const mean = active.reduce((sum, s) => sum + h_S[s]! / norms_S[s]!, 0) / active.length;
-  const step_D = z_D.map((_, d) =>
-    active.reduce(
-      (sum, s) => sum + W_enc[d * d_sae + s]! / norms_S[s]! / (h_S[s]! / norms_S[s]! + mean / 3 + Number.EPSILON),
-      0,
-    )
+  const distance_S = h_S.map((h, s) => h / norms_S[s]!);
+  const active = distance_S.filter((distance) => distance >= 0);
+  const mean = active.reduce((sum, distance) => sum + distance, 0) / active.length;
+  const weight_S = distance_S.map((distance, s) =>
+    distance >= 0 ? 1 / norms_S[s]! / (distance + mean / 3 + Number.EPSILON) : 0
   );
+  const step_D = z_D.map((_, d) => {
+    let sum = 0;
+    for (let s = 0; s < d_sae; s++) sum += W_enc[d * d_sae + s]! * weight_S[s]!;
+    return sum;
+  });
   const length = Math.hypot(...step_D) || 1;
   for (let d = 0; d < z_D.length; d++) z_D[d]! -= (mean + 1e-3) * step_D[d]! / length;
 }
