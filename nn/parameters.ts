@@ -277,6 +277,23 @@ interface InitialConfig {
  * Computed in float64 with + − × ÷ √ only and rounded once.
  */
 export function initialParameters(cfg: InitialConfig, seed: number): ParameterArrays {
+  try {
+    return drawParameters(cfg, seed);
+  } catch (cause) {
+    // Nothing else is out of a range here than the size of an array.
+    if (!(cause instanceof RangeError)) throw cause;
+    const { d_model, d_sae } = cfg;
+    throw new RangeError(
+      `the initial values of d_sae ${d_sae} × d_model ${d_model} take ${
+        16 * d_sae * d_model
+      } bytes outside the device, ` +
+        "more than this program gets. Choose a smaller d_sae",
+      { cause },
+    );
+  }
+}
+
+function drawParameters(cfg: InitialConfig, seed: number): ParameterArrays {
   const { d_model, d_sae, subtract_b_dec, normalize_w_dec } = cfg;
   const W_dec_SD = drawDecoder(cfg, seed);
   const biases = { b_enc: new Float32Array(d_sae), b_dec: new Float32Array(d_model) };

@@ -112,8 +112,6 @@ export class DeviceContext {
   #failure: Error | undefined;
   /** Buffers of tensors that are destroyed, and may still stand in bind groups. */
   readonly #gone = new Set<number>();
-  /** The newest lack of memory. */
-  #noRoom: Error | undefined;
   #submissions = 0;
   /** Since the last of them. */
   #writtenBytes = 0;
@@ -217,7 +215,7 @@ export class DeviceContext {
     const failure = this.#failure;
     if (!failure) return made;
     made[Symbol.dispose]();
-    if (failure !== this.#noRoom) throw failure;
+    if (!(failure instanceof OutOfMemoryError)) throw failure;
     this.#failure = undefined;
     throw new DeviceError(`${what}: ${failure.message}`, { cause: failure });
   }
@@ -235,12 +233,10 @@ export class DeviceContext {
   }
 
   #outOfMemory(what: string, held: number): DeviceError {
-    const error = new DeviceError(
+    return new OutOfMemoryError(
       `${this.adapter} has no memory left for ${what}, beside ${held} bytes that this program holds there. Make it ` +
         "smaller, or dispose first of what is no longer used",
     );
-    this.#noRoom = error;
-    return error;
   }
 
   /** Throws the failure, if there was one. */
@@ -339,6 +335,9 @@ export class DeviceContext {
     this.#staging.set(buffer.size, kept);
   }
 }
+
+/** What {@link DeviceContext.making} recovers from. */
+class OutOfMemoryError extends DeviceError {}
 
 /** Destroyed buffers after which bind groups are looked through: as many as a training has. */
 const MOST_GONE = 128;

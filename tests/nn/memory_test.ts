@@ -5,10 +5,11 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { contextOf } from "../../kernels/engine/device.ts";
 import { DeviceError } from "../../kernels/engine/errors.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
+import { initialParameters } from "../../nn/parameters.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
@@ -120,6 +121,14 @@ Deno.test("a model that no buffer holds is refused before a value is drawn, by f
   small.destroy();
 });
 
+Deno.test("values that the program itself has no memory for are an error that says so", () => {
+  const cfg = { d_sae: 1e9, d_model: 1e9, subtract_b_dec: false, normalize_w_dec: true };
+  const message = "the initial values of d_sae 1000000000 × d_model 1000000000 take 16000000000000000000 bytes";
+  for (const subtract_b_dec of [false, true]) {
+    assertThrows(() => initialParameters({ ...cfg, subtract_b_dec }, 0), RangeError, message);
+  }
+});
+
 /** A parameter whose values nobody may ask for. */
 function none() {
   return {
@@ -159,7 +168,7 @@ Deno.test("a batch that no step takes is refused by field and limit, and the mod
   small.destroy();
 });
 
-/** A device that has no room for buffers of a label, until `grow` is called. */
+/** A device that has no room for a buffer of this label and all after it, until `grow` is called. */
 function withoutRoomFor(device: GPUDevice, label: string): { grow(): void } {
   const [createBuffer, popErrorScope] = [device.createBuffer.bind(device), device.popErrorScope.bind(device)];
   let isFull = false;
@@ -169,7 +178,6 @@ function withoutRoomFor(device: GPUDevice, label: string): { grow(): void } {
   };
   device.popErrorScope = async () => {
     const error = isFull ? new GPUOutOfMemoryError("not enough memory left") : null;
-    isFull = false;
     return await popErrorScope() ?? error;
   };
   return { grow: () => Object.assign(device, { createBuffer, popErrorScope }) };

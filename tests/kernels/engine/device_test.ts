@@ -6,7 +6,7 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { Commands } from "../../../kernels/engine/commands.ts";
-import { contextOf, DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
+import { contextOf, DeviceContext, probeTexels, requestDevice } from "../../../kernels/engine/device.ts";
 import { fill } from "../../../kernels/elementwise.ts";
 import { DeviceError, KernelError } from "../../../kernels/engine/errors.ts";
 import { defineKernel, writes } from "../../../kernels/engine/kernel.ts";
@@ -146,5 +146,78 @@ Deno.test("reads that fail leave no staging buffer behind", async () => {
   commands.submit();
   for (let i = 0; i < 6; i++) await assertRejects(() => tensor.read(), KernelError, "broken");
   assertEquals(labels(alive), ["conditional workgroups", "uniform slots", "uniform slots of decisions", "x"]);
+  device.destroy();
+});
+
+/** Refuses, as a driver does that gives no reason, every pipeline of a label from now on. */
+function refusePipelines(device: GPUDevice, label: string): void {
+  const [createComputePipeline, popErrorScope] = [
+    device.createComputePipeline.bind(device),
+    device.popErrorScope.bind(device),
+  ];
+  // The validity is asked for first, then what the driver says.
+  let asked = -1;
+  device.createComputePipeline = (descriptor) => {
+    if (descriptor.label === label) asked = 0;
+    return createComputePipeline(descriptor);
+  };
+  device.popErrorScope = () => {
+    const found = popErrorScope();
+    if (asked < 0 || ++asked < 2) return found;
+    asked = -1;
+    return found.then(() => new GPUInternalError(""));
+  };
+}
+
+Deno.test("a kernel that the driver does not compile is named, where the driver gives no reason too", async () => {
+  const device = await requestDevice();
+  const context = contextOf(device);
+  refusePipelines(device, "fill");
+  using tensor = new Tensor(context, "f32", [10], "x");
+  const commands = new Commands(context);
+  fill(commands, tensor, 10, 1);
+  commands.submit();
+  const { message } = await assertRejects(
+    () => tensor.read(),
+    KernelError,
+    "does not compile kernel fill: it gives no reason",
+  );
+  assertStringIncludes(message, "Use its Vulkan, Metal or D3D12 driver");
+  device.destroy();
+});
+
+Deno.test("where a driver does not hand textures to functions, kernels read from buffers", async () => {
+  const [able, unable] = [await requestDevice(), await requestDevice()];
+  refusePipelines(unable, "texels probe");
+  for (const [device, expected] of [[able, 1024], [unable, Infinity]] as const) {
+    const context = new DeviceContext(device, { texelBytes: 1024 });
+    await probeTexels(context);
+    assertEquals(context.texelBytes, expected);
+    device.destroy();
+  }
+});
+
+Deno.test("bind groups of what was disposed of are let go, and those of what is in use stay", async () => {
+  const device = await requestDevice();
+  const context = contextOf(device);
+  using lasting = new Tensor(context, "f32", [16], "lasting");
+  const use = (tensor: Tensor) => {
+    const commands = new Commands(context);
+    fill(commands, tensor, 16, 1);
+    commands.submit();
+  };
+  use(lasting);
+  let made = 0;
+  const createBindGroup = device.createBindGroup.bind(device);
+  device.createBindGroup = (descriptor) => (made++, createBindGroup(descriptor));
+  let most = 0;
+  for (let i = 0; i < 1000; i++) {
+    using brief = new Tensor(context, "f32", [16], "brief");
+    use(brief);
+    use(lasting);
+    for (const { bindGroups } of context.pipelines.values()) most = Math.max(most, bindGroups.size);
+  }
+  assertEquals(made, 1000, "one for each brief tensor");
+  assert(most < 150, `${most} kept`);
   device.destroy();
 });
