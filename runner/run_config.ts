@@ -15,7 +15,8 @@ import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
 import type { Standardisation } from "../data/scaling.ts";
 import { SHARD_TOKENS, type ShardTokens } from "../data/shards/reader.ts";
 import { nearest } from "../kernels/engine/nearest.ts";
-import { type ModelOptions, stepSchedule } from "../train/train.ts";
+import type { ModelOptions } from "../train/options.ts";
+import { stepSchedule } from "../train/train.ts";
 
 /** Where the rows are, and how they are used. */
 export interface DataConfig {

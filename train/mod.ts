@@ -4,10 +4,10 @@
  * @module
  */
 
+export type { ModelOptions } from "./options.ts";
 export {
   DivergenceError,
   type LoopOptions,
-  type ModelOptions,
   type Progress,
   train,
   type Training,

@@ -14,7 +14,7 @@ import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import { activationKind } from "../nn/activations/mod.ts";
-import { checkOptimizer, GradientNorm, type OptimizerOptions, updateParameters } from "../nn/optim/adam.ts";
+import { checkOptimizer, GradientNorm, updateParameters } from "../nn/optim/adam.ts";
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
 import { checkBatchFits } from "../nn/limits.ts";
@@ -29,6 +29,7 @@ import { shuffledBatches } from "../data/order.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
 import { Pace } from "./pace.ts";
+import type { ModelOptions } from "./options.ts";
 import { trainingWarnings } from "./warnings.ts";
 
 /** What {@link train} yields. */
@@ -48,29 +49,6 @@ export interface Progress {
   readonly stepsAbove: number;
   /** Why {@link trainMany} trains this model no further; {@link train} throws it. */
   readonly diverged?: DivergenceError;
-}
-
-/** How one model is trained. */
-export interface ModelOptions {
-  /** Peak learning rate; 4e-4 if left out. */
-  readonly lr?: number;
-  /** Steps of linear warm-up from 0; 500 if left out. */
-  readonly n_lr_warmup?: number;
-  /** Steps in which the penalty's weight grows from 0 to what it is; 0 if left out. */
-  readonly n_sparsity_warmup?: number;
-  /** What a TopK or BatchTopK keeps a row at first, going in a straight line to its `top_k`; that from the start if left out. */
-  readonly k_start?: number;
-  /** Steps of that line. */
-  readonly n_k_warmup?: number;
-  /** Adam if left out. Muon costs about 20 · min(d_model, d_sae) / B encoder products more a step. */
-  readonly optimizer?: OptimizerOptions;
-  /** Largest norm of all gradients together; 1 if left out, `null` for no clipping. */
-  readonly grad_clip?: number | null;
-  /**
-   * Moments of the same optimizer and counters to go on with, also those of a run that a {@link DivergenceError} ended; a
-   * fresh state if left out. The caller's to dispose of.
-   */
-  readonly state?: TrainState;
 }
 
 /** What all models that train together have in common. */

@@ -6,7 +6,7 @@
 
 import type { SparseAutoencoderConfig } from "../nn/config.ts";
 import type { Objective } from "../objectives/objective.ts";
-import type { ModelOptions } from "./train.ts";
+import type { ModelOptions } from "./options.ts";
 
 /** A training, as far as what it can reach depends on it. */
 export interface Prospect {

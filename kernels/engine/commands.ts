@@ -14,11 +14,11 @@ import {
   SLOT_BYTES,
 } from "./device.ts";
 import { DeviceError, KernelError, ShapeError } from "./errors.ts";
+import type { Cost } from "./timings.ts";
 import {
   type Binding,
   bufferBindings,
   compiled,
-  type Cost,
   defineKernel,
   type FormedKernel,
   type Kernel,

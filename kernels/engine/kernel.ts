@@ -22,6 +22,7 @@ import {
   SLOT_FIELDS,
 } from "./device.ts";
 import { KernelError } from "./errors.ts";
+import type { Cost } from "./timings.ts";
 
 /** How a kernel uses a binding. */
 export interface Binding {
@@ -72,14 +73,6 @@ export function writes(element: string, shape: string): Binding {
  */
 export function updates(element: string, shape: string): Binding {
   return { ...writes(element, shape), reading: "once" };
-}
-
-/** What one run of a kernel does, for benches. */
-export interface Cost {
-  /** Floating-point operations. */
-  readonly flops: number;
-  /** Bytes read and written. */
-  readonly bytes: number;
 }
 
 /** A kernel's declaration. */

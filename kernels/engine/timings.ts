@@ -4,7 +4,13 @@
  * @module
  */
 
-import type { Cost } from "./kernel.ts";
+/** What one run of a kernel does, for benches. */
+export interface Cost {
+  /** Floating-point operations. */
+  readonly flops: number;
+  /** Bytes read and written. */
+  readonly bytes: number;
+}
 
 /** How long a dispatch took, or a copy that it needed. */
 export interface DispatchTiming {

@@ -15,14 +15,8 @@ import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective, type ObjectiveOptions } from "../../objectives/objective.ts";
 import type { TrainLoss } from "../../objectives/loss_record.ts";
-import {
-  DivergenceError,
-  type ModelOptions,
-  type Progress,
-  train,
-  type Training,
-  trainMany,
-} from "../../train/train.ts";
+import type { ModelOptions } from "../../train/options.ts";
+import { DivergenceError, type Progress, train, type Training, trainMany } from "../../train/train.ts";
 import { PARAMETER_NAMES } from "../reference/model.ts";
 import { countBuffers, freshDevice, sharedDevice } from "../support/gpu.ts";
 import { Random } from "../support/random.ts";

@@ -20,14 +20,8 @@ import { shuffledBatches } from "../../data/order.ts";
 import { rowsOf } from "../../data/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
 import type { TrainLoss } from "../../objectives/loss_record.ts";
-import {
-  DivergenceError,
-  type ModelOptions,
-  type Progress,
-  train,
-  trainMany,
-  type TrainOptions,
-} from "../../train/train.ts";
+import type { ModelOptions } from "../../train/options.ts";
+import { DivergenceError, type Progress, train, trainMany, type TrainOptions } from "../../train/train.ts";
 import { watchBuffers } from "../../bench/buffers.ts";
 import { narrow, PARAMETER_NAMES, parameterNames, widen } from "../reference/model.ts";
 import { MUON } from "../reference/muon.ts";
