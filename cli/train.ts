@@ -53,6 +53,10 @@ folder it uses what saev tune found. A DATA of bare numbers needs its .json too;
 lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
 same rows, batches and seed train together and load their data once; each becomes what it is alone.
 
+DIR gets the model as sae.pt, the state that --resume continues from, metrics.jsonl with a line for every step, metrics.json,
+report.html, config.json, and run.json: when it ran, by which versions, on which adapter, on which rows. One process
+at a time has it. Files in DIR that are not the run's stay; where one has a name that the run needs, the run is refused.
+
 Only data.path is needed; these are the defaults:
 
   [data]

@@ -66,7 +66,9 @@ export class MetricsLog {
   /** Adds the next steps, which took so many seconds together. */
   async append(losses: readonly TrainLoss[], seconds: number): Promise<void> {
     if (losses.length === 0) return;
-    this.#timed = { steps: this.#timed.steps + losses.length, seconds: this.#timed.seconds + seconds };
+    // As the file has it, so that a run that goes on counts as one that was never stopped.
+    const total = Math.round(1000 * (this.#timed.seconds + seconds)) / 1000;
+    this.#timed = { steps: this.#timed.steps + losses.length, seconds: total };
     await this.#write(losses, this.#timed.seconds);
   }
 

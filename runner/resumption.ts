@@ -61,26 +61,26 @@ export async function savedOf(
   const format = "data.format";
   if (!wanted.has(format) || !found.has(format)) [wanted, found].forEach((fields) => fields.delete(format));
   // Nor did 0.1.0 look at the rows.
-  const [hash, hashNow] = [found, wanted].map((fields) => fields.get(HASH));
-  for (const fields of [wanted, found]) fields.delete(HASH);
+  const hash = found.get("data.sha256");
+  for (const fields of [wanted, found]) fields.delete("data.sha256");
   const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
-  const isChanged = hash !== undefined && hash !== hashNow;
-  if (field === undefined && isChanged && !mayChangeData) {
+  const changedFrom = hash === undefined || JSON.parse(hash) === data.sha256 ? undefined : String(JSON.parse(hash));
+  if (field === undefined && changedFrom !== undefined && !mayChangeData) {
     throw new RangeError(
-      `resuming ${directory.path}: the rows of ${cfg.data.path} are not those that it was trained on (the SHA-256 of ` +
-        `blocks of them is ${hashNow}, and was ${hash}); bring those back, or go on with these with --changed-data, ` +
-        `which ${RECORD} will say`,
+      `resuming ${directory.path}: the rows of ${cfg.data.path} are not those that it was trained on (SHA-256 ` +
+        `${data.sha256.slice(0, 12)}…, expected ${
+          changedFrom.slice(0, 12)
+        }…); bring those back, or go on with these with ` +
+        `--changed-data, which ${RECORD} will say`,
     );
   }
-  if (field === undefined) return { saved, ...whole, changedFrom: isChanged ? JSON.parse(hash) : undefined };
+  if (field === undefined) return { saved, ...whole, changedFrom };
   throw new RangeError(
     `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
       wanted.get(field) ?? "none"
     }`,
   );
 }
-
-const HASH = "data.sha256";
 
 /** All that decides what a run comes to, as JSON. */
 export function noteOf(

@@ -176,16 +176,14 @@ export class RunDirectory implements AsyncDisposable {
     check(before, opening);
     await checkConfigToml(before, opening);
     await Deno.mkdir(path, { recursive: true });
-    const lock = await RunLock.take(path, options);
-    try {
-      // Another process may have had it in between.
-      const found = { ...await findFolder(path), exists: before.exists };
-      check(found, opening);
-      return new RunDirectory(opening, found, lock);
-    } catch (error) {
-      await lock[Symbol.asyncDispose]();
-      throw error;
-    }
+    await using stack = new AsyncDisposableStack();
+    if (!before.exists) stack.defer(() => removeIfEmpty(path));
+    const lock = stack.use(await RunLock.take(path, options));
+    // Another process may have had it in between.
+    const found = { ...await findFolder(path), exists: before.exists };
+    check(found, opening);
+    stack.move();
+    return new RunDirectory(opening, found, lock);
   }
 
   /**
@@ -315,7 +313,7 @@ export class RunDirectory implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#opening.parent) return;
     await this.#lock[Symbol.asyncDispose]();
-    if (this.#begun === undefined && !this.#found.exists) await Deno.remove(this.path).catch(() => {});
+    if (this.#begun === undefined && !this.#found.exists) await removeIfEmpty(this.path);
   }
 
   /** Before every write: the run is this process's. */
@@ -451,6 +449,10 @@ async function removeRun(path: string): Promise<void> {
   if (kind !== "run") return;
   await removeInOrder(path, kind, ours);
   await removeIfThere(`${path}/${RECORD}`);
+  await removeIfEmpty(path);
+}
+
+async function removeIfEmpty(path: string): Promise<void> {
   await Deno.remove(path).catch(() => {});
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { VERSION } from "../io/checkpoints/saev.ts";
+import { mayUse } from "../io/files.ts";
 import type { ResolvedDefaults } from "./defaults.ts";
 import type { DataFingerprint } from "./fingerprint.ts";
 
@@ -52,8 +53,9 @@ const VARIABLES = ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES",
 async function driver(): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
   // WebGPU tells no versions of drivers; NVIDIA's kernel module does.
-  const nvidia = await Deno.readTextFile("/sys/module/nvidia/version").catch(() => undefined);
-  if (nvidia !== undefined) found.nvidia = nvidia.trim();
+  const module = "/sys/module/nvidia/version";
+  const nvidia = mayUse(module, "read") ? await Deno.readTextFile(module).catch(() => "") : "";
+  if (nvidia !== "") found.nvidia = nvidia.trim();
   for (const variable of VARIABLES) {
     const { state } = await Deno.permissions.query({ name: "env", variable });
     const value = state === "granted" ? Deno.env.get(variable) : undefined;
