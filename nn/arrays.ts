@@ -43,7 +43,7 @@ export interface ParameterArrays {
 
 /** A parameter's values, row by row, in pieces of any length. */
 export interface ParameterPieces {
-  /** Each goes on where the one before ended. It is not kept, and may be a view of something larger. */
+  /** Each continues where the one before ended. It is not kept, and may be a view of something larger. */
   readonly pieces: AsyncIterable<Float32Array>;
   /** Whether they are the transpose of what {@link ParameterArrays} holds. */
   readonly isTransposed: boolean;

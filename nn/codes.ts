@@ -21,7 +21,7 @@ export interface CodeArrays {
   readonly values: Float32Array;
 }
 
-/** f_BS as sparse rows on the device. Whoever holds them disposes of them. */
+/** f_BS as sparse rows on the device. Yours to dispose of. */
 export class Codes implements Disposable {
   /** B, rows of the batch. */
   readonly n_rows: number;

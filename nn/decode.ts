@@ -138,7 +138,7 @@ export function decodeDense(
   const stride = prefixes.lengths.length * d_model;
   const result = x_hats.rows(0, rows);
   for (const [p, block] of prefixBlocks(model, prefixes)) {
-    // A prefix goes on with the sums of the one before.
+    // A prefix continues the sums of the one before.
     const starts = block.from === (prefixes.lengths[p - 1] ?? 0);
     if (starts && p > 0) {
       copyColumns(commands, { x: result, rows, stride, columns: d_model, from: (p - 1) * d_model, to: p * d_model });

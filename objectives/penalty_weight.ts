@@ -72,7 +72,7 @@ export function penaltyWeight(
     readonly slope: Tensor;
     /** Outside training there is none. */
     readonly controlled: WeightControl | undefined;
-    /** [2] and [1], in the place of what there is not. */
+    /** [2] and [1], placeholders where there is no controller. */
     readonly unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   },
 ): void {

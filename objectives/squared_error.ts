@@ -101,7 +101,7 @@ export interface ResidualsArguments {
   readonly largest: Bindable;
   /** [B], which gets a row's squared error over u². */
   readonly squares: Bindable;
-  /** [B, D], which gets x − x̂ of the last prefix, if anybody wants it. */
+  /** [B, D], which gets x − x̂ of the last prefix, if that is asked for. */
   readonly residual?: Bindable;
   /** Rows of this call. */
   readonly rows: number;
