@@ -47,7 +47,8 @@ export const trainCommand: Command = {
   },
   permissions:
     `--allow-read=CONFIG,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
-folder it uses what saev tune found. A DATA of bare numbers needs its .json too; an address needs --allow-net.`,
+folder it uses what saev tune found. A DATA of bare numbers needs its .json too; an address needs --allow-net. With
+--allow-sys=hostname a killed run can be resumed at once, else after 100 seconds.`,
   details:
     `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
 lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the

@@ -50,7 +50,7 @@ export class MetricsLog {
     directory: RunDirectory,
     { losses, rate, timed = { steps: 0, seconds: 0 } }: MetricsLogOptions,
   ): Promise<MetricsLog> {
-    const kept = keptLines(await directory.readText(METRICS_LOG), losses.length);
+    const kept = await keptLines(directory.lines(METRICS_LOG), losses.length);
     await directory.truncate(METRICS_LOG, kept.bytes);
     const log = new MetricsLog(directory, rate, kept.timed.steps > 0 ? kept.timed : timed);
     log.#step = kept.steps;
@@ -88,20 +88,25 @@ export class MetricsLog {
 }
 
 /** The lines of the first steps, as far as they are whole. */
-function keptLines(
-  text: string,
+async function keptLines(
+  lines: AsyncIterable<string>,
   most: number,
-): { readonly steps: number; readonly bytes: number; readonly timed: Timed } {
-  let [steps, at, timed] = [0, 0, { steps: 0, seconds: 0 }];
-  for (let end = text.indexOf("\n"); end >= 0 && steps < most; end = text.indexOf("\n", at)) {
-    const line = lineOf(text.slice(at, end));
-    if (line?.step !== steps + 1) break;
-    steps++;
-    at = end + 1;
-    if (line.seconds !== null) timed = { steps: timed.steps + 1, seconds: line.seconds };
+): Promise<{ readonly steps: number; readonly bytes: number; readonly timed: Timed }> {
+  let [steps, bytes, timed] = [0, 0, { steps: 0, seconds: 0 }];
+  // A line counts once another, which may be empty, follows: then its end is there.
+  let whole: string | undefined;
+  for await (const next of lines) {
+    if (whole !== undefined) {
+      const line = lineOf(whole);
+      if (steps === most || line?.step !== steps + 1) break;
+      steps++;
+      // Every character of it is ASCII.
+      bytes += whole.length + 1;
+      if (line.seconds !== null) timed = { steps: timed.steps + 1, seconds: line.seconds };
+    }
+    whole = next;
   }
-  // Every character of the lines that are kept is ASCII.
-  return { steps, bytes: at, timed };
+  return { steps, bytes, timed };
 }
 
 /** `undefined` for what is no line of a log. */

@@ -294,6 +294,24 @@ export class RunDirectory implements AsyncDisposable {
     }
   }
 
+  /** The lines of a file, as they are read; what follows the last end of a line is one too. None if there is no file. */
+  async *lines(name: string): AsyncGenerator<string> {
+    let file: Deno.FsFile;
+    try {
+      file = await Deno.open(this.#file(name));
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return;
+      throw error;
+    }
+    let rest = "";
+    for await (const text of file.readable.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      yield* lines;
+    }
+    yield rest;
+  }
+
   /** Cuts a file off after so many bytes; an empty one is made where there is none. */
   async truncate(name: string, bytes: number): Promise<void> {
     await this.#prepare();

@@ -74,6 +74,7 @@ export class RunLock implements AsyncDisposable {
       if (!await isAt(path, file)) continue;
       const holder = { host, pid: Deno.pid, id: crypto.randomUUID() };
       await file.truncate();
+      await file.seek(0, Deno.SeekMode.Start);
       await file.write(new TextEncoder().encode(`${JSON.stringify({ saev_nn_lock: 1, ...holder })}\n`));
       await file.sync();
       stack.move();
@@ -108,7 +109,7 @@ export class RunLock implements AsyncDisposable {
    * @throws {RangeError} if it was.
    */
   async assertHeld(): Promise<void> {
-    const holder = await Deno.readTextFile(this.#path).then(readHolder, () => undefined);
+    const holder = await isAt(this.#path, this.#file) ? readHolder(textOf(this.#file)) : undefined;
     if (holder?.id === this.#holder.id) return;
     throw new RangeError(
       `${this.#path} is no longer that of this process: ${holder ? nameOf(holder) : "it was removed"}; nothing is ` +
@@ -136,8 +137,8 @@ async function claim(
 ): Promise<void> {
   // Some network file systems have no locks.
   const isLocked = await file.tryLock(true).catch(() => null);
-  const { mtime, size } = await file.stat();
-  const text = size === 0 ? "" : await Deno.readTextFile(`${folder}/${LOCK_FILE}`).catch(() => "");
+  const { mtime } = await file.stat();
+  const text = textOf(file);
   const holder = readHolder(text);
   if (isLocked === false) {
     throw new RangeError(
@@ -162,6 +163,17 @@ async function claim(
 
 function nameOf({ host, pid }: Holder): string {
   return `process ${pid} on ${host ?? "a machine without a name"}`;
+}
+
+/** All that stands in an open file; empty where Windows lets nobody read but who has it. */
+function textOf(file: Deno.FsFile): string {
+  const bytes = new Uint8Array(4096);
+  try {
+    file.seekSync(0, Deno.SeekMode.Start);
+    return new TextDecoder().decode(bytes.subarray(0, file.readSync(bytes) ?? 0));
+  } catch {
+    return "";
+  }
 }
 
 /** `undefined` for a text that no lock holds. */

@@ -736,3 +736,31 @@ Deno.test("a stopped run of 0.1.0 resumes, and is replaced when asked", async ()
     });
   }
 });
+
+Deno.test("a refused resume changes no file, and one that is not removes what was left half written", async () => {
+  const cfg = config();
+  await inFolder(async (path) => {
+    const source = rowsOf(mixtures(), D);
+    const aborter = new AbortController();
+    const attempt = async (start: RunStart, lr: number, configToml: string, options: SweepOptions = {}) => {
+      await using directory = await RunDirectory.open(path, { start, configToml });
+      return await runTraining({ ...cfg, train: { ...cfg.train, lr } }, source, { directory, ...options });
+    };
+    await attempt("new", 0.01, "one", { signal: aborter.signal, onProgress: () => aborter.abort() });
+    const left = "sae.pt.123e4567-e89b-42d3-a456-426614174000.tmp";
+    await Deno.writeTextFile(`${path}/${left}`, "half");
+    const files = async () => {
+      const names = (await Array.fromAsync(Deno.readDir(path), ({ name }) => name)).sort();
+      return await Promise.all(names.map(async (name) => [name, await Deno.readFile(`${path}/${name}`)] as const));
+    };
+    const before = await files();
+    for (const start of ["resume", "auto"] as const) {
+      await assertRejects(() => attempt(start, 0.02, "two"), RangeError, "train.lr is 0.01; it cannot go on with 0.02");
+    }
+    assertEquals(await files(), before);
+    await attempt("resume", 0.01, "two");
+    const names = (await files()).map(([name]) => name);
+    assertEquals(names.includes(left), false);
+    assertEquals(await Deno.readTextFile(`${path}/config.toml`), "two");
+  });
+});
