@@ -1,15 +1,20 @@
 /**
  * Copies of remote files in a folder on disk, where there is a file system.
  *
- * A copy is named `TAG=SIZE=SHA256`, so that it says itself what it must be. It is written as `TAG.partial`, checked
- * against what the server says of it, and only then renamed. Whoever writes holds a lock on the partial, which ends with
- * the process; others wait for it, and take over where nothing comes for ten minutes.
+ * A copy is named `TAG=SIZE=SHA256`, so that it says itself what it must be. It is written as a partial, checked against
+ * what the server says of it, and only then renamed.
+ *
+ * Under Deno the partial is `TAG.partial`. The process that writes it holds a lock, which ends with the process; others
+ * wait for it, and take over where nothing comes for ten minutes. Node and Bun have no locks of files: there each download
+ * writes a partial with a name of its own, and an interrupted one is not continued.
  *
  * @module
  */
 
+import type { FileHandle } from "node:fs/promises";
 import { type Clock, sleep, SYSTEM_CLOCK } from "./clock.ts";
 import { CheckpointError } from "./errors.ts";
+import { disk, hasCode, lacksPermission } from "./disk.ts";
 import type { Digest } from "./hub.ts";
 
 /** The folder for copies cannot be used. */
@@ -88,19 +93,16 @@ export class Copies {
 
   /** A copy with that tag; with any, if left out. One of another length than it must have is removed. */
   async find(tag?: string): Promise<Copy | null> {
-    const names: string[] = [];
-    try {
-      for await (const { name } of Deno.readDir(this.#folder)) names.push(name);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return null;
+    const names = await disk().readdir(this.#folder).catch((error) => {
+      if (hasCode(error, "ENOENT")) return [];
       throw this.#failure(this.#folder, error);
-    }
+    });
     const start = tag === undefined ? "" : `${tagName(tag)}=`;
     for (const name of names.sort()) {
       const [size, sha256] = /=(\d{1,16})=([0-9a-f]{64})$/.exec(name)?.slice(1) ?? [];
       if (size === undefined || sha256 === undefined || !name.startsWith(start)) continue;
       const path = `${this.#folder}/${name}`;
-      const found = await statOrNull(path).catch((error) => {
+      const found = await disk().stat(path).catch(unlessMissing).catch((error) => {
         throw this.#failure(path, error);
       });
       // Another process may have removed it since.
@@ -118,15 +120,21 @@ export class Copies {
    * @throws {CheckpointError} where the bytes that arrive are not those that they must be.
    * @throws {CacheError} where they cannot be kept.
    */
-  async keep(original: Original): Promise<Copy> {
-    const { name, tag } = original;
-    const partial = `${this.#folder}/${tagName(tag)}${PARTIAL}`;
+  async keep(wanted: Original): Promise<Copy> {
+    const { name, tag } = wanted;
+    const hasLocks = typeof Deno !== "undefined";
+    // No later download finds a partial with a name of its own.
+    const original = hasLocks ? wanted : { ...wanted, canResume: false };
+    const own = hasLocks ? "" : `.${crypto.randomUUID()}`;
+    const partial = `${this.#folder}/${tagName(tag)}${own}${PARTIAL}`;
     const failure = (error: unknown): CacheError => this.#failure(partial, error, name);
-    await onDisk(() => Deno.mkdir(this.#folder, { recursive: true, mode: 0o700 }), failure);
+    await onDisk(() => disk().mkdir(this.#folder, { recursive: true, mode: 0o700 }), failure);
     for (let tries = 1;; tries++) {
       const found = tag === "" ? null : await this.find(tag);
       if (found !== null) return found;
-      using file = await this.#lock(partial, original, failure);
+      await using file = hasLocks
+        ? await this.#lock(partial, original, failure)
+        : await onDisk(() => ownFile(partial), failure);
       // While this one waited, another process finished.
       if (file === null) continue;
       const copy = await this.#fill(file, partial, original, failure);
@@ -143,7 +151,7 @@ export class Copies {
     partial: string,
     { name, tag }: Original,
     failure: (error: unknown) => CacheError,
-  ): Promise<Deno.FsFile | null> {
+  ): Promise<PartialFile | null> {
     const { signal, clock = SYSTEM_CLOCK } = this.#options;
     let [isSaid, state, since, pause] = [false, "", clock.now(), FIRST_LOOK];
     for (;;) {
@@ -154,7 +162,7 @@ export class Copies {
       if (await onDisk(() => file.tryLock(true), failure)) {
         if (await isAt(file, partial)) {
           stack.move();
-          return file;
+          return lockedFile(file);
         }
         continue;
       }
@@ -164,7 +172,7 @@ export class Copies {
       if (now !== state) [state, since] = [now, clock.now()];
       if (clock.now() - since >= STALE) {
         this.#onNotice(`reading ${name}: nothing came into ${partial} for ${STALE / 60_000} minutes; it is taken over`);
-        await onDisk(() => Deno.remove(partial), failure);
+        await onDisk(() => disk().unlink(partial), failure);
         continue;
       }
       if (!isSaid) this.#onNotice(`reading ${name}: waiting for another process, which writes ${partial}`);
@@ -177,21 +185,20 @@ export class Copies {
 
   /** Writes what is missing, and checks and renames the file; `null` where a start that was there proves wrong. */
   async #fill(
-    file: Deno.FsFile,
+    file: PartialFile,
     partial: string,
     original: Original,
     failure: (error: unknown) => CacheError,
   ): Promise<Copy | null> {
     const { name, tag, size, digest, canResume } = original;
-    const start = (await file.stat()).size;
+    const start = await file.size();
     let at = canResume && (size === null || start <= size) ? start : 0;
     const isResumed = at > 0;
     if (at < start) await onDisk(() => file.truncate(at), failure);
-    await file.seek(at, Deno.SeekMode.Start);
     this.#options.onBytes?.(at);
     try {
       for await (const piece of original.stream(at)) {
-        await onDisk(() => writeAll(file, piece), failure);
+        await onDisk(() => writeAll(file, piece, at), failure);
         this.#options.onBytes?.(at += piece.length);
       }
       await onDisk(() => file.sync(), failure);
@@ -214,21 +221,22 @@ export class Copies {
     }
     const path = `${this.#folder}/${tagName(tag)}=${at}=${sha256}`;
     // Another process that held this one for stuck may have put its own in this place.
-    if (!await isAt(file, partial)) throw failure(new Error("another process took it over"));
-    await onDisk(() => Deno.rename(partial, path), failure);
+    if (!await file.isAt(partial)) throw failure(new Error("another process took it over"));
+    await onDisk(() => disk().rename(partial, path), failure);
     return { path, size: at, sha256 };
   }
 
   #failure(path: string, error: unknown, name?: string): CacheError {
-    const why = isFullDisk(error) ? "no space is left; it is removed" : reason(error);
+    const why = hasCode(error, "ENOSPC", "EDQUOT") ? "no space is left; it is removed" : reason(error);
     return new CacheError(`${name === undefined ? "looking for" : `keeping ${name} in`} ${path}: ${why}`);
   }
 }
 
 /** Whether a copy still is what was kept. */
 export async function isWhole({ path, size, sha256 }: Copy): Promise<boolean> {
-  using file = await Deno.open(path);
-  return (await file.stat()).size === size && await hashOf(file, "sha256", size) === sha256;
+  await using handle = await disk().open(path);
+  const file = handleFile(handle);
+  return await file.size() === size && await hashOf(file, "sha256", size) === sha256;
 }
 
 /** The name of a tag, with room for length, hash and suffix. */
@@ -247,40 +255,82 @@ async function onDisk<T>(work: () => Promise<T>, failure: (error: unknown) => Ca
 
 /** What is wrong with a place on disk, in a few words. */
 export function reason(error: unknown): string {
-  if (error instanceof Deno.errors.NotCapable) return "the program may not use it (--allow-read, --allow-write)";
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  if (error instanceof Deno.errors.NotADirectory || error instanceof Deno.errors.AlreadyExists) {
-    return "a file stands where a folder must be";
-  }
+  if (lacksPermission(error)) return "the program may not use it (--allow-read, --allow-write)";
+  if (hasCode(error, "EACCES", "EPERM")) return "permission denied";
+  if (hasCode(error, "ENOTDIR", "EEXIST")) return "a file stands where a folder must be";
   return error instanceof Error ? error.message : String(error);
 }
 
-function isFullDisk(error: unknown): boolean {
-  return error instanceof Error && ["ENOSPC", "EDQUOT"].includes((error as { code?: string }).code ?? "");
-}
-
-async function statOrNull(path: string): Promise<Deno.FileInfo | null> {
-  try {
-    return await Deno.stat(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
-}
-
-/** Whether an open file is the one that stands at a path. */
-async function isAt(file: Deno.FsFile, path: string): Promise<boolean> {
-  const [open, there] = await Promise.all([file.stat(), statOrNull(path)]);
-  return there !== null && there.ino === open.ino && there.dev === open.dev;
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+/** Nothing, where an error says that there is nothing. */
+function unlessMissing(error: unknown): null {
+  if (hasCode(error, "ENOENT")) return null;
+  throw error;
 }
 
 /** The failure that led here matters more than one of the removal. */
 async function removeQuietly(path: string): Promise<void> {
-  await Deno.remove(path).catch(() => {});
+  await disk().unlink(path).catch(() => {});
+}
+
+// --------------------------------------------------------------------------------------------------------- open files
+
+/** A file that is read anywhere in it. */
+interface ReadableFile {
+  size(): Promise<number>;
+  /** Reads from a byte on, and says how many; 0 at the end. */
+  readAt(bytes: Uint8Array, at: number): Promise<number>;
+}
+
+/** A file that is written, and read again to check it. */
+interface PartialFile extends ReadableFile, AsyncDisposable {
+  writeAt(bytes: Uint8Array, at: number): Promise<number>;
+  /** Whether this still is the file that stands at a path. */
+  isAt(path: string): Promise<boolean>;
+  truncate(size: number): Promise<void>;
+  sync(): Promise<void>;
+}
+
+/** One of Deno's, which alone can be locked. */
+function lockedFile(file: Deno.FsFile): PartialFile {
+  const seek = (at: number): Promise<number> => file.seek(at, Deno.SeekMode.Start);
+  return {
+    size: async () => (await file.stat()).size,
+    isAt: (path) => isAt(file, path),
+    readAt: (bytes, at) => seek(at).then(() => file.read(bytes)).then((count) => count ?? 0),
+    writeAt: (bytes, at) => seek(at).then(() => file.write(bytes)),
+    truncate: (size) => file.truncate(size),
+    sync: () => file.sync(),
+    [Symbol.asyncDispose]: () => Promise.resolve(file.close()),
+  };
+}
+
+/** A new one of Node's or Bun's, which no other process knows. */
+async function ownFile(path: string): Promise<PartialFile> {
+  const handle = await disk().open(path, "wx+");
+  return {
+    ...handleFile(handle),
+    isAt: () => Promise.resolve(true),
+    writeAt: async (bytes, at) => (await handle.write(bytes, 0, bytes.length, at)).bytesWritten,
+    truncate: (size) => handle.truncate(size),
+    sync: () => handle.sync(),
+    [Symbol.asyncDispose]: () => handle.close(),
+  };
+}
+
+function handleFile(handle: FileHandle): ReadableFile {
+  return {
+    size: async () => (await handle.stat()).size,
+    readAt: async (bytes, at) => (await handle.read(bytes, 0, bytes.length, at)).bytesRead,
+  };
+}
+
+async function isAt(file: Deno.FsFile, path: string): Promise<boolean> {
+  const [open, there] = await Promise.all([file.stat(), Deno.stat(path).catch(unlessMissing)]);
+  return there !== null && there.ino === open.ino && there.dev === open.dev;
+}
+
+async function writeAll(file: PartialFile, bytes: Uint8Array, from: number): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await file.writeAt(bytes.subarray(at), from + at);
 }
 
 // ------------------------------------------------------------------------------------------------------------- hashes
@@ -302,14 +352,14 @@ function sha256Of(bytes: Uint8Array): string {
 }
 
 /** SHA-256 of a file, or what git calls it: SHA-1 of `blob SIZE`, a zero byte, and the bytes. */
-async function hashOf(file: Deno.FsFile, kind: Digest["kind"], size: number): Promise<string> {
+async function hashOf(file: ReadableFile, kind: Digest["kind"], size: number): Promise<string> {
   const hash = createHash(kind === "git" ? "sha1" : "sha256");
   if (kind === "git") hash.update(new TextEncoder().encode(`blob ${size}\0`));
-  await file.seek(0, Deno.SeekMode.Start);
   const bytes = new Uint8Array(2 ** 20);
-  for (;;) {
-    const count = await file.read(bytes);
-    if (count === null) return hash.digest("hex");
+  for (let at = 0;;) {
+    const count = await file.readAt(bytes, at);
+    if (count === 0) return hash.digest("hex");
     hash.update(bytes.subarray(0, count));
+    at += count;
   }
 }

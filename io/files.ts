@@ -1,10 +1,12 @@
 /**
- * Bytes from and to places: paths, URLs, file handles, streams. The only module of `io/` that touches the system; where
- * there is no `Deno` (in a browser), URLs can be read and handles written.
+ * Bytes from and to places: paths, URLs, file handles, streams. Where there is no file system (in a browser), URLs can be
+ * read and handles written.
  *
  * @module
  */
 
+import type { Stats } from "node:fs";
+import type { FileHandle as OpenHandle } from "node:fs/promises";
 import { CheckpointError, naming } from "./errors.ts";
 import { checkPath, type FileSet, pickedFiles, singleFile } from "./file_set.ts";
 import { asFileName, CacheError, Copies, type Copy, isWhole, reason } from "./copies.ts";
@@ -24,7 +26,18 @@ import {
   parseHubAddress,
 } from "./hub.ts";
 import { blobSource, buffered, bytesSource, type FilePart, partPieces, type Source, stoppable } from "./source.ts";
-import { pathFrom, pathOfUrl, type PathSystem, splitPath } from "./paths.ts";
+import {
+  disk,
+  environment,
+  hasCode,
+  hasDisk,
+  isForbidden,
+  lacksPermission,
+  mayUse,
+  pathSystem,
+  retold,
+} from "./disk.ts";
+import { pathFrom, pathOfUrl, splitPath } from "./paths.ts";
 
 /**
  * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
@@ -64,7 +77,7 @@ export interface ByteSink {
 export type ByteTarget = string | URL | ByteSink | WritableStream<Uint8Array>;
 
 /** A file open for reading anywhere in it. */
-export interface OpenFile extends Disposable {
+export interface OpenFile extends AsyncDisposable {
   /** Its length in bytes. */
   readonly size: number;
   /** Differs where the file was replaced or written since. */
@@ -80,28 +93,28 @@ export interface OpenFile extends Disposable {
  */
 export async function openFile(path: string | URL): Promise<OpenFile> {
   // To open a pipe would wait until somebody writes into it.
-  const found = await Deno.stat(path);
-  if (!found.isFile) throw new RangeError(`reading ${path}: found ${kindOf(found)}, expected a file`);
-  const file = await Deno.open(path);
-  const { size, dev, ino, mtime } = await file.stat();
+  const found = await statToRead(path);
+  if (!found.isFile()) throw new RangeError(`reading ${path}: found ${kindOf(found)}, expected a file`);
+  await using stack = new AsyncDisposableStack();
+  const file = stack.use(await disk().open(path));
+  const { size, dev, ino, mtimeNs } = await file.stat({ bigint: true });
+  const open = stack.move();
   return {
-    size,
-    identity: [dev, ino, size, mtime?.getTime()].join(),
+    size: Number(size),
+    identity: [dev, ino, size, mtimeNs].join(),
     async read(start, length) {
       const doing = `reading ${length} bytes of ${path} from byte ${start}`;
-      const failed = (cause: Error): never => {
-        throw new Error(`${doing}: ${cause.message}`, { cause });
-      };
       const bytes = new Uint8Array(length);
-      await file.seek(start, Deno.SeekMode.Start).catch(failed);
       for (let end = 0; end < length;) {
-        const count = await file.read(bytes.subarray(end)).catch(failed);
-        if (count === null) throw new RangeError(`${doing}: it ends after ${start + end}`);
-        end += count;
+        const { bytesRead } = await file.read(bytes, end, length - end, start + end).catch((cause: Error) => {
+          throw retold(`${doing}: ${cause.message}`, cause);
+        });
+        if (bytesRead === 0) throw new RangeError(`${doing}: it ends after ${start + end}`);
+        end += bytesRead;
       }
       return bytes;
     },
-    [Symbol.dispose]: () => file.close(),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   };
 }
 
@@ -237,9 +250,9 @@ function webFiles(url: URL, options: HubOptions, onCopy: (copy: Copy) => void): 
 }
 
 async function localFiles(path: string | URL): Promise<FileSet> {
-  const found = await Deno.stat(path);
-  const { isDirectory } = found;
-  if (!isDirectory && !found.isFile) {
+  const found = await statToRead(path);
+  const isDirectory = found.isDirectory();
+  if (!isDirectory && !found.isFile()) {
     throw new RangeError(`reading ${path}: found ${kindOf(found)}, expected a file or a folder`);
   }
   const folder = !isDirectory ? folderOf(path) : path instanceof URL ? new URL(`${path.pathname}/`, path) : `${path}/`;
@@ -248,26 +261,26 @@ async function localFiles(path: string | URL): Promise<FileSet> {
     main: isDirectory ? null : baseOf(path),
     async list() {
       const names: string[] = [];
-      for await (const { name } of Deno.readDir(folder || ".")) {
+      for (const name of await disk().readdir(folder || ".")) {
         const info = await statOrNull(below(folder, name));
-        if (info?.isFile) names.push(name);
-        if (info?.isDirectory) names.push(`${name}/`);
+        if (info?.isFile()) names.push(name);
+        if (info?.isDirectory()) names.push(`${name}/`);
       }
       return names.sort();
     },
     async find(path) {
       checkPath(path);
       const place = below(folder, path);
-      return (await statOrNull(place))?.isFile ? await fileSource(place) : null;
+      return (await statOrNull(place))?.isFile() ? await fileSource(place) : null;
     },
     async findAbove(name) {
       checkPath(name);
       const place = typeof folder === "string" ? `${folder}../${name}` : below(new URL("..", folder), name);
       try {
-        return (await statOrNull(place))?.isFile ? await fileSource(place) : null;
+        return (await statOrNull(place))?.isFile() ? await fileSource(place) : null;
       } catch (error) {
         // A program that may read the file's folder alone has nothing above it.
-        if (error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.PermissionDenied) return null;
+        if (isForbidden(error)) return null;
         throw error;
       }
     },
@@ -275,19 +288,25 @@ async function localFiles(path: string | URL): Promise<FileSet> {
 }
 
 /** What stands at a path, as messages call it. */
-function kindOf({ isFile, isDirectory, isFifo, isSocket }: Deno.FileInfo): string {
-  if (isFile) return "a file";
-  if (isDirectory) return "a folder";
-  return isFifo ? "a pipe, which can be read but once" : isSocket ? "a socket" : "a device";
+function kindOf(found: Stats): string {
+  if (found.isFile()) return "a file";
+  if (found.isDirectory()) return "a folder";
+  return found.isFIFO() ? "a pipe, which can be read but once" : found.isSocket() ? "a socket" : "a device";
 }
 
-/** What stands at a path, at the end of links unless `look` is `Deno.lstat`; `null` where nothing does. */
-async function statOrNull(path: string | URL, look: typeof Deno.stat = Deno.stat): Promise<Deno.FileInfo | null> {
+/** What stands at a path that is to be read. */
+async function statToRead(path: string | URL): Promise<Stats> {
+  return await disk().stat(path).catch((cause: Error) => {
+    throw hasCode(cause, "ENOENT") ? retold(`reading ${path}: there is no such file or folder`, cause) : cause;
+  });
+}
+
+/** What stands at a path, at the end of links unless `look` is `"lstat"`; `null` where nothing does. */
+async function statOrNull(path: string | URL, look: "stat" | "lstat" = "stat"): Promise<Stats | null> {
   try {
-    return await look(path);
+    return await disk()[look](path);
   } catch (error) {
-    const { FilesystemLoop, NotADirectory, NotFound } = Deno.errors;
-    if ([FilesystemLoop, NotADirectory, NotFound].some((kind) => error instanceof kind)) return null;
+    if (hasCode(error, "ELOOP", "ENOTDIR", "ENOENT")) return null;
     throw error;
   }
 }
@@ -297,12 +316,12 @@ async function statOrNull(path: string | URL, look: typeof Deno.stat = Deno.stat
  * another file than it was.
  */
 async function fileSource(path: string | URL, name = String(path)): Promise<Source> {
-  using first = await openFile(path);
+  await using first = await openFile(path);
   return buffered({
     name,
     size: first.size,
     async read(from, to) {
-      using file = await openFile(path);
+      await using file = await openFile(path);
       if (file.identity !== first.identity) throw new CheckpointError(`reading ${name}: the file changed meanwhile`);
       return await file.read(from, to - from);
     },
@@ -438,10 +457,10 @@ async function listHub(address: HubAddress, options: HubOptions): Promise<readon
 /** A list of names that was kept; `null` where there is none, or it is damaged. */
 async function keptList(path: string): Promise<string[] | null> {
   try {
-    const found: unknown = JSON.parse(await Deno.readTextFile(path));
+    const found: unknown = JSON.parse(await disk().readFile(path, "utf8"));
     return Array.isArray(found) && found.every((name) => typeof name === "string") ? found : null;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return null;
+    if (hasCode(error, "ENOENT") || error instanceof SyntaxError) return null;
     throw new CacheError(`looking for ${path}: ${reason(error)}`);
   }
 }
@@ -488,12 +507,6 @@ function hubAccess({ endpoint, token, signal, onNotice, maxBytes, clock }: HubOp
   };
 }
 
-/** A variable that is set to something, and may be read without asking anybody. */
-function environment(variable: string): string | undefined {
-  if (!hasFileSystem() || Deno.permissions.querySync({ name: "env", variable }).state !== "granted") return undefined;
-  return Deno.env.get(variable) || undefined;
-}
-
 /** The user's own folder for copies, where it can be had without asking anybody. */
 function userCache(): string | null {
   const folder = userCacheFolder();
@@ -504,25 +517,15 @@ function userCache(): string | null {
 
 /** This package's folder among the user's caches; `null` where that cannot be known. It need not be there. */
 export function userCacheFolder(): string | null {
-  if (!hasFileSystem()) return null;
-  const home = environment(Deno.build.os === "windows" ? "USERPROFILE" : "HOME");
+  const home = environment(pathSystem() === "windows" ? "USERPROFILE" : "HOME");
   const base = environment("XDG_CACHE_HOME") ?? (home && `${home}/.cache`);
   return base === undefined ? null : `${base}/saev-nn`;
-}
-
-/** Whether the runtime lets the program use a path without asking anybody. */
-export function mayUse(path: string, name: "read" | "write"): boolean {
-  return Deno.permissions.querySync({ name, path }).state === "granted";
 }
 
 /** All bytes of a source. */
 export async function readBytes(from: ByteSource): Promise<Uint8Array> {
   const source = await openSource(from);
   return await source.read(0, source.size);
-}
-
-function hasFileSystem(): boolean {
-  return typeof Deno !== "undefined";
 }
 
 function isOnHub(from: string | URL): from is string {
@@ -533,7 +536,7 @@ function isOnHub(from: string | URL): from is string {
 }
 
 function isRemote(from: string | URL): boolean {
-  return !hasFileSystem() || (from instanceof URL ? from.protocol !== "file:" : /^https?:/i.test(from));
+  return !hasDisk() || (from instanceof URL ? from.protocol !== "file:" : /^https?:/i.test(from));
 }
 
 /**
@@ -587,29 +590,33 @@ export type Target =
 export async function targetAt(path: string | URL): Promise<Target> {
   const found = await statOrNull(path);
   if (found === null) return "absent";
-  if (found.isDirectory) throw new RangeError(`writing ${path}: found a folder, expected the path of a file`);
+  if (found.isDirectory()) throw new RangeError(`writing ${path}: found a folder, expected the path of a file`);
   if (DESCRIPTOR.test(String(path))) return "stream";
-  return found.isFile ? "file" : found.isFifo ? "pipe" : "stream";
+  return found.isFile() ? "file" : found.isFIFO() ? "pipe" : "stream";
 }
 
 /** Names of what this process has open. */
 const DESCRIPTOR = /^\/(?:dev\/(?:stdout|stderr|fd\/\d+)|proc\/(?:self|\d+)\/fd\/\d+)$/;
 
 async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promise<void> {
-  if (!hasFileSystem() || (to instanceof URL && to.protocol !== "file:")) {
+  if (!hasDisk() || (to instanceof URL && to.protocol !== "file:")) {
     throw new TypeError(`writing ${to}: there is no file system for it here; give a file handle or a stream instead`);
   }
   const path = to instanceof URL ? pathOfUrl(to, pathSystem()) : to;
   const target = await targetAt(path);
   if (target === "absent" || target === "file") return await replaceFile(await followLinks(path), parts);
   // What a shell appends to is not truncated.
-  using stream = await Deno.open(path, { append: true });
+  await using stream = await disk().open(path, "a");
   try {
-    for await (const piece of partPieces(parts)) await writeAll(stream, piece);
+    for await (const piece of partPieces(parts)) await writeAll(sinkOf(stream), piece);
   } catch (cause) {
-    if (!(cause instanceof Deno.errors.BrokenPipe)) throw cause;
-    throw new Deno.errors.BrokenPipe(`writing ${path}: its reader ended before all was written`, { cause });
+    if (!hasCode(cause, "EPIPE")) throw cause;
+    throw retold(`writing ${path}: its reader ended before all was written`, cause as Error);
   }
+}
+
+function sinkOf(file: OpenHandle): { write(bytes: Uint8Array): Promise<number> } {
+  return { write: async (bytes) => (await file.write(bytes)).bytesWritten };
 }
 
 const MAX_LINKS = 40;
@@ -618,8 +625,8 @@ const MAX_LINKS = 40;
 async function followLinks(path: string): Promise<string> {
   let at = path;
   for (let n = 0; n < MAX_LINKS; n++) {
-    if (!(await statOrNull(at, Deno.lstat))?.isSymlink) return at;
-    at = pathFrom(at, await Deno.readLink(at), pathSystem());
+    if (!(await statOrNull(at, "lstat"))?.isSymbolicLink()) return at;
+    at = pathFrom(at, await disk().readlink(at), pathSystem());
   }
   throw new RangeError(`writing ${path}: found a link that leads in a circle, expected the path of a file`);
 }
@@ -632,7 +639,7 @@ async function followLinks(path: string): Promise<string> {
 async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void> {
   const temporary = await writeBeside(to, parts);
   try {
-    await Deno.rename(temporary, to);
+    await disk().rename(temporary, to);
   } catch (error) {
     await removeQuietly(temporary);
     throw error;
@@ -649,20 +656,17 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
   const temporary = `${to}.${crypto.randomUUID()}.tmp`;
   const bytes = parts.reduce((sum, { length }) => sum + length, 0).toLocaleString("en");
   const failed = (cause: Error): never => {
-    // Other kinds of errors, such as a folder that may not be written, name the path themselves.
-    if (cause.name !== "Error") throw cause;
-    throw new Error(`writing ${to}: ${cause.message}; it takes ${bytes} bytes, and what stood there is unchanged`, {
-      cause,
-    });
+    if (lacksPermission(cause) || hasCode(cause, ...PATH_CODES)) throw cause;
+    throw retold(`writing ${to}: ${cause.message}; it takes ${bytes} bytes, and what stood there is unchanged`, cause);
   };
-  await Deno.mkdir(parentOf(to), { recursive: true });
+  await disk().mkdir(parentOf(to), { recursive: true });
   try {
-    using file = await Deno.open(temporary, { write: true, createNew: true }).catch(failed);
-    const sink = {
-      write: (piece: Uint8Array) => file.write(piece).catch(failed),
-      sync: () => file.sync().catch(failed),
-    };
-    await writeToSink(sink, parts);
+    await using file = await disk().open(temporary, "wx").catch(failed);
+    const sink = sinkOf(file);
+    await writeToSink(
+      { write: (piece) => sink.write(piece).catch(failed), sync: () => file.sync().catch(failed) },
+      parts,
+    );
     return temporary;
   } catch (error) {
     await removeQuietly(temporary);
@@ -670,13 +674,16 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
   }
 }
 
+/** Failures that are those of a path, which their messages name. */
+const PATH_CODES = ["EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ELOOP", "EBUSY"];
+
 /**
  * Flushes the names in a folder to disk: a file that was renamed there has its new name even after a power failure. Where
  * folders cannot be flushed, as on Windows and some network file systems, nothing happens.
  */
 export async function syncFolder(path: string): Promise<void> {
   try {
-    using folder = await Deno.open(path);
+    await using folder = await disk().open(path);
     await folder.sync();
   } catch {
     // The file itself is on disk.
@@ -713,12 +720,12 @@ export async function writeTogether(
     }
     for (const { to } of places.filter(({ isTaken }) => isTaken)) {
       const old = `${to}.${crypto.randomUUID()}.old`;
-      await Deno.rename(to, old);
-      undo.push(() => Deno.rename(old, to));
+      await disk().rename(to, old);
+      undo.push(() => disk().rename(old, to));
       kept.push(old);
     }
     for (const [i, { to }] of places.entries()) {
-      await Deno.rename(written[i]!, to);
+      await disk().rename(written[i]!, to);
       undo.push(() => removeQuietly(to));
     }
   } catch (error) {
@@ -746,11 +753,7 @@ function folderOf(to: string | URL): string | URL {
   return to instanceof URL ? new URL(".", to) : splitPath(to, pathSystem()).folder;
 }
 
-function pathSystem(): PathSystem {
-  return Deno.build.os === "windows" ? "windows" : "linux";
-}
-
 /** The failure that led here matters more than one of the removal. */
 async function removeQuietly(path: string | URL): Promise<void> {
-  await Deno.remove(path).catch(() => {});
+  await disk().unlink(path).catch(() => {});
 }

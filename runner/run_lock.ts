@@ -6,7 +6,7 @@
  */
 
 import { Worker } from "node:worker_threads";
-import { mayUse } from "../io/files.ts";
+import { mayUse } from "../io/disk.ts";
 
 /** What {@link RunLock.take} needs of the world. */
 export interface RunLockOptions {

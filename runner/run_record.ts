@@ -5,7 +5,7 @@
  */
 
 import { VERSION } from "../io/checkpoints/saev.ts";
-import { mayUse } from "../io/files.ts";
+import { mayUse } from "../io/disk.ts";
 import type { ResolvedDefaults } from "./defaults.ts";
 import type { DataFingerprint } from "./fingerprint.ts";
 

@@ -5,7 +5,8 @@
  */
 
 import { reason } from "../io/copies.ts";
-import { mayUse, userCacheFolder, writeBytes } from "../io/files.ts";
+import { mayUse } from "../io/disk.ts";
+import { userCacheFolder, writeBytes } from "../io/files.ts";
 import type { TunerStore } from "../kernels/mod.ts";
 
 /** A file of JSON: one object, a string under each key. Where it cannot be used, nothing is kept but in memory. */

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { hasCode } from "../../io/disk.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { openFiles, writeBytes } from "../../io/files.ts";
 import { decodeText, parseJson } from "../../io/json.ts";
@@ -123,7 +124,7 @@ async function keptFiles(
     found = await openFiles(folder);
     if ((await found.list()).every((name) => TEMPORARY.test(name))) return [];
   } catch (error) {
-    if (error instanceof Error && error.name === "NotFound") return [];
+    if (hasCode(error, "ENOENT")) return [];
     throw error;
   }
   const doing = `writing shards into ${folder}`;

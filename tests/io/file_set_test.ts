@@ -1,8 +1,9 @@
 /** `io/file_set.ts` and folders in `io/files.ts`: files that belong together, wherever they are. */
 
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { checkPath, type FileSet, pickedFiles, requireFile } from "../../io/file_set.ts";
+import { hasCode } from "../../io/disk.ts";
 import { openFiles } from "../../io/files.ts";
 import type { Source } from "../../io/source.ts";
 import { FakeClock } from "../support/clock.ts";
@@ -71,7 +72,8 @@ Deno.test("what is neither file nor folder is not there, and a link is what it l
     assertEquals(await files.list(), ["a b%20.safetensors", "cfg.json", "layers/", "link.json"]);
     assertEquals(await textOf(await files.find("link.json")), CONFIG);
     for (const name of ["dangling.json", "round.json"]) assertEquals(await files.find(name), null);
-    await assertRejects(() => openFiles(`${folder}/nothing`), Deno.errors.NotFound);
+    const error = await assertRejects(() => openFiles(`${folder}/nothing`), Error, `${folder}/nothing`);
+    assert(hasCode(error, "ENOENT"), error.message);
   });
 });
 

@@ -1,6 +1,7 @@
 /** `io/files.ts`: where bytes come from, and files that are replaced whole or not at all. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { disk, hasCode } from "../../io/disk.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import {
   type ByteSink,
@@ -50,19 +51,19 @@ Deno.test("a file is written at a path, and its folders made", async () => {
 Deno.test("a new name is flushed to disk after the file", async () => {
   await inFolder(async (folder) => {
     const did: string[] = [];
-    const { open, rename } = Deno;
-    Deno.open = async (path, options) => {
-      const file = await open(path, options);
+    const { open, rename } = disk();
+    disk().open = async (path, flags) => {
+      const file = await open(path, flags);
       const sync = file.sync.bind(file);
       file.sync = () => sync().then(() => void did.push(`sync ${path === `${folder}/` ? "folder" : "file"}`));
       return file;
     };
-    Deno.rename = (from, to) => rename(from, to).then(() => void did.push("rename"));
+    disk().rename = (from, to) => rename(from, to).then(() => void did.push("rename"));
     try {
       await writeBytes(`${folder}/sae.pt`, PIECES);
       await writeTogether([[`${folder}/a`, PIECES], [`${folder}/b`, PIECES]]);
     } finally {
-      Object.assign(Deno, { open, rename });
+      Object.assign(disk(), { open, rename });
     }
     const together = ["sync file", "sync file", "rename", "rename", "sync folder"];
     assertEquals(did, ["sync file", "rename", "sync folder", ...together]);
@@ -217,6 +218,17 @@ Deno.test("a device and a pipe are written into, and stay what they are", async 
   });
 });
 
+Deno.test("a pipe whose reader ends early is named", async () => {
+  await inFolder(async (folder) => {
+    await makePipe(`${folder}/pipe`);
+    const reader = new Deno.Command("head", { args: ["-c", "1", `${folder}/pipe`], stdout: "null" }).output();
+    const parts = Array.from({ length: 64 }, () => new Uint8Array(65_536));
+    const error = await assertRejects(() => writeBytes(`${folder}/pipe`, parts), Error, "its reader ended before all");
+    assert(hasCode(error, "EPIPE") && error.message.startsWith(`writing ${folder}/pipe: `), error.message);
+    await reader;
+  });
+});
+
 Deno.test("a pipe without a writer is refused at once, and not waited for", async () => {
   await inFolder(async (folder) => {
     await makePipe(`${folder}/pipe`);
@@ -302,7 +314,8 @@ Deno.test("bytes are read from a path, and a missing file says so", async () => 
   await inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/x`, WHOLE);
     assertEquals(await readBytes(`${folder}/x`), utf8(WHOLE));
-    await assertRejects(() => readBytes(`${folder}/y`), Deno.errors.NotFound);
+    const error = await assertRejects(() => readBytes(`${folder}/y`), Error, `${folder}/y`);
+    assert(hasCode(error, "ENOENT"), error.message);
   });
 });
 

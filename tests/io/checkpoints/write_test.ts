@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
+import { disk } from "../../../io/disk.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint, type Inspection } from "../../../io/checkpoints/inspect.ts";
 import { rowNorms } from "../../../io/checkpoints/foreign.ts";
@@ -178,7 +179,7 @@ Deno.test("files are written where they are asked for", async () => {
 
 Deno.test("files that belong together are all of the old model or all of the new one, whatever fails", async () => {
   const folder = await Deno.makeTempDir();
-  const { rename } = Deno;
+  const { rename } = disk();
   const [old, other] = [MODELS.get("relu")!, MODELS.get("jump_relu_scaled")!];
   const names = () => Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
   try {
@@ -188,14 +189,14 @@ Deno.test("files that belong together are all of the old model or all of the new
     for (let failing = 0; n_renames >= failing; failing++) {
       n_renames = 0;
       const seen = new Set<string>();
-      Deno.rename = async (from, to) => {
-        if (n_renames++ === failing) throw new Deno.errors.PermissionDenied("no");
+      disk().rename = async (from, to) => {
+        if (n_renames++ === failing) throw Object.assign(new Error("no"), { code: "EACCES" });
         await rename(from, to);
         // What a process that is killed here leaves: never a part of one with a part of the other.
         seen.add(await readCheckpoint(folder).then(({ cfg }) => cfg.activation.key, () => "none"));
       };
       const outcome = await writeCheckpoint(folder, other, { format: "saelens" }).then(() => "new", () => "old");
-      Deno.rename = rename;
+      disk().rename = rename;
       assertEquals(names(), before);
       const { cfg } = await readCheckpoint(folder);
       assertEquals(cfg.activation.key, outcome === "new" ? "jump-relu" : "relu", `rename ${failing} fails`);
@@ -211,7 +212,7 @@ Deno.test("files that belong together are all of the old model or all of the new
     await assertRejects(() => writeCheckpoint(folder, old, { format: "saelens" }), RangeError, message);
     assertEquals([names(), await Deno.readTextFile(`${folder}/cfg.json`)], [before, config]);
   } finally {
-    Deno.rename = rename;
+    disk().rename = rename;
     await Deno.remove(folder, { recursive: true });
   }
 });
