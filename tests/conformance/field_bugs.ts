@@ -8,13 +8,15 @@
 import { AssertionError } from "@std/assert";
 import { requestDevice } from "../../kernels/engine/device.ts";
 import { DeviceContext } from "../../kernels/engine/device.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { evaluate } from "../../eval/evaluate.ts";
-import { narrow, type Parameters, widen } from "../reference/model.ts";
+import { decode, decodeBackward, encode, narrow, type Parameters, widen } from "../reference/model.ts";
+import { lossAndGradients } from "../reference/objective.ts";
 import { metrics } from "../reference/metrics.ts";
-import { everyProblem, type Example } from "../reference/problems.ts";
+import { everyProblem, type Example, gatedProblems } from "../reference/problems.ts";
 import { removeParallel } from "../reference/training.ts";
 import { Random } from "../support/random.ts";
 import { sharedDevice } from "../support/gpu.ts";
@@ -224,6 +226,26 @@ export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
     run: expecting(plain, { p: tied(plain.p, plain.problem.cfg.d_model, plain.problem.cfg.d_sae) }),
   },
   {
+    name: "a Gated's decoder learns from the reconstruction by its gates",
+    origin: "SAELens 6.54 and ViT-Prisma, whose decoders are not frozen in it as the paper's is",
+    check: STEP,
+    run: async () => {
+      const [{ problem, p }] = gatedProblems({ B: 9, D: 20, S: 45 }, 4) as [Example];
+      const { cfg, x_BD } = problem;
+      using sae = await SparseAutoencoder.fromParameters(cfg, narrow(p), { device: await sharedDevice() });
+      using state = new TrainState(sae);
+      const { loss, gradients } = getObjective({ key: "vanilla" }).lossAndGradients(sae, Float32Array.from(x_BD), {
+        state,
+      });
+      using _ = loss;
+      const { W_dec } = await gradients.read();
+      const wanted = lossAndGradients(problem, p).gradients.W_dec;
+      assertTensorClose(W_dec, wanted, "grad_W_dec");
+      const learned = wanted.map((gradient, i) => gradient + decoderOfGates(cfg, p, x_BD).W_dec[i]!);
+      await refuse(() => void assertTensorClose(W_dec, learned, "grad_W_dec"));
+    },
+  },
+  {
     name: "explained variance is relative to zero",
     origin: "SAELens #443, #659, #665, #710; OpenAI's loss.py",
     check: "evaluate() against the float64 metrics",
@@ -242,6 +264,20 @@ export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
     },
   },
 ];
+
+/** The gradients of the decoder in a Gated's reconstruction by its gates, which in the paper is a constant. */
+export function decoderOfGates(
+  cfg: SparseAutoencoderConfig,
+  p: Parameters,
+  x_BD: Float64Array,
+): { readonly W_dec: Float64Array; readonly bias: Float64Array } {
+  const { d_model: D, d_sae: S } = cfg;
+  const gates_BS = encode(cfg, p, x_BD).map((h) => Math.max(h, 0));
+  const x_hat_BD = decode(gates_BS, p.W_dec, p.b_dec, [S]);
+  const decoder = { W_dec: new Float64Array(S * D), bias: new Float64Array(D) };
+  decodeBackward(gates_BS, p.W_dec, [S], x_hat_BD.map((x_hat, i) => 2 * (x_hat - x_BD[i]!) / x_BD.length), decoder);
+  return decoder;
+}
 
 /** `null` if the bug is caught and the right step passes; otherwise what happened. */
 export async function survives(bug: WgslBug | ExpectationBug): Promise<string | null> {
