@@ -1,6 +1,6 @@
 /**
- * Configuration files: TOML of bounded size and depth, in which every key is given once. The parser takes the last of two
- * equal keys, so keys are read here first.
+ * Configuration files: TOML of limited size and depth, in which every key is given once. Of two equal keys the parser takes
+ * the last, so the keys are checked here first.
  *
  * @module
  */

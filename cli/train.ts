@@ -35,15 +35,14 @@ export const trainCommand: Command = {
   positionals: ["CONFIG"],
   options: {
     out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
-    overwrite: { help: "replace the runs that the folder holds; files that are not theirs stay" },
+    overwrite: { help: "replace the runs in the folder; other files stay" },
     resume: {
       choices: RESUMES,
-      help:
-        "go on with the runs that the folder holds, from their last checkpoints; auto: or start those that have none; " +
-        "previous: from the checkpoints before the last",
+      help: "continue the runs in the folder from their last checkpoints; auto: also start runs without one; " +
+        "previous: continue from the checkpoints before the last",
     },
-    "max-runs": { value: "N", help: "the most runs that lists may make (1000)" },
-    "changed-data": { help: "resume even where the rows are not those that the run was begun with; run.json says so" },
+    "max-runs": { value: "N", help: "the largest number of runs that lists may make (1000)" },
+    "changed-data": { help: "resume although the rows have changed since the run began; run.json says so" },
   },
   permissions:
     `--allow-read=CONFIG,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
@@ -54,9 +53,9 @@ folder it uses what saev tune found. A DATA of bare numbers needs its .json too;
 lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
 same rows, batches and seed train together and load their data once; each becomes what it is alone.
 
-DIR gets the model as sae.pt, the state that --resume continues from, metrics.jsonl with a line for every step, metrics.json,
-report.html, config.json, and run.json: when it ran, by which versions, on which adapter, on which rows. One process
-at a time has it. Files in DIR that are not the run's stay; where one has a name that the run needs, the run is refused.
+DIR receives the model as sae.pt, the state that --resume continues from, metrics.jsonl with a line for every step, metrics.json,
+report.html, config.json, and run.json: when it ran, by which versions, on which adapter, on which rows. Only one
+process at a time may use it. Other files in DIR stay; if one has a name that the run needs, the run is refused.
 
 Only data.path is needed; these are the defaults:
 

@@ -1,6 +1,6 @@
 /**
- * By what rows are known again: how many they are, how wide, and a hash of blocks of them. Data that was replaced by other
- * data of the same shape differs; a change of a few rows between the blocks is not seen.
+ * A fingerprint of rows: their number, their width, and a hash of blocks of them. It tells data from other data of the
+ * same shape; it does not see a change in a few rows between the blocks.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import { littleEndianBytes } from "../io/numbers.ts";
 import type { RowSource } from "../nn/rows.ts";
 
-/** What is known of rows. */
+/** What identifies rows. */
 export interface DataFingerprint {
   /** How many there are. */
   readonly n_rows: number;

@@ -1,5 +1,5 @@
 /**
- * `metrics.jsonl`: one line of JSON a step, written while a run trains. Each has the step, counted from 1, every number of
+ * `metrics.jsonl`: one line of JSON for each step, written while a run trains. It has the step, counted from 1, every number of
  * its loss, its learning rate, and the seconds of training until these numbers were known.
  *
  * @module
@@ -11,7 +11,7 @@ import type { RunDirectory } from "./run_directory.ts";
 /** The file's name. */
 export const METRICS_LOG = "metrics.jsonl";
 
-/** What a log begins with. */
+/** What a log needs to begin. */
 export interface MetricsLogOptions {
   /** Of the steps that were made before. */
   readonly losses: readonly TrainLoss[];
@@ -23,9 +23,9 @@ export interface MetricsLogOptions {
 
 /** How long training took. */
 export interface Timed {
-  /** Steps of which it is known. */
+  /** How many steps were timed. */
   readonly steps: number;
-  /** Of these together. */
+  /** Seconds that these took together. */
   readonly seconds: number;
 }
 
@@ -43,8 +43,8 @@ export class MetricsLog {
   }
 
   /**
-   * Begins the log of a run, or goes on with it: lines after the steps that were made before are cut off, as are broken
-   * ones. What is missing is written again; how long it took is `null` then.
+   * Begins the log of a run, or continues it: lines after the resumed step are removed, and so are broken ones. Missing
+   * lines are written again, with `null` for their seconds.
    */
   static async open(
     directory: RunDirectory,
@@ -58,7 +58,7 @@ export class MetricsLog {
     return log;
   }
 
-  /** Steps of which it is known how long they took, and how long that was. */
+  /** How many steps were timed, and how long they took. */
   get timed(): Timed {
     return this.#timed;
   }
@@ -66,7 +66,7 @@ export class MetricsLog {
   /** Adds the next steps, which took so many seconds together. */
   async append(losses: readonly TrainLoss[], seconds: number): Promise<void> {
     if (losses.length === 0) return;
-    // As the file has it, so that a run that goes on counts as one that was never stopped.
+    // Rounded as in the file, so that a resumed run counts from the same number.
     const total = Math.round(1000 * (this.#timed.seconds + seconds)) / 1000;
     this.#timed = { steps: this.#timed.steps + losses.length, seconds: total };
     await this.#write(losses, this.#timed.seconds);

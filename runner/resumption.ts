@@ -1,5 +1,5 @@
 /**
- * Whether a run may go on from the state that its folder holds: everything that decides what it comes to must be the same.
+ * Whether a run may be resumed from the state in its folder: everything that decides its result must be the same.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 import { RECORD } from "./run_files.ts";
 
-/** A run that goes on from a state. */
+/** A run that is resumed. */
 export interface Resumption {
   /** The state. */
   readonly saved: SavedTraining;
@@ -21,7 +21,7 @@ export interface Resumption {
   readonly cfg: ResolvedConfig;
   /** What of it the file does not say. */
   readonly resolved: ResolvedDefaults;
-  /** The hash of the rows that the run had before, if it goes on with others. */
+  /** The hash of the rows before, if these are others. */
   readonly changedFrom: string | undefined;
 }
 
@@ -70,13 +70,13 @@ export async function savedOf(
       `resuming ${directory.path}: the rows of ${cfg.data.path} are not those that it was trained on (SHA-256 ` +
         `${data.sha256.slice(0, 12)}…, expected ${
           changedFrom.slice(0, 12)
-        }…); bring those back, or go on with these with ` +
+        }…); put those back, or resume with these by ` +
         `--changed-data, which ${RECORD} will say`,
     );
   }
   if (field === undefined) return { saved, ...whole, changedFrom };
   throw new RangeError(
-    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot go on with ${
+    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot be resumed with ${
       wanted.get(field) ?? "none"
     }`,
   );

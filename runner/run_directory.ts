@@ -26,19 +26,19 @@ import { RunLock, type RunLockOptions } from "./run_lock.ts";
 import type { RunSession } from "./run_record.ts";
 
 /**
- * What is to become of what a folder holds.
+ * What happens to what a folder holds.
  *
  * - `new`: it must hold no checkpoint of ours.
  * - `overwrite`: our files in it are removed, those of the state first.
  * - `resume`: it must hold a state.
- * - `previous`: it must hold the state before the last, which takes the last one's place.
+ * - `previous`: it must hold the state before the last, and is resumed from that.
  * - `auto`: it is resumed if it holds a state; it is started if it is absent, empty, or ours before its first checkpoint.
  */
 export type RunStart = "new" | "overwrite" | "resume" | "previous" | "auto";
 
 /** How a folder is opened. */
 export interface RunDirectoryOptions extends RunLockOptions {
-  /** What is to become of what it holds; `new` if left out. */
+  /** What happens to what it holds; `new` if left out. */
   readonly start?: RunStart;
   /** The text of `config.toml`, which the run begins with; without it there is no such file. */
   readonly configToml?: string;
@@ -69,7 +69,7 @@ interface Opening {
 export class RunDirectory implements AsyncDisposable {
   /** Where it is. */
   readonly path: string;
-  /** Whether what it holds goes on: of a run, from its state. */
+  /** Whether what it holds is resumed; a run, from its state. */
   readonly resumes: boolean;
   readonly #opening: Opening;
   readonly #found: FoundFolder;
@@ -240,7 +240,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Writes `training.safetensors`, from which {@link RunDirectory.openTraining} goes on. The one before it is kept as
+   * Writes `training.safetensors`, which {@link RunDirectory.openTraining} opens. The one before it is kept as
    * `training.previous.safetensors`; at no moment is there none.
    */
   async writeTraining(training: TrainingToSave): Promise<void> {
@@ -254,7 +254,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * What training goes on from; `undefined` for a run that has no state yet.
+   * The state to resume from; `undefined` for a run that has none yet.
    *
    * @throws {CheckpointError} if it is damaged, saying whether the state before it is whole.
    */
@@ -268,7 +268,7 @@ export class RunDirectory implements AsyncDisposable {
       const before = isPrevious ? null : await openWhole(this.#file(PREVIOUS_STATE)).catch(() => null);
       const hint = before === null
         ? "no other state is whole; train it again with --overwrite"
-        : `the state before it, of step ${before.step}, is whole: --resume=previous goes on from it`;
+        : `the state before it, of step ${before.step}, is whole: --resume=previous resumes from it`;
       throw new CheckpointError(`${cause.message}; ${hint}`, { cause });
     }
   }
@@ -395,7 +395,7 @@ function notOurs(path: string, name: string): RangeError {
   );
 }
 
-/** @throws {RangeError} if there is a `config.toml` of somebody else's. One that says the same is left as it is. */
+/** @throws {RangeError} for a `config.toml` that is not ours, unless it says the same: then it stays as it is. */
 async function checkConfigToml({ names, ours }: FoundFolder, { path, configToml }: Opening): Promise<void> {
   if (configToml === undefined || !names.has("config.toml") || ours.has("config.toml")) return;
   if (await Deno.readTextFile(`${path}/config.toml`) !== configToml) throw notOurs(path, "config.toml");
@@ -410,7 +410,9 @@ function checkNew(found: FoundFolder, { path, kind }: Opening): void {
   const isOther = found.kind !== kind;
   if (!isOther && !hasCheckpoint(found)) return;
   throw new RangeError(
-    `${path} holds ${A[found.kind]} already; choose another folder, ${isOther ? "" : "go on with --resume, "}or ` +
+    `${path} holds ${A[found.kind]} already; choose another folder, ${
+      isOther ? "" : "continue it with --resume, "
+    }or ` +
       "replace it with --overwrite",
   );
 }
@@ -438,7 +440,7 @@ function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening):
   if (kind === "sweep" || ours.has(wanted) || (isAuto && !hasCheckpoint(found))) return;
   const there = ["sae.pt", PREVIOUS_STATE].filter((name) => ours.has(name));
   const hint = wanted === STATE && ours.has(PREVIOUS_STATE)
-    ? "--resume=previous goes on from the state before it"
+    ? "--resume=previous resumes from the state before it"
     : hasCheckpoint(found)
     ? "train it again with --overwrite"
     : "--resume=auto starts what has no checkpoint yet";
@@ -451,7 +453,7 @@ function isLeftover(name: string): boolean {
   return name === NEXT_STATE || target === RECORD || Object.values(NAMES).flat().includes(target ?? "");
 }
 
-/** A file stays where it is, and takes the place of another too, at once. */
+/** Replaces a file, at once, by a second name of another or a copy of it. */
 async function putInPlaceOf(file: string, other: string): Promise<void> {
   const temporary = `${other}.${crypto.randomUUID()}.tmp`;
   // Some file systems have no second names.

@@ -1,6 +1,6 @@
 /**
- * Whose the files in a folder are. `run.json` lists the names that a run has claimed; what has no place in that list is
- * somebody else's. Runs of 0.1.0 have no `run.json`, and are known by what their files say.
+ * Which files of a folder belong to a run. `run.json` lists the names that the run has claimed; all other files belong to
+ * the user. Runs of 0.1.0 have no `run.json`: they are recognised by the contents of their files.
  *
  * @module
  */

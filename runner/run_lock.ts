@@ -70,7 +70,7 @@ export class RunLock implements AsyncDisposable {
       using stack = new DisposableStack();
       const file = stack.use(await Deno.open(path, { read: true, write: true, create: true }));
       await claim(folder, file, { ...options, host });
-      // Whoever had it may have removed it between the two lines above.
+      // Its last holder may have removed it after it was opened here.
       if (!await isAt(path, file)) continue;
       const holder = { host, pid: Deno.pid, id: crypto.randomUUID() };
       await file.truncate();
@@ -165,7 +165,7 @@ function nameOf({ host, pid }: Holder): string {
   return `process ${pid} on ${host ?? "a machine without a name"}`;
 }
 
-/** All that stands in an open file; empty where Windows lets nobody read but who has it. */
+/** The text of an open file; empty if another process has locked it and the system is Windows. */
 function textOf(file: Deno.FsFile): string {
   const bytes = new Uint8Array(4096);
   try {

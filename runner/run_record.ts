@@ -1,5 +1,5 @@
 /**
- * What a run is made with, as its record says: when, by which versions, on which adapter, from which rows.
+ * The record of a run: when it was trained, with which versions, on which adapter, on which rows.
  *
  * @module
  */
@@ -27,7 +27,7 @@ export interface RunSession {
   readonly data: DataFingerprint & { readonly path: string };
   /** What the configuration leaves out, and the length of the run says. */
   readonly resolved: ResolvedDefaults;
-  /** The hash of the rows that the run had before, where it goes on with others. */
+  /** The hash of the rows before, if the run was resumed with other rows. */
   readonly changed_data?: { readonly from: string };
 }
 

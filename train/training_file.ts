@@ -1,7 +1,7 @@
 /**
- * The file that training goes on from: the model in its own units, everything beside the parameters, and the losses so
- * far, as safetensors. What is restored goes on bit by bit as if it had never stopped. A checksum of each tensor and one of
- * all the rest tell a damaged file from a whole one.
+ * The file that training is resumed from: the model in its own units, everything beside the parameters, and the losses so
+ * far, as safetensors. A resumed run is bit by bit the run that was never stopped. A checksum of each tensor, and one of all
+ * other texts, tell a damaged file from a whole one.
  *
  * @module
  */

@@ -92,7 +92,7 @@ const STARTS: readonly (readonly [
     previous: "there is no training.previous.safetensors",
   }],
   ["a state", { ...OURS, ...STATES }, {
-    new: "holds a run already; choose another folder, go on with --resume, or replace it with --overwrite",
+    new: "holds a run already; choose another folder, continue it with --resume, or replace it with --overwrite",
     overwrite: false,
     auto: true,
     resume: true,
@@ -112,8 +112,8 @@ const STARTS: readonly (readonly [
   }],
   ["the state before alone", { ...OURS, "training.previous.safetensors": "before" }, {
     new: "holds a run already",
-    auto: "--resume=previous goes on from the state before it",
-    resume: "--resume=previous goes on from the state before it",
+    auto: "--resume=previous resumes from the state before it",
+    resume: "--resume=previous resumes from the state before it",
     previous: true,
   }],
   ["a run that was being replaced", { "run.json": record({ replacing: true }), ...STATES }, {

@@ -486,13 +486,13 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
       await assertRejects(
         () => resume(other),
         RangeError,
-        "train.lr is 0.01; it cannot go on with 0.02",
+        "train.lr is 0.01; it cannot be resumed with 0.02",
       );
       const array = { ...cfg, data: { ...cfg.data, key: "x" } };
       await assertRejects(
         () => resume(array),
         RangeError,
-        'data.key is not set; it cannot go on with "x"',
+        'data.key is not set; it cannot be resumed with "x"',
       );
       // Runs of the first version say what their file was, which it says itself.
       const named = { ...cfg, data: { ...cfg.data, format: "f32" as const } };
@@ -501,7 +501,7 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
       await assertRejects(
         () => resume(cfg, fewer),
         RangeError,
-        "data.n_rows is 600; it cannot go on with 599",
+        "data.n_rows is 600; it cannot be resumed with 599",
       );
     } finally {
       await Deno.remove(path, { recursive: true });
@@ -585,7 +585,7 @@ Deno.test("a damaged state is refused by name, and the one before it goes on bit
     for (const start of ["resume", "auto"] as const) {
       const { message } = await assertRejects(() => trainIn(path, cfg, source, { start }), CheckpointError);
       assertStringIncludes(message, `${path}/training.safetensors: tokens_since_active is damaged: its checksum is`);
-      assertStringIncludes(message, "the state before it, of step 20, is whole: --resume=previous goes on from it");
+      assertStringIncludes(message, "the state before it, of step 20, is whole: --resume=previous resumes from it");
     }
     assertEquals(await files(), before);
     await trainIn(path, cfg, source, { start: "previous" });
@@ -755,7 +755,11 @@ Deno.test("a refused resume changes no file, and one that is not removes what wa
     };
     const before = await files();
     for (const start of ["resume", "auto"] as const) {
-      await assertRejects(() => attempt(start, 0.02, "two"), RangeError, "train.lr is 0.01; it cannot go on with 0.02");
+      await assertRejects(
+        () => attempt(start, 0.02, "two"),
+        RangeError,
+        "train.lr is 0.01; it cannot be resumed with 0.02",
+      );
     }
     assertEquals(await files(), before);
     await attempt("resume", 0.01, "two");
