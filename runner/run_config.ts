@@ -10,6 +10,7 @@ import { AUXILIARIES, SPARSITIES } from "../nn/loss_terms.ts";
 import type { OptimizerOptions } from "../nn/optim/adam.ts";
 import { completeConfig, CONFIG_KEYS, type SparseAutoencoderOptions } from "../nn/config.ts";
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
+import { MOST_BATCH_ROWS } from "../nn/limits.ts";
 import { getObjective, type ObjectiveOptions } from "../objectives/objective.ts";
 import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
 import type { Standardisation } from "../data/scaling.ts";
@@ -294,7 +295,7 @@ function completeLoop(table: Table): LoopConfig {
     throw new TypeError("train.n_epochs and train.n_steps say the same thing in two ways; give one of them");
   }
   return {
-    batch_size: table.integer("batch_size", 1) ?? 4096,
+    batch_size: table.integer("batch_size", 1, MOST_BATCH_ROWS) ?? 4096,
     n_epochs: n_steps === undefined ? n_epochs ?? 1 : null,
     n_steps: n_steps ?? null,
     optim: table.choice("optim", ["adam", "muon"]) ?? "adam",
@@ -372,8 +373,8 @@ class Table {
     return value;
   }
 
-  integer(field: string, least: number): number | undefined {
-    const value = this.number(field, least, Infinity);
+  integer(field: string, least: number, most: number = Infinity): number | undefined {
+    const value = this.number(field, least, most);
     if (value !== undefined && !Number.isSafeInteger(value)) throw this.#wrong(field, "an integer", value);
     return value;
   }

@@ -5,7 +5,15 @@
  */
 
 import { Commands } from "./commands.ts";
-import { adapterName, contextOf, probeSubgroups, probeTexels, requestDevice } from "./device.ts";
+import {
+  adapterName,
+  contextOf,
+  MOST_JOINED,
+  probeSubgroups,
+  probeTexels,
+  requestDevice,
+  SLOT_BYTES,
+} from "./device.ts";
 import { DeviceError } from "./errors.ts";
 import { matmul } from "../matmul.ts";
 import { randomBits, RandomStream, STREAMS } from "../random.ts";
@@ -49,12 +57,26 @@ export function checkDevice(device: GPUDevice): Promise<void> {
   return check;
 }
 
+/** What kernels need of a device: WebGPU's own defaults, which some adapters of OpenGL are below. */
+const NEEDED = {
+  maxStorageBuffersPerShaderStage: 8,
+  maxComputeInvocationsPerWorkgroup: 256,
+  maxComputeWorkgroupSizeX: 256,
+  maxComputeWorkgroupStorageSize: 16384,
+  maxComputeWorkgroupsPerDimension: 65535,
+  maxUniformBufferBindingSize: MOST_JOINED * SLOT_BYTES,
+} as const;
+
 async function ask(device: GPUDevice): Promise<void> {
-  const { maxStorageBuffersPerShaderStage, maxComputeInvocationsPerWorkgroup } = device.limits;
-  if (maxStorageBuffersPerShaderStage < 8 || maxComputeInvocationsPerWorkgroup < 256) {
+  const lacking = Object.entries(NEEDED).filter(([name, needed]) =>
+    device.limits[name as keyof typeof NEEDED] < needed
+  );
+  if (lacking.length > 0) {
+    const limits = lacking.map(([name, needed]) =>
+      `${name} ${device.limits[name as keyof typeof NEEDED]} of ${needed}`
+    );
     throw new DeviceError(
-      `this device allows ${maxStorageBuffersPerShaderStage} storage buffers and ${maxComputeInvocationsPerWorkgroup} ` +
-        "invocations a workgroup; 8 and 256 are needed",
+      `${adapterName(device)} offers less than kernels need: ${limits.join(", ")}. Use another adapter or driver`,
     );
   }
   const context = contextOf(device);

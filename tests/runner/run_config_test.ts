@@ -102,7 +102,7 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
   ["data.path = 'a'\ndata.d_model = 1.5", TypeError, "data.d_model must be an integer, found 1.5"],
   ["data.path = 'a'\ntrain.batchsize = 1", TypeError, "did you mean train.batch_size?"],
   ["data.path = 'a'\ntrain.wibble = 1", TypeError, "unknown field train.wibble; train has batch_size, n_epochs"],
-  ["data.path = 'a'\ntrain.batch_size = 0", RangeError, "train.batch_size must be a finite number of at least 1"],
+  ["data.path = 'a'\ntrain.batch_size = 0", RangeError, "train.batch_size must be between 1 and 262144, found 0"],
   ["data.path = 'a'\ntrain.lr = nan", RangeError, "train.lr must be a finite number"],
   ["data.path = 'a'\ntrain.lr = '1'", TypeError, 'train.lr must be a number, found "1"'],
   ["data.path = 'a'\ntrain.optim = 'mnuo'", RangeError, 'train.optim is "mnuo"; did you mean muon?'],

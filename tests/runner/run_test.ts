@@ -1,5 +1,13 @@
 /** A whole run on a small matrix: its files, its determinism, its end by a signal. @module */
-import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { load } from "../../io/checkpoints/checkpoint.ts";
 import { VERSION } from "../../io/checkpoints/saev.ts";
 import { CheckpointError } from "../../io/errors.ts";
@@ -385,7 +393,13 @@ Deno.test("what the device cannot hold is refused before a row is read, or any f
     ];
     const large = runs(config({ sae: { d_sae: 1e9 } }));
     await assertRejects(() => runSweep(large), DeviceError, "d_sae 1000000000 × d_model 8");
-    const many = runs(config({ train: { batch_size: 270_000, n_epochs: 1000 } }));
+    assertThrows(
+      () => config({ train: { batch_size: 300_000 } }),
+      RangeError,
+      "train.batch_size must be between 1 and",
+    );
+    const { train, ...rest } = config();
+    const many = runs({ ...rest, train: { ...train, batch_size: 270_000 } });
     await assertRejects(() => runSweep(many), RangeError, "a batch of 270000 rows: a step takes 262144 at most");
     for (const folder of ["0", "1"]) {
       const files = await Array.fromAsync(Deno.readDir(`${path}/${folder}`), ({ name }) => name);

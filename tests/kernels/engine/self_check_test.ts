@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
+import { contextOf, DeviceContext, requestDevice } from "../../../kernels/engine/device.ts";
 import { DeviceError } from "../../../kernels/engine/errors.ts";
 import { checkDevice, defaultDevice } from "../../../kernels/engine/self_check.ts";
 
@@ -48,19 +48,32 @@ for (const [kernel, change] of WRONG) {
 
 Deno.test("a device with too little to offer is refused with the numbers", async () => {
   const device = await requestDevice();
-  const limits = { maxStorageBuffersPerShaderStage: 4, maxComputeInvocationsPerWorkgroup: 256 };
-  const poor = { limits } as unknown as GPUDevice;
-  await assertRejects(() => checkDevice(poor), DeviceError, "4 storage buffers");
+  const enough = Object.fromEntries(Object.keys(GPUSupportedLimits.prototype).map((name) => [name, 65535]));
+  const poor = (limits: object) => ({ limits: { ...enough, ...limits } }) as unknown as GPUDevice;
+  const cases = [
+    [{ maxStorageBuffersPerShaderStage: 4 }, "maxStorageBuffersPerShaderStage 4 of 8. Use another"],
+    [{ maxComputeWorkgroupStorageSize: 0 }, "maxComputeWorkgroupStorageSize 0 of 16384"],
+    [
+      { maxComputeInvocationsPerWorkgroup: 128, maxComputeWorkgroupSizeX: 128 },
+      "128 of 256, maxComputeWorkgroupSizeX 128",
+    ],
+  ] as const;
+  for (const [limits, message] of cases) await assertRejects(() => checkDevice(poor(limits)), DeviceError, message);
   device.destroy();
 });
 
-Deno.test("the default device is one and the same, until it is lost", async () => {
+Deno.test("the default device is one and the same, until it is lost or fails", async () => {
   const [first, again] = await Promise.all([defaultDevice(), defaultDevice()]);
   assert(first === again && await defaultDevice() === first);
   first.destroy();
   await first.lost;
+  const full = await defaultDevice();
+  assert(full !== first);
+  // A device that failed is of no more use, and is not lost.
+  contextOf(full).fail(new DeviceError("no memory left"));
   const next = await defaultDevice();
-  assert(next !== first);
+  assert(next !== full);
+  full.destroy();
   next.destroy();
   await next.lost;
 });
