@@ -89,7 +89,10 @@ export class RunDirectory implements AsyncDisposable {
     this.#record = {
       saev_nn_run: 1,
       kind,
-      files: namesOf(opening).filter((name) => found.ours.has(name) || !found.names.has(name)),
+      files: NAMES[kind].filter((name) =>
+        (this.resumes && found.ours.has(name)) ||
+        (namesOf(opening).includes(name) && (found.ours.has(name) || !found.names.has(name)))
+      ),
       ...kind === "sweep" && { runs },
       sessions: this.resumes ? found.sessions : [],
     };
@@ -198,9 +201,10 @@ export class RunDirectory implements AsyncDisposable {
     const { path, kind, start, configToml, parent } = this.#opening;
     await parent?.begin();
     await Deno.mkdir(path, { recursive: true });
-    for (const name of this.#found.names) {
-      if (isLeftover(name)) await removeIfThere(`${path}/${name}`);
-    }
+    const { names, ours, leftovers } = this.#found;
+    // In a folder with only other files they may be another program's.
+    const stale = ours.size > 0 || names.size === 0 ? leftovers : [];
+    for (const name of [...stale, ...ours.has(NEXT_STATE) ? [NEXT_STATE] : []]) await removeIfThere(`${path}/${name}`);
     if (start === "previous" && kind === "run") {
       await putInPlaceOf(this.#file(PREVIOUS_STATE), this.#file(STATE));
     } else if (!this.resumes) {
@@ -445,12 +449,6 @@ function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening):
     ? "train it again with --overwrite"
     : "--resume=auto starts what has no checkpoint yet";
   refuse(`there is no ${wanted}${there.length > 0 ? ` beside ${there.join(" and ")}` : ""}; ${hint}`);
-}
-
-/** A file of ours that a process was writing when it was killed. */
-function isLeftover(name: string): boolean {
-  const [, target] = /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name) ?? [];
-  return name === NEXT_STATE || target === RECORD || Object.values(NAMES).flat().includes(target ?? "");
 }
 
 /** Replaces a file, at once, by a second name of another or a copy of it. */

@@ -42,8 +42,10 @@ export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
 export interface FoundFolder {
   /** Whether there is a folder at all. */
   readonly exists: boolean;
-  /** Everything in it but a lock. */
+  /** Everything in it but a lock and leftovers. */
   readonly names: ReadonlySet<string>;
+  /** Files with names of ours that a process was writing when it was killed. */
+  readonly leftovers: readonly string[];
   /** What it is of; `null` if it is not ours. */
   readonly kind: RunKind | null;
   /** Our files. */
@@ -79,16 +81,22 @@ export interface RunRecord {
  */
 export async function findFolder(path: string): Promise<FoundFolder> {
   const names = await namesIn(path);
-  const nothing = { kind: null, ours: new Set<string>(), runs: [], isReplaced: false, sessions: [] };
+  const leftovers = [...names ?? []].filter(isLeftover);
+  for (const name of [LOCK_FILE, ...leftovers]) names?.delete(name);
+  const nothing = { leftovers, kind: null, ours: new Set<string>(), runs: [], isReplaced: false, sessions: [] };
   if (names === null) return { ...nothing, exists: false, names: new Set() };
-  names.delete(LOCK_FILE);
   const record = names.has(RECORD) ? readRecord(await readJson(`${path}/${RECORD}`)) : undefined;
   if (record) {
     const { kind, files, runs = [], replacing = false, sessions } = record;
     const ours = new Set([RECORD, ...files].filter((name) => names.has(name)));
-    return { exists: true, names, kind, ours, runs, isReplaced: replacing, sessions };
+    return { exists: true, names, leftovers, kind, ours, runs, isReplaced: replacing, sessions };
   }
   return { ...nothing, exists: true, names, ...await findOldFolder(path, names) };
+}
+
+function isLeftover(name: string): boolean {
+  const [, target = ""] = /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name) ?? [];
+  return target === RECORD || Object.values(NAMES).flat().includes(target);
 }
 
 /** What 0.1.0 has left in a folder. */

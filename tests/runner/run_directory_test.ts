@@ -72,6 +72,11 @@ const STARTS: readonly (readonly [
 ])[] = [
   ["absent", {}, { new: false, overwrite: false, auto: false, resume: "there is no such folder" }],
   ["empty", { "": null }, { new: false, overwrite: false, auto: false, resume: "found an empty folder, and no run" }],
+  ["half of a first record", { [`run.json.${UUID}.tmp`]: "{" }, {
+    new: false,
+    auto: false,
+    resume: "found an empty folder, and no run",
+  }],
   ["somebody's files", { "notes.txt": "mine" }, {
     new: false,
     overwrite: false,
@@ -194,6 +199,26 @@ Deno.test("a config.toml that is not ours stays, and may say what the run says",
     }
     await assertRejects(() => RunDirectory.open(path, { start: "overwrite", configToml: "other" }), RangeError);
     assertEquals((await contents(path))["config.toml"], "mine");
+  }));
+
+Deno.test("a run keeps its claims when it is resumed, and the files of others that look half written", () =>
+  inFolder({ [`sae.pt.${UUID}.tmp`]: "theirs", "notes.txt": "mine" }, async (path) => {
+    const claims = async (start: RunStart, configToml?: string) => {
+      await using directory = await RunDirectory.open(path, { start, ...configToml !== undefined && { configToml } });
+      await directory.write("training.safetensors", "state");
+      return JSON.parse((await contents(path))["run.json"]!).files;
+    };
+    assertEquals(await claims("new", "one"), RUN_NAMES);
+    assertEquals((await contents(path))[`sae.pt.${UUID}.tmp`], "theirs");
+    // It is known for ours now.
+    assertEquals(await claims("resume"), RUN_NAMES);
+    assertEquals(Object.keys(await contents(path)).sort(), [
+      "config.toml",
+      "notes.txt",
+      "run.json",
+      "training.safetensors",
+    ]);
+    assertEquals(await claims("overwrite"), RUN_NAMES.slice(0, -1));
   }));
 
 Deno.test("files go in and are replaced whole", () =>
