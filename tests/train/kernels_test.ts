@@ -8,6 +8,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { completeConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
+import { RECORD_WIDTH, TOTALS } from "../../objectives/loss_record.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { DivergenceError, train } from "../../train/train.ts";
 import { encode, narrow, PARAMETER_NAMES, select, widen } from "../reference/model.ts";
@@ -140,7 +141,7 @@ Deno.test("mutants of the kernels of a step are found", async () => {
     ["row * min", "(row / 2u) * min"],
   ], steps);
   await mutants("record_loss", [
-    ["totals[2] / dims.n_rows", "totals[2]"],
+    [`totals[${TOTALS.l1}] / dims.n_rows`, `totals[${TOTALS.l1}]`],
     ["totals[dims.penalty_at] / dims.n_rows", "totals[dims.penalty_at]"],
     ["* scale * scale", "* scale"],
     ["mse + sparsity + aux", "mse + aux"],
@@ -149,7 +150,7 @@ Deno.test("mutants of the kernels of a step are found", async () => {
   await mutants("verdict", [
     ["= norm[0];", "= quantizeToF16(norm[0]);"],
     ["!= 0x7f800000u", "!= 0x7f800001u"],
-    ["dims.slot * 17u", "0u"],
+    [`dims.slot * ${RECORD_WIDTH}u`, "0u"],
   ], withNaN);
   await mutants("verdict", [
     ["> 10000.0 * median", "> 100000000.0 * median"],
