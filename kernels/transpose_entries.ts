@@ -15,7 +15,7 @@ import { sumBeforeWgsl } from "./engine/wgsl.ts";
 import type { DeviceContext } from "./engine/device.ts";
 
 /** A software driver ends loops at 65,535 turns: more rows than this could need more. */
-const MOST_ROWS = 262144;
+export const MOST_ROWS = 262144;
 /** Rows whose bits fit the workgroup's memory at once. */
 const ROWS_AT_ONCE = 32768;
 const THREADS = 64;

@@ -7,11 +7,12 @@
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { DeviceError } from "../kernels/engine/errors.ts";
 import { elementsPerBinding, rowsPerBlock } from "../kernels/engine/tensor.ts";
+import { MOST_ROWS } from "../kernels/transpose_entries.ts";
 import type { WeightStorage } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
 
-/** The most rows of a batch: kernels count rows, and a software driver ends loops at 65,535 turns. */
-export const MOST_BATCH_ROWS = 262144;
+/** The most rows of a batch: entries are sorted by their latent with so many rows at once. */
+export const MOST_BATCH_ROWS: number = MOST_ROWS;
 
 /**
  * @throws {DeviceError} for a model whose matrices are larger than the device's largest buffer, or of which the device
@@ -33,10 +34,8 @@ export function checkModelFits(
   }
   if (d_sae > elementsPerBinding(context)) {
     throw new DeviceError(
-      `d_sae ${d_sae}: the pre-activations of a row would have ${
-        4 * d_sae
-      } bytes; ${adapter} binds ${bindingLimit} at ` +
-        "once (maxStorageBufferBindingSize). Choose a smaller d_sae",
+      `d_sae ${d_sae}: the pre-activations of a row would have ${4 * d_sae} bytes; ` +
+        `${adapter} binds ${bindingLimit} at once (maxStorageBufferBindingSize). Choose a smaller d_sae`,
     );
   }
   rowsPerBlock(context, d_sae, d_model * valueBytes, `W_enc (d_model ${d_model})`);

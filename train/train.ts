@@ -178,7 +178,8 @@ const HUGE = 1e6;
  * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} for an option outside its range, a state of another model, a model or state that another loop is
  * training, or, when everything was yielded, fewer batches than `n_steps`.
- * @throws {DeviceError} if the GPU goes away.
+ * @throws {DeviceError} if the GPU goes away, cannot hold a batch, or has no memory left for what training needs: then the
+ * model is as it was, and can be trained with smaller batches.
  */
 export async function* train(
   sae: SparseAutoencoder,
@@ -226,7 +227,8 @@ export async function* train(
  * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} for an option outside its range, models of several devices or widths, states at several steps, a
  * model or state that another loop is training, or, when everything was yielded, fewer batches than `n_steps`.
- * @throws {DeviceError} if the GPU goes away.
+ * @throws {DeviceError} if the GPU goes away, cannot hold a batch, or has no memory left for what training needs: then the
+ * model is as it was, and can be trained with smaller batches.
  */
 export async function* trainMany(
   trainings: readonly Training[],
