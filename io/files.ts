@@ -679,9 +679,10 @@ const PATH_CODES = ["EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", 
 
 /**
  * Flushes the names in a folder to disk: a file that was renamed there has its new name even after a power failure. Where
- * folders cannot be flushed, as on Windows and some network file systems, nothing happens.
+ * folders cannot be flushed, as on Windows and some network file systems, or must not be read, nothing happens.
  */
 export async function syncFolder(path: string): Promise<void> {
+  if (!mayUse(path, "read")) return;
   try {
     await using folder = await disk().open(path);
     await folder.sync();

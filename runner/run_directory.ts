@@ -327,7 +327,10 @@ export class RunDirectory implements AsyncDisposable {
   async append(name: string, text: string): Promise<void> {
     await this.#prepare();
     await Deno.writeTextFile(this.#file(name), text, { append: true }).catch((cause: Error) => {
-      throw new Error(`writing ${this.#file(name)}: ${cause.message}; it takes ${text.length} bytes more`, { cause });
+      throw new Error(
+        `writing ${this.#file(name)}: ${cause.message}; it takes ${text.length.toLocaleString("en")} bytes more`,
+        { cause },
+      );
     });
   }
 
