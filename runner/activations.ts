@@ -24,6 +24,7 @@ import { tokensPerShard, writeShards } from "../data/shards/writer.ts";
 import type { ShardsMetadata } from "../data/shards/metadata.ts";
 import type { OnnxInput, OnnxModel } from "../io/onnx_model.ts";
 import type { ImageFolder } from "./image_folder.ts";
+import { targetOf } from "./run_files.ts";
 import { RunLock } from "./run_lock.ts";
 import { nearest } from "../kernels/engine/nearest.ts";
 
@@ -329,6 +330,7 @@ export async function extractToShards(
   }
   await Deno.mkdir(out, { recursive: true });
   await using _lock = await RunLock.take(out);
+  await removeLeftovers(out);
   const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 1)}\n`);
   const about = {
     model: vision.name,
@@ -345,6 +347,14 @@ export async function extractToShards(
     beside: { "extraction.json": json(about), ...images.classes && { "labels.json": json(images.classes) } },
   });
   return { metadata, n_kept };
+}
+
+/** Removes what an extraction that was killed left half written. */
+async function removeLeftovers(out: string): Promise<void> {
+  for await (const { name } of Deno.readDir(out)) {
+    const isOurs = /^(?:acts\d+\.bin|labels\.bin|(?:metadata|shards|extraction|labels)\.json)$/.test(targetOf(name));
+    if (isOurs) await Deno.remove(`${out}/${name}`);
+  }
 }
 
 /** @throws {RangeError} for a layer that the model does not make. */

@@ -95,8 +95,13 @@ export async function findFolder(path: string): Promise<FoundFolder> {
 }
 
 function isLeftover(name: string): boolean {
-  const [, target = ""] = /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name) ?? [];
+  const target = targetOf(name);
   return target === RECORD || Object.values(NAMES).flat().includes(target);
+}
+
+/** What a temporary file of this library was to become; `""` for any other file. */
+export function targetOf(name: string): string {
+  return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1] ?? "";
 }
 
 /** What 0.1.0 has left in a folder. */

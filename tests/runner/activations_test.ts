@@ -161,6 +161,8 @@ Deno.test("an extraction that was stopped is completed to the same bytes, and wh
       onProgress: (done) => done === 2 && aborter.abort(new Error("stopped")),
     });
     await assertRejects(() => stopped, Error, "stopped");
+    // As a kill leaves it.
+    await Deno.writeTextFile(`${folder}/shards/acts000001.bin.${crypto.randomUUID()}.tmp`, "half");
     const progress: number[] = [];
     const { n_kept } = await extractToShards(plan, { onProgress: (done) => void progress.push(done) });
     assertEquals([n_kept, progress], [2, [2, 4, 5]]);
