@@ -669,6 +669,8 @@ Deno.test("a finished run that is resumed stays as it is", async () => {
     assert((await jsonIn(path, "metrics.json")).examples_per_second > 0);
     await trainIn(path, cfg, source, { start: "resume" });
     for (const [name, text] of before) assert(await read(name) === text, name);
+    // The state of the same step has not pushed out one before it.
+    await assertRejects(() => read("training.previous.safetensors"), Deno.errors.NotFound);
     // 0.1.0 had no log.
     await Deno.remove(`${path}/metrics.jsonl`);
     await Deno.remove(`${path}/run.json`);
