@@ -7,7 +7,7 @@
 import { batchesInOrder } from "../data/order.ts";
 import { spans, type Tensor } from "../kernels/engine/tensor.ts";
 import { encodableRows } from "../nn/model.ts";
-import { type Batch, type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
+import { type Batch, type Batches, checkBatches, isRowSource, type RowSource } from "../nn/rows.ts";
 import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
 
 /** Rows of a source in a batch. */
@@ -24,6 +24,7 @@ export async function* batchPieces(
   batches: Batches | RowSource,
   signal?: AbortSignal,
 ): AsyncGenerator<Float32Array | Tensor> {
+  checkBatches(batches);
   if (isRowSource(batches)) checkWidth(batches, sae);
   for await (const batch of isRowSource(batches) ? batchesInOrder(batches, SOURCE_ROWS) : batches) {
     for await (const piece of pieces(sae, batch)) {

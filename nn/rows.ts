@@ -55,6 +55,16 @@ export function isRowSource(value: unknown): value is RowSource {
   return typeof read === "function" && typeof n_rows === "number" && typeof d_model === "number";
 }
 
+/** @throws {TypeError} for what is neither batches nor a source of rows: above all, a batch alone. */
+export function checkBatches(batches: unknown): void {
+  const isIterable = typeof batches === "object" && batches !== null && !ArrayBuffer.isView(batches) &&
+    (Symbol.iterator in batches || Symbol.asyncIterator in batches);
+  if (isIterable || isRowSource(batches)) return;
+  throw new TypeError(
+    `batches must be a list or a stream of them, or a source of rows, found ${kindOf(batches)}; one batch x is [x]`,
+  );
+}
+
 /** @throws {RangeError} unless 0 ≤ from ≤ to ≤ n_rows. */
 export function checkRange({ n_rows }: Pick<RowSource, "n_rows">, from: number, to: number): void {
   if (Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= 0 && from <= to && to <= n_rows) return;

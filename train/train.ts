@@ -18,7 +18,7 @@ import { checkOptimizer, GradientNorm, updateParameters } from "../nn/optim/adam
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
 import { checkBatchFits } from "../nn/limits.ts";
-import { type Batch, type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
+import { type Batch, type Batches, checkBatches, isRowSource, type RowSource } from "../nn/rows.ts";
 import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
 import { PARAMETERS } from "../nn/parameters.ts";
 import { RECENT_ERRORS, TrainState } from "../nn/state.ts";
@@ -375,13 +375,14 @@ function sourceBatches(source: RowSource, firstStep: number, options: LoopOption
 /**
  * @throws {ShapeError} if a source has rows of another width.
  * @throws {RangeError | DeviceError} if no step takes batches of so many.
- * @throws {TypeError} if it has no end, or batches are to be of a size or an order that they have already.
+ * @throws {TypeError} if it has no end, or there are no batches, or batches are to be of a size or an order that they have already.
  */
 function checkRows(
   batches: Batches | RowSource,
   trainings: readonly Training[],
   { n_steps, batch_size, seed }: LoopOptions,
 ): void {
+  checkBatches(batches);
   if (isRowSource(batches)) {
     for (const { sae } of trainings) {
       checkWidth(batches, sae);

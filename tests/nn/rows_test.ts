@@ -118,6 +118,16 @@ Deno.test("numbers and labels of other than every row are refused, as is what is
   }
 });
 
+Deno.test("a batch alone is no batches, and the error says what is", async () => {
+  using sae = await newModel();
+  const alone = [DATA, { x: DATA, d_model: D }, undefined, 3, "x"] as unknown as Batch[][];
+  for (const batches of alone) {
+    for (const work of [() => train(sae, OBJECTIVE, batches).next(), () => evaluate(sae, batches)]) {
+      await assertRejects(work, TypeError, "or a source of rows, found");
+    }
+  }
+});
+
 Deno.test("the loss of a source is that of all its rows at once, and its metrics are those of its batches", async () => {
   const n_rows = 2100;
   const x = new Random(2).normal(n_rows * D);
