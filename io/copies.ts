@@ -6,7 +6,7 @@
  *
  * Under Deno the partial is `TAG.partial`. The process that writes it holds a lock, which ends with the process; others
  * wait for it, and take over where nothing comes for ten minutes. Node and Bun have no locks of files: there each download
- * writes a partial with a name of its own, and an interrupted one is not continued.
+ * writes a partial with a name of its own, the first to finish stays, and an interrupted one is not continued.
  *
  * @module
  */
@@ -162,7 +162,7 @@ export class Copies {
       if (await onDisk(() => file.tryLock(true), failure)) {
         if (await isAt(file, partial)) {
           stack.move();
-          return lockedFile(file);
+          return lockedFile(file, partial);
         }
         continue;
       }
@@ -220,9 +220,7 @@ export class Copies {
       );
     }
     const path = `${this.#folder}/${tagName(tag)}=${at}=${sha256}`;
-    // Another process that held this one for stuck may have put its own in this place.
-    if (!await file.isAt(partial)) throw failure(new Error("another process took it over"));
-    await onDisk(() => disk().rename(partial, path), failure);
+    await onDisk(() => file.keepAs(path), failure);
     return { path, size: at, sha256 };
   }
 
@@ -284,18 +282,22 @@ interface ReadableFile {
 /** A file that is written, and read again to check it. */
 interface PartialFile extends ReadableFile, AsyncDisposable {
   writeAt(bytes: Uint8Array, at: number): Promise<number>;
-  /** Whether this still is the file that stands at a path. */
-  isAt(path: string): Promise<boolean>;
+  /** Gives it the name of a copy, if nothing has that name. */
+  keepAs(path: string): Promise<void>;
   truncate(size: number): Promise<void>;
   sync(): Promise<void>;
 }
 
 /** One of Deno's, which alone can be locked. */
-function lockedFile(file: Deno.FsFile): PartialFile {
+function lockedFile(file: Deno.FsFile, partial: string): PartialFile {
   const seek = (at: number): Promise<number> => file.seek(at, Deno.SeekMode.Start);
   return {
     size: async () => (await file.stat()).size,
-    isAt: (path) => isAt(file, path),
+    async keepAs(path) {
+      // Another process that held this one for stuck may have put its own in this place.
+      if (!await isAt(file, partial)) throw new Error("another process took it over");
+      await disk().rename(partial, path);
+    },
     readAt: (bytes, at) => seek(at).then(() => file.read(bytes)).then((count) => count ?? 0),
     writeAt: (bytes, at) => seek(at).then(() => file.write(bytes)),
     truncate: (size) => file.truncate(size),
@@ -305,11 +307,17 @@ function lockedFile(file: Deno.FsFile): PartialFile {
 }
 
 /** A new one of Node's or Bun's, which no other process knows. */
-async function ownFile(path: string): Promise<PartialFile> {
-  const handle = await disk().open(path, "wx+");
+async function ownFile(partial: string): Promise<PartialFile> {
+  const handle = await disk().open(partial, "wx+");
   return {
     ...handleFile(handle),
-    isAt: () => Promise.resolve(true),
+    async keepAs(path) {
+      // The first to finish stays: it may be read already. Some file systems have no links.
+      await disk().link(partial, path).catch(async (error) => {
+        if (!hasCode(error, "EEXIST")) await disk().rename(partial, path);
+      });
+      await removeQuietly(partial);
+    },
     writeAt: async (bytes, at) => (await handle.write(bytes, 0, bytes.length, at)).bytesWritten,
     truncate: (size) => handle.truncate(size),
     sync: () => handle.sync(),

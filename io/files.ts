@@ -607,12 +607,11 @@ async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promis
   if (target === "absent" || target === "file") return await replaceFile(await followLinks(path), parts);
   // What a shell appends to is not truncated.
   await using stream = await disk().open(path, "a");
-  try {
-    for await (const piece of partPieces(parts)) await writeAll(sinkOf(stream), piece);
-  } catch (cause) {
-    if (!hasCode(cause, "EPIPE")) throw cause;
-    throw retold(`writing ${path}: its reader ended before all was written`, cause as Error);
-  }
+  const failed = (cause: Error): never => {
+    const why = hasCode(cause, "EPIPE") ? "its reader ended before all was written" : cause.message;
+    throw retold(`writing ${path}: ${why}`, cause);
+  };
+  for await (const piece of partPieces(parts)) await writeAll(sinkOf(stream), piece).catch(failed);
 }
 
 function sinkOf(file: OpenHandle): { write(bytes: Uint8Array): Promise<number> } {
@@ -659,7 +658,11 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
     if (lacksPermission(cause) || hasCode(cause, ...PATH_CODES)) throw cause;
     throw retold(`writing ${to}: ${cause.message}; it takes ${bytes} bytes, and what stood there is unchanged`, cause);
   };
-  await disk().mkdir(parentOf(to), { recursive: true });
+  const folder = parentOf(to);
+  await disk().mkdir(folder, { recursive: true }).catch((cause: Error) => {
+    const isFile = hasCode(cause, "EEXIST", "ENOTDIR");
+    throw isFile ? retold(`writing ${to}: a file stands where the folder ${folder} must be`, cause) : cause;
+  });
   try {
     await using file = await disk().open(temporary, "wx").catch(failed);
     const sink = sinkOf(file);

@@ -387,7 +387,7 @@ export async function requestDevice(surroundings: Surroundings = globalThis as S
   const isBrowser = /^Mozilla\//.test(navigator?.userAgent ?? "");
   if (!gpu) {
     const remedy = !isBrowser
-      ? "Use Deno 2.8 or newer, a browser with WebGPU, or pass a GPUDevice"
+      ? "Use Deno 2.8 or newer, a browser with WebGPU, or, in Node and Bun, npm's webgpu (the README shows how)"
       : isSecureContext === false
       ? "Browsers have it only on pages from https or from localhost"
       : "Use a current Chrome, Edge, Safari or Firefox; on Linux, Chrome may want chrome://flags/#enable-unsafe-webgpu";

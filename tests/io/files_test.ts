@@ -149,7 +149,8 @@ Deno.test("a target that cannot be replaced leaves nothing behind", async () => 
     assertEquals(namesIn(folder), ["sae.pt"]);
     assertEquals(namesIn(`${folder}/sae.pt`), ["inside"]);
     await Deno.writeTextFile(`${folder}/file`, "old");
-    await assertRejects(() => writeBytes(`${folder}/file/sae.pt`, PIECES));
+    await assertRejects(() => writeBytes(`${folder}/file/sae.pt`, PIECES), Error, "a file stands where the folder");
+    await assertRejects(() => writeBytes(`${folder}/file/a/sae.pt`, PIECES), Error, "a file stands where the folder");
     assertEquals(await Deno.readTextFile(`${folder}/file`), "old");
   });
 });
@@ -216,6 +217,11 @@ Deno.test("a device and a pipe are written into, and stay what they are", async 
     assertEquals(await targetAt(`${folder}/pipe`), "pipe");
     assertEquals(await targetAt("/dev/stdout"), "stream");
   });
+});
+
+Deno.test("a device that takes no more is named", async () => {
+  const error = await assertRejects(() => writeBytes("/dev/full", PIECES), Error, "writing /dev/full: No space left");
+  assert(hasCode(error, "ENOSPC"), error.message);
 });
 
 Deno.test("a pipe whose reader ends early is named", async () => {
