@@ -277,10 +277,12 @@ interface InitialConfig {
  * Computed in float64 with + − × ÷ √ only and rounded once.
  */
 export function initialParameters(cfg: InitialConfig, seed: number): ParameterArrays {
+  // Only a seed is refused here.
+  void new RandomStream(seed, STREAMS.decoder);
   try {
     return drawParameters(cfg, seed);
   } catch (cause) {
-    // Nothing else is out of a range here than the size of an array.
+    // Nothing else is out of a range now than the size of an array.
     if (!(cause instanceof RangeError)) throw cause;
     const { d_model, d_sae } = cfg;
     throw new RangeError(
