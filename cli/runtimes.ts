@@ -73,6 +73,7 @@ export async function openModel(given: ModelToOpen): Promise<OpenModel> {
   ort.env.logLevel = "error";
   // More than one thread needs workers from addresses that Deno does not open.
   if (runtime === "web") ort.env.wasm.numThreads = 1;
+  else takeHalvesAsIntegers(ort);
   const further = furtherOutputs(layers.filter((layer) => !model.outputs.includes(layer)));
   const whole = new Uint8Array(bytes.length + further.length);
   whole.set(bytes);
@@ -97,6 +98,21 @@ export async function openModel(given: ModelToOpen): Promise<OpenModel> {
   };
 }
 
+/**
+ * The native runtime reads nothing out of a Float16Array. With its first tensor it looks whether there is such a thing;
+ * where there is none, it takes and gives the bits as Uint16Array.
+ */
+function takeHalvesAsIntegers(ort: Ort): void {
+  const scope = globalThis as { Float16Array?: Float16ArrayConstructor };
+  const { Float16Array } = scope;
+  delete scope.Float16Array;
+  try {
+    new ort.Tensor("float16", new Uint16Array(1), [1]);
+  } finally {
+    if (Float16Array) scope.Float16Array = Float16Array;
+  }
+}
+
 /** As float32; `null` for a tensor of whole numbers or truth values. */
 function tensorOf({ type, data, dims }: OrtTensor): ModelTensor | null {
   if (type === "float32") return { shape: dims, data: data as Float32Array };
@@ -108,6 +124,11 @@ function tensorOf({ type, data, dims }: OrtTensor): ModelTensor | null {
 
 /** As much of sharp as is used here. */
 interface Sharp {
+  metadata(): Promise<{
+    readonly channels: number;
+    readonly depth: string;
+    readonly isPalette?: boolean;
+  }>;
   removeAlpha(): Sharp;
   toColourspace(space: string): Sharp;
   extractChannel(channel: number): Sharp;
@@ -127,6 +148,17 @@ export async function openDecoder(): Promise<ImageDecoder> {
   };
   return {
     decode: (path) => bytesOf(sharp(path).removeAlpha().toColourspace("srgb")),
-    decodeMask: (path) => bytesOf(sharp(path).extractChannel(0)),
+    async decodeMask(path) {
+      const { channels, depth, isPalette = false } = await sharp(path).metadata();
+      // The decoder would give a palette's colours, and not the labels that stand in the file.
+      const found = isPalette ? "a palette" : channels > 1 ? `${channels} channels` : depth !== "uchar" ? depth : null;
+      if (found !== null) {
+        throw new RangeError(
+          `found ${found}; expected one channel of bytes, the labels. In Python: ` +
+            `Image.fromarray(numpy.array(Image.open(f)).astype("uint8")).save(f)`,
+        );
+      }
+      return await bytesOf(sharp(path).extractChannel(0));
+    },
   };
 }

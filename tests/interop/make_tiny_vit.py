@@ -1,13 +1,18 @@
-"""Makes `tests/goldens/tiny_vit.onnx`: a small vision transformer with seeded random weights, exported by PyTorch.
+"""Makes `tests/goldens/vit`: a small vision transformer with seeded random weights, exported by PyTorch, and the same with
+its weights in a file beside it, for batches of three alone, and in float16.
 
-    python tests/interop/make_tiny_vit.py OUT.onnx
+    python tests/interop/make_tiny_vit.py FOLDER
 
-Images of 32 x 32, patches of 8 x 8, a CLS token and 16 patches of 32 numbers, three blocks. Needs torch and onnx.
+Images of 32 x 32, patches of 8 x 8, a CLS token and 16 patches of 32 numbers, three blocks. Needs torch, onnx and
+onnxconverter-common.
 """
 
+import pathlib
 import sys
 
+import onnx
 import torch
+from onnxconverter_common import float16
 from torch import nn
 
 D, DEPTH, HEADS, SIZE, PATCH = 32, 3, 2, 32, 8
@@ -45,15 +50,32 @@ class TinyVit(nn.Module):
         return self.head(self.norm(x)[:, 0])
 
 
+folder = pathlib.Path(sys.argv[1])
 torch.manual_seed(0)
 model = TinyVit().eval()
 torch.onnx.export(
     model,
     (torch.zeros(1, 3, SIZE, SIZE),),
-    sys.argv[1],
+    folder / "tiny_vit.onnx",
     input_names=["pixel_values"],
     output_names=["logits"],
     dynamic_axes={"pixel_values": {0: "batch"}, "logits": {0: "batch"}},
     opset_version=17,
     dynamo=False,
 )
+
+external = onnx.load(folder / "tiny_vit.onnx")
+(folder / "external").mkdir(exist_ok=True)
+onnx.save_model(
+    external,
+    folder / "external" / "model.onnx",
+    save_as_external_data=True,
+    location="model.onnx_data",
+    size_threshold=256,
+)
+fixed = onnx.load(folder / "tiny_vit.onnx")
+batch = fixed.graph.input[0].type.tensor_type.shape.dim[0]
+batch.ClearField("dim_param")
+batch.dim_value = 3
+onnx.save(fixed, folder / "fixed_batch.onnx")
+onnx.save(float16.convert_float_to_float16(onnx.load(folder / "tiny_vit.onnx")), folder / "half.onnx")

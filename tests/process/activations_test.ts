@@ -1,6 +1,7 @@
 /** From photographs and an ONNX model to a trained model's metrics, by the command line, as a newcomer does it. @module */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { openShards } from "../../data/mod.ts";
+import { assertFloat16Close } from "../support/tolerance.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const CLI = new URL("cli/mod.ts", ROOT).href;
@@ -8,6 +9,11 @@ const CONFIG = new URL("deno.json", ROOT).pathname;
 const MODEL = new URL("tests/goldens/vit/tiny_vit.onnx", ROOT).pathname;
 const PHOTOS = new URL("examples/demo/photos", ROOT).pathname;
 const LAYER = "/blocks.1/Add_2_output_0";
+
+/** 8 × 8 pixels with a palette of two colours, by Pillow. */
+const PALETTE_PNG = Uint8Array.fromBase64(
+  "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQMAAAD+wSzIAAAABlBMVEUAAAD/AAAb/40iAAAAC0lEQVR42mNgQAUAABAAAaoZ+IIAAAAASUVORK5CYII=",
+);
 
 /** Runs it to the end. The packages that it takes from npm do not go into this repository's lock file. */
 async function saev(args: readonly string[]) {
@@ -54,6 +60,44 @@ lr = 1e-2
     const measured = JSON.parse(evaluated.stdout);
     assertEquals(measured.n_rows, 8 * 16);
     assert(measured.explained_variance > 0.3, `explained variance ${measured.explained_variance}`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("weights in a file beside the model, a fixed batch and float16 make no other activations", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const rowsOf = async (model: string): Promise<Float32Array> => {
+      const out = `${folder}/${model.replaceAll("/", "_")}`;
+      const path = new URL(`tests/goldens/vit/${model}`, ROOT).pathname;
+      const { code, stderr } = await saev(["activations", path, PHOTOS, "--layer", LAYER, "--out", out]);
+      assertEquals(code, 0, `${model}: ${stderr}`);
+      const rows = (await openShards(out)).rows({ tokens: "all" });
+      return await rows.read(0, rows.n_rows);
+    };
+    const [plain, external, fixed, half] = await Promise.all(
+      ["tiny_vit.onnx", "external/model.onnx", "fixed_batch.onnx", "half.onnx"].map(rowsOf),
+    );
+    assertEquals(external, plain);
+    assertEquals(fixed, plain);
+    assertFloat16Close(half!, plain!);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a mask with a palette is refused with the line that mends it", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.mkdir(`${folder}/images`);
+    await Deno.mkdir(`${folder}/masks`);
+    await Deno.copyFile(`${PHOTOS}/black-canyon.jpg`, `${folder}/images/a.jpg`);
+    await Deno.writeFile(`${folder}/masks/a.png`, PALETTE_PNG);
+    const args = ["--layer", LAYER, "--out", `${folder}/out`, "--masks", `${folder}/masks`];
+    const { code, stderr } = await saev(["activations", MODEL, `${folder}/images`, ...args]);
+    assertEquals(code, 1, stderr);
+    assertStringIncludes(stderr, `decoding the mask ${folder}/masks/a.png: found a palette; expected one channel`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -27,6 +27,8 @@ const ULPS_PER_OPERATION = 4;
 
 /** Whole tensors of the model tier: ‖Δ‖ ≤ 32·u·‖ref‖. */
 const MODEL = 32 * U;
+/** Of a whole tensor computed in float16, whose u is 2⁻¹¹. */
+const FLOAT16 = 32 * 2 ** -11;
 
 /** 40-step runs, every loss and each end parameter's norm. A permuted summation moves them by at most 2.7e-7. */
 const RUN = 2e-6;
@@ -139,6 +141,11 @@ export function assertRunLosses(got: Numbers, want: Numbers, what = "losses"): n
 /** A parameter at the end of a run: ‖got − want‖ ≤ 2e-6·‖want‖. */
 export function assertRunParameter(got: Numbers, want: Numbers, what = "parameter"): number {
   return compareNorm(got, want, RUN, what);
+}
+
+/** A whole tensor that another runtime computed in float16, u = 2⁻¹¹: ‖got − want‖ ≤ 32 · 2⁻¹¹ · ‖want‖. */
+export function assertFloat16Close(got: Numbers, want: Numbers, what = "tensor"): number {
+  return compareNorm(got, want, FLOAT16, what);
 }
 
 /** What some steps from `start` made of a parameter, where one side rounds to bfloat16: ‖got − want‖ ≤ 2⁻⁵ ‖want − start‖. */
