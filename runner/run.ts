@@ -420,7 +420,7 @@ async function start(
     n_lr_warmup,
     ...scheduleOptions(cfg.train),
     state,
-    grad_clip: grad_clip || null,
+    grad_clip,
   };
   const objective = getObjective(cfg.objective);
   return {

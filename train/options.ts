@@ -21,8 +21,8 @@ export interface ModelOptions {
   readonly n_k_warmup?: number;
   /** Adam if left out. Muon costs about 20 · min(d_model, d_sae) / B encoder products more a step. */
   readonly optimizer?: OptimizerOptions;
-  /** Largest norm of all gradients together; 1 if left out, `null` for no clipping. */
-  readonly grad_clip?: number | null;
+  /** Largest norm of all gradients together; 1 if left out, `false` for no clipping. */
+  readonly grad_clip?: number | false;
   /**
    * Moments of the same optimizer and counters to go on with, also those of a run that a {@link DivergenceError} ended; a
    * fresh state if left out. The caller's to dispose of.

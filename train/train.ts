@@ -460,13 +460,15 @@ class Trainer implements Disposable {
     loop: { readonly log_every: number; readonly n_steps: number },
   ) {
     const { grad_clip = 1, optimizer = { key: "adam" } } = options;
-    if (grad_clip !== null && !(typeof grad_clip === "number" && grad_clip > 0)) {
-      throw new RangeError(`grad_clip must be a positive number or null, found ${shown(grad_clip)}`);
+    if (grad_clip !== false && !(typeof grad_clip === "number" && grad_clip > 0)) {
+      throw new RangeError(
+        `grad_clip must be a positive number, or false for no clipping, found ${shown(grad_clip)}`,
+      );
     }
     checkOptimizer(optimizer);
     this.sae = sae;
     this.#objective = objective;
-    this.#mostNorm = grad_clip ?? Infinity;
+    this.#mostNorm = grad_clip === false ? Infinity : grad_clip;
     this.#rate = learningRate(options, loop.n_steps);
     this.#schedule = stepSchedule(sae.cfg, options);
     this.#atTarget = loop.n_steps / 3;

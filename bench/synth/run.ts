@@ -38,7 +38,7 @@ export async function trainInWorld(
     input: await measureScaling(rowsOf(x, d_model), "mean_scale"),
     data: { x, data_points: false },
   });
-  const options = { lr, n_steps, n_lr_warmup: N_LR_WARMUP, grad_clip: null };
+  const options = { lr, n_steps, n_lr_warmup: N_LR_WARMUP, grad_clip: false } as const;
   for await (const _ of train(sae, getObjective(objective), samples.batches(seed, n_steps), options));
   return await evaluateInWorld(sae, samples, { seed: EVALUATION_SEED, n_batches: n_evaluated });
 }

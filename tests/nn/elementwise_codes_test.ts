@@ -126,7 +126,7 @@ Deno.test("codes that grow sparse in training change the way and no bit", async 
     const batches = Array.from({ length: 25 }, () => random.normal(32 * 20));
     const losses: Loss[] = [];
     const ways = new Set<number>();
-    const options = { state, lr: 0.1, n_lr_warmup: 0, grad_clip: null, log_every: 1 };
+    const options = { state, lr: 0.1, n_lr_warmup: 0, grad_clip: false, log_every: 1 } as const;
     for await (const progress of train(sae, getObjective({ key: "vanilla" }), batches, options)) {
       losses.push(...progress.losses);
       ways.add((await state.buffers(32, 1, 0).f_x.dense!.isSparse.read())[0]!);

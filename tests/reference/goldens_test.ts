@@ -140,7 +140,7 @@ Deno.test("train_relu_vanilla: 40 steps", () => {
     const losses = golden.losses.map((_, step) =>
       trainStep(cfg, p, state, rows(golden, cfg.d_model, step), {
         lr: learningRate((k) => warmup(0, 3e-3, 10, k), step),
-        grad_clip: null,
+        grad_clip: false,
         prefixes: [cfg.d_sae],
         dead_threshold_tokens: Infinity,
       })

@@ -34,8 +34,8 @@ export function initialState(p: Parameters): TrainState {
 /** What a step is given. */
 export interface StepOptions {
   readonly lr: number;
-  /** Greatest global norm of the gradients, or `null` for no clipping. */
-  readonly grad_clip: number | null;
+  /** Greatest global norm of the gradients, or `false` for no clipping. */
+  readonly grad_clip: number | false;
   readonly prefixes: readonly number[];
   readonly dead_threshold_tokens: number;
   readonly sparsity?: Sparsity;
@@ -109,13 +109,13 @@ export function removeParallel(grad_W_dec_SD: Float64Array, W_dec_SD: Float64Arr
   }
 }
 
-/** g ← g · min(1, maxNorm / (‖g‖ + 1e-6)) over all gradients, those of thresholds too; returns ‖g‖ as it was. */
-export function clip(gradients: Parameters, maxNorm: number | null): number {
+/** g ← g · min(1, grad_clip / (‖g‖ + 1e-6)) over all gradients, those of thresholds too; returns ‖g‖ as it was. */
+export function clip(gradients: Parameters, grad_clip: number | false): number {
   let square = 0;
   for (const name of parameterNames(gradients)) for (const g of gradients[name]!) square += g * g;
   const norm = Math.sqrt(square);
-  if (maxNorm !== null) {
-    const factor = Math.min(1, maxNorm / (norm + 1e-6));
+  if (grad_clip !== false) {
+    const factor = Math.min(1, grad_clip / (norm + 1e-6));
     for (const name of parameterNames(gradients)) {
       for (let i = 0; i < gradients[name]!.length; i++) gradients[name]![i]! *= factor;
     }

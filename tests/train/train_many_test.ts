@@ -50,7 +50,7 @@ const QUICK = { lr: 3e-3, n_lr_warmup: 3 } as const;
 /** Of every kind at least two: of other sizes, seeds, rates, penalties, or optimizers. */
 const RECIPES: readonly Recipe[] = [
   { activation: TOP_K, objective: MATRYOSHKA },
-  { activation: { ...TOP_K, top_k: 9 }, objective: MATRYOSHKA, seed: 1, options: { lr: 1e-2, grad_clip: null } },
+  { activation: { ...TOP_K, top_k: 9 }, objective: MATRYOSHKA, seed: 1, options: { lr: 1e-2, grad_clip: false } },
   { activation: { ...TOP_K, top_k: 3 }, objective: MATRYOSHKA, d_sae: 70, options: { k_start: 20, n_k_warmup: 5 } },
   { activation: BATCH_TOP_K, objective: VANILLA },
   { activation: { ...BATCH_TOP_K, top_k: 2 }, objective: VANILLA, seed: 3 },
@@ -148,7 +148,7 @@ Deno.test("models of a kind make the dispatches of one, a step one submission, a
 });
 
 Deno.test("a model that diverges stops, and the others go on without it", async () => {
-  const bad: Recipe = { ...RECIPES[0]!, options: { lr: 100, n_lr_warmup: 0, grad_clip: null } };
+  const bad: Recipe = { ...RECIPES[0]!, options: { lr: 100, n_lr_warmup: 0, grad_clip: false } };
   const [first, last] = [RECIPES[0]!, RECIPES[1]!];
   using alone = await make([first, last]);
   const wanted = await run(alone.trainings, { log_every: 4 }, batches(30));

@@ -58,7 +58,7 @@ Deno.test("train_relu_vanilla: PyTorch's 40 steps", async () => {
     using sae = await SparseAutoencoder.fromParameters(cfg, start, { device: await sharedDevice() });
     const objective = getObjective({ key: "vanilla", sparsity_coeff });
     const batches = rows(golden.data, batch * sizes.d_model);
-    const { losses, end } = await run(sae, objective, batches, { lr: 3e-3, n_lr_warmup: 10, grad_clip: null });
+    const { losses, end } = await run(sae, objective, batches, { lr: 3e-3, n_lr_warmup: 10, grad_clip: false });
     for (const name of ["loss", "mse", "l0", "l1", "sparsity"] as const) {
       assertRunLosses(losses.map((loss) => loss[name]), golden.losses.map((loss) => loss[name]), name);
     }
@@ -676,7 +676,7 @@ Deno.test("a loss that explodes stops training", async () => {
   using sae = await newModel(TOP_K);
   await assertRejects(
     () =>
-      run(sae, getObjective(OBJECTIVE), someBatches(40), { lr: 100, n_lr_warmup: 0, grad_clip: null, log_every: 5 }),
+      run(sae, getObjective(OBJECTIVE), someBatches(40), { lr: 100, n_lr_warmup: 0, grad_clip: false, log_every: 5 }),
     DivergenceError,
     "x_hat",
   );
@@ -817,6 +817,10 @@ Deno.test("refused: batches and options that make no sense", async () => {
     { validation: { every: 0, batches: () => [] } },
   ];
   for (const option of options) await assertRejects(() => run(sae, objective, someBatches(1), option), RangeError);
+  // What versions before 0.2.0 took.
+  const unclipped = { grad_clip: null as unknown as false };
+  const message = "grad_clip must be a positive number, or false for no clipping, found null";
+  await assertRejects(() => run(sae, objective, someBatches(1), unclipped), RangeError, message);
 });
 
 Deno.test("a state that was disposed of is named", async () => {
