@@ -24,6 +24,8 @@ export interface Command {
   readonly summary: string;
   readonly positionals: readonly string[];
   readonly options: Readonly<Record<string, Option>>;
+  /** Whether it has also an option for each field of a configuration: `--train.lr 1e-3`. */
+  readonly takesFields?: true;
   /** The flags of `deno run` that it needs at least, with what the help calls its arguments. */
   readonly permissions: string;
   /** Paragraphs, which the help fills; those that begin with a space stay as they are. */
@@ -38,16 +40,20 @@ export class UsageError extends Error {}
 /** The arguments of one command, checked against its declaration. */
 export class Arguments {
   readonly positionals: readonly string[];
+  /** Fields of the configuration, as they were typed. */
+  readonly fields: ReadonlyMap<string, string>;
   readonly #values: Readonly<Record<string, unknown>>;
 
   /** @throws {UsageError} for what the command does not have. */
-  constructor(name: string, { options, positionals }: Command, args: readonly string[]) {
+  constructor(name: string, { options, positionals, takesFields }: Command, args: readonly string[]) {
     const names = Object.keys(options);
     const isFlag = (option: string) => options[option]!.value === undefined && !options[option]!.choices;
     // A flag that may have a value never takes the next argument for it.
     const alone = new Set(names.filter((option) => options[option]!.choices).map((option) => `--${option}`));
     const known = [...names.map((option) => `--${option}`), "--help"];
-    const whole = withNegativeNumbers(args, options);
+    const { fields, others } = takesFields ? withoutFields(args) : { fields: new Map(), others: args };
+    this.fields = fields;
+    const whole = withNegativeNumbers(others, options);
     const { _: found, ...values } = parseArgs(
       whole.map((argument) => alone.has(argument) ? `${argument}=` : argument),
       {
@@ -127,6 +133,30 @@ export class Arguments {
   }
 }
 
+/** The options that are named as fields of a configuration, and the other arguments. */
+function withoutFields(args: readonly string[]): {
+  readonly fields: ReadonlyMap<string, string>;
+  readonly others: readonly string[];
+} {
+  const fields = new Map<string, string>();
+  const others: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    if (args[i] === "--") return { fields, others: [...others, ...args.slice(i)] };
+    const [, field, joined] = /^--(\w+(?:\.\w+)+)(?:=(.*))?$/s.exec(args[i]!) ?? [];
+    if (field === undefined) {
+      others.push(args[i]!);
+      continue;
+    }
+    const value = joined ?? args[++i];
+    if (!value || (joined === undefined && value.startsWith("--"))) {
+      throw new UsageError(`--${field} needs a value; saev config says what ${field} may be`);
+    }
+    if (fields.has(field)) throw new UsageError(`--${field} is given twice; give it once`);
+    fields.set(field, value);
+  }
+  return { fields, others };
+}
+
 /** The arguments, with a number below 0 joined to the option whose value it is. */
 function withNegativeNumbers(args: readonly string[], options: Command["options"]): string[] {
   const joined: string[] = [];
@@ -148,11 +178,18 @@ export function unknown(what: string, found: string, known: readonly string[]): 
 /** Columns of the help. */
 const HELP_WIDTH = 100;
 
-export function commandHelp(name: string, { summary, positionals, options, permissions, details }: Command): string {
+export function commandHelp(name: string, command: Command): string {
+  const { summary, positionals, options, takesFields, permissions, details } = command;
   const rows = Object.entries(options).map(([option, { value, choices, help }]): [string, string] => [
     `--${option}${value === undefined ? "" : ` ${value}`}${choices ? `[=${choices.join("|")}]` : ""}`,
     help,
   ]);
+  if (takesFields) {
+    rows.push([
+      "--SECTION.FIELD VALUE",
+      "sets a field of the configuration, as --train.lr 1e-3 does; a list makes a sweep",
+    ]);
+  }
   const usage = ["saev", name, ...positionals, "[OPTIONS]"].join(" ");
   const paragraphs = [`Permissions: ${permissions}`, ...details?.split("\n\n") ?? []];
   return [

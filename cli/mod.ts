@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `activations`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
+ * The command line: `saev demo`, `activations`, `config`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
  * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
@@ -13,6 +13,7 @@ import { printable } from "../runner/mod.ts";
 import { activationsCommand } from "./activations.ts";
 import { inFlags } from "./checkpoint.ts";
 import { Arguments, type Command, commandHelp, helpTable, print, say, unknown, UsageError } from "./command.ts";
+import { configCommand } from "./config.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
 import { evaluateCommand } from "./evaluate.ts";
@@ -24,6 +25,7 @@ import { tuneCommand } from "./tune.ts";
 const COMMANDS: Readonly<Record<string, Command>> = {
   demo: demoCommand,
   activations: activationsCommand,
+  config: configCommand,
   train: trainCommand,
   evaluate: evaluateCommand,
   inspect: inspectCommand,

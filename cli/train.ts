@@ -4,10 +4,12 @@
  * @module
  */
 
+import { stringify } from "@std/toml";
 import { openRows, type RowSource } from "../data/mod.ts";
 import { openSource, pathFrom, shownAddress, splitPath } from "../io/mod.ts";
 import {
   completeSweep,
+  configText,
   ProgressLine,
   type ProgressState,
   RunDirectory,
@@ -23,6 +25,7 @@ import { DivergenceError } from "../train/mod.ts";
 import { opening } from "./checkpoint.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { warn } from "./checkpoint.ts";
+import { withSettings } from "./settings.ts";
 import { MOST_TOML_BYTES, parseToml } from "./toml.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
@@ -44,6 +47,7 @@ export const trainCommand: Command = {
     "max-runs": { value: "N", help: "the largest number of runs that lists may make (1000)" },
     "changed-data": { help: "resume although the rows have changed since the run began; run.json says so" },
   },
+  takesFields: true,
   permissions:
     `--allow-read=CONFIG,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
 folder it uses what saev tune found. A DATA of bare numbers needs its .json too; an address needs --allow-net. With
@@ -57,51 +61,12 @@ DIR receives the model as sae.pt, the state that --resume continues from, metric
 report.html, config.json, and run.json: when it ran, by which versions, on which adapter, on which rows. Only one
 process at a time may use it. Other files in DIR stay; if one has a name that the run needs, the run is refused.
 
-Only data.path is needed; these are the defaults:
+Only data.path is needed. Every field can be set on the command line too: --train.lr 1e-3,
+--objective.key matryoshka, --train.seed "[0, 1, 2]". VALUE is TOML; a text needs no quotes. A --data.path is relative to
+the current folder, one in CONFIG to that of CONFIG. These are the defaults; saev config prints all activations, penalties,
+auxiliary losses and objectives with their fields:
 
-  [data]
-  path = "activations.npy"     # from CONFIG's folder: a file, a folder of shards, https:… or hf:…
-                               # part-*.npy is all those files, one after the other
-  # format = "f32"             # of bare numbers: f16, bf16, f32 or f64
-  # d_model = 768              # of bare numbers and three dimensions: numbers in a row
-  # key = "x"                  # of .npz and safetensors: which array, where there are several
-  # layer = 10                 # of shards: which layer, where there are several
-  # tokens = "content"         # of shards: content, cls or all
-  # ignore_labels = [0]        # of shards with labels: patches that are left out
-  validation_share = 0.05      # of the rows, at the end of the file; whole images of shards
-  standardise = "none"         # none, mean, scale or mean_scale
-  buffer_rows = 87381          # rows shuffled at a time; 256 MiB of them
-
-  [sae]
-  d_sae = 16384
-  activation = { key = "top-k", top_k = 32, aux = { key = "auxk" } }
-                               # or relu, batch-top-k, jump-relu, gated
-
-  [init]                       # from the rows to train on
-  data_points = false          # true: the dictionary of sae.reinit_blend of them
-  b_dec = "zeros"              # zeros, mean or geometric-median
-  scale_encoder = false        # true: reconstructions as long as the rows
-
-  [objective]
-  key = "vanilla"              # or matryoshka
-  dead_threshold_tokens = 10_000_000
-                               # or a tenth of the rows, if that is less; at least 8 batches
-  # target_l0 = 32             # relu, jump-relu, gated: moves the penalty's weight to it
-
-  [train]
-  batch_size = 4096
-  n_epochs = 1                 # or n_steps; 0.5 is half of the rows
-  optim = "adam"               # or muon
-  lr = 4e-4
-  # n_lr_warmup = 500          # if left out; a tenth of the steps, if that is less
-  n_sparsity_warmup = 0
-  # k_start = 256              # top-k, batch-top-k: from so many to top_k
-  # n_k_warmup = 1000          # in so many steps
-  grad_clip = 1.0              # false for none
-  log_every = 25
-  checkpoint_every = 1000      # steps
-  checkpoint_minutes = 10      # and at least as often as this
-  seed = 0`,
+${configText({ alternatives: false, width: 98 }).replaceAll(/^(?=.)/gm, "  ")}`,
   run,
 };
 
@@ -113,23 +78,24 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     throw new UsageError(`${file} has ${found} bytes; a configuration has at most ${most}`);
   }
   const text = new TextDecoder().decode(await config.read(0, config.size));
-  const sweep = sweepOf(file, text, args.integer("max-runs", 1));
+  const { sweep, configToml } = sweepOf(file, text, args);
   const system = Deno.build.os === "windows" ? "windows" : "linux";
   const out = args.text("out") ?? `runs/${splitPath(file, system).name.replace(/\.toml$/, "")}`;
   const start = startOf(args);
+  const isPathTyped = args.fields.has("data.path");
   const opened = new Map<string, RowSource>();
   const sources: RowSource[] = [];
   for (const { cfg: { data } } of sweep) {
     const which = JSON.stringify(data);
     const { path, format, d_model, key, layer, tokens, ignore_labels } = data;
-    const from = isAddress(path) ? path : pathFrom(file, path, system);
+    const from = isAddress(path) || isPathTyped ? path : pathFrom(file, path, system);
     const given = { format, d_model, key, layer, tokens, ignore_labels };
     const rows = opened.get(which) ?? await opening(signal, (source) => openRows(from, { ...source, ...given }));
     opened.set(which, rows);
     sources.push(rows);
   }
   const isSweep = sweep.length > 1;
-  await using directories = await RunDirectory.openSweep(out, sweep.length, { start, configToml: text, say });
+  await using directories = await RunDirectory.openSweep(out, sweep.length, { start, configToml, say });
   const { whole } = directories;
   const runs = sweep.map(({ cfg }, i) => ({ cfg, source: sources[i]!, directory: directories.runs[i]! }));
   if (isSweep) say(`a sweep of ${sweep.length.toLocaleString("en")} runs in ${out}`);
@@ -259,11 +225,25 @@ function startOf(args: Arguments): RunStart {
   return resume === "" ? "resume" : resume;
 }
 
-/** @throws {UsageError} for a configuration that says what it cannot. */
-function sweepOf(file: string, text: string, maxRuns: number | undefined): SweptConfig[] {
+/**
+ * The runs of a file with fields set on the command line, and the text of a file that says it all.
+ *
+ * @throws {UsageError} for a configuration that says what it cannot.
+ */
+function sweepOf(
+  file: string,
+  text: string,
+  args: Arguments,
+): { readonly sweep: readonly SweptConfig[]; readonly configToml: string } {
+  const maxRuns = args.integer("max-runs", 1);
+  const { fields } = args;
+  const typed = [...fields].map(([field, value]) => `--${field} ${value}`).join(" ");
   try {
-    return completeSweep(parseToml(text), { ...maxRuns !== undefined && { maxRuns } });
+    const found = withSettings(parseToml(text), fields);
+    const sweep = completeSweep(found, { ...maxRuns !== undefined && { maxRuns } });
+    return { sweep, configToml: fields.size === 0 ? text : stringify(found) };
   } catch (error) {
-    throw new UsageError(`${file}: ${error instanceof Error ? error.message : error}`);
+    const where = fields.size === 0 ? file : `${file} with ${typed}`;
+    throw new UsageError(`${where}: ${error instanceof Error ? error.message : error}`);
   }
 }

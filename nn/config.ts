@@ -10,6 +10,7 @@
 
 import {
   type Activation,
+  ACTIVATION_FIELDS,
   activationKind,
   type ActivationOptions,
   completeActivation,
@@ -42,19 +43,38 @@ export type SparseAutoencoderOptions =
   & Partial<Omit<SparseAutoencoderConfig, "activation">>
   & { readonly activation?: ActivationOptions };
 
-const FIELDS: Fields<SparseAutoencoderConfig> = {
-  d_model: integer({ least: 1, otherwise: 1024 }),
-  d_sae: integer({ least: 1, otherwise: 16384 }),
-  activation: { complete: (_, found) => completeActivation((found ?? { key: "top-k" }) as ActivationOptions) },
-  reinit_blend: number({ least: 0, most: 1, otherwise: 0.8 }),
-  reinit_enc_dec_tranpose: boolean({ otherwise: true }),
-  remove_parallel_grads: boolean({ otherwise: true }),
-  normalize_w_dec: boolean({ otherwise: true }),
-  subtract_b_dec: boolean({ otherwise: false }),
-};
-
 /** The fields of a configuration. */
-export const CONFIG_KEYS: readonly string[] = Object.keys(FIELDS);
+export const CONFIG_FIELDS: Fields<SparseAutoencoderConfig> = {
+  d_model: integer({ least: 1, otherwise: 1024, about: "Width of the inputs, D." }),
+  d_sae: integer({ least: 1, otherwise: 16384, about: "Number of latents, S." }),
+  activation: {
+    about: "From pre-activations to codes.",
+    takes: "a table",
+    otherwise: { key: "top-k" },
+    kinds: ACTIVATION_FIELDS,
+    complete: (_, found) => completeActivation((found ?? { key: "top-k" }) as ActivationOptions),
+  },
+  reinit_blend: number({
+    least: 0,
+    most: 1,
+    otherwise: 0.8,
+    about: "Share of data points in the initial dictionary, when it is made from data.",
+  }),
+  reinit_enc_dec_tranpose: boolean({
+    otherwise: true,
+    about: "Whether the decoder starts from those rows too (spelled as upstream spells it).",
+  }),
+  remove_parallel_grads: boolean({
+    otherwise: true,
+    about: "Whether training removes the part of each W_dec row's gradient that is parallel to the row.",
+  }),
+  normalize_w_dec: boolean({ otherwise: true, about: "Whether training keeps the rows of W_dec at unit length." }),
+  subtract_b_dec: boolean({
+    otherwise: false,
+    about:
+      "Encoder formula: `true` is `h = (x − b_dec) W_enc + b_enc` (before August 2025), `false` `h = x W_enc + b_enc`.",
+  }),
+};
 
 /**
  * Fills the defaults of upstream's 2026 version, checks every field, and freezes the result deeply.
@@ -63,8 +83,8 @@ export const CONFIG_KEYS: readonly string[] = Object.keys(FIELDS);
  * @throws {RangeError} for a number outside its range, or an unknown `key`.
  */
 export function completeConfig(options: SparseAutoencoderOptions = {}): SparseAutoencoderConfig {
-  onlyFields("the configuration", options, CONFIG_KEYS);
-  const cfg = completeEach(FIELDS, options);
+  onlyFields("the configuration", options, Object.keys(CONFIG_FIELDS));
+  const cfg = completeEach(CONFIG_FIELDS, options);
   checkTogether(cfg);
   return cfg;
 }

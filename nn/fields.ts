@@ -8,6 +8,18 @@ import { shown } from "../kernels/engine/errors.ts";
 
 /** One field. */
 export interface Field<T> {
+  /** What it is, in a sentence: the first of its doc comment. */
+  readonly about: string;
+  /** What it may be, in words. */
+  readonly takes: string;
+  /** What it is where nothing is said; `null` where that depends on something else, left out where it must be said. */
+  readonly otherwise?: unknown;
+  /** A value to show where there is no default. */
+  readonly example?: unknown;
+  /** Of a table with a `key`, the fields of each. */
+  readonly kinds?: Kinds;
+  /** Whether its value is a list. */
+  readonly isList?: true;
   /**
    * The value of the field `name`: what was found, checked, or the default where nothing was.
    *
@@ -20,13 +32,35 @@ export interface Field<T> {
 /** The fields of a configuration besides its `key`, in the order of files. */
 export type Fields<C> = { readonly [Name in Exclude<keyof C, "key">]: Field<C[Name]> };
 
-/** An integer of at least `least`. */
-export function integer({ least, otherwise }: { readonly least: number; readonly otherwise?: number }): Field<number> {
+/** A field for each property. */
+export type EachField<C> = { readonly [Name in keyof C]: Field<C[Name]> };
+
+/** Fields whose values are of any type, by name. */
+export type AnyFields = Readonly<Record<string, Field<unknown>>>;
+
+/** The fields of each kind of a table, by its `key`. */
+export type Kinds = Readonly<Record<string, AnyFields>>;
+
+/** What every field is declared with. */
+interface About<T> {
+  readonly about: string;
+  readonly otherwise?: T;
+  readonly example?: T;
+}
+
+/** An integer of at least `least` and at most `most`; any, without them. */
+export function integer(
+  { least = -Infinity, most = Infinity, ...about }: About<number> & { readonly least?: number; readonly most?: number },
+): Field<number> {
+  const range = most < Infinity ? ` from ${least} to ${most}` : least > -Infinity ? ` of at least ${least}` : "";
+  const takes = `an integer${range}`;
   return {
+    ...about,
+    takes,
     complete(name, given) {
-      const found = given ?? otherwise;
-      if (!Number.isSafeInteger(found) || (found as number) < least) {
-        throw new RangeError(`${name} must be an integer of at least ${least}, found ${shown(found)}`);
+      const found = given ?? about.otherwise;
+      if (!Number.isSafeInteger(found) || (found as number) < least || (found as number) > most) {
+        throw new RangeError(`${name} must be ${takes}, found ${shown(found)}`);
       }
       return found as number;
     },
@@ -35,22 +69,19 @@ export function integer({ least, otherwise }: { readonly least: number; readonly
 
 /** A finite number between `least` and `most`; without `least`, above 0. */
 export function number(
-  { least, most = Infinity, otherwise }: {
-    readonly least?: number;
-    readonly most?: number;
-    readonly otherwise?: number;
-  },
+  { least, most = Infinity, ...about }: About<number> & { readonly least?: number; readonly most?: number },
 ): Field<number> {
+  const range = most === Infinity ? `a finite number of at least ${least ?? 0}` : `between ${least ?? 0} and ${most}`;
+  const many = most === Infinity ? `a number of at least ${least}` : `a number from ${least ?? 0} to ${most}`;
   return {
+    ...about,
+    takes: least === undefined ? "a positive number" : many,
     complete(name, given) {
-      const found = given ?? otherwise;
+      const found = given ?? about.otherwise;
       if (typeof found !== "number") throw new TypeError(`${name} must be a number, found ${shown(found)}`);
-      if (least === undefined && found === 0) throw new RangeError(`${name} must be positive, found 0`);
+      if (least === undefined && found <= 0) throw new RangeError(`${name} must be positive, found ${found}`);
       // Written so that NaN fails too.
       if (!(found >= (least ?? 0) && found <= most && Number.isFinite(found))) {
-        const range = most === Infinity
-          ? `a finite number of at least ${least ?? 0}`
-          : `between ${least ?? 0} and ${most}`;
         throw new RangeError(`${name} must be ${range}, found ${found}`);
       }
       return found;
@@ -59,13 +90,24 @@ export function number(
 }
 
 /** `true` or `false`. */
-export function boolean({ otherwise }: { readonly otherwise: boolean }): Field<boolean> {
+export function boolean(about: About<boolean>): Field<boolean> {
   return {
+    ...about,
+    takes: "true or false",
     complete(name, given) {
-      const found = given ?? otherwise;
+      const found = given ?? about.otherwise;
       if (typeof found !== "boolean") throw new TypeError(`${name} must be true or false, found ${shown(found)}`);
       return found;
     },
+  };
+}
+
+/** A field that may be left out: it is `null` then. */
+export function optional<T>(field: Field<T>): Field<T | null> {
+  return {
+    ...field,
+    otherwise: null,
+    complete: (name, found) => (found ?? null) === null ? null : field.complete(name, found),
   };
 }
 
@@ -82,21 +124,21 @@ export function completeFields<C extends { readonly key: string }>(
   found: object,
 ): C {
   onlyFields(`${what} ${key}`, found, ["key", ...Object.keys(fields)]);
-  return Object.freeze({ key, ...completeEach(fields, found) }) as C;
+  return Object.freeze({ key, ...completeEach(fields as EachField<Omit<C, "key">>, found) }) as C;
 }
 
 /**
- * Every field of what a user wrote, complete and frozen.
+ * Every field of what a user wrote, complete and frozen. The `prefix` comes before names in messages.
  *
  * @throws {RangeError | TypeError} as the fields.
  */
-export function completeEach<C>(fields: Fields<C>, found: object): Omit<C, "key"> {
+export function completeEach<C>(fields: EachField<C>, found: object, prefix = ""): C {
   const values: ReadonlyMap<string, unknown> = new Map(Object.entries(found));
   const entries = Object.entries<Field<unknown>>(fields).map(([name, field]) => [
     name,
-    field.complete(name, values.get(name)),
+    field.complete(`${prefix}${name}`, values.get(name)),
   ]);
-  return Object.freeze(Object.fromEntries(entries)) as Omit<C, "key">;
+  return Object.freeze(Object.fromEntries(entries)) as C;
 }
 
 /**

@@ -98,26 +98,37 @@ export type Aux = NoAux | AuxK | PreAct;
 /** What a user may write for the auxiliary loss. */
 export type AuxOptions = NoAux | (Pick<AuxK, "key"> & Partial<AuxK>) | (Pick<PreAct, "key"> & Partial<PreAct>);
 
+const WEIGHT = number({ least: 0, about: "Weight of the penalty.", example: 4e-4 });
+
 /** The fields of every penalty. */
 export const SPARSITIES: { readonly [S in Sparsity as S["key"]]: Fields<S> } = {
   "no-sparsity": {},
-  "l1-sparsity": { coeff: number({ least: 0 }) },
-  "weighted-l1-sparsity": { coeff: number({ least: 0 }) },
-  "tanh-sparsity": { coeff: number({ least: 0 }), scale: number({}) },
-  "l0-sparsity": { coeff: number({ least: 0 }) },
-  "target-l0-sparsity": { coeff: number({ least: 0 }), target_l0: number({}) },
+  "l1-sparsity": { coeff: WEIGHT },
+  "weighted-l1-sparsity": { coeff: WEIGHT },
+  "tanh-sparsity": { coeff: WEIGHT, scale: number({ about: "How soon a code counts as one.", example: 4 }) },
+  "l0-sparsity": { coeff: WEIGHT },
+  "target-l0-sparsity": {
+    coeff: WEIGHT,
+    target_l0: number({ about: "The mean L0 that costs nothing.", example: 32 }),
+  },
 };
 
 /** The fields of every auxiliary loss. */
 export const AUXILIARIES: { readonly [A in Aux as A["key"]]: Fields<A> } = {
   "no-aux": {},
   "auxk": {
-    k_aux: integer({ least: 1, otherwise: 512 }),
-    alpha: number({ least: 0, otherwise: 1 / 32 }),
-    include_b_dec: boolean({ otherwise: false }),
-    normalize: boolean({ otherwise: false }),
+    k_aux: integer({ least: 1, otherwise: 512, about: "How many dead latents a row may use." }),
+    alpha: number({ least: 0, otherwise: 1 / 32, about: "Weight of the auxiliary loss." }),
+    include_b_dec: boolean({
+      otherwise: false,
+      about: "Adds `b_dec` to the auxiliary reconstruction, as the Python package does.",
+    }),
+    normalize: boolean({
+      otherwise: false,
+      about: "Divides the auxiliary loss by the residual's variance around its mean row, as Gao et al. do.",
+    }),
   },
-  "pre-act": { coeff: number({ least: 0, otherwise: 3e-6 }) },
+  "pre-act": { coeff: number({ least: 0, otherwise: 3e-6, about: "Weight of the auxiliary loss." }) },
 };
 
 /**
@@ -132,12 +143,22 @@ export function completeSparsity(options: Sparsity): Sparsity {
 
 /** An activation's penalty. */
 export function sparsityField(otherwise: Sparsity): Field<Sparsity> {
-  return { complete: (_, found) => completeSparsity((found ?? otherwise) as Sparsity) };
+  return {
+    about: "Penalty on the codes.",
+    takes: "a table",
+    otherwise,
+    kinds: SPARSITIES,
+    complete: (_, found) => completeSparsity((found ?? otherwise) as Sparsity),
+  };
 }
 
 /** An activation's auxiliary loss. */
 export function auxField(otherwise: Aux["key"]): Field<Aux> {
   return {
+    about: "Auxiliary loss.",
+    takes: "a table",
+    otherwise: { key: otherwise },
+    kinds: AUXILIARIES,
     complete(_, found) {
       const options = (found ?? { key: otherwise }) as AuxOptions;
       return completeFields<Aux>("aux", options.key, entryOf("aux", AUXILIARIES, options.key), options);

@@ -7,6 +7,8 @@
  * @module
  */
 
+import { type Field, type Fields, integer, optional } from "../nn/fields.ts";
+import { COMMON_FIELDS } from "./common_fields.ts";
 import { groupPrefixes, samplePrefixes } from "./prefixes.ts";
 
 /** Nested dictionaries. */
@@ -22,6 +24,27 @@ export interface Matryoshka {
   /** Rows without firing after which a latent is dead. */
   readonly dead_threshold_tokens: number;
 }
+
+const GROUP_SIZES: Field<readonly number[]> = {
+  about: "Fixed groups of latents instead of samples, adding up to d_sae.",
+  takes: "a list of positive integers",
+  example: [4096, 12288],
+  isList: true,
+  complete(name, found) {
+    const isSize = (value: unknown) => Number.isInteger(value) && (value as number) > 0;
+    if (!Array.isArray(found) || found.length === 0 || !found.every(isSize)) {
+      throw new RangeError(`${name} must be a list of positive integers, found ${JSON.stringify(found)}`);
+    }
+    return Object.freeze([...found as number[]]);
+  },
+};
+
+/** Its fields. */
+export const MATRYOSHKA_FIELDS: Fields<Matryoshka> = {
+  n_prefixes: integer({ least: 1, otherwise: 10, about: "How many prefixes are sampled at each step." }),
+  group_sizes: optional(GROUP_SIZES),
+  ...COMMON_FIELDS,
+};
 
 /**
  * The prefixes of a training step.

@@ -6,11 +6,11 @@
  * @module
  */
 
-import { shown } from "../kernels/engine/errors.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import { spans, Tensor } from "../kernels/engine/tensor.ts";
 import { activationKind } from "../nn/activations/mod.ts";
 import { checkPrefixes } from "../nn/decode.ts";
+import { completeFields, entryOf, type Fields } from "../nn/fields.ts";
 import { completeSparsity, type Sparsity } from "../nn/loss_terms.ts";
 import { type Model, topK } from "../nn/model.ts";
 import type { Gradients } from "../nn/parameters.ts";
@@ -20,10 +20,10 @@ import type { TrainState } from "../nn/state.ts";
 import { StepBuffers } from "../nn/step_buffers.ts";
 import { type Loss, lossOf, lossRow, type LossSlot, RECORD_WIDTH } from "./loss_record.ts";
 import type { StepSchedule } from "./loss_term.ts";
-import { type Matryoshka, matryoshkaPrefixes } from "./matryoshka.ts";
+import { type Matryoshka, MATRYOSHKA_FIELDS, matryoshkaPrefixes } from "./matryoshka.ts";
 import { LossTerms } from "./terms.ts";
 import { recordStep } from "./step.ts";
-import type { Vanilla } from "./vanilla.ts";
+import { type Vanilla, VANILLA_FIELDS } from "./vanilla.ts";
 
 /** A complete description of an objective. */
 export type ObjectiveConfig = Vanilla | Matryoshka;
@@ -220,12 +220,11 @@ export function recordLossAndGradients(
   return state.gradients;
 }
 
-const DEAD_THRESHOLD_TOKENS = 10_000_000;
-
-const FIELDS = {
-  vanilla: ["key", "sparsity_coeff", "target_l0", "dead_threshold_tokens"],
-  matryoshka: ["key", "n_prefixes", "group_sizes", "target_l0", "dead_threshold_tokens"],
-} as const;
+/** The fields of each objective. */
+export const OBJECTIVES: { readonly [O in ObjectiveConfig as O["key"]]: Fields<O> } = {
+  vanilla: VANILLA_FIELDS,
+  matryoshka: MATRYOSHKA_FIELDS,
+};
 
 /**
  * An objective from its description.
@@ -239,51 +238,11 @@ const FIELDS = {
  * @throws {TypeError} for an unknown field.
  */
 export function getObjective(options: ObjectiveOptions): Objective {
-  const { key, dead_threshold_tokens = DEAD_THRESHOLD_TOKENS, target_l0 = null } = options;
-  if (!Number.isInteger(dead_threshold_tokens) || dead_threshold_tokens < 1 || dead_threshold_tokens >= 2 ** 32) {
-    throw new RangeError(
-      `dead_threshold_tokens must be an integer from 1 to 2³² − 1, found ${shown(dead_threshold_tokens)}`,
-    );
-  }
-  if (target_l0 !== null && !(target_l0 > 0 && Number.isFinite(target_l0))) {
-    throw new RangeError(`target_l0 must be a positive number or null, found ${shown(target_l0)}`);
-  }
-  if (!Object.hasOwn(FIELDS, key)) {
-    throw new RangeError(`unknown objective key ${JSON.stringify(key)}; expected vanilla or matryoshka`);
-  }
-  const allowed: readonly string[] = FIELDS[key];
-  const unknown = Object.keys(options).find((field) => !allowed.includes(field));
-  if (unknown !== undefined) {
-    throw new TypeError(`objective ${key} has no field ${JSON.stringify(unknown)}; it has ${allowed.join(", ")}`);
-  }
-  if (key === "vanilla") {
-    const { sparsity_coeff = null } = options;
-    if (sparsity_coeff !== null && !(sparsity_coeff >= 0 && Number.isFinite(sparsity_coeff))) {
-      throw new RangeError(
-        `sparsity_coeff must be a finite number of at least 0 or null, found ${shown(sparsity_coeff)}`,
-      );
-    }
-    return new Objective({ key, sparsity_coeff, target_l0, dead_threshold_tokens });
-  }
-  const { n_prefixes = 10, group_sizes = null } = options;
-  if (!Number.isInteger(n_prefixes) || n_prefixes < 1) {
-    throw new RangeError(`n_prefixes must be an integer of at least 1, found ${shown(n_prefixes)}`);
-  }
-  if (group_sizes && !(Array.isArray(group_sizes) && group_sizes.length > 0 && group_sizes.every(isPositiveInteger))) {
-    throw new RangeError(`group_sizes must be a list of positive integers, found ${JSON.stringify(group_sizes)}`);
-  }
-  if (group_sizes && options.n_prefixes !== undefined) {
+  const { key } = options;
+  const cfg = completeFields<ObjectiveConfig>("objective", key, entryOf("objective", OBJECTIVES, key), options);
+  if (cfg.key === "vanilla" || !cfg.group_sizes) return new Objective(cfg);
+  if ((options as Partial<Matryoshka>).n_prefixes !== undefined) {
     throw new TypeError("a matryoshka objective has n_prefixes or group_sizes, not both");
   }
-  return new Objective({
-    key,
-    n_prefixes: group_sizes?.length ?? n_prefixes,
-    group_sizes: group_sizes && Object.freeze([...group_sizes]),
-    target_l0,
-    dead_threshold_tokens,
-  });
-}
-
-function isPositiveInteger(value: unknown): boolean {
-  return Number.isInteger(value) && (value as number) > 0;
+  return new Objective({ ...cfg, n_prefixes: cfg.group_sizes.length });
 }

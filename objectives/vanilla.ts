@@ -4,6 +4,9 @@
  * @module
  */
 
+import { type Fields, number, optional } from "../nn/fields.ts";
+import { COMMON_FIELDS } from "./common_fields.ts";
+
 /** The plain objective. */
 export interface Vanilla {
   /** Discriminator. */
@@ -15,3 +18,13 @@ export interface Vanilla {
   /** Rows without firing after which a latent is dead. */
   readonly dead_threshold_tokens: number;
 }
+
+/** Its fields. */
+export const VANILLA_FIELDS: Fields<Vanilla> = {
+  sparsity_coeff: optional(number({
+    least: 0,
+    about: "Weight of the activation's penalty, or of L1 where it has none.",
+    example: 4e-4,
+  })),
+  ...COMMON_FIELDS,
+};

@@ -9,7 +9,8 @@
  */
 
 import type { ObjectiveOptions } from "../objectives/objective.ts";
-import type { LoopConfig, RunConfig } from "./run_config.ts";
+import type { LoopConfig } from "./config_sections.ts";
+import type { RunConfig } from "./run_config.ts";
 
 /** A configuration of which nothing is left to its run. */
 export interface ResolvedConfig extends RunConfig {

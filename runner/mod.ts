@@ -4,15 +4,10 @@
  * @module
  */
 
-export {
-  completeRunConfig,
-  completeSweep,
-  type DataConfig,
-  type InitConfig,
-  type LoopConfig,
-  type RunConfig,
-  type SweptConfig,
-} from "./run_config.ts";
+export { completeRunConfig, type RunConfig } from "./run_config.ts";
+export type { DataConfig, InitConfig, LoopConfig } from "./config_sections.ts";
+export { configText, type ConfigTextOptions } from "./config_text.ts";
+export { completeSweep, type SweptConfig } from "./sweep_config.ts";
 export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
 export { adapterName } from "../kernels/engine/device.ts";

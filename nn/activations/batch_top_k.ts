@@ -44,11 +44,23 @@ export interface BatchTopK {
 export const BATCH_TOP_K: ActivationKind<BatchTopK> = {
   key: "batch-top-k",
   fields: {
-    top_k: integer({ least: 1, otherwise: 32 }),
-    relu: boolean({ otherwise: false }),
+    top_k: integer({ least: 1, otherwise: 32, about: "How many latents a row keeps on average." }),
+    relu: boolean({
+      otherwise: false,
+      about:
+        "Whether negative ones among them become 0 in training, as most libraries have it; the Python package keeps them.",
+    }),
     sparsity: sparsityField({ key: "no-sparsity" }),
-    momentum: number({ least: 0, most: 1, otherwise: 0.1 }),
-    bias_correction: boolean({ otherwise: false }),
+    momentum: number({
+      least: 0,
+      most: 1,
+      otherwise: 0.1,
+      about: "How fast the threshold follows: θ ← (1 − momentum) θ + momentum · the smallest positive survivor.",
+    }),
+    bias_correction: boolean({
+      otherwise: false,
+      about: "Whether the threshold's start at 0 is corrected for, as Adam's moments are; the Python package's is not.",
+    }),
     aux: auxField("auxk"),
   },
   check({ bias_correction, momentum }) {

@@ -38,7 +38,7 @@ import { encodeAboveThreshold } from "./threshold.ts";
 export interface JumpRelu {
   /** Discriminator. */
   readonly key: "jump-relu";
-  /** Width of the estimators' window around θ, in units of {@link InputScaling.pre_act_scale}. */
+  /** Width of the estimators' window around θ, in units of the initial pre-activations. */
   readonly bandwidth: number;
   /** Where every θ starts, in the same units; at 1 about a sixth of the latents fire at first. */
   readonly threshold_init: number;
@@ -52,8 +52,15 @@ export interface JumpRelu {
 export const JUMP_RELU: ActivationKind<JumpRelu> = {
   key: "jump-relu",
   fields: {
-    bandwidth: number({ otherwise: 1 }),
-    threshold_init: number({ least: 0, otherwise: 1 }),
+    bandwidth: number({
+      otherwise: 1,
+      about: "Width of the estimators' window around θ, in units of the initial pre-activations.",
+    }),
+    threshold_init: number({
+      least: 0,
+      otherwise: 1,
+      about: "Where every θ starts, in the same units; at 1 about a sixth of the latents fire at first.",
+    }),
     sparsity: sparsityField({ key: "l0-sparsity", coeff: 2e-3 }),
     aux: auxField("auxk"),
   },

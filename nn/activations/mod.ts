@@ -6,7 +6,7 @@
 
 import { ShapeError } from "../../kernels/engine/errors.ts";
 import type { ParameterArrays } from "../arrays.ts";
-import { completeFields, entryOf } from "../fields.ts";
+import { completeFields, entryOf, type Kinds } from "../fields.ts";
 import type { AuxOptions } from "../loss_terms.ts";
 import type { OwnParameterName, ParameterLayout } from "../parameters.ts";
 import type { ActivationKind } from "./activation.ts";
@@ -27,6 +27,11 @@ export const ACTIVATIONS: { readonly [A in Activation as A["key"]]: ActivationKi
   "jump-relu": JUMP_RELU,
   "gated": GATED,
 };
+
+/** The fields of each. */
+export const ACTIVATION_FIELDS: Kinds = Object.fromEntries(
+  Object.entries(ACTIVATIONS).map(([key, { fields }]) => [key, fields]),
+);
 
 /** What a user may write for an activation: the discriminator, and whatever differs from the defaults. */
 export type ActivationOptions = {

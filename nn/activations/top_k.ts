@@ -31,8 +31,11 @@ export interface TopK {
 export const TOP_K: ActivationKind<TopK> = {
   key: "top-k",
   fields: {
-    top_k: integer({ least: 1, otherwise: 32 }),
-    relu: boolean({ otherwise: false }),
+    top_k: integer({ least: 1, otherwise: 32, about: "How many latents a row keeps; more than `d_sae` keeps all." }),
+    relu: boolean({
+      otherwise: false,
+      about: "Whether negative ones among them become 0, as most libraries have it; the Python package keeps them.",
+    }),
     sparsity: sparsityField({ key: "no-sparsity" }),
     aux: auxField("auxk"),
   },

@@ -258,13 +258,13 @@ Deno.test("the objective's sparsity replaces the activation's", async () => {
 
 Deno.test("refused: objectives that are none", () => {
   const refused: readonly (readonly [options: object, error: new (message: string) => Error, message: string])[] = [
-    [{ key: "mse" }, RangeError, 'unknown objective key "mse"; expected vanilla or matryoshka'],
+    [{ key: "mse" }, RangeError, 'unknown objective key "mse"; expected one of vanilla, matryoshka'],
     [{ key: "constructor" }, RangeError, 'unknown objective key "constructor"'],
     [{ key: "vanilla", n_prefixes: 3 }, TypeError, 'objective vanilla has no field "n_prefixes"; it has key, '],
     [{ key: "matryoshka", prefixes: [1] }, TypeError, 'objective matryoshka has no field "prefixes"'],
     [{ key: "vanilla", sparsity_coeff: -1 }, RangeError, "sparsity_coeff must be a finite number of at least 0"],
     [{ key: "vanilla", sparsity_coeff: NaN }, RangeError, "found NaN"],
-    [{ key: "vanilla", target_l0: 0 }, RangeError, "target_l0 must be a positive number or null, found 0"],
+    [{ key: "vanilla", target_l0: 0 }, RangeError, "target_l0 must be positive, found 0"],
     [{ key: "matryoshka", n_prefixes: 0 }, RangeError, "n_prefixes must be an integer of at least 1, found 0"],
     [{ key: "matryoshka", n_prefixes: 2.5 }, RangeError, "found 2.5"],
     [{ key: "matryoshka", group_sizes: [] }, RangeError, "group_sizes must be a list of positive integers, found []"],

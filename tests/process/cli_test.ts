@@ -58,6 +58,7 @@ Deno.test("help is everywhere", async () => {
     const [args, words] of [
       [["--help"], [
         "demo",
+        "config",
         "train CONFIG",
         "evaluate CHECKPOINT DATA",
         "inspect CHECKPOINT",
@@ -99,20 +100,22 @@ Deno.test("help is everywhere", async () => {
 
 Deno.test("the configuration that the help shows is the default one", async () => {
   const { stdout } = await saev(["train", "--help"]);
-  const shown = completeRunConfig(parse(stdout.slice(stdout.indexOf("  [data]"))));
+  const help = parse(stdout.slice(stdout.indexOf("  [data]")));
+  assertEquals(help, parse((await saev(["config"])).stdout));
+  const shown = completeRunConfig(help);
   const { data, init, train } = completeRunConfig({ data: { path: shown.data.path } });
-  // Of rows of 768, which a comment there has.
-  assertEquals(shown.data, { ...data, buffer_rows: Math.floor(2 ** 28 / (4 * 768)) });
-  assertEquals(shown.init, init);
-  assertEquals(shown.train, train);
-  const defaults = completeConfig();
-  assertEquals(completeConfig({ ...shown.sae, d_model: defaults.d_model }), defaults);
+  assertEquals([shown.data, shown.init, shown.train], [data, init, train]);
+  assertEquals(completeConfig(shown.sae), completeConfig());
 });
 
 /** Mistakes, the exit code, and what the one line of the error must say. */
 const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["dmeo", 2, "unknown command dmeo; did you mean demo?"],
-  ["frobnicate", 2, "unknown command frobnicate; there is demo, activations, train, evaluate, inspect, convert, tune"],
+  [
+    "frobnicate",
+    2,
+    "unknown command frobnicate; there is demo, activations, config, train, evaluate, inspect, convert, tune",
+  ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
   ["demo --stpes 3", 2, "unknown option --stpes; did you mean --steps?"],
@@ -138,6 +141,13 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train broken.toml", 2, "broken.toml: "],
   ["train unknown.toml", 2, "unknown.toml: unknown field train.batchsize; did you mean train.batch_size?"],
   ["train no-data.toml", 1, "no-such.npy"],
+  ["train plain.toml --train.lr", 2, "--train.lr needs a value; saev config says what train.lr may be"],
+  [
+    "train plain.toml --train.lrr 3",
+    2,
+    "plain.toml with --train.lrr 3: unknown field train.lrr; did you mean train.lr?",
+  ],
+  ["config plain.toml", 2, "config takes no arguments, found plain.toml; see saev config --help"],
   ["train wide.toml --out wide", 1, "sae.d_model is 9, and a.npy has rows of 8"],
   ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
   ["evaluate a.npy a.npy", 1, "reading"],
@@ -349,7 +359,7 @@ function countAbove(density: readonly number[], least: number): number {
 Deno.test("lists in the configuration are swept, each run in its folder, with a summary", async () => {
   await using made = await folder({
     "sweep.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 2\nlr = [1e-3, 1e-2]"),
-    "single.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 2\nlr = 1e-2"),
+    "single.toml": RUN.replace("PATH", "none.npy"),
     "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
   });
   const { code, stdout, stderr } = await saev(["train", "sweep.toml"], { cwd: made.path });
@@ -368,7 +378,15 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   assertEquals(stderr.split("\n").filter((line) => line.startsWith(`warning: run 0: ${few}`)).length, 1);
   assertEquals(stderr.split(few).length, 2, stderr);
   for (const { warnings } of summary) assertStringIncludes(warnings[0], few);
-  assertEquals((await saev(["train", "single.toml"], { cwd: made.path })).code, 0);
+  // A path that is typed is relative to the current folder, and the run's own file has what was typed.
+  const typed = ["--train.lr", "1e-2", "--data.path=../../a.npy"];
+  const single = ["train", "../../single.toml", ...typed, "--out", "../single"];
+  assertEquals((await saev(single, { cwd: `${made.path}/runs/sweep` })).code, 0);
+  const { data, train } = parse(await Deno.readTextFile(`${made.path}/runs/single/config.toml`)) as Record<
+    string,
+    object
+  >;
+  assertEquals([data, train], [{ ...data, path: "../../a.npy" }, { ...train, lr: 1e-2 }]);
   const model = (path: string) => Deno.readFile(`${made.path}/runs/${path}/sae.pt`);
   assertEquals(await model("sweep/1"), await model("single"));
   const again = await saev(["train", "sweep.toml"], { cwd: made.path });

@@ -18,7 +18,8 @@ import { initialParametersFromData } from "../../nn/initial_values.ts";
 import { rowsOf } from "../../data/rows.ts";
 import type { RowSource } from "../../nn/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
-import { completeRunConfig, completeSweep, type RunConfig, type SweptConfig } from "../../runner/run_config.ts";
+import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
+import { completeSweep, type SweptConfig } from "../../runner/sweep_config.ts";
 import { parse } from "@std/toml";
 import { RunDirectory, type RunStart } from "../../runner/run_directory.ts";
 import { type RunPlan, runSweep, runTraining, type SweepOptions } from "../../runner/run.ts";
@@ -396,7 +397,7 @@ Deno.test("what the device cannot hold is refused before a row is read, or any f
     assertThrows(
       () => config({ train: { batch_size: 300_000 } }),
       RangeError,
-      "train.batch_size must be between 1 and",
+      "train.batch_size must be an integer from 1 to",
     );
     const { train, ...rest } = config();
     const many = runs({ ...rest, train: { ...train, batch_size: 270_000 } });

@@ -1,0 +1,64 @@
+/**
+ * Which fields a configuration may have: every name in a file is looked up in the tables of fields, and an unknown one
+ * refused with the nearest that exists.
+ *
+ * @module
+ */
+
+import { nearest } from "../kernels/engine/nearest.ts";
+import type { AnyFields, Kinds } from "../nn/fields.ts";
+import { unknownChoice, wrong } from "./config_fields.ts";
+import { SECTIONS } from "./config_sections.ts";
+
+type Found = Readonly<Record<string, unknown>>;
+
+/** The tables of a file, with nothing in them that their fields do not name; one that is left out is empty. */
+export function checkedTables(found: Found): Readonly<Record<keyof typeof SECTIONS, Found>> {
+  checkNames("", found, Object.keys(SECTIONS));
+  const tables = Object.entries(SECTIONS).map(([name, section]) => {
+    const record = recordOf(name, found[name]);
+    if ("fields" in section) {
+      checkTable(name, record, Object.keys(section.fields), section.fields);
+      return [name, record];
+    }
+    const keyed = { ...record, key: record.key ?? section.otherwise };
+    checkKeyed(name, keyed, section.kinds);
+    return [name, keyed];
+  });
+  return Object.fromEntries(tables);
+}
+
+/** Checks a table whose `key` says which other fields it may have. */
+function checkKeyed(path: string, found: Found, kinds: Kinds): void {
+  const { key } = found;
+  const fields = typeof key === "string" && Object.hasOwn(kinds, key) ? kinds[key] : undefined;
+  if (fields === undefined) throw unknownChoice(`${path}.key`, key, Object.keys(kinds));
+  checkTable(path, found, ["key", ...Object.keys(fields)], fields);
+}
+
+/** Checks the names of a table and of the tables in it. */
+function checkTable(path: string, found: Found, names: readonly string[], fields: AnyFields): void {
+  checkNames(path, found, names);
+  for (const [name, { kinds }] of Object.entries(fields)) {
+    const inner = `${path}.${name}`;
+    if (kinds !== undefined && found[name] !== undefined) checkKeyed(inner, recordOf(inner, found[name]), kinds);
+  }
+}
+
+function checkNames(path: string, found: Found, names: readonly string[]): void {
+  const pathOf = (name: string) => path === "" ? name : `${path}.${name}`;
+  for (const name of Object.keys(found)) {
+    if (names.includes(name)) continue;
+    const near = nearest(name, names);
+    const hint = near === undefined
+      ? `${path === "" ? "there is" : `${path} has`} ${names.join(", ")}`
+      : `did you mean ${pathOf(near)}?`;
+    throw new TypeError(`unknown field ${pathOf(name)}; ${hint}`);
+  }
+}
+
+function recordOf(path: string, found: unknown): Found {
+  const value = found ?? {};
+  if (typeof value !== "object" || Array.isArray(value)) throw wrong(path, "a table", value);
+  return value as Found;
+}

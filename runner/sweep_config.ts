@@ -1,0 +1,92 @@
+/**
+ * The runs of a sweep: one for each combination of what stands in lists where a configuration has single values.
+ *
+ * @module
+ */
+
+import { listFields } from "./config_sections.ts";
+import { completeRunConfig, type RunConfig } from "./run_config.ts";
+
+/** One run of a sweep. */
+export interface SweptConfig {
+  /** What the lists of the file say about this run: `{ "train.lr": 0.001 }`; empty if there are none. */
+  readonly changes: Readonly<Record<string, unknown>>;
+  /** The whole of it. */
+  readonly cfg: RunConfig;
+}
+
+/** Fields whose value is a list. */
+const LISTS = listFields();
+
+/**
+ * The runs that a configuration file describes: one for each combination of what stands in lists, the first list changing
+ * slowest. A field that is a list by itself is swept by a list of lists.
+ *
+ * @throws {TypeError | RangeError} as {@link completeRunConfig}, for an empty list, and for more than `maxRuns` runs, 1000 if
+ * left out.
+ */
+export function completeSweep(
+  found: Readonly<Record<string, unknown>>,
+  { maxRuns = 1000 }: { readonly maxRuns?: number } = {},
+): SweptConfig[] {
+  const lists: string[] = [];
+  const count = countRuns(found, "", lists);
+  if (count > maxRuns) {
+    throw new RangeError(
+      `its lists make ${count.toLocaleString("en")} runs, more than ${maxRuns.toLocaleString("en")}: ` +
+        `${lists.join(", ")}; shorten them, or allow so many with --max-runs`,
+    );
+  }
+  return combinations(found, "").map(({ value, changes }) => ({
+    changes,
+    cfg: completeRunConfig(value as Record<string, unknown>),
+  }));
+}
+
+/** How many {@link combinations} there are; says which lists they come from. */
+function countRuns(found: unknown, path: string, lists: string[]): number {
+  if (isList(found, path)) {
+    if (found.length === 0) throw new TypeError(`${path} is an empty list; a sweep needs something to go through`);
+    lists.push(`${path} has ${found.length.toLocaleString("en")} values`);
+    return found.reduce<number>((sum, one) => sum + (Array.isArray(one) ? 1 : countRuns(one, path, lists)), 0);
+  }
+  if (!isTable(found)) return 1;
+  return Object.entries(found).reduce(
+    (product, [field, value]) => product * countRuns(value, path === "" ? field : `${path}.${field}`, lists),
+    1,
+  );
+}
+
+/** Whether it stands for several values. */
+function isList(found: unknown, path: string): found is readonly unknown[] {
+  return Array.isArray(found) && (!LISTS.includes(path) || Array.isArray(found[0]));
+}
+
+function isTable(found: unknown): found is Readonly<Record<string, unknown>> {
+  return typeof found === "object" && found !== null && !Array.isArray(found);
+}
+
+/** One way to take a value out of every list. */
+interface Combination {
+  readonly value: unknown;
+  readonly changes: Readonly<Record<string, unknown>>;
+}
+
+function combinations(found: unknown, path: string): Combination[] {
+  if (isList(found, path)) {
+    return found.flatMap((one) =>
+      (Array.isArray(one) ? [{ value: one, changes: {} }] : combinations(one, path))
+        .map(({ value, changes }) => ({ value, changes: { [path]: one, ...changes } }))
+    );
+  }
+  if (!isTable(found)) return [{ value: found, changes: {} }];
+  return Object.entries(found).reduce<Combination[]>((all, [field, value]) => {
+    const ways = combinations(value, path === "" ? field : `${path}.${field}`);
+    return all.flatMap((one) =>
+      ways.map((way) => ({
+        value: { ...one.value as object, [field]: way.value },
+        changes: { ...one.changes, ...way.changes },
+      }))
+    );
+  }, [{ value: {}, changes: {} }]);
+}

@@ -1,0 +1,81 @@
+/** Fields set on the command line. @module */
+import { assertEquals, assertThrows } from "@std/assert";
+import { Arguments, type Command, UsageError } from "../../cli/command.ts";
+import { withSettings } from "../../cli/settings.ts";
+
+const COMMAND: Command = {
+  summary: "",
+  positionals: ["CONFIG"],
+  options: { out: { value: "DIR", help: "" }, overwrite: { help: "" } },
+  takesFields: true,
+  permissions: "",
+  run: () => Promise.resolve(0),
+};
+
+Deno.test("fields stand anywhere among the arguments, joined to their values or before them", () => {
+  const found = new Arguments("train", COMMAND, [
+    ...["--train.lr", "1e-3", "a.toml", "--data.layer=-2", "--out", "x", "--data.layer2.x", "-3", "--overwrite"],
+  ]);
+  assertEquals(found.fields, new Map([["train.lr", "1e-3"], ["data.layer", "-2"], ["data.layer2.x", "-3"]]));
+  assertEquals([found.positionals, found.text("out"), found.flag("overwrite")], [["a.toml"], "x", true]);
+});
+
+Deno.test("a field without a value, or with two, is a mistake; so is one of a command that has none", () => {
+  const parse = (...args: string[]) => new Arguments("train", COMMAND, ["a.toml", ...args]);
+  const message = "--train.lr needs a value; saev config says what train.lr may be";
+  for (const args of [["--train.lr"], ["--train.lr="], ["--train.lr", "--train.seed", "1"]]) {
+    assertThrows(() => parse(...args), UsageError, message);
+  }
+  assertThrows(() => parse("--train.lr=1", "--train.lr", "2"), UsageError, "--train.lr is given twice");
+  const { takesFields: _, ...without } = COMMAND;
+  assertThrows(
+    () => new Arguments("train", without, ["a.toml", "--train.lr", "1"]),
+    UsageError,
+    "unknown option --train.lr",
+  );
+});
+
+Deno.test("values are TOML, and what is none is a text", () => {
+  const value = (typed: string) => withSettings({}, new Map([["a.b", typed]]));
+  const cases: readonly [typed: string, value: unknown][] = [
+    ["1e-3", 1e-3],
+    ["10_000", 10000],
+    ["false", false],
+    ["[1, 2]", [1, 2]],
+    ["[[1, 2], [3]]", [[1, 2], [3]]],
+    ['{ key = "relu" }', { key: "relu" }],
+    ['"2"', "2"],
+    ["muon", "muon"],
+    ["C:\\rows.npy", "C:\\rows.npy"],
+    ["hf:a/b/c.npy", "hf:a/b/c.npy"],
+    ["2024-01-01", "2024-01-01"],
+    ["1\nseed = 3", "1\nseed = 3"],
+    ["[adam, muon]", "[adam, muon]"],
+  ];
+  for (const [typed, wanted] of cases) assertEquals(value(typed), { a: { b: wanted } }, typed);
+});
+
+Deno.test("a field that is set replaces the file's, and the rest stays", () => {
+  const found = {
+    train: { lr: 1, seed: 2 },
+    sae: { activation: { key: "top-k", top_k: 3 } },
+    objective: [{ key: "a" }],
+  };
+  const before = structuredClone(found);
+  assertEquals(
+    withSettings(found, new Map([["train.lr", "5"], ["sae.activation.top_k", "6"], ["data.path", "x.npy"]])),
+    {
+      ...found,
+      train: { lr: 5, seed: 2 },
+      sae: { activation: { key: "top-k", top_k: 6 } },
+      data: { path: "x.npy" },
+    },
+  );
+  assertEquals(found, before);
+  assertThrows(
+    () => withSettings(found, new Map([["objective.key", "vanilla"]])),
+    TypeError,
+    "objective is a list, not a table; set objective as a whole",
+  );
+  assertThrows(() => withSettings(found, new Map([["train.lr.x", "1"]])), TypeError, "train.lr is 1, not a table");
+});

@@ -1,0 +1,139 @@
+/** The file that `saev config` prints, and the tables of fields that it, the checks and the doc comments share. @module */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { parse } from "@std/toml";
+import { ACTIVATION_FIELDS, completeActivation } from "../../nn/activations/mod.ts";
+import { completeConfig, CONFIG_FIELDS } from "../../nn/config.ts";
+import type { AnyFields, Field, Kinds } from "../../nn/fields.ts";
+import { AUXILIARIES, completeSparsity, SPARSITIES } from "../../nn/loss_terms.ts";
+import { getObjective, OBJECTIVES } from "../../objectives/objective.ts";
+import { DATA_FIELDS, INIT_FIELDS, listFields, LOOP_FIELDS, SECTIONS } from "../../runner/config_sections.ts";
+import { configText } from "../../runner/config_text.ts";
+import { completeRunConfig } from "../../runner/run_config.ts";
+
+/** The tables behind a `#` after the live ones, each without its first `#`. */
+function alternatives(): Record<string, unknown>[] {
+  return configText().split("\n\n")
+    .filter((block) => block.startsWith("# Or:"))
+    .map((block) => parse(block.replaceAll(/^# ?/gm, "").replace(/^Or:/, "")));
+}
+
+Deno.test("every default is the one that is left out", () => {
+  const written = completeRunConfig(parse(configText()));
+  const left = completeRunConfig({ data: { path: "activations.npy" } });
+  assertEquals([written.data, written.init, written.train], [left.data, left.init, left.train]);
+  assertEquals(completeConfig(written.sae), completeConfig());
+  assertEquals(getObjective(written.objective), getObjective(left.objective));
+});
+
+Deno.test("every activation, penalty, auxiliary loss and objective is there with its defaults", () => {
+  // deno-lint-ignore no-explicit-any
+  const found: any[] = alternatives();
+  const activations = found.map(({ sae }) => sae?.activation).filter((activation) => activation?.key !== undefined);
+  const inner = found.map(({ sae }) => sae?.activation).filter((activation) => activation && !activation.key);
+  const keys = (all: { readonly key: string }[], otherwise: string) =>
+    new Set([otherwise, ...all.map(({ key }) => key)]);
+  assertEquals(keys(activations, "top-k"), new Set(Object.keys(ACTIVATION_FIELDS)));
+  for (const activation of activations) {
+    assertEquals(completeActivation(activation), completeActivation({ key: activation.key }));
+  }
+  const sparsities = inner.map(({ sparsity }) => sparsity).filter((sparsity) => sparsity !== undefined);
+  assertEquals(keys(sparsities, "no-sparsity"), new Set(Object.keys(SPARSITIES)));
+  for (const sparsity of sparsities) assertEquals(completeSparsity(sparsity), sparsity);
+  const auxes = inner.map(({ aux }) => aux).filter((aux) => aux !== undefined);
+  assertEquals(keys(auxes, "auxk"), new Set(Object.keys(AUXILIARIES)));
+  for (const aux of auxes) {
+    assertEquals(
+      completeActivation({ key: "jump-relu", aux }),
+      completeActivation({ key: "jump-relu", aux: { key: aux.key } }),
+    );
+  }
+  const objectives = found.flatMap(({ objective }) => objective ?? []);
+  assertEquals(keys(objectives, "vanilla"), new Set(Object.keys(OBJECTIVES)));
+  for (const objective of objectives) assertEquals(getObjective(objective), getObjective({ key: objective.key }));
+});
+
+Deno.test("what stands behind a # may stand without it", () => {
+  const live = configText({ alternatives: false });
+  for (const [, field] of live.matchAll(/^# (\w+) = /gm)) {
+    const text = live.replace(`# ${field} = `, `${field} = `)
+      // These belong together, or exclude each other.
+      .replace(/^n_epochs.*$/m, (line) => field === "n_steps" ? "" : line)
+      .replace(/^# (k_start|n_k_warmup) = /gm, (line, name) => field!.includes("k_") ? `${name} = ` : line)
+      .replace(/^key = "top-k"/m, (line) => /^(?:target_l0|sparsity_coeff)$/.test(field!) ? 'key = "relu"' : line);
+    const relu = text.includes('key = "relu"')
+      ? text.replace(/^(?:top_k|relu) = .*$/gm, "").replace("no-sparsity", 'l1-sparsity"\ncoeff = 1 #')
+      : text;
+    completeRunConfig(parse(relu));
+  }
+});
+
+Deno.test("every field of every table is in the text", () => {
+  const text = configText();
+  const check = (fields: AnyFields): void => {
+    for (const [name, { kinds, about }] of Object.entries(fields)) {
+      assert(kinds !== undefined || new RegExp(`^(?:# )*${name} = `, "m").test(text), `${name} is not there`);
+      assertStringIncludes(text, about.split(" ").slice(0, 3).join(" "), name);
+      if (kinds !== undefined) Object.values(kinds).forEach(check);
+    }
+  };
+  for (const section of Object.values(SECTIONS)) {
+    if ("fields" in section) check(section.fields);
+    else Object.values(section.kinds).forEach(check);
+  }
+  assertEquals(listFields().toSorted(), ["data.ignore_labels", "objective.group_sizes"]);
+});
+
+Deno.test("no line is wider than asked for", () => {
+  for (const width of [98, 120]) {
+    const lines = configText({ width }).split("\n");
+    assertEquals(lines.filter((line) => line.length > width), []);
+  }
+});
+
+/** The doc comments of an interface, by its properties. */
+async function docsOf(file: string, name: string): Promise<Map<string, string>> {
+  const source = await Deno.readTextFile(new URL(`../../${file}`, import.meta.url));
+  const [, body] = new RegExp(`\\nexport interface ${name} \\{\\n(.*?)\\n\\}`, "s").exec(source)!;
+  const found = body!.matchAll(/\/\*\*((?:(?!\*\/).)*)\*\/\s+readonly (\w+)\??:/gs);
+  return new Map(Array.from(found, ([, doc, property]) => [property!, doc!.replaceAll(/\s*\n\s*\*\s*/g, " ").trim()]));
+}
+
+/** The interfaces of configurations, where they are declared. */
+const DOCUMENTED: readonly [file: string, name: string, fields: Readonly<Record<string, Field<unknown>>>][] = [
+  ["nn/config.ts", "SparseAutoencoderConfig", { ...CONFIG_FIELDS }],
+  ["nn/initial_values.ts", "InitialData", { ...INIT_FIELDS }],
+  ["runner/config_sections.ts", "DataConfig", { ...DATA_FIELDS }],
+  ["runner/config_sections.ts", "LoopConfig", { ...LOOP_FIELDS }],
+  ...interfaces("nn/activations", { ...ACTIVATION_FIELDS }),
+  ...interfaces("nn/loss_terms.ts", { ...SPARSITIES, ...AUXILIARIES }),
+  ...interfaces("objectives", { ...OBJECTIVES }),
+];
+
+/** The interface of each kind, named as its key is; in a folder, in a file of its own. */
+function interfaces(where: string, kinds: Kinds): [string, string, AnyFields][] {
+  return Object.entries(kinds).map(([key, fields]) => {
+    const name = key === "auxk"
+      ? "AuxK"
+      : key.split("-").map((word) => word[0]!.toUpperCase() + word.slice(1)).join("");
+    return [where.endsWith(".ts") ? where : `${where}/${key.replaceAll("-", "_")}.ts`, name, fields];
+  });
+}
+
+Deno.test("doc comments begin with the sentences of the tables, and give their defaults", async () => {
+  const firstClause = (text: string) => text.split(/[;:.](?:\s|$)/)[0];
+  for (const [file, name, fields] of DOCUMENTED) {
+    const docs = await docsOf(file, name);
+    for (const [field, { about, kinds }] of Object.entries(fields)) {
+      const doc = docs.get(field);
+      assert(doc !== undefined, `${name}.${field} has no doc comment`);
+      if (kinds === undefined) assertEquals(firstClause(doc), firstClause(about), `${name}.${field}`);
+    }
+  }
+  const options = await docsOf("train/options.ts", "ModelOptions");
+  const defaults = ["lr", "n_sparsity_warmup", "grad_clip"] as const;
+  for (const field of defaults) {
+    const { otherwise } = LOOP_FIELDS[field];
+    const [, documented] = /; (\S+) if left out/.exec(options.get(field)!)!;
+    assertEquals(Number(documented), otherwise, field);
+  }
+});
