@@ -25,6 +25,7 @@ import { OBJECTIVES } from "../objectives/objective.ts";
 import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
 import type { Standardisation } from "../data/scaling.ts";
 import { SHARD_TOKENS, type ShardTokens } from "../data/shards/reader.ts";
+import { TRAIN_DEFAULTS } from "../train/options.ts";
 import { byteList, choice, orFalse, text } from "./config_fields.ts";
 
 /** Where the rows are, and how they are used. */
@@ -141,7 +142,12 @@ export interface LoopConfig {
 
 /** The fields of `[train]`. */
 export const LOOP_FIELDS: EachField<LoopConfig> = {
-  batch_size: integer({ least: 1, most: MOST_BATCH_ROWS, otherwise: 4096, about: "Rows in a step." }),
+  batch_size: integer({
+    least: 1,
+    most: MOST_BATCH_ROWS,
+    otherwise: TRAIN_DEFAULTS.batch_size,
+    about: "Rows in a step.",
+  }),
   n_epochs: number({
     otherwise: 1,
     about: "How many times every row is seen; below 1, which share of them is. Not together with `n_steps`.",
@@ -153,7 +159,7 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
     otherwise: "adam",
     about: "Adam, or Muon for the matrices and Adam for the biases.",
   }),
-  lr: number({ least: 0, otherwise: 4e-4, about: "Peak learning rate." }),
+  lr: number({ least: 0, otherwise: TRAIN_DEFAULTS.lr, about: "Peak learning rate." }),
   n_lr_warmup: optional(integer({
     least: 0,
     about: "Steps of linear warm-up from 0; without it 500, or a tenth of the steps, if that is less.",
@@ -161,7 +167,7 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
   })),
   n_sparsity_warmup: integer({
     least: 0,
-    otherwise: 0,
+    otherwise: TRAIN_DEFAULTS.n_sparsity_warmup,
     about: "Steps in which the penalty's weight grows from 0 to what it is.",
   }),
   k_start: optional(integer({
@@ -171,10 +177,10 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
   })),
   n_k_warmup: optional(integer({ least: 1, about: "Steps until a row keeps `top_k`.", example: 1000 })),
   grad_clip: orFalse(number({
-    otherwise: 1,
+    otherwise: TRAIN_DEFAULTS.grad_clip,
     about: "Largest norm of all gradients together; `false` for no clipping.",
   })),
-  log_every: integer({ least: 1, otherwise: 25, about: "Steps between two reports." }),
+  log_every: integer({ least: 1, otherwise: TRAIN_DEFAULTS.log_every, about: "Steps between two reports." }),
   checkpoint_every: integer({
     least: 1,
     otherwise: 1000,
@@ -186,7 +192,7 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
   }),
   seed: integer({
     least: 0,
-    otherwise: 0,
+    otherwise: TRAIN_DEFAULTS.seed,
     about: "Seed of the initial values, the order of the rows and the prefixes.",
   }),
 };

@@ -9,6 +9,7 @@
  */
 
 import type { ObjectiveOptions } from "../objectives/objective.ts";
+import { TRAIN_DEFAULTS } from "../train/options.ts";
 import type { LoopConfig } from "./config_sections.ts";
 import type { RunConfig } from "./run_config.ts";
 
@@ -26,7 +27,7 @@ export type ResolvedDefaults = Readonly<
 >;
 
 /** Upstream's constants. */
-export const UPSTREAM = { n_lr_warmup: 500, dead_threshold_tokens: 10_000_000 } as const;
+export const UPSTREAM = { n_lr_warmup: TRAIN_DEFAULTS.n_lr_warmup, dead_threshold_tokens: 10_000_000 } as const;
 
 /**
  * `n_lr_warmup = min(500, ⌊n_steps / 10⌋)` and `dead_threshold_tokens = min(10⁷, max(8 · batch_size, ⌊rows trained / 10⌋))`,

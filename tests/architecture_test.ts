@@ -219,6 +219,7 @@ Deno.test("architecture: what CONTRIBUTING says to touch is there", async () => 
   assertEquals(recipes.map((section) => section.split("\n")[0]), [
     "To add an activation",
     "To add a loss term",
+    "To add a configuration field",
     "To add a checkpoint format",
     "To add a command",
     "To add a kernel",

@@ -7,6 +7,17 @@
 import type { OptimizerOptions } from "../nn/optim/adam.ts";
 import type { TrainState } from "../nn/state.ts";
 
+/** What options are where they are left out. */
+export const TRAIN_DEFAULTS = {
+  lr: 4e-4,
+  n_lr_warmup: 500,
+  n_sparsity_warmup: 0,
+  grad_clip: 1,
+  batch_size: 4096,
+  log_every: 25,
+  seed: 0,
+} as const;
+
 /** How one model is trained. */
 export interface ModelOptions {
   /** Peak learning rate; 4e-4 if left out. */

@@ -29,7 +29,7 @@ import { shuffledBatches } from "../data/order.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import type { Metrics } from "../eval/metrics.ts";
 import { Pace } from "./pace.ts";
-import type { ModelOptions } from "./options.ts";
+import { type ModelOptions, TRAIN_DEFAULTS } from "./options.ts";
 import { trainingWarnings } from "./warnings.ts";
 
 /** What {@link train} yields. */
@@ -249,7 +249,7 @@ async function* trainTogether(
   batches: Batches | RowSource,
   options: LoopOptions,
 ): AsyncGenerator<readonly Progress[], void, void> {
-  const { log_every = 25, signal, validation, n_steps = Infinity, onWarning } = options;
+  const { log_every = TRAIN_DEFAULTS.log_every, signal, validation, n_steps = Infinity, onWarning } = options;
   wholeNumber("log_every", log_every, 1);
   if (n_steps !== Infinity) wholeNumber("n_steps", n_steps, 0);
   if (validation) {
@@ -363,12 +363,9 @@ function checkTogether(trainings: readonly Training[]): void {
   }
 }
 
-/** Rows of a source in a step, as in configuration files. */
-const BATCH_SIZE = 4096;
-
 /** The batches of a source from a step on. */
 function sourceBatches(source: RowSource, firstStep: number, options: LoopOptions): Batches {
-  const { batch_size = BATCH_SIZE, seed = 0, n_steps = Infinity } = options;
+  const { batch_size = TRAIN_DEFAULTS.batch_size, seed = TRAIN_DEFAULTS.seed, n_steps = Infinity } = options;
   return shuffledBatches(source, { batch_size, seed, n_steps, firstStep });
 }
 
@@ -386,7 +383,11 @@ function checkRows(
   if (isRowSource(batches)) {
     for (const { sae } of trainings) {
       checkWidth(batches, sae);
-      checkBatchFits(sae.cfg, { context: sae.context, n_rows: batch_size ?? BATCH_SIZE, training: true });
+      checkBatchFits(sae.cfg, {
+        context: sae.context,
+        n_rows: batch_size ?? TRAIN_DEFAULTS.batch_size,
+        training: true,
+      });
     }
     if (n_steps === undefined) throw new TypeError("training on a source of rows never ends: give n_steps");
     return;
@@ -459,7 +460,7 @@ class Trainer implements Disposable {
     { sae, objective, options = {} }: Training,
     loop: { readonly log_every: number; readonly n_steps: number },
   ) {
-    const { grad_clip = 1, optimizer = { key: "adam" } } = options;
+    const { grad_clip = TRAIN_DEFAULTS.grad_clip, optimizer = { key: "adam" } } = options;
     if (grad_clip !== false && !(typeof grad_clip === "number" && grad_clip > 0)) {
       throw new RangeError(
         `grad_clip must be a positive number, or false for no clipping, found ${shown(grad_clip)}`,
@@ -579,7 +580,7 @@ class Trainer implements Disposable {
  * @throws {RangeError} for an option outside its range.
  */
 export function learningRate(
-  { lr = 4e-4, n_lr_warmup = 500 }: Pick<ModelOptions, "lr" | "n_lr_warmup">,
+  { lr = TRAIN_DEFAULTS.lr, n_lr_warmup = TRAIN_DEFAULTS.n_lr_warmup }: Pick<ModelOptions, "lr" | "n_lr_warmup">,
   n_steps: number,
 ): (step: number) => number {
   if (!(lr >= 0 && Number.isFinite(lr))) throw new RangeError(`lr must be a non-negative number, found ${shown(lr)}`);
@@ -600,7 +601,7 @@ type ModelSchedule = Pick<StepSchedule, "sparsity" | "top_k" | "mostK">;
  */
 export function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
-  { n_sparsity_warmup = 0, k_start, n_k_warmup }: ModelOptions,
+  { n_sparsity_warmup = TRAIN_DEFAULTS.n_sparsity_warmup, k_start, n_k_warmup }: ModelOptions,
 ): (step: number) => ModelSchedule {
   wholeNumber("n_sparsity_warmup", n_sparsity_warmup, 0);
   const sparsity = warmup(0, 1, n_sparsity_warmup);

@@ -6,7 +6,7 @@
 
 import type { SparseAutoencoderConfig } from "../nn/config.ts";
 import type { Objective } from "../objectives/objective.ts";
-import type { ModelOptions } from "./options.ts";
+import { type ModelOptions, TRAIN_DEFAULTS } from "./options.ts";
 
 /** A training, as far as what it can reach depends on it. */
 export interface Prospect {
@@ -25,7 +25,11 @@ export interface Prospect {
 /** One line for each schedule that does not end, and for each setting that has no effect, with what mends it. */
 export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }: Prospect): string[] {
   const { activation, d_sae } = cfg;
-  const { n_lr_warmup = 500, n_sparsity_warmup = 0, n_k_warmup = 0 } = options;
+  const {
+    n_lr_warmup = TRAIN_DEFAULTS.n_lr_warmup,
+    n_sparsity_warmup = TRAIN_DEFAULTS.n_sparsity_warmup,
+    n_k_warmup = 0,
+  } = options;
   const warnings: string[] = [];
   const schedules = [
     ["the learning rate does not reach its peak", "n_lr_warmup", n_lr_warmup],

@@ -75,6 +75,7 @@ Deno.test("each command works with the permissions that its help names, and no o
         ...["demo", "--out", "demo", "--steps", "2", "--d-sae", "16", "--top-k", "2", "--batch-size", "16"],
       ]],
       [[], ["--help"]],
+      [[], ["config"]],
       [["--allow-read"], ["--version"]],
     ];
     const ended = await Promise.all(cases.map(([flags, args]) => saev(path, flags, args)));

@@ -7,8 +7,17 @@ import type { AnyFields, Field, Kinds } from "../../nn/fields.ts";
 import { AUXILIARIES, completeSparsity, SPARSITIES } from "../../nn/loss_terms.ts";
 import { getObjective, OBJECTIVES } from "../../objectives/objective.ts";
 import { DATA_FIELDS, INIT_FIELDS, listFields, LOOP_FIELDS, SECTIONS } from "../../runner/config_sections.ts";
+import { UPSTREAM } from "../../runner/defaults.ts";
 import { configText } from "../../runner/config_text.ts";
 import { completeRunConfig } from "../../runner/run_config.ts";
+import { TRAIN_DEFAULTS } from "../../train/options.ts";
+
+/** The tables of fields of every section. */
+function allTables(): AnyFields[] {
+  return Object.values(SECTIONS).flatMap((section) =>
+    "fields" in section ? [section.fields] : Object.values(section.kinds)
+  );
+}
 
 /** The tables behind a `#` after the live ones, each without its first `#`. */
 function alternatives(): Record<string, unknown>[] {
@@ -52,19 +61,15 @@ Deno.test("every activation, penalty, auxiliary loss and objective is there with
   for (const objective of objectives) assertEquals(getObjective(objective), getObjective({ key: objective.key }));
 });
 
-Deno.test("what stands behind a # may stand without it", () => {
-  const live = configText({ alternatives: false });
-  for (const [, field] of live.matchAll(/^# (\w+) = /gm)) {
-    const text = live.replace(`# ${field} = `, `${field} = `)
-      // These belong together, or exclude each other.
-      .replace(/^n_epochs.*$/m, (line) => field === "n_steps" ? "" : line)
-      .replace(/^# (k_start|n_k_warmup) = /gm, (line, name) => field!.includes("k_") ? `${name} = ` : line)
-      .replace(/^key = "top-k"/m, (line) => /^(?:target_l0|sparsity_coeff)$/.test(field!) ? 'key = "relu"' : line);
-    const relu = text.includes('key = "relu"')
-      ? text.replace(/^(?:top_k|relu) = .*$/gm, "").replace("no-sparsity", 'l1-sparsity"\ncoeff = 1 #')
-      : text;
-    completeRunConfig(parse(relu));
-  }
+Deno.test("values and examples are what their fields take", () => {
+  const check = (fields: AnyFields): void => {
+    for (const [name, field] of Object.entries(fields)) {
+      const shown = field.otherwise ?? field.example;
+      if (field.kinds === undefined) assertEquals(field.complete(name, shown), shown, name);
+      else Object.values(field.kinds).forEach(check);
+    }
+  };
+  allTables().forEach(check);
 });
 
 Deno.test("every field of every table is in the text", () => {
@@ -76,10 +81,7 @@ Deno.test("every field of every table is in the text", () => {
       if (kinds !== undefined) Object.values(kinds).forEach(check);
     }
   };
-  for (const section of Object.values(SECTIONS)) {
-    if ("fields" in section) check(section.fields);
-    else Object.values(section.kinds).forEach(check);
-  }
+  allTables().forEach(check);
   assertEquals(listFields().toSorted(), ["data.ignore_labels", "objective.group_sizes"]);
 });
 
@@ -130,10 +132,15 @@ Deno.test("doc comments begin with the sentences of the tables, and give their d
     }
   }
   const options = await docsOf("train/options.ts", "ModelOptions");
-  const defaults = ["lr", "n_sparsity_warmup", "grad_clip"] as const;
-  for (const field of defaults) {
-    const { otherwise } = LOOP_FIELDS[field];
-    const [, documented] = /; (\S+) if left out/.exec(options.get(field)!)!;
-    assertEquals(Number(documented), otherwise, field);
+  const loop = await docsOf("train/train.ts", "LoopOptions");
+  for (const [field, value] of Object.entries(TRAIN_DEFAULTS)) {
+    const doc = options.get(field) ?? loop.get(field);
+    const [, documented] = /; (\S+) if left out/.exec(doc ?? "") ?? [];
+    assertEquals(Number(documented), value, `${field}: ${doc}`);
   }
+  const { dead_threshold_tokens } = OBJECTIVES.vanilla;
+  assertEquals(dead_threshold_tokens.otherwise, UPSTREAM.dead_threshold_tokens);
+  const source = await Deno.readTextFile(new URL("../../objectives/objective.ts", import.meta.url));
+  assertStringIncludes(source, `\`n_prefixes\` (${OBJECTIVES.matryoshka.n_prefixes.otherwise})`);
+  assertStringIncludes(source, `\`dead_threshold_tokens\` (${UPSTREAM.dead_threshold_tokens.toLocaleString("en")})`);
 });
