@@ -1,0 +1,11 @@
+/** Configurations that nobody thought of: loss and gradients are the reference's for those that fast-check draws. @module */
+import fc from "fast-check";
+import { sharedDevice } from "../support/gpu.ts";
+import { checkStep } from "./checks.ts";
+import { drawn, exampleOf } from "./drawn.ts";
+
+Deno.test("loss and gradients are the reference's, whatever the configuration", async () => {
+  const device = await sharedDevice();
+  const property = fc.asyncProperty(drawn, (draw) => checkStep(exampleOf(draw), { device }));
+  await fc.assert(property, { seed: 1, numRuns: 40 });
+});
