@@ -4,6 +4,7 @@
  * @module
  */
 
+import { EXCLUSIVE_FIELDS, fieldsWithKey } from "../runner/mod.ts";
 import { parseToml } from "./toml.ts";
 
 /** Values as they were typed, by the paths of their fields. */
@@ -13,12 +14,53 @@ export type Settings = ReadonlyMap<string, string>;
  * A configuration with fields set from the command line. Values are TOML; what is no TOML is a text, so that
  * `--train.optim muon` needs no quotes.
  *
+ * Another `key` than the file's leaves the values of its table that it has too, and drops the others and the tables in it.
+ * A field that excludes another replaces it.
+ *
  * @throws {TypeError} for a field in what is no table.
  */
 export function withSettings(found: Readonly<Record<string, unknown>>, settings: Settings): Record<string, unknown> {
   let all: Record<string, unknown> = { ...found };
-  for (const [path, value] of settings) all = withSetting(all, path, path.split("."), valueOf(value));
+  for (const pair of EXCLUSIVE_FIELDS) {
+    const [set, ...others] = pair.filter((path) => settings.has(path));
+    if (set !== undefined && others.length === 0) {
+      for (const path of pair) if (path !== set) all = without(all, path.split("."));
+    }
+  }
+  // A key before the fields that it has, and a table before those in it.
+  const ordered = [...settings].toSorted(([a], [b]) =>
+    a.split(".").length - b.split(".").length || Number(b.endsWith(".key")) - Number(a.endsWith(".key"))
+  );
+  for (const [path, typed] of ordered) {
+    const [names, value] = [path.split("."), valueOf(typed)];
+    const table = path.slice(0, path.lastIndexOf("."));
+    const fields = names.at(-1) === "key" ? fieldsWithKey(table, value) : undefined;
+    if (fields === undefined || valueAt(all, names) === value) {
+      all = withSetting(all, path, names, value);
+    } else {
+      const shared = Object.entries(valueAt(all, names.slice(0, -1)) ?? {}).filter(([name]) => fields.includes(name));
+      all = withSetting(all, table, names.slice(0, -1), { ...Object.fromEntries(shared), key: value });
+    }
+  }
   return all;
+}
+
+function valueAt(found: unknown, names: readonly string[]): unknown {
+  return names.reduce((table, name) => isTable(table) && Object.hasOwn(table, name) ? table[name] : undefined, found);
+}
+
+/** A table without a field, which may be in a table in it. */
+function without(
+  table: Readonly<Record<string, unknown>>,
+  [name, ...rest]: readonly string[],
+): Record<string, unknown> {
+  const { [name!]: inner, ...others } = table;
+  if (rest.length === 0) return others;
+  return isTable(inner) ? { ...table, [name!]: without(inner, rest) } : { ...table };
+}
+
+function isTable(found: unknown): found is Readonly<Record<string, unknown>> {
+  return typeof found === "object" && found !== null && !Array.isArray(found);
 }
 
 function withSetting(
@@ -29,12 +71,12 @@ function withSetting(
 ): Record<string, unknown> {
   if (rest.length === 0) return { ...table, [name!]: value };
   const inner = Object.hasOwn(table, name!) ? table[name!] : {};
-  if (typeof inner !== "object" || inner === null || Array.isArray(inner)) {
+  if (!isTable(inner)) {
     const parent = path.split(".").slice(0, -rest.length).join(".");
     const what = Array.isArray(inner) ? "a list" : JSON.stringify(inner);
     throw new TypeError(`${parent} is ${what}, not a table; set ${parent} as a whole`);
   }
-  return { ...table, [name!]: withSetting(inner as Record<string, unknown>, path, rest, value) };
+  return { ...table, [name!]: withSetting(inner, path, rest, value) };
 }
 
 function valueOf(typed: string): unknown {

@@ -62,7 +62,8 @@ report.html, config.json, and run.json: when it ran, by which versions, on which
 process at a time may use it. Other files in DIR stay; if one has a name that the run needs, the run is refused.
 
 Only data.path is needed. Every field can be set on the command line too: --train.lr 1e-3,
---objective.key matryoshka, --train.seed "[0, 1, 2]". VALUE is TOML; a text needs no quotes. A --data.path is relative to
+--objective.key matryoshka, --train.seed "[0, 1, 2]". VALUE is TOML; a text needs no quotes. Another key
+drops those fields of CONFIG that it does not have, and sparsity and aux. A --data.path is relative to
 the current folder, one in CONFIG to that of CONFIG. These are the defaults; saev config prints all activations, penalties,
 auxiliary losses and objectives with their fields:
 

@@ -222,6 +222,12 @@ export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "
   train: { about: "How to train.", fields: { ...LOOP_FIELDS } },
 };
 
+/** Fields of which only one may be given. */
+export const EXCLUSIVE_FIELDS: readonly (readonly string[])[] = [
+  ["train.n_epochs", "train.n_steps"],
+  ["objective.n_prefixes", "objective.group_sizes"],
+];
+
 /** The objectives' fields; in a run, when a latent is dead depends on its length. */
 function objectives(): Kinds {
   return Object.fromEntries(
@@ -247,4 +253,27 @@ export function listFields(): string[] {
       .filter(([, { isList }]) => isList)
       .map(([field]) => `${name}.${field}`);
   });
+}
+
+/**
+ * The fields that the table `path` has with a `key`, without the tables in it; `undefined` where it is no table whose `key`
+ * says so.
+ */
+export function fieldsWithKey(path: string, key: unknown): readonly string[] | undefined {
+  const [name, ...rest] = path.split(".");
+  const section = Object.entries(SECTIONS).find(([one]) => one === name)?.[1];
+  let kinds = section !== undefined && "kinds" in section ? section.kinds : undefined;
+  let fields = section !== undefined && "fields" in section ? section.fields : allFields(kinds);
+  for (const inner of rest) {
+    kinds = Object.hasOwn(fields, inner) ? fields[inner]!.kinds : undefined;
+    fields = allFields(kinds);
+  }
+  if (kinds === undefined) return undefined;
+  const found = typeof key === "string" && Object.hasOwn(kinds, key) ? kinds[key]! : {};
+  return Object.entries(found).filter(([, field]) => field.kinds === undefined).map(([field]) => field);
+}
+
+/** The fields of all kinds together. */
+function allFields(kinds: Kinds = {}): AnyFields {
+  return Object.assign({}, ...Object.values(kinds));
 }

@@ -5,7 +5,13 @@
  */
 
 export { completeRunConfig, type RunConfig } from "./run_config.ts";
-export type { DataConfig, InitConfig, LoopConfig } from "./config_sections.ts";
+export {
+  type DataConfig,
+  EXCLUSIVE_FIELDS,
+  fieldsWithKey,
+  type InitConfig,
+  type LoopConfig,
+} from "./config_sections.ts";
 export { configText, type ConfigTextOptions } from "./config_text.ts";
 export { completeSweep, type SweptConfig } from "./sweep_config.ts";
 export type { ResolvedDefaults } from "./defaults.ts";

@@ -1,7 +1,9 @@
 /** Fields set on the command line. @module */
 import { assertEquals, assertThrows } from "@std/assert";
 import { Arguments, type Command, UsageError } from "../../cli/command.ts";
+import { parse } from "@std/toml";
 import { withSettings } from "../../cli/settings.ts";
+import { completeRunConfig, configText } from "../../runner/mod.ts";
 
 const COMMAND: Command = {
   summary: "",
@@ -73,9 +75,32 @@ Deno.test("a field that is set replaces the file's, and the rest stays", () => {
   );
   assertEquals(found, before);
   assertThrows(
-    () => withSettings(found, new Map([["objective.key", "vanilla"]])),
+    () => withSettings(found, new Map([["objective.target_l0", "3"]])),
     TypeError,
     "objective is a list, not a table; set objective as a whole",
   );
   assertThrows(() => withSettings(found, new Map([["train.lr.x", "1"]])), TypeError, "train.lr is 1, not a table");
+});
+
+Deno.test("what excludes a field of the file takes its place, and so does another key", () => {
+  const set = (...settings: [string, string][]) => withSettings(parse(configText()), new Map(settings));
+  const steps = completeRunConfig(set(["train.n_steps", "7"]));
+  assertEquals([steps.train.n_steps, steps.train.n_epochs], [7, null]);
+  const both = set(["train.n_steps", "7"], ["train.n_epochs", "2"]);
+  assertThrows(() => completeRunConfig(both), TypeError, "give one of them");
+  const relu = completeRunConfig(
+    set(["sae.activation.sparsity.coeff", "1"], ["sae.activation.sparsity.key", "l1-sparsity"]),
+  );
+  assertEquals(relu.sae.activation?.sparsity, { key: "l1-sparsity", coeff: 1 });
+  const { sae } = completeRunConfig(set(["sae.activation.top_k", "5"], ["sae.activation.key", "batch-top-k"]));
+  assertEquals(sae.activation, { top_k: 5, relu: false, key: "batch-top-k" });
+  const aux = set(["sae.activation.aux.key", "pre-act"], ["sae.activation.key", "jump-relu"]);
+  assertEquals(completeRunConfig(aux).sae.activation, { key: "jump-relu", aux: { key: "pre-act" } });
+  const same = completeRunConfig(set(["sae.activation.key", "top-k"])).sae;
+  assertEquals(same, completeRunConfig(set()).sae);
+  const matryoshka = set(["objective.key", "matryoshka"], ["objective.group_sizes", "[4, 16380]"]);
+  assertEquals(completeRunConfig(matryoshka).objective, { key: "matryoshka", group_sizes: [4, 16380] });
+  const dead = withSettings({ objective: { dead_threshold_tokens: 9 } }, new Map([["objective.key", "matryoshka"]]));
+  assertEquals(dead.objective, { dead_threshold_tokens: 9, key: "matryoshka" });
+  assertEquals(completeRunConfig(set(["data.key", "x"])).data.path, "activations.npy");
 });
