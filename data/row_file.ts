@@ -13,7 +13,7 @@ import { type FileSet, requireFile } from "../io/file_set.ts";
 import { type FilesSource, type SourceOptions, withFiles } from "../io/files.ts";
 import { locateNpy } from "../io/npy.ts";
 import { openNpz } from "../io/npz.ts";
-import { recogniseMarked } from "../io/recognise.ts";
+import { recogniseMarked } from "../io/file_kind.ts";
 import { locateSafetensors } from "../io/safetensors.ts";
 import type { Source } from "../io/source.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";

@@ -46,7 +46,7 @@ export {
   type TensorStatistics,
   type TensorSummary,
 } from "./checkpoints/inspect.ts";
-export type { FormatName, ReadOptions } from "./checkpoints/recognise.ts";
+export type { FormatName, ReadOptions } from "./checkpoints/recognised_files.ts";
 export { REMEDIES } from "./checkpoints/remedies.ts";
 export type { Clock } from "./clock.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
@@ -79,6 +79,6 @@ export { formatSafetensors, readSafetensors, type Safetensors, writeSafetensors 
 export { pathFrom, type PathParts, type PathSystem, splitPath } from "./paths.ts";
 export { blobSource, bytesSource, type Source } from "./source.ts";
 export type { NamedTensor, StoredTensor } from "./stored_tensor.ts";
-export { type FileKind, recognise } from "./recognise.ts";
+export { type FileKind, recognise } from "./file_kind.ts";
 export { readTorchFile } from "./torch_file.ts";
 export { furtherOutputs, type OnnxInput, type OnnxModel, type OnnxOperator, readOnnxModel } from "./onnx_model.ts";

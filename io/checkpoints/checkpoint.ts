@@ -10,7 +10,7 @@ import { crc32 } from "../crc32.ts";
 import { CheckpointError } from "../errors.ts";
 import { type ByteTarget, type FilesSource, type SourceOptions, withFiles, writeBytes } from "../files.ts";
 import type { Folded } from "../fold.ts";
-import { readModel, type ReadOptions, recognise } from "./recognise.ts";
+import { readModel, type ReadOptions, recogniseFiles } from "./recognised_files.ts";
 import {
   formatCheckpointPieces,
   formatMeasuredCheckpoint,
@@ -173,7 +173,7 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<LoadedAutoencoder> {
   const { device, weights, hub, signal, ...readOptions } = options;
   return await withFiles(from, { ...hub && { hub }, ...signal && { signal } }, async (files) => {
-    const { model: { cfg, parameters, input }, warnings } = await (await recognise(files)).open(readOptions);
+    const { model: { cfg, parameters, input }, warnings } = await (await recogniseFiles(files)).open(readOptions);
     const sae = await SparseAutoencoder.fromPieces(cfg, parameterPieces(parameters), {
       input,
       ...(device === undefined ? {} : { device }),
@@ -194,7 +194,7 @@ export async function readCheckpoint(
 ): Promise<ReadCheckpoint> {
   const { hub, signal, ...readOptions } = options;
   return await withFiles(from, { ...hub && { hub }, ...signal && { signal } }, async (files) => {
-    const { model, warnings } = await readModel(await recognise(files), readOptions);
+    const { model, warnings } = await readModel(await recogniseFiles(files), readOptions);
     return Object.freeze({ ...model, warnings });
   });
 }

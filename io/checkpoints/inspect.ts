@@ -23,9 +23,9 @@ import {
   type ReadModel,
   readModel,
   type ReadOptions,
-  recognise,
   type RecognisedFiles,
-} from "./recognise.ts";
+  recogniseFiles,
+} from "./recognised_files.ts";
 
 /** Numbers of one tensor, over its finite elements. */
 export interface TensorStatistics {
@@ -100,7 +100,7 @@ export async function inspectCheckpoint(
   return await withFiles(
     from,
     { ...hub && { hub }, ...signal && { signal } },
-    async (files, explain) => await describe(await recognise(files), readOptions, explain),
+    async (files, explain) => await describe(await recogniseFiles(files), readOptions, explain),
   );
 }
 

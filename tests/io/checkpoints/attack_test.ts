@@ -5,7 +5,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
-import { readModel, recognise } from "../../../io/checkpoints/recognise.ts";
+import { readModel, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { writeNpy } from "../../../io/npy.ts";
 import { formatSafetensors, readSafetensors } from "../../../io/safetensors.ts";
@@ -36,9 +36,9 @@ const SUBJECTS = [
 ].map(goldenCase);
 
 function read(files: ReadonlyMap<string, Uint8Array>, main: string | null): Promise<ParsedCheckpoint> {
-  return recognise(memoryFiles(files, main)).then((found) => readModel(found, { accept: ACCEPT })).then(({ model }) =>
-    model
-  );
+  return recogniseFiles(memoryFiles(files, main)).then((found) => readModel(found, { accept: ACCEPT })).then((
+    { model },
+  ) => model);
 }
 
 /** The model, or `null` where it is refused; anything but a `CheckpointError` is thrown on. */
@@ -437,19 +437,22 @@ Deno.test("a format is known by content, whatever the file is called", async () 
   for (const golden of CASES) {
     if (golden.refused !== undefined || golden.files.size > 1) continue;
     const bytes = [...golden.files.values()][0]!;
-    assertEquals((await recognise(memoryFiles(new Map([["model.bin", bytes]]), "model.bin"))).format, golden.format);
+    assertEquals(
+      (await recogniseFiles(memoryFiles(new Map([["model.bin", bytes]]), "model.bin"))).format,
+      golden.format,
+    );
   }
 });
 
 Deno.test("a file of saev takes the scaling of its inputs from the caller, once", async () => {
   const bytes = Deno.readFileSync(new URL("../../goldens/checkpoints/schema1_relu.pt", import.meta.url));
-  const found = await recognise(memoryFiles(new Map([["sae.pt", bytes]]), null));
+  const found = await recogniseFiles(memoryFiles(new Map([["sae.pt", bytes]]), null));
   const plain = (await readModel(found)).model;
   const input = { mean: new Float32Array(plain.cfg.d_model).fill(0.5), scale: 2 };
   assertEquals((await readModel(found, { input })).model.input, input);
   await assertRejects(() => found.open({ input: { mean: null, scale: -1 } }), CheckpointError, "input_scale is -1");
   const [saelens] = CASES;
-  const other = await recognise(memoryFiles(saelens!.files, saelens!.main));
+  const other = await recogniseFiles(memoryFiles(saelens!.files, saelens!.main));
   await assertRejects(
     () => other.open({ subtract_b_dec: true }),
     CheckpointError,

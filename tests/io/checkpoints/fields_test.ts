@@ -2,7 +2,7 @@
 
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
-import { readModel, type ReadOptions, recognise } from "../../../io/checkpoints/recognise.ts";
+import { readModel, type ReadOptions, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
 import { formatSafetensors } from "../../../io/safetensors.ts";
 import { joinBytes } from "../../../io/source.ts";
 import { bitsOf } from "../models.ts";
@@ -13,7 +13,7 @@ const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
 /** Every bit of the model, or why there is none. */
 async function outcome({ files }: GoldenFiles, options: ReadOptions = {}): Promise<string> {
   try {
-    const found = await recognise(memoryFiles(files, null));
+    const found = await recogniseFiles(memoryFiles(files, null));
     const { model: { cfg, input, parameters } } = await readModel(found, { accept: ACCEPT, ...options });
     return JSON.stringify([cfg, input, bitsOf(parameters)]);
   } catch (error) {
@@ -161,7 +161,7 @@ Deno.test("the scaling of inputs that a caller gives is the model's, in every fo
   const input = { mean: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), scale: 2 };
   for (const { format, name, files, main, refused } of goldenFiles()) {
     if (refused !== undefined) continue;
-    const found = await recognise(memoryFiles(files, main));
+    const found = await recogniseFiles(memoryFiles(files, main));
     assertEquals((await readModel(found, { accept: ACCEPT, input })).model.input, input, `${format}/${name}`);
   }
   assertEquals(

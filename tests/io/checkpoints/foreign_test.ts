@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { load, readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint } from "../../../io/checkpoints/inspect.ts";
-import { recognise } from "../../../io/checkpoints/recognise.ts";
+import { recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
 import { sharedDevice } from "../../support/gpu.ts";
 import { assertTensorClose } from "../../support/tolerance.ts";
 import { bitsOf, goldenCheckpoint } from "../models.ts";
@@ -38,7 +38,7 @@ for (const format of FORMATS) {
   Deno.test(`${format}: what the library's file has beyond a model of this library is refused by name`, async () => {
     for (const { name, files, main, accept, refused } of cases) {
       if (refused === undefined && accept === undefined) continue;
-      const recognised = await recognise(memoryFiles(files, main));
+      const recognised = await recogniseFiles(memoryFiles(files, main));
       assertEquals(recognised.format, format, name);
       const error = await assertRejects(() => recognised.open(), CheckpointError, refused ?? accept![0]!, name);
       assert(!error.message.includes("undefined"), error.message);

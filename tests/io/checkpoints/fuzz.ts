@@ -10,7 +10,7 @@ import { parameterShapes } from "../../../nn/activations/mod.ts";
 import { AssertionError } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
 import type { FileSet } from "../../../io/file_set.ts";
-import { readModel, recognise } from "../../../io/checkpoints/recognise.ts";
+import { readModel, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource } from "../../../io/source.ts";
 import { readZip } from "../../../io/zip.ts";
@@ -69,7 +69,7 @@ export async function fuzzFormat(format: (typeof FORMATS)[number], seed: number,
 }
 
 async function readFiles(files: FileSet): Promise<ParsedCheckpoint> {
-  return (await readModel(await recognise(files), { accept: ACCEPT })).model;
+  return (await readModel(await recogniseFiles(files), { accept: ACCEPT })).model;
 }
 
 async function judge(subject: Subject, { file, bytes, keepsChecksums }: Damage): Promise<keyof FuzzReport> {

@@ -6,7 +6,7 @@
 
 import { type FileSet, namesIn } from "../../../io/file_set.ts";
 import type { Concession } from "../../../io/checkpoints/foreign.ts";
-import type { FormatName } from "../../../io/checkpoints/recognise.ts";
+import type { FormatName } from "../../../io/checkpoints/recognised_files.ts";
 import { bytesSource } from "../../../io/source.ts";
 
 /** The formats that have goldens here. */

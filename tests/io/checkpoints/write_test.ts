@@ -8,7 +8,7 @@ import { inspectCheckpoint, type Inspection } from "../../../io/checkpoints/insp
 import { rowNorms } from "../../../io/checkpoints/foreign.ts";
 import { formatCheckpoint } from "../../../io/checkpoints/saev.ts";
 import { formatModel, type FormattedModel, TARGET_FORMATS, writeCheckpoint } from "../../../io/checkpoints/write.ts";
-import { readModel, recognise } from "../../../io/checkpoints/recognise.ts";
+import { readModel, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { isFloatType } from "../../../io/numbers.ts";
 import { joinBytes } from "../../../io/source.ts";
@@ -240,7 +240,7 @@ Deno.test("inspecting says what parameters are that are none of the file's tenso
   for (const golden of goldenFiles().filter(({ refused }) => refused === undefined)) {
     const { accept = [], name } = golden;
     const { where } = await inspectCheckpoint(goldenUrl(golden), { accept });
-    const recognised = await recognise(memoryFiles(golden.files, golden.main));
+    const recognised = await recogniseFiles(memoryFiles(golden.files, golden.main));
     const { model } = await readModel(recognised, { accept });
     const stored: string[] = [];
     for (const tensor of recognised.weights!.tensors.values()) {

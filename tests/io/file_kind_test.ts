@@ -1,11 +1,11 @@
-/** `io/recognise.ts`: what files are, whatever they are called. */
+/** `io/file_kind.ts`: what files are, whatever they are called. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { formatCheckpoint } from "../../io/checkpoints/saev.ts";
 import { formatModel } from "../../io/checkpoints/write.ts";
 import { writeNpy } from "../../io/npy.ts";
-import { type FileKind, recognise } from "../../io/recognise.ts";
+import { type FileKind, recognise } from "../../io/file_kind.ts";
 import { formatSafetensors } from "../../io/safetensors.ts";
 import { buffered, bytesSource, joinBytes } from "../../io/source.ts";
 import { formatTorchFile } from "../../io/torch_file.ts";

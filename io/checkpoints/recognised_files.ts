@@ -9,7 +9,7 @@ import type { FileSet } from "../file_set.ts";
 import { type JsonObject, readJsonObject } from "../json.ts";
 import { openNpz } from "../npz.ts";
 import { PickledDict, type PickledValue } from "../pickle.ts";
-import { type FileKind, recognise as recogniseKind } from "../recognise.ts";
+import { type FileKind, recognise } from "../file_kind.ts";
 import { readSafetensors } from "../safetensors.ts";
 import type { Source } from "../source.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
@@ -100,9 +100,9 @@ export async function readModel(files: RecognisedFiles, options: ReadOptions = {
  *
  * @throws {CheckpointError} where there is no such file, or nobody's.
  */
-export async function recognise(files: FileSet): Promise<RecognisedFiles> {
+export async function recogniseFiles(files: FileSet): Promise<RecognisedFiles> {
   const source = await findWeights(files);
-  const kind = await recogniseKind(source);
+  const kind = await recognise(source);
   if (kind === "saev") {
     return {
       format: "saev",
