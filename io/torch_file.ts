@@ -14,9 +14,9 @@ import {
   PickledObject,
   type PickledTuple,
   type PickledValue,
-  PickleWriter,
   unpickle,
 } from "./pickle.ts";
+import { PickleWriter } from "./pickle_writer.ts";
 import type { FilePart, Source } from "./source.ts";
 import {
   countElements,
@@ -28,7 +28,9 @@ import {
   type StoredTensor,
   TensorView,
 } from "./stored_tensor.ts";
-import { formatZip, readZip, type ZipEntry, type ZipMember, type ZipRecord, zipRecord } from "./zip.ts";
+import { readZip, type ZipMember } from "./zip.ts";
+import type { ZipEntry } from "./zip_format.ts";
+import { formatZip, type ZipRecord, zipRecord } from "./zip_writer.ts";
 
 const STORAGE_CLASSES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
   ["torch.HalfStorage", "float16"],

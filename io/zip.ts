@@ -1,6 +1,5 @@
 /**
- * Zip archives. Those of stored records, as PyTorch writes them, are written: every record aligned to 64 bytes, sizes in
- * the central directory, zip64 where needed. Reading takes a record's content when asked for, and trusts nothing.
+ * Reads zip archives: a record's content is read when asked for, and nothing in the archive is trusted.
  *
  * Format: PKWARE's APPNOTE 6.3.
  *
@@ -9,59 +8,31 @@
 
 import { crc32 } from "./crc32.ts";
 import { CheckpointError, quote } from "./errors.ts";
-import { bytesSource, type FilePart, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
-
-/** What an archive's headers say of a record. */
-export interface ZipEntry {
-  /** Its full name. */
-  readonly name: string;
-  /** Length of its content. */
-  readonly size: number;
-  /** Checksum of its content. */
-  readonly crc32: number;
-}
-
-/** A record to be written. */
-export interface ZipRecord<Part extends FilePart = Uint8Array> extends ZipEntry {
-  /** Its content. */
-  readonly bytes: Part;
-}
-
-/** Everything of an archive but the contents. */
-export interface ZipLayout {
-  /** What stands before each record. */
-  readonly heads: readonly Uint8Array[];
-  /** What stands after each record. */
-  readonly tails: readonly Uint8Array[];
-  /** What stands at the end. */
-  readonly directory: Uint8Array;
-}
-
-const LOCAL_HEADER = 0x04034b50;
-const DATA_DESCRIPTOR = 0x08074b50;
-const CENTRAL_HEADER = 0x02014b50;
-const ZIP64_END = 0x06064b50;
-const ZIP64_LOCATOR = 0x07064b50;
-const END = 0x06054b50;
-
-const LOCAL_HEADER_SIZE = 30;
-const CENTRAL_HEADER_SIZE = 46;
-const ZIP64_END_SIZE = 56;
-const ZIP64_LOCATOR_SIZE = 20;
-const END_SIZE = 22;
+import { bytesSource, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
+import {
+  CENTRAL_HEADER,
+  CENTRAL_HEADER_SIZE,
+  type Directory,
+  END,
+  END_SIZE,
+  LOCAL_HEADER,
+  LOCAL_HEADER_SIZE,
+  MAX_16,
+  MAX_32,
+  SIZES_FOLLOW,
+  UTF8_NAMES,
+  ZIP64_END,
+  ZIP64_END_SIZE,
+  ZIP64_EXTRA,
+  ZIP64_LOCATOR,
+  ZIP64_LOCATOR_SIZE,
+  type ZipEntry,
+} from "./zip_format.ts";
 
 const STORED = 0;
 const DEFLATED = 8;
-const SIZES_FOLLOW = 0x0008;
-const UTF8_NAMES = 0x0800;
 /** How hard the compressor tried, which says nothing to a reader. */
 const DEFLATE_EFFORT = 0x0006;
-const ZIP64_EXTRA = 1;
-const MAX_16 = 0xffff;
-const MAX_32 = 0xffffffff;
-
-/** Every record's content starts at a multiple of this, so that it can be mapped into memory as any type. */
-const ALIGNMENT = 64;
 
 /** A record that is listed takes more memory than its 46 bytes; PyTorch's archives have one for each storage. */
 const MAX_RECORDS = 2 ** 16;
@@ -80,8 +51,6 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const MAX_IN_MEMORY = 2 ** 32;
 /** The decompressor is fed with so many bytes at a time. */
 const CHUNK_BYTES = 2 ** 14;
-
-// ---------------------------------------------------------------------------------------------------------- reading
 
 /** A record of an archive, whose content is read when asked for. */
 export interface ZipMember extends ZipEntry {
@@ -115,12 +84,6 @@ interface CentralEntry extends ZipEntry {
   readonly offset: number;
   /** Length of the name in bytes. */
   readonly nameSize: number;
-}
-
-interface Directory {
-  readonly offset: number;
-  readonly size: number;
-  readonly count: number;
 }
 
 /**
@@ -475,125 +438,4 @@ function hex(value: number): string {
 
 function fail(what: string, cause?: unknown): never {
   throw new CheckpointError(`reading the zip archive: ${what}`, { cause });
-}
-
-// ---------------------------------------------------------------------------------------------------------- writing
-
-/** A record of these bytes. */
-export function zipRecord(name: string, bytes: Uint8Array): ZipRecord {
-  return { name, bytes, size: bytes.length, crc32: crc32(bytes) };
-}
-
-/** The archive of these records, in pieces; the contents are the given bytes themselves. */
-export function formatZip<Part extends FilePart>(records: readonly ZipRecord<Part>[]): (Uint8Array | Part)[] {
-  const { heads, tails, directory } = layoutZip(records);
-  return [...records.flatMap(({ bytes }, i) => [heads[i]!, bytes, tails[i]!]), directory];
-}
-
-/** Everything of an archive but the contents, in PyTorch's layout. */
-export function layoutZip(entries: readonly ZipEntry[]): ZipLayout {
-  const heads: Uint8Array[] = [];
-  const tails: Uint8Array[] = [];
-  const central: Uint8Array[] = [];
-  let offset = 0;
-  for (const entry of entries) {
-    const name = new TextEncoder().encode(entry.name);
-    const head = formatLocalHeader(entry, name, offset);
-    const tail = formatDescriptor(entry);
-    heads.push(head);
-    tails.push(tail);
-    central.push(formatCentralHeader(entry, name, offset));
-    offset += head.length + entry.size + tail.length;
-  }
-  const size = central.reduce((sum, { length }) => sum + length, 0);
-  return { heads, tails, directory: joinBytes([...central, formatEnd({ offset, size, count: entries.length })]) };
-}
-
-function isLarge(entry: ZipEntry): boolean {
-  return entry.size >= MAX_32;
-}
-
-function formatLocalHeader(entry: ZipEntry, name: Uint8Array, offset: number): Uint8Array {
-  const large = isLarge(entry);
-  const unpadded = LOCAL_HEADER_SIZE + name.length + (large ? 20 : 0) + 4;
-  const padding = (ALIGNMENT - (offset + unpadded) % ALIGNMENT) % ALIGNMENT;
-  const writer = new ByteWriter(unpadded + padding)
-    .uint32(LOCAL_HEADER).uint16(0).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(0).uint32(0).uint32(0)
-    .uint32(large ? MAX_32 : 0).uint32(large ? MAX_32 : 0)
-    .uint16(name.length).uint16((large ? 20 : 0) + 4 + padding).bytes(name);
-  if (large) writer.uint16(ZIP64_EXTRA).uint16(16).uint64(entry.size).uint64(entry.size);
-  return writer.bytes(new TextEncoder().encode("FB")).uint16(padding).bytes(new Uint8Array(padding).fill(0x5a)).done();
-}
-
-function formatDescriptor(entry: ZipEntry): Uint8Array {
-  const large = isLarge(entry);
-  const writer = new ByteWriter(large ? 24 : 16).uint32(DATA_DESCRIPTOR).uint32(entry.crc32);
-  if (large) writer.uint64(entry.size).uint64(entry.size);
-  else writer.uint32(entry.size).uint32(entry.size);
-  return writer.done();
-}
-
-function formatCentralHeader(entry: ZipEntry, name: Uint8Array, offset: number): Uint8Array {
-  const large = isLarge(entry);
-  const far = offset >= MAX_32;
-  const fields = (large ? 16 : 0) + (far ? 8 : 0);
-  const extra = fields === 0 ? 0 : 4 + fields;
-  const writer = new ByteWriter(CENTRAL_HEADER_SIZE + name.length + extra)
-    .uint32(CENTRAL_HEADER).uint16(0).uint16(0).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(0).uint32(0)
-    .uint32(entry.crc32).uint32(large ? MAX_32 : entry.size).uint32(large ? MAX_32 : entry.size)
-    .uint16(name.length).uint16(extra).uint16(0).uint16(0).uint16(0).uint32(0)
-    .uint32(far ? MAX_32 : offset).bytes(name);
-  if (extra > 0) writer.uint16(ZIP64_EXTRA).uint16(fields);
-  if (large) writer.uint64(entry.size).uint64(entry.size);
-  if (far) writer.uint64(offset);
-  return writer.done();
-}
-
-/** PyTorch writes the zip64 end record and its locator always. */
-function formatEnd({ offset, size, count }: Directory): Uint8Array {
-  return new ByteWriter(ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE)
-    .uint32(ZIP64_END).uint64(ZIP64_END_SIZE - 12).uint16(0x031e).uint16(45).uint32(0).uint32(0)
-    .uint64(count).uint64(count).uint64(size).uint64(offset)
-    .uint32(ZIP64_LOCATOR).uint32(0).uint64(offset + size).uint32(1)
-    .uint32(END).uint16(0).uint16(0).uint16(Math.min(count, MAX_16)).uint16(Math.min(count, MAX_16))
-    .uint32(Math.min(size, MAX_32)).uint32(Math.min(offset, MAX_32)).uint16(0)
-    .done();
-}
-
-/** Fills a buffer of known size with little-endian fields. */
-class ByteWriter {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  #at = 0;
-
-  constructor(size: number) {
-    this.#bytes = new Uint8Array(size);
-    this.#view = new DataView(this.#bytes.buffer);
-  }
-
-  uint16(value: number): this {
-    this.#view.setUint16(this.#at, value, true);
-    this.#at += 2;
-    return this;
-  }
-
-  uint32(value: number): this {
-    this.#view.setUint32(this.#at, value, true);
-    this.#at += 4;
-    return this;
-  }
-
-  uint64(value: number): this {
-    return this.uint32(value % 2 ** 32).uint32(Math.floor(value / 2 ** 32));
-  }
-
-  bytes(bytes: Uint8Array): this {
-    this.#bytes.set(bytes, this.#at);
-    this.#at += bytes.length;
-    return this;
-  }
-
-  done(): Uint8Array {
-    return this.#bytes;
-  }
 }

@@ -7,7 +7,7 @@ import { littleEndianBytes } from "../../io/numbers.ts";
 import { formatSafetensors } from "../../io/safetensors.ts";
 import { joinBytes } from "../../io/source.ts";
 import { formatTorchFile } from "../../io/torch_file.ts";
-import { formatZip, zipRecord } from "../../io/zip.ts";
+import { formatZip, zipRecord } from "../../io/zip_writer.ts";
 import { ShapeError } from "../../kernels/engine/errors.ts";
 import { openRows, type RowFileOptions } from "../../data/row_file.ts";
 import { damageBytes } from "../io/damage.ts";

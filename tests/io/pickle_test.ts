@@ -1,4 +1,4 @@
-/** `io/pickle.ts`: what state dicts consist of, and pickles made to do harm. */
+/** `io/pickle.ts` and `io/pickle_writer.ts`: what state dicts consist of, and pickles made to do harm. */
 
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
@@ -10,10 +10,10 @@ import {
   PickledRecord,
   type PickledTuple,
   type PickledValue,
-  PickleWriter,
   unpickle,
   type Vocabulary,
 } from "../../io/pickle.ts";
+import { PickleWriter } from "../../io/pickle_writer.ts";
 import { assemble, type Code, global, int, pickle, uint32, unicode } from "./raw_pickle.ts";
 
 fc.configureGlobal({ seed: 0 });

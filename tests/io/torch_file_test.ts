@@ -7,7 +7,8 @@ import { PickledDict, type PickledList, type PickledRecord } from "../../io/pick
 import { bytesSource, joinBytes } from "../../io/source.ts";
 import type { StoredTensor } from "../../io/stored_tensor.ts";
 import { formatTorchFile, type PickledTensor, readTorchFile, readTorchObject } from "../../io/torch_file.ts";
-import { formatZip, readZip, zipRecord } from "../../io/zip.ts";
+import { readZip } from "../../io/zip.ts";
+import { formatZip, zipRecord } from "../../io/zip_writer.ts";
 import { Random } from "../support/random.ts";
 import { floats } from "./models.ts";
 import { global, int, pickle, type RawTensor, stateDict, tensor, unicode } from "./raw_pickle.ts";

@@ -1,10 +1,11 @@
-/** `io/zip.ts`: archives as PyTorch writes them, and archives made to do harm. */
+/** `io/zip.ts` and `io/zip_writer.ts`: archives as PyTorch writes them, and archives made to do harm. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as fc from "fast-check";
 import { CheckpointError } from "../../io/errors.ts";
 import { bytesSource, joinBytes, type Source } from "../../io/source.ts";
-import { formatZip, layoutZip, readZip, zipRecord } from "../../io/zip.ts";
+import { readZip } from "../../io/zip.ts";
+import { formatZip, layoutZip, zipRecord } from "../../io/zip_writer.ts";
 import { joined, type RawEnd, type RawRecord, rawZip, utf8 } from "./raw_zip.ts";
 
 fc.configureGlobal({ seed: 0 });

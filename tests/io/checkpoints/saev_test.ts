@@ -17,7 +17,8 @@ import {
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
 import { formatTorchFile, readTorchFile } from "../../../io/torch_file.ts";
-import { formatZip, readZip, zipRecord } from "../../../io/zip.ts";
+import { readZip } from "../../../io/zip.ts";
+import { formatZip, zipRecord } from "../../../io/zip_writer.ts";
 import { Random } from "../../support/random.ts";
 import { anyModel, bitsOf, goldenCheckpoint, type Model, NO_SCALING, PARAMETERS, randomModel } from "../models.ts";
 import { type RawTensor, stateDict } from "../raw_pickle.ts";
