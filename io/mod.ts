@@ -39,14 +39,14 @@ export {
   type Target,
 } from "./files.ts";
 export type { Folded } from "./fold.ts";
-export type { Concession, ForeignOptions } from "./checkpoints/foreign.ts";
+export type { Concession, ForeignOptions, Formatted, ParseOptions, ReadOptions } from "./checkpoints/format.ts";
+export { type FormatName, TARGET_FORMATS, type TargetFormat } from "./checkpoints/formats.ts";
 export {
   inspectCheckpoint,
   type Inspection,
   type TensorStatistics,
   type TensorSummary,
 } from "./checkpoints/inspect.ts";
-export type { FormatName, ReadOptions } from "./checkpoints/recognised_files.ts";
 export { REMEDIES } from "./checkpoints/remedies.ts";
 export type { Clock } from "./clock.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
@@ -56,15 +56,12 @@ export {
   formatCheckpoint,
   type FormatOptions,
   parseCheckpoint,
-  type ParseOptions,
   type ReadCheckpoint,
 } from "./checkpoints/saev.ts";
 export {
   findTargets,
   formatModel,
   type FormattedModel,
-  TARGET_FORMATS,
-  type TargetFormat,
   writeCheckpoint,
   type WriteOptions,
   type WriteTarget,

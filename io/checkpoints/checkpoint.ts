@@ -10,7 +10,8 @@ import { crc32 } from "../crc32.ts";
 import { CheckpointError } from "../errors.ts";
 import { type ByteTarget, type FilesSource, type SourceOptions, withFiles, writeBytes } from "../files.ts";
 import type { Folded } from "../fold.ts";
-import { readModel, type ReadOptions, recogniseFiles } from "./recognised_files.ts";
+import type { ReadOptions } from "./format.ts";
+import { readModel, recogniseFiles } from "./recognised_files.ts";
 import {
   formatCheckpointPieces,
   formatMeasuredCheckpoint,

@@ -25,26 +25,28 @@
  */
 
 import { CheckpointError, quote } from "../errors.ts";
+import { foldedInto, foldModel } from "../fold.ts";
 import { describeValue, type JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import {
   batchTopKActivation,
   fail,
-  type ForeignFormat,
-  type ForeignModel,
+  foreignFormat,
   foreignModel,
-  type ForeignOptions,
   GATED,
   hasTensors,
+  jsonFile,
   JUMP_RELU,
+  loseNegatives,
   matrixShape,
   openParameters,
   readInteger,
   RELU,
   topKActivation,
-  type Weights,
 } from "./foreign.ts";
-import { readParameter, type StoredParameters } from "../model.ts";
+import type { ForeignOptions, Formatted, LoseNegatives, OpenedModel, Weights, WritableFormat } from "./format.ts";
+import { type ParsedCheckpoint, readParameter, type StoredParameters } from "../model.ts";
+import { formatTorchFile } from "../torch_file.ts";
 
 /** The file with the tensors. */
 export const DICTIONARY_LEARNING_WEIGHTS = "ae.pt";
@@ -56,36 +58,40 @@ const PLAIN = { W_enc: "W_enc", b_enc: "b_enc", W_dec: "W_dec", b_dec: "b_dec" }
 const FLIPPED = ["W_enc", "W_dec"] as const;
 
 /** The format. */
-export const DICTIONARY_LEARNING: ForeignFormat = {
-  recognises: (weights) =>
-    weights.container === "torch" && !weights.isNested && weights.extras.size === 0 && (
-      hasTensors(weights, "encoder.weight", "decoder.weight") && !weights.tensors.has("pre_bias") ||
-      hasTensors(weights, "W_enc", "threshold")
-    ),
-  read: async (weights, { input }: ForeignOptions) => {
-    const config = await findTrainerConfig(weights);
-    const trainer = config === null ? null : new HeaderFields(config.file, config.object).object("trainer");
-    const name = trainer?.string("dict_class") ?? classOf(weights);
-    const dict = Object.hasOwn(CLASSES, name) ? CLASSES[name] : undefined;
-    if (dict === undefined) {
-      return fail(weights.name, `the dict_class ${quote(name)} is none of ${Object.keys(CLASSES).join(", ")}`);
-    }
-    const [rows, columns] = matrixShape(weights, dict.isLinear ? LINEAR.W_enc : PLAIN.W_enc);
-    const sizes = dict.isLinear ? { d_model: columns, d_sae: rows } : { d_model: rows, d_sae: columns };
-    if (trainer !== null) {
-      for (const [field, size] of [["activation_dim", sizes.d_model], ["dict_size", sizes.d_sae]] as const) {
-        const said = trainer.integer(field);
-        if (said !== size) trainer.fail(`${field} is ${said}, and the tensors in ${weights.name} say ${size}`);
+export const DICTIONARY_LEARNING: WritableFormat<"dictionary_learning"> = {
+  ...foreignFormat({
+    name: "dictionary_learning",
+    recognise: (weights) =>
+      weights.container === "torch" && !weights.isNested && weights.extras.size === 0 && (
+        hasTensors(weights, "encoder.weight", "decoder.weight") && !weights.tensors.has("pre_bias") ||
+        hasTensors(weights, "W_enc", "threshold")
+      ),
+    read: async (weights, { input }: ForeignOptions) => {
+      const config = await findTrainerConfig(weights);
+      const trainer = config === null ? null : new HeaderFields(config.file, config.object).object("trainer");
+      const name = trainer?.string("dict_class") ?? classOf(weights);
+      const dict = Object.hasOwn(CLASSES, name) ? CLASSES[name] : undefined;
+      if (dict === undefined) {
+        return fail(weights.name, `the dict_class ${quote(name)} is none of ${Object.keys(CLASSES).join(", ")}`);
       }
-    }
-    const { model, ...more } = await dict.read(weights, sizes);
-    if (trainer !== null && "top_k" in model.cfg.activation) {
-      const { top_k } = model.cfg.activation;
-      const said = trainer.integer("k");
-      if (said !== top_k) trainer.fail(`k is ${said}, and the tensor in ${weights.name} says ${top_k}`);
-    }
-    return { model: { ...model, input: input ?? model.input }, ...more };
-  },
+      const [rows, columns] = matrixShape(weights, dict.isLinear ? LINEAR.W_enc : PLAIN.W_enc);
+      const sizes = dict.isLinear ? { d_model: columns, d_sae: rows } : { d_model: rows, d_sae: columns };
+      if (trainer !== null) {
+        for (const [field, size] of [["activation_dim", sizes.d_model], ["dict_size", sizes.d_sae]] as const) {
+          const said = trainer.integer(field);
+          if (said !== size) trainer.fail(`${field} is ${said}, and the tensors in ${weights.name} say ${size}`);
+        }
+      }
+      const { model, ...more } = await dict.read(weights, sizes);
+      if (trainer !== null && "top_k" in model.cfg.activation) {
+        const { top_k } = model.cfg.activation;
+        const said = trainer.integer("k");
+        if (said !== top_k) trainer.fail(`k is ${said}, and the tensor in ${weights.name} says ${top_k}`);
+      }
+      return { model: { ...model, input: input ?? model.input }, ...more };
+    },
+  }),
+  write: { files: [DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS], format: formatDictionaryLearning },
 };
 
 /** The configuration and its place, beside the file or above it; what is above may be anything else's. */
@@ -111,7 +117,7 @@ interface Sizes {
 interface DictClass {
   /** Whether its matrices are `torch.nn.Linear`s, which lie transposed. */
   readonly isLinear: boolean;
-  readonly read: (weights: Weights, sizes: Sizes) => ForeignModel | Promise<ForeignModel>;
+  readonly read: (weights: Weights, sizes: Sizes) => OpenedModel | Promise<OpenedModel>;
 }
 
 const CLASSES: Readonly<Record<string, DictClass>> = {
@@ -158,12 +164,12 @@ const CLASSES: Readonly<Record<string, DictClass>> = {
   },
 };
 
-function readRelu(weights: Weights, sizes: Sizes, b_dec: string): ForeignModel {
+function readRelu(weights: Weights, sizes: Sizes, b_dec: string): OpenedModel {
   const parameters = openParameters(weights, sizes, { names: { ...LINEAR, b_dec }, transposed: FLIPPED });
   return foreignModel(weights.name, { ...sizes, subtract_b_dec: b_dec === "bias", activation: RELU }, parameters);
 }
 
-async function readBatchTopK(weights: Weights, sizes: Sizes): Promise<ForeignModel> {
+async function readBatchTopK(weights: Weights, sizes: Sizes): Promise<OpenedModel> {
   const top_k = await readInteger(weights, "k");
   const parameters = openParameters(weights, sizes, {
     names: { ...LINEAR, b_dec: "b_dec" },
@@ -174,7 +180,7 @@ async function readBatchTopK(weights: Weights, sizes: Sizes): Promise<ForeignMod
   return await batchTopKModel(weights, sizes, top_k, parameters);
 }
 
-async function readMatryoshka(weights: Weights, sizes: Sizes): Promise<ForeignModel> {
+async function readMatryoshka(weights: Weights, sizes: Sizes): Promise<OpenedModel> {
   const top_k = await readInteger(weights, "k");
   const groups = await weights.tensors.get("group_sizes")?.readIntegers() ??
     fail(weights.name, "missing tensors: group_sizes");
@@ -193,7 +199,7 @@ async function batchTopKModel(
   sizes: Sizes,
   top_k: number,
   parameters: StoredParameters,
-): Promise<ForeignModel> {
+): Promise<OpenedModel> {
   const [threshold] = await readParameter(parameters.threshold!);
   const warnings = threshold! < 0
     ? ["the threshold is negative, as before training has estimated it: every positive pre-activation is a code"]
@@ -218,4 +224,78 @@ function classOf(weights: Weights): string {
     `the tensors ${found} may be those of several libraries and classes; ${DICTIONARY_LEARNING_CONFIG} beside the file, ` +
       "or in the folder above, would say the dict_class: give the path of a file that has it there",
   );
+}
+
+// ---------------------------------------------------------------------------------------------------------- writing
+
+function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
+  const { activation } = given.cfg;
+  loseNegatives(activation, "dictionary_learning", lose);
+  // An AutoEncoderNew does not subtract b_dec, a JumpReLU neither; the others always do.
+  const subtracts = activation.key !== "jump-relu" && (activation.key !== "relu" || given.cfg.subtract_b_dec);
+  const { cfg, parameters } = foldModel(given, subtracts);
+  const { d_model, d_sae } = cfg;
+  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
+  const encoder = { name: "encoder.weight", shape: [d_sae, d_model], data: W_enc, isTransposed: true };
+  const decoder = { name: "decoder.weight", shape: [d_model, d_sae], data: W_dec, isTransposed: true };
+  const matrices = [encoder, { name: "encoder.bias", shape: [d_sae], data: b_enc }, decoder];
+  const biasCalled = (name: string) => ({ name, shape: [d_model], data: b_dec });
+  const numberCalled = (name: string, data: Float32Array | Int32Array) => ({ name, shape: [], data });
+  const written = (() => {
+    switch (activation.key) {
+      case "relu":
+        return subtracts
+          ? { dict_class: "AutoEncoder", tensors: [biasCalled("bias"), ...matrices] }
+          : { dict_class: "AutoEncoderNew", tensors: [...matrices, biasCalled("decoder.bias")] };
+      case "top-k":
+      case "batch-top-k": {
+        const k = Math.min(activation.top_k, d_sae);
+        // What the library has before training estimates it. Its TopK computes with k alone.
+        const theta = threshold ?? Float32Array.of(-1);
+        return {
+          dict_class: activation.key === "top-k" ? "AutoEncoderTopK" : "BatchTopKSAE",
+          k,
+          tensors: [
+            biasCalled("b_dec"),
+            numberCalled("k", Int32Array.of(k)),
+            numberCalled("threshold", theta),
+            ...matrices,
+          ],
+        };
+      }
+      case "gated":
+        return {
+          dict_class: "GatedAutoEncoder",
+          tensors: [
+            biasCalled("decoder_bias"),
+            { name: "r_mag", shape: [d_sae], data: r_mag! },
+            { name: "gate_bias", shape: [d_sae], data: b_enc },
+            { name: "mag_bias", shape: [d_sae], data: b_mag! },
+            encoder,
+            decoder,
+          ],
+        };
+      case "jump-relu":
+        return {
+          dict_class: "JumpReluAutoEncoder",
+          tensors: [
+            { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
+            { name: "b_enc", shape: [d_sae], data: b_enc },
+            { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
+            biasCalled("b_dec"),
+            { name: "threshold", shape: [d_sae], data: threshold! },
+          ],
+        };
+    }
+  })();
+  const { tensors, ...fields } = written;
+  const config = { trainer: { ...fields, activation_dim: d_model, dict_size: d_sae }, buffer: {} };
+  const modules = activation.key === "jump-relu" ? [""] : ["", "encoder", "decoder"];
+  return {
+    files: new Map([
+      [DICTIONARY_LEARNING_CONFIG, jsonFile(config)],
+      [DICTIONARY_LEARNING_WEIGHTS, formatTorchFile(tensors, modules)],
+    ]),
+    folded: foldedInto(given, subtracts),
+  };
 }

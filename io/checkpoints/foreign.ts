@@ -10,77 +10,51 @@
  */
 
 import type { OwnParameterName } from "../../nn/parameters.ts";
-import type { ActivationOptions } from "../../nn/activations/mod.ts";
+import type { Activation, ActivationOptions } from "../../nn/activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, quote } from "../errors.ts";
 import type { JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
-import type { PickledValue } from "../pickle.ts";
-import { countElements, floatsTensor, type StoredTensor } from "../stored_tensor.ts";
+import { countElements, floatsTensor } from "../stored_tensor.ts";
 import {
   checkFinite,
   checkScaling,
   NO_SCALING,
-  type StoredModel,
   type StoredParameter,
   type StoredParameters,
   tensorParameter,
 } from "../model.ts";
+import type { CheckpointFormat, Concession, ForeignOptions, LoseNegatives, OpenedModel, Weights } from "./format.ts";
 import { REMEDIES } from "./remedies.ts";
 
-/**
- * What a caller can agree to, where a file holds more than this library's models compute.
- *
- * - `"normalised-rows"`: the library normalises each row before the encoder and undoes it after the decoder. The caller
- *   does both; the model is what stands between.
- * - `"rescaled-codes"`: each code is the library's times the norm of its latent's decoder row. Reconstructions are the
- *   same.
- */
-export type Concession = "normalised-rows" | "rescaled-codes";
-
-/** How to read another library's file. */
-export interface ForeignOptions {
-  /** Mean and scale of the inputs, where the file was made with some that it does not hold. */
-  readonly input?: InputScaling;
-  /** What to read although it is not all that the library does; nothing if left out. */
-  readonly accept?: readonly Concession[];
-}
-
-/** A file of tensors and what lies beside it. */
-export interface Weights {
-  /** What messages call the file. */
-  readonly name: string;
-  /** How the tensors are packed. */
-  readonly container: "safetensors" | "torch" | "npz";
-  /** Whether the tensors lie in a dict inside the file's dict. */
-  readonly isNested: boolean;
-  /** The tensors by name. */
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** What else a PyTorch file holds, by name. */
-  readonly extras: ReadonlyMap<string, PickledValue>;
-  /** A file of JSON in the same folder; `null` where there is none. */
-  readonly findJson: (name: string) => Promise<JsonObject | null>;
-  /** The same in the folder above. */
-  readonly findJsonAbove: (name: string) => Promise<JsonObject | null>;
-}
-
-/** A model, and what its file leaves open. */
-export interface ForeignModel {
-  /** The model, its parameters not read yet. */
-  readonly model: StoredModel;
-  /** What a user should know about the file, in sentences; mostly nothing. */
-  readonly warnings: readonly string[];
-  /** What parameters are that are computed from the file's tensors, a line each; none where they are those tensors. */
-  readonly where: readonly string[];
-}
-
-/** One library's format. */
-export interface ForeignFormat {
+/** One library's format, of tensors without `saev`'s header. */
+interface ForeignFormat<Name extends string> {
+  /** Whose it is. */
+  readonly name: Name;
   /** Whether a file with such tensors is of this format. */
-  readonly recognises: (weights: Weights) => boolean | Promise<boolean>;
+  readonly recognise: (weights: Weights) => boolean | Promise<boolean>;
   /** @throws {CheckpointError} for whatever is not exactly such a file. */
-  readonly read: (weights: Weights, options: ForeignOptions) => Promise<ForeignModel>;
+  readonly read: (weights: Weights, options: ForeignOptions) => Promise<OpenedModel>;
+}
+
+/** One library's format; told which of `saev`'s encoder formulas a file means, it refuses. */
+export function foreignFormat<Name extends string>(
+  { name, recognise, read }: ForeignFormat<Name>,
+): CheckpointFormat<Name> {
+  return {
+    name,
+    recognise: async ({ weights }) => weights !== null && await recognise(weights),
+    read: async ({ source, weights }, { subtract_b_dec, ...options }) => {
+      // What was recognised has weights.
+      if (subtract_b_dec === undefined) return await read(weights!, options);
+      throw new CheckpointError(
+        `reading ${source.name}: ${
+          subtract_b_dec ? REMEDIES.subtracts : REMEDIES.doesNotSubtract
+        } is for files of saev; this one is ${name}'s`,
+      );
+    },
+  };
 }
 
 /** What training would need and no other library's file says. */
@@ -234,10 +208,10 @@ export function foreignModel(
     readonly activation: ActivationOptions;
   },
   parameters: StoredParameters,
-  { input = NO_SCALING, warnings = [], where = [] }: Partial<Omit<ForeignModel, "model">> & {
+  { input = NO_SCALING, warnings = [], where = [] }: Partial<Omit<OpenedModel, "model">> & {
     readonly input?: InputScaling;
   } = {},
-): ForeignModel {
+): OpenedModel {
   let complete: SparseAutoencoderConfig;
   try {
     complete = completeConfig({ ...cfg, normalize_w_dec: false, remove_parallel_grads: false });
@@ -287,7 +261,7 @@ export function rowNorms(matrix: Float32Array, columns: number): Float64Array {
   });
 }
 
-/** What {@link rescaleLatents} makes of tensors by these names, for {@link ForeignModel.where}; `n` says the factors. */
+/** What {@link rescaleLatents} makes of tensors by these names, for {@link OpenedModel.where}; `n` says the factors. */
 export function rescaledLines(
   { W_enc, b_enc, W_dec }: { readonly W_enc: string; readonly b_enc: string; readonly W_dec: string },
   n: string,
@@ -320,4 +294,19 @@ export function rescaleLatents(
   };
   for (const [name, data] of Object.entries(rescaled)) checkFinite(`reading ${file}`, `${name}, rescaled,`, data);
   return { ...rescaled, b_dec };
+}
+
+/** What several libraries do to a TopK's codes. @throws {CheckpointError} unless the caller allows it. */
+export function loseNegatives(activation: Activation, library: string, lose: LoseNegatives): void {
+  if (activation.key !== "top-k" || activation.relu) return;
+  lose(
+    activation.top_k,
+    `the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}; ` +
+      `a model that is trained with ${REMEDIES.noNegativeCodes} has none`,
+  );
+}
+
+/** A file of JSON, in pieces. */
+export function jsonFile(value: unknown): Uint8Array[] {
+  return [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
 }

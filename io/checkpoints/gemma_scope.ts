@@ -25,7 +25,7 @@ import { describeValue } from "../json.ts";
 import {
   checkShape,
   fail,
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
   hasTensors,
   JUMP_RELU,
@@ -34,8 +34,8 @@ import {
   readFinite,
   relevantFields,
   requireJson,
-  type Weights,
 } from "./foreign.ts";
+import type { CheckpointFormat, Weights } from "./format.ts";
 
 const CONFIG = "config.json";
 
@@ -43,8 +43,9 @@ const CONFIG = "config.json";
 const HARMLESS: ReadonlySet<string> = new Set(["model_name", "l0"]);
 
 /** The format. */
-export const GEMMA_SCOPE: ForeignFormat = {
-  recognises: (weights) =>
+export const GEMMA_SCOPE: CheckpointFormat<"gemma_scope"> = foreignFormat({
+  name: "gemma_scope",
+  recognise: (weights) =>
     weights.container === "npz" ||
     weights.container === "safetensors" && hasTensors(weights, "w_enc", "w_dec", "threshold"),
   read: async (weights, { input }) => {
@@ -70,7 +71,7 @@ export const GEMMA_SCOPE: ForeignFormat = {
       warnings: ["Gemma Scope's models of token embeddings expect inputs times √d_model, which no file says"],
     });
   },
-};
+});
 
 /** Refuses what the configuration of Gemma Scope 2 says and the tensors do not. */
 async function checkConfig(weights: Weights, d_sae: number): Promise<void> {

@@ -17,15 +17,10 @@ import type { Source } from "../source.ts";
 import { countElements, type StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
 import { findTrainerConfig } from "./dictionary_learning.ts";
-import { type Concession, ConcessionError, rowNorms } from "./foreign.ts";
-import {
-  type FormatName,
-  type ReadModel,
-  readModel,
-  type ReadOptions,
-  type RecognisedFiles,
-  recogniseFiles,
-} from "./recognised_files.ts";
+import { ConcessionError, rowNorms } from "./foreign.ts";
+import type { Concession, ReadOptions } from "./format.ts";
+import type { FormatName } from "./formats.ts";
+import { type ReadModel, readModel, type RecognisedFiles, recogniseFiles } from "./recognised_files.ts";
 
 /** Numbers of one tensor, over its finite elements. */
 export interface TensorStatistics {

@@ -36,7 +36,7 @@ import { quote } from "../errors.ts";
 import type { HeaderFields } from "../json_header.ts";
 import {
   fail,
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
   hasTensors,
   JUMP_RELU,
@@ -50,6 +50,7 @@ import {
   topKActivation,
   withZeros,
 } from "./foreign.ts";
+import type { CheckpointFormat } from "./format.ts";
 import { checkFinite, readParameters } from "../model.ts";
 
 /** The file with the tensors, seen from the one with the configuration. */
@@ -65,9 +66,10 @@ const HARMLESS: ReadonlySet<string> = new Set([
 ]);
 
 /** The format. */
-export const LLAMA_SCOPE: ForeignFormat = {
+export const LLAMA_SCOPE: CheckpointFormat<"llama_scope"> = foreignFormat({
+  name: "llama_scope",
   // The same library wrote it as a PyTorch file with the state dict in a dict. A bare state dict is dictionary_learning's.
-  recognises: (weights) =>
+  recognise: (weights) =>
     (weights.container === "safetensors" || weights.isNested) &&
     hasTensors(weights, "encoder.weight", "decoder.weight"),
   read: async (weights, { input }) => {
@@ -121,7 +123,7 @@ export const LLAMA_SCOPE: ForeignFormat = {
       }
     }
   },
-};
+});
 
 /** How the parameters come out of the tensors. */
 function derivations(factors: Factors, includesNorm: boolean): string[] {

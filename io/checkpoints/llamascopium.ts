@@ -38,9 +38,8 @@ import type { HeaderFields } from "../json_header.ts";
 import {
   checkShape,
   fail,
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
-  type ForeignOptions,
   hasTensors,
   JUMP_RELU,
   openParameters,
@@ -53,9 +52,9 @@ import {
   rescaleLatents,
   rowNorms,
   topKActivation,
-  type Weights,
   withZeros,
 } from "./foreign.ts";
+import type { CheckpointFormat, ForeignOptions, Weights } from "./format.ts";
 import { checkFinite, NO_SCALING, readParameter, readParameters, type StoredParameters } from "../model.ts";
 
 const CONFIG = "config.json";
@@ -69,8 +68,9 @@ const HARMLESS: ReadonlySet<string> = new Set([
 ]);
 
 /** The format. */
-export const LLAMASCOPIUM: ForeignFormat = {
-  recognises: (weights) => weights.container !== "npz" && hasTensors(weights, "W_E", "W_D"),
+export const LLAMASCOPIUM: CheckpointFormat<"llamascopium"> = foreignFormat({
+  name: "llamascopium",
+  recognise: (weights) => weights.container !== "npz" && hasTensors(weights, "W_E", "W_D"),
   read: async (weights, options) => {
     const { name } = weights;
     const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
@@ -120,7 +120,7 @@ export const LLAMASCOPIUM: ForeignFormat = {
     const where = rescaledLines({ W_enc: "W_E[:, s]", b_enc: "b_E[s]", W_dec: "W_D[s, :]" }, "the norm of W_D[s, :]");
     return foreignModel(name, cfg, rescaleLatents(name, await readParameters(stored), norms), { input, where });
   },
-};
+});
 
 async function readInput(
   weights: Weights,

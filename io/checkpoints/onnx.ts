@@ -8,14 +8,27 @@
  * @module
  */
 
-import type { OnnxGraph, OnnxNode, OnnxTensor } from "../onnx.ts";
+import { formatOnnx, type OnnxGraph, type OnnxNode, type OnnxTensor } from "../onnx.ts";
 import { isIdentity, type ParsedCheckpoint } from "../model.ts";
+import { type FormatWriter, oneFile } from "./format.ts";
+import { VERSION } from "./saev.ts";
 
 /** How much of a model a graph holds. */
-export type OnnxExtent = "encoder" | "forward";
+type OnnxExtent = "encoder" | "forward";
 
-/** The graph of a model. */
-export function onnxGraph({ cfg, parameters, input }: ParsedCheckpoint, extent: OnnxExtent): OnnxGraph {
+const PRODUCER = { name: "@saev/nn", version: VERSION };
+
+/** From `x` to `x_hat` and `f_x`. */
+export const ONNX: FormatWriter = onnxWriter("forward");
+
+/** From `x` to `f_x`. */
+export const ONNX_ENCODER: FormatWriter = onnxWriter("encoder");
+
+function onnxWriter(extent: OnnxExtent): FormatWriter {
+  return { files: [""], format: (model) => oneFile(formatOnnx(onnxGraph(model, extent), PRODUCER)) };
+}
+
+function onnxGraph({ cfg, parameters, input }: ParsedCheckpoint, extent: OnnxExtent): OnnxGraph {
   const { d_model, d_sae, subtract_b_dec, activation } = cfg;
   const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
   const constants: Record<string, OnnxTensor> = {

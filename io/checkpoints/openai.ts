@@ -25,7 +25,7 @@ import { PickledDict, type PickledValue } from "../pickle.ts";
 import {
   checkShape,
   fail,
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
   hasTensors,
   matrixShape,
@@ -34,16 +34,17 @@ import {
   RELU,
   requireConcession,
   topKActivation,
-  type Weights,
 } from "./foreign.ts";
+import type { CheckpointFormat, Weights } from "./format.ts";
 import type { StoredParameters } from "../model.ts";
 
 const TIED = "decoder.linear.weight";
 const STATISTICS = ["stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"];
 
 /** The format. */
-export const OPENAI: ForeignFormat = {
-  recognises: (weights) => weights.container === "torch" && hasTensors(weights, "pre_bias", "latent_bias"),
+export const OPENAI: CheckpointFormat<"openai"> = foreignFormat({
+  name: "openai",
+  recognise: (weights) => weights.container === "torch" && hasTensors(weights, "pre_bias", "latent_bias"),
   read: async (weights, options) => {
     const { name, extras, tensors } = weights;
     for (const key of extras.keys()) {
@@ -73,7 +74,7 @@ export const OPENAI: ForeignFormat = {
     };
     return foreignModel(name, cfg, parameters, options.input && { input: options.input });
   },
-};
+});
 
 const NAMES = { W_enc: "encoder.weight", b_enc: "latent_bias", b_dec: "pre_bias" } as const;
 

@@ -14,42 +14,11 @@ import { readSafetensors } from "../safetensors.ts";
 import type { Source } from "../source.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 import { PickledTensor, readTorchObject } from "../torch_file.ts";
-import { DICTIONARY_LEARNING } from "./dictionary_learning.ts";
-import type { ForeignFormat, ForeignModel, ForeignOptions, Weights } from "./foreign.ts";
-import { GEMMA_SCOPE } from "./gemma_scope.ts";
-import { LLAMA_SCOPE, LLAMA_SCOPE_WEIGHTS } from "./llama_scope.ts";
-import { LLAMASCOPIUM } from "./llamascopium.ts";
-import { OPENAI } from "./openai.ts";
-import { SAELENS } from "./saelens.ts";
-import { checkScaling, isIdentity, type ParsedCheckpoint, readParameters } from "../model.ts";
-import { REMEDIES } from "./remedies.ts";
-import { openCheckpoint, type ParseOptions } from "./saev.ts";
-import { SPARSIFY } from "./sparsify.ts";
-import { VIT_PRISMA, VIT_PRISMA_RECORDS } from "./vit_prisma.ts";
-
-/** Whose files can be read. */
-export type FormatName =
-  | "saev"
-  | "saelens"
-  | "dictionary_learning"
-  | "sparsify"
-  | "openai"
-  | "gemma_scope"
-  | "vit_prisma"
-  | "llamascopium"
-  | "llama_scope";
-
-/** The first that recognises a file reads it. */
-const FOREIGN: ReadonlyMap<Exclude<FormatName, "saev">, ForeignFormat> = new Map([
-  ["llamascopium", LLAMASCOPIUM],
-  ["sparsify", SPARSIFY],
-  ["saelens", SAELENS],
-  ["llama_scope", LLAMA_SCOPE],
-  ["openai", OPENAI],
-  ["dictionary_learning", DICTIONARY_LEARNING],
-  ["vit_prisma", VIT_PRISMA],
-  ["gemma_scope", GEMMA_SCOPE],
-]);
+import type { CheckpointContents, OpenedModel, ReadOptions, Weights } from "./format.ts";
+import { type FormatName, FORMATS } from "./formats.ts";
+import { LLAMA_SCOPE_WEIGHTS } from "./llama_scope.ts";
+import { type ParsedCheckpoint, readParameters } from "../model.ts";
+import { VIT_PRISMA_RECORDS } from "./vit_prisma.ts";
 
 /** What the files with the tensors are called in folders. */
 const USUAL_NAMES: readonly string[] = [
@@ -64,27 +33,20 @@ const USUAL_NAMES: readonly string[] = [
   LLAMA_SCOPE_WEIGHTS,
 ];
 
-/** How to read a file of any format. */
-export interface ReadOptions extends ParseOptions, ForeignOptions {}
-
 /** Files whose format is known, before anything in them is taken for a model. */
-export interface RecognisedFiles {
+export interface RecognisedFiles extends CheckpointContents {
   /** Whose format it is. */
   readonly format: FormatName;
-  /** The file with the tensors. */
-  readonly source: Source;
-  /** What it holds; `null` for one of `saev`, whose header comes first. */
-  readonly weights: Weights | null;
   /**
    * The model, its parameters not read yet.
    *
    * @throws {CheckpointError} for whatever is not exactly such a file.
    */
-  open(options?: ReadOptions): Promise<ForeignModel>;
+  open(options?: ReadOptions): Promise<OpenedModel>;
 }
 
 /** A model, and what its file leaves open. */
-export interface ReadModel extends Omit<ForeignModel, "model"> {
+export interface ReadModel extends Omit<OpenedModel, "model"> {
   /** The model. */
   readonly model: ParsedCheckpoint;
 }
@@ -103,46 +65,17 @@ export async function readModel(files: RecognisedFiles, options: ReadOptions = {
 export async function recogniseFiles(files: FileSet): Promise<RecognisedFiles> {
   const source = await findWeights(files);
   const kind = await recognise(source);
-  if (kind === "saev") {
-    return {
-      format: "saev",
-      source,
-      weights: null,
-      open: async ({ subtract_b_dec, input } = {}) => {
-        const opened = await openCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
-        const { model } = opened;
-        if (input === undefined) return opened;
-        if (!isIdentity(model.input)) {
-          throw new CheckpointError(
-            `reading ${source.name}: it holds the scaling of its inputs, which ${REMEDIES.inputScale} contradicts`,
-          );
-        }
-        checkScaling(`reading ${source.name}`, model.cfg, input);
-        return { ...opened, model: { ...model, input } };
-      },
-    };
+  const weights = kind === "saev" ? null : await openWeights(files, source, kind);
+  const contents = { source, weights };
+  for (const format of FORMATS) {
+    if (!await format.recognise(contents)) continue;
+    return { format: format.name, ...contents, open: async (options = {}) => await format.read(contents, options) };
   }
-  const weights = await openWeights(files, source, kind);
-  for (const [format, { recognises, read }] of FOREIGN) {
-    if (!await recognises(weights)) continue;
-    return {
-      format,
-      source,
-      weights,
-      open: async (options = {}) => {
-        if (options.subtract_b_dec === undefined) return await read(weights, options);
-        throw new CheckpointError(
-          `reading ${source.name}: ${
-            options.subtract_b_dec ? REMEDIES.subtracts : REMEDIES.doesNotSubtract
-          } is for files of saev; this one is ${format}'s`,
-        );
-      },
-    };
-  }
-  const names = [...weights.tensors.keys(), ...weights.extras.keys()].slice(0, 8).map(quote).join(", ") || "none";
+  const entries = [...weights?.tensors.keys() ?? [], ...weights?.extras.keys() ?? []].slice(0, 8).map(quote);
   throw new CheckpointError(
-    `reading ${source.name}: found a ${weights.container} file with the entries ${names}; expected those of one of ` +
-      ["saev", ...FOREIGN.keys()].join(", "),
+    `reading ${source.name}: found a ${weights?.container ?? kind} file with the entries ${
+      entries.join(", ") || "none"
+    }; expected those of one of ${FORMATS.map(({ name }) => name).join(", ")}`,
   );
 }
 

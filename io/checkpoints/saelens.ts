@@ -39,17 +39,19 @@
 
 import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { quote } from "../errors.ts";
+import { foldedInto, foldModel } from "../fold.ts";
 import { describeValue, type JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import {
   checkShape,
   fail,
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
-  type ForeignOptions,
   GATED,
   hasTensors,
+  jsonFile,
   JUMP_RELU,
+  loseNegatives,
   openParameters,
   type OwnTensor,
   readFinite,
@@ -61,9 +63,10 @@ import {
   rescaleLatents,
   rowNorms,
   topKActivation,
-  type Weights,
 } from "./foreign.ts";
-import { checkFinite, NO_SCALING, readParameter, readParameters } from "../model.ts";
+import type { ForeignOptions, Formatted, LoseNegatives, Weights, WritableFormat } from "./format.ts";
+import { checkFinite, NO_SCALING, type ParsedCheckpoint, readParameter, readParameters } from "../model.ts";
+import { formatSafetensors } from "../safetensors.ts";
 import { REMEDIES } from "./remedies.ts";
 
 /** The file with the tensors. */
@@ -106,77 +109,81 @@ const HARMLESS: ReadonlySet<string> = new Set([
 ]);
 
 /** The format. */
-export const SAELENS: ForeignFormat = {
-  recognises: async (weights) =>
-    weights.container === "safetensors" &&
-    (hasTensors(weights, "W_enc", "W_dec") || await namesArchitecture(weights)),
-  read: async (weights, options) => {
-    const cfg = await requireJson(weights, SAELENS_CONFIG);
-    const fields = relevantFields(SAELENS_CONFIG, cfg, HARMLESS);
-    const architecture = fields.string("architecture", "standard");
-    if (!ARCHITECTURES.includes(architecture)) {
-      fields.fail(
-        `the architecture is ${quote(architecture)}; this library has ${ARCHITECTURES.slice(0, -1).join(", ")} and ` +
-          ARCHITECTURES.at(-1),
-      );
-    }
-    const d_model = fields.integer("d_in");
-    const d_sae = fields.integer("d_sae");
-    const subtract_b_dec = fields.boolean("apply_b_dec_to_input", true);
-    if (![undefined, false, null].includes(fields.value("finetuning_scaling_factor") as undefined)) {
-      fields.fail("finetuning_scaling_factor is set; this library has no factor behind the activation");
-    }
-    const input = await readInput(weights, fields, options);
-    const activation = readActivation(fields, architecture);
-    fields.done();
+export const SAELENS: WritableFormat<"saelens"> = {
+  ...foreignFormat({
+    name: "saelens",
+    recognise: async (weights) =>
+      weights.container === "safetensors" &&
+      (hasTensors(weights, "W_enc", "W_dec") || await namesArchitecture(weights)),
+    read: async (weights, options) => {
+      const cfg = await requireJson(weights, SAELENS_CONFIG);
+      const fields = relevantFields(SAELENS_CONFIG, cfg, HARMLESS);
+      const architecture = fields.string("architecture", "standard");
+      if (!ARCHITECTURES.includes(architecture)) {
+        fields.fail(
+          `the architecture is ${quote(architecture)}; this library has ${ARCHITECTURES.slice(0, -1).join(", ")} and ` +
+            ARCHITECTURES.at(-1),
+        );
+      }
+      const d_model = fields.integer("d_in");
+      const d_sae = fields.integer("d_sae");
+      const subtract_b_dec = fields.boolean("apply_b_dec_to_input", true);
+      if (![undefined, false, null].includes(fields.value("finetuning_scaling_factor") as undefined)) {
+        fields.fail("finetuning_scaling_factor is set; this library has no factor behind the activation");
+      }
+      const input = await readInput(weights, fields, options);
+      const activation = readActivation(fields, architecture);
+      fields.done();
 
-    await checkFactors(weights, d_sae);
-    const threshold = thresholdOf(weights, activation.key, d_sae);
-    const isGated = activation.key === "gated";
-    const magnitude = (name: string): OwnTensor => ({ name, shape: [d_sae] });
-    const stored = openParameters(weights, { d_model, d_sae }, {
-      names: { W_enc: "W_enc", b_enc: isGated ? "b_gate" : "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
-      ...threshold && { own: { threshold } },
-      ...isGated && { own: { r_mag: magnitude("r_mag"), b_mag: magnitude("b_mag") } },
-      ignored: ["scaling_factor"],
-    });
-    const { threshold: storedThreshold, ...linear } = stored;
-    const isRescaled = "isRescaled" in activation && activation.isRescaled;
-    const parameters = isRescaled ? withNormsFolded(weights.name, await readParameters(linear), d_model) : linear;
-    const where = isRescaled ? rescaledLines(RESCALED, "the norm of W_dec[s, :] in the file") : [];
-    const sizes = { d_model, d_sae, subtract_b_dec };
-    switch (activation.key) {
-      case "standard":
-        return foreignModel(weights.name, { ...sizes, activation: RELU }, parameters, { input });
-      case "gated":
-        return foreignModel(weights.name, { ...sizes, activation: GATED }, parameters, { input });
-      case "topk":
-        return foreignModel(weights.name, { ...sizes, activation: topKActivation(activation.k) }, parameters, {
-          input,
-          where,
-        });
-      case "jumprelu": {
-        const found = await readParameter(storedThreshold!);
-        const values = threshold?.name === LOG_THRESHOLD ? found.map(Math.exp) : found;
-        checkFinite(`reading ${weights.name}`, "the threshold", values);
-        const cfg = { ...sizes, activation: JUMP_RELU };
-        return foreignModel(weights.name, cfg, { ...parameters, threshold: values }, {
-          input,
-          where: threshold?.name === LOG_THRESHOLD ? [`threshold[s] = exp(${LOG_THRESHOLD}[s])`] : [],
-        });
+      await checkFactors(weights, d_sae);
+      const threshold = thresholdOf(weights, activation.key, d_sae);
+      const isGated = activation.key === "gated";
+      const magnitude = (name: string): OwnTensor => ({ name, shape: [d_sae] });
+      const stored = openParameters(weights, { d_model, d_sae }, {
+        names: { W_enc: "W_enc", b_enc: isGated ? "b_gate" : "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
+        ...threshold && { own: { threshold } },
+        ...isGated && { own: { r_mag: magnitude("r_mag"), b_mag: magnitude("b_mag") } },
+        ignored: ["scaling_factor"],
+      });
+      const { threshold: storedThreshold, ...linear } = stored;
+      const isRescaled = "isRescaled" in activation && activation.isRescaled;
+      const parameters = isRescaled ? withNormsFolded(weights.name, await readParameters(linear), d_model) : linear;
+      const where = isRescaled ? rescaledLines(RESCALED, "the norm of W_dec[s, :] in the file") : [];
+      const sizes = { d_model, d_sae, subtract_b_dec };
+      switch (activation.key) {
+        case "standard":
+          return foreignModel(weights.name, { ...sizes, activation: RELU }, parameters, { input });
+        case "gated":
+          return foreignModel(weights.name, { ...sizes, activation: GATED }, parameters, { input });
+        case "topk":
+          return foreignModel(weights.name, { ...sizes, activation: topKActivation(activation.k) }, parameters, {
+            input,
+            where,
+          });
+        case "jumprelu": {
+          const found = await readParameter(storedThreshold!);
+          const values = threshold?.name === LOG_THRESHOLD ? found.map(Math.exp) : found;
+          checkFinite(`reading ${weights.name}`, "the threshold", values);
+          const cfg = { ...sizes, activation: JUMP_RELU };
+          return foreignModel(weights.name, cfg, { ...parameters, threshold: values }, {
+            input,
+            where: threshold?.name === LOG_THRESHOLD ? [`threshold[s] = exp(${LOG_THRESHOLD}[s])`] : [],
+          });
+        }
+        case "batchtopk": {
+          const [value] = await readParameter(storedThreshold!);
+          const cfg = { ...sizes, activation: JUMP_RELU };
+          const filled = { ...parameters, threshold: new Float32Array(d_sae).fill(value!) };
+          return foreignModel(weights.name, cfg, filled, {
+            input,
+            warnings: ["a checkpoint of training, where codes depend on the batch; read as SAELens saves it for use"],
+            where: [...where, "threshold[s] = topk_threshold"],
+          });
+        }
       }
-      case "batchtopk": {
-        const [value] = await readParameter(storedThreshold!);
-        const cfg = { ...sizes, activation: JUMP_RELU };
-        const filled = { ...parameters, threshold: new Float32Array(d_sae).fill(value!) };
-        return foreignModel(weights.name, cfg, filled, {
-          input,
-          warnings: ["a checkpoint of training, where codes depend on the batch; read as SAELens saves it for use"],
-          where: [...where, "threshold[s] = topk_threshold"],
-        });
-      }
-    }
-  },
+    },
+  }),
+  write: { files: [SAELENS_CONFIG, SAELENS_WEIGHTS], format: formatSaelens },
 };
 
 const ARCHITECTURES: readonly string[] = ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"];
@@ -301,4 +308,53 @@ function readScaler(object: JsonObject): number {
   fields.done();
   if (!(factor > 0)) fields.fail(`scaling_factor is ${factor}; expected a positive number`);
   return factor;
+}
+
+// ---------------------------------------------------------------------------------------------------------- writing
+
+/** The version whose form of the configuration this is. */
+const SAELENS_VERSION = "6.0.0";
+
+const ARCHITECTURE_OF = {
+  "relu": "standard",
+  "top-k": "topk",
+  // As SAELens itself saves a BatchTopK: a threshold for each latent.
+  "batch-top-k": "jumprelu",
+  "jump-relu": "jumprelu",
+  "gated": "gated",
+} as const;
+
+function formatSaelens(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
+  const folded = foldedInto(given, given.cfg.subtract_b_dec);
+  const { cfg, parameters } = foldModel(given, given.cfg.subtract_b_dec);
+  const { d_model, d_sae, activation, subtract_b_dec } = cfg;
+  loseNegatives(activation, "SAELens", lose);
+  const config = {
+    d_in: d_model,
+    d_sae,
+    dtype: "float32",
+    device: "cpu",
+    apply_b_dec_to_input: subtract_b_dec,
+    normalize_activations: "none",
+    reshape_activations: "none",
+    metadata: { sae_lens_version: SAELENS_VERSION },
+    ...activation.key === "top-k" && { k: Math.min(activation.top_k, d_sae), rescale_acts_by_decoder_norm: false },
+    architecture: ARCHITECTURE_OF[activation.key],
+  };
+  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
+  const tensors = [
+    { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
+    { name: activation.key === "gated" ? "b_gate" : "b_enc", shape: [d_sae], data: b_enc },
+    { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
+    { name: "b_dec", shape: [d_model], data: b_dec },
+  ];
+  if (threshold !== undefined) {
+    const data = threshold.length === d_sae ? threshold : new Float32Array(d_sae).fill(threshold[0]!);
+    tensors.push({ name: "threshold", shape: [d_sae], data });
+  }
+  for (const [name, data] of Object.entries({ r_mag, b_mag })) if (data) tensors.push({ name, shape: [d_sae], data });
+  return {
+    files: new Map([[SAELENS_CONFIG, jsonFile(config)], [SAELENS_WEIGHTS, formatSafetensors(tensors)]]),
+    folded,
+  };
 }

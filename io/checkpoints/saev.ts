@@ -57,11 +57,11 @@ import {
 import {
   checkFinite,
   checkScaling,
+  isIdentity,
   NO_SCALING,
   type ParameterName,
   type ParsedCheckpoint,
   readParameters,
-  type StoredModel,
   type StoredParameter,
   type StoredParameters,
   tensorParameter,
@@ -69,17 +69,16 @@ import {
 import { type FilePart, joinBytes, type Source } from "../source.ts";
 import type { MeasuredNumbers, StoredTensor } from "../stored_tensor.ts";
 import { formatIdentifiedTorchFile, readSerializationId, readTorchFile } from "../torch_file.ts";
+import {
+  type Formatted,
+  type FormatWriter,
+  type LoseNegatives,
+  oneFile,
+  type OpenedModel,
+  type ParseOptions,
+  type WritableFormat,
+} from "./format.ts";
 import { REMEDIES } from "./remedies.ts";
-
-/** How to read a file. */
-export interface ParseOptions {
-  /**
-   * Which encoder formula the weights were trained with, where you know better than the file's schema does: `true` is
-   * `h = (x − b_dec) W_enc + b_enc`, `false` `h = x W_enc + b_enc`. Left out, `cfg.subtract_b_dec` says what the schema
-   * means.
-   */
-  readonly subtract_b_dec?: boolean;
-}
 
 /** The forms of a header that can be written. */
 export type CheckpointSchema = 5 | 1 | "saev_nn";
@@ -135,6 +134,32 @@ const UPSTREAM = {
   dead_threshold_tokens: 10_000_000,
 } as const;
 
+/** The format. */
+export const SAEV: WritableFormat<"saev"> = {
+  name: "saev",
+  recognise: ({ weights }) => weights === null,
+  read: async ({ source }, { subtract_b_dec, input }) => {
+    const opened = await openCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });
+    const { model } = opened;
+    if (input === undefined) return opened;
+    if (!isIdentity(model.input)) {
+      throw new CheckpointError(
+        `reading ${source.name}: it holds the scaling of its inputs, which ${REMEDIES.inputScale} contradicts`,
+      );
+    }
+    checkScaling(`reading ${source.name}`, model.cfg, input);
+    return { ...opened, model: { ...model, input } };
+  },
+  write: { files: [""], format: formatForPython },
+};
+
+/** Every model exactly, for this library alone; read as a schema of {@link SAEV}. */
+export const SAEV_NN: FormatWriter = {
+  files: [""],
+  format: ({ cfg, parameters, input }) =>
+    oneFile(formatCheckpointPieces(cfg, parameters, input, { schema: "saev_nn" })),
+};
+
 // ---------------------------------------------------------------------------------------------------------- reading
 
 interface Header {
@@ -168,14 +193,6 @@ export interface ReadCheckpoint extends ParsedCheckpoint {
   readonly warnings: readonly string[];
 }
 
-/** A model in a file, and what the file leaves open. */
-interface OpenedCheckpoint {
-  readonly model: StoredModel;
-  readonly warnings: readonly string[];
-  /** The parameters are the file's tensors. */
-  readonly where: readonly [];
-}
-
 /**
  * The model that a file holds.
  *
@@ -192,7 +209,7 @@ export async function parseCheckpoint(source: Source, options: ParseOptions = {}
  *
  * @throws {CheckpointError} as {@link parseCheckpoint}, as far as the header and the list of tensors say.
  */
-export async function openCheckpoint(source: Source, options: ParseOptions = {}): Promise<OpenedCheckpoint> {
+async function openCheckpoint(source: Source, options: ParseOptions): Promise<OpenedModel> {
   const { header: text, body } = await splitHeader(source);
   const { options: read, input, withoutThreshold, doubt, serializationId } = readHeader(text);
   const tensors = await readTorchFile(body);
@@ -555,6 +572,28 @@ export function formatCheckpoint(
   options: FormatOptions = {},
 ): Uint8Array<ArrayBuffer> {
   return joinBytes(formatCheckpointPieces(cfg, parameters, input, options));
+}
+
+/** A file that Python reads as the same function. */
+function formatForPython(model: ParsedCheckpoint, lose: LoseNegatives, schema: 5 | 1 = 5): Formatted {
+  const { cfg, parameters, input } = model;
+  const { activation } = cfg;
+  if (activation.key === "jump-relu" || activation.key === "gated") {
+    throw new CheckpointError(
+      `writing saev: the activation is ${activation.key}, which Python lacks; saev_nn keeps it`,
+    );
+  }
+  if (activation.key === "top-k" && activation.relu) {
+    lose(
+      activation.top_k,
+      "Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model",
+    );
+    return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose, schema);
+  }
+  return oneFile(
+    formatCheckpointPieces(cfg, parameters, input, { schema }),
+    planCheckpoint(model, { schema }).folded,
+  );
 }
 
 /** All of a model but its parameters. */

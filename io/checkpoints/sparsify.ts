@@ -18,7 +18,7 @@
 
 import { quote } from "../errors.ts";
 import {
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
   hasTensors,
   openParameters,
@@ -26,14 +26,16 @@ import {
   requireJson,
   topKActivation,
 } from "./foreign.ts";
+import type { CheckpointFormat } from "./format.ts";
 
 const CONFIG = "cfg.json";
 
 const HARMLESS: ReadonlySet<string> = new Set(["normalize_decoder", "multi_topk"]);
 
 /** The format. */
-export const SPARSIFY: ForeignFormat = {
-  recognises: (weights) => weights.container === "safetensors" && hasTensors(weights, "encoder.weight", "W_dec"),
+export const SPARSIFY: CheckpointFormat<"sparsify"> = foreignFormat({
+  name: "sparsify",
+  recognise: (weights) => weights.container === "safetensors" && hasTensors(weights, "encoder.weight", "W_dec"),
   read: async (weights, { input }) => {
     const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
     const d_model = fields.integer("d_in");
@@ -53,4 +55,4 @@ export const SPARSIFY: ForeignFormat = {
     const cfg = { d_model, d_sae, subtract_b_dec: true, activation: topKActivation(top_k) };
     return foreignModel(weights.name, cfg, parameters, input && { input });
   },
-};
+});

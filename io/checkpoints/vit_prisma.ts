@@ -32,7 +32,7 @@ import { describeValue, type JsonObject } from "../json.ts";
 import { pickledJson, PickledRecord } from "../pickle.ts";
 import {
   fail,
-  type ForeignFormat,
+  foreignFormat,
   foreignModel,
   GATED,
   hasTensors,
@@ -42,8 +42,8 @@ import {
   requireConcession,
   requireJson,
   topKActivation,
-  type Weights,
 } from "./foreign.ts";
+import type { CheckpointFormat, Weights } from "./format.ts";
 
 const CONFIG = "config.json";
 
@@ -66,8 +66,9 @@ export const VIT_PRISMA_RECORDS =
   /^(vit_prisma(\.[a-z_]+)*\.\w*Config|torch\.(device|float16|bfloat16|float32|float64))$/;
 
 /** The format. */
-export const VIT_PRISMA: ForeignFormat = {
-  recognises: (weights) =>
+export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
+  name: "vit_prisma",
+  recognise: (weights) =>
     weights.container === "torch" && (weights.extras.has("cfg") || hasTensors(weights, "W_enc", "W_dec")),
   read: async (weights, options) => {
     const { name } = weights;
@@ -126,7 +127,7 @@ export const VIT_PRISMA: ForeignFormat = {
     const cfg = { d_model, d_sae, subtract_b_dec: true, activation };
     return foreignModel(name, cfg, parameters, options.input && { input: options.input });
   },
-};
+});
 
 /** The fields of the configuration in the file. */
 function pickledConfig({ name, extras }: Weights): JsonObject {

@@ -19,35 +19,17 @@
  * @module
  */
 
-import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
+import { ownValues, parameterShapes } from "../../nn/activations/mod.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
 import { type Target, targetAt, writeBytes, writeTogether } from "../files.ts";
-import { type Folded, foldedInto, foldModel } from "../fold.ts";
+import type { Folded } from "../fold.ts";
 import { checkFinite, checkScaling, type ParsedCheckpoint } from "../model.ts";
-import { formatOnnx } from "../onnx.ts";
-import { formatSafetensors } from "../safetensors.ts";
 import { countElements } from "../stored_tensor.ts";
-import { formatTorchFile } from "../torch_file.ts";
+import type { Formatted } from "./format.ts";
+import { type TargetFormat, WRITERS } from "./formats.ts";
 import { searchNegativeCodes } from "./negative_codes.ts";
 import { REMEDIES } from "./remedies.ts";
-import { DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS } from "./dictionary_learning.ts";
-import { onnxGraph } from "./onnx.ts";
-import { SAELENS_CONFIG, SAELENS_WEIGHTS } from "./saelens.ts";
-import { formatCheckpointPieces, planCheckpoint, VERSION } from "./saev.ts";
-
-/** The formats that can be written. */
-export const TARGET_FORMATS = [
-  "saev",
-  "saev_nn",
-  "saelens",
-  "dictionary_learning",
-  "onnx",
-  "onnx_encoder",
-] as const;
-
-/** A format that can be written. */
-export type TargetFormat = (typeof TARGET_FORMATS)[number];
 
 /** How to write a model in another's format. */
 export interface WriteOptions {
@@ -62,11 +44,7 @@ export interface WriteOptions {
 }
 
 /** A model as files. */
-export interface FormattedModel {
-  /** The files' contents in pieces, by name; of a format of one file under the name `""`. */
-  readonly files: ReadonlyMap<string, readonly Uint8Array[]>;
-  /** What of the model went into the parameters, because the format has no place for it. */
-  readonly folded: readonly Folded[];
+export interface FormattedModel extends Formatted {
   /** What the files compute differently, in sentences; nothing unless it was allowed. */
   readonly lost: readonly string[];
   /** What they would compute differently on inputs of which none was found; nothing unless it was allowed. */
@@ -93,16 +71,6 @@ export interface WriteTarget {
   readonly target: Target;
 }
 
-/** The files of each format, in the order in which they are written; one without a name is `to` itself. */
-const FILES: Readonly<Record<TargetFormat, readonly string[]>> = {
-  saev: [""],
-  saev_nn: [""],
-  saelens: [SAELENS_CONFIG, SAELENS_WEIGHTS],
-  dictionary_learning: [DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS],
-  onnx: [""],
-  onnx_encoder: [""],
-};
-
 /**
  * Where {@link writeCheckpoint} would write, and what stands there.
  *
@@ -113,7 +81,7 @@ export async function findTargets(
   { format, overwrite = true }: Pick<WriteOptions, "format" | "overwrite">,
 ): Promise<readonly WriteTarget[]> {
   const targets: WriteTarget[] = [];
-  for (const name of FILES[format]) {
+  for (const name of WRITERS[format].files) {
     const path = placeOf(to, name);
     const target = await targetAt(path);
     if (target === "file" && !overwrite) {
@@ -176,30 +144,7 @@ export function formatModel(
     if (n_active < k) lost.push(`${what}; there is an input with ${n_active} that are not negative, and k is ${k}`);
     else perhapsLost.push(`${what}; each of ${n_tried} inputs that were tried has k = ${k} that are not negative`);
   };
-  return { ...FORMATTERS[format](model, loseNegatives, schema), lost, perhapsLost };
-}
-
-/** Says what becomes of negative ones among the k largest pre-activations; throws unless that is allowed. */
-type LoseNegatives = (top_k: number, what: string) => void;
-
-type Formatted = Pick<FormattedModel, "files" | "folded">;
-
-type Formatter = (model: ParsedCheckpoint, lose: LoseNegatives, schema: 5 | 1 | undefined) => Formatted;
-
-const FORMATTERS: Readonly<Record<TargetFormat, Formatter>> = {
-  saev: formatForPython,
-  saev_nn: ({ cfg, parameters, input }) =>
-    oneFile(formatCheckpointPieces(cfg, parameters, input, { schema: "saev_nn" })),
-  saelens: formatSaelens,
-  dictionary_learning: formatDictionaryLearning,
-  onnx: (model) => oneFile(formatOnnx(onnxGraph(model, "forward"), PRODUCER)),
-  onnx_encoder: (model) => oneFile(formatOnnx(onnxGraph(model, "encoder"), PRODUCER)),
-};
-
-const PRODUCER = { name: "@saev/nn", version: VERSION };
-
-function oneFile(pieces: readonly Uint8Array[], folded: readonly Folded[] = []): Formatted {
-  return { files: new Map([["", pieces]]), folded };
+  return { ...WRITERS[format].format(model, loseNegatives, schema), lost, perhapsLost };
 }
 
 /** With its thresholds, which may be left out before training; every size and number checked. */
@@ -217,163 +162,4 @@ function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoi
   }
   checkScaling(doing, cfg, input);
   return { cfg, parameters, input };
-}
-
-/** A file that Python reads as the same function. */
-function formatForPython(model: ParsedCheckpoint, lose: LoseNegatives, schema: 5 | 1 = 5): Formatted {
-  const { cfg, parameters, input } = model;
-  const { activation } = cfg;
-  if (activation.key === "jump-relu" || activation.key === "gated") {
-    throw new CheckpointError(
-      `writing saev: the activation is ${activation.key}, which Python lacks; saev_nn keeps it`,
-    );
-  }
-  if (activation.key === "top-k" && activation.relu) {
-    lose(
-      activation.top_k,
-      "Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model",
-    );
-    return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose, schema);
-  }
-  return oneFile(
-    formatCheckpointPieces(cfg, parameters, input, { schema }),
-    planCheckpoint(model, { schema }).folded,
-  );
-}
-
-/** What both libraries do to a TopK's codes. */
-function loseNegatives(activation: Activation, library: string, lose: LoseNegatives): void {
-  if (activation.key !== "top-k" || activation.relu) return;
-  lose(
-    activation.top_k,
-    `the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}; ` +
-      `a model that is trained with ${REMEDIES.noNegativeCodes} has none`,
-  );
-}
-
-// --------------------------------------------------------------------------------------------------------- SAELens
-
-/** The version whose form of the configuration this is. */
-const SAELENS_VERSION = "6.0.0";
-
-const ARCHITECTURES = {
-  "relu": "standard",
-  "top-k": "topk",
-  // As SAELens itself saves a BatchTopK: a threshold for each latent.
-  "batch-top-k": "jumprelu",
-  "jump-relu": "jumprelu",
-  "gated": "gated",
-} as const;
-
-function formatSaelens(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
-  const folded = foldedInto(given, given.cfg.subtract_b_dec);
-  const { cfg, parameters } = foldModel(given, given.cfg.subtract_b_dec);
-  const { d_model, d_sae, activation, subtract_b_dec } = cfg;
-  loseNegatives(activation, "SAELens", lose);
-  const config = {
-    d_in: d_model,
-    d_sae,
-    dtype: "float32",
-    device: "cpu",
-    apply_b_dec_to_input: subtract_b_dec,
-    normalize_activations: "none",
-    reshape_activations: "none",
-    metadata: { sae_lens_version: SAELENS_VERSION },
-    ...activation.key === "top-k" && { k: Math.min(activation.top_k, d_sae), rescale_acts_by_decoder_norm: false },
-    architecture: ARCHITECTURES[activation.key],
-  };
-  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
-  const tensors = [
-    { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
-    { name: activation.key === "gated" ? "b_gate" : "b_enc", shape: [d_sae], data: b_enc },
-    { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
-    { name: "b_dec", shape: [d_model], data: b_dec },
-  ];
-  if (threshold !== undefined) {
-    const data = threshold.length === d_sae ? threshold : new Float32Array(d_sae).fill(threshold[0]!);
-    tensors.push({ name: "threshold", shape: [d_sae], data });
-  }
-  for (const [name, data] of Object.entries({ r_mag, b_mag })) if (data) tensors.push({ name, shape: [d_sae], data });
-  return {
-    files: new Map([[SAELENS_CONFIG, json(config)], [SAELENS_WEIGHTS, formatSafetensors(tensors)]]),
-    folded,
-  };
-}
-
-// ----------------------------------------------------------------------------------------------- dictionary_learning
-
-function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
-  const { activation } = given.cfg;
-  loseNegatives(activation, "dictionary_learning", lose);
-  // An AutoEncoderNew does not subtract b_dec, a JumpReLU neither; the others always do.
-  const subtracts = activation.key !== "jump-relu" && (activation.key !== "relu" || given.cfg.subtract_b_dec);
-  const { cfg, parameters } = foldModel(given, subtracts);
-  const { d_model, d_sae } = cfg;
-  const { W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag } = parameters;
-  const encoder = { name: "encoder.weight", shape: [d_sae, d_model], data: W_enc, isTransposed: true };
-  const decoder = { name: "decoder.weight", shape: [d_model, d_sae], data: W_dec, isTransposed: true };
-  const matrices = [encoder, { name: "encoder.bias", shape: [d_sae], data: b_enc }, decoder];
-  const biasCalled = (name: string) => ({ name, shape: [d_model], data: b_dec });
-  const numberCalled = (name: string, data: Float32Array | Int32Array) => ({ name, shape: [], data });
-  const written = (() => {
-    switch (activation.key) {
-      case "relu":
-        return subtracts
-          ? { dict_class: "AutoEncoder", tensors: [biasCalled("bias"), ...matrices] }
-          : { dict_class: "AutoEncoderNew", tensors: [...matrices, biasCalled("decoder.bias")] };
-      case "top-k":
-      case "batch-top-k": {
-        const k = Math.min(activation.top_k, d_sae);
-        // What the library has before training estimates it. Its TopK computes with k alone.
-        const theta = threshold ?? Float32Array.of(-1);
-        return {
-          dict_class: activation.key === "top-k" ? "AutoEncoderTopK" : "BatchTopKSAE",
-          k,
-          tensors: [
-            biasCalled("b_dec"),
-            numberCalled("k", Int32Array.of(k)),
-            numberCalled("threshold", theta),
-            ...matrices,
-          ],
-        };
-      }
-      case "gated":
-        return {
-          dict_class: "GatedAutoEncoder",
-          tensors: [
-            biasCalled("decoder_bias"),
-            { name: "r_mag", shape: [d_sae], data: r_mag! },
-            { name: "gate_bias", shape: [d_sae], data: b_enc },
-            { name: "mag_bias", shape: [d_sae], data: b_mag! },
-            encoder,
-            decoder,
-          ],
-        };
-      case "jump-relu":
-        return {
-          dict_class: "JumpReluAutoEncoder",
-          tensors: [
-            { name: "W_enc", shape: [d_model, d_sae], data: W_enc },
-            { name: "b_enc", shape: [d_sae], data: b_enc },
-            { name: "W_dec", shape: [d_sae, d_model], data: W_dec },
-            biasCalled("b_dec"),
-            { name: "threshold", shape: [d_sae], data: threshold! },
-          ],
-        };
-    }
-  })();
-  const { tensors, ...fields } = written;
-  const config = { trainer: { ...fields, activation_dim: d_model, dict_size: d_sae }, buffer: {} };
-  const modules = activation.key === "jump-relu" ? [""] : ["", "encoder", "decoder"];
-  return {
-    files: new Map([
-      [DICTIONARY_LEARNING_CONFIG, json(config)],
-      [DICTIONARY_LEARNING_WEIGHTS, formatTorchFile(tensors, modules)],
-    ]),
-    folded: foldedInto(given, subtracts),
-  };
-}
-
-function json(value: unknown): Uint8Array[] {
-  return [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
 }

@@ -2,7 +2,8 @@
 
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { CheckpointError } from "../../../io/errors.ts";
-import { readModel, type ReadOptions, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
+import type { ReadOptions } from "../../../io/checkpoints/format.ts";
+import { readModel, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";
 import { formatSafetensors } from "../../../io/safetensors.ts";
 import { joinBytes } from "../../../io/source.ts";
 import { bitsOf } from "../models.ts";

@@ -5,8 +5,8 @@
  */
 
 import { type FileSet, namesIn } from "../../../io/file_set.ts";
-import type { Concession } from "../../../io/checkpoints/foreign.ts";
-import type { FormatName } from "../../../io/checkpoints/recognised_files.ts";
+import type { Concession } from "../../../io/checkpoints/format.ts";
+import type { FormatName } from "../../../io/checkpoints/formats.ts";
 import { bytesSource } from "../../../io/source.ts";
 
 /** The formats that have goldens here. */

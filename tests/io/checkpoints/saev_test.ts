@@ -10,10 +10,10 @@ import {
   formatCheckpointPieces,
   type FormatOptions,
   parseCheckpoint,
-  type ParseOptions,
   planCheckpoint,
   VERSION,
 } from "../../../io/checkpoints/saev.ts";
+import type { ParseOptions } from "../../../io/checkpoints/format.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
 import { formatTorchFile, readTorchFile } from "../../../io/torch_file.ts";
