@@ -78,10 +78,7 @@ try {
     waited += performance.now() - begin;
     steps++;
   }
-  console.log(
-    `steps of 100 ms wait for their rows ${(waited / steps).toFixed(2)} ms of the time, of which the first buffer's ` +
-      `reading is not a part`,
-  );
+  console.log(`steps of 100 ms wait ${(waited / steps).toFixed(2)} ms for their rows`);
 } finally {
   await Deno.remove(folder, { recursive: true });
 }

@@ -97,12 +97,28 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
   let batch = roomFor(batch_size, d_model);
   let filled = 0;
   for await (const { blocks, plan: { sources, skipped, taken } } of readAhead(source, plans)) {
-    for (let place = skipped; place < taken; place++) {
-      copyRow(blocks, sources[place]!, { batch, at: filled++, d_model });
-      if (filled < batch_size) continue;
-      yield loaded(source, batch);
+    let place = skipped;
+    /** The next batch, if the buffer has rows enough to fill it. */
+    const fill = (): RowBuffer | null => {
+      for (; place < taken && filled < batch_size; place++) {
+        copyRow(blocks, sources[place]!, { batch, at: filled++, d_model });
+      }
+      if (filled < batch_size) return null;
+      const full = batch;
       batch = roomFor(batch_size, d_model);
       filled = 0;
+      return full;
+    };
+    for (let full = fill(); full !== null;) {
+      // The next one is filled while whoever took this one waits for something else.
+      let ahead: RowBuffer | null | undefined;
+      const timer = setTimeout(() => ahead = fill());
+      try {
+        yield loaded(source, full);
+      } finally {
+        clearTimeout(timer);
+      }
+      full = ahead === undefined ? fill() : ahead;
     }
   }
 }
