@@ -51,13 +51,9 @@ export { REMEDIES } from "./checkpoints/remedies.ts";
 export type { Clock } from "./clock.ts";
 export type { HubOptions, HubProgress } from "./hub.ts";
 export { shownAddress } from "./http.ts";
-export {
-  type CheckpointSchema,
-  formatCheckpoint,
-  type FormatOptions,
-  parseCheckpoint,
-  type ReadCheckpoint,
-} from "./checkpoints/saev.ts";
+export { parseCheckpoint, type ReadCheckpoint } from "./checkpoints/saev_reader.ts";
+export type { CheckpointSchema, FormatOptions } from "./checkpoints/saev_schemas.ts";
+export { formatCheckpoint } from "./checkpoints/saev_writer.ts";
 export {
   findTargets,
   formatModel,

@@ -6,7 +6,7 @@
  */
 
 import { dump, type Dumpable } from "../io/checkpoints/checkpoint.ts";
-import { canSay } from "../io/checkpoints/saev.ts";
+import { schemaThatKeeps } from "../io/checkpoints/saev_schemas.ts";
 import { CheckpointError } from "../io/errors.ts";
 import { syncFolder, writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "../eval/metrics.ts";
@@ -240,7 +240,7 @@ export class RunDirectory implements AsyncDisposable {
   /** Writes `sae.pt`, as Python reads it, or in our own schema where Python has no such function. */
   async writeCheckpoint(sae: Dumpable): Promise<void> {
     await this.#prepare();
-    await dump(this.#file("sae.pt"), sae, canSay(5, sae) ? {} : { schema: "saev_nn" });
+    await dump(this.#file("sae.pt"), sae, { schema: schemaThatKeeps(sae) });
   }
 
   /**

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { VERSION } from "../io/checkpoints/saev.ts";
+import { VERSION } from "../io/checkpoints/saev_schemas.ts";
 import { mayUse } from "../io/disk.ts";
 import type { ResolvedDefaults } from "./defaults.ts";
 import type { DataFingerprint } from "./fingerprint.ts";

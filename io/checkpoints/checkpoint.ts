@@ -12,14 +12,9 @@ import { type ByteTarget, type FilesSource, type SourceOptions, withFiles, write
 import type { Folded } from "../fold.ts";
 import type { ReadOptions } from "./format.ts";
 import { readModel, recogniseFiles } from "./recognised_files.ts";
-import {
-  formatCheckpointPieces,
-  formatMeasuredCheckpoint,
-  type FormatOptions,
-  type MeasuredParameter,
-  planCheckpoint,
-  type ReadCheckpoint,
-} from "./saev.ts";
+import type { ReadCheckpoint } from "./saev_reader.ts";
+import { type FormatOptions, planCheckpoint } from "./saev_schemas.ts";
+import { formatCheckpointPieces, formatMeasuredCheckpoint, type MeasuredParameter } from "./saev_writer.ts";
 import { checkFinite, type ParameterName, parameterPieces } from "../model.ts";
 import { littleEndianBytes } from "../numbers.ts";
 import { type FilePart, joinBytes, partPieces } from "../source.ts";

@@ -11,7 +11,7 @@
 import { formatOnnx, type OnnxGraph, type OnnxNode, type OnnxTensor } from "../onnx.ts";
 import { isIdentity, type ParsedCheckpoint } from "../model.ts";
 import { type FormatWriter, oneFile } from "./format.ts";
-import { VERSION } from "./saev.ts";
+import { VERSION } from "./saev_schemas.ts";
 
 /** How much of a model a graph holds. */
 type OnnxExtent = "encoder" | "forward";

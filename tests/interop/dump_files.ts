@@ -7,7 +7,8 @@
  */
 
 import { dumpBytes } from "../../io/checkpoints/checkpoint.ts";
-import { type FormatOptions, parseCheckpoint } from "../../io/checkpoints/saev.ts";
+import { parseCheckpoint } from "../../io/checkpoints/saev_reader.ts";
+import type { FormatOptions } from "../../io/checkpoints/saev_schemas.ts";
 import { formatHeader, PythonFloat } from "../../io/json_header.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { bytesSource } from "../../io/source.ts";

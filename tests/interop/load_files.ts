@@ -9,7 +9,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { openSource } from "../../io/files.ts";
-import { parseCheckpoint } from "../../io/checkpoints/saev.ts";
+import { parseCheckpoint } from "../../io/checkpoints/saev_reader.ts";
 import { bitsOf } from "../io/models.ts";
 
 const folder = Deno.args[0];

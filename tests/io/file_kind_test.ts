@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
-import { formatCheckpoint } from "../../io/checkpoints/saev.ts";
+import { formatCheckpoint } from "../../io/checkpoints/saev_writer.ts";
 import { formatModel } from "../../io/checkpoints/write.ts";
 import { writeNpy } from "../../io/npy.ts";
 import { type FileKind, recognise } from "../../io/file_kind.ts";

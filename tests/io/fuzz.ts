@@ -11,7 +11,8 @@
 import { AssertionError } from "@std/assert";
 import * as zlib from "node:zlib";
 import { CheckpointError } from "../../io/errors.ts";
-import { formatCheckpoint, parseCheckpoint } from "../../io/checkpoints/saev.ts";
+import { parseCheckpoint } from "../../io/checkpoints/saev_reader.ts";
+import { formatCheckpoint } from "../../io/checkpoints/saev_writer.ts";
 import type { ParsedCheckpoint } from "../../io/model.ts";
 import { bytesSource } from "../../io/source.ts";
 import { readZip } from "../../io/zip.ts";

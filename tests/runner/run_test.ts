@@ -9,7 +9,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { load } from "../../io/checkpoints/checkpoint.ts";
-import { VERSION } from "../../io/checkpoints/saev.ts";
+import { VERSION } from "../../io/checkpoints/saev_schemas.ts";
 import { CheckpointError } from "../../io/errors.ts";
 import { DeviceError } from "../../kernels/engine/errors.ts";
 import { defaultDevice } from "../../kernels/engine/self_check.ts";

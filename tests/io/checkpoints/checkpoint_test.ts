@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { dump, dumpBytes, load, readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
 import { CheckpointError } from "../../../io/errors.ts";
-import { formatCheckpoint } from "../../../io/checkpoints/saev.ts";
+import { formatCheckpoint } from "../../../io/checkpoints/saev_writer.ts";
 import { formatModel } from "../../../io/checkpoints/write.ts";
 import { splitHeader } from "../../../io/json_header.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";

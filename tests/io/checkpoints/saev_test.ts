@@ -5,14 +5,10 @@ import * as fc from "fast-check";
 import * as zlib from "node:zlib";
 import { completeConfig, type SparseAutoencoderOptions } from "../../../nn/config.ts";
 import { CheckpointError } from "../../../io/errors.ts";
-import {
-  formatCheckpoint,
-  formatCheckpointPieces,
-  type FormatOptions,
-  parseCheckpoint,
-  planCheckpoint,
-  VERSION,
-} from "../../../io/checkpoints/saev.ts";
+import { parseCheckpoint } from "../../../io/checkpoints/saev_reader.ts";
+import { type FormatOptions, planCheckpoint, schemaThatKeeps, VERSION } from "../../../io/checkpoints/saev_schemas.ts";
+import { formatCheckpoint, formatCheckpointPieces } from "../../../io/checkpoints/saev_writer.ts";
+import { modelsOfEveryKind } from "./compute.ts";
 import type { ParseOptions } from "../../../io/checkpoints/format.ts";
 import type { ParsedCheckpoint } from "../../../io/model.ts";
 import { bytesSource, joinBytes } from "../../../io/source.ts";
@@ -405,6 +401,17 @@ Deno.test("writing and reading is the identity where nothing is folded, in the s
     { numRuns: 500 },
   );
   assertEquals([...seen].sort(), ["folded", "refused", "schema 1", "schema 5"]);
+});
+
+Deno.test("a run's model goes to schema 5 where Python computes it, to our own schema otherwise, and nothing is refused", () => {
+  for (const [name, { cfg, input }] of modelsOfEveryKind()) {
+    const { activation } = cfg;
+    const isPythons = activation.key === "relu" || activation.key === "batch-top-k" ||
+      activation.key === "top-k" && !activation.relu;
+    const schema = schemaThatKeeps({ cfg, input });
+    assertEquals(schema, isPythons ? 5 : "saev_nn", name);
+    assertEquals(planCheckpoint({ cfg, input }, { schema }).schema, schema);
+  }
 });
 
 Deno.test("a model that subtracts b_dec goes to schema 5 unless schema 1 is asked for by name", async () => {

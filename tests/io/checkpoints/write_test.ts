@@ -1,4 +1,4 @@
-/** `io/formats/write.ts`, `fold.ts` and `inspect.ts`: every kind of model through every format. @module */
+/** `io/checkpoints/write.ts`, `io/checkpoints/inspect.ts` and `io/fold.ts`: every kind of model through every format. @module */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readCheckpoint } from "../../../io/checkpoints/checkpoint.ts";
@@ -6,7 +6,7 @@ import { disk } from "../../../io/disk.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import { inspectCheckpoint, type Inspection } from "../../../io/checkpoints/inspect.ts";
 import { rowNorms } from "../../../io/checkpoints/foreign.ts";
-import { formatCheckpoint } from "../../../io/checkpoints/saev.ts";
+import { formatCheckpoint } from "../../../io/checkpoints/saev_writer.ts";
 import { TARGET_FORMATS } from "../../../io/checkpoints/formats.ts";
 import { formatModel, type FormattedModel, writeCheckpoint } from "../../../io/checkpoints/write.ts";
 import { readModel, recogniseFiles } from "../../../io/checkpoints/recognised_files.ts";

@@ -1,0 +1,146 @@
+/**
+ * What the schemas of `saev`'s checkpoints share, and which of them holds a model.
+ *
+ * @module
+ */
+
+import { type Activation, activationKind } from "../../nn/activations/mod.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
+import { crc32 } from "../crc32.ts";
+import { CheckpointError } from "../errors.ts";
+import { type Folded, foldedInto } from "../fold.ts";
+import type { ParameterName, ParsedCheckpoint } from "../model.ts";
+import { REMEDIES } from "./remedies.ts";
+
+/** The forms of a header that can be written. */
+export type CheckpointSchema = 5 | 1 | "saev_nn";
+
+/** How a model is going to be written. */
+export interface CheckpointPlan {
+  /** The form of the file. */
+  readonly schema: CheckpointSchema;
+  /** What goes into the parameters; nothing where they are written as they are. */
+  readonly folded: readonly Folded[];
+}
+
+/** Version of this library, which the files it writes name. */
+export const VERSION = "0.2.0";
+
+/** The threshold is a buffer of the activation's module. */
+export const THRESHOLD_KEY = "activation.threshold";
+
+/** What upstream's configuration classes fill in where a header leaves a field out. */
+export const UPSTREAM = {
+  reinit_blend: 0.8,
+  reinit_enc_dec_tranpose: true,
+  remove_parallel_grads: true,
+  normalize_w_dec: true,
+  n_reinit_samples: 524288,
+  seed: 0,
+  reluSparsity: { key: "l1-sparsity", coeff: 4e-4 },
+  l1Coeff: 1e-4,
+  momentum: 0.1,
+  k_aux: 512,
+  alpha: 1 / 32,
+  dead_threshold_tokens: 10_000_000,
+} as const;
+
+/** How to write a file. */
+export interface FormatOptions {
+  /**
+   * The form of the file; 5 if left out. 1 is for Python's versions from before August 2025, which subtract `b_dec`.
+   * `"saev_nn"` keeps everything of any model; Python refuses to read it.
+   */
+  readonly schema?: CheckpointSchema;
+  /**
+   * Whether the parameters may be rewritten so that they compute the same function without what the schema has no place
+   * for: the mean and scale of the inputs, and the other encoder formula. Sums are float64, rounded once. `true` if left
+   * out; with `false` a model that needs it is an error.
+   */
+  readonly fold?: boolean;
+}
+
+/** All of a model but its parameters. */
+export type Described = Pick<ParsedCheckpoint, "cfg" | "input">;
+
+/** @throws {CheckpointError} where the schema cannot say what the model computes, or could not unless it is folded. */
+export function planCheckpoint(model: Described, { schema = 5, fold = true }: FormatOptions = {}): CheckpointPlan {
+  const unsayable = unsayableIn(schema, model);
+  const folded = unplacedIn(schema, model);
+  if (unsayable.length === 0 && (fold || folded.length === 0)) return { schema, folded };
+  const words: Readonly<Record<Folded, string>> = {
+    subtract_b_dec: `the model ${model.cfg.subtract_b_dec ? "subtracts" : "does not subtract"} b_dec first`,
+    mean: "the model subtracts the mean of its inputs",
+    scale: `the model divides its inputs by ${model.input.scale}`,
+  };
+  const reasons = [...unsayable, ...fold ? [] : folded.map((what) => words[what])];
+  throw new CheckpointError(
+    `writing a checkpoint of schema ${schema}: ${reasons.join(" and ")}, which the schema cannot say. ${
+      choices(model)
+    }`,
+  );
+}
+
+/** What no parameters could make up for in a file of this schema. */
+function unsayableIn(schema: CheckpointSchema, { cfg: { activation, d_model, d_sae } }: Described): string[] {
+  if (schema === "saev_nn") return [];
+  const reasons: string[] = [];
+  if (!isUpstreams(activation)) reasons.push(`the activation is ${activation.key}`);
+  if (activation.key === "top-k" && activation.relu) reasons.push("the activation's negative codes become 0");
+  if (schema === 5) return reasons;
+  if (isUpstreams(activation) && activation.key !== "relu") {
+    reasons.push(`the activation is ${activation.key} instead of relu`);
+  }
+  if (d_sae % d_model !== 0) reasons.push(`d_sae ${d_sae} is not a multiple of d_model ${d_model}`);
+  return reasons;
+}
+
+/** Whether a file of this schema can say what a model computes, if parts of it may be folded into the parameters. */
+function canSay(schema: CheckpointSchema, model: Described): boolean {
+  return unsayableIn(schema, model).length === 0;
+}
+
+/** What a file of this schema has no place for and the parameters can take up. */
+function unplacedIn(schema: CheckpointSchema, model: Described): Folded[] {
+  return schema === "saev_nn" ? [] : foldedInto(model, schema === 1);
+}
+
+function choices(model: Described): string {
+  const isExact = (schema: CheckpointSchema): boolean =>
+    canSay(schema, model) && unplacedIn(schema, model).length === 0;
+  const choices = [
+    ...isExact(1) ? [`${REMEDIES.schema1} is exact, for Python's versions from before August 2025`] : [],
+    ...isExact(5)
+      ? [`${REMEDIES.schema5} is exact, for Python's versions since late November 2025`]
+      : canSay(5, model)
+      ? [`${REMEDIES.schema5Folded} rewrites the parameters to the same function, as schema 5`]
+      : [],
+    `${REMEDIES.ownSchema} keeps everything for this library; Python refuses the file`,
+  ];
+  return `Choose one: ${choices.join("; ")}`;
+}
+
+/** The schema in which a model is kept: 5, or, where Python has no such function, this library's own. */
+export function schemaThatKeeps(model: Described): CheckpointSchema {
+  return canSay(5, model) ? 5 : "saev_nn";
+}
+
+/** Upstream's classes and their discriminators. */
+export const ACTIVATIONS = { Relu: "relu", TopK: "top-k", BatchTopK: "batch-top-k" } as const;
+
+/** Whether upstream has the activation. */
+export function isUpstreams(activation: Activation): activation is Extract<Activation, { key: UpstreamKey }> {
+  return Object.values<string>(ACTIVATIONS).includes(activation.key);
+}
+
+type UpstreamKey = typeof ACTIVATIONS[keyof typeof ACTIVATIONS];
+
+/** The name of a parameter in the state dict. */
+export function stateDictKey({ activation }: SparseAutoencoderConfig, name: ParameterName): string {
+  return activationKind(activation).parameters.find((own) => own.name === name)?.inFiles ?? name;
+}
+
+/** The CRC-32 of a header's text, as the header spells it. */
+export function formatChecksum(text: string): string {
+  return crc32(new TextEncoder().encode(text)).toString(16).padStart(8, "0");
+}
