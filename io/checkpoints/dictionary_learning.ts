@@ -26,7 +26,7 @@
 
 import { CheckpointError, quote } from "../errors.ts";
 import { foldedInto, foldModel } from "../fold.ts";
-import { describeValue, type JsonObject } from "../json.ts";
+import { describeValue } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import {
   batchTopKActivation,
@@ -42,9 +42,18 @@ import {
   openParameters,
   readInteger,
   RELU,
+  rowNorms,
   topKActivation,
 } from "./foreign.ts";
-import type { ForeignOptions, Formatted, LoseNegatives, OpenedModel, Weights, WritableFormat } from "./format.ts";
+import type {
+  ForeignOptions,
+  Formatted,
+  FoundConfig,
+  LoseNegatives,
+  OpenedModel,
+  Weights,
+  WritableFormat,
+} from "./format.ts";
 import { type ParsedCheckpoint, readParameter, type StoredParameters } from "../model.ts";
 import { formatTorchFile } from "../torch_file.ts";
 
@@ -91,13 +100,29 @@ export const DICTIONARY_LEARNING: WritableFormat<"dictionary_learning"> = {
       return { model: { ...model, input: input ?? model.input }, ...more };
     },
   }),
+  findConfig: findTrainerConfig,
+  loaderChanges: warningsAboutNorms,
   write: { files: [DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS], format: formatDictionaryLearning },
 };
 
+/** As `torch.allclose` has it, which decides there. */
+const UNIT_TOLERANCE = 1e-5;
+
+/** The library's own loader changes the codes of an `AutoEncoder`, alone of its classes. */
+function warningsAboutNorms({ cfg, parameters }: ParsedCheckpoint): string[] {
+  if (cfg.activation.key !== "relu" || !cfg.subtract_b_dec) return [];
+  const norms = rowNorms(parameters.W_dec, cfg.d_model);
+  const [least, most] = [Math.min, Math.max].map((choose) => norms.reduce((a, b) => choose(a, b)));
+  if (least! >= 1 - UNIT_TOLERANCE && most! <= 1 + UNIT_TOLERANCE) return [];
+  const [low, high] = [least!, most!].map((norm) => Number(norm.toPrecision(4)));
+  return [
+    `the rows of W_dec have norms from ${low} to ${high}; dictionary_learning's from_pretrained makes them 1 unless told ` +
+    "normalize_decoder=False, so that its codes are these times the norm; reconstructions are the same",
+  ];
+}
+
 /** The configuration and its place, beside the file or above it; what is above may be anything else's. */
-export async function findTrainerConfig(
-  { findJson, findJsonAbove }: Weights,
-): Promise<{ readonly file: string; readonly object: JsonObject } | null> {
+async function findTrainerConfig({ findJson, findJsonAbove }: Weights): Promise<FoundConfig | null> {
   const beside = await findJson(DICTIONARY_LEARNING_CONFIG);
   if (beside !== null) return { file: DICTIONARY_LEARNING_CONFIG, object: beside };
   const above = await findJsonAbove(DICTIONARY_LEARNING_CONFIG).catch((error: unknown) => {

@@ -80,6 +80,14 @@ export interface OpenedModel {
   readonly where: readonly string[];
 }
 
+/** A file of JSON. */
+export interface FoundConfig {
+  /** Its path from the weights' folder. */
+  readonly file: string;
+  /** What it holds. */
+  readonly object: JsonObject;
+}
+
 /** A format that is read. */
 export interface CheckpointFormat<Name extends string = string> {
   /** Whose it is. */
@@ -94,6 +102,10 @@ export interface CheckpointFormat<Name extends string = string> {
   readonly read: (contents: CheckpointContents, options: ReadOptions) => Promise<OpenedModel>;
   /** How it is written; left out where it is only read. */
   readonly write?: FormatWriter;
+  /** The configuration and its place; left out where it is always beside the weights. */
+  readonly findConfig?: (weights: Weights) => Promise<FoundConfig | null>;
+  /** What the library's own loader does to a model of such a file, in sentences; left out where it does nothing. */
+  readonly loaderChanges?: (model: ParsedCheckpoint) => readonly string[];
 }
 
 /** A format that is read and written. */

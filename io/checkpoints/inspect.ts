@@ -16,8 +16,7 @@ import { pickledJson, PickledRecord } from "../pickle.ts";
 import type { Source } from "../source.ts";
 import { countElements, type StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
-import { findTrainerConfig } from "./dictionary_learning.ts";
-import { ConcessionError, rowNorms } from "./foreign.ts";
+import { ConcessionError } from "./foreign.ts";
 import type { Concession, ReadOptions } from "./format.ts";
 import type { FormatName } from "./formats.ts";
 import { type ReadModel, readModel, type RecognisedFiles, recogniseFiles } from "./recognised_files.ts";
@@ -110,7 +109,7 @@ async function describe(
   for (const [name, tensor] of tensors) summaries.push(await summarise(name, tensor));
   const { found, accept, refused } = await tryReading(recognised, readOptions);
   return {
-    format: recognised.format,
+    format: recognised.format.name,
     schema: header === null ? null : header.has("schema") ? String(header.get("schema")) : "none",
     configs,
     tensors: summaries,
@@ -123,7 +122,7 @@ async function describe(
     warnings: [
       ...found?.warnings ?? [],
       ...warningsAbout(summaries, found),
-      ...found !== null && recognised.format === "dictionary_learning" ? warningsAboutNorms(found.model) : [],
+      ...found !== null ? recognised.format.loaderChanges?.(found.model) ?? [] : [],
     ],
   };
 }
@@ -157,12 +156,8 @@ async function openContents({ source, weights, format }: RecognisedFiles): Promi
     const json = await weights.findJson(file);
     if (json !== null) configs.push([file, json]);
   }
-  if (format === "dictionary_learning") {
-    const trainer = await findTrainerConfig(weights);
-    if (trainer !== null && !configs.some(([file]) => file === trainer.file)) {
-      configs.push([trainer.file, trainer.object]);
-    }
-  }
+  const config = await format.findConfig?.(weights) ?? null;
+  if (config !== null && !configs.some(([file]) => file === config.file)) configs.push([config.file, config.object]);
   for (const [name, value] of weights.extras) {
     configs.push([name, pickledJson(value instanceof PickledRecord ? value.attributes : value)]);
   }
@@ -235,22 +230,6 @@ function formulaOf({ model: { cfg, input, parameters } }: ReadModel): string[] {
   const decoded = factor === "" ? "f W_dec + b_dec" : `${factor} (f W_dec + b_dec)`;
   const codes = activationKind(activation).formula(activation, parameters);
   return [`h = ${given} W_enc + b_enc`, codes, `x̂ = ${decoded}${hasMean ? " + mean" : ""}`];
-}
-
-/** As `torch.allclose` has it, which decides there. */
-const UNIT_TOLERANCE = 1e-5;
-
-/** dictionary_learning's own loader changes the codes of an `AutoEncoder`, alone of its classes. */
-function warningsAboutNorms({ cfg, parameters }: ReadModel["model"]): string[] {
-  if (cfg.activation.key !== "relu" || !cfg.subtract_b_dec) return [];
-  const norms = rowNorms(parameters.W_dec, cfg.d_model);
-  const [least, most] = [Math.min, Math.max].map((choose) => norms.reduce((a, b) => choose(a, b)));
-  if (least! >= 1 - UNIT_TOLERANCE && most! <= 1 + UNIT_TOLERANCE) return [];
-  const [low, high] = [least!, most!].map((norm) => Number(norm.toPrecision(4)));
-  return [
-    `the rows of W_dec have norms from ${low} to ${high}; dictionary_learning's from_pretrained makes them 1 unless told ` +
-    "normalize_decoder=False, so that its codes are these times the norm; reconstructions are the same",
-  ];
 }
 
 function warningsAbout(tensors: readonly TensorSummary[], found: ReadModel | null): string[] {

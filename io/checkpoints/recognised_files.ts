@@ -14,7 +14,7 @@ import { readSafetensors } from "../safetensors.ts";
 import type { Source } from "../source.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 import { PickledTensor, readTorchObject } from "../torch_file.ts";
-import type { CheckpointContents, OpenedModel, ReadOptions, Weights } from "./format.ts";
+import type { CheckpointContents, CheckpointFormat, OpenedModel, ReadOptions, Weights } from "./format.ts";
 import { type FormatName, FORMATS } from "./formats.ts";
 import { LLAMA_SCOPE_WEIGHTS } from "./llama_scope.ts";
 import { type ParsedCheckpoint, readParameters } from "../model.ts";
@@ -36,7 +36,7 @@ const USUAL_NAMES: readonly string[] = [
 /** Files whose format is known, before anything in them is taken for a model. */
 export interface RecognisedFiles extends CheckpointContents {
   /** Whose format it is. */
-  readonly format: FormatName;
+  readonly format: CheckpointFormat<FormatName>;
   /**
    * The model, its parameters not read yet.
    *
@@ -69,7 +69,7 @@ export async function recogniseFiles(files: FileSet): Promise<RecognisedFiles> {
   const contents = { source, weights };
   for (const format of FORMATS) {
     if (!await format.recognise(contents)) continue;
-    return { format: format.name, ...contents, open: async (options = {}) => await format.read(contents, options) };
+    return { format, ...contents, open: async (options = {}) => await format.read(contents, options) };
   }
   const entries = [...weights?.tensors.keys() ?? [], ...weights?.extras.keys() ?? []].slice(0, 8).map(quote);
   throw new CheckpointError(

@@ -438,7 +438,7 @@ Deno.test("a format is known by content, whatever the file is called", async () 
     if (golden.refused !== undefined || golden.files.size > 1) continue;
     const bytes = [...golden.files.values()][0]!;
     assertEquals(
-      (await recogniseFiles(memoryFiles(new Map([["model.bin", bytes]]), "model.bin"))).format,
+      (await recogniseFiles(memoryFiles(new Map([["model.bin", bytes]]), "model.bin"))).format.name,
       golden.format,
     );
   }

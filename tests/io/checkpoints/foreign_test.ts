@@ -39,7 +39,7 @@ for (const format of FORMATS) {
     for (const { name, files, main, accept, refused } of cases) {
       if (refused === undefined && accept === undefined) continue;
       const recognised = await recogniseFiles(memoryFiles(files, main));
-      assertEquals(recognised.format, format, name);
+      assertEquals(recognised.format.name, format, name);
       const error = await assertRejects(() => recognised.open(), CheckpointError, refused ?? accept![0]!, name);
       assert(!error.message.includes("undefined"), error.message);
     }
