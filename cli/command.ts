@@ -34,7 +34,7 @@ export interface Command {
   readonly run: (args: Arguments, signal: AbortSignal) => Promise<number>;
 }
 
-/** A mistake of whoever typed the command. */
+/** A mistake in the command as typed. */
 export class UsageError extends Error {}
 
 /** The arguments of one command, checked against its declaration. */
@@ -240,7 +240,7 @@ function inLines(text: string): string {
 /**
  * A result, on stdout; on a terminal as {@link say} shows it, and as it is for a program that reads it.
  *
- * @throws {Interruption} where whoever reads it has gone, as `head` has after its lines.
+ * @throws {Interruption} if its reader has gone, as `head` has after its lines.
  * @throws {Error} where it cannot be written, because a disk is full.
  */
 export function print(result: string, isTerminal: boolean = Deno.stdout.isTerminal()): void {

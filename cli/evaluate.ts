@@ -52,7 +52,7 @@ latent and column of FILE.`,
   run,
 };
 
-/** `null` where it is not wanted, or nobody asked for what takes so long. */
+/** `null` if it is not wanted, or takes long and was not asked for. */
 async function coherenceOf(sae: SparseAutoencoder, args: Arguments, signal: AbortSignal): Promise<Coherence | null> {
   if (args.flag("no-coherence")) return null;
   const slow = slowCoherence(sae);

@@ -44,7 +44,7 @@ export const SHUFFLED_TOGETHER = 1024;
 
 const DEFAULT_BUFFER_BYTES = 2 ** 28;
 
-/** Rows that are held and shuffled at a time, where nobody says how many. */
+/** Rows that are held and shuffled at a time by default. */
 export function defaultBufferRows(d_model: number): number {
   return Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
 }
@@ -110,7 +110,7 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
       return full;
     };
     for (let full = fill(); full !== null;) {
-      // The next one is filled while whoever took this one waits for something else.
+      // Fill the next batch while the caller waits for something else.
       let ahead: RowBuffer | null | undefined;
       const timer = setTimeout(() => ahead = fill());
       try {

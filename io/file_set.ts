@@ -21,7 +21,7 @@ export interface FileSet {
    * @throws {CheckpointError} for a path that leads elsewhere.
    */
   find(path: string): Promise<Source | null>;
-  /** The file of that name in the folder above; `null` where there is none. Left out where nobody can look there. */
+  /** The file of that name in the folder above; `null` where there is none. Left out where that folder cannot be read. */
   findAbove?(name: string): Promise<Source | null>;
 }
 

@@ -312,7 +312,7 @@ async function statOrNull(path: string | URL, look: "stat" | "lstat" = "stat"): 
 }
 
 /**
- * A file on disk. It is opened for each read and closed again, so that nobody need close it, and is an error once it is
+ * A file on disk. It is opened for each read and closed again, so there is nothing to close, and is an error once it is
  * another file than it was.
  */
 async function fileSource(path: string | URL, name = String(path)): Promise<Source> {

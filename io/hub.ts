@@ -259,7 +259,7 @@ function nextPage(address: HubAddress, { headers }: Pick<Answer, "headers">, pag
   if (next === undefined) return null;
   const url = URL.canParse(next, page) ? new URL(next, page) : null;
   if (url === null || url.origin !== page.origin) {
-    return fail(address, `the list of files goes on at ${quote(shownAddress(next))}`);
+    return fail(address, `the list of files continues at ${quote(shownAddress(next))}`);
   }
   return url;
 }

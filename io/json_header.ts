@@ -62,7 +62,7 @@ export function parseHeader(text: string): JsonObject {
 }
 
 /**
- * Reads the fields of one JSON object by name and type; {@link HeaderFields.done} refuses those that nobody asked for.
+ * Reads the fields of one JSON object by name and type; {@link HeaderFields.done} refuses those that were not asked for.
  */
 export class HeaderFields {
   readonly #what: string;

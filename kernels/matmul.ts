@@ -127,7 +127,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
     throw new KernelError(`product: ${tile} needs subgroups of eight, and rows of A that start at multiples of four`);
   }
   const counted = limit && countedBlocks(commands, tile, { M, N }, limit);
-  // Past the limit of a driver's loops, each dispatch goes on with the sums of the one before.
+  // Past the limit of a driver's loops, each dispatch continues the sums of the one before.
   for (let from = 0; from === 0 || from < K; from += MOST_TERMS) {
     const last = from + MOST_TERMS >= K;
     const kernel = matmulKernel({

@@ -121,7 +121,7 @@ export function chosenTile(context: DeviceContext, shape: ProductShape, aligned:
 }
 
 /**
- * The tile that is taken where nobody has measured. On software drivers as measured on Mesa 22.3.6 and 25.0.7; the largest
+ * The tile that is taken without a measurement. On software drivers as measured on Mesa 22.3.6 and 25.0.7; the largest
  * tiles only with the former's compiler, since the latter's spills them. On GPUs, which share what is loaded near, untested.
  */
 export function defaultTile(context: DeviceContext, of: ProductClass, aligned: boolean): TileName {

@@ -220,7 +220,7 @@ export function columnSums(commands: Commands, given: ColumnSumsArguments): void
   const kernel = [stride, offset, columns].every((size) => size % 4 === 0)
     ? columnSumsKernels.vector
     : columnSumsKernels.scalar;
-  // A driver that ends loops at 65,535 turns still sees every row: each dispatch goes on with the sums of the last.
+  // A driver that ends loops at 65,535 turns still sees every row: each dispatch continues the sums of the last.
   for (let from = 0; from === 0 || from < rows; from += 32768) {
     commands.run(
       kernel,

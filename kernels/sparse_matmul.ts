@@ -286,7 +286,7 @@ const SAMPLED_THREADS = 64;
 const everySample = (statement: (sample: number) => string): string =>
   Array.from({ length: SAMPLES }, (_, e) => statement(e)).join("\n    ");
 
-/** WGSL: the sum of entry `e` goes on with one load of each factor. */
+/** WGSL: the sum of entry `e` continues with one load of each factor. */
 const addProduct = ({ scalars }: Width, e: number, x: string): string =>
   `{ let y = right[r${e} + c]; sum${e} = ${
     scalars === 1
@@ -451,7 +451,7 @@ const entriesOfColumn = `
 
 /**
  * WGSL: \`statement\` for the \`row\` and the \`value\` of each entry of a list from \`entry\` to \`end\`, of which there is one.
- * Lists are short, and a software driver runs the body of a loop that tests first once more, for nobody. The lanes of a
+ * Lists are short, and a software driver runs the body of a loop that tests first once too often. The lanes of a
  * subgroup of eight bring as many entries together, and tell each other of them.
  */
 function everyEntry({ subgroups }: Share, statement: string): string {

@@ -24,7 +24,7 @@ export interface Rows {
   readonly labels?: Int32Array;
 }
 
-/** A batch: rows that know their width, or a bare array or [B, d_model] tensor, whose width nobody can check. */
+/** A batch: rows that know their width, or a bare array or [B, d_model] tensor, whose width cannot be checked. */
 export type Batch = Rows | Float32Array | Tensor;
 
 /** Batches, one after the other. */

@@ -210,7 +210,7 @@ export class TrainState implements Disposable {
   }
 
   /**
-   * No latent has gone without firing for more rows than this: below a threshold, nobody need be asked who is dead.
+   * No latent has gone without firing for more rows than this: below a threshold, no latent can be dead.
    *
    * @internal
    */

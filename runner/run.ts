@@ -44,7 +44,7 @@ export interface SweepRun {
   readonly cfg: RunConfig;
   /** Its rows; runs that train together take those of the first. */
   readonly source: RowSource;
-  /** Where its files go, and whether it goes on from what it holds. */
+  /** Where its files go, and whether it continues from what it holds. */
   readonly directory: RunDirectory;
 }
 
@@ -208,7 +208,7 @@ function notBegun({ cfg, saved }: OpenedRun): RunResult {
   };
 }
 
-/** A run, and what it goes on from. */
+/** A run, and what it continues from. */
 interface OpenedRun extends SweepRun {
   /** Its rows by an address that may be shown and written down. */
   readonly cfg: ResolvedConfig;
@@ -219,7 +219,7 @@ interface OpenedRun extends SweepRun {
   readonly plan: Plan;
   readonly fingerprint: DataFingerprint;
   readonly saved: SavedTraining | undefined;
-  /** The hash of the rows that it had before, if it goes on with others. */
+  /** The hash of the rows that it had before, if it continues with others. */
   readonly changedFrom: string | undefined;
   /** Its place among the runs. */
   readonly place: number;
@@ -452,7 +452,7 @@ async function beginFiles(run: Started, n_steps: number): Promise<MetricsLog> {
   return await MetricsLog.open(directory, { losses, rate: learningRate(cfg.train, n_steps), ...timed && { timed } });
 }
 
-/** What the folder of a run that goes on says of the steps it has made: runs of 0.1.0 have no log. */
+/** What the folder of a resumed run says of the steps it has made: runs of 0.1.0 have no log. */
 async function metricsBefore(
   { directory, losses, cfg: { train } }: Started,
 ): Promise<Pick<MetricsLogOptions, "timed"> & { readonly warnings: readonly string[] }> {

@@ -84,7 +84,7 @@ export class RunLock implements AsyncDisposable {
 
   /**
    * Makes sure that no living process has the lock of a folder, and leaves it as it is. A folder that the program may not
-   * use is nobody's: a run that may write to its own folder alone need not ask for the one above.
+   * use has no holder: a run that may write to its own folder alone need not ask for the one above.
    *
    * @throws {RangeError} if one has.
    */

@@ -18,7 +18,7 @@ export interface ProgressState {
 export interface ProgressOptions {
   /** Steps the run will make, when that is known. */
   readonly n_steps?: number;
-  /** Steps that a run had made before, when it goes on. */
+  /** Steps that a resumed run had made before. */
   readonly firstStep?: number;
   /** Rows in a step. */
   readonly batch_size: number;
@@ -54,7 +54,7 @@ function quietly(write: (text: string) => void): (text: string) => void {
     try {
       write(text);
     } catch {
-      // There is nobody to tell.
+      // There is no reader to tell.
     }
   };
 }
@@ -98,7 +98,7 @@ export class ProgressLine implements Disposable {
     write(`${this.#line(state)}\n`);
   }
 
-  /** Leaves the last state standing and goes on to the next line. */
+  /** Leaves the last state standing and starts the next line. */
   [Symbol.dispose](): void {
     if (this.#isLineOpen) this.#options.write("\n");
     this.#isLineOpen = false;
@@ -161,7 +161,7 @@ export class DownloadLine implements Disposable {
     write(redrawn(way + [...parts, printable(path)].join(" · ")));
   }
 
-  /** Leaves the last state standing and goes on to the next line. */
+  /** Leaves the last state standing and starts the next line. */
   [Symbol.dispose](): void {
     if (this.#path !== undefined) this.#options.write("\n");
     this.#path = undefined;
@@ -210,7 +210,7 @@ export class CountLine implements Disposable {
     write(`${parts.join(" · ")}\n`);
   }
 
-  /** Leaves the last state standing and goes on to the next line. */
+  /** Leaves the last state standing and starts the next line. */
   [Symbol.dispose](): void {
     if (this.#isLineOpen) this.#options.write("\n");
     this.#isLineOpen = false;

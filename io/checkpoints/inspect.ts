@@ -84,7 +84,7 @@ const MOST_SHARED = 16;
  * What the file needs and `accept` does not hold is accepted for the description alone: the model is then there, and so
  * is the reason in `refused`.
  *
- * @throws {CheckpointError} for files that are nobody's format, or too damaged to say what they hold.
+ * @throws {CheckpointError} for files of no known format, or too damaged to say what they hold.
  */
 export async function inspectCheckpoint(
   from: FilesSource,

@@ -60,7 +60,7 @@ export async function readModel(files: RecognisedFiles, options: ReadOptions = {
 /**
  * Finds the file with the tensors, and whose format it has.
  *
- * @throws {CheckpointError} where there is no such file, or nobody's.
+ * @throws {CheckpointError} if there is no such file, or none of a known format.
  */
 export async function recogniseFiles(files: FileSet): Promise<RecognisedFiles> {
   const source = await findWeights(files);

@@ -100,7 +100,7 @@ export async function findTargets(
  * one file.
  *
  * @throws {CheckpointError} where the format cannot compute what the model does. Nothing is written then.
- * @throws {RangeError} where a folder stands in the place of a file, or a file where `overwrite` is `false`.
+ * @throws {RangeError} if a folder stands where a file should go, or a file where `overwrite` is `false`.
  */
 export async function writeCheckpoint(
   to: string | URL,

@@ -171,7 +171,7 @@ export class Commands {
       );
     }
     if (element.startsWith("vec4") && expected % 4 !== 0) {
-      throw new ShapeError(`kernel ${kernel.name}: ${name} has ${expected} values, which is no multiple of 4`);
+      throw new ShapeError(`kernel ${kernel.name}: ${name} has ${expected} values, which is not a multiple of 4`);
     }
     if (tensor.isHalf ? !takesHalves({ element, access }) : element === "halves") {
       throw new KernelError(

@@ -145,7 +145,7 @@ export class DeviceContext {
       this.#failure ??= new DeviceError(`the GPU device was lost (${info.reason})${why}`);
       throw this.#failure;
     });
-    // Whoever waits for the device sees the rejection; nobody waiting is no error.
+    // A caller that waits for the device sees the rejection; without one it is not an error.
     this.#lost.catch(() => {});
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
@@ -270,7 +270,7 @@ export class DeviceContext {
 
   /**
    * Writes to a buffer. Implementations keep a copy of the data, and the buffer even if it is destroyed, until the next
-   * submission: nobody else may come to one for long, as where models are only loaded.
+   * submission: no other may follow for long, as where models are only loaded.
    */
   write(buffer: GPUBuffer, offset: number, data: ArrayBufferView<ArrayBufferLike>): void {
     this.device.queue.writeBuffer(buffer, offset, data as ArrayBufferView<ArrayBuffer>);

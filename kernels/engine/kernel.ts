@@ -320,7 +320,7 @@ ${body}
 `;
 }
 
-/** The compiled kernel, from the device's cache or made now. Compile errors reach whoever next reads from the device. */
+/** The compiled kernel, from the device's cache or made now. Compile errors reach the next read from the device. */
 export function compiled(context: DeviceContext, kernel: FormedKernel): CompiledKernel {
   const found = context.pipelines.get(kernel);
   if (found) return found;

@@ -29,7 +29,7 @@ let shared: Promise<GPUDevice> | undefined;
  */
 export async function defaultDevice(): Promise<GPUDevice> {
   shared ??= requestDevice().then((device) => {
-    // A lost device is asked for again by whoever comes next.
+    // The next caller asks for a new device.
     device.lost.then(() => shared = undefined);
     return device;
   });
@@ -37,7 +37,7 @@ export async function defaultDevice(): Promise<GPUDevice> {
     const device = await shared;
     await checkDevice(device);
     if (!contextOf(device).hasFailed) return device;
-    // Out of memory, for instance: whoever comes next begins anew.
+    // Out of memory, for instance: the next caller starts again.
     shared = undefined;
     return await defaultDevice();
   } catch (error) {
