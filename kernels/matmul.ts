@@ -283,7 +283,7 @@ interface Variant {
   readonly vectorA: boolean;
   readonly vectorB: boolean;
   readonly vectorC: boolean;
-  /** Whether K may be no multiple of four. */
+  /** Whether K may be other than a multiple of four. */
   readonly tail: boolean;
   readonly bias: boolean;
   readonly relu: boolean;

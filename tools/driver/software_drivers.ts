@@ -185,7 +185,7 @@ const COMPLAINTS = {
 
 /**
  * The variables under which this machine has a working adapter; fetches a driver when there is none, and Mesa's for Vulkan
- * in the place of slow software.
+ * instead of slow software.
  */
 export async function findDriver(machine: Machine): Promise<Environment> {
   const found = await machine.probe({});

@@ -234,7 +234,7 @@ Deno.test("fours that do not come out even, and more than a binding holds, are r
     body: "  x[0] = vec4f(1.0);",
   });
   using odd = new Tensor(context, "f32", [6], "odd");
-  assertThrows(() => commands.run(fours, { n: 6, x: odd }), ShapeError, "no multiple of 4");
+  assertThrows(() => commands.run(fours, { n: 6, x: odd }), ShapeError, "not a multiple of 4");
   using large = new Tensor(context, "f32", [16_388], "large");
   assertThrows(() => commands.run(fours, { n: 16_388, x: large }), DeviceError, "large");
 });
