@@ -38,6 +38,18 @@ export function rowsOf(
 /**
  * Rows `from` to `to` (not included) of a source, as a source of its own, whose first row has number 0.
  *
+ * @example
+ * ```ts
+ * import { batchesInOrder, rowRange, rowsOf, shuffledBatches } from "@saev/nn/data";
+ *
+ * const rows = rowsOf(Float32Array.from({ length: 100 * 8 }, (_, i) => Math.sin(i * i)), 8); // or await openRows(path)
+ * const [training, heldOut] = [rowRange(rows, 0, 90), rowRange(rows, 90, rows.n_rows)];
+ * for await (const { x, index } of shuffledBatches(training, { batch_size: 32, n_steps: 4, seed: 1 })) {
+ *   console.log(x.length, index[0]); // 32 rows of 8, and the number of the first
+ * }
+ * for await (const { x } of batchesInOrder(heldOut, 32)) console.log(x.length / 8); // 10
+ * ```
+ *
  * @throws {RangeError} unless 0 ≤ from ≤ to ≤ n_rows.
  */
 export function rowRange(source: RowSource, from: number, to: number): RowSource {

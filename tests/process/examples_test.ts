@@ -14,6 +14,7 @@ const DOCUMENTED = [
   "data/examination.ts",
   "data/finite.ts",
   "data/row_file.ts",
+  "data/rows.ts",
   "eval/evaluate.ts",
   "eval/latents.ts",
   "eval/undefined_metrics.ts",
