@@ -17,6 +17,7 @@ import { recogniseMarked } from "../io/file_kind.ts";
 import { locateSafetensors } from "../io/safetensors.ts";
 import type { Source } from "../io/source.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
+import { checkOptions } from "../kernels/engine/options.ts";
 import { matrixRows } from "./matrix_rows.ts";
 import { concatRows } from "./rows.ts";
 import { locateRaw, RAW_FORMATS, type RawFormat } from "./raw_file.ts";
@@ -73,8 +74,19 @@ export interface RowFileOptions extends SourceOptions {
  * of which `key` names none.
  * @throws {ShapeError} where its rows have not `d_model` numbers.
  * @throws {RangeError} where there is neither a file nor a folder, and for options that the file has no use for.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function openRows(from: FilesSource, options: RowFileOptions = {}): Promise<RowSource> {
+  checkOptions("openRows", options, {
+    format: true,
+    d_model: true,
+    key: true,
+    layer: true,
+    tokens: true,
+    ignore_labels: true,
+    hub: true,
+    signal: true,
+  });
   const several = typeof from === "string" && !/^(?:https?|hf):/i.test(from) ? SEVERAL.exec(from) : null;
   if (several) return await openSeveral(several[1] || "./", several[2]!, options);
   const { format = null, d_model = null, key = null, layer = null, tokens = null, ignore_labels = null, ...access } =

@@ -118,7 +118,7 @@ export async function saveTraining(to: ByteTarget, training: TrainingToSave): Pr
   const tensors: NamedTensor[] = [];
   const values = new Map<string, Float32Array | Int32Array>([
     ...mean ? [["input_mean", mean] as const] : [],
-    ["tokens_since_active", new Int32Array(data.tokens_since_active.buffer)],
+    ["tokens_since_active", asSigned(data.tokens_since_active)],
     ["recent_errors", data.recentErrors],
     ...lossColumns(losses).entries().map(([name, column]) => [`losses.${name}`, column] as const),
     ...arraysOf("parameters", parameters),
@@ -248,6 +248,11 @@ function lastErrors(mse: Float32Array): Float32Array {
   const recent = new Float32Array(RECENT_ERRORS);
   recent.set(errors, RECENT_ERRORS - errors.length);
   return recent;
+}
+
+/** The same bits as int32, which files have a type for. */
+function asSigned({ buffer, byteOffset, length }: Uint32Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, length);
 }
 
 function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [string, Float32Array]> {

@@ -13,6 +13,7 @@ import { type FilesSource, openFiles, type SourceOptions } from "../../io/files.
 import { decodeText, parseJson, readJsonObject } from "../../io/json.ts";
 import { readFloats } from "../../io/numbers.ts";
 import type { Source } from "../../io/source.ts";
+import { checkOptions } from "../../kernels/engine/options.ts";
 import { checkRange, type RowSource } from "../../nn/rows.ts";
 import {
   layoutOf,
@@ -77,6 +78,7 @@ export interface Shards {
  * of another size are named at once.
  */
 export async function openShards(from: FilesSource, options: SourceOptions = {}): Promise<Shards> {
+  checkOptions("openShards", options, { hub: true, signal: true });
   const folder = await openFiles(from, options);
   const metadata = await readFolderMetadata(folder);
   const layout = layoutOf(metadata, folder.name);
@@ -86,7 +88,9 @@ export async function openShards(from: FilesSource, options: SourceOptions = {})
     name: folder.name,
     metadata,
     files,
-    rows: ({ layer, tokens = "content" } = {}) => {
+    rows: (options = {}) => {
+      checkOptions("rows", options, { layer: true, tokens: true });
+      const { layer, tokens = "content" } = options;
       const at = layerIndex(folder.name, metadata, layer);
       return shardRows(metadata, layout, { sources, layer: at, tokens: tokenRange(folder.name, metadata, tokens) });
     },

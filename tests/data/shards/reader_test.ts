@@ -1,6 +1,8 @@
 /** Activation shards of every version, read as they were written, and folders that are not whole. @module */
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { openShards, type Shards } from "../../../data/shards/reader.ts";
+import { openRows, type RowFileOptions } from "../../../data/row_file.ts";
+import { openShards, type ShardRowsOptions, type Shards } from "../../../data/shards/reader.ts";
+import type { SourceOptions } from "../../../io/files.ts";
 import { CheckpointError } from "../../../io/errors.ts";
 import type { FileSet } from "../../../io/file_set.ts";
 import { bytesSource } from "../../../io/source.ts";
@@ -183,6 +185,17 @@ Deno.test("shards: a layer must be said where there are several, and be one of t
   const shards = await open(CASES.find(({ name }) => name === "v2.1-worker-cls-labels")!);
   assertThrows(() => shards.rows(), RangeError, "no layer is given; it has the layers 2, 5, 11");
   assertThrows(() => shards.rows({ layer: 3 }), RangeError, "there is no layer 3; it has the layers 2, 5, 11");
+});
+
+Deno.test("shards: an option that there is not is refused, with the nearest one", async () => {
+  const golden = CASES.find(({ name }) => name === "v2.1-cls-labels")!;
+  const folder = new URL(`${golden.name}/${golden.expected.dir}`, GOLDENS).pathname;
+  const shards = await openShards(folder);
+  assertThrows(() => shards.rows({ layers: -2 } as ShardRowsOptions), TypeError, "did you mean layer?");
+  const opened = openShards(folder, { signals: null } as SourceOptions);
+  await assertRejects(() => opened, TypeError, "did you mean signal?");
+  const rows = openRows(folder, { token: "cls" } as RowFileOptions);
+  await assertRejects(() => rows, TypeError, "did you mean tokens?");
 });
 
 Deno.test("shards: labels of another size are refused", async () => {
