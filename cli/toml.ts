@@ -8,10 +8,10 @@
 import { parse } from "@std/toml";
 
 /** The largest file that is read; a configuration has a few hundred bytes. */
-export const MOST_TOML_BYTES: number = 2 ** 18;
+export const MAX_TOML_BYTES: number = 2 ** 18;
 
 /** How deep tables and lists may lie within one another; those of a configuration are four deep. */
-const MOST_DEPTH = 16;
+const MAX_DEPTH = 16;
 
 /**
  * The values of a TOML document.
@@ -211,7 +211,7 @@ class KeyReader {
   }
 
   #checkDepth(depth: number): void {
-    if (depth > MOST_DEPTH) this.#fail(`more than ${MOST_DEPTH} tables or lists lie within one another`);
+    if (depth > MAX_DEPTH) this.#fail(`more than ${MAX_DEPTH} tables or lists lie within one another`);
   }
 
   #twice(keys: readonly string[], { line }: Table | Value): never {

@@ -26,7 +26,7 @@ import { opening } from "./checkpoint.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { warn } from "./checkpoint.ts";
 import { withSettings } from "./settings.ts";
-import { MOST_TOML_BYTES, parseToml } from "./toml.ts";
+import { MAX_TOML_BYTES, parseToml } from "./toml.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
 /** What may stand after `--resume=`. */
@@ -74,8 +74,8 @@ ${configText({ alternatives: false, width: 98 }).replaceAll(/^(?=.)/gm, "  ")}`,
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const file = args.positionals[0]!;
   const config = await openSource(file);
-  if (config.size > MOST_TOML_BYTES) {
-    const [found, most] = [config.size, MOST_TOML_BYTES].map((bytes) => bytes.toLocaleString("en"));
+  if (config.size > MAX_TOML_BYTES) {
+    const [found, most] = [config.size, MAX_TOML_BYTES].map((bytes) => bytes.toLocaleString("en"));
     throw new UsageError(`${file} has ${found} bytes; a configuration has at most ${most}`);
   }
   const text = new TextDecoder().decode(await config.read(0, config.size));

@@ -223,7 +223,7 @@ async function chooseFromNpz(source: Source, key: string | null): Promise<ArrayP
   };
   const name = chooseName(npz.names, key);
   return name === null
-    ? refuseKey(source, key, await Promise.all(npz.names.slice(0, MOST_LISTED + 1).map(described)))
+    ? refuseKey(source, key, await Promise.all(npz.names.slice(0, MAX_LISTED + 1).map(described)))
     : await npz.locate(name);
 }
 
@@ -241,13 +241,13 @@ function chooseName(names: readonly string[], key: string | null): string | null
 /** What is said of an array; `null` where it does not hold numbers. */
 type ArraySummary = Pick<ArrayPlace, "type" | "shape"> | null;
 
-const MOST_LISTED = 20;
+const MAX_LISTED = 20;
 
 function refuseKey({ name }: Source, key: string | null, arrays: readonly (readonly [string, ArraySummary])[]): never {
-  const list = arrays.slice(0, MOST_LISTED).map(([array, summary]) =>
+  const list = arrays.slice(0, MAX_LISTED).map(([array, summary]) =>
     `${quote(array)} ${summary === null ? "(no numbers)" : `${summary.type} [${summary.shape.join(", ")}]`}`
   );
-  const all = `${list.join(", ") || "no arrays"}${arrays.length > MOST_LISTED ? ", and more" : ""}`;
+  const all = `${list.join(", ") || "no arrays"}${arrays.length > MAX_LISTED ? ", and more" : ""}`;
   const asked = key === null ? "say by its key which array has the rows" : `there is no array ${quote(key)}`;
   throw new CheckpointError(`reading ${name}: ${asked}; it holds ${all}`);
 }

@@ -40,10 +40,10 @@ const MAX_DIRECTORY_BYTES = 2 ** 24;
 /** All that can stand behind the directory: the end with the longest comment, and zip64's records. */
 const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
 /** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
-const MOST_DEFLATED = 1032;
+const MAX_DEFLATED = 1032;
 /** A record beyond this size that shrinks far more than numbers do is there to fill the memory. */
 const LARGE_BYTES = 2 ** 26;
-const MOST_DEFLATED_IF_LARGE = 64;
+const MAX_DEFLATED_IF_LARGE = 64;
 /** Small archives may hold so many bytes, whatever else is asked of them. */
 const SMALL_BYTES = 2 ** 20;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -227,7 +227,7 @@ function readDirectory(
     const size = wide(view.getUint32(at + 24, true), "its size");
     const storedSize = wide(view.getUint32(at + 20, true), "its stored size");
     const offset = wide(view.getUint32(at + 42, true), "its place");
-    const most = storedSize * (size > LARGE_BYTES ? MOST_DEFLATED_IF_LARGE : MOST_DEFLATED);
+    const most = storedSize * (size > LARGE_BYTES ? MAX_DEFLATED_IF_LARGE : MAX_DEFLATED);
     if (isDeflated ? size > most : size !== storedSize) {
       fail(`record ${quote(name)} is stored in ${storedSize} bytes but claims ${size}`);
     }

@@ -28,7 +28,7 @@ const BINS = 8192;
 /** Values of a tile that one invocation looks at. */
 const VALUES_EACH = 16;
 /** Columns up to which eight invocations take a row: a software driver ends loops at 65,535 turns. */
-const MOST_NARROW = 65536;
+const MAX_NARROW = 65536;
 /** How many candidates there is room for, as a multiple of k. Rows in random order have about four. */
 const CANDIDATES = 8;
 
@@ -150,7 +150,7 @@ export class BatchTopK implements Disposable {
       commands.run(maximaHistogramKernel, { ...bounded, histogram: this.#histogram });
       this.#pick(commands, SHIFTS[0], k, this.#bound);
       commands.run(
-        commands.context.lanes === 8 && columns <= MOST_NARROW ? collectKernels.narrow : collectKernels.wide,
+        commands.context.lanes === 8 && columns <= MAX_NARROW ? collectKernels.narrow : collectKernels.wide,
         {
           ...bounded,
           columns,

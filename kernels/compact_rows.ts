@@ -13,11 +13,11 @@ const SCANNERS = 256;
  * The most columns of an invocation: a software driver ends its loops at 65,535 turns in all, and it takes up to nine for
  * every word of each of two passes, and one for every element that is kept.
  */
-const MOST_OF_LANE = 32000;
+const MAX_OF_LANE = 32000;
 /** Invocations that share a row; one SIMD vector of a CPU where that is enough, since its barriers cost. */
 const NARROW = 8;
 const WIDE = 64;
-const MOST_COLUMNS = MOST_OF_LANE * WIDE;
+const MAX_COLUMNS = MAX_OF_LANE * WIDE;
 /** Columns whose bits are in one word: which of them are kept. */
 const WORD = 32;
 
@@ -31,8 +31,8 @@ export interface Nearby {
   readonly whole: Bindable;
 }
 
-/** What {@link compactRows} takes. */
-export interface CompactRowsArguments {
+/** What {@link denseToCsr} takes. */
+export interface DenseToCsrArguments {
   /** [rows, columns] */
   readonly dense: Bindable;
   /** Rows. */
@@ -62,15 +62,15 @@ export interface CompactRowsArguments {
  *
  * @throws {RangeError} for rows of more than 2,048,000 columns.
  */
-export function compactRows(commands: Commands, given: CompactRowsArguments): void {
+export function denseToCsr(commands: Commands, given: DenseToCsrArguments): void {
   const { dense, rows, columns, firstRow, allRows, starts, capacity, indices, values, nearby } = given;
-  if (columns > MOST_COLUMNS) {
-    throw new RangeError(`sparse rows have at most ${MOST_COLUMNS} columns, found ${columns}`);
+  if (columns > MAX_COLUMNS) {
+    throw new RangeError(`sparse rows have at most ${MAX_COLUMNS} columns, found ${columns}`);
   }
   const sizes = { rows, columns, firstRow, allRows };
   const source = { ...sizes, dense, starts };
   const entries = { capacity, indices, values };
-  const threads = commands.context.lanes === NARROW && columns <= MOST_OF_LANE * NARROW ? NARROW : WIDE;
+  const threads = commands.context.lanes === NARROW && columns <= MAX_OF_LANE * NARROW ? NARROW : WIDE;
   const { nonZero, near } = kernels[columns % 4 === 0 ? "vec4f" : "f32"][threads];
   if (nearby) commands.run(near.count, { ...source, ...nearby });
   else commands.run(nonZero.count, source);

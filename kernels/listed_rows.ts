@@ -9,7 +9,7 @@
 
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
-import type { SparseRows } from "./sparse_matmul.ts";
+import type { Csr } from "./sparse_matmul.ts";
 
 /** What {@link gatherRows} and {@link scatterRows} take. */
 export interface ListedRowsArguments {
@@ -84,7 +84,7 @@ const kernels = {
 /** What {@link spreadEntries} and {@link keepEntries} take. */
 export interface SpreadEntriesArguments {
   /** The sparse rows; every index is listed. */
-  readonly sparse: SparseRows;
+  readonly sparse: Csr;
   /** First row. */
   readonly firstRow: number;
   /** How many rows. */

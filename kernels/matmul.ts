@@ -92,7 +92,7 @@ export interface GatheredMatmulArguments {
 }
 
 /** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn takes four. */
-const MOST_TERMS = 65536;
+const MAX_TERMS = 65536;
 
 /** Neighbouring columns of C that share a maximum. */
 export const MAXIMA_COLUMNS = 8;
@@ -111,8 +111,8 @@ const SIDE = 16;
 export function matmul(commands: Commands, given: MatmulArguments): void {
   const { layout, M, N, K, bias, relu = false, limit } = given;
   if (M === 0 || N === 0) return;
-  if (limit?.size === "K" && K > MOST_TERMS) {
-    throw new ShapeError(`a product whose terms are limited has at most ${MOST_TERMS} of them, found ${K}`);
+  if (limit?.size === "K" && K > MAX_TERMS) {
+    throw new ShapeError(`a product whose terms are limited has at most ${MAX_TERMS} of them, found ${K}`);
   }
   const a = place("A", given.a, layout === "tn" ? K : M, layout === "tn" ? M : K);
   const b = place("B", given.b, layout === "nt" ? N : K, layout === "nt" ? K : N);
@@ -128,8 +128,8 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
   }
   const counted = limit && countedBlocks(commands, tile, { M, N }, limit);
   // Past the limit of a driver's loops, each dispatch continues the sums of the one before.
-  for (let from = 0; from === 0 || from < K; from += MOST_TERMS) {
-    const last = from + MOST_TERMS >= K;
+  for (let from = 0; from === 0 || from < K; from += MAX_TERMS) {
+    const last = from + MAX_TERMS >= K;
     const kernel = matmulKernel({
       layout,
       vectorA: a.aligned,
@@ -147,7 +147,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
     commands.run(kernel, {
       M,
       N,
-      K: Math.min(K - from, MOST_TERMS),
+      K: Math.min(K - from, MAX_TERMS),
       a_rows: a.rows,
       lda: a.stride,
       a_from: a.offset + from * (layout === "tn" ? a.stride : 1),
@@ -179,7 +179,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
 export function gatheredMatmul(commands: Commands, given: GatheredMatmulArguments): void {
   const { M, N, K, bias, rows, count, firstRow } = given;
   if (M === 0 || N === 0) return;
-  if (K > MOST_TERMS) throw new ShapeError(`a gathered product has at most ${MOST_TERMS} terms, found ${K}`);
+  if (K > MAX_TERMS) throw new ShapeError(`a gathered product has at most ${MAX_TERMS} terms, found ${K}`);
   const a = place("A", given.a, M, K);
   const b = place("B", given.b, 0, K);
   const c = place("C", given.c, M, N);

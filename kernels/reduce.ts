@@ -16,7 +16,7 @@ const MOST = 32768 * THREADS;
 
 /** Invocations that share a row, and the columns that they can go through in that many turns. */
 const ROW_THREADS = 64;
-const MOST_COLUMNS = 65_000 * ROW_THREADS;
+const MAX_COLUMNS = 65_000 * ROW_THREADS;
 
 /** How many partial results {@link maxAbsBits} needs for `size` elements. */
 export function chunksOf(size: number): number {
@@ -129,8 +129,8 @@ export interface RowMaxAbsArguments {
  * @throws {RangeError} for rows of more than 4,160,000 columns.
  */
 export function rowMaxAbsBits(commands: Commands, given: RowMaxAbsArguments): void {
-  if (given.columns > MOST_COLUMNS) {
-    throw new RangeError(`the maximum of a row is over at most ${MOST_COLUMNS} columns, found ${given.columns}`);
+  if (given.columns > MAX_COLUMNS) {
+    throw new RangeError(`the maximum of a row is over at most ${MAX_COLUMNS} columns, found ${given.columns}`);
   }
   commands.run(rowMaxAbsKernel, { ...given });
 }

@@ -13,7 +13,7 @@ import { type Binding, defineKernel, type Kernel, reads, readsOften, writes } fr
 import { spans } from "./engine/tensor.ts";
 
 /** A sparse matrix on the GPU. */
-export interface SparseRows {
+export interface Csr {
   /** Rows. */
   readonly rows: number;
   /** Size of `indices` and `values`. */
@@ -31,13 +31,13 @@ export interface SparseRows {
  * after 65,535 turns in all, which are one for every term, two for every eight where lanes bring them together, and the
  * few of bisections and of parts.
  */
-const MOST_TERMS = 50000;
+const MAX_TERMS = 50000;
 
 /**
  * The most columns that one invocation of the row kernels owns, in units of a load. Every load of an entry's place and
  * value is shared by all of them. A software driver keeps them in its cache, a GPU in registers.
  */
-const MOST_UNROLL = { software: 24, gpu: 8 };
+const MAX_UNROLL = { software: 24, gpu: 8 };
 
 /** How kernels over [rows, columns] share out a row: four neighbours a load where rows are aligned. */
 interface Width {
@@ -63,7 +63,7 @@ interface Share extends Width {
 function shareOf(columns: number, { lanes, subgroups }: DeviceContext): Share {
   const width = widthOf(columns);
   const each = Math.ceil(columns / width.scalars / lanes);
-  const groups = Math.ceil(each / (lanes === 8 ? MOST_UNROLL.software : MOST_UNROLL.gpu));
+  const groups = Math.ceil(each / (lanes === 8 ? MAX_UNROLL.software : MAX_UNROLL.gpu));
   const own = Math.ceil(each / groups);
   return { ...width, lanes, subgroups, unroll: own <= 2 ? own : 4 * Math.ceil(own / 4) };
 }
@@ -102,10 +102,10 @@ const columnsOfLane = ({ scalars, lanes, unroll }: Share): string => `
   let row = group / groups_a_row;
   let first = (group % groups_a_row) * ${lanes * unroll}u + lane;`;
 
-/** What {@link sparseRowsMatmul} takes. */
-export interface SparseRowsMatmulArguments {
+/** What {@link spmm} takes. */
+export interface SpmmArguments {
   /** The sparse factor. */
-  readonly sparse: SparseRows;
+  readonly sparse: Csr;
   /** First row of the sparse factor. */
   readonly firstRow: number;
   /** How many of its rows. */
@@ -133,11 +133,11 @@ export interface SparseRowsMatmulArguments {
  *
  * The parts of a row share one running sum, so many cost little more than one.
  */
-export function sparseRowsMatmul(commands: Commands, given: SparseRowsMatmulArguments): void {
+export function spmm(commands: Commands, given: SpmmArguments): void {
   const { sparse, firstRow, rows, matrix, from, to, columns, ends, parts, result, accumulate } = given;
   const kernel = sparseRowsMatmulKernel(columns, commands.context);
   // A row has no more entries than it has columns, and no more than there are at all.
-  const most = sparse.capacity <= MOST_TERMS ? to - from : MOST_TERMS;
+  const most = sparse.capacity <= MAX_TERMS ? to - from : MAX_TERMS;
   for (let begin = from; begin < to; begin += most) {
     commands.run(kernel, {
       rows,
@@ -219,10 +219,10 @@ const sparseRowsMatmulKernel = perShare((share) =>
   })
 );
 
-/** What {@link sampledMatmul} takes. */
-export interface SampledMatmulArguments {
+/** What {@link sddmm} takes. */
+export interface SddmmArguments {
   /** Which products are wanted: the entries' rows and indices. */
-  readonly sparse: SparseRows;
+  readonly sparse: Csr;
   /** [capacity], the row of each entry. */
   readonly entryRows: Bindable;
   /** First row of `rowsMatrix`. */
@@ -251,13 +251,13 @@ export interface SampledMatmulArguments {
 const SAMPLES = 4;
 
 /** Turns of one of its loops in a dispatch; an invocation may end up with neighbours in either of the two. */
-const MOST_SAMPLED_TURNS = 20000;
+const MAX_SAMPLED_TURNS = 20000;
 
 /** result[e] = ⟨left[row of e, part of e], right[index of e]⟩: a dense product, only where the entries are. */
-export function sampledMatmul(commands: Commands, given: SampledMatmulArguments): void {
+export function sddmm(commands: Commands, given: SddmmArguments): void {
   const { sparse, entryRows, firstRow, rows, left, parts, ends, right, from, to, columns, result } = given;
   const { element, scalars } = widthOf(columns);
-  for (const terms of spans(columns / scalars, MOST_SAMPLED_TURNS)) {
+  for (const terms of spans(columns / scalars, MAX_SAMPLED_TURNS)) {
     commands.run(sampledMatmulKernels[element], {
       rows,
       columns,
@@ -361,7 +361,7 @@ const sampledMatmulKernels = {
 };
 
 /** The entries of a sparse matrix by column: {@link transposeEntries} makes it. */
-export interface SparseColumns {
+export interface Csc {
   /** Rows. */
   readonly rows: number;
   /** Columns. */
@@ -374,10 +374,10 @@ export interface SparseColumns {
   readonly entries: Bindable;
 }
 
-/** What {@link sparseColumnsMatmul} takes. */
-export interface SparseColumnsMatmulArguments {
+/** What {@link spmmTransposed} takes. */
+export interface SpmmTransposedArguments {
   /** The transposed sparse factor. */
-  readonly sparse: SparseColumns;
+  readonly sparse: Csc;
   /** [capacity], the row of each entry. */
   readonly entryRows: Bindable;
   /** [capacity], the value of each entry. */
@@ -405,11 +405,11 @@ export interface SparseColumnsMatmulArguments {
 }
 
 /** result[s] = Σ over the entries of column s of value · matrix[row of the entry, part of s]. */
-export function sparseColumnsMatmul(commands: Commands, given: SparseColumnsMatmulArguments): void {
+export function spmmTransposed(commands: Commands, given: SpmmTransposedArguments): void {
   const { sparse, entryRows, values, firstRow, rows, matrix, parts, ends, from, to, columns, result, accumulate } =
     given;
   const kernel = sparseColumnsMatmulKernel(columns, commands.context);
-  for (const span of spans(rows, MOST_TERMS)) {
+  for (const span of spans(rows, MAX_TERMS)) {
     commands.run(kernel, {
       rows: span.to - span.from,
       columns,
@@ -558,7 +558,7 @@ const sparseColumnsMatmulKernel = perShare((share) =>
 /** What {@link sparseColumnSums} takes. */
 export interface SparseColumnSumsArguments {
   /** The transposed sparse matrix. */
-  readonly sparse: SparseColumns;
+  readonly sparse: Csc;
   /** [capacity], the row of each entry. */
   readonly entryRows: Bindable;
   /** [capacity], the value of each entry. */
@@ -576,7 +576,7 @@ export interface SparseColumnSumsArguments {
 /** result[s] = Σ of the values of column s, ascending. */
 export function sparseColumnSums(commands: Commands, given: SparseColumnSumsArguments): void {
   const { sparse, entryRows, values, firstRow, rows, result, accumulate } = given;
-  for (const span of spans(rows, MOST_TERMS)) {
+  for (const span of spans(rows, MAX_TERMS)) {
     commands.run(sparseColumnSumsKernel, {
       rows: span.to - span.from,
       firstRow: firstRow + span.from,
@@ -616,10 +616,10 @@ const sparseColumnSumsKernel = defineKernel({
   result[column] = sum;`,
 });
 
-/** What {@link denseRows} takes. */
-export interface DenseRowsArguments {
+/** What {@link csrToDense} takes. */
+export interface CsrToDenseArguments {
   /** The sparse matrix. */
-  readonly sparse: SparseRows;
+  readonly sparse: Csr;
   /** First row. */
   readonly firstRow: number;
   /** How many rows. */
@@ -631,7 +631,7 @@ export interface DenseRowsArguments {
 }
 
 /** The sparse rows written out, zeros included. */
-export function denseRows(commands: Commands, given: DenseRowsArguments): void {
+export function csrToDense(commands: Commands, given: CsrToDenseArguments): void {
   const { sparse, firstRow, rows, columns, result } = given;
   commands.run(denseRowsKernel, {
     rows,

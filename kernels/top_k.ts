@@ -61,7 +61,7 @@ export interface TopKArguments {
 }
 
 /** The widest row: a software driver ends an invocation's loops at 65,535 turns in all. */
-const MOST_COLUMNS = 1_000_000;
+const MAX_COLUMNS = 1_000_000;
 
 /**
  * Keeps the k largest of each row.
@@ -70,7 +70,7 @@ const MOST_COLUMNS = 1_000_000;
  */
 export function topK(commands: Commands, given: TopKArguments): void {
   const { values, rows, stride, n, k, firstRow, starts, allRows, capacity, indices, selected, listed, maxima } = given;
-  if (n > MOST_COLUMNS) throw new RangeError(`a selection has at most ${MOST_COLUMNS} columns, found ${n}`);
+  if (n > MAX_COLUMNS) throw new RangeError(`a selection has at most ${MAX_COLUMNS} columns, found ${n}`);
   const shared = {
     rows,
     stride,

@@ -9,13 +9,13 @@
 
 import type { Commands } from "./engine/commands.ts";
 import { defineKernel, type Kernel, reads, readsAcross, readsOften, writes } from "./engine/kernel.ts";
-import type { SparseColumns, SparseRows } from "./sparse_matmul.ts";
+import type { Csc, Csr } from "./sparse_matmul.ts";
 import { Tensor } from "./engine/tensor.ts";
 import { sumBeforeWgsl } from "./engine/wgsl.ts";
 import type { DeviceContext } from "./engine/device.ts";
 
 /** A software driver ends loops at 65,535 turns: more rows than this could need more. */
-export const MOST_ROWS = 262144;
+export const MAX_ROWS = 262144;
 /** Rows whose bits fit the workgroup's memory at once. */
 const ROWS_AT_ONCE = 32768;
 const THREADS = 64;
@@ -39,7 +39,7 @@ export class Transposition implements Disposable {
   /** [capacity], the row of each entry. */
   readonly entryRows: Tensor<"u32">;
   /** The result. */
-  readonly columns: SparseColumns;
+  readonly columns: Csc;
 
   /**
    * For matrices of `rows` × `columns` with up to `capacity` entries.
@@ -47,7 +47,7 @@ export class Transposition implements Disposable {
    * @throws {RangeError} for more than 262,144 rows.
    */
   constructor(context: DeviceContext, rows: number, columns: number, capacity: number, label: string) {
-    if (rows > MOST_ROWS) throw new RangeError(`${label} may have ${MOST_ROWS} rows at once, found ${rows}`);
+    if (rows > MAX_ROWS) throw new RangeError(`${label} may have ${MAX_ROWS} rows at once, found ${rows}`);
     const make = (size: number, name: string) => new Tensor(context, "u32", [size], `${label}: ${name}`);
     this.#rows = rows;
     this.#counts = make(columns, "entries a column");
@@ -63,7 +63,7 @@ export class Transposition implements Disposable {
   }
 
   /** Lists `sparse` by column. */
-  record(commands: Commands, sparse: SparseRows): void {
+  record(commands: Commands, sparse: Csr): void {
     const { columns, capacity } = this.columns;
     const rows = this.#rows;
     const counts = this.#counts;

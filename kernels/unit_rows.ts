@@ -15,7 +15,7 @@ import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 
 const THREADS = 8;
 /** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */
-const MOST_COLUMNS = 32000 * THREADS;
+const MAX_COLUMNS = 32000 * THREADS;
 
 /** What a declaration has in common with the others. */
 const sums = (way: Way) => ({
@@ -37,8 +37,8 @@ const loadsOfRow = ({ scalars }: Way): string => `let loads = dims.columns / ${s
 /** The rows of a matrix, in blocks that fit a binding. */
 function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: number; readonly to: number }> {
   const rows = matrix.shape[0] ?? 0;
-  if (matrix.rowSize > MOST_COLUMNS) {
-    throw new RangeError(`rows of ${matrix.label} may have ${MOST_COLUMNS} columns, found ${matrix.rowSize}`);
+  if (matrix.rowSize > MAX_COLUMNS) {
+    throw new RangeError(`rows of ${matrix.label} may have ${MAX_COLUMNS} columns, found ${matrix.rowSize}`);
   }
   return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * matrix.valueBytes, matrix.label));
 }

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { compactRows, type Nearby } from "../kernels/compact_rows.ts";
+import { denseToCsr, type Nearby } from "../kernels/compact_rows.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
-import { denseRows, type SparseRows } from "../kernels/sparse_matmul.ts";
+import { type Csr, csrToDense } from "../kernels/sparse_matmul.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
 
 /** Codes as arrays: row b has the entries `row_starts[b]` to `row_starts[b + 1]`, their latents ascending. */
@@ -63,7 +63,7 @@ export class Codes implements Disposable {
   }
 
   /** How kernels see it. */
-  get sparse(): SparseRows {
+  get sparse(): Csr {
     const { n_rows: rows, row_starts: starts, indices, values } = this;
     return { rows, capacity: values.size, starts, indices, values };
   }
@@ -86,7 +86,7 @@ export class Codes implements Disposable {
     const dense = new Tensor(this.#context, "f32", [n_rows, d_sae], "dense f_x");
     const commands = new Commands(this.#context);
     for (const { from, to } of spans(n_rows, rowsPerBlock(this.#context, n_rows, d_sae * 4, dense.label))) {
-      denseRows(commands, {
+      csrToDense(commands, {
         sparse: this.sparse,
         firstRow: from,
         rows: to - from,
@@ -122,7 +122,7 @@ export function appendCodes(
   { values = codes.values, nearby }: { readonly values?: Tensor; readonly nearby?: Nearby } = {},
 ): void {
   const { n_rows, d_sae, row_starts: starts, indices } = codes;
-  compactRows(commands, {
+  denseToCsr(commands, {
     dense,
     rows: to - from,
     columns: d_sae,
@@ -176,14 +176,14 @@ export class EntryBuffers implements Entries, Disposable {
 }
 
 /** Entries of a latent in one dispatch: a software driver ends loops at 65,535 turns. */
-const MOST_TURNS = 60000;
+const MAX_TURNS = 60000;
 
 /** WGSL: the entries of latent `s`, rows ascending, from number `dims.first` of them on, as `at` … `end`. */
 export const ENTRIES_OF_LATENT: string = `
   var at = min(starts[s] + dims.first, starts[s + 1u]);
-  let end = min(at + ${MOST_TURNS}u, starts[s + 1u]);`;
+  let end = min(at + ${MAX_TURNS}u, starts[s + 1u]);`;
 
 /** Where the dispatches over the entries of every latent begin. */
 export function* entryStarts({ n_rows }: Codes): Generator<number> {
-  for (const { from } of spans(n_rows, MOST_TURNS)) yield from;
+  for (const { from } of spans(n_rows, MAX_TURNS)) yield from;
 }

@@ -15,7 +15,7 @@ import type { Commands } from "../kernels/engine/commands.ts";
 import { copyColumns } from "../kernels/elementwise.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { columnSums } from "../kernels/reduce.ts";
-import { sampledMatmul, sparseColumnsMatmul, sparseRowsMatmul } from "../kernels/sparse_matmul.ts";
+import { sddmm, spmm, spmmTransposed } from "../kernels/sparse_matmul.ts";
 import { alignedRows, type Span, type Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import type { Codes, SparseBackward } from "./codes.ts";
 import { type AffineMaps, latentBlocks } from "./encode.ts";
@@ -56,7 +56,7 @@ export function decode(
 ): void {
   const { codes, span: { from, to }, prefixes, x_hats } = given;
   for (const block of latentBlocks(model)) {
-    sparseRowsMatmul(commands, {
+    spmm(commands, {
       sparse: codes.sparse,
       firstRow: from,
       rows: to - from,
@@ -84,7 +84,7 @@ interface EntriesBackward extends SparseBackward {
 export function codesBackward(commands: Commands, model: AffineMaps, given: EntriesBackward): void {
   const { codes, span: { from, to }, prefixes, G, transposition, grad_values } = given;
   for (const block of latentBlocks(model)) {
-    sampledMatmul(commands, {
+    sddmm(commands, {
       sparse: codes.sparse,
       entryRows: transposition.entryRows,
       firstRow: from,
@@ -109,7 +109,7 @@ export function decodeBackward(
   codesBackward(commands, model, given);
   const { codes, span: { from, to }, prefixes, G, transposition, gradients, accumulate } = given;
   for (const block of latentBlocks(model)) {
-    sparseColumnsMatmul(commands, {
+    spmmTransposed(commands, {
       sparse: transposition.columns,
       entryRows: transposition.entryRows,
       values: codes.sparse.values,

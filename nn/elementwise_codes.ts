@@ -21,11 +21,11 @@ import { type AffineMaps, type EncoderInput, preActivations, type Tile } from ".
 import type { BackwardArguments, DenseStep, Gate, Look, StepCodes } from "./step_codes.ts";
 
 /** The share of all codes that may be entries: with more, dense products are faster (`bench/scale.ts codes`). */
-const MOST_SPARSE = 3 / 32;
+const MAX_SPARSE = 3 / 32;
 
 /** How many entries there is room for. */
 export function entryCapacity({ cfg: { d_sae }, context }: AffineMaps, n_rows: number): number {
-  return Math.min(Math.ceil(n_rows * d_sae * MOST_SPARSE), elementsPerBinding(context));
+  return Math.min(Math.ceil(n_rows * d_sae * MAX_SPARSE), elementsPerBinding(context));
 }
 
 /**

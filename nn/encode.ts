@@ -12,7 +12,7 @@ import { subtractRow } from "../kernels/elementwise.ts";
 import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
 import { columnSums, subtractWeightedRows } from "../kernels/reduce.ts";
 import { alignedRows, rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
-import { sparseColumnsMatmul, sparseColumnSums } from "../kernels/sparse_matmul.ts";
+import { sparseColumnSums, spmmTransposed } from "../kernels/sparse_matmul.ts";
 import type { InputScaling } from "./arrays.ts";
 import type { SparseBackward } from "./codes.ts";
 import type { Gradients, ParameterTensors } from "./parameters.ts";
@@ -101,7 +101,7 @@ export class EncoderInput implements Disposable {
 }
 
 /** Bytes of the largest intermediate result, on devices that could bind more: enough to keep them busy. */
-const MOST_BYTES = 2 ** 27;
+const MAX_BYTES = 2 ** 27;
 
 /** How many of `n_rows` rows are worked on at once, where each of them takes `rowBytes`. */
 export function rowsAtOnce(
@@ -111,7 +111,7 @@ export function rowsAtOnce(
   what: string,
 ): number {
   // A block has at least the rows that bindings begin at, however long they are.
-  const wanted = Math.max(MOST_BYTES, alignedRows(rowBytes) * rowBytes + 4 * guardWords + 16);
+  const wanted = Math.max(MAX_BYTES, alignedRows(rowBytes) * rowBytes + 4 * guardWords + 16);
   return rowsPerBlock({ bindingLimit: Math.min(bindingLimit, wanted), guardWords }, n_rows, rowBytes, what);
 }
 
@@ -163,12 +163,12 @@ function tileRows(model: AffineMaps, n_rows: number): number {
 }
 
 /** A software driver ends loops at 65,535 turns, and some kernels take a turn for each latent of a row. */
-const MOST_LATENTS = 32768;
+const MAX_LATENTS = 32768;
 
 /** Rows of W_enc or W_dec that fit a binding, and a loop. */
 export function latentBlocks(model: AffineMaps): Iterable<Span> {
   const { cfg: { d_model, d_sae }, parameters: { W_enc }, context } = model;
-  return spans(d_sae, Math.min(rowsPerBlock(context, d_sae, d_model * W_enc.valueBytes, "W_enc"), MOST_LATENTS));
+  return spans(d_sae, Math.min(rowsPerBlock(context, d_sae, d_model * W_enc.valueBytes, "W_enc"), MAX_LATENTS));
 }
 
 /** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). Beside it, if asked for, its `maxima`. */
@@ -239,7 +239,7 @@ export function entriesEncoderBackward(
   const { columns: sparse, entryRows } = transposition;
   const rows = { sparse, entryRows, values: grad_values, firstRow: from, rows: to - from, accumulate };
   for (const block of latentBlocks(model)) {
-    sparseColumnsMatmul(commands, {
+    spmmTransposed(commands, {
       ...rows,
       matrix: input.centred_BD.rows(from, to),
       parts: 1,

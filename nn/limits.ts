@@ -7,12 +7,12 @@
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { DeviceError } from "../kernels/engine/errors.ts";
 import { elementsPerBinding, rowsPerBlock } from "../kernels/engine/tensor.ts";
-import { MOST_ROWS } from "../kernels/transpose_entries.ts";
+import { MAX_ROWS } from "../kernels/transpose_entries.ts";
 import type { WeightStorage } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
 
 /** The most rows of a batch: entries are sorted by their latent with so many rows at once. */
-export const MOST_BATCH_ROWS: number = MOST_ROWS;
+export const MAX_BATCH_ROWS: number = MAX_ROWS;
 
 /**
  * @throws {DeviceError} for a model whose matrices are larger than the device's largest buffer, or of which the device
@@ -57,9 +57,9 @@ export function checkBatchFits(
   },
 ): void {
   const { adapter, bindingLimit, device: { limits: { maxBufferSize } } } = context;
-  if (n_rows > MOST_BATCH_ROWS) {
+  if (n_rows > MAX_BATCH_ROWS) {
     throw new RangeError(
-      `a batch of ${n_rows} rows: a step takes ${MOST_BATCH_ROWS} at most. Choose a smaller batch_size`,
+      `a batch of ${n_rows} rows: a step takes ${MAX_BATCH_ROWS} at most. Choose a smaller batch_size`,
     );
   }
   const bytes = 4 * n_rows * d_model;

@@ -26,10 +26,10 @@ export interface StepUse {
 }
 
 /** A software driver ends loops at 65,535 turns; some kernels take one a row. */
-const MOST_ROWS = 32768;
+const MAX_ROWS = 32768;
 
 /** The same for residuals: 32 invocations share the dimensions of all prefixes of a row. */
-const MOST_SUMMED = 32 * 60000;
+const MAX_SUMMED = 32 * 60000;
 
 /** Buffers of a step. What they hold is only valid until the next one. */
 export class StepBuffers implements Disposable {
@@ -64,9 +64,9 @@ export class StepBuffers implements Disposable {
   constructor(model: Model, n_rows: number, n_prefixes: number, use: StepUse) {
     const { training, mostK } = use;
     const { cfg: { d_model, d_sae, activation }, context } = model;
-    if (n_prefixes * d_model > MOST_SUMMED) {
+    if (n_prefixes * d_model > MAX_SUMMED) {
       throw new RangeError(
-        `a step sums ${MOST_SUMMED} values a row at most, found n_prefixes ${n_prefixes} of d_model ${d_model}`,
+        `a step sums ${MAX_SUMMED} values a row at most, found n_prefixes ${n_prefixes} of d_model ${d_model}`,
       );
     }
     checkBatchFits(model.cfg, { context, n_rows, training, mostK });
@@ -77,7 +77,7 @@ export class StepBuffers implements Disposable {
     this.n_rows = n_rows;
     this.n_prefixes = n_prefixes;
     this.input = stack.use(new EncoderInput(model, n_rows));
-    const spanRows = Math.min(rowsAtOnce(model, n_rows, n_prefixes * d_model * 4, "reconstructions"), MOST_ROWS);
+    const spanRows = Math.min(rowsAtOnce(model, n_rows, n_prefixes * d_model * 4, "reconstructions"), MAX_ROWS);
     const { training: path } = activationKind(activation);
     if (path.path === "selected") {
       const selector = stack.use(

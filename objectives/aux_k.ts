@@ -43,7 +43,7 @@ import { auxiliaryResiduals } from "./squared_error.ts";
 const DENSE_AUX = 4;
 
 /** Rows of the dense codes of dead latents: more would make the products no faster. */
-const MOST_AUX_ROWS = 1024;
+const MAX_AUX_ROWS = 1024;
 
 /** The dead latents' codes and rows of parameters, side by side: `most` columns or rows, of which `count[0]` matter. */
 interface DenseAux {
@@ -95,7 +95,7 @@ export class AuxKLoss implements AuxTerm {
       stack.use(new Tensor(context, type, shape, label));
     const k = Math.min(cfg.k_aux, d_sae);
     const most = 4 * Math.ceil(Math.min(DENSE_AUX * k, d_sae) / 4);
-    const rows = Math.min(x_hats.shape[0]!, MOST_AUX_ROWS, rowsAtOnce(model, n_rows, most * 4, "dead codes"));
+    const rows = Math.min(x_hats.shape[0]!, MAX_AUX_ROWS, rowsAtOnce(model, n_rows, most * 4, "dead codes"));
     const codes = new Codes(context, n_rows, d_sae, n_rows * k, "auxiliary f_x");
     this.#entries = stack.use(new EntryBuffers(context, codes, "auxiliary f_x", { training: true }));
     this.#residual = make("f32", [n_rows, d_model], "residual");

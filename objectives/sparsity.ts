@@ -31,7 +31,7 @@ import type { Gradients } from "../nn/parameters.ts";
 import type { StepBuffers } from "../nn/step_buffers.ts";
 import { TOTALS } from "./loss_record.ts";
 import type { DenseTile, Halves, LossTerm, Step, TrainingStep } from "./loss_term.ts";
-import { penaltyWeight } from "./penalty_weight.ts";
+import { penaltyWeight } from "./l0_controller.ts";
 
 /** The penalty, and what is measured of codes. */
 export class Penalty implements LossTerm {

@@ -20,7 +20,7 @@ const BLOCK_ROWS = 256;
 /** Rows that are zero, above which there may be padding. */
 const ZERO_SHARE = 0.01;
 /** ‖mean row‖ / ‖deviations‖ above which the mean has to go. */
-const MOST_GAMMA = 0.5;
+const MAX_GAMMA = 0.5;
 /** A column's share of the variance, and of it in fair shares, above which it is an outlier. */
 const COLUMN_SHARE = 0.5;
 const FAIR_SHARES = 10;
@@ -62,7 +62,7 @@ export async function rowWarnings({ data }: Pick<RunConfig, "data">, training: R
     );
   }
   const takesMean = data.standardise === "mean" || data.standardise === "mean_scale";
-  if (gamma > MOST_GAMMA && !takesMean) {
+  if (gamma > MAX_GAMMA && !takesMean) {
     const column = farthest.share > COLUMN_SHARE ? `, mostly because of column ${farthest.column}` : "";
     warnings.push(
       `the mean row is ${significant(gamma)} times as long as the rows' deviations from it${column}: ` +

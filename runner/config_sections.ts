@@ -19,7 +19,7 @@ import {
 } from "../nn/fields.ts";
 import { CONFIG_FIELDS } from "../nn/config.ts";
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
-import { MOST_BATCH_ROWS } from "../nn/limits.ts";
+import { MAX_BATCH_ROWS } from "../nn/limits.ts";
 import type { OptimizerOptions } from "../nn/optim/adam.ts";
 import { OBJECTIVES } from "../objectives/objective.ts";
 import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
@@ -144,7 +144,7 @@ export interface LoopConfig {
 export const LOOP_FIELDS: EachField<LoopConfig> = {
   batch_size: integer({
     least: 1,
-    most: MOST_BATCH_ROWS,
+    most: MAX_BATCH_ROWS,
     otherwise: TRAIN_DEFAULTS.batch_size,
     about: "Rows in a step.",
   }),

@@ -5,7 +5,7 @@
  */
 
 /** Steps that wait at most: each holds its rows in memory. */
-const MOST_STEPS = 256;
+const MAX_STEPS = 256;
 
 /** Steps before the first wait, which tells how long one takes. */
 const FIRST_STEPS = 4;
@@ -33,7 +33,7 @@ export class Pace {
     if (++this.#steps < this.#most) return;
     await this.#wait();
     const taken = this.#now() - this.#since;
-    if (taken < BETWEEN.least) this.#most = Math.min(2 * this.#most, MOST_STEPS);
+    if (taken < BETWEEN.least) this.#most = Math.min(2 * this.#most, MAX_STEPS);
     if (taken > BETWEEN.most) this.#most = Math.ceil(this.#most / 2);
     this.restart();
   }

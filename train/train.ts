@@ -141,7 +141,7 @@ export class DivergenceError extends Error {
 
 /** How far a squared error may lie above the median of those before, and how many in a row may not before a run halts. */
 const EXPLODED = 1e4;
-const MOST_ABOVE = 3;
+const MAX_ABOVE = 3;
 
 /** Inputs whose gradients may have no square in float32. */
 const HUGE = 1e6;
@@ -651,7 +651,7 @@ function badRow(row: LossRow, step: number, stepsAbove: number): DivergenceError
     const what = `has a value that is not finite; ${remedy}`;
     return new DivergenceError(step, tensor, what, { isOfRows: tensor === "x" || isHuge });
   }
-  if (row("steps_above") < MOST_ABOVE) return undefined;
+  if (row("steps_above") < MAX_ABOVE) return undefined;
   const [mse, median] = [row("mse"), row("median")].map((error) => error.toPrecision(3));
   return new DivergenceError(
     step,
@@ -710,7 +710,7 @@ fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x
   losses[first + ${PLACES.median}u] = median;
   losses[first + ${PLACES.steps_above}u] = f32(above);
   let bad = !finite(norm[0]) || !finite(losses[first + ${PLACES.loss}u]) || !finite(losses[first + ${PLACES.largest_x}u]);
-  if (bad || above >= ${MOST_ABOVE}u) {
+  if (bad || above >= ${MAX_ABOVE}u) {
     halted[0] = 1u;
     return;
   }

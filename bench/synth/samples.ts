@@ -7,11 +7,11 @@
 import {
   addRow,
   Commands,
-  compactRows,
+  denseToCsr,
   type DeviceContext,
   matmul,
   RandomStream,
-  sparseRowsMatmul,
+  spmm,
   Tensor,
 } from "../../kernels/mod.ts";
 import { Codes } from "../../mod.ts";
@@ -106,7 +106,7 @@ export class Samples implements Disposable {
       leaveOneChild(commands, { ...at(WORLD_STREAMS.siblings), a: z, mean, level, branching });
     }
     const { starts, capacity, indices, values } = this.truth.sparse;
-    compactRows(commands, {
+    denseToCsr(commands, {
       dense: z,
       rows: n_rows,
       columns: n_features,
@@ -117,7 +117,7 @@ export class Samples implements Disposable {
       indices,
       values,
     });
-    sparseRowsMatmul(commands, {
+    spmm(commands, {
       sparse: this.truth.sparse,
       firstRow: 0,
       rows: n_rows,

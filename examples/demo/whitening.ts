@@ -173,8 +173,8 @@ export function symmetricEigen(matrix: Float64Array, n: number): Eigen {
   const v = new Float64Array(n * n);
   for (let i = 0; i < n; i++) v[i * n + i] = 1;
   const norm = a.reduce((sum, value) => sum + value * value, 0);
-  const MOST_SWEEPS = 60;
-  for (let sweep = 0; sweep < MOST_SWEEPS; sweep++) {
+  const MAX_SWEEPS = 60;
+  for (let sweep = 0; sweep < MAX_SWEEPS; sweep++) {
     let rest = 0;
     for (let p = 0; p < n; p++) {
       for (let q = p + 1; q < n; q++) rest += a[p * n + q]! ** 2;

@@ -76,7 +76,7 @@ export interface Inspection {
 }
 
 /** Tensors may share what they lie in. Reading all takes at most so many times the file's bytes: numbers take 8 in memory. */
-const MOST_SHARED = 16;
+const MAX_SHARED = 16;
 
 /**
  * Describes a checkpoint of any format that is read, and what is wrong with it, if anything. No GPU is needed.
@@ -131,10 +131,10 @@ async function describe(
 function checkSharing({ name, size }: Source, tensors: ReadonlyMap<string, StoredTensor>): void {
   let bytes = 0;
   for (const { storedBytes, shape } of tensors.values()) bytes += Math.max(storedBytes, 8 * countElements(shape));
-  if (bytes <= MOST_SHARED * size) return;
+  if (bytes <= MAX_SHARED * size) return;
   throw new CheckpointError(
     `reading ${name}: its ${tensors.size} tensors share what they lie in, so that reading them takes ${bytes} bytes of ` +
-      `a file of ${size}; expected at most ${MOST_SHARED} times as many`,
+      `a file of ${size}; expected at most ${MAX_SHARED} times as many`,
   );
 }
 

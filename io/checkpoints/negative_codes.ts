@@ -12,9 +12,9 @@
 import type { ParsedCheckpoint } from "../model.ts";
 
 /** Inputs that are tried at most. */
-const MOST_TRIES = 2048;
+const MAX_TRIES = 2048;
 /** Multiply-adds of the encoder that are spent at most: some seconds. */
-const MOST_WORK = 2 ** 29;
+const MAX_WORK = 2 ** 29;
 /** Steps without fewer active latents, after which another start is taken. */
 const PATIENCE = 20;
 
@@ -31,7 +31,7 @@ export function searchNegativeCodes({ cfg, parameters }: ParsedCheckpoint, k: nu
   const { d_model, d_sae } = cfg;
   const { W_enc, b_enc } = parameters;
   const norms_S = columnNorms(W_enc, d_sae);
-  const tries = Math.max(1, Math.min(MOST_TRIES, Math.floor(MOST_WORK / W_enc.length)));
+  const tries = Math.max(1, Math.min(MAX_TRIES, Math.floor(MAX_WORK / W_enc.length)));
   let [fewest, tried] = [Infinity, 0];
   for (let start = 0; tried < tries && fewest >= k; start++) {
     const z_D = startOf(start, W_enc, norms_S, d_model);

@@ -129,13 +129,13 @@ async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKin
 }
 
 /** Trained numbers shrink to a half at best, and all of a model are in memory together. */
-const MOST_DEFLATED = 16;
+const MAX_DEFLATED = 16;
 
 /** Gemma Scope's have five, and each costs a stream. */
 const MAX_ARRAYS = 64;
 
 async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
-  const npz = await openNpz(source, { mostDeflated: MOST_DEFLATED });
+  const npz = await openNpz(source, { mostDeflated: MAX_DEFLATED });
   if (npz.names.length > MAX_ARRAYS) {
     throw new CheckpointError(
       `reading ${source.name}: found ${npz.names.length} arrays; expected at most ${MAX_ARRAYS}`,

@@ -9,7 +9,7 @@ import {
   type DeviceContext,
   FLAG_WORD,
   GROUPS_BYTES,
-  MOST_JOINED,
+  MAX_JOINED,
   RUNS_WORD,
   SLOT_BYTES,
 } from "./device.ts";
@@ -34,7 +34,7 @@ import { type ElementType, spans, Tensor, type TensorRows } from "./tensor.ts";
 export type Bindable = Tensor<ElementType> | TensorRows;
 
 /** Workgroups along one dimension that every adapter accepts. */
-const MOST_GROUPS = 65535;
+const MAX_GROUPS = 65535;
 
 /** The arguments of a run: every dim, every scalar and every binding by name. */
 export type KernelArguments<D extends string, F extends string, B extends string> =
@@ -209,7 +209,7 @@ function dispatchesOf(context: DeviceContext, lists: readonly (readonly Run[])[]
     for (let place = 0; place < alike[0]!.length; place++) {
       for (const runs of groupBy(alike.map((list) => list[place]!), ({ kernel }) => kernel)) {
         if (!joiner.join(runs)) dispatches.push(...runs.map((run) => [run]));
-        else for (const { from, to } of spans(runs.length, MOST_JOINED)) dispatches.push(runs.slice(from, to));
+        else for (const { from, to } of spans(runs.length, MAX_JOINED)) dispatches.push(runs.slice(from, to));
       }
     }
   }
@@ -280,7 +280,7 @@ class Joiner {
 }
 
 /** Buffers above this have no copy in a texture. */
-const MOST_TEXEL_BYTES = 2 ** 29;
+const MAX_TEXEL_BYTES = 2 ** 29;
 
 /** How many times as many bytes it takes for a copy to pay where they are read once. */
 const ONCE = 2;
@@ -303,7 +303,7 @@ function halvesOf({ bindings }: Kernel, bound: readonly Bound[]): ReadonlySet<st
 }
 
 /** Bind groups that a kernel keeps; a step of training has fewer. */
-const MOST_BIND_GROUPS = 256;
+const MAX_BIND_GROUPS = 256;
 
 /** A stretch of a buffer, or a texture, which has a name of its own. */
 interface Resource {
@@ -401,7 +401,7 @@ class Submission {
     if (counted || condition) pass.dispatchWorkgroupsIndirect(context.conditionalGroups, slot * GROUPS_BYTES);
     else {
       const most = Math.max(...runs.map((run) => run.groups));
-      const x = Math.min(most, MOST_GROUPS);
+      const x = Math.min(most, MAX_GROUPS);
       pass.dispatchWorkgroups(x, Math.ceil(most / x), runs.length);
     }
     for (const [index, { access }] of Object.values<Binding>(kernel.bindings).entries()) {
@@ -419,7 +419,7 @@ class Submission {
     const least = ONCE * texelBytes;
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
       const { tensor } = bound[index]!;
-      if (!reading || tensor.buffer.size > MOST_TEXEL_BYTES) return false;
+      if (!reading || tensor.buffer.size > MAX_TEXEL_BYTES) return false;
       return tensor.hasTexels || runs.reduce((sum, run) => sum + bytesRead(run, reading, index), 0) >= least;
     });
     return new Set(names.slice(0, limits.maxStorageTexturesPerShaderStage).map(([name]) => name));
@@ -522,8 +522,8 @@ class Submission {
     const key = resources.map(({ id }) => id).join();
     let found = bindGroups.get(key);
     if (!found) {
-      if (bindGroups.size === MOST_BIND_GROUPS) bindGroups.clear();
-      const size = (kernel.isJoined ? MOST_JOINED : 1) * SLOT_BYTES;
+      if (bindGroups.size === MAX_BIND_GROUPS) bindGroups.clear();
+      const size = (kernel.isJoined ? MAX_JOINED : 1) * SLOT_BYTES;
       const group = context.device.createBindGroup({
         label: kernel.name,
         layout,
@@ -610,7 +610,7 @@ const decideKernel = defineKernel({
     arguments_of[own] = groups;
     most = max(most, groups);
   }
-  let x = min(most, ${MOST_GROUPS}u);
+  let x = min(most, ${MAX_GROUPS}u);
   groups_of[3u * slot] = x;
   groups_of[3u * slot + 1u] = (most + max(x, 1u) - 1u) / max(x, 1u);
   groups_of[3u * slot + 2u] = runs;`,
@@ -633,7 +633,7 @@ const countKernel = defineKernel({
   let shares = counted / dims.per + u32(counted % dims.per > 0u);
   // The product may be larger than an integer.
   let groups = select(shares * dims.times, dims.most, shares > dims.most / max(dims.times, 1u));
-  let x = min(groups, ${MOST_GROUPS}u);
+  let x = min(groups, ${MAX_GROUPS}u);
   groups_of[3u * dims.slot] = x;
   groups_of[3u * dims.slot + 1u] = (groups + max(x, 1u) - 1u) / max(x, 1u);
   groups_of[3u * dims.slot + 2u] = 1u;`,

@@ -64,7 +64,7 @@ const SLOTS = 2048;
 const DECISIONS = 256;
 
 /** How many sets of arguments one dispatch takes; their slots fit the uniform binding of any adapter. */
-export const MOST_JOINED = 32;
+export const MAX_JOINED = 32;
 
 /** The state that this library keeps for a `GPUDevice`. */
 export class DeviceContext {
@@ -127,7 +127,7 @@ export class DeviceContext {
     this.slots = device.createBuffer({
       label: "uniform slots",
       // A joined dispatch binds as many slots as it could need, whichever it begins with.
-      size: (SLOTS + MOST_JOINED) * SLOT_BYTES,
+      size: (SLOTS + MAX_JOINED) * SLOT_BYTES,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
     });
     this.decisionSlots = device.createBuffer({
@@ -223,7 +223,7 @@ export class DeviceContext {
   /** Notes that a buffer is destroyed. Once many are, the bind groups that they stand in are let go. */
   forget(buffer: number): void {
     this.#gone.add(buffer);
-    if (this.#gone.size < MOST_GONE) return;
+    if (this.#gone.size < MAX_GONE) return;
     for (const { bindGroups } of this.pipelines.values()) {
       for (const [key, { buffers }] of bindGroups) {
         if (buffers.some((buffer) => this.#gone.has(buffer))) bindGroups.delete(key);
@@ -275,7 +275,7 @@ export class DeviceContext {
   write(buffer: GPUBuffer, offset: number, data: ArrayBufferView<ArrayBufferLike>): void {
     this.device.queue.writeBuffer(buffer, offset, data as ArrayBufferView<ArrayBuffer>);
     this.#writtenBytes += data.byteLength;
-    if (this.#writtenBytes >= MOST_WRITTEN_BYTES) this.submit();
+    if (this.#writtenBytes >= MAX_WRITTEN_BYTES) this.submit();
   }
 
   /** How often something was submitted. */
@@ -340,10 +340,10 @@ export class DeviceContext {
 class OutOfMemoryError extends DeviceError {}
 
 /** Destroyed buffers after which bind groups are looked through: as many as a training has. */
-const MOST_GONE = 128;
+const MAX_GONE = 128;
 
 /** Bytes that are written between two submissions at most. */
-const MOST_WRITTEN_BYTES = 2 ** 25;
+const MAX_WRITTEN_BYTES = 2 ** 25;
 
 /** Bytes that are read often for which a copy, some 50 µs, is soon made up for. */
 const TEXEL_BYTES = 2 ** 16;

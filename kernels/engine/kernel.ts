@@ -17,7 +17,7 @@ import {
   type BindGroup,
   type CompiledKernel,
   type DeviceContext,
-  MOST_JOINED,
+  MAX_JOINED,
   SLOT_BYTES,
   SLOT_FIELDS,
 } from "./device.ts";
@@ -107,7 +107,7 @@ export interface Kernel<D extends string = string, F extends string = string, B 
 }
 
 /** Fields that fit a uniform slot. */
-const MOST_FIELDS = SLOT_FIELDS;
+const MAX_FIELDS = SLOT_FIELDS;
 
 /**
  * Generates the WGSL around a kernel's body.
@@ -124,8 +124,8 @@ export function defineKernel<const D extends string, const B extends string, con
     throw new KernelError(`kernel ${name}: declarations cannot use ${misplaced.slice(0, -1)}, only the body can`);
   }
   const fields = ["groups", ...dims].map((dim) => `${dim}: u32`).concat(scalars.map((scalar) => `${scalar}: f32`));
-  if (fields.length > MOST_FIELDS) {
-    throw new KernelError(`kernel ${name} has ${fields.length} uniform fields, at most ${MOST_FIELDS} fit`);
+  if (fields.length > MAX_FIELDS) {
+    throw new KernelError(`kernel ${name} has ${fields.length} uniform fields, at most ${MAX_FIELDS} fit`);
   }
   const uniforms = `struct Dims { ${fields.join(", ")} }
 @group(0) @binding(0) var<uniform> dims: Dims;`;
@@ -141,7 +141,7 @@ function inPlace({ body, bindings }: KernelDeclaration<string, string, string>, 
 
 /** How a kernel is compiled. */
 export interface Form {
-  /** For up to {@link MOST_JOINED} sets of arguments in one dispatch. */
+  /** For up to {@link MAX_JOINED} sets of arguments in one dispatch. */
   readonly isJoined: boolean;
   /** Which bindings are read from textures with the values of their buffers, four a texel. */
   readonly texels: ReadonlySet<string>;
@@ -178,16 +178,16 @@ function makeForm(kernel: Kernel, form: Form): FormedKernel {
   const starts = Object.keys(bindings).filter((name) => isJoined || texels.has(name));
   const fields = ["groups", ...dims, ...starts.map((binding) => `start_${binding}`)].map((field) => `${field}: u32`)
     .concat(scalars.map((scalar) => `${scalar}: f32`));
-  if (fields.length > MOST_FIELDS) {
+  if (fields.length > MAX_FIELDS) {
     throw new KernelError(
-      `kernel ${name} in this form has ${fields.length} uniform fields, at most ${MOST_FIELDS} fit`,
+      `kernel ${name} in this form has ${fields.length} uniform fields, at most ${MAX_FIELDS} fit`,
     );
   }
   const padding = SLOT_BYTES - 4 * (fields.length - 1);
   const wgsl = starts.length + halves.size === 0 ? kernel.wgsl : wgslOf(kernel, {
     uniforms: isJoined
       ? `struct Dims { ${fields.with(-1, `@size(${padding}) ${fields.at(-1)}`).join(", ")} }
-@group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MOST_JOINED}>;`
+@group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MAX_JOINED}>;`
       : `struct Dims { ${fields.join(", ")} }
 @group(0) @binding(0) var<uniform> dims: Dims;`,
     dims: isJoined ? "  let dims = joined_dims[group_id.z];\n" : "",

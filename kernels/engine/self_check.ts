@@ -8,7 +8,7 @@ import { Commands } from "./commands.ts";
 import {
   adapterName,
   contextOf,
-  MOST_JOINED,
+  MAX_JOINED,
   probeSubgroups,
   probeTexels,
   requestDevice,
@@ -64,7 +64,7 @@ const NEEDED = {
   maxComputeWorkgroupSizeX: 256,
   maxComputeWorkgroupStorageSize: 16384,
   maxComputeWorkgroupsPerDimension: 65535,
-  maxUniformBufferBindingSize: MOST_JOINED * SLOT_BYTES,
+  maxUniformBufferBindingSize: MAX_JOINED * SLOT_BYTES,
 } as const;
 
 async function ask(device: GPUDevice): Promise<void> {

@@ -380,9 +380,9 @@ function newStorage(context: DeviceContext, size: number, label: string, tensors
   return { buffer: context.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
 }
 
-/** Texels of a line, for textures of up to {@link MOST_LINES} lines, which every adapter accepts, and for larger ones. */
+/** Texels of a line, for textures of up to {@link MAX_LINES} lines, which every adapter accepts, and for larger ones. */
 const [SHORT_LINES, LONG_LINES] = [1024, 4096];
-const MOST_LINES = 8192;
+const MAX_LINES = 8192;
 
 /** A texture for the values of a tensor's buffer: four a texel, of 16 bytes, or of 8 where they are halves. */
 function newTexels(
@@ -390,7 +390,7 @@ function newTexels(
   { size, label }: GPUBuffer,
 ): Texels {
   const texels = size / (4 * valueBytes);
-  const columns = texels <= SHORT_LINES * MOST_LINES ? SHORT_LINES : LONG_LINES;
+  const columns = texels <= SHORT_LINES * MAX_LINES ? SHORT_LINES : LONG_LINES;
   const texture = device.createTexture({
     label: `texels of ${label}`,
     size: [columns + TEXEL_GAP, Math.ceil(texels / columns)],

@@ -78,7 +78,7 @@ const GENERATOR = 2;
 /** Samples of each candidate that is not given up. */
 const ROUNDS = 3;
 /** Products in a sample at most. */
-const MOST_TIMES = 200;
+const MAX_TIMES = 200;
 /** Milliseconds of a sample, so that waiting for its end, some 11 ms in Deno, hardly counts. */
 const SAMPLE = 250;
 /** A candidate this many times slower than the best is given up. */
@@ -191,7 +191,7 @@ async function tuneClass(
     signal?.throwIfAborted();
     return await time(() => product.run(tile, times), tile) / times;
   };
-  const once = Math.max(await timeOf(first, 1), SAMPLE / MOST_TIMES);
+  const once = Math.max(await timeOf(first, 1), SAMPLE / MAX_TIMES);
   const times = Math.ceil(SAMPLE / once);
   let best = Infinity;
   for (let round = 0; round < ROUNDS; round++) {

@@ -6,7 +6,7 @@
 
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/engine/commands.ts";
-import { compactRows, type CompactRowsArguments } from "../../kernels/compact_rows.ts";
+import { denseToCsr, type DenseToCsrArguments } from "../../kernels/compact_rows.ts";
 import { spans } from "../../kernels/engine/tensor.ts";
 import { caseContext, check, type KernelCase, mutants, type Recording, TEXELS } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
@@ -33,7 +33,7 @@ function compact(gpu: Recording, dense: Float32Array, rows: number, block = rows
   const x = gpu.f32(dense, rows, columns);
   const results = { starts: gpu.outU32(rows + 1), indices: gpu.outU32(capacity), values: gpu.out(capacity) };
   for (const { from, to } of spans(rows, block)) {
-    compactRows(gpu.commands, {
+    denseToCsr(gpu.commands, {
       ...results,
       dense: x.rows(from, to),
       rows: to - from,
@@ -100,8 +100,8 @@ Deno.test("rows of as many columns as there may be are compacted whole, and wide
     compact(gpu, dense, 2);
   });
   const commands = new Commands(await caseContext());
-  const none = { rows: 1, firstRow: 0, allRows: 1, capacity: 0 } as never as CompactRowsArguments;
-  assertThrows(() => compactRows(commands, { ...none, columns: most + 1 }), RangeError, `${most + 1}`);
+  const none = { rows: 1, firstRow: 0, allRows: 1, capacity: 0 } as never as DenseToCsrArguments;
+  assertThrows(() => denseToCsr(commands, { ...none, columns: most + 1 }), RangeError, `${most + 1}`);
 });
 
 Deno.test("70,000 rows are more than one dimension of workgroups", async () => {
@@ -146,7 +146,7 @@ function compactNearby(gpu: Recording, random: Random, given: NearbyCase): void 
   const results = { starts: gpu.outU32(rows + 1), indices: gpu.outU32(capacity), values: gpu.out(capacity) };
   const nearby = { thresholds: gpu.f32(thresholds), width, whole: gpu.u32(whole) };
   for (const { from, to } of spans(rows, block)) {
-    compactRows(gpu.commands, {
+    denseToCsr(gpu.commands, {
       ...results,
       dense: x.rows(from, to),
       rows: to - from,
@@ -196,7 +196,7 @@ Deno.test("counts stop before 32 bits end", async () => {
     const entries = { indices: gpu.outU32(1), values: gpu.out(1), capacity: 1 };
     const sizes = { rows: 1, columns: 64, allRows: 3 };
     for (const row of [1, 2]) {
-      compactRows(gpu.commands, { ...sizes, ...entries, dense: dense.rows(row - 1, row), firstRow: row, starts });
+      denseToCsr(gpu.commands, { ...sizes, ...entries, dense: dense.rows(row - 1, row), firstRow: row, starts });
     }
     gpu.expect(starts, (got) => assertExact(got, [0, 0x7ffffff8, 0x80000000, 0x80000000]));
   });

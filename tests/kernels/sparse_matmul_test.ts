@@ -4,14 +4,7 @@
  * @module
  */
 
-import {
-  denseRows,
-  sampledMatmul,
-  sparseColumnsMatmul,
-  sparseColumnSums,
-  type SparseRows,
-  sparseRowsMatmul,
-} from "../../kernels/sparse_matmul.ts";
+import { type Csr, csrToDense, sddmm, sparseColumnSums, spmm, spmmTransposed } from "../../kernels/sparse_matmul.ts";
 import { spans, type Tensor } from "../../kernels/engine/tensor.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
 import { paddedWithNaN, Random } from "../support/random.ts";
@@ -63,7 +56,7 @@ function paddedWithOnes(values: Uint32Array): Uint32Array {
   return padded;
 }
 
-function onGpu(gpu: Recording, given: Sparse): SparseRows {
+function onGpu(gpu: Recording, given: Sparse): Csr {
   const { rows, starts, indices, values } = given;
   return {
     rows,
@@ -141,7 +134,7 @@ function rowsProduct(gpu: Recording, product: RowsProduct): Tensor {
     result,
   };
   for (const { from, to } of spans(given.width, block)) {
-    sparseRowsMatmul(gpu.commands, { ...shared, matrix: bound.rows(from, to), from, to, accumulate: from > 0 });
+    spmm(gpu.commands, { ...shared, matrix: bound.rows(from, to), from, to, accumulate: from > 0 });
   }
   return result;
 }
@@ -260,7 +253,7 @@ function columnsProduct(gpu: Recording, product: ColumnsProduct): Tensor {
   };
   for (const rows of spans(given.rows, block[0])) {
     for (const { from, to } of spans(given.width, block[1])) {
-      sparseColumnsMatmul(gpu.commands, {
+      spmmTransposed(gpu.commands, {
         ...shared,
         firstRow: rows.from,
         rows: rows.to - rows.from,
@@ -429,7 +422,7 @@ function sampled(gpu: Recording, { given, columns, ends, left, right, block }: S
   };
   for (const rows of spans(given.rows, block[0])) {
     for (const { from, to } of spans(given.width, block[1])) {
-      sampledMatmul(gpu.commands, {
+      sddmm(gpu.commands, {
         ...shared,
         firstRow: rows.from,
         rows: rows.to - rows.from,
@@ -529,7 +522,7 @@ const dense: KernelCase = (gpu) => {
     const given = sparse(rows, columns, () => random.unit() < density, normalOf(random));
     const firstRow = random.integer(0, rows - 1);
     const result = gpu.out(rows - firstRow, columns);
-    denseRows(gpu.commands, { sparse: onGpu(gpu, given), firstRow, rows: rows - firstRow, columns, result });
+    csrToDense(gpu.commands, { sparse: onGpu(gpu, given), firstRow, rows: rows - firstRow, columns, result });
     const want = new Float32Array(rows * columns);
     given.indices.forEach((index, e) => want[given.entryRows[e]! * columns + index] = given.values[e]!);
     gpu.expect(result, (got) => assertSameBits(got, want.slice(firstRow * columns), `dense ${rows} × ${columns}`));
@@ -568,7 +561,7 @@ Deno.test("70,000 rows are more than one dimension of workgroups", async () => {
       assertExact(got, columnsReference(columns).want, "sparse columns");
     });
     const result = gpu.out(70_000, 3);
-    denseRows(gpu.commands, { sparse: onGpu(gpu, given), firstRow: 0, rows: 70_000, columns: 3, result });
+    csrToDense(gpu.commands, { sparse: onGpu(gpu, given), firstRow: 0, rows: 70_000, columns: 3, result });
     const written = new Float32Array(210_000);
     given.indices.forEach((index, e) => written[given.entryRows[e]! * 3 + index] = given.values[e]!);
     gpu.expect(result, (got) => assertExact(got, written, "dense rows"));

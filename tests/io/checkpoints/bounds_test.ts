@@ -12,10 +12,10 @@ import { type Code, pickle, type RawTensor, tensor, unicode } from "../raw_pickl
 import { deflated, joined, rawZip, utf8 } from "../raw_zip.ts";
 
 const LARGEST = 2 ** 20;
-const MOST_TENSORS = 10 ** 5;
-const MOST_BYTES = 2 ** 26;
+const MAX_TENSORS = 10 ** 5;
+const MAX_BYTES = 2 ** 26;
 /** A tensor is looked at for its statistics, and a parameter read. */
-const MOST_READ = 32;
+const MAX_READ = 32;
 
 /** A safetensors file with this header and so many bytes behind it. */
 function safetensors(header: string, bytes = 0): Uint8Array {
@@ -140,7 +140,7 @@ for (const [name, files] of Object.entries(CASES)) {
     const size = Math.max(...Object.values(made).map(({ length }) => length));
     assert(size <= LARGEST, `${size} bytes`);
     const works = [
-      async (set: FileSet) => void assert((await inspectCheckpoint(set)).tensors.length <= MOST_TENSORS),
+      async (set: FileSet) => void assert((await inspectCheckpoint(set)).tensors.length <= MAX_TENSORS),
       async (set: FileSet) => void await readCheckpoint(set),
     ];
     for (const work of works) {
@@ -150,9 +150,9 @@ for (const [name, files] of Object.entries(CASES)) {
           if (!(error instanceof CheckpointError)) throw error;
         })
       );
-      assert(bytes <= MOST_BYTES, `${bytes} bytes of arrays`);
+      assert(bytes <= MAX_BYTES, `${bytes} bytes of arrays`);
       const read = sources.reduce((sum, { bytesRead }) => sum + bytesRead, 0);
-      assert(read <= MOST_READ * LARGEST, `${read} bytes read`);
+      assert(read <= MAX_READ * LARGEST, `${read} bytes read`);
     }
   });
 }

@@ -24,7 +24,7 @@ import { type FORMATS, type GoldenFiles, goldenFiles, memoryFiles } from "./gold
 
 const ACCEPT = ["normalised-rows", "rescaled-codes"] as const;
 /** What reading a damaged file of a few kilobytes may take from its sources, and what may come out. */
-const MOST_BYTES = 2 ** 26;
+const MAX_BYTES = 2 ** 26;
 
 interface Subject extends GoldenFiles {
   /** As it reads undamaged. */
@@ -89,7 +89,7 @@ async function judge(subject: Subject, { file, bytes, keepsChecksums }: Damage):
     throw error;
   } finally {
     const bytesRead = counters.reduce((sum, [, counter]) => sum + counter.bytesRead, 0);
-    demand(bytesRead <= MOST_BYTES, `${bytesRead} bytes were read`);
+    demand(bytesRead <= MAX_BYTES, `${bytesRead} bytes were read`);
   }
   let size = 0;
   for (const [name, shape] of parameterShapes(model.cfg)) {
@@ -98,7 +98,7 @@ async function judge(subject: Subject, { file, bytes, keepsChecksums }: Damage):
     demand(data.length === shape.reduce((product, size) => product * size, 1), `${name} is of another size`);
     demand(data.every(Number.isFinite), `${name} is not finite`);
   }
-  demand(size <= MOST_BYTES, `a model of ${size} bytes`);
+  demand(size <= MAX_BYTES, `a model of ${size} bytes`);
   const sameBits = JSON.stringify(bitsOf(model.parameters)) === subject.bits;
   if (sameBits && summaryOf(model) === subject.summary) return "unharmed";
   demand(!keepsChecksums, "the model changed under the archive's checksums");

@@ -10,7 +10,7 @@ import { toHalves } from "../../../kernels/forms/halves.ts";
 import { defineKernel, reads, readsOften, writes } from "../../../kernels/engine/kernel.ts";
 import { matmul } from "../../../kernels/matmul.ts";
 import type { Layout, TileName } from "../../../kernels/matmul_tiles.ts";
-import { sparseRowsMatmul } from "../../../kernels/sparse_matmul.ts";
+import { spmm } from "../../../kernels/sparse_matmul.ts";
 import { spans, type Tensor } from "../../../kernels/engine/tensor.ts";
 import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../../support/kernel_harness.ts";
 import { Random } from "../../support/random.ts";
@@ -272,7 +272,7 @@ const sparseProducts = (exact: boolean): KernelCase => (gpu) => {
       const result = gpu.out(rows, ends.length, columns);
       for (const { from, to } of spans(width, 128)) {
         const given = { ...shared, matrix: dense.rows(from, to), from, to, result, accumulate: from > 0 };
-        sparseRowsMatmul(gpu.commands, given);
+        spmm(gpu.commands, given);
       }
       return result;
     });

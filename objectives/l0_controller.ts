@@ -3,7 +3,7 @@
  *
  * The controller brings the mean L0 to a target along a path: the reference r starts at the first batch's L0 and goes
  * towards the target by a factor of exp(PACE · v) a step; faster only where the run is so short that it would not be there
- * after a third of it. With e = clamp(ln(L0 / r), ±MOST_ERROR) of the step's own batch it is a proportional-integral
+ * after a third of it. With e = clamp(ln(L0 / r), ±MAX_ERROR) of the step's own batch it is a proportional-integral
  * controller,
  *
  * u ← clamp(u + GAIN · max(v, √v) · e, ±MOST),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
@@ -32,7 +32,7 @@ const PACE = { codes: 0.003, l0: 0.02 };
 const LEAD = 1.35;
 /** A lead that no L0 has. */
 const UNBOUNDED = 1e20;
-const MOST_ERROR = 0.5;
+const MAX_ERROR = 0.5;
 const UNIT_LR = 2e-3;
 /** Of |u|: λ is then 3 million times the configured one, and nothing overflows where a target cannot be reached. */
 const MOST = 15;
@@ -125,7 +125,7 @@ const weightKernel = defineKernel({
     let most = max(dims.pace, dims.least_part * abs(distance));
     let paced = reference * exp(clamp(distance, -most, most));
     reference = clamp(paced, min(reference, reached / dims.lead), max(reference, reached * dims.lead));
-    let error = clamp(log(reached / reference), -${MOST_ERROR}, ${MOST_ERROR});
+    let error = clamp(log(reached / reference), -${MAX_ERROR}, ${MAX_ERROR});
     let u = clamp(${START} + control[0] + dims.gain * error, dims.least, ${MOST}.0);
     if (halted[0] == 0u) {
       control[0] = u - ${START};

@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import type { Sparsity } from "../../nn/loss_terms.ts";
-import { penaltyWeight } from "../../objectives/penalty_weight.ts";
+import { penaltyWeight } from "../../objectives/l0_controller.ts";
 import { control, FRESH } from "../reference/controller.ts";
 import { check, type KernelCase, mutants } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
