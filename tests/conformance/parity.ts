@@ -1,23 +1,36 @@
 /**
- * Draws configurations and compares a training step of each with the float64 reference: `deno task parity SEED COUNT`.
- * Ends with 1 at the first that differs, shrunk to the smallest that does.
+ * Draws configurations and compares loss, gradients and three training steps of each with the float64 reference:
+ * `deno task parity SEED COUNT`. Ends with 1 at the first that differs, shrunk to the smallest that does, and with 2 for
+ * arguments that are not whole numbers.
  *
  * @module
  */
 
 import fc from "fast-check";
 import { requestDevice } from "../../kernels/engine/device.ts";
-import { checkStep } from "./checks.ts";
+import { checkStep, checkTrainSteps } from "./checks.ts";
 import { drawn, exampleOf } from "./drawn.ts";
 
 const [seed = 1, numRuns = 1000] = Deno.args.map(Number);
+if (!Number.isInteger(seed) || !Number.isInteger(numRuns) || numRuns < 1 || Deno.args.length > 2) {
+  console.error(
+    `error: parity takes SEED and COUNT, whole numbers with COUNT at least 1, found ${Deno.args.join(" ")}`,
+  );
+  Deno.exit(2);
+}
 const device = await requestDevice();
-const property = fc.asyncProperty(drawn, (draw) => checkStep(exampleOf(draw), { device }));
+const property = fc.asyncProperty(drawn, async (draw) => {
+  const example = exampleOf(draw);
+  await checkStep(example, { device });
+  await checkTrainSteps(example, device);
+});
 const { failed, numRuns: made, counterexample, errorInstance } = await fc.check(property, { seed, numRuns });
 device.destroy();
 if (failed) {
   console.error(`seed ${seed}, after ${made}: ${JSON.stringify(counterexample?.[0])}\n${errorInstance}`);
   Deno.exit(1);
 }
-console.log(`seed ${seed}: ${made} configurations, loss and gradients as the float64 reference has them`);
+console.log(
+  `seed ${seed}: ${made} configurations, loss, gradients and three training steps as the float64 reference has them`,
+);
 Deno.exit(0);
