@@ -74,13 +74,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     if (given.activation !== undefined) throw new UsageError("--vit takes top-k alone; leave --activation out");
     const vision = await openVision(args, model);
     const preprocessing = await preprocessingOf(args, model, modelSize(vision.model));
-    const decoder = await openDecoder();
     const asked = { ...VIT_DEMO_DEFAULTS, ...options as Partial<DemoOptions> };
-    const metrics = await runVitDemo({ ...asked, photos, vision, layer, preprocessing, decoder }, { say, signal });
+    const metrics = await runVitDemo({ ...asked, photos, vision, layer, preprocessing, openDecoder }, { say, signal });
     if (metrics === null) throw signal.reason;
     return 0;
   }
-  const photographs = photos === undefined ? undefined : await ownPhotographs(photos, await openDecoder());
+  const photographs = photos === undefined ? undefined : await ownPhotographs(photos, openDecoder);
   if (photographs) {
     const { n_found, training, heldOut } = photographs;
     say(`${training.length + heldOut.length} of the ${n_found} images in ${photos}`);

@@ -24,15 +24,19 @@ export interface OwnPhotographs extends PhotographSet {
 }
 
 /**
- * The photographs of a folder, of which every fourth is held out.
+ * The photographs of a folder, of which every fourth is held out. The decoder is opened once there are some.
  *
  * @throws {RangeError} if there are fewer than two.
  */
-export async function ownPhotographs(folder: string, decoder: ImageDecoder): Promise<OwnPhotographs> {
+export async function ownPhotographs(
+  folder: string,
+  openDecoder: () => Promise<ImageDecoder>,
+): Promise<OwnPhotographs> {
   const { paths } = await listImages(folder);
   if (paths.length < 2) {
     throw new RangeError(`reading ${folder}: found ${paths.length} image; expected one to train on, and another`);
   }
+  const decoder = await openDecoder();
   const n = Math.min(paths.length, MAX_PHOTOGRAPHS);
   const taken = Array.from({ length: n }, (_, i) => paths[Math.floor(i * paths.length / n)]!);
   const isHeldOut = (i: number): boolean => i % HELD_OUT_EVERY === Math.min(HELD_OUT_EVERY, n) - 1;

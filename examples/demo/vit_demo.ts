@@ -44,8 +44,8 @@ export interface VitDemoOptions {
   readonly layer: string;
   /** What is done with a photograph before the model sees it. */
   readonly preprocessing: Preprocessing;
-  /** Reads photographs. */
-  readonly decoder: ImageDecoder;
+  /** Opens what reads photographs, once there are some. */
+  readonly openDecoder: () => Promise<ImageDecoder>;
   /** Training steps. */
   readonly steps: number;
   /** Of the initial values and the order of the rows. */
@@ -112,9 +112,10 @@ export async function runVitDemo(
   options: VitDemoOptions,
   { say, signal }: VitDemoSurroundings,
 ): Promise<VitDemoMetrics | null> {
-  const { out, photos, vision, layer, preprocessing, decoder, steps, seed, d_sae, top_k, batch_size, lr } = options;
+  const { out, photos, vision, layer, preprocessing, openDecoder, steps, seed, d_sae, top_k, batch_size, lr } = options;
   const images = await listImages(photos);
   if (images.paths.length < 2) throw new RangeError(`reading ${photos}: found one image; expected two or more`);
+  const decoder = await openDecoder();
   await using directory = await RunDirectory.openDemo(out);
   {
     using line = new CountLine("images", images.paths.length);

@@ -16,6 +16,8 @@ const DECODER: ImageDecoder = {
   decodeMask: () => Promise.reject(new Error("no masks here")),
 };
 
+const openDecoder = (): Promise<ImageDecoder> => Promise.resolve(DECODER);
+
 async function withImages(
   images: Readonly<Record<string, readonly [width: number, height: number, seed: number]>>,
   work: (folder: string) => Promise<void>,
@@ -34,23 +36,26 @@ async function withImages(
 Deno.test("every fourth image is held out, and at least one", async () => {
   const small = [20, 20, 1] as const;
   await withImages({ "a.png": small, "b.png": small }, async (folder) => {
-    const { training, heldOut, n_found } = await ownPhotographs(folder, DECODER);
+    const { training, heldOut, n_found } = await ownPhotographs(folder, openDecoder);
     assertEquals([training, heldOut, n_found], [["a.png"], ["b.png"], 2]);
   });
   const many = Object.fromEntries(Array.from({ length: 450 }, (_, i) => [`${String(i).padStart(3, "0")}.jpg`, small]));
   await withImages(many, async (folder) => {
-    const { training, heldOut, n_found } = await ownPhotographs(folder, DECODER);
+    const { training, heldOut, n_found } = await ownPhotographs(folder, openDecoder);
     assertEquals([training.length, heldOut.length, n_found], [150, 50, 450]);
     assertEquals([heldOut[0], training.at(-1)], ["006.jpg", "445.jpg"]);
   });
   await withImages({ "a.png": small }, async (folder) => {
-    await assertRejects(() => ownPhotographs(folder, DECODER), RangeError, "expected one to train on, and another");
+    await assertRejects(() => ownPhotographs(folder, openDecoder), RangeError, "expected one to train on, and another");
+    // Nothing is downloaded for a folder that cannot be learned from.
+    const opening = () => Promise.reject(new Error("opened"));
+    await assertRejects(() => ownPhotographs(folder, opening), RangeError, "expected one to train on");
   });
 });
 
 Deno.test("images are grey and no longer than 512 pixels", async () => {
   await withImages({ "a.png": [30, 20, 1], "b.png": [20, 1024, 2], "c.jpg": [0, 0, 1] }, async (folder) => {
-    const { load } = await ownPhotographs(folder, DECODER);
+    const { load } = await ownPhotographs(folder, openDecoder);
     const { width, height, pixels } = await load("b.png");
     assertEquals([width, height, pixels.length], [10, 512, 5120]);
     assert(pixels.every((value) => value >= 0 && value <= 1));
@@ -62,11 +67,11 @@ Deno.test("images are grey and no longer than 512 pixels", async () => {
 
 Deno.test("photographs without enough patches are refused", async () => {
   await withImages({ "a.png": [60, 60, 0], "b.png": [60, 60, 1] }, async (folder) => {
-    const photographs = await ownPhotographs(folder, DECODER);
+    const photographs = await ownPhotographs(folder, openDecoder);
     await assertRejects(() => loadDataset(photographs), RangeError, "found 0 with contrast in 1 photographs");
   });
   await withImages({ "a.png": [60, 60, 1], "b.png": [60, 60, 2] }, async (folder) => {
-    const { training, heldOut } = await loadDataset(await ownPhotographs(folder, DECODER));
+    const { training, heldOut } = await loadDataset(await ownPhotographs(folder, openDecoder));
     assertEquals([training.length / 100, heldOut.length / 100], [17 * 17, 13 * 13]);
   });
 });

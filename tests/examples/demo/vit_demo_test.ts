@@ -48,7 +48,7 @@ async function withPhotos(n: number, work: (options: VitDemoOptions) => Promise<
       vision: VISION,
       layer: "/blocks.1/Add_2_output_0",
       preprocessing: { ...IMAGENET_PREPROCESSING, resize: { height: 32, width: 32 } },
-      decoder: DECODER,
+      openDecoder: () => Promise.resolve(DECODER),
       steps: 30,
       d_sae: 16,
       top_k: 2,
