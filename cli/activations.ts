@@ -49,7 +49,7 @@ export const activationsCommand: Command = {
 version reads; extraction.json beside them says how they were made and which image each example is. Where the
 images lie in folders, IMAGES/cat/1.jpg, these are their classes, in labels.json.
 
-A command that was stopped, given again, continues after the last whole file.
+Run a stopped command again, and it continues after the last whole file.
 
 Model and images are read by packages that are downloaded from npm the first time: onnxruntime-web (34 MB) or
 onnxruntime-node (114 MB), and sharp (17 MB).`,
