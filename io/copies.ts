@@ -108,7 +108,7 @@ export class Copies {
       // Another process may have removed it since.
       if (found === null) continue;
       if (found.size === Number(size)) return { path, size: found.size, sha256 };
-      this.#onNotice(`${path} has ${found.size} bytes in place of ${size}: it is removed`);
+      this.#onNotice(`removing the damaged copy ${path}: it has ${found.size} bytes; expected ${size}`);
       await removeQuietly(path);
     }
     return null;
@@ -140,9 +140,13 @@ export class Copies {
       const copy = await this.#fill(file, partial, original, failure);
       if (copy !== null) return copy;
       if (tries === 2) {
-        throw new CheckpointError(`reading ${name}: what arrives is not what the server says of it; nothing is kept`);
+        throw new CheckpointError(
+          `reading ${name}: twice, the bytes that arrived did not match the size or hash that the server gave; no copy is kept`,
+        );
       }
-      this.#onNotice(`reading ${name}: ${partial} is not the start of it; it is removed and all is read again`);
+      this.#onNotice(
+        `reading ${name}: ${partial} is not the start of this file; removing it and downloading the whole file again`,
+      );
     }
   }
 
@@ -171,11 +175,11 @@ export class Copies {
       const now = `${size} ${mtime?.getTime()}`;
       if (now !== state) [state, since] = [now, clock.now()];
       if (clock.now() - since >= STALE) {
-        this.#onNotice(`reading ${name}: nothing came into ${partial} for ${STALE / 60_000} minutes; it is taken over`);
+        this.#onNotice(`reading ${name}: ${partial} has not grown for ${STALE / 60_000} minutes; taking it over`);
         await onDisk(() => disk().unlink(partial), failure);
         continue;
       }
-      if (!isSaid) this.#onNotice(`reading ${name}: waiting for another process, which writes ${partial}`);
+      if (!isSaid) this.#onNotice(`reading ${name}: waiting for another process that is writing ${partial}`);
       isSaid = true;
       await sleep(clock, pause, signal);
       pause = Math.min(2 * pause, LOOK_EVERY);
@@ -216,7 +220,7 @@ export class Copies {
         ? [`${at} bytes`, `${size} bytes`]
         : [`${digest.kind} ${hash}`, digest.hex];
       throw new CheckpointError(
-        `reading ${name}: it arrived with ${found}; the server says ${expected}. It is not kept`,
+        `reading ${name}: it arrived with ${found}; the server gave ${expected}. No copy is kept`,
       );
     }
     const path = `${this.#folder}/${tagName(tag)}=${at}=${sha256}`;
@@ -225,7 +229,7 @@ export class Copies {
   }
 
   #failure(path: string, error: unknown, name?: string): CacheError {
-    const why = hasCode(error, "ENOSPC", "EDQUOT") ? "no space is left; it is removed" : reason(error);
+    const why = hasCode(error, "ENOSPC", "EDQUOT") ? "the disk is full; the partial file is removed" : reason(error);
     return new CacheError(`${name === undefined ? "looking for" : `keeping ${name} in`} ${path}: ${why}`);
   }
 }
@@ -253,9 +257,9 @@ async function onDisk<T>(work: () => Promise<T>, failure: (error: unknown) => Ca
 
 /** What is wrong with a place on disk, in a few words. */
 export function reason(error: unknown): string {
-  if (lacksPermission(error)) return "the program may not use it (--allow-read, --allow-write)";
+  if (lacksPermission(error)) return "the program has no permission to use it (--allow-read, --allow-write)";
   if (hasCode(error, "EACCES", "EPERM")) return "permission denied";
-  if (hasCode(error, "ENOTDIR", "EEXIST")) return "a file stands where a folder must be";
+  if (hasCode(error, "ENOTDIR", "EEXIST")) return "a file is in the way of the folder";
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -26,7 +26,7 @@ const ZIP_STARTS = ["PK\x03\x04", "PK\x05\x06"];
 /** What is often found where a checkpoint should be, by how it starts. */
 const OTHERS: readonly [start: RegExp, what: string][] = [
   [/^version https:\/\/git-lfs/, "a Git LFS pointer instead of the file; fetch the file itself"],
-  [/^\s*<(?:!doctype|html|\?xml|head|body)/i, "a web page; the address may be that of a page about the file"],
+  [/^\s*<(?:!doctype|html|\?xml|head|body)/i, "a web page; the address may point to a page about the file"],
   // deno-lint-ignore no-control-regex
   [/^\x1f\x8b\x08/, "a gzip file; unpack it first"],
   [/^.{257}ustar/s, "a tar archive; unpack it first"],
@@ -59,7 +59,7 @@ export async function recognise(source: Source): Promise<FileKind> {
   if (start.startsWith("{")) return await recogniseJson(source);
   const text = String.fromCharCode(...head);
   if (/^[\s[]*[[{]/.test(text)) return "json";
-  if (ONNX.test(text)) fail(name, "an ONNX model, which can be written and not read");
+  if (ONNX.test(text)) fail(name, "an ONNX model, which this library writes but does not read");
   return fail(name, otherKind(text) ?? `a file that starts with the bytes ${hexBytes(head.subarray(0, 8))}`);
 }
 
@@ -127,7 +127,7 @@ async function recogniseZip(source: Source, fail: (name: string, what: string) =
   if (names.some((name) => /^[^/]*\/data\.pkl$/.test(name))) return "torch";
   if (names.length > 0 && names.every((name) => name.endsWith(".npy"))) return "npz";
   const found = names.slice(0, 4).map(quote).join(", ") || "nothing";
-  return fail(source.name, `a zip archive of ${found}, which is neither PyTorch's nor NumPy's`);
+  return fail(source.name, `a zip archive of ${found}, which neither PyTorch nor NumPy wrote`);
 }
 
 /** The header's length, which text would make an enormous one, and the header's start. */
@@ -144,6 +144,6 @@ async function recogniseJson(source: Source): Promise<FileKind> {
 
 function fail(name: string, what: string): never {
   throw new CheckpointError(
-    `reading ${name}: found ${what}; expected a file of saev, PyTorch, safetensors, NumPy, or JSON text`,
+    `reading ${name}: found ${what}; expected a saev, PyTorch, safetensors, NumPy or JSON file`,
   );
 }

@@ -47,7 +47,7 @@ export function checkPath(path: string): void {
   // deno-lint-ignore no-control-regex
   if (!path.split("/").every(isPlain) || /[\0-\x1f\x7f\\]|^[a-z]:/i.test(path)) {
     throw new CheckpointError(
-      `reading a folder: the path ${quote(path)} leads elsewhere; expected names with / between`,
+      `reading a folder: the path ${quote(path)} leads out of it; expected names separated by /`,
     );
   }
 }
@@ -83,7 +83,7 @@ export function pickedFiles(picked: Iterable<File>): FileSet {
   for (const file of picked) {
     // Of a folder's file it is the path that begins with the folder's name.
     const path = (file as { webkitRelativePath?: string }).webkitRelativePath || file.name;
-    if (files.has(path)) throw new CheckpointError(`reading the files picked: ${quote(path)} is among them twice`);
+    if (files.has(path)) throw new CheckpointError(`reading the files picked: ${quote(path)} was picked twice`);
     files.set(path, file);
   }
   const [first] = files.keys();

@@ -198,7 +198,7 @@ export async function withFiles<T>(
 async function blame(copy: Copy, message: string): Promise<string> {
   if (!await isWhole(copy).catch(() => false)) {
     await removeQuietly(copy.path);
-    return `; the copy ${copy.path} was damaged and is removed: try again`;
+    return `; the copy ${copy.path} was damaged and has been removed; try again`;
   }
   return message.includes(copy.path) ? "" : `; read from the copy ${copy.path}`;
 }
@@ -291,7 +291,7 @@ async function localFiles(path: string | URL): Promise<FileSet> {
 function kindOf(found: Stats): string {
   if (found.isFile()) return "a file";
   if (found.isDirectory()) return "a folder";
-  return found.isFIFO() ? "a pipe, which can be read but once" : found.isSocket() ? "a socket" : "a device";
+  return found.isFIFO() ? "a pipe, which can be read only once" : found.isSocket() ? "a socket" : "a device";
 }
 
 /** What stands at a path that is to be read. */
@@ -322,7 +322,9 @@ async function fileSource(path: string | URL, name = String(path)): Promise<Sour
     size: first.size,
     async read(from, to) {
       await using file = await openFile(path);
-      if (file.identity !== first.identity) throw new CheckpointError(`reading ${name}: the file changed meanwhile`);
+      if (file.identity !== first.identity) {
+        throw new CheckpointError(`reading ${name}: the file changed while it was being read`);
+      }
       return await file.read(from, to - from);
     },
   });
@@ -406,7 +408,9 @@ async function fromCopy(
     const tag = linked.etag ?? etag;
     if (remote.isStored || tag === null || !keepsRanged) return remote;
     if (linked.size !== null && linked.size !== size) {
-      throw new CheckpointError(`reading ${name}: the server sends ${size} bytes, and says it has ${linked.size}`);
+      throw new CheckpointError(
+        `reading ${name}: the server sends ${size} bytes, but gives its size as ${linked.size}`,
+      );
     }
     total = size;
     const digest = digestOf({ etag, linked });
@@ -484,7 +488,7 @@ async function inCache<T>(
   } catch (error) {
     if (!(error instanceof CacheError) || given !== undefined) throw error;
     useless.add(cache);
-    onNotice?.(`${error.message}; going on without copies`);
+    onNotice?.(`${error.message}; continuing without copies`);
     return await without();
   }
 }
@@ -530,7 +534,7 @@ export async function readBytes(from: ByteSource): Promise<Uint8Array> {
 
 function isOnHub(from: string | URL): from is string {
   if (from instanceof URL && from.protocol === "hf:") {
-    throw new TypeError(`reading ${from}: give the hub's address as a string, which is not percent-encoded`);
+    throw new TypeError(`reading ${from}: give the hub address as a string; a URL object percent-encodes it`);
   }
   return typeof from === "string" && isHubAddress(from);
 }
@@ -565,7 +569,7 @@ async function writeAll(sink: ByteSink, bytes: Uint8Array): Promise<void> {
   for (let rest = bytes; rest.length > 0;) {
     const count = await sink.write(rest);
     if (!(Number.isInteger(count) && count > 0 && count <= rest.length)) {
-      throw new TypeError(`writing ${rest.length} bytes: the handle says it wrote ${count}`);
+      throw new TypeError(`writing ${rest.length} bytes: the handle reports ${count} bytes written`);
     }
     rest = rest.subarray(count);
   }
@@ -600,7 +604,9 @@ const DESCRIPTOR = /^\/(?:dev\/(?:stdout|stderr|fd\/\d+)|proc\/(?:self|\d+)\/fd\
 
 async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promise<void> {
   if (!hasDisk() || (to instanceof URL && to.protocol !== "file:")) {
-    throw new TypeError(`writing ${to}: there is no file system for it here; give a file handle or a stream instead`);
+    throw new TypeError(
+      `writing ${to}: there is no file system here that has it; give a file handle or a stream instead`,
+    );
   }
   const path = to instanceof URL ? pathOfUrl(to, pathSystem()) : to;
   const target = await targetAt(path);
@@ -608,7 +614,7 @@ async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promis
   // What a shell appends to is not truncated.
   await using stream = await disk().open(path, "a");
   const failed = (cause: Error): never => {
-    const why = hasCode(cause, "EPIPE") ? "its reader ended before all was written" : cause.message;
+    const why = hasCode(cause, "EPIPE") ? "its reader stopped before everything was written" : cause.message;
     throw retold(`writing ${path}: ${why}`, cause);
   };
   for await (const piece of partPieces(parts)) await writeAll(sinkOf(stream), piece).catch(failed);
@@ -627,7 +633,7 @@ async function followLinks(path: string): Promise<string> {
     if (!(await statOrNull(at, "lstat"))?.isSymbolicLink()) return at;
     at = pathFrom(at, await disk().readlink(at), pathSystem());
   }
-  throw new RangeError(`writing ${path}: found a link that leads in a circle, expected the path of a file`);
+  throw new RangeError(`writing ${path}: found a symbolic link that leads back to itself, expected the path of a file`);
 }
 
 /**
@@ -656,12 +662,15 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
   const bytes = parts.reduce((sum, { length }) => sum + length, 0).toLocaleString("en");
   const failed = (cause: Error): never => {
     if (lacksPermission(cause) || hasCode(cause, ...PATH_CODES)) throw cause;
-    throw retold(`writing ${to}: ${cause.message}; it takes ${bytes} bytes, and what stood there is unchanged`, cause);
+    throw retold(
+      `writing ${to}: ${cause.message}; the file needs ${bytes} bytes; the old file, if any, is unchanged`,
+      cause,
+    );
   };
   const folder = parentOf(to);
   await disk().mkdir(folder, { recursive: true }).catch((cause: Error) => {
     const isFile = hasCode(cause, "EEXIST", "ENOTDIR");
-    throw isFile ? retold(`writing ${to}: a file stands where the folder ${folder} must be`, cause) : cause;
+    throw isFile ? retold(`writing ${to}: a file is in the way of the folder ${folder}`, cause) : cause;
   });
   try {
     await using file = await disk().open(temporary, "wx").catch(failed);
@@ -709,7 +718,7 @@ export async function writeTogether(
     const path = to instanceof URL ? pathOfUrl(to, pathSystem()) : to;
     const target = await targetAt(path);
     if (target !== "absent" && target !== "file") {
-      throw new RangeError(`writing ${path}: found a device or a pipe, expected a file, which others belong to`);
+      throw new RangeError(`writing ${path}: found a device or a pipe; this format needs several files side by side`);
     }
     places.push({ to: await followLinks(path), parts, isTaken: target === "file" });
   }

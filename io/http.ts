@@ -133,7 +133,7 @@ export async function openHttp(address: string | URL, options: HttpOptions = {})
     // A page's platform has unpacked it; others leave it as it is where they were asked for that.
     const packing = globalThis.location === undefined ? answer.headers.get("content-encoding") ?? "" : "";
     if (/\b(?:gzip|deflate|br|zstd|compress)\b/i.test(packing)) {
-      await refuse(answer, name, `the server sends it packed by ${quote(packing)}, which it was asked not to`);
+      await refuse(answer, name, `the server sends it compressed with ${quote(packing)}, although it was asked not to`);
     }
     const identity = identityOf(answer);
     switch (answer.status) {
@@ -273,7 +273,7 @@ class RangedFile implements RemoteSource {
       return await refuse(
         answer,
         name,
-        "the file changed while it was read, or the server no longer sends parts of it",
+        "the file changed while it was being read, or the server no longer serves ranges of it",
       );
     }
     const found = contentRange(answer, name);
@@ -308,7 +308,7 @@ function contentRange(answer: Answer, name: string): { start: number; end: numbe
   if (start === undefined || last === undefined || size === undefined || !(start <= last && last < size)) {
     return fail(name, `it sent the range ${quote(text)}; expected "bytes first-last/length"`);
   }
-  if (!Number.isSafeInteger(size)) fail(name, `it has ${size} bytes, it says`);
+  if (!Number.isSafeInteger(size)) fail(name, `the server gives its size as ${size} bytes`);
   return { start, end: last + 1, size };
 }
 
@@ -395,7 +395,7 @@ export function refuseWebPage(start: Uint8Array, url: URL, name: string): void {
   if (!/^<(?:!doctype html|html)\b/i.test(text) || /\.html?$/i.test(url.pathname)) return;
   fail(
     name,
-    "the server sent a web page; a login, or a page of the network's own, may stand before what was asked for",
+    "the server sent a web page; perhaps the file needs a login, or a network login page answered instead",
   );
 }
 
@@ -457,7 +457,7 @@ async function pause(
     throw error;
   }
   if (wait > MAX_PAUSE) {
-    error.message += `; it asks to be left alone for ${Math.ceil(wait / 1000)} s`;
+    error.message += `; it asks to wait ${Math.ceil(wait / 1000)} s`;
     throw error;
   }
   const milliseconds = Math.max(wait, FIRST_PAUSE * 2 ** (tries - 1));
@@ -548,7 +548,7 @@ async function ask(
   } catch (error) {
     signal?.throwIfAborted();
     if (!idle.signal.aborted && !(error instanceof TypeError)) throw error;
-    const cause = idle.signal.aborted ? `nothing for ${IDLE / 1000} s` : causeOf(error as TypeError);
+    const cause = idle.signal.aborted ? `nothing arrived for ${IDLE / 1000} s` : causeOf(error as TypeError);
     const from = name === shownAddress(url) ? "" : ` from ${shownAddress(url)}`;
     const failure = new TypeError(`reading ${name}: no answer${from}: ${cause}`);
     throw isFinal(cause) ? failure : new Setback(failure);
@@ -580,7 +580,7 @@ async function ask(
         }
       } catch (error) {
         signal?.throwIfAborted();
-        if (idle.signal.aborted) throw new Break(`nothing came for ${IDLE / 1000} s`);
+        if (idle.signal.aborted) throw new Break(`nothing arrived for ${IDLE / 1000} s`);
         // The platform says so where a connection breaks.
         throw error instanceof TypeError ? new Break("the connection ended") : error;
       } finally {

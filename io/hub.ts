@@ -95,7 +95,7 @@ export function isHubAddress(text: string): boolean {
 
 /** @throws {CheckpointError} for any other string. */
 export function parseHubAddress(text: string): HubAddress {
-  const form = "expected hf:owner/repository/path@revision, path and @revision as needed";
+  const form = "expected hf:owner/repository/path@revision, where path and @revision are optional";
   const fail = (what: string): never => {
     throw new CheckpointError(`reading ${quote(text)}: ${what}; ${form}`);
   };
@@ -108,7 +108,7 @@ export function parseHubAddress(text: string): HubAddress {
   if (!REVISION.test(revision)) fail(`found the revision ${quote(revision)}`);
   // Elsewhere the revision stands behind the repository.
   if (path === "" && revision.includes("/") && !revision.startsWith("refs/")) {
-    fail(`found the revision ${quote(revision)} of the whole repository`);
+    fail(`found the revision ${quote(revision)}, but the path goes before the @`);
   }
   if (path !== "") checkPath(path);
   return { repo, path, revision };
@@ -137,7 +137,9 @@ export async function openHubFile(
 ): Promise<RemoteSource> {
   const { repo, path, revision } = address;
   if (path === "") {
-    throw new CheckpointError(`reading ${formatHubAddress(address)}: found a repository; expected the path of a file`);
+    throw new CheckpointError(
+      `reading ${formatHubAddress(address)}: this is a whole repository; expected the path of a file in it`,
+    );
   }
   const url = hubUrl(access, `${repo}/resolve/${encodeURIComponent(revision)}/${encodePath(path)}`);
   return await openHttp(url, { ...requestOptions(address, access), ...more });
@@ -182,7 +184,7 @@ export async function hubFiles(address: HubAddress, ways: HubWays): Promise<File
   const names = await ways.list(parent);
   if (names.includes(base)) return hubFolder(parent, base, ways);
   if (names.includes(`${base}/`)) return hubFolder(address, null, ways);
-  throw new CheckpointError(`reading ${formatHubAddress(address)}: found neither a file nor a folder of that name`);
+  throw new CheckpointError(`reading ${formatHubAddress(address)}: there is no file or folder of that name`);
 }
 
 function hubFolder(address: HubAddress, main: string | null, ways: HubWays): FileSet {
@@ -238,7 +240,7 @@ export async function listHubFolder(address: HubAddress, access: HubAccess): Pro
     const what = `the list of files of ${options.name}`;
     const text = decodeText(bytes, what);
     const entries = parseJson(text, { what, maxParts: MAX_PAGE_PARTS });
-    if (!Array.isArray(entries)) return fail(address, "the hub's list of files is no list");
+    if (!Array.isArray(entries)) return fail(address, "the hub's list of files is not a list");
     for (const entry of entries as readonly JsonValue[]) {
       const [type, place] = entry instanceof Map ? [entry.get("type"), entry.get("path")] : [];
       if (typeof place !== "string" || !place.startsWith(folder) || place.indexOf("/", folder.length) >= 0) {
@@ -259,7 +261,7 @@ function nextPage(address: HubAddress, { headers }: Pick<Answer, "headers">, pag
   if (next === undefined) return null;
   const url = URL.canParse(next, page) ? new URL(next, page) : null;
   if (url === null || url.origin !== page.origin) {
-    return fail(address, `the list of files continues at ${quote(shownAddress(next))}`);
+    return fail(address, `the list of files continues at another address, ${quote(shownAddress(next))}`);
   }
   return url;
 }
@@ -280,7 +282,7 @@ function requestOptions(address: HubAddress, { endpoint: _, ...access }: HubAcce
   const { token } = access;
   // A bad header would be quoted in the platform's own message.
   if (token !== undefined && !/^[!-~]+$/.test(token)) {
-    throw new TypeError("the hub's token (HF_TOKEN) has characters that no token has, or none at all");
+    throw new TypeError("the hub token (HF_TOKEN) is empty or has characters that no token has");
   }
   return { ...access, name: formatHubAddress(address), explain: (answer) => explain(answer, token !== undefined) };
 }
@@ -289,8 +291,10 @@ function explain({ status, headers }: Pick<Answer, "status" | "headers">, hasTok
   const said = headers.get("x-error-message");
   const words = said === null ? "" : `: ${quote(said)}`;
   if (status === 401 || status === 403) {
-    const remedy = hasToken ? "the token given (HF_TOKEN) does not open it" : "set HF_TOKEN to a token that opens it";
-    return `${words}; the repository is private or gated, or there is none of that name: ${remedy}`;
+    const remedy = hasToken
+      ? "the token given (HF_TOKEN) has no access to it"
+      : "set HF_TOKEN to a token with access to it";
+    return `${words}; the repository is private or gated, or does not exist: ${remedy}`;
   }
   return status === 404 ? `${words}; there is no such repository, revision or file` : words;
 }

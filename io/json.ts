@@ -86,7 +86,7 @@ class JsonParser {
   parse(): JsonValue {
     const value = this.#value(0);
     this.#skipSpace();
-    if (this.#at < this.#text.length) this.#fail("expected the end");
+    if (this.#at < this.#text.length) this.#fail("expected the end of the text");
     return value;
   }
 
@@ -120,7 +120,7 @@ class JsonParser {
       this.#skipSpace();
       if (this.#text[this.#at] !== '"') this.#fail("expected a key");
       const key = this.#string();
-      if (object.has(key)) this.#fail(`the key ${quote(key)} stands twice in one object`);
+      if (object.has(key)) this.#fail(`the key ${quote(key)} appears twice in one object`);
       if (!this.#take(":")) this.#fail(`expected ":"`);
       object.set(key, this.#value(depth + 1));
     } while (this.#take(","));
@@ -149,7 +149,7 @@ class JsonParser {
     while (this.#at < this.#text.length && this.#text[this.#at] !== '"') {
       this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
     }
-    if (this.#at >= this.#text.length) this.#fail("a string without its end");
+    if (this.#at >= this.#text.length) this.#fail("a string without a closing quote");
     this.#at++;
     try {
       return JSON.parse(this.#text.slice(start, this.#at));

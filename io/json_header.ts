@@ -57,7 +57,7 @@ function describeNoHeader(bytes: Uint8Array): string {
 /** @throws {CheckpointError} for anything but one JSON object with distinct keys and finite numbers. */
 export function parseHeader(text: string): JsonObject {
   const value = parseJson(text, { what: "the header", maxParts: MAX_PARTS, maxNumbers: MAX_NUMBERS });
-  if (!(value instanceof Map)) throw new CheckpointError("reading the header: found no JSON object");
+  if (!(value instanceof Map)) throw new CheckpointError("reading the header: it is not a JSON object");
   return value;
 }
 
@@ -93,7 +93,7 @@ export class HeaderFields {
 
   /** A whole number. */
   integer(name: string, fallback?: number): number {
-    return this.#typed(name, fallback, "a whole number", Number.isInteger);
+    return this.#typed(name, fallback, "an integer", Number.isInteger);
   }
 
   /** `true` or `false`. */

@@ -136,7 +136,7 @@ async function readHeader(content: NpyContent): Promise<NpyHeader> {
   if (size - header.start === expected) return header;
   return fail(
     what,
-    `found ${size - header.start} bytes of numbers; ${header.type} of shape [${header.shape}] takes ${expected}`,
+    `found ${size - header.start} bytes of numbers; ${header.type} of shape [${header.shape}] needs ${expected}`,
   );
 }
 
@@ -164,7 +164,7 @@ export async function readNpy(source: Source): Promise<NpyMatrix> {
 function parseNpy(bytes: Uint8Array, content: NpyContent): NpyHeader {
   const { what } = content;
   const start = headerEnd(bytes, what);
-  if (start > bytes.length || start > MAX_HEADER_BYTES) fail(what, "the header is cut off, or over 1 MiB long");
+  if (start > bytes.length || start > MAX_HEADER_BYTES) fail(what, "the header is cut off or longer than 1 MiB");
   const text = new TextDecoder().decode(bytes.subarray(headerStart(bytes), start));
   return { ...parseHeader(text, content), start };
 }
@@ -172,7 +172,7 @@ function parseNpy(bytes: Uint8Array, content: NpyContent): NpyHeader {
 /** Where the header ends, and the numbers start, as the first twelve bytes say. */
 function headerEnd(bytes: Uint8Array, what: string): number {
   if (bytes.length < 12 || MAGIC.some((byte, i) => bytes[i] !== byte)) {
-    fail(what, `the file of ${bytes.length} bytes does not start as .npy files do`);
+    fail(what, `the file of ${bytes.length} bytes does not start like a .npy file`);
   }
   const version = `${bytes[6]}.${bytes[7]}`;
   if (!["1.0", "2.0", "3.0"].includes(version)) fail(what, `found version ${version}; expected 1.0, 2.0 or 3.0`);
@@ -235,11 +235,11 @@ function parseType(
 const OTHER_TYPES: readonly [pattern: RegExp, is: string, line: (python: string) => string][] = [
   [/^\[/, "which is structured", (x) => `numpy.lib.recfunctions.structured_to_unstructured(${x}, dtype="float32")`],
   [/^'[<>]c/, "complex numbers", (x) => `numpy.abs(${x}).astype("float32")`],
-  [/^'[<>]f/, "which has no fixed size", (x) => `${x}.astype("float32")`],
+  [/^'[<>]f/, "whose size depends on the platform", (x) => `${x}.astype("float32")`],
   [/^'[<|]V2'/, "as ml_dtypes saves bfloat16", (x) => `${x}.view(ml_dtypes.bfloat16).astype("float32")`],
   [
     /^'\|O/,
-    "Python objects, which are never opened here",
+    "Python objects, which this library never loads",
     (x) => `numpy.stack(${x.replace(/\)$/, ", allow_pickle=True)")}).astype("float32")`,
   ],
 ];
@@ -264,7 +264,9 @@ function parseShape(what: string, tuple: string | undefined): number[] {
  */
 export function writeNpy({ data, rows, cols }: NpyMatrix): Uint8Array<ArrayBuffer> {
   if (data.length !== rows * cols) {
-    throw new RangeError(`writing an .npy file: found ${data.length} elements; ${rows} × ${cols} are ${rows * cols}`);
+    throw new RangeError(
+      `writing an .npy file: found ${data.length} elements; expected ${rows} × ${cols} = ${rows * cols}`,
+    );
   }
   // NumPy leaves room to append rows in place: 21 digits for their number.
   const dict = `{'descr': '<f4', 'fortran_order': False, 'shape': (${rows}, ${cols}), }`;

@@ -48,12 +48,12 @@ export async function openNpz(source: Source, options: NpzOptions = {}): Promise
   };
   const members = await readZip(source, { allowDeflated: true, ...options });
   const names = [...members.keys()].map((record) => {
-    if (!record.endsWith(SUFFIX)) fail(`found the record ${quote(record)}; expected ${SUFFIX} files alone`);
+    if (!record.endsWith(SUFFIX)) fail(`found the record ${quote(record)}; expected ${SUFFIX} files only`);
     return record.slice(0, -SUFFIX.length);
   });
   const find = (name: string): ZipMember =>
     members.get(name + SUFFIX) ??
-      fail(`found no array ${quote(name)}; there are ${names.slice(0, 8).map(quote).join(", ") || "none"}`);
+      fail(`found no array ${quote(name)}; the file has ${names.slice(0, 8).map(quote).join(", ") || "none"}`);
   const called = (name: string) => ({
     what: `array ${quote(name)} of ${source.name}`,
     python: `numpy.load(${JSON.stringify(source.name)})[${JSON.stringify(name)}]`,

@@ -109,7 +109,7 @@ export class InexactError extends RangeError {
 
   /** The integer at that place. */
   constructor(index: number, value: number | bigint) {
-    super(`float32 does not hold ${value}, number ${index}`);
+    super(`float32 cannot hold ${value}, number ${index}`);
     [this.index, this.value] = [index, value];
   }
 }

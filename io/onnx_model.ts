@@ -210,13 +210,13 @@ function* fieldsOf(bytes: Uint8Array, doing: string): Generator<Field> {
     } else if (kind === 2) {
       const [length, first] = readVarint(bytes, start, doing);
       if (first + length > bytes.length) {
-        throw notAMessage(doing, `${length} bytes where ${bytes.length - first} are left`);
+        throw notAMessage(doing, `a length of ${length} bytes where ${bytes.length - first} are left`);
       }
       yield { number, bytes: bytes.subarray(first, first + length), value: 0 };
       at = first + length;
     } else if (kind === 1 || kind === 5) {
       at = start + (kind === 1 ? 8 : 4);
-      if (at > bytes.length) throw notAMessage(doing, "a number that is cut");
+      if (at > bytes.length) throw notAMessage(doing, "a number that is cut off");
     } else throw notAMessage(doing, `a field of kind ${kind}`);
   }
 }
@@ -226,11 +226,11 @@ function readVarint(bytes: Uint8Array, at: number, doing: string): [value: numbe
   let value = 0;
   for (let i = 0; i < 10; i++) {
     const byte = bytes[at + i];
-    if (byte === undefined) throw notAMessage(doing, "a number that is cut");
+    if (byte === undefined) throw notAMessage(doing, "a number that is cut off");
     value += (byte & 127) * 2 ** (7 * i);
     if (byte < 128) return [value >= 2 ** 63 ? value - 2 ** 64 : value, at + i + 1];
   }
-  throw notAMessage(doing, "a number of more than ten bytes");
+  throw notAMessage(doing, "a number longer than ten bytes");
 }
 
 function notAMessage(doing: string, found: string): CheckpointError {

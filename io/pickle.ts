@@ -72,7 +72,7 @@ export function pickledJson(value: PickledValue): JsonValue {
   let nValues = 0;
   const convert = (value: PickledValue, depth: number): JsonValue => {
     const fail = (what: string): never => {
-      throw new CheckpointError(`reading a pickled configuration: more than ${what}`);
+      throw new CheckpointError(`reading a pickled configuration: found more than ${what}`);
     };
     if (depth > MAX_JSON_DEPTH) return fail(`${MAX_JSON_DEPTH} levels of nesting`);
     if (++nValues > MAX_JSON_VALUES) return fail(`${MAX_JSON_VALUES} values`);
@@ -244,7 +244,7 @@ class Unpickler {
         this.#remember(this.#view.getUint32(this.#take(4), true));
         break;
       default:
-        this.#fail(`the opcode 0x${opcode.toString(16).padStart(2, "0")} does not occur in state dicts`);
+        this.#fail(`the opcode 0x${opcode.toString(16).padStart(2, "0")} never occurs in state dicts`);
     }
   }
 
@@ -252,7 +252,7 @@ class Unpickler {
     const constant = this.#vocabulary.constants.get(name);
     if (constant !== undefined) return constant;
     if (this.#vocabulary.callables.has(name) || this.#isRecord(name)) return new PickledGlobal(name);
-    return this.#fail(`the name ${quote(name)} is not one that a state dict may use`);
+    return this.#fail(`found the name ${quote(name)}, which no state dict needs; it is not loaded`);
   }
 
   #reduce(): void {
@@ -284,7 +284,7 @@ class Unpickler {
     const target = this.#top();
     const hasAttributes = target instanceof PickledDict || target instanceof PickledRecord;
     if (!(hasAttributes && state instanceof PickledDict && target.attributes === null)) {
-      return this.#fail("BUILD of something other than an object's attributes");
+      return this.#fail("BUILD of something other than the attributes of an object");
     }
     target.attributes = state;
   }
@@ -296,7 +296,7 @@ class Unpickler {
     for (let i = 0; i < items.length; i += 2) {
       const key = items[i]!;
       if (typeof key !== "string") return this.#fail("a dict's key is not a string");
-      if (dict.items.has(key)) this.#fail(`the key ${quote(key)} stands twice in one dict`);
+      if (dict.items.has(key)) this.#fail(`the key ${quote(key)} appears twice in one dict`);
       dict.items.set(key, items[i + 1]!);
     }
   }
@@ -352,7 +352,7 @@ class Unpickler {
   #line(): string {
     const rest = this.#bytes.subarray(this.#at, this.#at + 256);
     const length = rest.indexOf(0x0a);
-    if (length < 0) return this.#fail("a name without its end");
+    if (length < 0) return this.#fail("a name that is cut off");
     this.#at += length + 1;
     return this.#decode(rest.subarray(0, length));
   }
@@ -373,7 +373,7 @@ class Unpickler {
   #take(length: number): number {
     const start = this.#at;
     if (length > this.#bytes.length - start) {
-      this.#fail(`${length} bytes are wanted where ${this.#bytes.length - start} are left`);
+      this.#fail(`a value of ${length} bytes where ${this.#bytes.length - start} are left`);
     }
     this.#at += length;
     return start;

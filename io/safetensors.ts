@@ -104,21 +104,23 @@ async function readPlaces(source: Source): Promise<Places> {
 }
 
 async function readHeader(source: Source): Promise<{ readonly header: JsonObject; readonly start: number }> {
-  if (source.size < LENGTH_BYTES) fail(`found ${source.size} bytes; expected the header's length in ${LENGTH_BYTES}`);
+  if (source.size < LENGTH_BYTES) {
+    fail(`found ${source.size} bytes; expected ${LENGTH_BYTES} for the header's length alone`);
+  }
   const prefix = await source.read(0, LENGTH_BYTES);
   const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
-    fail(`the header is said to have ${length} bytes; expected at most ${MAX_HEADER_BYTES}`);
+    fail(`the file gives its header ${length} bytes; expected at most ${MAX_HEADER_BYTES}`);
   }
   const start = LENGTH_BYTES + Number(length);
-  if (start > source.size) fail(`the header is said to have ${length} bytes; the file ends after ${source.size}`);
+  if (start > source.size) fail(`the file gives its header ${length} bytes, but ends after ${source.size}`);
   const bytes = await source.read(LENGTH_BYTES, start);
   if (bytes[0] !== 0x7b) fail("the header does not start with {");
   const header = parseJson(decodeText(bytes, "the safetensors header"), {
     what: "the safetensors header",
     maxParts: MAX_PARTS,
   });
-  if (!(header instanceof Map)) return fail("the header is no JSON object");
+  if (!(header instanceof Map)) return fail("the header is not a JSON object");
   return { header, start };
 }
 
@@ -128,7 +130,7 @@ function readMetadata(value: JsonValue | undefined): Map<string, string> {
   if (!(value instanceof Map)) return fail(`${METADATA} is ${describeValue(value)}; expected an object of strings`);
   for (const [key, text] of value) {
     if (typeof text !== "string") {
-      return fail(`${METADATA} says ${quote(key)} is ${describeValue(text)}; expected a string`);
+      return fail(`${METADATA}.${quote(key)} is ${describeValue(text)}; expected a string`);
     }
     metadata.set(key, text);
   }
@@ -148,16 +150,16 @@ function readPlace(name: string, value: JsonValue): Place {
   }
   const shape = value.get("shape");
   if (!isCounts(shape) || shape.length > MAX_RANK) {
-    return fail(`${what} has the shape ${describeList(shape)}; expected at most ${MAX_RANK} whole numbers`);
+    return fail(`${what} has the shape ${describeList(shape)}; expected at most ${MAX_RANK} integers`);
   }
   const offsets = value.get("data_offsets");
   if (!isCounts(offsets) || offsets.length !== 2) {
-    return fail(`${what} has the data_offsets ${describeList(offsets)}; expected two whole numbers`);
+    return fail(`${what} has the data_offsets ${describeList(offsets)}; expected two integers`);
   }
   const [begin, end] = offsets as readonly [number, number];
   const expected = countElements(shape) * BYTES_PER_NUMBER[dtype];
   if (end - begin !== expected) {
-    fail(`${what} lies in bytes ${begin} to ${end}; ${dtype} of shape [${shape}] takes ${expected} bytes`);
+    fail(`${what} occupies bytes ${begin} to ${end}; ${dtype} of shape [${shape}] needs ${expected} bytes`);
   }
   return { name, dtype, shape, begin, end };
 }
@@ -177,11 +179,11 @@ function checkLayout(places: readonly Place[], size: number): void {
   for (const place of places.toSorted((a, b) => a.begin - b.begin || a.end - b.end)) {
     if (place.begin !== end) {
       const problem = place.begin > end ? "leaves a gap after" : "overlaps";
-      fail(`tensor ${quote(place.name)} starts at byte ${place.begin} and ${problem} what ends at ${end}`);
+      fail(`tensor ${quote(place.name)} starts at byte ${place.begin} and ${problem} the tensor that ends at ${end}`);
     }
     end = place.end;
   }
-  if (end !== size) fail(`the tensors end after ${end} bytes, and the file has ${size} behind its header`);
+  if (end !== size) fail(`the tensors end after ${end} bytes, but the file has ${size} after its header`);
 }
 
 function tensorAt(source: Source, start: number, { name, dtype, shape, begin, end }: Place): StoredTensor {

@@ -126,7 +126,7 @@ export async function readTorchObject(
 ): Promise<PickledValue> {
   const start = await source.read(0, Math.min(1, source.size));
   if (start[0] === PICKLE_START) {
-    fail("found a bare pickle, as PyTorch wrote before version 1.6; load it with PyTorch and save it again");
+    fail("found a bare pickle, as PyTorch wrote before version 1.6; load it in PyTorch and save it again");
   }
   const records = stripFolder(await readZip(source));
   const pickle = await readSmall(records, "data.pkl", MAX_PICKLE_BYTES);
@@ -151,7 +151,7 @@ export async function readTorchObject(
     const what = `storage ${quote(key)}`;
     const expected = length * BYTES_PER_NUMBER[dtype];
     if (member.size !== expected) {
-      fail(`${what} has ${member.size} bytes; ${length} elements of ${dtype} take ${expected}`);
+      fail(`${what} has ${member.size} bytes; ${length} elements of ${dtype} need ${expected}`);
     }
     const storage = new Storage(key, {
       what,
@@ -228,7 +228,7 @@ async function checkSerializationId(records: ReadonlyMap<string, ZipMember>): Pr
     if (member.size > 0) checksums.push(member.crc32);
   }
   if (formatHash(combineHashes(checksums)) === id.slice(20)) return;
-  fail("its serialization id is that of other records: one of them is out of another file");
+  fail("its serialization id does not match its records: at least one comes from another file");
 }
 
 function asciiText(bytes: Uint8Array): string {
@@ -248,7 +248,7 @@ function readPersistentId(
   if (
     kind !== "storage" || !(storageClass instanceof StorageClass) || typeof key !== "string" ||
     typeof location !== "string" || !isCount(length) || (id as PickledTuple).length !== 5
-  ) return fail("a persistent id that names no storage of numbers");
+  ) return fail("a persistent id that does not name a storage of numbers");
   return openStorage(storageClass.dtype, key, length);
 }
 
@@ -257,7 +257,7 @@ function rebuildTensor(args: PickledTuple): PickledTensor {
   if (
     args.length !== 6 || !(storage instanceof Storage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides) ||
     shape.length !== strides.length || typeof requiresGrad !== "boolean" || !isEmptyHooks(hooks)
-  ) return fail("a tensor whose description has another form");
+  ) return fail("a tensor whose description has an unknown form");
 
   const what = `a tensor of shape [${shape}] with strides [${strides}] at ${offset} of storage ${quote(storage.key)}`;
   const length = countElements(shape);
@@ -274,7 +274,7 @@ function rebuildParameter(args: PickledTuple): PickledTensor {
   const [tensor, requiresGrad, hooks] = args;
   if (
     args.length !== 3 || !(tensor instanceof PickledTensor) || typeof requiresGrad !== "boolean" || !isEmptyHooks(hooks)
-  ) return fail("a parameter whose description has another form");
+  ) return fail("a parameter whose description has an unknown form");
   return tensor;
 }
 

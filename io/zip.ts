@@ -132,7 +132,7 @@ function findDirectory(tail: Uint8Array, tailStart: number): Directory {
   const least = Math.max(0, tail.length - END_SIZE - MAX_16);
   let end = tail.length - END_SIZE;
   while (end >= least && !(view.getUint32(end, true) === END && commentEndsFile(view, end))) end--;
-  if (end < least) fail("found no zip archive, or the end of it is missing");
+  if (end < least) fail("this is not a zip archive, or its end is missing");
 
   const disks = [view.getUint16(end + 4, true), view.getUint16(end + 6, true)];
   const counts = [view.getUint16(end + 8, true), view.getUint16(end + 10, true)];
@@ -141,7 +141,9 @@ function findDirectory(tail: Uint8Array, tailStart: number): Directory {
     size: view.getUint32(end + 12, true),
     offset: view.getUint32(end + 16, true),
   };
-  if (disks[0] !== 0 || disks[1] !== 0 || counts[0] !== counts[1]) fail("archives in several parts are not supported");
+  if (disks[0] !== 0 || disks[1] !== 0 || counts[0] !== counts[1]) {
+    fail("archives split into several parts are not supported");
+  }
 
   const locator = end - ZIP64_LOCATOR_SIZE;
   const isZip64 = locator >= 0 && view.getUint32(locator, true) === ZIP64_LOCATOR;
@@ -206,7 +208,7 @@ function readDirectory(
     const extraStart = at + CENTRAL_HEADER_SIZE + nameSize;
     const name = decodeName(bytes.subarray(at + CENTRAL_HEADER_SIZE, extraStart));
     if (names.size === MAX_RECORDS) fail(`the directory has more than ${MAX_RECORDS} records`);
-    if (names.has(name)) fail(`record ${quote(name)} stands twice in the archive`);
+    if (names.has(name)) fail(`record ${quote(name)} appears twice in the archive`);
     names.add(name);
 
     const flags = view.getUint16(at + 8, true);
@@ -233,7 +235,7 @@ function readDirectory(
     }
     if (isDeflated) total += size;
     if (total > Math.max(SMALL_BYTES, mostDeflated * directory.offset)) {
-      fail(`its records would have more than ${mostDeflated} times as many bytes as the archive, ${directory.offset}`);
+      fail(`its records would decompress to more than ${mostDeflated} times the archive's ${directory.offset} bytes`);
     }
 
     entries.push({ name, size, crc32: view.getUint32(at + 16, true), flags, isDeflated, storedSize, offset, nameSize });
@@ -329,7 +331,7 @@ class ArchiveMember implements ZipMember {
     if (isDeflated) {
       if (size > MAX_IN_MEMORY) {
         fail(
-          `record ${quote(name)} is compressed and takes ${size} bytes of memory; expected at most ${MAX_IN_MEMORY}`,
+          `record ${quote(name)} is compressed and needs ${size} bytes of memory; expected at most ${MAX_IN_MEMORY}`,
         );
       }
       return bytesSource(await this.read(), this.#source.name);
@@ -411,7 +413,9 @@ function failAbsent({ name, offset }: CentralEntry): never {
 }
 
 function failBeyond({ name, storedSize }: CentralEntry): never {
-  return fail(`record ${quote(name)} of ${storedSize} bytes reaches beyond the archive, or into what stands behind it`);
+  return fail(
+    `record ${quote(name)} of ${storedSize} bytes reaches past the end of the archive, or into the record after it`,
+  );
 }
 
 function viewOf(bytes: Uint8Array): DataView {

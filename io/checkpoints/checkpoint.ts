@@ -133,7 +133,9 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
       found = crc32(bytes, found);
       yield bytes;
     }
-    if (found !== checksum) throw new CheckpointError(`writing a checkpoint: ${name} changed meanwhile`);
+    if (found !== checksum) {
+      throw new CheckpointError(`writing a checkpoint: ${name} changed while it was being written`);
+    }
   };
   return { data: { length, crc32: checksum, pieces: again }, isTransposed };
 }

@@ -81,21 +81,24 @@ export const DICTIONARY_LEARNING: WritableFormat<"dictionary_learning"> = {
       const name = trainer?.string("dict_class") ?? classOf(weights);
       const dict = Object.hasOwn(CLASSES, name) ? CLASSES[name] : undefined;
       if (dict === undefined) {
-        return fail(weights.name, `the dict_class ${quote(name)} is none of ${Object.keys(CLASSES).join(", ")}`);
+        return fail(
+          weights.name,
+          `the dict_class ${quote(name)} is not supported; expected one of ${Object.keys(CLASSES).join(", ")}`,
+        );
       }
       const [rows, columns] = matrixShape(weights, dict.isLinear ? LINEAR.W_enc : PLAIN.W_enc);
       const sizes = dict.isLinear ? { d_model: columns, d_sae: rows } : { d_model: rows, d_sae: columns };
       if (trainer !== null) {
         for (const [field, size] of [["activation_dim", sizes.d_model], ["dict_size", sizes.d_sae]] as const) {
           const said = trainer.integer(field);
-          if (said !== size) trainer.fail(`${field} is ${said}, and the tensors in ${weights.name} say ${size}`);
+          if (said !== size) trainer.fail(`${field} is ${said}; the tensors in ${weights.name} have ${size}`);
         }
       }
       const { model, ...more } = await dict.read(weights, sizes);
       if (trainer !== null && "top_k" in model.cfg.activation) {
         const { top_k } = model.cfg.activation;
         const said = trainer.integer("k");
-        if (said !== top_k) trainer.fail(`k is ${said}, and the tensor in ${weights.name} says ${top_k}`);
+        if (said !== top_k) trainer.fail(`k is ${said}; the tensor in ${weights.name} is ${top_k}`);
       }
       return { model: { ...model, input: input ?? model.input }, ...more };
     },
@@ -116,8 +119,8 @@ function warningsAboutNorms({ cfg, parameters }: ParsedCheckpoint): string[] {
   if (least! >= 1 - UNIT_TOLERANCE && most! <= 1 + UNIT_TOLERANCE) return [];
   const [low, high] = [least!, most!].map((norm) => Number(norm.toPrecision(4)));
   return [
-    `the rows of W_dec have norms from ${low} to ${high}; dictionary_learning's from_pretrained makes them 1 unless told ` +
-    "normalize_decoder=False, so that its codes are these times the norm; reconstructions are the same",
+    `the rows of W_dec have norms from ${low} to ${high}; dictionary_learning's from_pretrained normalises them unless called with ` +
+    "normalize_decoder=False, and its codes are then these times the norm; reconstructions are the same",
   ];
 }
 
@@ -227,7 +230,9 @@ async function batchTopKModel(
 ): Promise<OpenedModel> {
   const [threshold] = await readParameter(parameters.threshold!);
   const warnings = threshold! < 0
-    ? ["the threshold is negative, as before training has estimated it: every positive pre-activation is a code"]
+    ? [
+      "the threshold is negative, which means that training had not estimated it yet; every positive pre-activation becomes a code",
+    ]
     : [];
   return foreignModel(
     name,
@@ -246,8 +251,8 @@ function classOf(weights: Weights): string {
   const found = [...weights.tensors.keys()].slice(0, 8).map((name) => describeValue(name)).join(", ");
   return fail(
     weights.name,
-    `the tensors ${found} may be those of several libraries and classes; ${DICTIONARY_LEARNING_CONFIG} beside the file, ` +
-      "or in the folder above, would say the dict_class: give the path of a file that has it there",
+    `the tensors ${found} fit more than one library and class; put a ${DICTIONARY_LEARNING_CONFIG} that gives the dict_class ` +
+      "beside the file or in the folder above it",
   );
 }
 

@@ -92,7 +92,7 @@ export function hasTensors({ tensors }: Weights, ...names: readonly string[]): b
 /** The configuration beside the weights. */
 export async function requireJson({ name, findJson }: Weights, file: string): Promise<JsonObject> {
   return await findJson(file) ??
-    fail(name, `found no ${file} beside it, which says what the model computes; name the folder that holds both`);
+    fail(name, `found no ${file} beside it; that file says what the model computes. Give the folder that holds both`);
 }
 
 /**
@@ -171,7 +171,9 @@ export function openParameters(
 /** The same weights with a tensor of zeros, which the file leaves out, for each column or row of a matrix that is there. */
 export function withZeros(weights: Weights, name: string, matrix: string, axis: 0 | 1): Weights {
   const length = matrixShape(weights, matrix)[axis];
-  if (weights.tensors.has(name)) fail(weights.name, `found ${quote(name)}, which the configuration says is not there`);
+  if (weights.tensors.has(name)) {
+    fail(weights.name, `found the tensor ${quote(name)}; the configuration says that there is none`);
+  }
   const zeros = floatsTensor(quote(name), new Float32Array(length), [length]);
   return { ...weights, tensors: new Map([...weights.tensors, [name, zeros]]) };
 }
@@ -245,9 +247,9 @@ export function requireConcession(
   if (accept.includes(concession)) return;
   const CONSEQUENCES = {
     "normalised-rows":
-      `this library's models do not. Do it to the rows yourself, and undo it on reconstructions, with ${REMEDIES.normalisedRows}`,
+      `this library's models do not. To normalise the rows yourself and undo it on reconstructions, use ${REMEDIES.normalisedRows}`,
     "rescaled-codes":
-      `this library's models cannot. Take codes that are larger by that norm, and the same reconstructions, with ${REMEDIES.rescaledCodes}`,
+      `this library's models cannot. To load codes multiplied by that norm, with the same reconstructions, use ${REMEDIES.rescaledCodes}`,
   };
   throw new ConcessionError(`reading ${name}: ${because}; ${CONSEQUENCES[concession]}`, concession);
 }
@@ -301,8 +303,8 @@ export function loseNegatives(activation: Activation, library: string, lose: Los
   if (activation.key !== "top-k" || activation.relu) return;
   lose(
     activation.top_k,
-    `the negative ones among a row's largest pre-activations, which this model keeps, become 0 in ${library}; ` +
-      `a model that is trained with ${REMEDIES.noNegativeCodes} has none`,
+    `this model keeps negative pre-activations that are among a row's largest; ${library} sets them to 0; ` +
+      `a model trained with ${REMEDIES.noNegativeCodes} has none`,
   );
 }
 

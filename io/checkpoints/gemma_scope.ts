@@ -57,7 +57,7 @@ export const GEMMA_SCOPE: CheckpointFormat<"gemma_scope"> = foreignFormat({
     if (tensors.has("scaling_factor")) {
       checkShape(weights, "scaling_factor", [d_sae]);
       if ((await readFinite(weights, "scaling_factor")).some((factor) => factor !== 1)) {
-        fail(name, "scaling_factor is not 1 everywhere; this library has no factor behind the activation");
+        fail(name, "scaling_factor is not 1 everywhere; this library does not scale codes after the activation");
       }
     }
     const parameters = openParameters(weights, { d_model, d_sae }, {
@@ -68,7 +68,7 @@ export const GEMMA_SCOPE: CheckpointFormat<"gemma_scope"> = foreignFormat({
     const cfg = { d_model, d_sae, subtract_b_dec: false, activation: JUMP_RELU };
     return foreignModel(name, cfg, parameters, {
       ...input && { input },
-      warnings: ["Gemma Scope's models of token embeddings expect inputs times √d_model, which no file says"],
+      warnings: ["Gemma Scope's models of token embeddings expect inputs multiplied by √d_model; no file records this"],
     });
   },
 });
@@ -81,19 +81,19 @@ async function checkConfig(weights: Weights, d_sae: number): Promise<void> {
     fields.fail(`the architecture is ${quote(architecture)}; expected "jump_relu"`);
   }
   const type = fields.string("type", "sae");
-  if (type !== "sae") fields.fail(`the type is ${quote(type)}; this library has "sae"`);
+  if (type !== "sae") fields.fail(`the type is ${quote(type)}; expected "sae"`);
   if (fields.boolean("affine_connection", false)) {
-    fields.fail("affine_connection is true; this library has no connection from input to output");
+    fields.fail("affine_connection is true; this library has no skip connection from input to output");
   }
   const hookIn = fields.string("hf_hook_point_in");
   const hookOut = fields.value("hf_hook_point_out") ?? hookIn;
   if (hookOut !== hookIn) {
     fields.fail(
       `hf_hook_point_out is ${describeValue(hookOut)} and hf_hook_point_in ${quote(hookIn)}; ` +
-        "this library has no transcoders",
+        "this library does not support transcoders",
     );
   }
   const width = fields.integer("width", d_sae);
-  if (width !== d_sae) fields.fail(`width is ${width}, and the tensors in ${weights.name} say ${d_sae}`);
+  if (width !== d_sae) fields.fail(`width is ${width}; the tensors in ${weights.name} have ${d_sae}`);
   fields.done();
 }

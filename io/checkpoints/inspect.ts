@@ -133,8 +133,8 @@ function checkSharing({ name, size }: Source, tensors: ReadonlyMap<string, Store
   for (const { storedBytes, shape } of tensors.values()) bytes += Math.max(storedBytes, 8 * countElements(shape));
   if (bytes <= MAX_SHARED * size) return;
   throw new CheckpointError(
-    `reading ${name}: its ${tensors.size} tensors share what they lie in, so that reading them takes ${bytes} bytes of ` +
-      `a file of ${size}; expected at most ${MAX_SHARED} times as many`,
+    `reading ${name}: its ${tensors.size} tensors share storage, so that reading them takes ${bytes} bytes from ` +
+      `a file of ${size}; expected at most ${MAX_SHARED} times the file's size`,
   );
 }
 
@@ -235,7 +235,7 @@ function formulaOf({ model: { cfg, input, parameters } }: ReadModel): string[] {
 function warningsAbout(tensors: readonly TensorSummary[], found: ReadModel | null): string[] {
   const warnings = tensors.flatMap(({ name, statistics }) =>
     statistics !== null && statistics.n_not_finite > 0
-      ? [`${name} has ${statistics.n_not_finite} elements that are not finite`]
+      ? [`${name} has ${statistics.n_not_finite} NaN or infinite elements`]
       : []
   );
   const wide = tensors.filter(({ dtype }) => dtype === "float64").map(({ name }) => name);
@@ -245,13 +245,15 @@ function warningsAbout(tensors: readonly TensorSummary[], found: ReadModel | nul
   const isDecoded = new Uint8Array(d_sae);
   W_dec.forEach((w, i) => isDecoded[Math.floor(i / d_model)]! |= Number(w !== 0));
   const n_undecoded = isDecoded.filter((flag) => flag === 0).length;
-  if (n_undecoded > 0) warnings.push(`${n_undecoded} of ${d_sae} rows of W_dec are 0: these latents change nothing`);
+  if (n_undecoded > 0) warnings.push(`${n_undecoded} of ${d_sae} rows of W_dec are 0; these latents have no effect`);
   const isEncoded = new Uint8Array(d_sae);
   W_enc.forEach((w, i) => isEncoded[i % d_sae]! |= Number(w !== 0));
   const n_unencoded = isEncoded.filter((flag) => flag === 0).length;
-  if (n_unencoded > 0) warnings.push(`${n_unencoded} of ${d_sae} columns of W_enc are 0: these latents see no input`);
+  if (n_unencoded > 0) {
+    warnings.push(`${n_unencoded} of ${d_sae} columns of W_enc are 0; these latents ignore the input`);
+  }
   if ("top_k" in activation && activation.top_k > d_sae) {
-    warnings.push(`top_k is ${activation.top_k}, more than the ${d_sae} latents`);
+    warnings.push(`top_k is ${activation.top_k}, but there are only ${d_sae} latents`);
   }
   return warnings;
 }

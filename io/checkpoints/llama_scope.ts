@@ -76,13 +76,15 @@ export const LLAMA_SCOPE: CheckpointFormat<"llama_scope"> = foreignFormat({
     const { name } = weights;
     const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
     if (fields.boolean("use_glu_encoder", false)) {
-      fields.fail("use_glu_encoder is true; this library has no such encoder");
+      fields.fail("use_glu_encoder is true; this library does not support GLU encoders");
     }
     const hookIn = fields.string("hook_point_in");
     const hookOut = fields.string("hook_point_out", hookIn);
     if (hookIn !== hookOut) {
       fields.fail(
-        `hook_point_out is ${quote(hookOut)} and hook_point_in ${quote(hookIn)}; this library has no transcoders`,
+        `hook_point_out is ${quote(hookOut)} and hook_point_in ${
+          quote(hookIn)
+        }; this library does not support transcoders`,
       );
     }
     const d_model = fields.integer("d_model");
@@ -155,7 +157,7 @@ function readFactors(fields: HeaderFields, d_model: number): Factors {
     return { in: 1, out: 1 };
   }
   if (normalisation !== "dataset-wise") {
-    return fields.fail(`norm_activation is ${quote(normalisation)}; this library cannot do that`);
+    return fields.fail(`norm_activation is ${quote(normalisation)}; this library does not support it`);
   }
   const norms = fields.object("dataset_average_activation_norm");
   const factorOf = (key: string): number => {
@@ -179,7 +181,7 @@ function readActivation(fields: HeaderFields): ScopeActivation {
   if (key === "jumprelu" || key === "topk" && threshold > 0) return { key: "jumprelu", threshold };
   if (key === "topk") return { key, top_k };
   if (key === "relu") return { key };
-  return fields.fail(`act_fn is ${quote(key)}; this library has relu, jumprelu and topk`);
+  return fields.fail(`act_fn is ${quote(key)}; expected relu, jumprelu or topk`);
 }
 
 /** The parameters for inputs as they are: float64, rounded once. */

@@ -75,9 +75,9 @@ export const LLAMASCOPIUM: CheckpointFormat<"llamascopium"> = foreignFormat({
     const { name } = weights;
     const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
     const type = fields.string("sae_type", "sae");
-    if (type !== "sae") fields.fail(`sae_type is ${quote(type)}; this library has "sae"`);
+    if (type !== "sae") fields.fail(`sae_type is ${quote(type)}; expected "sae"`);
     if (fields.boolean("use_glu_encoder", false)) {
-      fields.fail("use_glu_encoder is true; this library has no such encoder");
+      fields.fail("use_glu_encoder is true; this library does not support GLU encoders");
     }
     const d_model = fields.integer("d_model");
     // Python's int() cuts.
@@ -86,7 +86,7 @@ export const LLAMASCOPIUM: CheckpointFormat<"llamascopium"> = foreignFormat({
     const hasBias = fields.boolean("use_decoder_bias", true);
     const actFn = fields.string("act_fn", "relu").toLowerCase();
     if (actFn !== "relu" && actFn !== "jumprelu" && actFn !== "topk") {
-      fields.fail(`act_fn is ${quote(actFn)}; this library has relu, jumprelu and topk`);
+      fields.fail(`act_fn is ${quote(actFn)}; expected relu, jumprelu or topk`);
     }
     const includesNorm = fields.boolean("sparsity_include_decoder_norm", true);
     const top_k = fields.integer("top_k", 50);
@@ -114,7 +114,7 @@ export const LLAMASCOPIUM: CheckpointFormat<"llamascopium"> = foreignFormat({
       name,
       options,
       "rescaled-codes",
-      "sparsity_include_decoder_norm is true: the largest products of code and norm are kept, and the codes are not " +
+      "sparsity_include_decoder_norm is true: the model keeps the largest products of code and norm, but its codes are not " +
         "those products",
     );
     const where = rescaledLines({ W_enc: "W_E[:, s]", b_enc: "b_E[s]", W_dec: "W_D[s, :]" }, "the norm of W_D[s, :]");
@@ -132,7 +132,9 @@ async function readInput(
   const hookOut = fields.string("hook_point_out");
   if (hookIn !== hookOut) {
     fields.fail(
-      `hook_point_out is ${quote(hookOut)} and hook_point_in ${quote(hookIn)}; this library has no transcoders`,
+      `hook_point_out is ${quote(hookOut)} and hook_point_in ${
+        quote(hookIn)
+      }; this library does not support transcoders`,
     );
   }
   const normalisation = fields.string("norm_activation", "dataset-wise");
@@ -152,11 +154,11 @@ async function readInput(
         weights.name,
         options,
         "normalised-rows",
-        `norm_activation is "token-wise": each row is brought to the norm √d_model`,
+        `norm_activation is "token-wise": each row is rescaled to the norm √d_model`,
       );
       return options.input ?? NO_SCALING;
     default:
-      return fields.fail(`norm_activation is ${quote(normalisation)}; this library cannot do that`);
+      return fields.fail(`norm_activation is ${quote(normalisation)}; this library does not support it`);
   }
 }
 

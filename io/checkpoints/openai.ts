@@ -56,7 +56,7 @@ export const OPENAI: CheckpointFormat<"openai"> = foreignFormat({
         name,
         options,
         "normalised-rows",
-        `activation is "TopK", of which OpenAI's loader normalises rows`,
+        `activation is "TopK", for which OpenAI's loader normalises rows`,
       );
     }
     const [d_sae, d_model] = matrixShape(weights, "encoder.weight");
@@ -88,7 +88,7 @@ async function readTied(weights: Weights, d_model: number, d_sae: number): Promi
   });
   const [encoder, decoder] = [await readFinite(weights, NAMES.W_enc), await readFinite(weights, TIED)];
   const at = decoder.findIndex((value, i) => value !== encoder[i]);
-  if (at >= 0) fail(weights.name, `${TIED} differs from ${NAMES.W_enc} at element ${at}; tied weights are the same`);
+  if (at >= 0) fail(weights.name, `${TIED} differs from ${NAMES.W_enc} at element ${at}; tied weights must be equal`);
   return parameters;
 }
 
@@ -106,13 +106,16 @@ function readActivation(name: string, extras: ReadonlyMap<string, PickledValue>)
   }
   if (key === "ReLU") return { key };
   if (key !== "TopK") {
-    return fail(name, `activation is ${typeof key === "string" ? quote(key) : "no text"}; expected "ReLU" or "TopK"`);
+    return fail(
+      name,
+      `activation is ${typeof key === "string" ? quote(key) : "not a string"}; expected "ReLU" or "TopK"`,
+    );
   }
   const k = fields.get("k");
   const after = fields.get("postact_fn");
-  if (typeof k !== "number" || !Number.isInteger(k)) return fail(name, "activation_state_dict.k is not a whole number");
+  if (typeof k !== "number" || !Number.isInteger(k)) return fail(name, "activation_state_dict.k is not an integer");
   if (after !== "ReLU" && after !== "Identity") {
-    return fail(name, `activation_state_dict.postact_fn is none of "ReLU" and "Identity"`);
+    return fail(name, `activation_state_dict.postact_fn is not "ReLU" or "Identity"`);
   }
   return { key, k, relu: after === "ReLU" };
 }

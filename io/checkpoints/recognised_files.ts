@@ -83,7 +83,7 @@ async function findWeights(files: FileSet): Promise<Source> {
   if (files.main !== null) {
     const source = await files.find(files.main);
     // Another file beside it is not what was asked for.
-    if (source === null) throw new CheckpointError(`reading ${files.name}: found no file of that name`);
+    if (source === null) throw new CheckpointError(`reading ${files.name}: there is no file of that name`);
     return source;
   }
   const names = await files.list();
@@ -120,7 +120,7 @@ async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKin
     }
     case "npy":
     case "json": {
-      const found = kind === "npy" ? "a single array" : "JSON text without tensors behind it";
+      const found = kind === "npy" ? "a single array" : "JSON without tensors after it";
       throw new CheckpointError(
         `reading ${name}: found ${found}; expected the file with all the tensors, or the folder that holds it`,
       );
@@ -151,14 +151,16 @@ function splitObject(
   name: string,
   root: PickledValue,
 ): Pick<Weights, "tensors" | "extras" | "isNested"> {
-  if (!(root instanceof PickledDict)) throw new CheckpointError(`reading ${name}: the PyTorch file holds no dict`);
+  if (!(root instanceof PickledDict)) {
+    throw new CheckpointError(`reading ${name}: the PyTorch file does not hold a dict`);
+  }
   const inner = ["sae", "state_dict"].map((key) => root.items.get(key)).filter((value) => value instanceof PickledDict);
   const tensors = new Map<string, StoredTensor>();
   const extras = new Map<string, PickledValue>();
   for (const { items } of [root, ...inner]) {
     for (const [key, value] of items) {
       if (tensors.has(key) || extras.has(key)) {
-        throw new CheckpointError(`reading ${name}: the entry ${quote(key)} stands in two of its dicts`);
+        throw new CheckpointError(`reading ${name}: the entry ${quote(key)} appears in two of its dicts`);
       }
       if (value instanceof PickledTensor) tensors.set(key, value.tensor);
       else if (!inner.includes(value as PickledDict)) extras.set(key, value);

@@ -121,7 +121,7 @@ export const SAELENS: WritableFormat<"saelens"> = {
       const architecture = fields.string("architecture", "standard");
       if (!ARCHITECTURES.includes(architecture)) {
         fields.fail(
-          `the architecture is ${quote(architecture)}; this library has ${ARCHITECTURES.slice(0, -1).join(", ")} and ` +
+          `the architecture is ${quote(architecture)}; expected ${ARCHITECTURES.slice(0, -1).join(", ")} or ` +
             ARCHITECTURES.at(-1),
         );
       }
@@ -129,7 +129,7 @@ export const SAELENS: WritableFormat<"saelens"> = {
       const d_sae = fields.integer("d_sae");
       const subtract_b_dec = fields.boolean("apply_b_dec_to_input", true);
       if (![undefined, false, null].includes(fields.value("finetuning_scaling_factor") as undefined)) {
-        fields.fail("finetuning_scaling_factor is set; this library has no factor behind the activation");
+        fields.fail("finetuning_scaling_factor is set; this library does not scale codes after the activation");
       }
       const input = await readInput(weights, fields, options);
       const activation = readActivation(fields, architecture);
@@ -176,7 +176,9 @@ export const SAELENS: WritableFormat<"saelens"> = {
           const filled = { ...parameters, threshold: new Float32Array(d_sae).fill(value!) };
           return foreignModel(weights.name, cfg, filled, {
             input,
-            warnings: ["a checkpoint of training, where codes depend on the batch; read as SAELens saves it for use"],
+            warnings: [
+              "this is a training checkpoint, whose codes depend on the batch; it is read in the form that SAELens saves for inference",
+            ],
             where: [...where, "threshold[s] = topk_threshold"],
           });
         }
@@ -225,7 +227,7 @@ async function checkFactors(weights: Weights, d_sae: number): Promise<void> {
   if (!weights.tensors.has("scaling_factor")) return;
   checkShape(weights, "scaling_factor", [d_sae]);
   if ((await readFinite(weights, "scaling_factor")).some((factor) => factor !== 1)) {
-    fail(weights.name, "scaling_factor is not 1 everywhere; this library has no factor behind the activation");
+    fail(weights.name, "scaling_factor is not 1 everywhere; this library does not scale codes after the activation");
   }
 }
 
@@ -236,7 +238,7 @@ type SaelensActivation =
 
 function readActivation(fields: HeaderFields, architecture: string): SaelensActivation {
   if (fields.has("activation_fn_str") && fields.has("activation_fn")) {
-    fields.fail("both activation_fn_str and activation_fn are there");
+    fields.fail("found both activation_fn_str and activation_fn; expected one of them");
   }
   const fieldName = fields.has("activation_fn") ? "activation_fn" : "activation_fn_str";
   const functionName = fields.string(fieldName, architecture === "topk" ? "topk" : "relu");
@@ -281,8 +283,8 @@ async function readInput(weights: Weights, fields: HeaderFields, options: Foreig
       const scaler = await weights.findJson(SCALER);
       if (scaler === null) {
         return fields.fail(
-          `${field} is "expected_average_only_in", and neither it nor ${SCALER} beside it holds the factor; give ` +
-            `${REMEDIES.inputScale}, where scale is how many times larger the inputs are than those trained on`,
+          `${field} is "expected_average_only_in", but neither this file nor a ${SCALER} beside it holds the factor; give ` +
+            `${REMEDIES.inputScale}, where scale is the factor by which your inputs exceed the training inputs`,
         );
       }
       return { mean: null, scale: 1 / readScaler(scaler) };
@@ -297,14 +299,14 @@ async function readInput(weights: Weights, fields: HeaderFields, options: Foreig
       );
       return options.input ?? NO_SCALING;
     default:
-      return fields.fail(`${field} is ${describeValue(found)}; this library cannot do that`);
+      return fields.fail(`${field} is ${describeValue(found)}; this library does not support it`);
   }
 }
 
 function readScaler(object: JsonObject): number {
   const fields = new HeaderFields(SCALER, object);
   const factor = fields.number("scaling_factor");
-  if (fields.boolean("has_whitening", false)) fields.fail("has_whitening is true; this library whitens no inputs");
+  if (fields.boolean("has_whitening", false)) fields.fail("has_whitening is true; this library does not whiten inputs");
   fields.done();
   if (!(factor > 0)) fields.fail(`scaling_factor is ${factor}; expected a positive number`);
   return factor;

@@ -50,7 +50,7 @@ export const SAEV: WritableFormat<"saev"> = {
     if (input === undefined) return opened;
     if (!isIdentity(model.input)) {
       throw new CheckpointError(
-        `reading ${source.name}: it holds the scaling of its inputs, which ${REMEDIES.inputScale} contradicts`,
+        `reading ${source.name}: the file has its own input scaling; leave out ${REMEDIES.inputScale}`,
       );
     }
     checkScaling(`reading ${source.name}`, model.cfg, input);
@@ -72,13 +72,13 @@ function formatForPython(model: ParsedCheckpoint, lose: LoseNegatives, schema: 5
   const { activation } = cfg;
   if (!isUpstreams(activation)) {
     throw new CheckpointError(
-      `writing saev: the activation is ${activation.key}, which Python lacks; saev_nn keeps it`,
+      `writing saev: Python saev has no ${activation.key} activation; use the format saev_nn, which keeps it`,
     );
   }
   if (activation.key === "top-k" && activation.relu) {
     lose(
       activation.top_k,
-      "Python keeps the negative ones among a row's largest pre-activations, which become 0 in this model",
+      "Python keeps negative pre-activations that are among a row's largest; this model sets them to 0",
     );
     return formatForPython({ ...model, cfg: { ...cfg, activation: { ...activation, relu: false } } }, lose, schema);
   }

@@ -81,7 +81,7 @@ export async function openCheckpoint(source: Source, options: ParseOptions): Pro
   const tensors = await readTorchFile(body);
   if (serializationId !== undefined && await readSerializationId(body) !== serializationId) {
     throw new CheckpointError(
-      "reading the header: it is that of another file; its serialization_id is not the archive's",
+      "reading the header: its serialization_id is not the archive's; the header belongs to another file",
     );
   }
   const activation = tensors.has(THRESHOLD_KEY) ? undefined : withoutThreshold;
@@ -132,21 +132,21 @@ function readHeader(text: string): Header {
 /** Upstream changed the formula on a day of these schemas, and not their numbers. */
 function formulaDoubt(schema: 1 | 2, commit: string, subtracts: boolean): string {
   const writer = ["", "unknown"].includes(commit) ? "The version" : `The commit ${quote(commit)}`;
-  return `schema ${schema} does not say whether b_dec is subtracted before the encoder; here it ${
+  return `schema ${schema} does not say whether b_dec is subtracted before the encoder; this reader assumes that it ${
     subtracts ? "is" : "is not"
-  }. Upstream subtracted it until its commit e7ca004 of 31 July 2025, and ` +
-    `in the training of Matryoshka models until September. ${writer} that wrote the file settles it, or the explained ` +
-    `variance on rows of its training, which is higher with the right one of ${REMEDIES.subtracts} and ` +
-    REMEDIES.doesNotSubtract;
+  }. Python saev subtracted it until commit e7ca004 of 31 July 2025, and ` +
+    `for Matryoshka models in training until September 2025. ${writer} that wrote the file settles it. Or measure the explained ` +
+    `variance on training rows with ${REMEDIES.subtracts} and with ` +
+    `${REMEDIES.doesNotSubtract}; the right one gives the higher value`;
 }
 
 function verifyChecksum(text: string, own: HeaderFields): void {
   const checksum = own.string("crc32");
   const tail = /"crc32": ?"[0-9a-f]{8}"\}\}$/.exec(text)?.[0];
-  if (tail === undefined) return own.fail("the field crc32 is not the header's last");
+  if (tail === undefined) return own.fail("crc32 is not the last field of the header");
   const found = formatChecksum(text.slice(0, -tail.length));
   if (found !== checksum) {
-    own.fail(`the header was changed after it was written: its CRC-32 is ${found}, it says ${checksum}`);
+    own.fail(`the header was changed after it was written: its CRC-32 is ${found}; expected ${checksum}`);
   }
 }
 
@@ -171,7 +171,7 @@ function refined(activation: ActivationOptions, own: HeaderFields): ActivationOp
   // A BatchTopK's relu matters while it trains alone: in evaluation no threshold lets a negative code pass.
   const keepsNegatives = exact.key !== "top-k" || !exact.relu;
   if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || !keepsNegatives) {
-    own.fail(`the activation ${String(exact.key)} contradicts that of the cfg, ${activation.key}`);
+    own.fail(`the activation ${String(exact.key)} contradicts the cfg's, ${activation.key}`);
   }
   return exact;
 }
@@ -222,7 +222,9 @@ function readOldConfig(cfg: HeaderFields): SparseAutoencoderOptions {
 
 /** Which of a field's two names the header uses. */
 function eitherField(fields: HeaderFields, usual: string, other: string): string {
-  if (fields.has(usual) && fields.has(other)) fields.fail(`both ${quote(usual)} and ${quote(other)} are there`);
+  if (fields.has(usual) && fields.has(other)) {
+    fields.fail(`found both ${quote(usual)} and ${quote(other)}; expected one of them`);
+  }
   return fields.has(other) ? other : usual;
 }
 
@@ -403,5 +405,5 @@ function storedParameters(
 }
 
 const WHY_NO_THRESHOLD =
-  "a BatchTopK without its threshold is from before 16 November 2025, when its codes depended on " +
-  "the batch or it was a TopK of each row, which of them the file does not say";
+  "a BatchTopK file without a threshold was written before 16 November 2025, when BatchTopK either chose codes over " +
+  "the batch or was a TopK of each row; the file does not say which";

@@ -75,7 +75,7 @@ export function planCheckpoint(model: Described, { schema = 5, fold = true }: Fo
   };
   const reasons = [...unsayable, ...fold ? [] : folded.map((what) => words[what])];
   throw new CheckpointError(
-    `writing a checkpoint of schema ${schema}: ${reasons.join(" and ")}, which the schema cannot say. ${
+    `writing a checkpoint of schema ${schema}: the schema cannot express this model: ${reasons.join(" and ")}. ${
       choices(model)
     }`,
   );
@@ -109,11 +109,11 @@ function choices(model: Described): string {
   const isExact = (schema: CheckpointSchema): boolean =>
     canSay(schema, model) && unplacedIn(schema, model).length === 0;
   const choices = [
-    ...isExact(1) ? [`${REMEDIES.schema1} is exact, for Python's versions from before August 2025`] : [],
+    ...isExact(1) ? [`${REMEDIES.schema1} is exact, for Python saev before August 2025`] : [],
     ...isExact(5)
-      ? [`${REMEDIES.schema5} is exact, for Python's versions since late November 2025`]
+      ? [`${REMEDIES.schema5} is exact, for Python saev since late November 2025`]
       : canSay(5, model)
-      ? [`${REMEDIES.schema5Folded} rewrites the parameters to the same function, as schema 5`]
+      ? [`${REMEDIES.schema5Folded} writes the same function as schema 5 with rewritten parameters`]
       : [],
     `${REMEDIES.ownSchema} keeps everything for this library; Python refuses the file`,
   ];

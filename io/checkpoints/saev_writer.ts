@@ -114,7 +114,7 @@ function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
   const doing = "writing a checkpoint";
   const shapes = parameterShapes(cfg);
   if (parameters.threshold !== undefined && !shapes.has("threshold")) {
-    throw new CheckpointError(`${doing}: found a threshold; the activation ${cfg.activation.key} has none`);
+    throw new CheckpointError(`${doing}: found a threshold; the activation ${cfg.activation.key} takes none`);
   }
   for (const [name, shape] of shapes) {
     const length = shape.reduce((product, size) => product * size, 1);
@@ -207,7 +207,7 @@ function signHeader(
 function activationValue(activation: Activation): HeaderValue {
   if (!isUpstreams(activation)) {
     throw new CheckpointError(
-      `writing a checkpoint of schema 5: the activation is ${activation.key}, which Python lacks`,
+      `writing a checkpoint of schema 5: Python saev has no ${activation.key} activation`,
     );
   }
   const sparsity = sparsityValue(activation.sparsity);

@@ -45,7 +45,7 @@ export const SPARSIFY: CheckpointFormat<"sparsify"> = foreignFormat({
     const activation = fields.string("activation", "topk");
     if (activation !== "topk") fields.fail(`the activation is ${quote(activation)}; expected "topk"`);
     for (const field of ["transcode", "skip_connection", "signed"]) {
-      if (fields.boolean(field, false)) fields.fail(`${field} is true; this library's models have no such thing`);
+      if (fields.boolean(field, false)) fields.fail(`${field} is true; this library does not support it`);
     }
     fields.done();
     const parameters = openParameters(weights, { d_model, d_sae }, {

@@ -74,7 +74,7 @@ export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
     const { name } = weights;
     const isPickled = weights.extras.has("cfg");
     for (const entry of weights.extras.keys()) {
-      if (entry !== "cfg") fail(name, `found the entry ${quote(entry)}; expected cfg and state_dict, or tensors alone`);
+      if (entry !== "cfg") fail(name, `found the entry ${quote(entry)}; expected cfg and state_dict, or tensors only`);
     }
     const fields = isPickled
       ? relevantFields("cfg", pickledConfig(weights), HARMLESS)
@@ -83,24 +83,24 @@ export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
     const d_sae = fields.integer("d_sae");
     const architecture = fields.string("architecture", "standard");
     if (architecture !== "standard" && architecture !== "gated") {
-      fields.fail(`the architecture is ${quote(architecture)}; this library has "standard" and "gated"`);
+      fields.fail(`the architecture is ${quote(architecture)}; expected "standard" or "gated"`);
     }
     const isGated = architecture === "gated";
     for (const field of ["is_transcoder", "transcoder_with_skip_connection"]) {
-      if (fields.boolean(field, false)) fields.fail(`${field} is true; this library has no transcoders`);
+      if (fields.boolean(field, false)) fields.fail(`${field} is true; this library does not support transcoders`);
     }
     const normalisation = fields.value("normalize_activations");
     if (normalisation === "layer_norm" || normalisation === "constant_norm_rescale" || normalisation === undefined) {
-      const what = normalisation === undefined ? `not there, which is "layer_norm"` : quote(normalisation);
+      const what = normalisation === undefined ? `missing, which means "layer_norm"` : quote(normalisation);
       if (isPickled) {
         fields.fail(
-          `normalize_activations is ${what}; whether b_dec is subtracted from the row or from the normalised row ` +
-            "depends on the version that wrote the file, which it does not say",
+          `normalize_activations is ${what}; whether b_dec is subtracted from the row or from the normalised row depends ` +
+            "on the ViT-Prisma version that wrote the file, which the file does not record",
         );
       }
       requireConcession(name, options, "normalised-rows", `normalize_activations is ${what}: each row is normalised`);
     } else if (normalisation !== null && normalisation !== "none") {
-      fields.fail(`normalize_activations is ${describeValue(normalisation)}; this library cannot do that`);
+      fields.fail(`normalize_activations is ${describeValue(normalisation)}; this library does not support it`);
     }
     const functionName = fields.string("activation_fn_str", "relu");
     const kwargs = fields.has("activation_fn_kwargs") ? fields.object("activation_fn_kwargs") : null;
@@ -111,7 +111,7 @@ export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
       fields.fail(`activation_fn_str is ${quote(functionName)} with the architecture "gated"; expected "relu"`);
     }
     const top_k = functionName === "topk"
-      ? kwargs?.integer("k") ?? fields.fail("activation_fn_kwargs is missing, which holds k")
+      ? kwargs?.integer("k") ?? fields.fail("activation_fn_kwargs, which holds k, is missing")
       : null;
     kwargs?.done();
     fields.done();
@@ -133,7 +133,7 @@ export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
 function pickledConfig({ name, extras }: Weights): JsonObject {
   const cfg = extras.get("cfg");
   if (!(cfg instanceof PickledRecord) || cfg.attributes === null || cfg.args.length > 0) {
-    return fail(name, "cfg is no object with fields");
+    return fail(name, "cfg is not an object with fields");
   }
   return pickledJson(cfg.attributes) as JsonObject;
 }

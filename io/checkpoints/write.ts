@@ -86,7 +86,7 @@ export async function findTargets(
     const target = await targetAt(path);
     if (target === "file" && !overwrite) {
       throw new RangeError(
-        `writing ${path}: found a file there; choose another path, or replace it with ${REMEDIES.overwrite}`,
+        `writing ${path}: the file exists already; choose another path, or replace it with ${REMEDIES.overwrite}`,
       );
     }
     targets.push({ path, target });
@@ -133,16 +133,17 @@ export function formatModel(
   { format, lossy = false, schema }: WriteOptions,
 ): FormattedModel {
   if (schema !== undefined && format !== "saev") {
-    throw new RangeError(`writing ${format}: found the schema ${schema}, which is for saev alone`);
+    throw new RangeError(`writing ${format}: found schema ${schema}; only the format saev takes a schema`);
   }
   const model = checkedModel(given);
   const [lost, perhapsLost]: [string[], string[]] = [[], []];
   const loseNegatives = (top_k: number, what: string): void => {
     const k = Math.min(top_k, model.cfg.d_sae);
-    if (!lossy) throw new CheckpointError(`writing ${format}: ${what}. Write it nevertheless with ${REMEDIES.lossy}`);
+    if (!lossy) throw new CheckpointError(`writing ${format}: ${what}. To write it anyway, use ${REMEDIES.lossy}`);
     const { n_active, n_tried } = searchNegativeCodes(model, k);
-    if (n_active < k) lost.push(`${what}; there is an input with ${n_active} that are not negative, and k is ${k}`);
-    else perhapsLost.push(`${what}; each of ${n_tried} inputs that were tried has k = ${k} that are not negative`);
+    if (n_active < k) {
+      lost.push(`${what}; at least one input has only ${n_active} that are not negative, and k is ${k}`);
+    } else perhapsLost.push(`${what}; each of the ${n_tried} inputs tried has k = ${k} that are not negative`);
   };
   return { ...WRITERS[format].format(model, loseNegatives, schema), lost, perhapsLost };
 }

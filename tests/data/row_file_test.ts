@@ -225,7 +225,7 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
   ],
   ["complex numbers", "a", { a: npy("'<c8'", SHAPE, RAW) }, {}, 'numpy.abs(numpy.load("NAME")).astype("float32")'],
   ["bfloat16 in .npy", "a", { a: npy("'<V2'", SHAPE, HALVES) }, {}, ".view(ml_dtypes.bfloat16)"],
-  ["Python objects", "a", { a: npy("'|O'", "(2,)", utf8("...")) }, {}, "which are never opened here"],
+  ["Python objects", "a", { a: npy("'|O'", "(2,)", utf8("...")) }, {}, "which this library never loads"],
   [
     "an archive of several, without a key",
     "a.npz",
@@ -462,7 +462,7 @@ Deno.test("a file that changes while it is read is an error", async () => {
   await using made = await folder({ "a.f32": new Uint8Array(2 ** 18) });
   const rows = await openRows(`${made.path}/a.f32`, { d_model: 4 });
   await Deno.truncate(`${made.path}/a.f32`, 2 ** 17);
-  await assertRejects(() => rows.read(5000, 6000), CheckpointError, "the file changed meanwhile");
+  await assertRejects(() => rows.read(5000, 6000), CheckpointError, "the file changed while it was being read");
 });
 
 Deno.test("files that a path with a star fits are one source, in the order of the numbers in their names", async () => {

@@ -23,7 +23,7 @@ Deno.test("without Node's modules, as in a browser, there is no disk, no environ
       assert(!hasDisk() && !mayUse(".", "read"));
       assertEquals([environment("HOME"), userCacheFolder()], [undefined, null]);
       assertThrows(() => disk(), TypeError, "no file system");
-      await assertRejects(() => writeBytes("sae.pt", []), TypeError, "there is no file system for it here");
+      await assertRejects(() => writeBytes("sae.pt", []), TypeError, "there is no file system here that has it");
       // A string is an address that may be relative to a page's, of which there is none here.
       await assertRejects(() => openSource("sae.pt"), Error, "sae.pt");
     });

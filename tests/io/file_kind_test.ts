@@ -83,7 +83,7 @@ Deno.test("little is read of a large file", async () => {
 
 Deno.test("anything else is refused, and the message says what it is", async () => {
   const refused: [bytes: Uint8Array, message: string][] = [
-    [new Uint8Array(), "reading the bytes: found an empty file; expected a file of saev"],
+    [new Uint8Array(), "reading the bytes: found an empty file; expected a saev, PyTorch, safetensors"],
     [utf8("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a Git LFS pointer instead of the file"],
     [utf8("<!DOCTYPE html><html>"), "a web page"],
     [utf8("\n<html lang=en>"), "a web page"],
@@ -91,12 +91,12 @@ Deno.test("anything else is refused, and the message says what it is", async () 
     [joinBytes([new Uint8Array(257), utf8("ustar\0")]), "a tar archive"],
     [joinBytes([Uint8Array.of(0x89), utf8("HDF\r\n\x1a\n")]), "an HDF5 file"],
     [utf8("GGUF\x03"), "a GGUF file"],
-    [onnx(), "an ONNX model, which can be written and not read"],
-    [rawZip([]), "a zip archive of nothing, which is neither"],
-    [rawZip([{ name: "x.txt", bytes: utf8("x") }]), `a zip archive of "x.txt", which is neither`],
+    [onnx(), "an ONNX model, which this library writes but does not read"],
+    [rawZip([]), "a zip archive of nothing, which neither"],
+    [rawZip([{ name: "x.txt", bytes: utf8("x") }]), `a zip archive of "x.txt", which neither`],
     [rawZip([{ name: "x.npy", bytes: utf8("x") }, { name: "y", bytes: utf8("y") }]), `of "x.npy", "y"`],
     [rawZip([{ name: "data.pkl", bytes: utf8("x") }]), `of "data.pkl"`],
-    [utf8("PK\x03\x04 cut off"), "no zip archive, or the end of it is missing"],
+    [utf8("PK\x03\x04 cut off"), "not a zip archive, or its end is missing"],
     [Uint8Array.of(1, 2, 3), "a file that starts with the bytes 01 02 03;"],
     [new Uint8Array(100), "starts with the bytes 00 00 00 00 00 00 00 00;"],
     [utf8("schema: 5\n"), "starts with the bytes 73 63 68"],

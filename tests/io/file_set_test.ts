@@ -34,7 +34,7 @@ async function checkFolder(files: FileSet): Promise<void> {
     `found no file "config.json"; there is "a b%20.safetensors", "cfg.json", "layers/"`,
   );
   for (const path of ["../cfg.json", "layers/../cfg.json", "/etc/passwd", ""]) {
-    await assertRejects(() => files.find(path), CheckpointError, "leads elsewhere");
+    await assertRejects(() => files.find(path), CheckpointError, "leads out of it");
   }
 }
 
@@ -133,7 +133,7 @@ Deno.test("files that were picked one by one", async () => {
   assertThrows(
     () => pickedFiles([picked("ae.pt", WEIGHTS), picked("ae.pt", DEEP)]),
     CheckpointError,
-    `"ae.pt" is among them twice`,
+    `"ae.pt" was picked twice`,
   );
   // A folder and a file beside it.
   const mixed = pickedFiles([picked("trainer/ae.pt", WEIGHTS), picked("x.json", CONFIG)]);
@@ -159,7 +159,7 @@ Deno.test("the folder above is looked into for one name, on disk and on the web"
       const files = await openFiles(from);
       assertEquals(await textOf(await files.findAbove!("cfg.json")), CONFIG);
       for (const name of ["config.json", "layers"]) assertEquals(await files.findAbove!(name), null);
-      await assertRejects(() => files.findAbove!("../cfg.json"), CheckpointError, "leads elsewhere");
+      await assertRejects(() => files.findAbove!("../cfg.json"), CheckpointError, "leads out of it");
     }
   });
   await using server = serveFiles({
@@ -193,7 +193,7 @@ Deno.test("a web address stands for the files beside it, though nobody can list 
   const folder = await openFiles(new URL(`${server.origin}/a%20b/`), { hub: { clock: new FakeClock() } });
   assertEquals([folder.main, await folder.list()], [null, []]);
   assertEquals(await textOf(await folder.find("layers/ü.pt")), DEEP);
-  await assertRejects(() => folder.find("//x/cfg.json"), CheckpointError, "leads elsewhere");
+  await assertRejects(() => folder.find("//x/cfg.json"), CheckpointError, "leads out of it");
   server.behaviour.instead = () => new Response("x", { status: 500 });
   await assertRejects(() => folder.find("cfg.json"), CheckpointError, "answered 500");
 });
@@ -217,5 +217,5 @@ Deno.test("paths that lead elsewhere on any system are refused", () => {
     "c:/a",
     "a\0b",
   ];
-  for (const path of [...refused, "a\nb"]) assertThrows(() => checkPath(path), CheckpointError, "leads elsewhere");
+  for (const path of [...refused, "a\nb"]) assertThrows(() => checkPath(path), CheckpointError, "leads out of it");
 });

@@ -135,7 +135,7 @@ Deno.test("what cannot be written says how much it takes", async () => {
     const { stdout } = await new Deno.Command("sh", { args, cwd: folder }).output();
     assertMatch(
       new TextDecoder().decode(stdout),
-      /^writing sae\.pt: File too large.*; it takes 5,000 bytes, and what stood there is unchanged\n$/,
+      /^writing sae\.pt: File too large.*; the file needs 5,000 bytes; the old file, if any, is unchanged\n$/,
     );
     assertEquals(await Deno.readTextFile(`${folder}/sae.pt`), "old");
     assertEquals(namesIn(folder), ["sae.pt"]);
@@ -149,8 +149,12 @@ Deno.test("a target that cannot be replaced leaves nothing behind", async () => 
     assertEquals(namesIn(folder), ["sae.pt"]);
     assertEquals(namesIn(`${folder}/sae.pt`), ["inside"]);
     await Deno.writeTextFile(`${folder}/file`, "old");
-    await assertRejects(() => writeBytes(`${folder}/file/sae.pt`, PIECES), Error, "a file stands where the folder");
-    await assertRejects(() => writeBytes(`${folder}/file/a/sae.pt`, PIECES), Error, "a file stands where the folder");
+    await assertRejects(() => writeBytes(`${folder}/file/sae.pt`, PIECES), Error, "a file is in the way of the folder");
+    await assertRejects(
+      () => writeBytes(`${folder}/file/a/sae.pt`, PIECES),
+      Error,
+      "a file is in the way of the folder",
+    );
     assertEquals(await Deno.readTextFile(`${folder}/file`), "old");
   });
 });
@@ -192,7 +196,7 @@ Deno.test("a link is followed to its target, also where nothing stands there yet
       assertEquals(namesIn(`${folder}/${target.split("/")[0]}`).filter((name) => name.endsWith(".tmp")), []);
     }
     await Deno.symlink("circle", `${folder}/circle`);
-    await assertRejects(() => writeBytes(`${folder}/circle`, PIECES), RangeError, "leads in a circle");
+    await assertRejects(() => writeBytes(`${folder}/circle`, PIECES), RangeError, "leads back to itself");
   });
 });
 
@@ -229,7 +233,7 @@ Deno.test("a pipe whose reader ends early is named", async () => {
     await makePipe(`${folder}/pipe`);
     const reader = new Deno.Command("head", { args: ["-c", "1", `${folder}/pipe`], stdout: "null" }).output();
     const parts = Array.from({ length: 64 }, () => new Uint8Array(65_536));
-    const error = await assertRejects(() => writeBytes(`${folder}/pipe`, parts), Error, "its reader ended before all");
+    const error = await assertRejects(() => writeBytes(`${folder}/pipe`, parts), Error, "its reader stopped before everything");
     assert(hasCode(error, "EPIPE") && error.message.startsWith(`writing ${folder}/pipe: `), error.message);
     await reader;
   });
@@ -239,7 +243,7 @@ Deno.test("a pipe without a writer is refused at once, and not waited for", asyn
   await inFolder(async (folder) => {
     await makePipe(`${folder}/pipe`);
     for (const open of [openSource, openFiles]) {
-      await assertRejects(() => open(`${folder}/pipe`), RangeError, "found a pipe, which can be read but once");
+      await assertRejects(() => open(`${folder}/pipe`), RangeError, "found a pipe, which can be read only once");
       await assertRejects(() => open("/dev/null"), RangeError, "found a device");
     }
   });
@@ -276,7 +280,7 @@ Deno.test("an open file stays open", async () => {
 
 Deno.test("a handle that does not write is an error, not a wait", async () => {
   for (const count of [0, -1, NaN, 5.5, 99]) {
-    await assertRejects(() => writeBytes({ write: () => count }, PIECES), TypeError, `it wrote ${count}`);
+    await assertRejects(() => writeBytes({ write: () => count }, PIECES), TypeError, `the handle reports ${count} bytes written`);
   }
 });
 
@@ -303,7 +307,7 @@ Deno.test("there is no writing to an address", async () => {
   await assertRejects(
     () => writeBytes(new URL("http://127.0.0.1:9/sae.pt"), PIECES),
     TypeError,
-    "no file system for it",
+    "no file system here that has it",
   );
 });
 
@@ -356,7 +360,11 @@ Deno.test("a file that is written or replaced between two reads is an error", as
       const source = await openSource(`${folder}/x`);
       await source.read(0, 100_000);
       await change(`${folder}/x`);
-      await assertRejects(() => source.read(100_000, 200_000), CheckpointError, "the file changed meanwhile");
+      await assertRejects(
+        () => source.read(100_000, 200_000),
+        CheckpointError,
+        "the file changed while it was being read",
+      );
     }
   });
 });

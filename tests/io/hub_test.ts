@@ -127,14 +127,14 @@ Deno.test("other addresses are refused, and the message says what was understood
     ["hf:me/saes?x=1", `found the repository "me/saes?x=1"`],
     ["hf:me/saes#x", "found the repository"],
     ["hf:me%2fyou/saes", "found the repository"],
-    ["hf:me/saes/../../x/y", "leads elsewhere"],
-    ["hf:me/saes//x", "leads elsewhere"],
-    ["hf:me/saes/a\\b", "leads elsewhere"],
+    ["hf:me/saes/../../x/y", "leads out of it"],
+    ["hf:me/saes//x", "leads out of it"],
+    ["hf:me/saes/a\\b", "leads out of it"],
     ["hf:me/saes/x@", `found the revision ""`],
     ["hf:me/saes/x@..", `found the revision ".."`],
     ["hf:me/saes/x@a/../b", `found the revision "a/../b"`],
     ["hf:me/saes/x@a b", `found the revision "a b"`],
-    ["hf:me/saes@main/layer/sae.pt", `found the revision "main/layer/sae.pt" of the whole repository`],
+    ["hf:me/saes@main/layer/sae.pt", `found the revision "main/layer/sae.pt", but the path goes before the @`],
   ];
   for (const [text, message] of refused) assertThrows(() => parseHubAddress(text), CheckpointError, message);
 });
@@ -193,10 +193,10 @@ Deno.test("refusals say what to do, and never the token", async () => {
     [
       401,
       {},
-      "the repository is private or gated, or there is none of that name: set HF_TOKEN to a token that opens it",
+      "the repository is private or gated, or does not exist: set HF_TOKEN to a token with access to it",
     ],
     [403, {}, "set HF_TOKEN"],
-    [401, { token: "hf_secret" }, "the token given (HF_TOKEN) does not open it"],
+    [401, { token: "hf_secret" }, "the token given (HF_TOKEN) has no access to it"],
     [404, {}, "there is no such repository, revision or file"],
     [500, {}, "answered 500 Internal Server Error"],
   ];
@@ -247,7 +247,7 @@ Deno.test("a folder, the files beside a file, and the whole repository", async (
   assertEquals(await bytesOf((await root.find("layer 5/cfg.json"))!), SMALL.bytes);
   const request = await openFiles("hf:me/saes/sae.pt@refs/pr/1", { hub });
   assertEquals(await bytesOf((await request.find("sae.pt"))!), SMALL.bytes);
-  await assertRejects(() => openFiles("hf:me/saes/layer 6", { hub }), CheckpointError, "neither a file nor a folder");
+  await assertRejects(() => openFiles("hf:me/saes/layer 6", { hub }), CheckpointError, "there is no file or folder");
   await assertRejects(() => openFiles("hf:me/saes/layer 6/x", { hub }), CheckpointError, "no such repository");
 });
 
@@ -271,7 +271,7 @@ Deno.test("a model of two files is the same from a hub, by its folder and by one
   }
   const address = `${server.origin}/me/saes/resolve/main/top%20k/sae_weights.safetensors?download=true`;
   assertEquals(await readCheckpoint(address), expected);
-  await assertRejects(() => readCheckpoint(`${server.origin}/sae.pt`), CheckpointError, "/sae.pt: found no file");
+  await assertRejects(() => readCheckpoint(`${server.origin}/sae.pt`), CheckpointError, "/sae.pt: there is no file");
 });
 
 Deno.test("lists that lie, or never end, are refused", async () => {
@@ -285,13 +285,13 @@ Deno.test("lists that lie, or never end, are refused", async () => {
   const cases: [answer: () => Response, message: string][] = [
     [() => json("<html>"), "reading hf:me/saes/layer 5: the server sent a web page"],
     [() => json("no"), "reading the list of files of hf:me/saes/layer 5, character 0: expected a value"],
-    [() => json({}), "is no list"],
+    [() => json({}), "is not a list"],
     [() => json(["x"]), "an entry that is not in the folder"],
     [() => json([{ type: "file" }]), "an entry that is not in the folder"],
     [() => json([{ ...entry, path: "../x" }]), "an entry that is not in the folder"],
     [() => json([{ ...entry, path: "layer 5/../../x" }]), "an entry that is not in the folder"],
-    [() => json([entry], '<http://127.0.0.1:9/x>; rel="next"'), `continues at "http://127.0.0.1:9/x"`],
-    [() => json([entry], '<file:///etc/passwd>; rel="next"'), "continues at"],
+    [() => json([entry], '<http://127.0.0.1:9/x>; rel="next"'), `continues at another address, "http://127.0.0.1:9/x"`],
+    [() => json([entry], '<file:///etc/passwd>; rel="next"'), "continues at another address,"],
     [() => json([entry], '<?cursor=1>; rel="next"'), "more than 50 pages"],
     [() => json(`[${"{},".repeat(140_000)}{}]`), "more than 131072 objects"],
     [() => json(" ".repeat(2 ** 23 + 1)), "expected at most 8388608"],
@@ -476,7 +476,7 @@ Deno.test("what arrives otherwise than the hub says is not kept", async () => {
     ["another hash, without ranges", { ...LARGE, bytes: BYTES.toReversed() }, false, "expected"],
     ["a git id", small, true, null],
     ["another git id", { ...small, bytes: BYTES.slice(1, 31) }, true, "expected"],
-    ["another length", { ...LARGE, linked: { size: 299_999 } }, true, "sends 300000 bytes, and says it has 299999"],
+    ["another length", { ...LARGE, linked: { size: 299_999 } }, true, "sends 300000 bytes, but gives its size as 299999"],
     ["another length, without ranges", { ...LARGE, linked: { size: 299_999 } }, false, "expected"],
     ["a tag that is no hash", { ...SMALL, etag: `"${git.replaceAll(/./g, "0")}"` }, true, null],
   ];
@@ -487,7 +487,7 @@ Deno.test("what arrives otherwise than the hub says is not kept", async () => {
       const open = () => openSource(ADDRESS, { hub: { endpoint: server.origin, cache } });
       if (message === null) assertEquals(await bytesOf(await open()), file.bytes, what);
       else {
-        await assertRejects(open, CheckpointError, message === "expected" ? "It is not kept" : message, what);
+        await assertRejects(open, CheckpointError, message === "expected" ? "No copy is kept" : message, what);
         assertEquals(await filesBelow(cache), {}, what);
       }
     });
@@ -511,7 +511,7 @@ Deno.test("what the bytes must be is said by the hub that redirects, and not by 
     assert(copyOf(source.name).endsWith(etag!.replaceAll('"', "")), source.name);
     await Deno.remove(copyOf(source.name));
     storage.behaviour.files["/blob"] = { bytes: BYTES.toReversed(), etag: '"s3"' };
-    await assertRejects(open, CheckpointError, "It is not kept");
+    await assertRejects(open, CheckpointError, "No copy is kept");
   });
 });
 
@@ -527,7 +527,7 @@ Deno.test("a partial that is not the start of the file is thrown away, and all i
     const said: string[] = [];
     const source = await openSource(ADDRESS, { hub: { ...hub, onNotice: (line) => void said.push(line) } });
     assertEquals(await bytesOf(source), BYTES);
-    assertEquals(said, [`reading ${ADDRESS}: ${partial} is not the start of it; it is removed and all is read again`]);
+    assertEquals(said, [`reading ${ADDRESS}: ${partial} is not the start of this file; removing it and downloading the whole file again`]);
     assertEquals(Object.values(await filesBelow(cache)), [300_000]);
   });
 });
@@ -589,7 +589,7 @@ Deno.test("a model at a commit needs no network once it was read: folder, file a
     const error = await assertRejects(
       () => openFiles(`hf:me/saes/y@${COMMIT}`, { hub }),
       CheckpointError,
-      "found neither a file nor a folder",
+      "there is no file or folder",
     );
     assert(!error.message.includes("127.0.0.1"));
     const [list] = Object.keys(await filesBelow(cache)).filter((name) => name.endsWith(`${COMMIT}/x/=list.json`));
@@ -616,7 +616,7 @@ Deno.test("a copy that proves wrong is named and removed; a whole one that canno
     for (const read of [readCheckpoint, inspectCheckpoint]) {
       await Deno.writeFile(path, whole.map((byte, i) => i < 8 ? 255 : byte));
       const error = await assertRejects(() => read(address, { hub }) as Promise<unknown>, CheckpointError);
-      assert(error.message.includes(`the copy ${path} was damaged and is removed: try again`), error.message);
+      assert(error.message.includes(`the copy ${path} was damaged and has been removed; try again`), error.message);
       assertEquals(await readCheckpoint(address, { hub }), expected);
     }
 
@@ -627,7 +627,7 @@ Deno.test("a copy that proves wrong is named and removed; a whole one that canno
       await readCheckpoint(address, { hub: { ...hub, onNotice: (line) => void said.push(line) } }),
       expected,
     );
-    assertEquals(said, [`${path} has ${whole.length - 1} bytes in place of ${whole.length}: it is removed`]);
+    assertEquals(said, [`removing the damaged copy ${path}: it has ${whole.length - 1} bytes; expected ${whole.length}`]);
 
     // As the hub has it, and no checkpoint.
     server.behaviour.instead = (_, path) =>
@@ -656,7 +656,7 @@ Deno.test("whoever waits for another process says so, and goes on when that ends
       other.unlockSync();
     };
     assertEquals(await bytesOf(await openSource(ADDRESS, { hub: { ...hub, onNotice } })), BYTES);
-    assertEquals(said, [`reading ${ADDRESS}: waiting for another process, which writes ${partial}`]);
+    assertEquals(said, [`reading ${ADDRESS}: waiting for another process that is writing ${partial}`]);
   });
 });
 
@@ -674,7 +674,7 @@ Deno.test("a download that brings nothing for ten minutes is taken over, and can
     const onNotice = (line: string): void => void said.push(line);
     assertEquals(await bytesOf(await openSource(ADDRESS, { hub: { ...hub, clock, onNotice } })), BYTES);
     assertEquals(said.length, 2);
-    assert(said[1]!.includes(`nothing came into ${partial} for 10 minutes; it is taken over`), said[1]);
+    assert(said[1]!.includes(`${partial} has not grown for 10 minutes; taking it over`), said[1]);
     const waited = clock.waits.reduce((sum, wait) => sum + wait, 0);
     assert(waited >= 600_000 && waited <= 602_000, `${waited} ms`);
     await stuck.write(new Uint8Array(10));
@@ -710,7 +710,7 @@ Deno.test("a full disk leaves no partial, and is named", async () => {
         const error = await assertRejects(() => openSource(ADDRESS, { hub: { endpoint: server.origin, cache } }));
         assertMatch(
           (error as Error).message,
-          /^keeping hf:me\/saes\/layer 5\/sae\.pt in \/.*\.partial: no space is left; it is removed$/,
+          /^keeping hf:me\/saes\/layer 5\/sae\.pt in \/.*\.partial: the disk is full; the partial file is removed$/,
         );
         assertEquals(await filesBelow(cache), {});
       }
@@ -821,7 +821,7 @@ Deno.test("a folder for copies that the program gives must be usable", async () 
     await Deno.writeTextFile(`${folder}/file`, "");
     const hub = { endpoint: server.origin, cache: `${folder}/file` };
     const error = await assertRejects(() => openSource(ADDRESS, { hub }));
-    assertMatch((error as Error).message, /\/file\/.*: a file stands where a folder must be$/);
+    assertMatch((error as Error).message, /\/file\/.*: a file is in the way of the folder$/);
   });
 });
 
@@ -879,6 +879,6 @@ Deno.test("a cache of the user's that cannot be used is said once, and does with
       console.log(pinned.main);`;
     const lines = (await runProgram(["-A"], env, body)).split("\n");
     assertEquals(lines.slice(1), ["300000", "300000", "null"]);
-    assertMatch(lines[0]!, /\/cache\/saev-nn\/hub\/.*: a file stands where a folder must be; going on without copies$/);
+    assertMatch(lines[0]!, /\/cache\/saev-nn\/hub\/.*: a file is in the way of the folder; continuing without copies$/);
   });
 });

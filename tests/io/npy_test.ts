@@ -159,10 +159,10 @@ Deno.test("headers of other writers are read", async () => {
 Deno.test("anything else is refused", async () => {
   const refused: [bytes: Uint8Array, message: string][] = [
     [new Uint8Array(), "the file of 0 bytes does not start"],
-    [utf8("PK\x03\x04 and more of a zip"), "does not start as .npy files do"],
+    [utf8("PK\x03\x04 and more of a zip"), "does not start like a .npy file"],
     [npy(DICT, 24, [4, 0]), "found version 4.0"],
     [npy(DICT, 24, [1, 1]), "found version 1.1"],
-    [npy(DICT, 23), "found 23 bytes of numbers; float32 of shape [2,3] takes 24"],
+    [npy(DICT, 23), "found 23 bytes of numbers; float32 of shape [2,3] needs 24"],
     [npy(DICT, 25), "found 25 bytes of numbers"],
     [npy(DICT.replace("2", "9007199254740993")), "found the shape (9007199254740993, 3); expected a tuple"],
     [npy(DICT.replace("2", "9007199254740991")), "found 24 bytes"],
@@ -176,7 +176,7 @@ Deno.test("anything else is refused", async () => {
     [npy(DICT.replace("<f4", "|O")), "found the type '|O'"],
     [npy(DICT.replace("<f4", "f4")), "found the type 'f4'"],
     [npy(DICT.replace("(2, 3)", "(6,)")), "found the shape [6]; expected [rows, columns]"],
-    [npy(DICT.replace("(2, 3)", "()")), "found 24 bytes of numbers; float32 of shape [] takes 4"],
+    [npy(DICT.replace("(2, 3)", "()")), "found 24 bytes of numbers; float32 of shape [] needs 4"],
     [npy(DICT.replace("(2, 3)", "(1, 2, 3)")), "found the shape [1,2,3]"],
     [npy(DICT.replace("(2, 3)", "(-2, -3)")), "expected descr, fortran_order and shape"],
     [npy(DICT.replace("False", "None")), "expected descr, fortran_order and shape"],
@@ -205,7 +205,7 @@ Deno.test("anything else is refused", async () => {
   }
   const wide = new Uint8Array(100);
   wide.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 2, 0, 255, 255, 255, 255]);
-  await assertRejects(() => read(wide), CheckpointError, "the header is cut off, or over 1 MiB long");
+  await assertRejects(() => read(wide), CheckpointError, "the header is cut off or longer than 1 MiB");
 });
 
 Deno.test("every truncation is refused", async () => {

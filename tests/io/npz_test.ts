@@ -46,7 +46,7 @@ for (const file of ["savez.npz", "savez_compressed.npz"]) {
     await assertRejects(
       () => npz.open("W"),
       CheckpointError,
-      `found no array "W"; there are "W_enc", "W_dec", "threshold", "k", "mask", "name"`,
+      `found no array "W"; the file has "W_enc", "W_dec", "threshold", "k", "mask", "name"`,
     );
   });
 }
@@ -78,12 +78,12 @@ Deno.test("long deflated arrays are what they were before", async () => {
 
 Deno.test("archives of anything else than arrays are refused", async () => {
   const refused: [bytes: Uint8Array, message: string][] = [
-    [rawZip([{ name: "x.txt", bytes: utf8("x") }]), `found the record "x.txt"; expected .npy files alone`],
-    [rawZip([{ name: "x.npy", bytes: utf8("x") }]), "the file of 1 bytes does not start as .npy files do"],
+    [rawZip([{ name: "x.txt", bytes: utf8("x") }]), `found the record "x.txt"; expected .npy files only`],
+    [rawZip([{ name: "x.npy", bytes: utf8("x") }]), "the file of 1 bytes does not start like a .npy file"],
     [rawZip([{ name: "x.npy", bytes: new Uint8Array() }]), "the file of 0 bytes"],
     [rawZip([deflated("x.npy", utf8("x"))]), "the file of 1 bytes does not start"],
-    [utf8("PK\x05\x06"), "no zip archive"],
-    [NPY, "no zip archive"],
+    [utf8("PK\x05\x06"), "not a zip archive"],
+    [NPY, "not a zip archive"],
   ];
   for (const [bytes, message] of refused) {
     await assertRejects(() => readAll(bytesSource(bytes)), CheckpointError, message);
@@ -92,7 +92,7 @@ Deno.test("archives of anything else than arrays are refused", async () => {
   await assertRejects(
     async () => (await openNpz(bytesSource(rawZip([])))).open("x"),
     CheckpointError,
-    "there are none",
+    "the file has none",
   );
 });
 
@@ -116,7 +116,7 @@ Deno.test("damaged and lying records are refused", async () => {
     [one({ size: 2n ** 40n }), "is stored in"],
     [one({ size: packed.length * 1033 }), `record "x.npy" is stored in`],
     [one({ size: 0 }), "decompresses to more than the 0 bytes"],
-    [one({ storedSize: packed.length + 1 }), "reaches beyond the archive"],
+    [one({ storedSize: packed.length + 1 }), "reaches past the end of the archive"],
     [one({ bytes: packed.slice(0, -4), storedSize: packed.length - 4 }), "decompress"],
     [one({ bytes: Uint8Array.of(0xff, ...packed) }), "does not decompress"],
     [one({ method: 12 }), "is compressed (method 12); expected stored or deflated records"],
@@ -140,7 +140,7 @@ Deno.test("a zip bomb is stopped at what it claims", async () => {
   const lying = { ...bomb, size: NPY.length };
   await assertRejects(() => readAll(bytesSource(rawZip([lying]))), CheckpointError, "more than the 152 bytes");
   // Its content is asked for, which is no array: the first bytes are enough to know.
-  await assertRejects(() => readAll(bytesSource(rawZip([bomb]))), CheckpointError, "does not start as .npy files do");
+  await assertRejects(() => readAll(bytesSource(rawZip([bomb]))), CheckpointError, "does not start like a .npy file");
   // What it claims is true, and more than a small file may take.
   const larger = rawZip([{ ...bomb, size: zeros.length + 1 }]);
   await assertRejects(() => readAll(bytesSource(larger)), CheckpointError, "bytes but claims 67108865");
@@ -148,7 +148,7 @@ Deno.test("a zip bomb is stopped at what it claims", async () => {
   const smaller = deflated("x.npy", zeros.subarray(0, 2 ** 16));
   const many = bytesSource(rawZip(Array.from({ length: 40 }, (_, i) => ({ ...smaller, name: `${i}.npy` }))));
   await openNpz(many);
-  await assertRejects(() => openNpz(many, { mostDeflated: 16 }), CheckpointError, "more than 16 times as many bytes");
+  await assertRejects(() => openNpz(many, { mostDeflated: 16 }), CheckpointError, "more than 16 times the archive's");
 });
 
 Deno.test("every truncation is refused, and no damaged byte changes a number", async () => {

@@ -111,7 +111,7 @@ Deno.test("PyTorch's own ids are right, also where empty records and what looks 
       if (member.name.endsWith("data/1")) content[0]! ^= 1;
       return zipRecord(member.name, content);
     });
-    await assertRejects(() => readFile(joinBytes(formatZip(changed))), CheckpointError, "out of another file");
+    await assertRejects(() => readFile(joinBytes(formatZip(changed))), CheckpointError, "comes from another file");
   }
 });
 
@@ -123,7 +123,7 @@ Deno.test("an id that is none is refused, and a file without any is read", async
     await assertRejects(() => readOne(raw, Float32Array.of(5), [record]), CheckpointError, "expected 40 digits");
   }
   const record = { name: "m/.data/serialization_id", bytes: utf8("0".repeat(40)) };
-  await assertRejects(() => readOne(raw, Float32Array.of(5), [record]), CheckpointError, "out of another file");
+  await assertRejects(() => readOne(raw, Float32Array.of(5), [record]), CheckpointError, "comes from another file");
 });
 
 Deno.test("strides, offsets and shared storages are honoured", async () => {
@@ -282,7 +282,7 @@ Deno.test("what is no state dict is read as the object that it is", async () => 
   await assertRejects(
     () => readFile(archive(broken, { 0: COUNTING })),
     CheckpointError,
-    "a parameter whose description has another form",
+    "a parameter whose description has an unknown form",
   );
 });
 
@@ -290,27 +290,27 @@ Deno.test("hostile tensors are refused", async () => {
   const raw: RawTensor = { length: 12, shape: [12], strides: [1] };
   const refused: [raw: Partial<RawTensor>, message: string][] = [
     [{ offset: 1 }, "reaches element 12 of 12"],
-    [{ offset: -1 }, "another form"],
-    [{ strides: [-1] }, "another form"],
+    [{ offset: -1 }, "an unknown form"],
+    [{ strides: [-1] }, "an unknown form"],
     [{ strides: [2] }, "reaches element 22 of 12"],
     [{ strides: [2 ** 31 - 1] }, "reaches element"],
-    [{ shape: [-12] }, "another form"],
+    [{ shape: [-12] }, "an unknown form"],
     [{ shape: [13] }, "more elements than the storage's 12"],
     [{ shape: [2 ** 31 - 1], strides: [0] }, "more elements than the storage's 12"],
     [{ shape: Array(8).fill(2 ** 31 - 1), strides: Array(8).fill(0) }, "more elements"],
-    [{ shape: Array(9).fill(1), strides: Array(9).fill(1) }, "another form"],
-    [{ shape: [3, 4] }, "another form"],
-    [{ length: 13 }, 'storage "0" has 48 bytes; 13 elements of float32 take 52'],
-    [{ length: 11 }, "has 48 bytes; 11 elements of float32 take 44"],
-    [{ length: -12 }, "names no storage"],
-    [{ storageClass: "DoubleStorage" }, "12 elements of float64 take 96"],
+    [{ shape: Array(9).fill(1), strides: Array(9).fill(1) }, "an unknown form"],
+    [{ shape: [3, 4] }, "an unknown form"],
+    [{ length: 13 }, 'storage "0" has 48 bytes; 13 elements of float32 need 52'],
+    [{ length: 11 }, "has 48 bytes; 11 elements of float32 need 44"],
+    [{ length: -12 }, "does not name a storage"],
+    [{ storageClass: "DoubleStorage" }, "12 elements of float64 need 96"],
     [{ storageClass: "ComplexFloatStorage" }, `the name "torch.ComplexFloatStorage"`],
     [{ storageClass: "load" }, `the name "torch.load"`],
-    [{ kind: "module" }, "names no storage"],
-    [{ hooks: ["}", unicode("a"), int(1), "s"] }, "another form"],
-    [{ hooks: int(1) }, "another form"],
-    [{ grad: int(0) }, "another form"],
-    [{ more: "}" }, "another form"],
+    [{ kind: "module" }, "does not name a storage"],
+    [{ hooks: ["}", unicode("a"), int(1), "s"] }, "an unknown form"],
+    [{ hooks: int(1) }, "an unknown form"],
+    [{ grad: int(0) }, "an unknown form"],
+    [{ more: "}" }, "an unknown form"],
   ];
   for (const [change, message] of refused) {
     await assertRejects(() => readOne({ ...raw, ...change }, COUNTING), CheckpointError, message);
@@ -340,7 +340,7 @@ Deno.test("files that are no flat dict of tensors are refused", async () => {
     [archive(pickle("}", unicode("x"), global("torch", "FloatStorage"), "s"), {}), `is a storage class`],
     [archive(pickle("}", unicode("x"), global("collections", "OrderedDict"), "s"), {}), `is a name`],
     [archive(pickle(global("collections", "OrderedDict"), int(1), "\x85R"), {}), "an OrderedDict with arguments"],
-    [archive(pickle("}", unicode("x"), int(1), "Qs"), {}), "names no storage"],
+    [archive(pickle("}", unicode("x"), int(1), "Qs"), {}), "does not name a storage"],
     [archive(good, {}), `no record "data/0"`],
     [archive(twoWays, { 0: COUNTING }), "described in two ways"],
     [archive(good, { 0: COUNTING }, [{ name: "m/code/__torch__.py", bytes: utf8("x") }]), "unknown record"],

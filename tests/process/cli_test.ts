@@ -561,7 +561,7 @@ Deno.test("what cannot be read or written is named", async () => {
   const whole = `${GOLDENS}checkpoints/schema5_top_k.pt`;
   const torn = `${made.path}/torn.pt`;
   await Deno.writeFile(torn, (await Deno.readFile(whole)).subarray(0, 700));
-  const expected = `error: ${torn}: reading the zip archive: found no zip archive, or the end of it is missing\n`;
+  const expected = `error: ${torn}: reading the zip archive: this is not a zip archive, or its end is missing\n`;
   for (const args of [["inspect", torn], ["convert", torn, `${made.path}/x.pt`, "--to", "saev"]]) {
     assertEquals(await saev(args), { code: 1, stdout: "", stderr: expected });
   }
@@ -586,7 +586,7 @@ Deno.test("inspect downloads from the hub that the environment names, and prints
   assert(server.seen.every(({ authorization }) => authorization === "Bearer secret"));
   const refused = await saev(["inspect", "hf:me/saes/other.pt"], { env });
   assertEquals([refused.code, refused.stdout], [1, ""]);
-  assertMatch(refused.stderr, /^error: reading hf:me\/saes\/other\.pt: found neither a file nor a folder .*\n$/);
+  assertMatch(refused.stderr, /^error: reading hf:me\/saes\/other\.pt: there is no file or folder .*\n$/);
 });
 
 Deno.test("Ctrl-C ends a download", async () => {
@@ -670,14 +670,14 @@ Deno.test("convert replaces a file only with --overwrite, follows links, and wri
       const { code, stderr } = await convert(out);
       assertEquals([code, stderr], [
         1,
-        `error: writing ${out}: found a file there; choose another path, or replace it with --overwrite\n`,
+        `error: writing ${out}: the file exists already; choose another path, or replace it with --overwrite\n`,
       ]);
     }
     await Deno.mkdir(`${cwd}/folder`);
     await Deno.writeTextFile(`${cwd}/folder/ae.pt`, "mine");
     const folder = await saev(["convert", source, "folder", "--to", "dictionary_learning"], { cwd });
     assertEquals([folder.code, Array.from(Deno.readDirSync(`${cwd}/folder`), ({ name }) => name)], [1, ["ae.pt"]]);
-    assertStringIncludes(folder.stderr, "writing folder/ae.pt: found a file there");
+    assertStringIncludes(folder.stderr, "writing folder/ae.pt: the file exists already");
     assertStringIncludes(
       (await convert("folder")).stderr,
       "writing folder: found a folder, expected the path of a file",

@@ -134,6 +134,6 @@ Deno.test("a user whose home and cache cannot be read trains, evaluates and down
       await Deno.remove(`${path}/out`, { recursive: true });
     }
     await Deno.writeTextFile(`${home}/.cache`, "");
-    await check(cases.slice(0, 1), /: a file stands where a folder must be/, []);
+    await check(cases.slice(0, 1), /: a file is in the way of the folder/, []);
   });
 });

@@ -105,7 +105,7 @@ try {
       ["ENOENT", "reading /missing.pt: there is no such file or folder"],
       [null, "reading /dev/null: found a device, expected a file or a folder"],
       [null, "writing : found a folder, expected the path of a file"],
-      [null, "writing /rows.npy/sae.pt: a file stands where the folder /rows.npy/ must be"],
+      [null, "writing /rows.npy/sae.pt: a file is in the way of the folder /rows.npy/"],
     ]);
   });
   await check("deno pack makes an npm package", async () => {

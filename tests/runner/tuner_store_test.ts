@@ -40,7 +40,7 @@ Deno.test("a file that cannot be used keeps nothing but in memory, and says why"
   const folder = await Deno.makeTempDir();
   await Deno.writeTextFile(`${folder}/file`, "");
   await Deno.mkdir(`${folder}/tuning.json`);
-  for (const [path, why] of [["file/tuning.json", "a file stands where a folder must be"], ["tuning.json", ""]]) {
+  for (const [path, why] of [["file/tuning.json", "a file is in the way of the folder"], ["tuning.json", ""]]) {
     const store = await TunerFile.open(`${folder}/${path}`);
     await store.set("a", "1");
     await store.set("b", "2");

@@ -138,7 +138,7 @@ for (const golden of SUBJECTS) {
 
     Deno.test(`${format}/${name}: ${file} with a key twice, an unknown one or no object is refused`, async () => {
       const twice = text.replace("{", `{"__proto__": 1, "__proto__": 2,`);
-      await assertRejects(() => read(change(twice), null), CheckpointError, "stands twice");
+      await assertRejects(() => read(change(twice), null), CheckpointError, "appears twice");
       const others = [["", ""], ["[]", "a list"], ["null", "null"], ["4", "4"], ["{", ""], [text + "x", ""]];
       for (const [other, what] of [...others, [`\ufeff${text}`, "it starts with a byte order mark"]] as const) {
         const error = await assertRejects(() => read(change(other!), null), CheckpointError, what, other);
@@ -175,16 +175,16 @@ Deno.test("a pickled configuration costs no more than a configuration, whatever 
 Deno.test("a pickled configuration is an object with fields, and nothing stands in two dicts", async () => {
   const record = [global("vit_prisma.sae.config", "VisionSAEConfig"), ")\x81"];
   const cases: [root: Code, message: string][] = [
-    [[unicode("cfg"), "K\x01"], "cfg is no object with fields"],
-    [[unicode("cfg"), record], "cfg is no object with fields"],
+    [[unicode("cfg"), "K\x01"], "cfg is not an object with fields"],
+    [[unicode("cfg"), record], "cfg is not an object with fields"],
     [
       [unicode("cfg"), global("vit_prisma.sae.config", "VisionSAEConfig"), "K\x01\x85\x81}b"],
-      "cfg is no object with fields",
+      "cfg is not an object with fields",
     ],
     [[unicode("cfg"), record, "}b"], `the field "d_in" is missing`],
     [
       [unicode("x"), "K\x01", unicode("state_dict"), "}", unicode("x"), "K\x02s"],
-      `the entry "x" stands in two of its dicts`,
+      `the entry "x" appears in two of its dicts`,
     ],
   ];
   for (const [root, message] of cases) {
@@ -383,14 +383,14 @@ Deno.test("an activation of OpenAI's files is one of its own, and tied weights a
   assertEquals((await openai(openaiFile({}, tied({})))).cfg.activation.key, "relu");
   assertEquals((await openai(openaiFile(topk(unicode("k"), "K\x02", relu)))).cfg.activation.key, "top-k");
   const refused: [bytes: Uint8Array, message: string][] = [
-    [openaiFile({ activation: "K\x05" }), `activation is no text; expected "ReLU" or "TopK"`],
+    [openaiFile({ activation: "K\x05" }), `activation is not a string; expected "ReLU" or "TopK"`],
     [openaiFile({ activation: unicode("Gelu") }), `activation is "Gelu"; expected`],
     [openaiFile({ activation_state_dict: ")" }), "activation_state_dict is not a dict"],
     [openaiFile({ activation_state_dict: dict(unicode("k"), "K\x02") }), `has the unknown entry "k"`],
-    [openaiFile(topk(relu)), "k is not a whole number"],
-    [openaiFile(topk(unicode("k"), unicode("2"), relu)), "k is not a whole number"],
-    [openaiFile(topk(unicode("k"), "G\x3f\xe0\0\0\0\0\0\0", relu)), "k is not a whole number"],
-    [openaiFile(topk(unicode("k"), "K\x02")), `postact_fn is none of "ReLU" and "Identity"`],
+    [openaiFile(topk(relu)), "k is not an integer"],
+    [openaiFile(topk(unicode("k"), unicode("2"), relu)), "k is not an integer"],
+    [openaiFile(topk(unicode("k"), "G\x3f\xe0\0\0\0\0\0\0", relu)), "k is not an integer"],
+    [openaiFile(topk(unicode("k"), "K\x02")), `postact_fn is not "ReLU" or "Identity"`],
     [openaiFile({ more: "N" }), `unknown entry "more"`],
     [openaiFile({}, encoder([3, 2, 1], [2, 1, 1])), "expected a matrix"],
     [openaiFile({}, encoder([0, 2])), "expected a matrix"],
@@ -409,11 +409,11 @@ Deno.test("files that are nobody's are refused by what they are", async () => {
   const cases: [Map<string, Uint8Array>, string | null, string][] = [
     [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
     [new Map([["checkpoints/other.bin", utf8("x")]]), null, `found "checkpoints/"; expected one of`],
-    [new Map([["sae.pt", CASES[0]!.files.values().next().value!]]), "other.pt", "found no file of that name"],
+    [new Map([["sae.pt", CASES[0]!.files.values().next().value!]]), "other.pt", "there is no file of that name"],
     [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
     [new Map([["a", Uint8Array.of(1, 2, 3)]]), "a", "starts with the bytes 01 02 03"],
     [new Map([["a", utf8("version https://git-lfs.github.com/spec/v1\n")]]), "a", "found a Git LFS pointer"],
-    [new Map([["cfg.json", utf8('{"d_in": 8}\n')]]), "cfg.json", "found JSON text without tensors behind it"],
+    [new Map([["cfg.json", utf8('{"d_in": 8}\n')]]), "cfg.json", "found JSON without tensors after it"],
     [new Map([["a", writeNpy({ data: new Float32Array(1), rows: 1, cols: 1 })]]), "a", "found a single array"],
     [new Map([["a", rawZip([{ name: "x.txt", bytes: utf8("x") }])]]), "a", `found a zip archive of "x.txt"`],
     [

@@ -93,7 +93,7 @@ Deno.test("a model that changes while it is written, or is not finite, is an err
           return written({ ...model, parameters: { ...model.parameters, [name]: data } }).readPieces();
         },
       };
-      await assertRejects(() => dump(path, changing), CheckpointError, `${name} changed meanwhile`);
+      await assertRejects(() => dump(path, changing), CheckpointError, `${name} changed while it was being written`);
       const data = model.parameters[name].slice();
       data[PIECE + 1] = NaN;
       const broken = written({ ...model, parameters: { ...model.parameters, [name]: data } });
@@ -268,7 +268,7 @@ Deno.test("what loads says where the encoder formula cannot be known, and what w
     assertEquals(sae.warnings, warnings);
     assertEquals(warnings.length, doubtful.includes(file) ? 1 : 0, file);
     if (warnings.length === 0) continue;
-    const how = sae.cfg.subtract_b_dec ? "here it is." : "here it is not.";
+    const how = sae.cfg.subtract_b_dec ? "assumes that it is." : "assumes that it is not.";
     for (const part of [how, "commit", "{ subtract_b_dec: true }"]) assert(warnings[0]!.includes(part), warnings[0]);
     using told = await load(url, { subtract_b_dec: sae.cfg.subtract_b_dec });
     assertEquals(told.warnings, []);

@@ -113,7 +113,7 @@ Deno.test("SAELens' architectures are named by their configuration, whatever the
       const message = await outcome(withField(files, "architecture", architecture));
       assertStringIncludes(
         message,
-        `reading cfg.json: the architecture is "${architecture}"; this library has standard`,
+        `reading cfg.json: the architecture is "${architecture}"; expected standard`,
       );
     }
   }
@@ -131,11 +131,11 @@ Deno.test("ViT-Prisma's rows are normalised unless it says otherwise, and in no 
     assertEquals(await outcome(withField(golden, "normalize_activations", value), { accept: [] }), plain);
   }
   const refused: [value: unknown, message: string][] = [
-    [undefined, `normalize_activations is not there, which is "layer_norm": each row is normalised`],
+    [undefined, `normalize_activations is missing, which means "layer_norm": each row is normalised`],
     ["layer_norm", `normalize_activations is "layer_norm": each row is normalised`],
     ["constant_norm_rescale", `normalize_activations is "constant_norm_rescale": each row is normalised`],
-    ["batch", `normalize_activations is "batch"; this library cannot do that`],
-    [true, "normalize_activations is true; this library cannot do that"],
+    ["batch", `normalize_activations is "batch"; this library does not support it`],
+    [true, "normalize_activations is true; this library does not support it"],
   ];
   for (const [value, message] of refused) {
     assertStringIncludes(await outcome(withField(golden, "normalize_activations", value), { accept: [] }), message);

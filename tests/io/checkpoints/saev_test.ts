@@ -316,7 +316,7 @@ Deno.test("a BatchTopK is read with its threshold, and never without but in sche
   ];
   const threshold = Float32Array.of(0.75);
   for (const [header, momentum, subtract_b_dec] of headers) {
-    const message = "missing: activation.threshold; a BatchTopK without its threshold is from before 16 November 2025";
+    const message = "missing: activation.threshold; a BatchTopK file without a threshold was written before 16 November 2025";
     if (!("schema" in header && header.schema === 3)) {
       await assertRejects(() => parse(withParameters(header)), CheckpointError, message);
     }
@@ -339,7 +339,7 @@ Deno.test("a threshold that is left out is written as 0, and one without use is 
   const refused: [cfg: SparseAutoencoderOptions, threshold: Float32Array, message: string][] = [
     [UPSTREAM_BATCH_TOP_K, Float32Array.of(NaN), "threshold is NaN at element 0"],
     [UPSTREAM_BATCH_TOP_K, new Float32Array(2), "threshold has 2 elements; expected []"],
-    [UPSTREAM_TOP_K, new Float32Array(1), "found a threshold; the activation top-k has none"],
+    [UPSTREAM_TOP_K, new Float32Array(1), "found a threshold; the activation top-k takes none"],
   ];
   for (const [cfg, threshold, message] of refused) {
     assertThrows(
@@ -389,7 +389,11 @@ Deno.test("writing and reading is the identity where nothing is folded, in the s
       ]);
       if (folded.length > 0) {
         seen.add("folded");
-        assertThrows(() => format(model, { ...options, fold: false }), CheckpointError, "which the schema cannot say");
+        assertThrows(
+          () => format(model, { ...options, fold: false }),
+          CheckpointError,
+          "the schema cannot express this model",
+        );
         return;
       }
       const bytes = format(model, options);
@@ -614,7 +618,7 @@ Deno.test("headers that say anything unknown are refused by name", async () => {
     ['{"schema":null}', "the schema null is not supported"],
     ['{"schema":[5]}', "the schema a list is not supported"],
     ['{"schema":5}', `the field "cfg" is missing`],
-    ['{"schema":5,"schema":5}', "stands twice"],
+    ['{"schema":5,"schema":5}', "appears twice"],
     [schema5({ d_model: 0 }), "d_model must be an integer of at least 1, found 0"],
     [schema5({ d_model: 8.5 }), "d_model is 8.5"],
     [schema5({ d_sae: -32 }), "d_sae must be"],
@@ -649,8 +653,8 @@ Deno.test("headers that say anything unknown are refused by name", async () => {
     [activated({ cls: "Relu", params: {}, more: 1 }), `unknown field "more"`],
     [schema1({}, { cls: "TopK" }), `the field "top_k" is missing`],
     [schema1({ top_k: 4 }), `unknown field "top_k"`],
-    [schema1({ d_model: 8 }), `both "d_model" and "d_vit" are there`],
-    [schema1({ d_sae: 32 }), `both "d_sae" and "exp_factor" are there`],
+    [schema1({ d_model: 8 }), `found both "d_model" and "d_vit"`],
+    [schema1({ d_sae: 32 }), `found both "d_sae" and "exp_factor"`],
     [schema1({}, { cls: "JumpRelu" }), `the class "JumpRelu" of schema 1 is not supported; expected one of Relu, TopK`],
     [schema1({}, { cls: "__proto__" }), `the class "__proto__" of schema 1`],
     [schema1({}, { cls: "SparseAutoencoderConfig" }), `the field "activation" is missing`],
@@ -694,17 +698,17 @@ Deno.test("our own key is checked as strictly", async () => {
   const own = format(randomModel(RELU, { mean: new Float32Array(8), scale: 2 }), { schema: "saev_nn" });
   await parse(withHeader(signed(headerOf(own)), own));
   const refused: [bytes: Uint8Array, from: string, to: string, message: string][] = [
-    [five, '"top_k":4', '"top_k":5', "contradicts that of the cfg"],
-    [five, '"relu":false', '"relu":true', "contradicts that of the cfg"],
+    [five, '"top_k":4', '"top_k":5', "contradicts the cfg's"],
+    [five, '"relu":false', '"relu":true', "contradicts the cfg's"],
     [five, '"include_b_dec":true', '"include_b_dec":1', "include_b_dec must be true or false, found 1"],
     [five, '"include_b_dec":true', '"include_b_dex":true', `aux auxk has no field "include_b_dex"`],
     [five, '"include_b_dec":true', '"__proto__":true', `aux auxk has no field "__proto__"`],
-    [five, '"activation":{"key"', '"activation":{"kind"', "contradicts that of the cfg"],
+    [five, '"activation":{"key"', '"activation":{"kind"', "contradicts the cfg's"],
     [five, '"include_b_dec":true', '"include_b_dec":true,"subtract_b_dec":true', `no field "subtract_b_dec"`],
     [five, `"version":"${VERSION}"`, `"version":"${VERSION}","input_scale":2.0`, `unknown field "input_scale"`],
     [five, `"version":"${VERSION}"`, '"version":1', "version is 1"],
-    [one, '"activation": {"key": "relu"', '"activation": {"key": "top-k"', "contradicts that of the cfg"],
-    [one, '"activation": {', '"activation": {"top_k": 4, ', "contradicts that of the cfg"],
+    [one, '"activation": {"key": "relu"', '"activation": {"key": "top-k"', "contradicts the cfg's"],
+    [one, '"activation": {', '"activation": {"top_k": 4, ', "contradicts the cfg's"],
     [one, '"aux": {"key": "no-aux"}}', '"aux": {"key": "no-aux"}, "k": 4}', `activation relu has no field "k"`],
     [own, '"input_scale":2.0', '"input_scale":0.0', "input_scale is 0"],
     [own, '"input_scale":2.0', '"input_scale":"2"', `input_scale is "2"`],
@@ -724,7 +728,7 @@ Deno.test("our own key is checked as strictly", async () => {
   }
   const header = headerOf(five);
   const moved = header.replace(/,"crc32":"(.{8})"\}\}$/, ',"crc32":"$1","more":1}}');
-  await assertRejects(() => parse(withHeader(moved, five)), CheckpointError, "crc32 is not the header's last");
+  await assertRejects(() => parse(withHeader(moved, five)), CheckpointError, "crc32 is not the last field");
   const without = header.replace(/,"crc32":".{8}"/, "");
   await assertRejects(() => parse(withHeader(without, five)), CheckpointError, `the field "crc32" is missing`);
 });
@@ -802,7 +806,7 @@ Deno.test("our header on the archive of another file is refused; upstream's says
   for (const options of [{}, { schema: "saev_nn" }, { schema: 1, fold: true }] as const) {
     const header = headerOf(format(randomModel(RELU), options));
     await parse(withHeader(header, format(randomModel(RELU), options)));
-    await assertRejects(() => parse(withHeader(header, b!)), CheckpointError, "it is that of another file");
+    await assertRejects(() => parse(withHeader(header, b!)), CheckpointError, "the header belongs to another file");
   }
   assertSameModel(await parse(withHeader(unbound(headerOf(a!)), b!)), await parse(b!));
 });

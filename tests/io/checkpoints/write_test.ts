@@ -77,20 +77,20 @@ Deno.test("a comparison of functions notices another one", async () => {
 Deno.test("what a format computes differently is refused, or said and done", async () => {
   for (const format of ["saelens", "dictionary_learning"] as const) {
     const model = MODELS.get("top_k_negative_subtracts")!;
-    assertThrows(() => formatModel(model, { format }), CheckpointError, "become 0 in");
+    assertThrows(() => formatModel(model, { format }), CheckpointError, "sets them to 0");
     const written = formatModel(model, { format, lossy: true });
     assertEquals(written.lost.length, 1);
     const again = await readCheckpoint(filesOf(written));
     assertTensorClose(compute(again, x).codes, compute(model, x).codes.map((code) => Math.max(code, 0)));
   }
   const top_k = MODELS.get("top_k_scaled")!;
-  assertThrows(() => formatModel(top_k, { format: "saev" }), CheckpointError, "Python keeps the negative ones");
+  assertThrows(() => formatModel(top_k, { format: "saev" }), CheckpointError, "Python keeps negative pre-activations");
   assertEquals(formatModel(top_k, { format: "saev", lossy: true }).lost.length, 1);
   for (const lossy of [false, true]) {
     assertThrows(
       () => formatModel(MODELS.get("jump_relu")!, { format: "saev", lossy }),
       CheckpointError,
-      "jump-relu, which Python lacks; saev_nn keeps it",
+      "Python saev has no jump-relu activation; use the format saev_nn, which keeps it",
     );
   }
 });
@@ -105,7 +105,7 @@ Deno.test("something is lost where an input shows it, and perhaps where none of 
   for (const format of ["saelens", "dictionary_learning"] as const) {
     const { lost, perhapsLost } = formatModel(paired, { format, lossy: true });
     assertEquals([lost.length, perhapsLost.length], [0, 1]);
-    assert(perhapsLost[0]!.includes("each of 2048 inputs that were tried has k = 3"), perhapsLost[0]);
+    assert(perhapsLost[0]!.includes("each of the 2048 inputs tried has k = 3"), perhapsLost[0]);
   }
   // At the middle all are negative; in the golden file three are not, somewhere.
   const [below, golden] = [
@@ -115,7 +115,7 @@ Deno.test("something is lost where an input shows it, and perhaps where none of 
   for (const lossy of [below, golden]) {
     const { lost, perhapsLost } = formatModel(lossy, { format: "saelens", lossy: true });
     assertEquals([lost.length, perhapsLost.length], [1, 0]);
-    assert(/there is an input with \d+ that are not negative, and k is \d$/.test(lost[0]!), lost[0]);
+    assert(/at least one input has only \d+ that are not negative, and k is \d$/.test(lost[0]!), lost[0]);
   }
   const all = { ...paired, cfg: { ...paired.cfg, activation: { ...paired.cfg.activation, top_k: 1000 } } };
   assertEquals(formatModel(all as ParsedCheckpoint, { format: "saelens", lossy: true }).lost.length, 1);
@@ -136,7 +136,11 @@ Deno.test("saev has two schemas, and no other format has any", async () => {
   }
   const other = MODELS.get("top_k_negative")!;
   assertThrows(() => formatModel(other, { format: "saev", schema: 1 }), CheckpointError, "is top-k instead of relu");
-  assertThrows(() => formatModel(model, { format: "saelens", schema: 5 }), RangeError, "which is for saev alone");
+  assertThrows(
+    () => formatModel(model, { format: "saelens", schema: 5 }),
+    RangeError,
+    "only the format saev takes a schema",
+  );
 });
 
 Deno.test("no model with a wrong size or number is written", () => {
@@ -167,7 +171,7 @@ Deno.test("files are written where they are asked for", async () => {
       await Deno.mkdir(`${folder}/e`);
       await Deno.writeTextFile(`${folder}/e/${file}`, "mine");
       const options = { format: "saelens", overwrite: false } as const;
-      const message = `writing ${folder}/e/${file}: found a file there`;
+      const message = `writing ${folder}/e/${file}: the file exists already`;
       await assertRejects(() => writeCheckpoint(`${folder}/e`, model, options), RangeError, message);
       assertEquals(Array.from(Deno.readDirSync(`${folder}/e`), ({ name }) => name), [file]);
       await Deno.remove(`${folder}/e`, { recursive: true });
@@ -269,7 +273,8 @@ Deno.test("inspecting says what parameters are that are none of the file's tenso
 });
 
 Deno.test("inspecting says where dictionary_learning's own loader would change the codes", async () => {
-  const saysSo = ({ warnings }: Inspection) => warnings.some((text) => text.includes("from_pretrained makes them 1"));
+  const saysSo = ({ warnings }: Inspection) =>
+    warnings.some((text) => text.includes("from_pretrained normalises them"));
   for (const [key, warns] of [["standard", true], ["bare_standard.pt", true], ["new", false], ["top_k", false]]) {
     assertEquals(saysSo(await inspectCheckpoint(goldenUrl(goldenCase(`dictionary_learning/${key}`)))), warns, `${key}`);
   }
@@ -326,7 +331,7 @@ Deno.test("inspecting says the formula, the statistics and what is odd", async (
     dtype: "float32",
     statistics: { min: 0, max: 5, mean: 2, std: Math.sqrt(28 / 9), n_zero: 3, n_not_finite: 0 },
   });
-  assertEquals(warnings, ["1 of 9 rows of W_dec are 0: these latents change nothing"]);
+  assertEquals(warnings, ["1 of 9 rows of W_dec are 0; these latents have no effect"]);
 });
 
 Deno.test("inspecting warns of all that makes a model odd or none", async () => {
@@ -335,8 +340,8 @@ Deno.test("inspecting warns of all that makes a model odd or none", async () => 
   const cfg = { ...model.cfg, activation: { ...model.cfg.activation, top_k: 20 } } as ParsedCheckpoint["cfg"];
   const odd = { ...model, cfg, parameters: { ...model.parameters, W_enc } };
   assertEquals((await inspectCheckpoint(filesOf(formatModel(odd, { format: "saev_nn" })))).warnings, [
-    "1 of 9 columns of W_enc are 0: these latents see no input",
-    "top_k is 20, more than the 9 latents",
+    "1 of 9 columns of W_enc are 0; these latents ignore the input",
+    "top_k is 20, but there are only 9 latents",
   ]);
 
   const { files } = goldenFiles().find(({ format, name }) => format === "saelens" && name === "topk")!;
@@ -349,7 +354,7 @@ Deno.test("inspecting warns of all that makes a model odd or none", async () => 
   assertEquals([found.cfg, found.formula, found.warnings.at(-1)], [
     null,
     [],
-    "b_enc has 2 elements that are not finite",
+    "b_enc has 2 NaN or infinite elements",
   ]);
 
   const wide = goldenFiles().find(({ name }) => name === "training_batchtopk")!;
