@@ -233,7 +233,11 @@ Deno.test("a pipe whose reader ends early is named", async () => {
     await makePipe(`${folder}/pipe`);
     const reader = new Deno.Command("head", { args: ["-c", "1", `${folder}/pipe`], stdout: "null" }).output();
     const parts = Array.from({ length: 64 }, () => new Uint8Array(65_536));
-    const error = await assertRejects(() => writeBytes(`${folder}/pipe`, parts), Error, "its reader stopped before everything");
+    const error = await assertRejects(
+      () => writeBytes(`${folder}/pipe`, parts),
+      Error,
+      "its reader stopped before everything",
+    );
     assert(hasCode(error, "EPIPE") && error.message.startsWith(`writing ${folder}/pipe: `), error.message);
     await reader;
   });
@@ -280,7 +284,11 @@ Deno.test("an open file stays open", async () => {
 
 Deno.test("a handle that does not write is an error, not a wait", async () => {
   for (const count of [0, -1, NaN, 5.5, 99]) {
-    await assertRejects(() => writeBytes({ write: () => count }, PIECES), TypeError, `the handle reports ${count} bytes written`);
+    await assertRejects(
+      () => writeBytes({ write: () => count }, PIECES),
+      TypeError,
+      `the handle reports ${count} bytes written`,
+    );
   }
 });
 

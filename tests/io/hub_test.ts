@@ -476,7 +476,12 @@ Deno.test("what arrives otherwise than the hub says is not kept", async () => {
     ["another hash, without ranges", { ...LARGE, bytes: BYTES.toReversed() }, false, "expected"],
     ["a git id", small, true, null],
     ["another git id", { ...small, bytes: BYTES.slice(1, 31) }, true, "expected"],
-    ["another length", { ...LARGE, linked: { size: 299_999 } }, true, "sends 300000 bytes, but gives its size as 299999"],
+    [
+      "another length",
+      { ...LARGE, linked: { size: 299_999 } },
+      true,
+      "sends 300000 bytes, but gives its size as 299999",
+    ],
     ["another length, without ranges", { ...LARGE, linked: { size: 299_999 } }, false, "expected"],
     ["a tag that is no hash", { ...SMALL, etag: `"${git.replaceAll(/./g, "0")}"` }, true, null],
   ];
@@ -527,7 +532,9 @@ Deno.test("a partial that is not the start of the file is thrown away, and all i
     const said: string[] = [];
     const source = await openSource(ADDRESS, { hub: { ...hub, onNotice: (line) => void said.push(line) } });
     assertEquals(await bytesOf(source), BYTES);
-    assertEquals(said, [`reading ${ADDRESS}: ${partial} is not the start of this file; removing it and downloading the whole file again`]);
+    assertEquals(said, [
+      `reading ${ADDRESS}: ${partial} is not the start of this file; removing it and downloading the whole file again`,
+    ]);
     assertEquals(Object.values(await filesBelow(cache)), [300_000]);
   });
 });
@@ -627,7 +634,9 @@ Deno.test("a copy that proves wrong is named and removed; a whole one that canno
       await readCheckpoint(address, { hub: { ...hub, onNotice: (line) => void said.push(line) } }),
       expected,
     );
-    assertEquals(said, [`removing the damaged copy ${path}: it has ${whole.length - 1} bytes; expected ${whole.length}`]);
+    assertEquals(said, [
+      `removing the damaged copy ${path}: it has ${whole.length - 1} bytes; expected ${whole.length}`,
+    ]);
 
     // As the hub has it, and no checkpoint.
     server.behaviour.instead = (_, path) =>

@@ -316,7 +316,8 @@ Deno.test("a BatchTopK is read with its threshold, and never without but in sche
   ];
   const threshold = Float32Array.of(0.75);
   for (const [header, momentum, subtract_b_dec] of headers) {
-    const message = "missing: activation.threshold; a BatchTopK file without a threshold was written before 16 November 2025";
+    const message =
+      "missing: activation.threshold; a BatchTopK file without a threshold was written before 16 November 2025";
     if (!("schema" in header && header.schema === 3)) {
       await assertRejects(() => parse(withParameters(header)), CheckpointError, message);
     }
