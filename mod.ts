@@ -45,6 +45,7 @@ export type {
   WeightedL1Sparsity,
 } from "./nn/loss_terms.ts";
 export type { AffineMaps } from "./nn/encode.ts";
+export { intervene, type LatentChange } from "./nn/intervene.ts";
 export type { Model } from "./nn/model.ts";
 export { type OpeningOptions, type Output, type PlacementOptions, SparseAutoencoder } from "./nn/sparse_autoencoder.ts";
 export type { Batch, Batches, Rows, RowSource } from "./nn/rows.ts";

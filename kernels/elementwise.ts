@@ -228,3 +228,22 @@ const aboveThresholdKernels = eachWay(({ element, scalars }, grid) => {
     }),
   };
 });
+
+/** x[i] = x[i] · factor + other[i]. */
+export function scaleAndAdd(
+  commands: Commands,
+  given: { readonly x: Bindable; readonly other: Bindable; readonly size: number; readonly factor: number },
+): void {
+  commands.run(scaleAndAddKernel, given);
+}
+
+const scaleAndAddKernel = defineKernel({
+  name: "scale_and_add",
+  dims: ["size"],
+  scalars: ["factor"],
+  bindings: { x: updates("f32", "size"), other: readsOnce("f32", "size") },
+  workgroup: THREADS,
+  grid,
+  cost: ({ size }) => ({ flops: 2 * size, bytes: 12 * size }),
+  body: everyElement(`x[i] = fma(old_x[i], dims.factor, other[i]);`),
+});

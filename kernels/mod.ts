@@ -11,6 +11,7 @@ export * from "./batch_top_k.ts";
 export * from "./clip.ts";
 export * from "./engine/commands.ts";
 export * from "./compact_rows.ts";
+export * from "./csr_columns.ts";
 export * from "./engine/device.ts";
 export * from "./elementwise.ts";
 export { DeviceError, KernelError, ShapeError } from "./engine/errors.ts";

@@ -11,6 +11,7 @@ import {
   copyColumns,
   fill,
   positiveMask,
+  scaleAndAdd,
   subtractRow,
   zeroNegatives,
 } from "../../kernels/elementwise.ts";
@@ -234,4 +235,36 @@ Deno.test("mutants of the elementwise kernels are found", async () => {
     ["i % dims.columns", "i % (dims.columns + 1u)"],
     short,
   ], copying);
+});
+
+function scaledAndAdded(gpu: Recording, random: Random, size: number, integers: boolean): void {
+  const make = () => integers ? random.integers(size) : random.normal(size);
+  const [x, other] = [make(), make()];
+  const factor = integers ? 3 : 0.37;
+  const f = Math.fround(factor);
+  const tensor = gpu.f32(x);
+  scaleAndAdd(gpu.commands, { x: tensor, other: gpu.f32(other), size, factor });
+  const want = Float64Array.from(x, (value, i) => value * f + other[i]!);
+  const sizes = Float64Array.from(x, (value, i) => Math.abs(value * f) + Math.abs(other[i]!));
+  gpu.expect(tensor, (got) => {
+    if (integers) assertExact(got, want, `${size}`);
+    else assertSumBound(got, want, sizes, 2);
+  });
+}
+
+const scaling: KernelCase = (gpu) => {
+  const random = new Random(21);
+  for (const size of [1, 63, 64, 65, 1000]) {
+    scaledAndAdded(gpu, random, size, true);
+    scaledAndAdded(gpu, random, size, false);
+  }
+};
+
+Deno.test("scale and add", async () => {
+  await check(scaling);
+  await mutants("scale_and_add", [
+    ["fma(x[i], dims.factor, other[i])", "x[i] + other[i]"],
+    ["dims.size / 1u", "dims.size / 2u"],
+    ["other[i]", "other[0]"],
+  ], scaling);
 });

@@ -22,6 +22,7 @@ const DOCUMENTED = [
   "io/mod.ts",
   "kernels/engine/tuner.ts",
   "mod.ts",
+  "nn/intervene.ts",
   "nn/sparse_autoencoder.ts",
   "train/train.ts",
   "train/training_file.ts",
