@@ -64,4 +64,5 @@ export {
   type ReportFeature,
   type ReportNumber,
   type ReportPicture,
+  type ReportTable,
 } from "./report.ts";

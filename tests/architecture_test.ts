@@ -50,7 +50,10 @@ const LAYERS: readonly Layer[] = [
   },
   { files: /^eval\//, may: [/^(?:eval|nn|kernels|data|io)\//] },
   { files: /^train\//, may: [/^(?:train|objectives|nn|kernels|data|io|eval)\//] },
-  { files: /^runner\//, may: [/^(?:runner|train|objectives|nn|kernels|data|io|eval)\//, /^(?:npm:)?node:/] },
+  {
+    files: /^runner\//,
+    may: [/^runner\/(?!pages\/source\/)/, /^(?:train|objectives|nn|kernels|data|io|eval)\//, /^(?:npm:)?node:/],
+  },
   { files: /^mod\.ts$/, may: [/^(?:kernels|nn|objectives|io)\//] },
   { files: /^cli\//, may: [/^deno\.json$/, /^cli\//, ...PUBLIC] },
   { files: /^examples\//, may: PUBLIC },
@@ -136,15 +139,18 @@ function numberedLines(path: string, source: string): string[] {
 async function* walk(folder: string): AsyncGenerator<string> {
   for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
     if (isDirectory) yield* walk(`${folder}/${name}`);
-    else if (name.endsWith(".ts")) yield `${folder}/${name}`;
+    else if (/\.tsx?$/.test(name)) yield `${folder}/${name}`;
   }
 }
+
+/** What pages are built from: published as what they are built into. */
+const PAGE_SOURCES = /^runner\/pages\/source\//;
 
 /** The published code: the library, its entry, the command line and the examples. */
 async function publishedFiles(): Promise<string[]> {
   const files = ["mod.ts"];
   for (const folder of [...LIBRARY, "examples"]) files.push(...await Array.fromAsync(walk(folder)));
-  return files.sort();
+  return files.filter((file) => !PAGE_SOURCES.test(file)).sort();
 }
 
 /** The imports of these files, from Deno's own module graph. */
@@ -256,7 +262,7 @@ Deno.test("architecture: kernels have never heard of an autoencoder", async () =
 
 Deno.test("architecture: every file says first what it is", async () => {
   const files = [...await publishedFiles()];
-  for (const folder of ["tests", "bench"]) files.push(...await Array.fromAsync(walk(folder)));
+  for (const folder of ["tests", "bench", "runner/pages/source"]) files.push(...await Array.fromAsync(walk(folder)));
   const found: string[] = [];
   for (const path of files) {
     const text = await Deno.readTextFile(new URL(path, ROOT));
@@ -297,6 +303,8 @@ Deno.test("architecture: the rules catch what they are for", () => {
     ["data/rows.ts", "nn/state.ts", true, false],
     ["runner/run.ts", "train/train.ts", false, true],
     ["runner/run.ts", "cli/mod.ts", false, false],
+    ["runner/report.ts", "runner/pages/page.ts", false, true],
+    ["runner/report.ts", "runner/pages/source/report.tsx", false, false],
     ["train/mod.ts", "npm:fast-check", false, false],
     ["kernels/random.ts", "node:crypto", false, false],
     ["mod.ts", "examples/demo/demo.ts", false, false],
