@@ -14,7 +14,7 @@ import { flopsOf, shapeName, SHAPES, timeProducts } from "./matmul_shapes.ts";
 import { peers, productPeers } from "./peers.ts";
 import { type Row, table, timedDevice } from "./measure.ts";
 import { roofline } from "./roofline.ts";
-import { kernelRows, phasesOf, STEPS, timeSteps } from "./step.ts";
+import { kernelRows, phasesOf, STEPS, type StepShape, timeSteps } from "./step.ts";
 import { timeStream } from "./stream.ts";
 import { restoreTuning } from "../kernels/mod.ts";
 import { TunerFile } from "../runner/mod.ts";
@@ -52,6 +52,7 @@ say(`${table(products)}\n`);
 const halves = await timeHalves(device);
 say(`${table(halves)}\n`);
 
+const productSize = ({ B, D, S }: StepShape) => B * D * S;
 const steps: Row[] = [];
 const kernels: Row[] = [];
 const bars = [];
@@ -59,12 +60,14 @@ const bars = [];
 const stepTimes = await timeSteps(device, STEPS, 8);
 for (const [i, shape] of STEPS.entries()) {
   const step = `${shape.name} (B ${shape.B}, D ${shape.D}, S ${shape.S}, k ${
-    shape.activation.endsWith("top-k") ? shape.k : "-"
+    "top_k" in shape.activation ? shape.activation.top_k : "-"
   })`;
   const times = stepTimes[i]!;
-  const phases = phasesOf(times);
+  const phases = phasesOf(times, shape);
   const total = phases.get("total")!;
-  const encoder = phases.get("encoder product")!;
+  // Where the product cannot be told from others, that of the first step says how long one of this size takes.
+  const encoder = phases.get("encoder product") ??
+    phasesOf(stepTimes[0]!, STEPS[0]!).get("encoder product")! * productSize(shape) / productSize(STEPS[0]!);
   const parts = [...phases].filter(([phase]) => phase !== "total");
   bars.push({ label: shape.name, parts: parts.map(([phase, ms]): [string, number] => [phase, ms / encoder]) });
   const rows = kernelRows(times, ceilings);

@@ -36,7 +36,7 @@ const chosen: readonly string[] = named.length > 0 ? named : SECTIONS.filter((na
 /** Step times where one size grows. */
 async function sweeps(): Promise<Row[]> {
   const device = await timedDevice();
-  const base = { B: 256, D: 128, S: 2048, activation: "top-k", k: 16, P: 1, n_dead: 0 } as const;
+  const base = { B: 256, D: 128, S: 2048, k: 16, P: 1, n_dead: 0 } as const;
   const rows: Row[] = [];
   for (
     const [size, values] of [
@@ -45,7 +45,10 @@ async function sweeps(): Promise<Row[]> {
       ["k", [4, 16, 64, 256]],
     ] as const
   ) {
-    const shapes = values.map((value) => ({ ...base, name: "TopK", [size]: value }));
+    const shapes = values.map((value) => {
+      const sizes = { ...base, [size]: value };
+      return { ...sizes, name: "TopK", activation: { key: "top-k", top_k: sizes.k } as const };
+    });
     const times = (await timeSteps(device, shapes)).map(totalMs);
     for (const [i, { B, S, k }] of shapes.entries()) {
       const growth = { "size / first": values[i]! / values[0], "time / first": times[i]! / times[0]! };

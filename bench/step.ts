@@ -4,9 +4,9 @@
  * @module
  */
 
-import { contextOf } from "../kernels/mod.ts";
-import { getObjective, SparseAutoencoder } from "../mod.ts";
-import { type Progress, train, TrainState } from "../train/mod.ts";
+import { contextOf, Tensor } from "../kernels/mod.ts";
+import { type ActivationOptions, getObjective, meanSquaredErr, SparseAutoencoder } from "../mod.ts";
+import { train, TrainState } from "../train/mod.ts";
 import { type KernelTimes, type Row, timeDispatches, totalMs } from "./measure.ts";
 import { startOf } from "./peers/problem.ts";
 import type { Roofline } from "./roofline.ts";
@@ -22,36 +22,71 @@ export interface StepShape {
   /** d_sae. */
   readonly S: number;
   /** What makes codes of pre-activations. */
-  readonly activation: "top-k" | "batch-top-k" | "relu" | "jump-relu";
-  /** top_k, where the activation has one. */
-  readonly k: number;
+  readonly activation: ActivationOptions;
+  /** What updates the parameters, Adam if left out. */
+  readonly optimizer?: "adam" | "muon";
+  /** The mean L0 that a controller brings about; none if left out. */
+  readonly target_l0?: number | null;
   /** Prefixes. */
   readonly P: number;
   /** Dead latents, which the auxiliary loss trains (k_aux 512); none where none can be. */
   readonly n_dead: number;
   /** What each row of the batch is multiplied with: of a BatchTopK, that decides whose entries survive. */
   readonly rowScale?: (row: number) => number;
-  /** Added to b_enc: of a ReLU or JumpReLU, that decides how many latents fire. */
+  /** Added to b_enc: where codes are not selected, that decides how many latents fire. */
   readonly shift?: number;
+  /** Nothing is trained: the batch is reconstructed, and compared. */
+  readonly isEvaluated?: true;
 }
 
 /** What most steps have in common. */
-const COMMON = { B: 1024, D: 768, S: 6144, activation: "top-k", k: 32, P: 1, n_dead: 0 } as const;
-const BATCH = { ...COMMON, activation: "batch-top-k" } as const;
-/** Pre-activations are normal numbers. */
+const COMMON = { B: 1024, D: 768, S: 6144, P: 1, n_dead: 0 } as const;
+const TOP_K = { ...COMMON, activation: { key: "top-k", top_k: 32 } } as const;
+const BATCH = { ...COMMON, activation: { key: "batch-top-k", top_k: 32 } } as const;
+/** Pre-activations are normal numbers: of so much less, eight in 6144 are above 0. */
 const FEW = -3;
 
 /** The steps of the table. */
 export const STEPS: readonly StepShape[] = [
-  { name: "TopK", ...COMMON },
-  { name: "TopK, 10 prefixes, 64 dead", ...COMMON, P: 10, n_dead: 64 },
-  { name: "TopK, 10 prefixes, 512 dead", ...COMMON, P: 10, n_dead: 512 },
+  { name: "TopK", ...TOP_K },
+  { name: "TopK, 10 prefixes, 64 dead", ...TOP_K, P: 10, n_dead: 64 },
+  { name: "TopK, 10 prefixes, 512 dead", ...TOP_K, P: 10, n_dead: 512 },
+  {
+    name: "TopK with a penalty and normalised AuxK, 64 dead, Muon",
+    ...COMMON,
+    // Orthogonalising takes thirty times as long as all the rest of a step at the other steps' sizes.
+    D: 256,
+    S: 2048,
+    activation: {
+      key: "top-k",
+      top_k: 32,
+      sparsity: { key: "weighted-l1-sparsity", coeff: 1e-3 },
+      aux: { key: "auxk", normalize: true },
+    },
+    n_dead: 64,
+    optimizer: "muon",
+  },
   { name: "BatchTopK", ...BATCH },
   { name: "BatchTopK, six rows own all", ...BATCH, rowScale: (row) => row < 6 ? 1000 : 1 },
   { name: "BatchTopK, candidates overflow", ...BATCH, rowScale: (row) => 2 ** (row / 64) },
-  { name: "ReLU, half of the codes", ...COMMON, activation: "relu" },
-  { name: "ReLU, eight codes a row", ...COMMON, activation: "relu", shift: FEW },
-  { name: "JumpReLU, eight codes a row", ...COMMON, activation: "jump-relu", shift: FEW },
+  { name: "ReLU, half of the codes", ...COMMON, activation: { key: "relu" } },
+  { name: "ReLU, eight codes a row", ...COMMON, activation: { key: "relu" }, shift: FEW },
+  { name: "JumpReLU, eight codes a row", ...COMMON, activation: { key: "jump-relu" }, shift: FEW },
+  {
+    name: "JumpReLU, 64 dead, pre-activation loss, target L0",
+    ...COMMON,
+    activation: {
+      key: "jump-relu",
+      sparsity: { key: "tanh-sparsity", coeff: 1e-3, scale: 4 },
+      aux: { key: "pre-act" },
+    },
+    n_dead: 64,
+    shift: FEW,
+    target_l0: 8,
+  },
+  { name: "Gated, half of the codes", ...COMMON, activation: { key: "gated" } },
+  { name: "Gated, eight codes a row", ...COMMON, activation: { key: "gated" }, shift: FEW },
+  { name: "Gated, evaluated", ...COMMON, activation: { key: "gated" }, shift: FEW, isEvaluated: true },
 ];
 
 /** Which phase a kernel belongs to. */
@@ -59,7 +94,7 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["encoder product", /^matmul_nt$/],
   [
     "selection",
-    /^((maxima_)?top_k|fill|.*_histogram|pick_digit|collect_.*|(count|write)_(rows|nearby|.*above)|row_starts|batch_starts|update_threshold|choose_sparse_or_dense|cut_off_entries|mark_fired_dense)$/,
+    /^((maxima_)?top_k|fill|.*_histogram|pick_digit|collect_.*|(count|write)_(rows|nearby|.*above)|row_starts|batch_starts|update_threshold|choose_sparse_or_dense|cut_off_entries|gated_.*|mark_fired.*)$/,
   ],
   [
     "auxiliary",
@@ -72,9 +107,12 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["lists by latent", /^(count|place|order|order_many)_entries$|^scan$/],
   [
     "gradients",
-    /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|(dense_)?l1_backward|jump_relu.*|subtract_weighted_rows)$/,
+    /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|(dense_)?l1_backward|jump_relu.*|(magnitude|gate)_.*backward|pre_act_(backward|entry_(gradients|slopes))|sparsity_backward|subtract_weighted_rows)$/,
   ],
-  ["optimiser", /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|sum|verdict)$/],
+  [
+    "optimiser",
+    /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|muon_.*|matrix_polynomial|divide_by_norm|sum|verdict)$/,
+  ],
 ];
 
 /**
@@ -104,37 +142,57 @@ export async function timeSteps(
 }
 
 /** Steps of a new model, as many as are asked for; it belongs to the stack. */
-async function stepsOf(
+export async function stepsOf(
   device: GPUDevice,
-  { B, D, S, activation: key, k, P, n_dead, rowScale, shift = 0 }: StepShape,
+  shape: StepShape,
   stack: AsyncDisposableStack,
-): Promise<AsyncGenerator<Progress, void, void>> {
-  const activation = key === "top-k" || key === "batch-top-k" ? { key, top_k: k } : { key };
+): Promise<AsyncGenerator<unknown, void, void>> {
+  const { B, D, S, activation, optimizer = "adam", target_l0 = null, P, n_dead, rowScale, shift = 0 } = shape;
   const { x, parameters } = startOf({ B, D, S, n_dead });
   parameters.b_enc.forEach((bias, s) => parameters.b_enc[s] = bias + shift);
   if (rowScale) x.forEach((value, i) => x[i] = value * rowScale(Math.floor(i / D)));
   const sae = stack.use(
     await SparseAutoencoder.fromParameters({ d_model: D, d_sae: S, activation }, parameters, { device }),
   );
+  if (shape.isEvaluated) return evaluations(sae, x, stack);
   const dead_threshold_tokens = 1000 * B;
-  using fresh = new TrainState(sae);
+  using fresh = new TrainState(sae, { optimizer });
   const state = stack.use(TrainState.restore(sae, {
     ...await fresh.read(),
     tokens_since_active: new Uint32Array(S).fill(dead_threshold_tokens, S - n_dead),
   }));
-  const objective = getObjective({ key: "matryoshka", n_prefixes: P, dead_threshold_tokens });
+  const objective = getObjective({ key: "matryoshka", n_prefixes: P, target_l0, dead_threshold_tokens });
   const batches = function* () {
     while (true) yield x;
   };
-  return train(sae, objective, batches(), { state, log_every: 1 });
+  return train(sae, objective, batches(), { state, optimizer: { key: optimizer }, log_every: 1 });
 }
 
-/** Milliseconds of each phase of a step, and of all of it as `total`. */
-export function phasesOf(kernels: KernelTimes): ReadonlyMap<string, number> {
+async function* evaluations(
+  sae: SparseAutoencoder,
+  batch: Float32Array,
+  stack: AsyncDisposableStack,
+): AsyncGenerator<void, void, void> {
+  const { d_model } = sae.cfg;
+  const x = stack.use(Tensor.from(contextOf(sae.device), batch, [batch.length / d_model, d_model], "batch"));
+  while (true) {
+    using output = sae.forward(x);
+    using errors = meanSquaredErr(output.x_hat, x);
+    await errors.read();
+    yield;
+  }
+}
+
+/** Muon's products have the encoder's names. */
+const MUON_PRODUCTS = /^matmul_(nt|tn)$/;
+
+/** Milliseconds of each phase of a step, and of all of it as `total`. With Muon, the encoder product is part of the optimiser. */
+export function phasesOf(kernels: KernelTimes, { optimizer }: StepShape): ReadonlyMap<string, number> {
   const phases = new Map<string, number>();
   const known = kernels.known.entries().map(([name, { ms }]): [string, number] => [name, ms]);
   for (const [name, ms] of [...known, ...kernels.decided]) {
-    const phase = PHASES.find(([, names]) => names.test(name))?.[0] ?? "other";
+    const isOfMuon = optimizer === "muon" && MUON_PRODUCTS.test(name);
+    const phase = isOfMuon ? "optimiser" : PHASES.find(([, names]) => names.test(name))?.[0] ?? "other";
     phases.set(phase, (phases.get(phase) ?? 0) + ms);
   }
   return phases.set("total", totalMs(kernels));

@@ -1,8 +1,9 @@
 /**
- * Turns the JSON of `deno bench --json` into the tracked figure, GFLOP/s of the fastest run: one array of
- * `{ name, unit, value }`, as benchmark dashboards take it (bigger is better).
+ * Turns the JSON of `deno bench --json` into the tracked figures, the rate of each kernel's fastest run: one array of
+ * `{ name, unit, value }`, as benchmark dashboards take it (bigger is better). The unit is GFLOP/s, or GB/s where a kernel
+ * moves more bytes than it computes.
  *
- *     deno bench -A --json bench/matmul_bench.ts | deno run bench/gflops.ts
+ *     deno bench -A --json bench/kernels_bench.ts [--filter NAME] | deno run bench/figures.ts
  *
  * Ends with 1 where a bench failed, or none ran: a filter that matches nothing is a mistake.
  *
@@ -20,7 +21,7 @@ interface BenchJson {
 /** What a dashboard tracks. */
 interface Figure {
   readonly name: string;
-  readonly unit: "GFLOP/s";
+  readonly unit: string;
   readonly value: number;
   /** Figures of other processors are not compared. */
   readonly extra: string;
@@ -29,14 +30,14 @@ interface Figure {
 const { cpu, benches } = JSON.parse(await new Response(Deno.stdin.readable).text()) as BenchJson;
 const figures: Figure[] = [];
 for (const { name, results } of benches) {
-  const [, shape, gflop] = /^(.*), ([\d.]+) GFLOP$/.exec(name) ?? [];
+  const [, kernel, work, unit] = /^(.*), ([\d.e-]+) (GFLOP|GB)$/.exec(name) ?? [];
   const nanoseconds = results[0]?.ok?.min;
-  if (shape === undefined || nanoseconds === undefined) {
-    console.error(`error: no figure for ${JSON.stringify(name)}: it failed, or its name says no GFLOP`);
+  if (kernel === undefined || nanoseconds === undefined) {
+    console.error(`error: no figure for ${JSON.stringify(name)}: it failed, or its name does not end with GFLOP or GB`);
     Deno.exitCode = 1;
     continue;
   }
-  figures.push({ name: shape, unit: "GFLOP/s", value: Number(gflop) / (nanoseconds / 1e9), extra: cpu });
+  figures.push({ name: kernel, unit: `${unit}/s`, value: Number(work) / (nanoseconds / 1e9), extra: cpu });
 }
 if (benches.length === 0) {
   console.error("error: no bench ran; a filter must match one");

@@ -1,7 +1,7 @@
 /** The figures that a dashboard tracks: one array, and an error where there is nothing to track. @module */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 
-const SCRIPT = new URL("../../bench/gflops.ts", import.meta.url).href;
+const SCRIPT = new URL("../../bench/figures.ts", import.meta.url).href;
 
 async function figures(json: unknown): Promise<{ code: number; stdout: string; stderr: string }> {
   const command = new Deno.Command(Deno.execPath(), {
@@ -21,9 +21,15 @@ async function figures(json: unknown): Promise<{ code: number; stdout: string; s
 
 Deno.test("each bench is one figure of an array", async () => {
   const bench = (name: string, min: number) => ({ name, results: [{ ok: { min } }] });
-  const { code, stdout } = await figures({ cpu: "a cpu", benches: [bench("nt 2×3×4, 20 GFLOP", 5e8)] });
+  const { code, stdout } = await figures({
+    cpu: "a cpu",
+    benches: [bench("nt 2×3×4, 20 GFLOP", 5e8), bench("fill, 1e-7 GB", 100)],
+  });
   assertEquals(code, 0);
-  assertEquals(JSON.parse(stdout), [{ name: "nt 2×3×4", unit: "GFLOP/s", value: 40, extra: "a cpu" }]);
+  assertEquals(JSON.parse(stdout), [
+    { name: "nt 2×3×4", unit: "GFLOP/s", value: 40, extra: "a cpu" },
+    { name: "fill", unit: "GB/s", value: 1, extra: "a cpu" },
+  ]);
 });
 
 Deno.test("a bench that failed, and no bench at all, are errors", async () => {
