@@ -8,15 +8,20 @@ import { stringify } from "@std/toml";
 import { openRows, type RowSource } from "../data/mod.ts";
 import { openSource, pathFrom, shownAddress, splitPath } from "../io/mod.ts";
 import {
+  aboutChanges,
+  aboutOutcome,
   completeSweep,
   configText,
+  outcomeOf,
   ProgressLine,
   type ProgressState,
   RunDirectory,
   type RunPlan,
   type RunResult,
   type RunStart,
+  type RunStatus,
   runSweep,
+  RunTable,
   runTraining,
   type SweepRun,
   type SweptConfig,
@@ -102,6 +107,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (isSweep) say(`a sweep of ${sweep.length.toLocaleString("en")} runs in ${out}`);
   if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
+  const rows = sweep.map(({ changes }, i) => ({ name: runs[i]!.directory.name, about: aboutChanges(changes) }));
+  const runTable = isSweep ? new RunTable({ runs: rows }) : undefined;
   // Runs of a sweep have most of them in common.
   const said = new Set<string>();
   const options = {
@@ -110,7 +117,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     onStart: (
       { n_models, n_steps, firstStep, n_rows, n_validation, batch_size, d_model, resolved, adapter }: RunPlan,
     ) => {
-      progress?.[Symbol.dispose]();
+      runTable?.[Symbol.dispose]();
       say(
         `${n_rows.toLocaleString("en")} rows of ${d_model} to train on, ${n_validation.toLocaleString("en")} kept back`,
       );
@@ -119,13 +126,14 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       say(`${models}${n_steps} steps of ${batch_size}${done} on ${adapter}`);
       const left = Object.entries(resolved).map(([field, value]) => `${field} ${value.toLocaleString("en")}`);
       if (left.length > 0) say(`by the length of the run: ${left.join(", ")}`);
-      progress = new ProgressLine({ n_steps, firstStep, batch_size });
+      if (!isSweep) progress = new ProgressLine({ n_steps, firstStep, batch_size });
     },
+    onStatus: (status: RunStatus) => runTable?.show(status),
     onProgress: (state: ProgressState) => progress?.show(state),
     onWarning: (warning: string, run: number) => {
       if (said.has(warning)) return;
       said.add(warning);
-      progress?.[Symbol.dispose]();
+      for (const shown of [progress, runTable]) shown?.[Symbol.dispose]();
       warn([isSweep ? `run ${runs[run]!.directory.name}: ${warning}` : warning]);
     },
   };
@@ -133,7 +141,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     ? runSweep(runs, options)
     : runTraining(runs[0]!.cfg, runs[0]!.source, { ...runs[0]!, ...options });
   const results = [
-    await trained.finally(() => progress?.[Symbol.dispose]())
+    await trained.finally(() => [progress, runTable].forEach((shown) => shown?.[Symbol.dispose]()))
       .catch(async (error: unknown) => {
         if (error === signal.reason) say("stopped before the first step");
         // Before it there is nothing to say of checkpoints.
@@ -145,20 +153,19 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (isSweep) {
     const outcomes = results.map((result, i) => outcomeOf(runs[i]!.directory.name, sweep[i]!, result));
     await whole.writeJson("sweep.json", outcomes);
-    say(table(outcomes.map(({ directory, changes, nmse, l0, diverged }) => [
-      `${directory}  ${
-        Object.entries(changes).map(([field, value]) => `${field} ${JSON.stringify(value)}`).join(", ")
-      }`,
-      diverged ?? (nmse === null ? "stopped" : `NMSE ${definedOr(nmse)}, L0 ${l0!.toFixed(1)}`),
-    ])));
+    say(table(
+      outcomes.map((outcome) => [`${outcome.directory}  ${aboutChanges(outcome.changes)}`, aboutOutcome(outcome)]),
+    ));
     say(`look at ${runs[0]!.directory.path}/report.html and its neighbours`);
     if (results.some(({ isInterrupted }) => isInterrupted)) {
       say("stopped; --resume=auto continues");
       throw signal.reason;
     }
     const n_diverged = results.filter(({ diverged }) => diverged).length;
+    const n_failed = results.filter(({ failed }) => failed).length;
     if (n_diverged > 0) say(`${n_diverged} of ${results.length} runs diverged`);
-    return n_diverged > 0 ? 1 : 0;
+    if (n_failed > 0) say(`${n_failed} of ${results.length} runs failed; --resume=auto continues them`);
+    return n_diverged + n_failed > 0 ? 1 : 0;
   }
   const [result] = results as [RunResult];
   if (result.isInterrupted) {
@@ -195,25 +202,6 @@ function definedOr(nmse: number): string {
 
 function isAddress(path: string): boolean {
   return /^(?:https?:\/\/|hf:)/i.test(path);
-}
-
-/** A run in a sweep's summary. */
-function outcomeOf(directory: string, { changes }: SweptConfig, { metrics, steps, diverged, warnings }: RunResult) {
-  const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
-  const shown = Object.entries(changes).map(([field, value]) => [
-    field,
-    typeof value === "string" ? shownAddress(value) : value,
-  ]);
-  return {
-    directory,
-    changes: Object.fromEntries(shown),
-    steps,
-    nmse,
-    l0,
-    dead_fraction,
-    diverged: diverged?.message ?? null,
-    warnings,
-  };
 }
 
 function startOf(args: Arguments): RunStart {

@@ -16,6 +16,8 @@ export interface RowsExamination {
   readonly n_rows: number;
   /** Rows that are zero throughout. */
   readonly n_zero: number;
+  /** Σ σ_d², the variance of the rows around their mean. */
+  readonly variance: number;
   /** ‖μ‖ / ‖σ‖: how far the mean row is from zero, in deviations. 0 if all rows are zero, infinite if all are alike. */
   readonly gamma: number;
   /** The column whose σ_d is the largest, and its share of Σ σ_d²; 0 where no row differs. */
@@ -83,6 +85,7 @@ export function examineRows(
   return {
     n_rows,
     n_zero,
+    variance,
     gamma: square === 0 ? 0 : Math.sqrt(square / variance),
     widest: largest(variance_D, variance),
     farthest: largest(mean_D.map((mean) => mean * mean), square),

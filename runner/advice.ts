@@ -7,7 +7,7 @@
  * @module
  */
 
-import { examineRows, FAR } from "../data/examination.ts";
+import { examineRows, FAR, type RowsExamination } from "../data/examination.ts";
 import { defaultBufferRows, SHUFFLED_TOGETHER } from "../data/order.ts";
 import type { Metrics } from "../eval/metrics.ts";
 import { readRows, type RowSource } from "../nn/rows.ts";
@@ -32,12 +32,20 @@ const ENOUGH_BLOCKS = 16;
 /** Steps in which no dictionary forms. */
 const FEW_STEPS = 100;
 
+/** What some thousands of rows say of all of them. */
+export interface RowAdvice {
+  /** What is wrong with them, in lines. */
+  readonly warnings: readonly string[];
+  /** Their variance around their mean row, Σ σ_d². */
+  readonly variance: number;
+}
+
 /**
  * What is wrong with the rows to train on, by some thousands of them.
  *
  * @throws {RangeError} whatever reading them throws.
  */
-export async function rowWarnings({ data }: Pick<RunConfig, "data">, training: RowSource): Promise<string[]> {
+export async function adviceOnRows({ data }: Pick<RunConfig, "data">, training: RowSource): Promise<RowAdvice> {
   const { n_rows, d_model } = training;
   const blocks = Math.min(BLOCKS, Math.ceil(n_rows / BLOCK_ROWS));
   const rows = Math.min(BLOCK_ROWS, n_rows);
@@ -48,7 +56,12 @@ export async function rowWarnings({ data }: Pick<RunConfig, "data">, training: R
   }
   const x = new Float32Array(blocks * rows * d_model);
   parts.forEach((part, i) => x.set(part, i * part.length));
-  const { n_zero, gamma, widest, farthest, far, between, n_rows: seen } = examineRows(x, d_model, { blockRows: rows });
+  const examined = examineRows(x, d_model, { blockRows: rows });
+  return { warnings: rowWarnings(data, training, examined), variance: examined.variance };
+}
+
+function rowWarnings(data: RunConfig["data"], { n_rows, d_model }: RowSource, examined: RowsExamination): string[] {
+  const { n_zero, gamma, widest, farthest, far, between, n_rows: seen } = examined;
   if (n_zero === seen) {
     return [`all rows are zero in ${data.path}: nothing can be learned; set data.path to other rows`];
   }

@@ -14,6 +14,8 @@ export {
 } from "./config_sections.ts";
 export { configText, type ConfigTextOptions } from "./config_text.ts";
 export { completeSweep, type SweptConfig } from "./sweep_config.ts";
+export { aboutChanges, aboutOutcome, outcomeOf, type SweepOutcome } from "./sweep_summary.ts";
+export { type RunState, type RunStatus, RunTable, type RunTableOptions } from "./run_status.ts";
 export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
 export { adapterName } from "../kernels/engine/device.ts";

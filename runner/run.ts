@@ -24,10 +24,10 @@ import { batchesInOrder, shuffledBatches, type ShuffleOptions } from "../data/or
 import { rowRange } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../objectives/loss_record.ts";
-import { lengthWarnings, resultWarnings, rowWarnings } from "./advice.ts";
+import { adviceOnRows, lengthWarnings, resultWarnings } from "./advice.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
 import { type DataFingerprint, fingerprintOf } from "./fingerprint.ts";
-import { MetricsLog, type MetricsLogOptions, type Timed } from "./metrics_log.ts";
+import { MetricsLog, type MetricsLogOptions } from "./metrics_log.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
@@ -37,6 +37,7 @@ import type { ProgressState } from "./terminal.ts";
 import type { RestoredTraining, SavedTraining } from "../train/training_file.ts";
 import type { TrainLoss } from "../objectives/loss_record.ts";
 import { DivergenceError, learningRate, type Progress, type Training, trainMany } from "../train/train.ts";
+import type { RunState, RunStatus } from "./run_status.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -65,6 +66,8 @@ export interface SweepOptions {
   readonly onWarning?: (warning: string, run: number) => void;
   /** Told every `log_every` steps; of several models the mean, without those that have diverged. */
   readonly onProgress?: (state: ProgressState) => void;
+  /** Told of each run whenever its state changes, and every `log_every` steps while it trains. */
+  readonly onStatus?: (status: RunStatus) => void;
 }
 
 /** What a run is given besides its configuration and its rows. */
@@ -103,6 +106,11 @@ export interface RunResult {
    * is the last one that was written while all was well, if there was one.
    */
   readonly diverged: DivergenceError | null;
+  /**
+   * What else ended it, such as a full disk or rows that cannot be read; `null` if nothing did. Its `run.json` says so too,
+   * where that can still be written.
+   */
+  readonly failed: Error | null;
   /** Seconds of training, however often it was resumed; of all models that trained together. */
   readonly seconds: number;
   /** Rows a second while training; `null` where that is not known. */
@@ -143,16 +151,19 @@ export async function runTraining(
   { directory, ...options }: RunOptions,
 ): Promise<RunResult> {
   const [result] = await runSweep([{ cfg, source, directory }], options);
-  if (result!.diverged) throw result!.diverged;
+  const error = result!.diverged ?? result!.failed;
+  if (error) throw error;
   return result!;
 }
 
 /**
  * {@link runTraining} for each of many configurations. Those that go through the same rows in the same batches train
  * together, the others one after the other; each leaves the checkpoint that it leaves alone, bit by bit. A run that
- * cannot go on says so in its result and its `metrics.json`.
+ * diverges or fails says so in its result, and the others continue.
  *
- * @throws {RangeError | CheckpointError} as {@link runTraining}.
+ * @throws {RangeError | CheckpointError | DeviceError} for what refuses one of the runs before any is begun, as
+ * {@link runTraining}.
+ * @throws {unknown} the signal's reason, if it is aborted before there is a model.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
   const { signal, mayChangeData = false } = options;
@@ -167,16 +178,23 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
   }
   // Folders are changed once nothing can refuse a run any more, but for the rows and the adapter.
   const begin = async () => {
-    for (const { directory } of opened) await directory.begin();
+    for (const run of opened) await unlessFailed(run, () => run.directory.begin());
   };
   const results = new Map<SweepRun, RunResult>();
   const groups = Map.groupBy(opened, ({ stream, saved }) => JSON.stringify([stream, saved?.step ?? 0]));
   for (const together of groups.values()) {
-    const done = await runTogether(together, options, begin).catch((error: unknown) => {
-      if (results.size > 0 && signal?.aborted && error === signal.reason) return together.map(notBegun);
-      throw error;
+    const done = await runTogether(together, options, begin).catch(async (error: unknown) => {
+      const isStopped = signal?.aborted && error === signal.reason;
+      if (isStopped && results.size === 0) throw error;
+      if (!isStopped) { for (const run of together) await fail(run, error); }
+      return together.map((run) => resultOf(run));
     });
-    done.forEach((result, i) => results.set(together[i]!, result));
+    done.forEach((result, i) => {
+      const run = together[i]!;
+      results.set(run, result);
+      const { metrics } = result;
+      options.onStatus?.({ ...statusOf(run, stateOf(result)), step: result.steps, ...metrics && evaluatedAs(metrics) });
+    });
   }
   return opened.map((run) => results.get(run)!);
 }
@@ -194,18 +212,63 @@ async function checkDeviceHolds(runs: readonly SweepRun[]): Promise<void> {
   }
 }
 
-/** What became of a run whose turn did not come. */
-function notBegun({ cfg, saved }: OpenedRun): RunResult {
+/** What became of a run that was not evaluated. */
+function resultOf(run: OpenedRun & Partial<Started>): RunResult {
+  const { cfg, saved, losses, diverged = null, failure, log, warnings } = run;
+  const { seconds, steps } = log?.timed ?? { seconds: 0, steps: 0 };
   return {
-    steps: saved?.step ?? 0,
-    isInterrupted: true,
-    diverged: null,
-    seconds: 0,
-    examples_per_second: null,
-    evaluated_on: cfg.data.validation_share > 0 ? "validation" : "training",
+    steps: losses?.length ?? saved?.step ?? 0,
+    isInterrupted: diverged === null && failure === null,
+    diverged,
+    failed: failure,
+    seconds,
+    examples_per_second: seconds > 0 ? steps * cfg.train.batch_size / seconds : null,
+    evaluated_on: run.plan.validation ? "validation" : "training",
     metrics: null,
-    warnings: [],
+    warnings,
   };
+}
+
+function stateOf({ diverged, failed, isInterrupted }: RunResult): RunState {
+  return diverged ? "diverged" : failed ? "failed" : isInterrupted ? "stopped" : "finished";
+}
+
+/** What is known of a run without its losses. */
+function statusOf({ place, plan, saved, failure, diverged }: OpenedRun & Partial<Started>, state: RunState): RunStatus {
+  const unknown = { l0: null, nmse: null, dead_fraction: null };
+  const problem = (diverged ?? failure)?.message ?? null;
+  return { run: place, state, step: saved?.step ?? 0, n_steps: plan.n_steps, ...unknown, problem };
+}
+
+/** What the evaluation says of it. */
+function evaluatedAs(
+  { l0, nmse, dead_fraction }: MetricsWithCoherence,
+): Pick<RunStatus, "l0" | "nmse" | "dead_fraction"> {
+  return { l0, nmse, dead_fraction };
+}
+
+/** Does a part of a run's work, unless it has failed. If that fails, the run is over, and others continue. */
+async function unlessFailed(run: OpenedRun & Partial<Started>, work: () => Promise<void>): Promise<void> {
+  if (run.failure !== null) return;
+  try {
+    await work();
+  } catch (error) {
+    await fail(run, error);
+  }
+}
+
+/** Ends a run, with a checkpoint of the last step where one can still be written. */
+async function fail(run: OpenedRun & Partial<Started>, error: unknown): Promise<void> {
+  if (run.failure !== null) return;
+  run.failure = error instanceof Error ? error : new Error(String(error));
+  if (isStarted(run) && !run.diverged && run.losses.length === run.state.step) {
+    await writeCheckpoint(run).catch(() => {});
+  }
+  await run.directory.noteFailure(run.failure.message).catch(() => {});
+}
+
+function isStarted(run: OpenedRun & Partial<Started>): run is Started {
+  return run.state !== undefined;
 }
 
 /** A run, and what it continues from. */
@@ -225,6 +288,8 @@ interface OpenedRun extends SweepRun {
   readonly place: number;
   /** What was said of it so far. */
   readonly warnings: string[];
+  /** What has ended it, besides its numbers. */
+  failure: Error | null;
 }
 
 /** @throws {RangeError} for a run that cannot be, or was begun with another configuration or other rows. */
@@ -248,6 +313,7 @@ async function open(
     stream: streamOf(run.cfg),
     fingerprint,
     warnings: [],
+    failure: null,
     plan: planned,
     ...resumption ?? { ...resolveDefaults(cfg, n_steps), saved: undefined, changedFrom: undefined },
   };
@@ -270,6 +336,10 @@ interface Started extends OpenedRun {
   readonly losses: TrainLoss[];
   /** The step of the state in its folder. */
   savedStep: number | undefined;
+  /** Once its files are begun. */
+  log: MetricsLog | undefined;
+  /** Why it cannot go on, once it cannot. */
+  diverged: DivergenceError | null;
 }
 
 async function runTogether(
@@ -277,7 +347,7 @@ async function runTogether(
   options: SweepOptions,
   begin: () => Promise<void>,
 ): Promise<RunResult[]> {
-  const { signal, onStart, onProgress, onWarning, now = () => performance.now() } = options;
+  const { signal, onStart, onProgress, onStatus, onWarning, now = () => performance.now() } = options;
   const [{ cfg: { data, train }, plan, resolved }] = runs as [OpenedRun];
   const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
   const { training, validation, n_steps } = plan;
@@ -292,23 +362,26 @@ async function runTogether(
     started.push(await start(run, { training: initial, scaling }, stack));
   }
   await begin();
-  const logs: MetricsLog[] = [];
-  for (const run of started) logs.push(await beginFiles(run, n_steps));
+  for (const run of started) await unlessFailed(run, () => beginFiles(run, n_steps));
+  const begun = started.filter(({ failure }) => failure === null);
+  if (begun.length === 0) return started.map(resultOf);
   const adapter = adapterName(started[0]!.sae.device);
   const { n_rows, d_model } = training;
   const firstStep = started[0]!.state.step;
   const sizes = { n_steps, firstStep, batch_size, d_model, n_rows, n_validation: validation?.n_rows ?? 0 };
-  onStart?.({ n_models: runs.length, ...sizes, resolved, adapter });
+  onStart?.({ n_models: begun.length, ...sizes, resolved, adapter });
   const warn = ({ warnings, place }: OpenedRun, lines: readonly string[]) => {
     warnings.push(...lines.filter((line) => !warnings.includes(line)));
     for (const line of lines) onWarning?.(line, place);
   };
+  let variance = NaN;
   if (firstStep < n_steps) {
-    const ofRows = await rowWarnings({ data }, initial).catch((error: unknown) => {
-      if (signal?.aborted && error === signal.reason) return [];
+    const advice = await adviceOnRows({ data }, initial).catch((error: unknown) => {
+      if (signal?.aborted && error === signal.reason) return { warnings: [], variance };
       throw error;
     });
-    for (const run of started) warn(run, [...lengthWarnings(run.cfg, n_steps), ...ofRows]);
+    variance = advice.variance;
+    for (const run of begun) warn(run, [...lengthWarnings(run.cfg, n_steps), ...advice.warnings]);
   }
 
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
@@ -317,51 +390,81 @@ async function runTogether(
   const loop = {
     log_every,
     n_steps,
-    onWarning: (line: string, model: number) => warn(started[model]!, [line]),
+    onWarning: (line: string, model: number) => warn(begun[model]!, [line]),
     ...signal && { signal },
   };
-  let diverged: readonly (DivergenceError | undefined)[] = [];
   let written = now();
   try {
-    for await (const progress of trainMany(started.map(({ training }) => training), batches, loop)) {
-      progress.forEach(({ losses }, i) => started[i]!.losses.push(...losses));
+    for await (const progress of trainMany(begun.map(({ training }) => training), batches, loop)) {
+      for (const [i, { losses, diverged = null }] of progress.entries()) {
+        if (begun[i]!.failure) continue;
+        begun[i]!.losses.push(...losses);
+        begun[i]!.diverged = diverged;
+      }
       const seconds = (now() - measuredAt) / 1000;
       measuredAt = now();
-      for (const [i, { losses }] of progress.entries()) await logs[i]!.append(losses, seconds);
-      diverged = progress.map(({ diverged }) => diverged);
+      for (const [i, run] of begun.entries()) {
+        await unlessFailed(run, () => run.log!.append(progress[i]!.losses, seconds));
+        onStatus?.(trainingStatus(run, variance));
+      }
+      if (begun.every(({ failure, diverged }) => failure ?? diverged)) break;
       const good = progress.filter(({ diverged }) => !diverged);
-      if (good.length === 0) continue;
       const { step, losses: { length } } = good[0]!;
       onProgress?.({ step, loss: mean(good, ({ loss }) => loss), l0: mean(good, ({ l0 }) => l0) });
       const isDue = Math.floor((step - length) / everySteps) < Math.floor(step / everySteps) ||
         now() - written >= everyMinutes * 60_000;
       if (!isDue || step === n_steps) continue;
       // After a step that may be the first of an explosion, the last checkpoint is the better one.
-      await writeCheckpoints(started.filter((_, i) => !diverged[i] && progress[i]!.stepsAbove === 0));
+      for (const [i, run] of begun.entries()) {
+        if (!run.diverged && progress[i]!.stepsAbove === 0) await unlessFailed(run, () => writeCheckpoint(run));
+      }
       written = now();
     }
   } catch (error) {
     // The rows cannot be read, or the like: the models are those of the last step. If the device is lost, or the disk full,
     // nothing can be written, and what the folders hold stays.
-    const whole = started.filter(({ losses, state }, i) => !diverged[i] && losses.length === state.step);
-    await writeCheckpoints(whole).catch(() => {});
-    throw error;
+    for (const run of begun) if (!run.diverged) await fail(run, error);
   }
-  // Rows that are at fault have changed nothing; after an explosion, the last checkpoint is the last good one.
-  await writeCheckpoints(started.filter((_, i) => !diverged[i] || diverged[i].isOfRows));
-  diverged = await Promise.all(diverged.map((error) => error && withPlace(error, { data, training, order })));
+  for (const run of begun) {
+    // Rows that are at fault have changed nothing; after an explosion, the last checkpoint is the last good one.
+    if (!run.diverged || run.diverged.isOfRows) await unlessFailed(run, () => writeCheckpoint(run));
+    if (run.diverged) run.diverged = await withPlace(run.diverged, { data, training, order });
+  }
   const evaluated = {
     on: validation ? "validation" : "training",
     rows: validation ?? finiteRows(training, data.path),
   } as const;
   const results: RunResult[] = [];
-  const failures: unknown[] = [];
-  for (const [i, run] of started.entries()) {
-    const given = { n_steps, timed: logs[i]!.timed, evaluated, diverged: diverged[i] ?? null, adapter, signal, warn };
-    await finish(run, given).then((result) => results.push(result), (error) => failures.push(error));
+  for (const run of started) {
+    let result: RunResult | undefined;
+    if (run.losses.length === n_steps && !run.failure) {
+      onStatus?.({ ...trainingStatus(run, variance), state: "evaluating" });
+    }
+    await unlessFailed(run, async () => {
+      result = await finish(run, { n_steps, evaluated, adapter, signal, warn });
+    });
+    results.push(result ?? resultOf(run));
   }
-  if (failures.length > 0) throw failures[0];
   return results;
+}
+
+/**
+ * A run under way, by its last step: NMSE is mse · D / Σ σ_d², with the variance of some thousands of rows in the units of
+ * the model's inputs.
+ */
+function trainingStatus(run: Started, variance: number): RunStatus {
+  const { losses, sae: { cfg, input } } = run;
+  const last = losses.at(-1);
+  const state = run.diverged ? "diverged" : run.failure ? "failed" : "training";
+  return {
+    ...statusOf(run, state),
+    step: losses.length,
+    ...last && {
+      l0: last.l0,
+      nmse: Number.isNaN(variance) ? null : last.mse * cfg.d_model * input.scale ** 2 / variance,
+      dead_fraction: last.n_dead / cfg.d_sae,
+    },
+  };
 }
 
 /** The same error, with file, row and column where rows of its step are at fault. */
@@ -431,11 +534,13 @@ async function start(
     config: { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: objective.cfg, train: cfg.train },
     losses: [...losses],
     savedStep: saved?.step,
+    log: undefined,
+    diverged: null,
   };
 }
 
 /** What the folder has of a run before its first step: its configuration, its record, its log. */
-async function beginFiles(run: Started, n_steps: number): Promise<MetricsLog> {
+async function beginFiles(run: Started, n_steps: number): Promise<void> {
   const { cfg, config, directory, fingerprint, changedFrom, losses, sae, state } = run;
   const { warnings, timed } = await metricsBefore(run);
   // Of a run that was finished, what was said of its training is not said again.
@@ -449,7 +554,7 @@ async function beginFiles(run: Started, n_steps: number): Promise<MetricsLog> {
       ...changedFrom !== undefined && { changed_data: { from: changedFrom } },
     }),
   );
-  return await MetricsLog.open(directory, { losses, rate: learningRate(cfg.train, n_steps), ...timed && { timed } });
+  run.log = await MetricsLog.open(directory, { losses, rate: learningRate(cfg.train, n_steps), ...timed && { timed } });
 }
 
 /** What the folder of a resumed run says of the steps it has made: runs of 0.1.0 have no log. */
@@ -487,16 +592,14 @@ function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): n
   return progress.reduce((sum, { losses }) => sum + of(losses.at(-1)!), 0) / progress.length;
 }
 
-async function writeCheckpoints(runs: readonly Started[]): Promise<void> {
-  for (const run of runs) {
-    const { cfg, fingerprint, sae, state, losses, directory } = run;
-    // The state first: a model alone could not be gone on from. The same step again would push out the one before it.
-    if (run.savedStep !== state.step) {
-      await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, fingerprint) });
-      run.savedStep = state.step;
-    }
-    await directory.writeCheckpoint(sae);
+async function writeCheckpoint(run: Started): Promise<void> {
+  const { cfg, fingerprint, sae, state, losses, directory } = run;
+  // The state first: a model alone could not be gone on from. The same step again would push out the one before it.
+  if (run.savedStep !== state.step) {
+    await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, fingerprint) });
+    run.savedStep = state.step;
   }
+  await directory.writeCheckpoint(sae);
 }
 
 /** Measures what was trained, and writes that down. */
@@ -504,16 +607,14 @@ async function finish(
   run: Started,
   given: {
     readonly n_steps: number;
-    readonly timed: Timed;
     readonly evaluated: { readonly on: RunResult["evaluated_on"]; readonly rows: RowSource };
-    readonly diverged: DivergenceError | null;
     readonly adapter: string;
     readonly signal: AbortSignal | undefined;
     readonly warn: (run: Started, lines: readonly string[]) => void;
   },
 ): Promise<RunResult> {
-  const { sae, directory, config, resolved, losses, warnings } = run;
-  const { n_steps, timed, evaluated, diverged, adapter, signal } = given;
+  const { sae, directory, config, resolved, losses, diverged } = run;
+  const { n_steps, evaluated, adapter, signal } = given;
   const steps = losses.length;
   let failure: unknown;
   const metrics = steps < n_steps ? null : await measure(sae, evaluated.rows, signal).catch((error) => {
@@ -522,15 +623,8 @@ async function finish(
   });
   if (metrics?.coherence === null) given.warn(run, [`${slowCoherence(sae)}; saev evaluate --coherence measures it`]);
   if (metrics) given.warn(run, resultWarnings(run.cfg, metrics, { n_steps, on: evaluated.on }));
-  const result = {
-    steps,
-    isInterrupted: metrics === null && !diverged && failure === undefined,
-    seconds: timed.seconds,
-    examples_per_second: timed.seconds > 0 ? timed.steps * config.train.batch_size / timed.seconds : null,
-    evaluated_on: evaluated.on,
-    metrics,
-    warnings,
-  };
+  const { failed: _, diverged: __, ...rest } = resultOf(run);
+  const result = { ...rest, isInterrupted: metrics === null && !diverged && failure === undefined, metrics };
   await directory.writeJson("metrics.json", {
     config,
     resolved,
@@ -543,7 +637,7 @@ async function finish(
   });
   if (failure !== undefined) throw failure;
   if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
-  return { ...result, diverged };
+  return { ...result, diverged, failed: null };
 }
 
 /** `null` where the signal ended it. */

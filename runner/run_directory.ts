@@ -237,6 +237,14 @@ export class RunDirectory implements AsyncDisposable {
     await this.#writeRecord();
   }
 
+  /** Has the record say, until the run is resumed, what has ended it. Nothing happens before it is begun. */
+  async noteFailure(message: string): Promise<void> {
+    if (this.#begun === undefined) return;
+    await this.#prepare();
+    this.#record = { ...this.#record, failed: message };
+    await this.#writeRecord();
+  }
+
   /** Writes `sae.pt`, as Python reads it, or in our own schema where Python has no such function. */
   async writeCheckpoint(sae: Dumpable): Promise<void> {
     await this.#prepare();

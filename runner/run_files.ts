@@ -70,6 +70,8 @@ export interface RunRecord {
   readonly runs?: readonly string[];
   /** Set while older files are being removed. */
   readonly replacing?: true;
+  /** What ended the last session, besides a signal and the run's numbers. */
+  readonly failed?: string;
   /** One for each time that it was started or resumed. */
   readonly sessions: readonly unknown[];
 }

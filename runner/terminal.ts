@@ -49,7 +49,8 @@ export const writeStderr: (text: string) => void = quietly((text) => {
   for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
 });
 
-function quietly(write: (text: string) => void): (text: string) => void {
+/** The same where what cannot be written is lost. */
+export function quietly(write: (text: string) => void): (text: string) => void {
   return (text) => {
     try {
       write(text);
@@ -224,7 +225,7 @@ function bar(part: number): string {
 
 /** A line in place of the one before, no longer than the terminal is wide. */
 function redrawn(line: string): string {
-  return CLEAR_LINE + [...line].slice(0, terminalWidth() - 1).join("");
+  return CLEAR_LINE + [...line].slice(0, terminalSize().columns - 1).join("");
 }
 
 function megabytes(bytes: number): string {
@@ -244,12 +245,14 @@ export function printable(text: string): string {
     ).join(""));
 }
 
-function terminalWidth(): number {
+/** Columns and rows of the terminal; 80 and 24 where it does not know them. */
+export function terminalSize(): { readonly columns: number; readonly rows: number } {
   try {
     // 0 where a terminal does not know it.
-    return Deno.consoleSize().columns || 80;
+    const { columns, rows } = Deno.consoleSize();
+    return { columns: columns || 80, rows: rows || 24 };
   } catch {
-    return 80;
+    return { columns: 80, rows: 24 };
   }
 }
 

@@ -1,7 +1,7 @@
 /** The lines that a run says of rows, length and result: each on what it is about, none on what is well. @module */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { rowsOf } from "../../data/rows.ts";
-import { lengthWarnings, resultWarnings, rowWarnings } from "../../runner/advice.ts";
+import { adviceOnRows, lengthWarnings, resultWarnings } from "../../runner/advice.ts";
 import { completeRunConfig } from "../../runner/run_config.ts";
 import { Random } from "../support/random.ts";
 
@@ -24,7 +24,7 @@ function good(): Float32Array {
   return x;
 }
 
-const of = (x: Float32Array, data: object = {}) => rowWarnings(config(data), rowsOf(x, D));
+const of = async (x: Float32Array, data: object = {}) => (await adviceOnRows(config(data), rowsOf(x, D))).warnings;
 const eachRow = (x: Float32Array, change: (row: number, value: number, d: number) => number) =>
   x.map((value, i) => change(Math.floor(i / D), value, i % D));
 

@@ -451,6 +451,46 @@ Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on 
   }
 });
 
+Deno.test("a run whose folder cannot be written, or whose rows cannot be read, fails alone", async () => {
+  const cfgs = [{}, { lr: 0.02 }, { seed: 4 }, { seed: 5 }].map((train) =>
+    config({ train: { n_epochs: undefined, n_steps: 10, log_every: 2, checkpoint_every: 4, ...train } })
+  );
+  const path = await Deno.makeTempDir();
+  try {
+    await using directories = await RunDirectory.openSweep(path, cfgs.length);
+    let n_read = 0;
+    const whole = rowsOf(mixtures(), D);
+    const failing = { ...whole, read: (from: number, to: number) => whole.read(from, to) };
+    const runs = cfgs.map((cfg, i) => ({ cfg, source: i === 2 ? failing : whole, directory: directories.runs[i]! }));
+    const states = cfgs.map(() => new Set<string>());
+    const results = await runSweep(runs, {
+      onStatus: ({ run, state, step }) => {
+        states[run]!.add(state);
+        if (run !== 0 || step !== 6) return;
+        Deno.removeSync(`${path}/1`, { recursive: true });
+        Deno.writeTextFileSync(`${path}/1`, "");
+        failing.read = (from, to) =>
+          n_read++ < 1 ? whole.read(from, to) : Promise.reject(new Error("the disk is gone"));
+      },
+    });
+    assertMatch(results[1]!.failed!.message, /metrics\.jsonl/);
+    assertEquals(results[2]!.failed!.message, "the disk is gone");
+    assertEquals(JSON.parse(await Deno.readTextFile(`${path}/2/run.json`)).failed, "the disk is gone");
+    assertEquals(results.map(({ steps, isInterrupted }) => [steps, isInterrupted]).slice(0, 2), [[10, false], [
+      8,
+      false,
+    ]]);
+    assertEquals(states.map((seen) => [...seen].at(-1)), ["finished", "failed", "failed", "finished"]);
+    for (const i of [0, 3]) {
+      const alone = await runIn(cfgs[i]!);
+      assertEquals(results[i]!.failed, null);
+      assertEquals(await Deno.readFile(`${path}/${i}/sae.pt`), alone.files.get("sae.pt"), `run ${i}`);
+    }
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
 /** Configurations whose training has all that a file must bring back. */
 const RESUMED: Readonly<Record<string, RunConfig>> = {
   "AuxK, a standardisation, schedules": config({

@@ -1,0 +1,179 @@
+/**
+ * How far each run of a sweep has come, as a table: on a terminal it is redrawn in place; elsewhere a run's row is written
+ * when its state changes, and at every quarter of the way.
+ *
+ * @module
+ */
+
+import { duration, printable, quietly, terminalSize, writeStderr } from "./terminal.ts";
+
+/** What a run is doing, or came to. `failed` is what else than its numbers ended it. */
+export type RunState = "waiting" | "training" | "evaluating" | "finished" | "diverged" | "failed" | "stopped";
+
+/** How far a run has come. */
+export interface RunStatus {
+  /** Its place among the runs. */
+  readonly run: number;
+  /** What it is doing, or came to. */
+  readonly state: RunState;
+  /** Steps made. */
+  readonly step: number;
+  /** Steps to make. */
+  readonly n_steps: number;
+  /** Active latents a row: of the last step, or as evaluated. */
+  readonly l0: number | null;
+  /** While it trains of the last step and with the mean over prefixes, so an estimate; then as evaluated. */
+  readonly nmse: number | null;
+  /** Dead latents, as a share: as training counts them, or as evaluated. */
+  readonly dead_fraction: number | null;
+  /** Why it diverged or failed. */
+  readonly problem: string | null;
+}
+
+/** What {@link RunTable} needs of the world. */
+export interface RunTableOptions {
+  /** Each run's name and what it differs from the others by, in their order. */
+  readonly runs: readonly { readonly name: string; readonly about: string }[];
+  /** Whether text can be redrawn; without it, whether stderr is a terminal. */
+  readonly isTerminal?: boolean;
+  /** Columns and rows of the terminal; as it says if left out. */
+  readonly size?: () => { readonly columns: number; readonly rows: number };
+  /** Where text goes; stderr if left out. If it throws, the text is lost. */
+  readonly write?: (text: string) => void;
+  /** Milliseconds since any fixed moment. */
+  readonly now?: () => number;
+}
+
+/** A row of the table. */
+interface Row extends RunStatus {
+  readonly name: string;
+  readonly about: string;
+  /** When it was first seen to train, and the step it had made then. */
+  readonly since: { readonly time: number; readonly step: number } | null;
+}
+
+/** How often a run that trains is written where nothing can be redrawn. */
+const QUARTERS = 4;
+const CLEAR_LINE = "\r\x1b[K";
+const HEAD = ["run", "state", "step", "L0", "NMSE", "dead", "left", ""];
+
+/** The table. */
+export class RunTable implements Disposable {
+  readonly #options: Required<RunTableOptions>;
+  readonly #rows: Row[];
+  /** Lines on the terminal that the next drawing replaces. */
+  #drawn = 0;
+  #isHeadWritten = false;
+
+  /** Nothing is written before the first news. */
+  constructor(options: RunTableOptions) {
+    const {
+      runs,
+      isTerminal = Deno.stderr.isTerminal(),
+      size = terminalSize,
+      write = writeStderr,
+      now = () => performance.now(),
+    } = options;
+    this.#options = { runs, isTerminal, size, write: quietly(write), now };
+    const nothing = {
+      state: "waiting",
+      step: 0,
+      n_steps: 0,
+      l0: null,
+      nmse: null,
+      dead_fraction: null,
+      problem: null,
+    } as const;
+    this.#rows = runs.map(({ name, about }, run) => ({ run, name, about, ...nothing, since: null }));
+  }
+
+  /** Call it as often as there is news of a run. */
+  show(status: RunStatus): void {
+    const before = this.#rows[status.run]!;
+    const since = before.since ??
+      (status.state === "training" ? { time: this.#options.now(), step: status.step } : null);
+    const row = { ...before, ...status, since };
+    this.#rows[status.run] = row;
+    if (this.#options.isTerminal) return this.#redraw();
+    const quarter = ({ step, n_steps }: RunStatus) => Math.floor(QUARTERS * step / Math.max(1, n_steps));
+    const isNews = before.state !== row.state && row.state !== "training" && row.state !== "evaluating";
+    if (!isNews && !(row.state === "training" && quarter(row) > quarter(before))) return;
+    const lines = this.#lines([row]);
+    this.#options.write((this.#isHeadWritten ? lines.slice(1) : lines).map((line) => `${line}\n`).join(""));
+    this.#isHeadWritten = true;
+  }
+
+  /** Leaves the table standing; the next news draws a new one below. */
+  [Symbol.dispose](): void {
+    this.#drawn = 0;
+    this.#isHeadWritten = false;
+  }
+
+  #redraw(): void {
+    const { size, write } = this.#options;
+    const { columns, rows } = size();
+    const lines = this.#lines(this.#fitting(rows - 3)).concat(this.#hidden(rows - 3));
+    const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
+    const drawn = lines.map((line) => `${CLEAR_LINE}${[...line].slice(0, columns - 1).join("").trimEnd()}\n`);
+    // A table that has become shorter leaves no rest of the longer one.
+    write(`${up}${drawn.join("")}\x1b[J`);
+    this.#drawn = lines.length;
+  }
+
+  /** The rows that fit: where not all do, those under way, then those that came to nothing, then the last that are done. */
+  #fitting(most: number): readonly Row[] {
+    if (this.#rows.length <= most) return this.#rows;
+    const order: readonly RunState[] = [
+      "training",
+      "evaluating",
+      "failed",
+      "diverged",
+      "stopped",
+      "finished",
+      "waiting",
+    ];
+    const ranked = this.#rows.toSorted((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
+    return ranked.slice(0, Math.max(1, most)).toSorted((a, b) => a.run - b.run);
+  }
+
+  /** How many are in which state, where not all rows are shown. */
+  #hidden(most: number): readonly string[] {
+    if (this.#rows.length <= most) return [];
+    const counts = Map.groupBy(this.#rows, ({ state }) => state);
+    const parts = [...counts].map(([state, { length }]) => `${length.toLocaleString("en")} ${state}`);
+    return [`  ${this.#rows.length.toLocaleString("en")} runs: ${parts.join(", ")}`];
+  }
+
+  /** The head and some rows, in columns. */
+  #lines(rows: readonly Row[]): string[] {
+    const widths = [Math.max(3, ...this.#rows.map(({ name }) => name.length)), 10, this.#stepWidth(), 8, 7, 7, 12];
+    return [HEAD, ...rows.map((row) => this.#cells(row))].map((cells) =>
+      `  ${
+        cells.map((cell, i) => i === 0 || i === 1 || i === 7 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i]!))
+          .join("  ")
+      }`
+        .trimEnd()
+    );
+  }
+
+  #stepWidth(): number {
+    return Math.max(4, ...this.#rows.map(({ n_steps }) => 2 * String(n_steps).length + 1));
+  }
+
+  #cells({ name, about, state, step, n_steps, l0, nmse, dead_fraction, problem, since }: Row): string[] {
+    const made = since === null ? 0 : step - since.step;
+    const left = state === "training" && made > 0
+      ? duration((this.#options.now() - since!.time) / 1000 / made * (n_steps - step))
+      : "";
+    return [
+      name,
+      state,
+      n_steps === 0 ? "" : `${step}/${n_steps}`,
+      l0 === null ? "" : l0.toFixed(1),
+      nmse === null ? "" : Number.isNaN(nmse) ? "none" : nmse.toFixed(4),
+      dead_fraction === null ? "" : `${(100 * dead_fraction).toFixed(1)} %`,
+      left,
+      [about, problem ?? ""].filter((text) => text !== "").map(printable).join(": "),
+    ];
+  }
+}
