@@ -6,7 +6,7 @@
 
 import { stringify } from "@std/toml";
 import { openRows, type RowSource } from "../data/mod.ts";
-import { openSource, pathFrom, shownAddress, splitPath } from "../io/mod.ts";
+import { openSource, pathFrom, splitPath } from "../io/mod.ts";
 import {
   aboutChanges,
   aboutOutcome,

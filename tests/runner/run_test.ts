@@ -477,7 +477,7 @@ Deno.test("a run whose folder cannot be written, or whose rows cannot be read, f
     assertEquals(results[2]!.failed!.message, "the disk is gone");
     assertEquals(JSON.parse(await Deno.readTextFile(`${path}/2/run.json`)).failed, "the disk is gone");
     assertEquals(results.map(({ steps, isInterrupted }) => [steps, isInterrupted]).slice(0, 2), [[10, false], [
-      8,
+      6,
       false,
     ]]);
     assertEquals(states.map((seen) => [...seen].at(-1)), ["finished", "failed", "failed", "finished"]);
