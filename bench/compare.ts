@@ -15,7 +15,7 @@ export interface BenchResult {
   /** `product`, `% of peak`: more is better. */
   readonly products: readonly Row[];
   /** `weights`, `f16 / f32`: less is better. */
-  readonly halves?: readonly Row[];
+  readonly f16?: readonly Row[];
   /** `step`, `phase`, `/ encoder`: less is better. */
   readonly steps: readonly Row[];
   /** `peer`, `ours / this`: less is better. */
@@ -51,13 +51,13 @@ interface Ratio {
 }
 
 /** A phase of a few percent of the encoder product varies more than it weighs: only whole steps are held to account. */
-function ratiosOf({ products, halves = [], steps, peers = [] }: BenchResult): [ratio: string, Ratio][] {
+function ratiosOf({ products, f16 = [], steps, peers = [] }: BenchResult): [ratio: string, Ratio][] {
   return [
     ...products.map((row): [string, Ratio] => [
       `${row.product}, % of peak`,
       { value: Number(row["% of peak"]), lessIsBetter: false },
     ]),
-    ...halves.map((row): [string, Ratio] => [
+    ...f16.map((row): [string, Ratio] => [
       `${row.weights}, f16 / f32`,
       { value: Number(row["f16 / f32"]), lessIsBetter: true },
     ]),

@@ -188,7 +188,7 @@ function transposed(room: Room) {
   const sparse = csr(room);
   const transposition = room.use(new Transposition(room.context, B, S, B * k, "entries"));
   const commands = new Commands(room.context);
-  transposition.record(commands, sparse);
+  transposition.transpose(commands, sparse);
   commands.submit();
   const { columns, entryRows } = transposition;
   return { sparse: columns, entryRows, values: sparse.values, firstRow: 0, rows: B, accumulate: false };
@@ -230,7 +230,7 @@ function batchTopK(room: Room, { values, maxima }: ReturnType<typeof withMaxima>
   const [starts, indices, selected] = [room.integers([B + 1]), room.integers([B * k]), room.floats([B * k])];
   const results = { k: B * k, capacity: B * k, starts, indices, selected };
   return (commands) =>
-    selection.record(commands, { ...results, forEach: (use) => use({ values, maxima, from: 0, to: B }) });
+    selection.select(commands, { ...results, forEach: (use) => use({ values, maxima, from: 0, to: B }) });
 }
 
 /** [B, S] with k numbers a row that are not zero, and room for them as entries. */
@@ -641,12 +641,12 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
       return (commands) => topK(commands, given);
     },
   },
-  ...[false, true].map((isHalf): KernelRow => ({
+  ...[false, true].map((isF16): KernelRow => ({
     file: "transpose",
-    name: isHalf ? "rows of halves" : "rows",
+    name: isF16 ? "f16 rows" : "rows",
     make: (room) => {
       const { D, S, B } = room.sizes;
-      const make = (shape: number[]) => room.use(new Tensor(room.context, "f32", shape, "floats", { isHalf }));
+      const make = (shape: number[]) => room.use(new Tensor(room.context, "f32", shape, "floats", { isF16 }));
       const [rows, result] = [make([B, D]), make([D, S])];
       return (commands) => transposeRows(commands, { rows: rows.rows(0, B), result, at: 0 });
     },
@@ -658,7 +658,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
       const { B, S, k } = room.sizes;
       const sparse = csr(room, isSpread);
       const transposition = room.use(new Transposition(room.context, B, S, B * k, "entries"));
-      return (commands) => transposition.record(commands, sparse);
+      return (commands) => transposition.transpose(commands, sparse);
     },
   })),
   {

@@ -1,5 +1,5 @@
 /**
- * `deno task bench`: the adapter's ceilings, the matrix products, those with weights that are halves, the training step by
+ * `deno task bench`: the adapter's ceilings, the matrix products, those with f16 weights, the training step by
  * kernel and by phase, small steps on a stream, and the peers, in one run.
  *
  *     deno task bench [--json] [--svg FILE] [--no-peers] [--python PYTHON]
@@ -9,7 +9,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { stackedBars } from "./chart.ts";
-import { timeHalves } from "./halves.ts";
+import { timeF16 } from "./f16.ts";
 import { flopsOf, shapeName, SHAPES, timeProducts } from "./matmul_shapes.ts";
 import { peers, productPeers } from "./peers.ts";
 import { type Row, table, timedDevice } from "./measure.ts";
@@ -49,8 +49,8 @@ const products = (await timeProducts(device, SHAPES)).map(({ shape, tile, ms }):
   return { product: shapeName(shape), tile, "GFLOP/s": gflops, "% of peak": 100 * gflops / ceilings.gflops };
 });
 say(`${table(products)}\n`);
-const halves = await timeHalves(device);
-say(`${table(halves)}\n`);
+const f16 = await timeF16(device);
+say(`${table(f16)}\n`);
 
 const productSize = ({ B, D, S }: StepShape) => B * D * S;
 const steps: Row[] = [];
@@ -99,7 +99,7 @@ if (args.peers) say(table(others));
 if (json) {
   const deno = Deno.version.deno;
   console.log(
-    JSON.stringify({ adapter, deno, ceilings, products, halves, kernels, steps, stream, engines, peers: others }),
+    JSON.stringify({ adapter, deno, ceilings, products, f16, kernels, steps, stream, engines, peers: others }),
   );
 }
 Deno.exit();

@@ -1,11 +1,11 @@
 /**
  * How a step's time and memory grow.
  *
- *     deno run -A bench/scale.ts [sweeps] [codes] [texels] [large] [steps] [--json]
+ *     deno run -A bench/scale.ts [sweeps] [codes] [textures] [large] [steps] [--json]
  *
  * - `sweeps`: a TopK step where batch, dictionary and k grow, one at a time.
  * - `codes`: a ReLU step by the share of its codes that are not 0, against the same step forced dense, and against TopK.
- * - `texels`: a TopK step that reads from textures, as it does on software drivers, and from buffers alone.
+ * - `textures`: a TopK step that reads from textures, as it does on software drivers, and from buffers alone.
  * - `large`: one TopK step of 16,384 rows and 131,072 latents of 768 dimensions, and what its buffers hold.
  * - `steps`: 10,000 small steps, and whether memory grows.
  *
@@ -19,7 +19,7 @@ import { watchBuffers } from "./buffers.ts";
 import { type Row, table, timedDevice, timeDispatches, totalMs } from "./measure.ts";
 import { timeSteps } from "./step.ts";
 
-const SECTIONS = ["sweeps", "codes", "texels", "large", "steps"] as const;
+const SECTIONS = ["sweeps", "codes", "textures", "large", "steps"] as const;
 type Section = typeof SECTIONS[number];
 
 const isSection = (name: string): name is Section => (SECTIONS as readonly string[]).includes(name);
@@ -130,12 +130,14 @@ async function codes(): Promise<Row[]> {
 }
 
 /** A TopK step with textures as the adapter has it by default, and without any. */
-async function texels(): Promise<Row[]> {
+async function textures(): Promise<Row[]> {
   const rows: Row[] = [];
-  for (const texelBytes of [undefined, Infinity]) {
-    const device = await timedDevice((made) => void new DeviceContext(made, texelBytes ? { texelBytes } : {}));
+  for (const textureCopyBytes of [undefined, Infinity]) {
+    const device = await timedDevice((made) =>
+      void new DeviceContext(made, textureCopyBytes ? { textureCopyBytes } : {})
+    );
     const { ms } = await timeCodes(device, { key: "top-k", top_k: 32 }, 0);
-    const { texelBytes: used } = contextOf(device);
+    const { textureCopyBytes: used } = contextOf(device);
     device.destroy();
     const from = used === Infinity ? "buffers" : `textures from ${used / 1024} KiB on`;
     rows.push({ reads: from, ms, "/ first": ms / Number(rows[0]?.ms ?? ms) });
@@ -204,7 +206,7 @@ async function manySteps(): Promise<Row[]> {
 const found: Partial<Record<Section | "held", readonly Row[]>> = {};
 if (chosen.includes("sweeps")) found.sweeps = await sweeps();
 if (chosen.includes("codes")) found.codes = await codes();
-if (chosen.includes("texels")) found.texels = await texels();
+if (chosen.includes("textures")) found.textures = await textures();
 if (chosen.includes("large")) {
   const { step, held } = await large();
   Object.assign(found, { large: [step], held });

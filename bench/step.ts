@@ -102,12 +102,12 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ],
   [
     "decode and residuals",
-    /^(sparse_rows_matmul|.*residuals|copy_columns|copy_above_threshold|matmul_nn|row_norms|dense_row_norms|max.*)$/,
+    /^(spmm|.*residuals|copy_columns|copy_above_threshold|matmul_nn|row_norms|dense_row_norms|max.*)$/,
   ],
   ["lists by latent", /^(count|place|order|order_many)_entries$|^scan$/],
   [
     "gradients",
-    /^(sampled_matmul|sparse_column.*|matmul_tn|column_sums|positive_mask|(dense_)?l1_backward|jump_relu.*|(magnitude|gate)_.*backward|pre_act_(backward|entry_(gradients|slopes))|sparsity_backward|subtract_weighted_rows)$/,
+    /^(sddmm|spmm_transposed|sparse_column_sums|matmul_tn|column_sums|positive_mask|(dense_)?l1_backward|jump_relu.*|(magnitude|gate)_.*backward|pre_act_(backward|entry_(gradients|slopes))|sparsity_backward|subtract_weighted_rows)$/,
   ],
   [
     "optimiser",

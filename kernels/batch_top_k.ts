@@ -105,7 +105,7 @@ export class BatchTopK implements Disposable {
   }
 
   /** Writes the `k` largest as sparse rows. */
-  record(commands: Commands, given: BatchTopKArguments): void {
+  select(commands: Commands, given: BatchTopKArguments): void {
     this.#collect(commands, given);
     const stretches = { stretches: this.#stretches, places: this.#places };
     const candidates = { size: this.#capacity, values: this.#values };

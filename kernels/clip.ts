@@ -9,7 +9,7 @@ import { defineKernel, reads, writes } from "./engine/kernel.ts";
 import type { Tensor } from "./engine/tensor.ts";
 
 /** The most terms: one invocation adds them, and a software driver ends its loop at 65,535 turns. */
-const MOST = 65000;
+const MAX_TERMS = 65000;
 
 /**
  * norm[0] = √Σ squares, factor[0] = min(1, most / (norm + 1e-6)), or 1 where `most` is infinite.
@@ -21,7 +21,7 @@ export function clipFactor(
   given: { readonly squares: Tensor; readonly norm: Tensor; readonly factor: Tensor; readonly most: number },
 ): void {
   const { squares, norm, factor, most } = given;
-  if (squares.size > MOST) throw new RangeError(`a norm has at most ${MOST} terms, found ${squares.size}`);
+  if (squares.size > MAX_TERMS) throw new RangeError(`a norm has at most ${MAX_TERMS} terms, found ${squares.size}`);
   // WGSL has no infinity; a negative limit stands for none.
   commands.run(clipKernel, { size: squares.size, most: most === Infinity ? -1 : most, squares, norm, factor });
 }

@@ -129,7 +129,7 @@ export function defaultTile(context: DeviceContext, of: ProductClass, aligned: b
   const bearsLarge = /\bLLVM 15\b/.test(context.device.adapterInfo?.description ?? "");
   if (aligned && context.subgroups !== undefined) {
     if (isFlat) return "subgroup 8x8";
-    if (isTall || context.texelBytes < Infinity) return "subgroup 32x4";
+    if (isTall || context.textureCopyBytes < Infinity) return "subgroup 32x4";
     return isLarge && bearsLarge ? "subgroup 64x8" : "subgroup 32x8";
   }
   if (context.lanes > 8 && !isTall && !isFlat) return "workgroup 4x4";

@@ -15,7 +15,7 @@ export * from "./csr_columns.ts";
 export * from "./engine/device.ts";
 export * from "./elementwise.ts";
 export { DeviceError, KernelError, ShapeError } from "./engine/errors.ts";
-export * from "./forms/halves.ts";
+export * from "./forms/f16.ts";
 export * from "./engine/kernel.ts";
 export * from "./matmul.ts";
 export type { Layout, ProductClass, ProductShape, TileName } from "./matmul_tiles.ts";

@@ -62,16 +62,16 @@ export interface MuonArguments extends MuonStep {
   readonly grad: Tensor;
   /** The mean of its gradients so far. */
   readonly mean: Tensor;
-  /** Room for matrices of this shape. */
-  readonly space: MuonSpace;
+  /** Buffers for matrices of this shape. */
+  readonly buffers: MuonBuffers;
   /** [1], multiplies the gradient. */
   readonly factor: Tensor;
   /** [1], anything but 0 stops the update. */
   readonly halted: Tensor<"u32">;
 }
 
-/** Room for the update of matrices of one shape, one after the other. */
-export class MuonSpace implements Disposable {
+/** Buffers for the update of matrices of one shape, one after the other. */
+export class MuonBuffers implements Disposable {
   /** [rows, columns], the update. */
   readonly x: Tensor;
   /** [rows, columns] */
@@ -111,7 +111,7 @@ export class MuonSpace implements Disposable {
  * {@link muonStep}. The same matrix transposed gets the same update, transposed.
  */
 export function muon(commands: Commands, given: MuonArguments): void {
-  const { space: { x, spare, gram, square, squares, total } } = given;
+  const { buffers: { x, spare, gram, square, squares, total } } = given;
   muonMomentum(commands, { ...given, x });
   divideByNorm(commands, { x, squares, total, least: LEAST_NORM });
   const update = newtonSchulz(commands, { x, spare, gram, square, steps: STEPS, coefficients: STEEPEST });

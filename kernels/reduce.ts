@@ -12,7 +12,7 @@ const THREADS = 256;
 /** Elements of one workgroup of the first stage. */
 const CHUNK = 16384;
 /** The most elements of one dispatch of the second stage: a software driver ends loops at 65,535 turns. */
-const MOST = 32768 * THREADS;
+const MAX_TERMS = 32768 * THREADS;
 
 /** Invocations that share a row, and the columns that they can go through in that many turns. */
 const ROW_THREADS = 64;
@@ -170,7 +170,7 @@ export interface SumArguments {
 
 /** into[at] = Σ x, each of 256 invocations a strided part, then a tree. */
 export function sum(commands: Commands, { x, size, into, results, at }: SumArguments): void {
-  if (size > MOST) throw new RangeError(`a sum has at most ${MOST} terms, found ${size}`);
+  if (size > MAX_TERMS) throw new RangeError(`a sum has at most ${MAX_TERMS} terms, found ${size}`);
   commands.run(sumKernel, { size, results, at, x, into });
 }
 

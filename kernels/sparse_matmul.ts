@@ -135,7 +135,7 @@ export interface SpmmArguments {
  */
 export function spmm(commands: Commands, given: SpmmArguments): void {
   const { sparse, firstRow, rows, matrix, from, to, columns, ends, parts, result, accumulate } = given;
-  const kernel = sparseRowsMatmulKernel(columns, commands.context);
+  const kernel = spmmKernel(columns, commands.context);
   // A row has no more entries than it has columns, and no more than there are at all.
   const most = sparse.capacity <= MAX_TERMS ? to - from : MAX_TERMS;
   for (let begin = from; begin < to; begin += most) {
@@ -161,9 +161,9 @@ export function spmm(commands: Commands, given: SpmmArguments): void {
   }
 }
 
-const sparseRowsMatmulKernel = perShare((share) =>
+const spmmKernel = perShare((share) =>
   defineKernel({
-    name: "sparse_rows_matmul",
+    name: "spmm",
     dims: [
       "rows",
       "columns",
@@ -258,7 +258,7 @@ export function sddmm(commands: Commands, given: SddmmArguments): void {
   const { sparse, entryRows, firstRow, rows, left, parts, ends, right, from, to, columns, result } = given;
   const { element, scalars } = widthOf(columns);
   for (const terms of spans(columns / scalars, MAX_SAMPLED_TURNS)) {
-    commands.run(sampledMatmulKernels[element], {
+    commands.run(sddmmKernels[element], {
       rows,
       columns,
       parts,
@@ -294,9 +294,9 @@ const addProduct = ({ scalars }: Width, e: number, x: string): string =>
       : `fma(${x}.w, y.w, fma(${x}.z, y.z, fma(${x}.y, y.y, fma(${x}.x, y.x, sum${e}))))`
   }; }`;
 
-const declareSampledMatmul = (width: Width) =>
+const declareSddmm = (width: Width) =>
   defineKernel({
-    name: "sampled_matmul",
+    name: "sddmm",
     dims: [
       "rows",
       "columns",
@@ -355,9 +355,9 @@ const declareSampledMatmul = (width: Width) =>
   }
   ${everySample((e) => `if (wanted${e}) { result[entry${e}] = sum${e}; }`)}`,
   });
-const sampledMatmulKernels = {
-  f32: declareSampledMatmul({ element: "f32", scalars: 1 }),
-  vec4f: declareSampledMatmul({ element: "vec4f", scalars: 4 }),
+const sddmmKernels = {
+  f32: declareSddmm({ element: "f32", scalars: 1 }),
+  vec4f: declareSddmm({ element: "vec4f", scalars: 4 }),
 };
 
 /** The entries of a sparse matrix by column: {@link transposeEntries} makes it. */
@@ -408,7 +408,7 @@ export interface SpmmTransposedArguments {
 export function spmmTransposed(commands: Commands, given: SpmmTransposedArguments): void {
   const { sparse, entryRows, values, firstRow, rows, matrix, parts, ends, from, to, columns, result, accumulate } =
     given;
-  const kernel = sparseColumnsMatmulKernel(columns, commands.context);
+  const kernel = spmmTransposedKernel(columns, commands.context);
   for (const span of spans(rows, MAX_TERMS)) {
     commands.run(kernel, {
       rows: span.to - span.from,
@@ -489,9 +489,9 @@ function everyEntry({ subgroups }: Share, statement: string): string {
     }`;
 }
 
-const sparseColumnsMatmulKernel = perShare((share) =>
+const spmmTransposedKernel = perShare((share) =>
   defineKernel({
-    name: "sparse_columns_matmul",
+    name: "spmm_transposed",
     directives: share.subgroups ?? "",
     dims: [
       "rows",
@@ -633,7 +633,7 @@ export interface CsrToDenseArguments {
 /** The sparse rows written out, zeros included. */
 export function csrToDense(commands: Commands, given: CsrToDenseArguments): void {
   const { sparse, firstRow, rows, columns, result } = given;
-  commands.run(denseRowsKernel, {
+  commands.run(csrToDenseKernel, {
     rows,
     columns,
     firstRow,
@@ -646,8 +646,8 @@ export function csrToDense(commands: Commands, given: CsrToDenseArguments): void
   });
 }
 
-const denseRowsKernel = defineKernel({
-  name: "dense_rows",
+const csrToDenseKernel = defineKernel({
+  name: "csr_to_dense",
   dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
   bindings: {
     starts: reads("u32", "allRows+1"),

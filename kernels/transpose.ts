@@ -13,7 +13,7 @@ import { rowsPerBlock, spans, type Tensor, type TensorRows } from "./engine/tens
 export interface TransposedRows {
   /** [R, C], which fit a binding. */
   readonly rows: TensorRows;
-  /** [C, W]; halves where the rows are. */
+  /** [C, W]; f16 where `rows` is. */
   readonly result: Tensor;
   /** Which row of the matrix the first one is. */
   readonly at: number;
@@ -23,7 +23,7 @@ export interface TransposedRows {
  * Writes rows of a matrix into the columns of its transpose.
  *
  * @throws {ShapeError} if the rows are of another length than the transpose has columns, or there are not so many.
- * @throws {KernelError} if one of them holds halves and the other does not.
+ * @throws {KernelError} if one of them is an f16 tensor and the other is not.
  */
 export function transposeRows(commands: Commands, { rows, result, at }: TransposedRows): void {
   const n_rows = rows.to - rows.from;
@@ -34,7 +34,7 @@ export function transposeRows(commands: Commands, { rows, result, at }: Transpos
       `rows ${at} to ${at + n_rows} of ${columns} values were to be columns of ${result.label} [${height}, ${width}]`,
     );
   }
-  const kernel = result.isHalf ? transposeHalvesKernel : transposeRowsKernel;
+  const kernel = result.isF16 ? transposeF16Kernel : transposeRowsKernel;
   const most = rowsPerBlock(commands.context, height, width * result.valueBytes, result.label);
   for (const { from, to } of spans(height, most)) {
     commands.run(kernel, {
@@ -67,10 +67,10 @@ const transposeRowsKernel = defineKernel({
 });
 
 /** The same bits, two in a word: where both are here, who has the first of them writes it, and otherwise the other stays. */
-const transposeHalvesKernel = defineKernel({
-  name: "transpose_halves",
+const transposeF16Kernel = defineKernel({
+  name: "transpose_f16",
   dims: ["rows", "columns", "first", "height", "width", "at"],
-  bindings: { source: reads("halves", "rows columns"), result: writes("halves", "height width") },
+  bindings: { source: reads("f16", "rows columns"), result: writes("f16", "height width") },
   workgroup: 64,
   grid: ({ rows, height }) => Math.ceil(rows * height / 256),
   cost: ({ rows, height }) => ({ flops: 0, bytes: 4 * rows * height }),

@@ -63,7 +63,7 @@ export class Transposition implements Disposable {
   }
 
   /** Lists `sparse` by column. */
-  record(commands: Commands, sparse: Csr): void {
+  transpose(commands: Commands, sparse: Csr): void {
     const { columns, capacity } = this.columns;
     const rows = this.#rows;
     const counts = this.#counts;

@@ -15,7 +15,7 @@ export interface InputScaling {
 }
 
 /**
- * How the matrices of a model lie on its device: as float32, or as halves of half the size, rounded to the nearest, with
+ * How the matrices of a model lie on its device: as float32, or as f16 in half of the memory, rounded to the nearest, with
  * which a model cannot be trained. Sums are float32 either way.
  */
 export type WeightStorage = "f32" | "f16";

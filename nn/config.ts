@@ -16,6 +16,7 @@ import {
   completeActivation,
   learnsThresholds,
 } from "./activations/mod.ts";
+import { auxCapabilities, freeL0, isOnL0 } from "./loss_terms.ts";
 import { boolean, completeEach, type Fields, integer, number, onlyFields } from "./fields.ts";
 
 /** A complete configuration, as checkpoints hold it. */
@@ -93,15 +94,14 @@ export function completeConfig(options: SparseAutoencoderOptions = {}): SparseAu
 function checkTogether({ activation, d_sae }: SparseAutoencoderConfig): void {
   const { key, sparsity, aux } = activation;
   activationKind(activation).check?.(activation);
-  if (sparsity.key === "target-l0-sparsity" && sparsity.target_l0 > d_sae) {
-    throw new RangeError(`target_l0 must be at most d_sae ${d_sae}, found ${sparsity.target_l0}`);
+  if (freeL0(sparsity) > d_sae) {
+    throw new RangeError(`target_l0 must be at most d_sae ${d_sae}, found ${freeL0(sparsity)}`);
   }
   if (learnsThresholds(activation)) return;
-  // Only thresholds can learn from these.
-  if (sparsity.key === "l0-sparsity" || sparsity.key === "target-l0-sparsity") {
+  if (isOnL0(sparsity)) {
     throw new RangeError(`${sparsity.key} trains the thresholds of a jump-relu; the activation is ${key}`);
   }
-  if (aux.key === "pre-act") {
-    throw new RangeError(`the auxiliary loss pre-act needs the thresholds of a jump-relu; the activation is ${key}`);
+  if (auxCapabilities(aux).needsThresholds) {
+    throw new RangeError(`the auxiliary loss ${aux.key} needs the thresholds of a jump-relu; the activation is ${key}`);
   }
 }

@@ -67,7 +67,7 @@ export class EncoderInput implements Disposable {
   }
 
   /** Standardises and centres `x` [B, D]. */
-  record(commands: Commands, model: AffineMaps, x: Tensor): void {
+  prepare(commands: Commands, model: AffineMaps, x: Tensor): void {
     this.#x = x;
     const { d_model: columns } = model.cfg;
     const [n_rows = 0] = x.shape;

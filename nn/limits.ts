@@ -10,6 +10,7 @@ import { elementsPerBinding, rowsPerBlock } from "../kernels/engine/tensor.ts";
 import { MAX_ROWS } from "../kernels/transpose_entries.ts";
 import type { WeightStorage } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
+import { auxCapabilities } from "./loss_terms.ts";
 
 /** The most rows of a batch: entries are sorted by their latent with so many rows at once. */
 export const MAX_BATCH_ROWS: number = MAX_ROWS;
@@ -70,8 +71,8 @@ export function checkBatchFits(
     );
   }
   if (!training) return;
-  const { aux } = activation;
-  for (const [field, k] of [["top_k", mostK], ["k_aux", aux.key === "auxk" ? aux.k_aux : 0]] as const) {
+  const { k_aux } = auxCapabilities(activation.aux);
+  for (const [field, k] of [["top_k", mostK], ["k_aux", k_aux]] as const) {
     const entries = n_rows * Math.min(k, d_sae);
     if (entries <= elementsPerBinding(context)) continue;
     throw new DeviceError(

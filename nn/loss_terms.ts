@@ -166,9 +166,19 @@ export function auxField(otherwise: Aux["key"]): Field<Aux> {
   };
 }
 
-/** The factor before P; for `target-l0-sparsity`, before (P / target_l0 − 1)². */
+/** The penalty with another weight; L1 where there was none. */
+export function withCoeff(sparsity: Sparsity, coeff: number): Sparsity {
+  return completeSparsity({ ...sparsity.key === "no-sparsity" ? { key: "l1-sparsity" } : sparsity, coeff });
+}
+
+/** The factor before P; before (P / {@link freeL0} − 1)² where there is one. */
 export function sparsityCoeff(sparsity: Sparsity): number {
   return sparsity.key === "no-sparsity" ? 0 : sparsity.coeff;
+}
+
+/** The mean L0 that costs nothing, for a penalty on the distance from it; 0 for the others, which are means over rows. */
+export function freeL0(sparsity: Sparsity): number {
+  return sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0;
 }
 
 /** Whether the lengths of W_dec's rows are part of the penalty. */
@@ -183,3 +193,25 @@ export function isOnL0({ key }: Sparsity): boolean {
 
 /** A penalty that depends on the lengths of W_dec's rows. */
 export type WeightedSparsity = WeightedL1Sparsity | TanhSparsity;
+
+/** What other code asks of an auxiliary loss. */
+export interface AuxCapabilities {
+  /** Its name in messages; `undefined` where there is no auxiliary loss. */
+  readonly title: string | undefined;
+  /** The most dead latents that it selects in a row; 0 if it selects none. */
+  readonly k_aux: number;
+  /** Whether it trains thresholds, so that the activation must learn some. */
+  readonly needsThresholds: boolean;
+}
+
+/** What an auxiliary loss needs and does. */
+export function auxCapabilities(aux: Aux): AuxCapabilities {
+  switch (aux.key) {
+    case "no-aux":
+      return { title: undefined, k_aux: 0, needsThresholds: false };
+    case "auxk":
+      return { title: "AuxK", k_aux: aux.k_aux, needsThresholds: false };
+    case "pre-act":
+      return { title: "the loss of dead latents", k_aux: 0, needsThresholds: true };
+  }
+}

@@ -64,7 +64,7 @@ export class ParameterTensors implements Disposable {
 
   /**
    * Zeros for a model. `label` is what errors call them. Without `matrices`, W_enc and W_dec have no rows; with `weights`
-   * `"f16"` they hold halves.
+   * `"f16"` they are f16 tensors.
    *
    * @throws {RangeError} for other weights.
    */
@@ -78,13 +78,13 @@ export class ParameterTensors implements Disposable {
       throw new RangeError(`weights must be f32 or f16, found ${JSON.stringify(weights)}`);
     }
     using stack = new DisposableStack();
-    const make = (name: string, shape: number[], options: { readonly isHalf?: boolean } = {}) =>
+    const make = (name: string, shape: number[], options: { readonly isF16?: boolean } = {}) =>
       stack.use(new Tensor(context, "f32", shape, `${label}${name}`, options));
     const rows = matrices ? d_sae : 0;
-    const isHalf = weights === "f16";
-    this.W_enc = make("W_enc", [rows, d_model], { isHalf });
+    const isF16 = weights === "f16";
+    this.W_enc = make("W_enc", [rows, d_model], { isF16 });
     this.b_enc = make("b_enc", [d_sae]);
-    this.W_dec = make("W_dec", [rows, d_model], { isHalf });
+    this.W_dec = make("W_dec", [rows, d_model], { isF16 });
     this.b_dec = make("b_dec", [d_model]);
     this.own = new Map(own.map(({ name, size }) => [name, make(name, [size])]));
     this.#owned = stack.move();
@@ -97,7 +97,7 @@ export class ParameterTensors implements Disposable {
 
   /** How W_enc and W_dec lie. */
   get weights(): WeightStorage {
-    return this.W_enc.isHalf ? "f16" : "f32";
+    return this.W_enc.isF16 ? "f16" : "f32";
   }
 
   /** The tensors with their names, in the order in which upstream registers them. */
@@ -113,7 +113,7 @@ export class ParameterTensors implements Disposable {
    * Copies values to the device.
    *
    * @throws {ShapeError} if a length is not that of its parameter.
-   * @throws {RangeError} if a value is larger than any half, where they are halves.
+   * @throws {RangeError} if the matrices are f16 and a value is beyond the largest f16 value, 65504.
    */
   write(arrays: ParameterArrays): void {
     const [rows = 0, d_model = 0] = this.W_enc.shape;
@@ -135,7 +135,7 @@ export class ParameterTensors implements Disposable {
    * but some megabytes, and on it another block of rows where a piece is transposed against what lies there.
    *
    * @throws {ShapeError} if there are not as many as a parameter has.
-   * @throws {RangeError} if a value is larger than any half, where they are halves.
+   * @throws {RangeError} if the matrices are f16 and a value is beyond the largest f16 value, 65504.
    */
   async writePieces(given: PiecewiseParameters): Promise<void> {
     for (const [name, tensor] of this) {
@@ -186,7 +186,7 @@ const BLOCK_BYTES = 2 ** 23;
 async function writeInOrder(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
   let at = 0;
   let drainedAt = 0;
-  for await (const piece of tensor.isHalf ? evenPieces(pieces) : pieces) {
+  for await (const piece of tensor.isF16 ? evenPieces(pieces) : pieces) {
     tensor.writeAt(at, piece);
     at += piece.length;
     if ((at - drainedAt) * 4 < WAITING_BYTES) continue;
@@ -220,8 +220,8 @@ async function writeTransposed(tensor: Tensor, pieces: AsyncIterable<Float32Arra
   const most = Math.min(BLOCK_BYTES, context.bindingLimit - context.guardWords * 4 - 16);
   const height = Math.min(rows, Math.max(1, Math.floor(most / (columns * 4))));
   const block = new Float32Array(height * columns);
-  const { isHalf, label } = tensor;
-  using staged = new Tensor(context, "f32", [height, columns], `rows of ${label}`, { isHalf });
+  const { isF16, label } = tensor;
+  using staged = new Tensor(context, "f32", [height, columns], `rows of ${label}`, { isF16 });
   let at = 0;
   const flush = async (n_rows: number): Promise<void> => {
     const commands = new Commands(context);

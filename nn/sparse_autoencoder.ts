@@ -44,7 +44,7 @@ export interface PlacementOptions {
 export interface OpeningOptions extends PlacementOptions {
   /**
    * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
-   * nearest half, and the model computes what one with the rounded values does; it cannot be trained. That takes a platform
+   * nearest f16 value, and the model computes what one with the rounded values does; it cannot be trained. That takes a platform
    * with `Float16Array`.
    */
   readonly weights?: WeightStorage;
@@ -140,7 +140,7 @@ export class SparseAutoencoder implements Model, Disposable {
   /**
    * A model with given values, `W_enc` as [d_model, d_sae].
    *
-   * @throws {RangeError | TypeError} for a configuration that no model can have, or a weight larger than any half where
+   * @throws {RangeError | TypeError} for a configuration that no model can have, or a weight beyond the largest f16 value where
    * `weights` are `"f16"`.
    * @throws {ShapeError} if a parameter has the wrong length.
    * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
@@ -195,7 +195,7 @@ export class SparseAutoencoder implements Model, Disposable {
 
   /**
    * The parameters as files hold them: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D], and the `threshold` of a
-   * BatchTopK [1] or JumpReLU [S]. Weights that lie as halves are the values of those.
+   * BatchTopK [1] or JumpReLU [S]. f16 weights come back as the values that they hold.
    */
   async readParameters(): Promise<ParameterArrays> {
     if (!this.#estimatesThreshold) return await this.parameters.read();
@@ -233,7 +233,7 @@ export class SparseAutoencoder implements Model, Disposable {
     const input = stack.use(new EncoderInput(this, n_rows));
     const tile = stack.use(new Tile(this, n_rows, { selects: selects(this) }));
     const commands = new Commands(this.context);
-    input.record(commands, this, tensor);
+    input.prepare(commands, this, tensor);
     encodeInto(commands, this, { input, tile, codes });
     commands.submit();
     made.move();

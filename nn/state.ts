@@ -98,7 +98,7 @@ export class TrainState implements Disposable {
   /**
    * A fresh state for a model.
    *
-   * @throws {TypeError} for an option that there is not, or a model whose weights are halves: what an update adds to them
+   * @throws {TypeError} for an option that there is not, or a model whose weights are f16: what an update adds to them
    * would be rounded away.
    * @throws {RangeError} for an optimizer that there is not.
    */

@@ -163,7 +163,7 @@ export class AuxKLoss implements AuxTerm {
         }
       },
     };
-    yield { onlyIf: sparseCount, work: () => transposition.record(commands, codes.sparse) };
+    yield { onlyIf: sparseCount, work: () => transposition.transpose(commands, codes.sparse) };
   }
 
   /**

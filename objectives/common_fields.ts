@@ -6,6 +6,9 @@
 
 import { type Field, integer, number, optional } from "../nn/fields.ts";
 
+/** Rows without firing after which a latent is dead, as upstream has it: 10,000,000. */
+export const DEAD_THRESHOLD_TOKENS = 10_000_000;
+
 /** The fields. */
 export const COMMON_FIELDS: {
   readonly target_l0: Field<number | null>;
@@ -18,7 +21,7 @@ export const COMMON_FIELDS: {
   dead_threshold_tokens: integer({
     least: 1,
     most: 2 ** 32 - 1,
-    otherwise: 10_000_000,
+    otherwise: DEAD_THRESHOLD_TOKENS,
     about: "Rows without firing after which a latent is dead.",
   }),
 };

@@ -15,7 +15,7 @@ import { sum } from "../kernels/reduce.ts";
 import { codesBackward, decode, decodeDense, denseCodesBackward } from "../nn/decode.ts";
 import type { StepBuffers } from "../nn/step_buffers.ts";
 import { TOTALS } from "./loss_record.ts";
-import type { AuxTerm, Halves, TrainingStep } from "./loss_term.ts";
+import type { AuxTerm, CodeGradients, TrainingStep } from "./loss_term.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
 
 /** The reconstruction by the gates. It makes their gradient, to which a penalty then adds. */
@@ -43,7 +43,7 @@ export class GateLoss implements AuxTerm {
     this.#owned = stack.move();
   }
 
-  readonly onCodes: Halves = {
+  readonly onCodes: CodeGradients = {
     entries: (step) => {
       const { commands, model, buffers: { spans, whole, f_x } } = step;
       const { codes, transposition, grad_values } = f_x.gate!.entries;

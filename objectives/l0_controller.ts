@@ -6,7 +6,7 @@
  * after a third of it. With e = clamp(ln(L0 / r), ±MAX_ERROR) of the step's own batch it is a proportional-integral
  * controller,
  *
- * u ← clamp(u + GAIN · max(v, √v) · e, ±MOST),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
+ * u ← clamp(u + GAIN · max(v, √v) · e, ±MAX_U),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
  *
  * exponential where the configured weight is far from what the data need, linear about λ = 0. v = lr / UNIT_LR is how far
  * a step moves the model, and so what it answers to the last one's weight.
@@ -24,7 +24,7 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import { defineKernel, reads, writes } from "../kernels/engine/kernel.ts";
 import type { Tensor } from "../kernels/engine/tensor.ts";
-import { isOnL0, type Sparsity, sparsityCoeff } from "../nn/loss_terms.ts";
+import { freeL0, isOnL0, type Sparsity, sparsityCoeff } from "../nn/loss_terms.ts";
 
 const GAIN = 0.03;
 const DAMPING = 6;
@@ -35,7 +35,7 @@ const UNBOUNDED = 1e20;
 const MAX_ERROR = 0.5;
 const UNIT_LR = 2e-3;
 /** Of |u|: λ is then 3 million times the configured one, and nothing overflows where a target cannot be reached. */
-const MOST = 15;
+const MAX_U = 15;
 
 /** u at the start: arsinh(½). */
 const START = 0.48121182505960347;
@@ -84,9 +84,9 @@ export function penaltyWeight(
     l0_at: l0At,
     coeff: sparsityCoeff(sparsity) * factor,
     n_rows,
-    penalty_target: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
+    penalty_target: freeL0(sparsity),
     control_target: controlled?.target_l0 ?? 0,
-    least: onL0 ? -MOST : 0,
+    least: onL0 ? -MAX_U : 0,
     gain: GAIN * Math.max(speed, Math.sqrt(speed)),
     pace: (onL0 ? PACE.l0 : PACE.codes) * speed,
     lead: onL0 ? LEAD : UNBOUNDED,
@@ -126,7 +126,7 @@ const weightKernel = defineKernel({
     let paced = reference * exp(clamp(distance, -most, most));
     reference = clamp(paced, min(reference, reached / dims.lead), max(reference, reached * dims.lead));
     let error = clamp(log(reached / reference), -${MAX_ERROR}, ${MAX_ERROR});
-    let u = clamp(${START} + control[0] + dims.gain * error, dims.least, ${MOST}.0);
+    let u = clamp(${START} + control[0] + dims.gain * error, dims.least, ${MAX_U}.0);
     if (halted[0] == 0u) {
       control[0] = u - ${START};
       control[1] = reference;

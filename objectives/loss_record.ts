@@ -145,7 +145,7 @@ export interface LossSlot {
 }
 
 /** Writes what an objective says of a batch into its row. */
-export function recordLoss(
+export function writeLossRecord(
   commands: Commands,
   given: {
     readonly into: LossSlot;

@@ -74,7 +74,7 @@ export interface DenseTile {
 }
 
 /** Gradients of the codes, or of the pre-activations. */
-export interface Halves {
+export interface CodeGradients {
   /** Adds to those of the entries. */
   entries(step: TrainingStep): void;
   /** Adds to those of the rows of a tile. */
@@ -108,9 +108,9 @@ export interface LossTerm extends Disposable {
   /** [B, D], which gets what the reconstruction of this step misses. */
   residual?(step: Step): Tensor | undefined;
   /** ∂loss/∂f. */
-  readonly onCodes?: Halves;
+  readonly onCodes?: CodeGradients;
   /** ∂loss/∂h. */
-  readonly onPreActs?: Halves;
+  readonly onPreActs?: CodeGradients;
   /** Gradients of parameters, when ∂loss/∂h has gone backward through the encoder. */
   afterEncoder?(step: TrainingStep): void;
   /** The same where it depends on a number of the GPU. */

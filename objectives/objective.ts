@@ -11,7 +11,7 @@ import { spans, Tensor } from "../kernels/engine/tensor.ts";
 import { activationKind } from "../nn/activations/mod.ts";
 import { checkPrefixes } from "../nn/decode.ts";
 import { completeFields, entryOf, type Fields } from "../nn/fields.ts";
-import { completeSparsity, type Sparsity } from "../nn/loss_terms.ts";
+import { freeL0, type Sparsity, sparsityCoeff, withCoeff } from "../nn/loss_terms.ts";
 import { type Model, topK } from "../nn/model.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import { type Batch, isRowSource, readRows, type RowSource } from "../nn/rows.ts";
@@ -65,14 +65,12 @@ export class Objective {
     const { target_l0 } = this.cfg;
     const { key, sparsity } = activation;
     const coeff = this.cfg.key === "vanilla" ? this.cfg.sparsity_coeff : null;
-    const own = coeff === null
-      ? sparsity
-      : completeSparsity({ ...sparsity.key === "no-sparsity" ? { key: "l1-sparsity" } : sparsity, coeff });
+    const own = coeff === null ? sparsity : withCoeff(sparsity, coeff);
     if (target_l0 === null) return own;
     if (activationKind(activation).top_k) {
       throw new RangeError(`the mean L0 of a ${key} is its top_k; it takes no target_l0`);
     }
-    if (own.key === "no-sparsity" || own.key === "target-l0-sparsity" || own.coeff === 0) {
+    if (sparsityCoeff(own) === 0 || freeL0(own) > 0) {
       throw new RangeError(`target_l0 moves the weight of a penalty; ${own.key} has none to move`);
     }
     if (target_l0 > d_sae) throw new RangeError(`target_l0 must be at most d_sae ${d_sae}, found ${target_l0}`);
@@ -144,7 +142,7 @@ export class Objective {
     return { loss, gradients };
   }
 
-  /** Means over all rows are those of the parts; only the penalty of {@link TargetL0Sparsity} is not a mean. */
+  /** Means over all rows come from those of the parts; a penalty with a {@link freeL0} is not a mean. */
   async #sourceLoss(model: Model, source: RowSource, prefixes: readonly number[]): Promise<Loss> {
     checkWidth(source, model);
     if (source.n_rows === 0) throw new RangeError("the loss needs at least one row, and the source has none");
@@ -157,10 +155,8 @@ export class Objective {
       }
       sparsity_coeff = part.sparsity_coeff;
     }
-    const penalty = this.sparsity(model);
-    const sparsity = penalty.key === "target-l0-sparsity"
-      ? sparsity_coeff * (sums.l0 / penalty.target_l0 - 1) ** 2
-      : sums.sparsity;
+    const free = freeL0(this.sparsity(model));
+    const sparsity = free > 0 ? sparsity_coeff * (sums.l0 / free - 1) ** 2 : sums.sparsity;
     return { ...sums, sparsity, loss: sums.mse + sparsity, aux: 0, n_dead: 0, sparsity_coeff };
   }
 }

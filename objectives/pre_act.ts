@@ -20,7 +20,7 @@ import type { PreAct } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
 import { type DeadLatents, markDying } from "./dead_latents.ts";
 import { TOTALS } from "./loss_record.ts";
-import type { AuxTerm, Halves, Step, TrainingStep } from "./loss_term.ts";
+import type { AuxTerm, CodeGradients, Step, TrainingStep } from "./loss_term.ts";
 import { normsBackward } from "./sparsity.ts";
 
 /** The pre-activation loss. */
@@ -59,7 +59,7 @@ export class PreActLoss implements AuxTerm {
     markDying(commands, { wanted: f_x.preActs!.wanted, tokens_since_active, n_rows, dead_threshold_tokens });
   }
 
-  readonly onPreActs: Halves = {
+  readonly onPreActs: CodeGradients = {
     entries: ({ commands, model, buffers: { f_x: { entries, preActs }, squares } }) => {
       const dying = { squares, flags: this.#dead.flags, entries, h: preActs!.ofEntries };
       preActEntrySums(commands, model, { ...dying, sums: this.#rows });

@@ -30,7 +30,7 @@ import { isOnL0, isWeighted, type Sparsity, type WeightedSparsity } from "../nn/
 import type { Gradients } from "../nn/parameters.ts";
 import type { StepBuffers } from "../nn/step_buffers.ts";
 import { TOTALS } from "./loss_record.ts";
-import type { DenseTile, Halves, LossTerm, Step, TrainingStep } from "./loss_term.ts";
+import type { CodeGradients, DenseTile, LossTerm, Step, TrainingStep } from "./loss_term.ts";
 import { penaltyWeight } from "./l0_controller.ts";
 
 /** The penalty, and what is measured of codes. */
@@ -113,7 +113,7 @@ export class Penalty implements LossTerm {
     });
   }
 
-  readonly onCodes: Halves = {
+  readonly onCodes: CodeGradients = {
     entries: ({ commands, sparsity, buffers: { f_x, squares } }) => {
       sparsityBackward(commands, {
         sparsity,

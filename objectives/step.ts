@@ -12,10 +12,10 @@ import { maxAbsBits } from "../kernels/reduce.ts";
 import { rowSquares } from "../kernels/unit_rows.ts";
 import { biasBackward, decodeBackward, decodeDenseBackward } from "../nn/decode.ts";
 import { centringBackward, denseEncoderBackward, entriesEncoderBackward } from "../nn/encode.ts";
-import { isOnL0 } from "../nn/loss_terms.ts";
+import { freeL0, isOnL0 } from "../nn/loss_terms.ts";
 import { topK } from "../nn/model.ts";
 import type { DenseStep } from "../nn/step_codes.ts";
-import { type LossSlot, recordLoss } from "./loss_record.ts";
+import { type LossSlot, writeLossRecord } from "./loss_record.ts";
 import type { Conditional, Step, TrainingStep } from "./loss_term.ts";
 import type { LossTerms } from "./terms.ts";
 
@@ -26,7 +26,7 @@ export function recordStep(step: Step, terms: LossTerms, x: Tensor, into: LossSl
     recordDead(step, terms);
     recordBackward(step, terms);
   } else {
-    eachWay(step, {
+    sparseOrDense(step, {
       entries: () => step.buffers.spans.forEach((span) => terms.squaredError.entries(step, span, undefined)),
       dense: (dense) => dense.tiles.forEach((span) => terms.squaredError.dense(step, dense, span, undefined)),
     });
@@ -39,12 +39,12 @@ export function recordStep(step: Step, terms: LossTerms, x: Tensor, into: LossSl
     auxWeights[term.total] = term.weight(step);
   }
   const { model, buffers: { n_rows, largest }, prefixes: { lengths }, sparsity } = step;
-  recordLoss(step.commands, {
+  writeLossRecord(step.commands, {
     into,
     totals: terms.totals,
     penalty: {
       total: terms.penalty.total(sparsity),
-      target_l0: sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0,
+      target_l0: freeL0(sparsity),
       weight: terms.penalty.weight,
     },
     n_rows,
@@ -61,7 +61,7 @@ function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
   const { commands, model, buffers, prefixes, schedule, training } = step;
   const { input, f_x, ends, largest, squares } = buffers;
   ends.write(Uint32Array.from(prefixes.lengths));
-  input.record(commands, model, x);
+  input.prepare(commands, model, x);
   maxAbsBits(commands, input.x_BD, largest.partials, largest.bits);
   if (all.some((term) => term.readsNorms?.(step))) rowSquares(commands, model.parameters.W_dec, squares);
   if (isTraining(step)) { for (const term of all) term.beforeCodes?.(step); }
@@ -85,7 +85,7 @@ function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
 /** Counts who fired, and lets the dead choose where to help. */
 function recordDead(step: TrainingStep, { dead, all }: LossTerms): void {
   const { commands, buffers: { f_x: { entries: { codes, transposition }, dense } } } = step;
-  const byLatent = () => transposition.record(commands, codes.sparse);
+  const byLatent = () => transposition.transpose(commands, codes.sparse);
   if (dense) commands.onlyIf(dense.isSparse, byLatent);
   else byLatent();
   dead.update(step);
@@ -100,7 +100,7 @@ function recordBackward(step: TrainingStep, { squaredError, penalty: { slope }, 
   const sums = f_x.gate?.sums;
   const residual = all.map((term) => term.residual?.(step)).find((wanted) => wanted !== undefined);
   const ofActivation = { slope, onL0: isOnL0(sparsity), gradients };
-  eachWay(step, {
+  sparseOrDense(step, {
     entries() {
       for (const span of buffers.spans) {
         const G = squaredError.entries(step, span, residual);
@@ -140,7 +140,7 @@ function isTraining(step: Step): step is TrainingStep {
 }
 
 /** Records what is done with entries, or both that and what is done with dense codes, of which the GPU does one. */
-function eachWay(
+function sparseOrDense(
   { commands, buffers: { f_x } }: Step,
   { entries, dense }: { readonly entries: () => void; readonly dense: (codes: DenseStep) => void },
 ): void {

@@ -5,6 +5,7 @@
  */
 
 import { Tensor } from "../kernels/engine/tensor.ts";
+import type { Aux } from "../nn/loss_terms.ts";
 import type { Model } from "../nn/model.ts";
 import type { StepBuffers } from "../nn/step_buffers.ts";
 import { AuxKLoss } from "./aux_k.ts";
@@ -38,9 +39,7 @@ export class LossTerms implements Disposable {
     this.squaredError = stack.use(new SquaredError(context, n_rows, this.totals));
     this.penalty = stack.use(new Penalty(context, sparsity, buffers, this.totals));
     this.dead = stack.use(new DeadLatents(context, d_sae));
-    const auxiliary: AuxTerm[] = [];
-    if (training && aux.key === "auxk") auxiliary.push(stack.use(new AuxKLoss(model, aux, buffers, this.dead)));
-    if (training && aux.key === "pre-act") auxiliary.push(stack.use(new PreActLoss(context, aux, n_rows, this.dead)));
+    const auxiliary = training ? auxTerms(model, aux, buffers, this.dead).map((term) => stack.use(term)) : [];
     // What makes the gradient of gates comes before what adds to it.
     const gates = training && buffers.f_x.gate ? [stack.use(new GateLoss(context, buffers))] : [];
     this.aux = [...gates, ...auxiliary];
@@ -50,5 +49,17 @@ export class LossTerms implements Disposable {
 
   [Symbol.dispose](): void {
     this.#owned.dispose();
+  }
+}
+
+/** The term of a configured auxiliary loss, if there is one. */
+function auxTerms(model: Model, aux: Aux, buffers: StepBuffers, dead: DeadLatents): AuxTerm[] {
+  switch (aux.key) {
+    case "no-aux":
+      return [];
+    case "auxk":
+      return [new AuxKLoss(model, aux, buffers, dead)];
+    case "pre-act":
+      return [new PreActLoss(model.context, aux, buffers.n_rows, dead)];
   }
 }

@@ -21,6 +21,7 @@ import { CONFIG_FIELDS } from "../nn/config.ts";
 import { CENTRES, type InitialData } from "../nn/initial_values.ts";
 import { MAX_BATCH_ROWS } from "../nn/limits.ts";
 import type { OptimizerOptions } from "../nn/optim/adam.ts";
+import { DEAD_THRESHOLD_TOKENS } from "../objectives/common_fields.ts";
 import { OBJECTIVES } from "../objectives/objective.ts";
 import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
 import type { Standardisation } from "../data/scaling.ts";
@@ -230,16 +231,17 @@ export const EXCLUSIVE_FIELDS: readonly (readonly string[])[] = [
 
 /** The objectives' fields; in a run, when a latent is dead depends on its length. */
 function objectives(): Kinds {
+  const usual = DEAD_THRESHOLD_TOKENS.toLocaleString("en");
   return Object.fromEntries(
     Object.entries(OBJECTIVES).map(([key, fields]) => [key, {
       ...fields,
       dead_threshold_tokens: {
         ...fields.dead_threshold_tokens,
         about:
-          "Rows without firing after which a latent is dead; without it 10,000,000, or a tenth of the rows, if that is " +
-          "less; at least 8 batches.",
+          `Rows without firing after which a latent is dead; without it ${usual}, or a tenth of the rows, if that is less; ` +
+          "at least 8 batches.",
         otherwise: null,
-        example: 10_000_000,
+        example: DEAD_THRESHOLD_TOKENS,
       },
     }]),
   );

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { DEAD_THRESHOLD_TOKENS } from "../objectives/common_fields.ts";
 import type { ObjectiveOptions } from "../objectives/objective.ts";
 import { TRAIN_DEFAULTS } from "../train/options.ts";
 import type { LoopConfig } from "./config_sections.ts";
@@ -27,7 +28,10 @@ export type ResolvedDefaults = Readonly<
 >;
 
 /** Upstream's constants. */
-export const UPSTREAM = { n_lr_warmup: TRAIN_DEFAULTS.n_lr_warmup, dead_threshold_tokens: 10_000_000 } as const;
+export const UPSTREAM = {
+  n_lr_warmup: TRAIN_DEFAULTS.n_lr_warmup,
+  dead_threshold_tokens: DEAD_THRESHOLD_TOKENS,
+} as const;
 
 /**
  * `n_lr_warmup = min(500, ⌊n_steps / 10⌋)` and `dead_threshold_tokens = min(10⁷, max(8 · batch_size, ⌊rows trained / 10⌋))`,

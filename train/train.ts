@@ -18,6 +18,7 @@ import { checkOptimizer, GradientNorm, updateParameters } from "../nn/optim/adam
 import { Muon } from "../nn/optim/muon.ts";
 import { type Schedule, warmup, warmupCosine } from "../nn/optim/schedule.ts";
 import { checkBatchFits } from "../nn/limits.ts";
+import { auxCapabilities } from "../nn/loss_terms.ts";
 import { type Batch, type Batches, checkBatches, isRowSource, type RowSource } from "../nn/rows.ts";
 import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
 import { PARAMETERS } from "../nn/parameters.ts";
@@ -307,7 +308,7 @@ async function* trainTogether(
   if (done >= n_steps || signal?.aborted) return;
   for await (const x of uploaded()) {
     if (done === step && n_steps !== Infinity) warn(n_steps, (n_steps - step) * x.shape[0]!);
-    for (const trainer of active) trainer.record(x);
+    for (const trainer of active) trainer.recordStep(x);
     Commands.submitTogether(active.map(({ commands }) => commands));
     done++;
     await pace.step();
@@ -497,7 +498,7 @@ class Trainer implements Disposable {
   }
 
   /** Records a step, to be submitted before the next. */
-  record(x: Tensor): void {
+  recordStep(x: Tensor): void {
     const { sae, state, commands } = this;
     const [losses, slot, norm] = [this.#losses, this.#waiting.length, this.#norm];
     sae.recordNormalizeWDec(commands, state.halted);
@@ -510,7 +511,7 @@ class Trainer implements Disposable {
         stepsToTarget: this.#atTarget - state.step,
       },
     });
-    norm.record(commands, sae, gradients, this.#mostNorm);
+    norm.measure(commands, sae, gradients, this.#mostNorm);
     const { squares } = norm;
     const { halted, recentErrors, stepsAbove } = state;
     commands.run(verdictKernel, {
@@ -541,9 +542,9 @@ class Trainer implements Disposable {
     const first = state.step - waiting;
     const losses: TrainLoss[] = [];
     if (waiting > 0) {
-      // In a run without dead latents, the next steps need nothing for them.
-      const isAuxK = this.sae.cfg.activation.aux.key === "auxk";
-      const [rows] = await Promise.all([this.#losses.read(), isAuxK && state.measureWait()]);
+      // While no latent can be dead, the next steps leave out what selects dead latents.
+      const selectsDead = auxCapabilities(this.sae.cfg.activation.aux).k_aux > 0;
+      const [rows] = await Promise.all([this.#losses.read(), selectsDead && state.measureWait()]);
       for (let slot = 0; slot < waiting && !this.diverged; slot++) {
         const row = lossRow(rows, slot);
         this.diverged = badRow(row, first + slot, this.#stepsAbove);

@@ -5,6 +5,7 @@
  */
 
 import type { SparseAutoencoderConfig } from "../nn/config.ts";
+import { auxCapabilities } from "../nn/loss_terms.ts";
 import type { Objective } from "../objectives/objective.ts";
 import { type ModelOptions, TRAIN_DEFAULTS } from "./options.ts";
 
@@ -50,9 +51,11 @@ export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }:
   }
   const { dead_threshold_tokens } = objective.cfg;
   if (dead_threshold_tokens > n_tokens) {
-    const aux = { "auxk": "AuxK never acts and ", "pre-act": "the loss of dead latents never acts and ", "no-aux": "" };
+    const { title } = auxCapabilities(activation.aux);
     warnings.push(
-      `${aux[activation.aux.key]}n_dead stays 0: a latent counts as dead after dead_threshold_tokens ` +
+      `${
+        title === undefined ? "" : `${title} never acts and `
+      }n_dead stays 0: a latent counts as dead after dead_threshold_tokens ` +
         `${count(dead_threshold_tokens)} rows and there are ${
           count(n_tokens)
         }; train on more, or lower dead_threshold_tokens`,

@@ -173,11 +173,11 @@ export class Commands {
     if (element.startsWith("vec4") && expected % 4 !== 0) {
       throw new ShapeError(`kernel ${kernel.name}: ${name} has ${expected} values, which is not a multiple of 4`);
     }
-    if (tensor.isHalf ? !takesHalves({ element, access }) : element === "halves") {
+    if (tensor.isF16 ? !takesF16({ element, access }) : element === "f16") {
       throw new KernelError(
         `kernel ${kernel.name}: ${name} ${
           access === "read" ? "reads" : "writes"
-        } ${element}, and ${tensor.label} holds ${tensor.isHalf ? "halves" : tensor.type}`,
+        } ${element}, and ${tensor.label} holds ${tensor.isF16 ? "f16" : tensor.type}`,
       );
     }
     const needed = tensor.bytesOf(expected);
@@ -195,9 +195,9 @@ export class Commands {
   }
 }
 
-/** Whether a binding can be a tensor of halves: floats are read from them, and words of them as they lie. */
-function takesHalves({ element, access }: Pick<Binding, "element" | "access">): boolean {
-  return element === "halves" || access === "read" && (element === "f32" || element === "vec4f");
+/** Whether a binding can be an f16 tensor: kernels read its values as floats, or its packed words. */
+function takesF16({ element, access }: Pick<Binding, "element" | "access">): boolean {
+  return element === "f16" || access === "read" && (element === "f32" || element === "vec4f");
 }
 
 /** The runs of each dispatch, in order. Tensors move before anything is encoded that uses them. */
@@ -246,9 +246,9 @@ class Joiner {
       const tensors = runs.map(({ bound }) => bound[index]!.tensor);
       const areDistinct = new Set(tensors).size === tensors.length;
       if (access === "write" && !areDistinct) return false;
-      const { buffer, isHalf } = tensors[0]!;
-      // Floats and halves are read by kernels of two forms.
-      if (!tensors.every((tensor) => tensor.isHalf === isHalf)) return false;
+      const { buffer, isF16 } = tensors[0]!;
+      // A kernel reads f32 and f16 tensors in two different forms.
+      if (!tensors.every((tensor) => tensor.isF16 === isF16)) return false;
       let bytes = buffer.size;
       if (!tensors.every((tensor) => tensor.buffer === buffer)) {
         if (!areDistinct || !tensors.every((tensor) => this.#isMovable(tensor))) return false;
@@ -280,7 +280,7 @@ class Joiner {
 }
 
 /** Buffers above this have no copy in a texture. */
-const MAX_TEXEL_BYTES = 2 ** 29;
+const MAX_TEXTURE_COPY_BYTES = 2 ** 29;
 
 /** How many times as many bytes it takes for a copy to pay where they are read once. */
 const ONCE = 2;
@@ -293,11 +293,11 @@ function bytesRead({ kernel, values, bound }: Run, reading: NonNullable<Binding[
 
 const NONE: ReadonlySet<string> = new Set();
 
-/** Which bindings of floats of a run are halves where they lie. */
-function halvesOf({ bindings }: Kernel, bound: readonly Bound[]): ReadonlySet<string> {
-  if (!bound.some(({ tensor }) => tensor.isHalf)) return NONE;
+/** Which of a run's bindings of floats are f16 tensors. */
+function f16Of({ bindings }: Kernel, bound: readonly Bound[]): ReadonlySet<string> {
+  if (!bound.some(({ tensor }) => tensor.isF16)) return NONE;
   const names = Object.entries<Binding>(bindings).filter(([, { element }], index) =>
-    bound[index]!.tensor.isHalf && element !== "halves"
+    bound[index]!.tensor.isF16 && element !== "f16"
   );
   return new Set(names.map(([name]) => name));
 }
@@ -377,8 +377,8 @@ class Submission {
     else if (condition) decision = this.#decide(condition);
     const formed = kernelForm(kernel, {
       isJoined,
-      texels: this.#texelsOf(runs),
-      halves: halvesOf(kernel, bound),
+      textures: this.#textureCopiesOf(runs),
+      f16: f16Of(kernel, bound),
     });
     const names = Object.keys(kernel.bindings);
     const boundTo = ([name]: readonly [name: string, binding: Binding]) => bound[names.indexOf(name)]!;
@@ -386,7 +386,7 @@ class Submission {
       ...bufferBindings(formed).map(boundTo).map(({ tensor, from, bytes }) =>
         isJoined ? stretch(tensor, 0, tensor.buffer.size) : stretch(tensor, tensor.offset + from, bytes)
       ),
-      ...textureBindings(formed).map(boundTo).map(({ tensor }) => this.#texels(runs, tensor)),
+      ...textureBindings(formed).map(boundTo).map(({ tensor }) => this.#textureCopy(runs, tensor)),
     ];
     const pass = this.#prepare(formed, resources, runs, slots);
     const slot = slots.used;
@@ -412,22 +412,22 @@ class Submission {
   }
 
   /** Which bindings of a dispatch come from textures: one copy is for all of its runs. */
-  #texelsOf(runs: readonly Run[]): ReadonlySet<string> {
+  #textureCopiesOf(runs: readonly Run[]): ReadonlySet<string> {
     const [{ kernel, bound }] = runs as [Run];
-    const { texelBytes, device: { limits } } = this.#context;
-    if (texelBytes === Infinity) return NONE;
-    const least = ONCE * texelBytes;
+    const { textureCopyBytes, device: { limits } } = this.#context;
+    if (textureCopyBytes === Infinity) return NONE;
+    const least = ONCE * textureCopyBytes;
     const names = Object.entries<Binding>(kernel.bindings).filter(([, { reading }], index) => {
       const { tensor } = bound[index]!;
-      if (!reading || tensor.buffer.size > MAX_TEXEL_BYTES) return false;
-      return tensor.hasTexels || runs.reduce((sum, run) => sum + bytesRead(run, reading, index), 0) >= least;
+      if (!reading || tensor.buffer.size > MAX_TEXTURE_COPY_BYTES) return false;
+      return tensor.hasTextureCopy || runs.reduce((sum, run) => sum + bytesRead(run, reading, index), 0) >= least;
     });
     return new Set(names.slice(0, limits.maxStorageTexturesPerShaderStage).map(([name]) => name));
   }
 
   /** The texture with the values of a tensor's buffer. */
-  #texels(runs: readonly Run[], tensor: Tensor<ElementType>): Resource {
-    const { view } = tensor.texels((record) => {
+  #textureCopy(runs: readonly Run[], tensor: Tensor<ElementType>): Resource {
+    const { view } = tensor.textureCopy((record) => {
       this.#endPass();
       const encoder = this.#encoder ??= this.#context.device.createCommandEncoder();
       const timing = this.#context.timings?.writesOf(runs[0]!.kernel.name, costOf(runs) && FREE);
@@ -438,7 +438,7 @@ class Submission {
       record(encoder);
       encoder.beginComputePass({ timestampWrites: { querySet, endOfPassWriteIndex } }).end();
     });
-    return { id: `texels ${tensor.bufferId}`, buffer: tensor.bufferId, bound: view };
+    return { id: `texture copy ${tensor.bufferId}`, buffer: tensor.bufferId, bound: view };
   }
 
   /** Hands everything to the GPU. */
@@ -502,7 +502,7 @@ class Submission {
     values: Readonly<Record<string, number>>,
     groups: number,
   ): void {
-    const plain = kernelForm(kernel, { isJoined: false, texels: NONE, halves: NONE });
+    const plain = kernelForm(kernel, { isJoined: false, textures: NONE, f16: NONE });
     const run: Run = { kernel, groups, values, bound: [], condition: undefined, counted: undefined };
     const pass = this.#prepare(plain, resources, [run], this.#decisionSlots);
     fillSlot(run, plain, this.#decisionSlots);
@@ -554,7 +554,7 @@ class Submission {
 /** Fills the next slot, and says where in the words it begins. */
 function fillSlot(
   { groups, values, bound }: Run,
-  { dims, scalars = [], bindings, starts, halves }: FormedKernel,
+  { dims, scalars = [], bindings, starts, f16 }: FormedKernel,
   slots: Slots,
 ): number {
   const begin = slots.used++ * SLOT_BYTES / 4;
@@ -565,7 +565,7 @@ function fillSlot(
   const names = Object.keys(bindings);
   for (const name of starts) {
     const { tensor, from } = bound[names.indexOf(name)]!;
-    const scalarBytes = halves.has(name) ? 2 : 4;
+    const scalarBytes = f16.has(name) ? 2 : 4;
     words[at++] = (tensor.offset + from) /
       (bindings[name]!.element.startsWith("vec4") ? 4 * scalarBytes : scalarBytes);
   }

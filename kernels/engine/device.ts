@@ -21,7 +21,7 @@ export interface DeviceContextOptions {
   /** Invocations that work on neighbouring columns of one row. */
   readonly lanes?: number;
   /** Bytes from which on what kernels read often is brought into textures first; `Infinity` for never. */
-  readonly texelBytes?: number;
+  readonly textureCopyBytes?: number;
 }
 
 /** A compiled kernel. */
@@ -77,7 +77,7 @@ export class DeviceContext {
   /** Invocations that work on neighbouring columns of one row: as many as the adapter's SIMD width is likely to have. */
   readonly lanes: number;
   /** Bytes from which on what kernels read often is brought into textures first, where that has the faster loads. */
-  texelBytes: number;
+  textureCopyBytes: number;
   /** One uniform buffer for all dispatches of a submission, a slot each. */
   readonly slots: GPUBuffer;
   /** The numbers of workgroups of those dispatches that the GPU decides about, by slot. */
@@ -123,7 +123,7 @@ export class DeviceContext {
     this.guardWords = options.guardWords ?? 0;
     this.#rewriteShader = options.rewriteShader;
     this.lanes = options.lanes ?? (device.adapterInfo?.isFallbackAdapter ? 8 : 32);
-    this.texelBytes = options.texelBytes ?? (hasFasterTexels(device) ? TEXEL_BYTES : Infinity);
+    this.textureCopyBytes = options.textureCopyBytes ?? (hasFasterTextures(device) ? TEXTURE_COPY_BYTES : Infinity);
     this.slots = device.createBuffer({
       label: "uniform slots",
       // A joined dispatch binds as many slots as it could need, whichever it begins with.
@@ -346,13 +346,13 @@ const MAX_GONE = 128;
 const MAX_WRITTEN_BYTES = 2 ** 25;
 
 /** Bytes that are read often for which a copy, some 50 µs, is soon made up for. */
-const TEXEL_BYTES = 2 ** 16;
+const TEXTURE_COPY_BYTES = 2 ** 16;
 
 /**
  * Whether loads from textures are faster than those from buffers. Mesa's software driver takes the invocations of a vector
  * one by one through its checks of a buffer's bounds, and all of them together through a texture's.
  */
-function hasFasterTexels({ adapterInfo }: GPUDevice): boolean {
+function hasFasterTextures({ adapterInfo }: GPUDevice): boolean {
   return /\bllvmpipe\b/.test(adapterInfo?.description ?? "");
 }
 
@@ -443,18 +443,18 @@ export async function probeSubgroups(context: DeviceContext): Promise<void> {
  * Finds out whether kernels may read from textures: the shaders of OpenGL cannot hand one to a function. Without, kernels
  * read from buffers; results are the same.
  */
-export async function probeTexels(context: DeviceContext): Promise<void> {
-  if (context.texelBytes === Infinity) return;
+export async function probeTextureCopies(context: DeviceContext): Promise<void> {
+  if (context.textureCopyBytes === Infinity) return;
   const { device } = context;
   const code = `
-@group(0) @binding(0) var texels: texture_storage_2d<r32float, read>;
+@group(0) @binding(0) var copy: texture_storage_2d<r32float, read>;
 @group(0) @binding(1) var<storage, read_write> result: array<f32>;
 fn first(values: texture_storage_2d<r32float, read>) -> f32 { return textureLoad(values, vec2u(0u, 0u)).x; }
-@compute @workgroup_size(1) fn main() { result[0] = first(texels); }`;
+@compute @workgroup_size(1) fn main() { result[0] = first(copy); }`;
   device.pushErrorScope("internal");
   device.pushErrorScope("validation");
-  const module = device.createShaderModule({ label: "texels probe", code });
-  device.createComputePipeline({ label: "texels probe", layout: "auto", compute: { module } });
+  const module = device.createShaderModule({ label: "texture probe", code });
+  device.createComputePipeline({ label: "texture probe", layout: "auto", compute: { module } });
   const refused = [await device.popErrorScope(), await device.popErrorScope()];
-  if (refused.some((error) => error)) context.texelBytes = Infinity;
+  if (refused.some((error) => error)) context.textureCopyBytes = Infinity;
 }

@@ -29,11 +29,11 @@ export interface Binding {
   /** `read` is read-only; `write` may also be read. */
   readonly access: "read" | "write";
   /**
-   * The WGSL element: `f32`, `u32`, `vec4f`, `vec4u` or `atomic<u32>`; or `halves`, words of two as they lie, which only
-   * tensors of halves have. Floats that are only read may be halves too.
+   * The WGSL element: `f32`, `u32`, `vec4f`, `vec4u` or `atomic<u32>`; or `f16` for the packed
+   * words of an f16 tensor, two values each. A binding of floats that is only read may be an f16 tensor too.
    */
   readonly element: string;
-  /** Sizes in scalars, halves among them, as dim names, `NAME+1`, or integers, separated by spaces. */
+  /** Sizes in scalars as dim names, `NAME+1`, or integers, separated by spaces. */
   readonly shape: string;
   /**
    * How many values a run reads, where that is known: each once, each several times, or as many as this shape says. It may
@@ -143,10 +143,10 @@ function inPlace({ body, bindings }: KernelDeclaration<string, string, string>, 
 export interface Form {
   /** For up to {@link MAX_JOINED} sets of arguments in one dispatch. */
   readonly isJoined: boolean;
-  /** Which bindings are read from textures with the values of their buffers, four a texel. */
-  readonly texels: ReadonlySet<string>;
-  /** Which bindings of floats are halves where they lie. */
-  readonly halves: ReadonlySet<string>;
+  /** Which bindings are read from texture copies of their buffers, four scalars a texel. */
+  readonly textures: ReadonlySet<string>;
+  /** Which bindings of floats are f16 tensors. */
+  readonly f16: ReadonlySet<string>;
 }
 
 /** A kernel in some form. */
@@ -164,7 +164,7 @@ const formedKernels = new WeakMap<object, Map<string, FormedKernel>>();
  * @throws {KernelError} if the uniform struct does not fit its slot.
  */
 export function kernelForm(kernel: Kernel, form: Form): FormedKernel {
-  const id = [form.isJoined, ...form.texels, "halves", ...form.halves].join();
+  const id = [form.isJoined, ...form.textures, "f16", ...form.f16].join();
   const forms = formedKernels.get(kernel) ?? new Map<string, FormedKernel>();
   formedKernels.set(kernel, forms);
   const formed = forms.get(id) ?? makeForm(kernel, form);
@@ -174,8 +174,8 @@ export function kernelForm(kernel: Kernel, form: Form): FormedKernel {
 
 function makeForm(kernel: Kernel, form: Form): FormedKernel {
   const { name, dims, scalars = [], bindings } = kernel;
-  const { isJoined, texels, halves } = form;
-  const starts = Object.keys(bindings).filter((name) => isJoined || texels.has(name));
+  const { isJoined, textures, f16 } = form;
+  const starts = Object.keys(bindings).filter((name) => isJoined || textures.has(name));
   const fields = ["groups", ...dims, ...starts.map((binding) => `start_${binding}`)].map((field) => `${field}: u32`)
     .concat(scalars.map((scalar) => `${scalar}: f32`));
   if (fields.length > MAX_FIELDS) {
@@ -184,7 +184,7 @@ function makeForm(kernel: Kernel, form: Form): FormedKernel {
     );
   }
   const padding = SLOT_BYTES - 4 * (fields.length - 1);
-  const wgsl = starts.length + halves.size === 0 ? kernel.wgsl : wgslOf(kernel, {
+  const wgsl = starts.length + f16.size === 0 ? kernel.wgsl : wgslOf(kernel, {
     uniforms: isJoined
       ? `struct Dims { ${fields.with(-1, `@size(${padding}) ${fields.at(-1)}`).join(", ")} }
 @group(0) @binding(0) var<uniform> joined_dims: array<Dims, ${MAX_JOINED}>;`
@@ -192,70 +192,70 @@ function makeForm(kernel: Kernel, form: Form): FormedKernel {
 @group(0) @binding(0) var<uniform> dims: Dims;`,
     dims: isJoined ? "  let dims = joined_dims[group_id.z];\n" : "",
     body: placed(kernel, form),
-    texels,
-    halves,
+    textures,
+    f16,
   });
   return Object.freeze({ ...kernel, ...form, starts, wgsl });
 }
 
 /**
- * Texels that stand empty after each line of a texture with a buffer's values: rows of a matrix that lie a power of two
+ * TextureCopy that stand empty after each line of a texture with a buffer's values: rows of a matrix that lie a power of two
  * apart, as those of 1024 numbers do, would otherwise share the few places of a cache that such addresses have.
  */
-export const TEXEL_GAP = 8;
+export const TEXTURE_GAP = 8;
 
-/** Where texels lie, and scalars in them. A line has a power of two of them before its gap. */
-const TEXELS_WGSL = `
+/** WGSL: where a texel is, and a scalar of it. A line has a power of two of textures, then the gap. */
+const TEXTURE_COPIES_WGSL = `
 fn texel(size: vec2u, i: u32) -> vec2u {
-  let columns = size.x - ${TEXEL_GAP}u;
+  let columns = size.x - ${TEXTURE_GAP}u;
   return vec2u(i & (columns - 1u), i >> countTrailingZeros(columns));
 }
 ${
-  [["f32", "rgba32float", "f32"], ["u32", "rgba32uint", "u32"], ["half", "rgba16float", "f32"]].map(
+  [["f32", "rgba32float", "f32"], ["u32", "rgba32uint", "u32"], ["f16", "rgba16float", "f32"]].map(
     ([name, format, type]) =>
-      `fn scalar_${name}(texels: texture_storage_2d<${format}, read>, i: u32) -> ${type} {
-  return textureLoad(texels, texel(textureDimensions(texels), i / 4u))[i % 4u];
+      `fn scalar_${name}(copy: texture_storage_2d<${format}, read>, i: u32) -> ${type} {
+  return textureLoad(copy, texel(textureDimensions(copy), i / 4u))[i % 4u];
 }
 `,
   ).join("")
 }`;
 
-/** The format of texels with a binding's elements. */
-function texelFormat(
-  { halves }: Form,
+/** The texture format that holds a binding's elements. */
+function textureFormat(
+  { f16 }: Form,
   [name, { element }]: [name: string, binding: Binding],
 ): "rgba32uint" | "rgba32float" | "rgba16float" {
-  if (halves.has(name)) return "rgba16float";
+  if (f16.has(name)) return "rgba16float";
   return element === "u32" || element === "vec4u" ? "rgba32uint" : "rgba32float";
 }
 
 /** The bindings that are textures: those read from them alone, and the old elements of those that are also written. */
-export function textureBindings({ bindings, texels }: FormedKernel): [name: string, binding: Binding][] {
-  return Object.entries(bindings).filter(([name]) => texels.has(name));
+export function textureBindings({ bindings, textures }: FormedKernel): [name: string, binding: Binding][] {
+  return Object.entries(bindings).filter(([name]) => textures.has(name));
 }
 
 /** The bindings that are buffers. */
-export function bufferBindings({ bindings, texels }: FormedKernel): [name: string, binding: Binding][] {
-  return Object.entries(bindings).filter(([name, { access }]) => access === "write" || !texels.has(name));
+export function bufferBindings({ bindings, textures }: FormedKernel): [name: string, binding: Binding][] {
+  return Object.entries(bindings).filter(([name, { access }]) => access === "write" || !textures.has(name));
 }
 
 /**
- * A kernel's body with `name[index]` turned into a load from a texture or of a half, the index counted from
+ * A kernel's body with `name[index]` turned into a load from a texture copy or of an f16 value, the index counted from
  * `dims.start_name` where there is one, also within indices.
  */
-function placed(kernel: Kernel, { isJoined, texels, halves }: Form): string {
+function placed(kernel: Kernel, { isJoined, textures, f16 }: Form): string {
   const closing: string[] = [];
   const names = new RegExp(`\\b(old_)?(${Object.keys(kernel.bindings).join("|")})\\[|[[\\]]`, "g");
-  return inPlace(kernel, texels).replaceAll(names, (found, old: string | undefined, name: string | undefined) => {
+  return inPlace(kernel, textures).replaceAll(names, (found, old: string | undefined, name: string | undefined) => {
     if (found === "]") return closing.pop() ?? "]";
     const { access, element = "" } = name === undefined ? {} : kernel.bindings[name]!;
-    const isTexel = name !== undefined && texels.has(name) && (access === "read" || old !== undefined);
+    const isCopied = name !== undefined && textures.has(name) && (access === "read" || old !== undefined);
     let [opens, closes] = [found, "]"];
-    if (isTexel && element.startsWith("vec4")) {
-      [opens, closes] = [`textureLoad(texels_${name}, texel(textureDimensions(texels_${name}), `, "))"];
-    } else if (isTexel) [opens, closes] = [`scalar_${halves.has(name) ? "half" : element}(texels_${name}, `, ")"];
-    else if (name !== undefined && halves.has(name)) [opens, closes] = [`half_${name}(`, ")"];
-    if (name !== undefined && (isJoined || isTexel)) {
+    if (isCopied && element.startsWith("vec4")) {
+      [opens, closes] = [`textureLoad(copy_${name}, texel(textureDimensions(copy_${name}), `, "))"];
+    } else if (isCopied) [opens, closes] = [`scalar_${f16.has(name) ? "f16" : element}(copy_${name}, `, ")"];
+    else if (name !== undefined && f16.has(name)) [opens, closes] = [`f16_${name}(`, ")"];
+    if (name !== undefined && (isJoined || isCopied)) {
       [opens, closes] = [`${opens}dims.start_${name} + (`, `)${closes}`];
     }
     closing.push(closes);
@@ -263,35 +263,35 @@ function placed(kernel: Kernel, { isJoined, texels, halves }: Form): string {
   });
 }
 
-/** The WGSL element of a binding's buffer: halves lie two in a word. */
-function storedElement({ halves }: Form, [name, { element }]: [name: string, binding: Binding]): string {
-  if (halves.has(name)) return element === "vec4f" ? "vec2u" : "u32";
-  return element === "halves" ? "u32" : element;
+/** The WGSL element of a binding's buffer: two f16 values share a word. */
+function storedElement({ f16 }: Form, [name, { element }]: [name: string, binding: Binding]): string {
+  if (f16.has(name)) return element === "vec4f" ? "vec2u" : "u32";
+  return element === "f16" ? "u32" : element;
 }
 
-/** WGSL: `half_NAME(i)`, what `NAME[i]` is where the buffer holds halves. */
-function halfWgsl(name: string, { element }: Binding): string {
+/** WGSL: `f16_NAME(i)`, what `NAME[i]` is where the buffer is an f16 tensor. */
+function f16Wgsl(name: string, { element }: Binding): string {
   return element === "vec4f"
-    ? `fn half_${name}(i: u32) -> vec4f {
+    ? `fn f16_${name}(i: u32) -> vec4f {
   let words = ${name}[i];
   return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 `
-    : `fn half_${name}(i: u32) -> f32 { return unpack2x16float(${name}[i / 2u])[i % 2u]; }
+    : `fn f16_${name}(i: u32) -> f32 { return unpack2x16float(${name}[i / 2u])[i % 2u]; }
 `;
 }
 
 function wgslOf(
   { bindings, workgroup, directives = "", declarations = "" }: KernelDeclaration<string, string, string>,
-  { uniforms, dims = "", body, texels = new Set(), halves = new Set() }: {
+  { uniforms, dims = "", body, textures = new Set(), f16 = new Set() }: {
     readonly uniforms: string;
     readonly dims?: string;
     readonly body: string;
-    readonly texels?: ReadonlySet<string>;
-    readonly halves?: ReadonlySet<string>;
+    readonly textures?: ReadonlySet<string>;
+    readonly f16?: ReadonlySet<string>;
   },
 ): string {
-  const form = { bindings, texels, halves } as FormedKernel;
+  const form = { bindings, textures, f16 } as FormedKernel;
   const buffers = bufferBindings(form);
   const entries = [
     ...buffers.map((binding) => {
@@ -300,13 +300,13 @@ function wgslOf(
       return `var<storage, ${space}> ${name}: array<${storedElement(form, binding)}>;`;
     }),
     ...textureBindings(form).map((binding) =>
-      `var texels_${binding[0]}: texture_storage_2d<${texelFormat(form, binding)}, read>;`
+      `var copy_${binding[0]}: texture_storage_2d<${textureFormat(form, binding)}, read>;`
     ),
   ].map((declared, index) => `@group(0) @binding(${index + 1}) ${declared}`);
-  const loads = buffers.filter(([name]) => halves.has(name)).map(([name, binding]) => halfWgsl(name, binding));
+  const loads = buffers.filter(([name]) => f16.has(name)).map(([name, binding]) => f16Wgsl(name, binding));
   return `${directives}${uniforms}
 ${entries.join("\n")}
-${loads.join("")}${texels.size > 0 ? TEXELS_WGSL : ""}${declarations}
+${loads.join("")}${textures.size > 0 ? TEXTURE_COPIES_WGSL : ""}${declarations}
 @compute @workgroup_size(${workgroup})
 fn main(
   @builtin(workgroup_id) group_id: vec3u,
@@ -340,7 +340,7 @@ export function compiled(context: DeviceContext, kernel: FormedKernel): Compiled
           buffer: { type: access === "read" ? "read-only-storage" : "storage" } as const,
         })),
         ...textureBindings(kernel).map((binding) => ({
-          storageTexture: { access: "read-only", format: texelFormat(kernel, binding) } as const,
+          storageTexture: { access: "read-only", format: textureFormat(kernel, binding) } as const,
         })),
       ].map((bound, index) => ({ binding: index + 1, visibility: GPUShaderStage.COMPUTE, ...bound })),
     ],

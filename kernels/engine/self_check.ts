@@ -10,7 +10,7 @@ import {
   contextOf,
   MAX_JOINED,
   probeSubgroups,
-  probeTexels,
+  probeTextureCopies,
   requestDevice,
   SLOT_BYTES,
 } from "./device.ts";
@@ -81,7 +81,7 @@ async function ask(device: GPUDevice): Promise<void> {
   }
   const context = contextOf(device);
   await probeSubgroups(context);
-  await probeTexels(context);
+  await probeTextureCopies(context);
   const question = new RandomStream(0, STREAMS.selfCheck);
   const expected = Uint32Array.from({ length: 70 }, () => question.bits());
   using bits = new Tensor(context, "u32", [expected.length], "self check: bits");

@@ -6,8 +6,8 @@
 
 import type { DeviceContext } from "./device.ts";
 import { DeviceError, kindOf, ShapeError } from "./errors.ts";
-import { toHalves } from "../forms/halves.ts";
-import { TEXEL_GAP } from "./kernel.ts";
+import { toF16 } from "../forms/f16.ts";
+import { TEXTURE_GAP } from "./kernel.ts";
 
 /** What an element is: a 32-bit float or a 32-bit unsigned integer. */
 export type ElementType = "f32" | "u32";
@@ -42,11 +42,11 @@ interface Storage {
   /** How many submissions there had been when it was last written to from outside of the device. */
   written?: number;
   /** A copy of its values in a texture. */
-  texels?: Texels;
+  textureCopy?: TextureCopy;
 }
 
-/** The values of a buffer in a texture, four a texel, in lines with a {@link TEXEL_GAP}. */
-export interface Texels {
+/** A texture with the values of a buffer, four scalars a texel, in lines that end in a {@link TEXTURE_GAP}. */
+export interface TextureCopy {
   /** What is bound. */
   readonly view: GPUTextureView;
   /** The texture. */
@@ -75,8 +75,8 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   readonly type: T;
   /** What errors call it. */
   readonly label: string;
-  /** Whether its values, floats, are rounded to halves and lie two in a word; kernels read them and do not write them. */
-  readonly isHalf: boolean;
+  /** Whether it stores its floats as f16, two in a word. Kernels can read an f16 tensor but not compute into one. */
+  readonly isF16: boolean;
   /** Bytes that it has in its buffer, with those that fill it up. */
   readonly bytes: number;
   /** The device it lives on. */
@@ -85,10 +85,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   #offset = 0;
 
   /**
-   * An array of zeros; with `isHalf`, of floats that take half of the memory, as {@link toHalves} rounds them.
+   * An array of zeros; with `isF16`, of floats in half of the memory, rounded as {@link toF16} does.
    *
    * @throws {ShapeError} if a size is not a non-negative integer.
-   * @throws {TypeError} if halves are not to be floats.
+   * @throws {TypeError} for `isF16` with another type than `f32`.
    * @throws {DeviceError} if it is larger than the device's largest buffer.
    */
   constructor(
@@ -96,9 +96,11 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     type: T,
     shape: readonly number[],
     label: string,
-    { isHalf = false }: { readonly isHalf?: boolean } = {},
+    { isF16 = false }: { readonly isF16?: boolean } = {},
   ) {
-    if (isHalf && type !== "f32") throw new TypeError(`${label} is to hold halves of ${type}; only f32 has them`);
+    if (isF16 && type !== "f32") {
+      throw new TypeError(`${label} cannot store ${type} as f16; only f32 tensors can be f16`);
+    }
     if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
       throw new ShapeError(`the shape of ${label} must be non-negative integers, found [${shape.join(", ")}]`);
     }
@@ -108,7 +110,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.size = shape.reduce((product, size) => product * size, 1);
     this.rowSize = shape.slice(1).reduce((product, size) => product * size, 1);
     this.label = label;
-    this.isHalf = isHalf;
+    this.isF16 = isF16;
     const held = this.bytesOf(this.size);
     // A multiple of 16 bytes, so that it can always be bound as vec4.
     const bytes = Math.max(16, Math.ceil(held / 16) * 16) + context.guardWords * 4;
@@ -161,7 +163,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   /** Bytes of a value. */
   get valueBytes(): number {
-    return this.isHalf ? 2 : 4;
+    return this.isF16 ? 2 : 4;
   }
 
   /** Bytes of the words that the first `size` values lie in. */
@@ -196,23 +198,25 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /** Whether there is a texture with the values that its buffer has now. */
-  get hasTexels(): boolean {
-    return this.#storage?.texels?.copied === this.changes;
+  get hasTextureCopy(): boolean {
+    return this.#storage?.textureCopy?.copied === this.changes;
   }
 
   /**
    * A texture with the values of its whole buffer. Where they have changed since they were last copied, `copy` is asked to
    * record that now.
    */
-  texels(copy: (record: (encoder: GPUCommandEncoder) => void) => void): Texels {
+  textureCopy(copy: (record: (encoder: GPUCommandEncoder) => void) => void): TextureCopy {
     const storage = this.#storage!;
     const { buffer, changes } = storage;
-    const texels = storage.texels ??= newTexels(this, buffer);
-    if (texels.copied !== changes) {
-      copy((encoder) => copyTexels(encoder, { buffer, texelBytes: 4 * this.valueBytes, texture: texels.texture }));
-      texels.copied = changes;
+    const textureCopy = storage.textureCopy ??= newTextureCopy(this, buffer);
+    if (textureCopy.copied !== changes) {
+      copy((encoder) =>
+        copyToTexture(encoder, { buffer, texelBytes: 4 * this.valueBytes, texture: textureCopy.texture })
+      );
+      textureCopy.copied = changes;
     }
-    return texels;
+    return textureCopy;
   }
 
   /** Whether its buffer is its own. */
@@ -271,11 +275,11 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /**
-   * Copies `data` over the elements from number `start` on. Halves change in pairs: there must be an even number before
-   * them, and of them, unless they are the last.
+   * Copies `data` over the elements from index `start` on. An f16 tensor is written in pairs: `start` must be even, and so
+   * must the number of values unless they are the last.
    *
-   * @throws {ShapeError} if there are not so many, or halves are no pairs.
-   * @throws {RangeError} if a value is larger than any half.
+   * @throws {ShapeError} if it has fewer elements, or f16 values are not whole pairs.
+   * @throws {RangeError} if a value is beyond the largest f16 value.
    * @throws {TypeError} for an array of another kind.
    */
   writeAt(start: number, data: ElementArrays[T]): void {
@@ -287,11 +291,13 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
         }`,
       );
     }
-    if (this.isHalf && (start % 2 !== 0 || (data.length % 2 !== 0 && start + data.length < this.size))) {
-      throw new ShapeError(`halves of ${this.label} are written in pairs, found ${data.length} from ${start} on`);
+    if (this.isF16 && (start % 2 !== 0 || (data.length % 2 !== 0 && start + data.length < this.size))) {
+      throw new ShapeError(
+        `the f16 values of ${this.label} are written in pairs, found ${data.length} from index ${start} on`,
+      );
     }
     if (data.length === 0) return;
-    const stored = this.isHalf ? toHalves(data as Float32Array, this.label) : data;
+    const stored = this.isF16 ? toF16(data as Float32Array, this.label) : data;
     this.change();
     this.#write(start * this.valueBytes, stored);
   }
@@ -334,8 +340,8 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
 
   async #readRange(from: number, to: number): Promise<ElementArrays[T]> {
     const { buffer, context } = this;
-    // Halves come with the word that they share.
-    const shared = this.isHalf ? from % 2 : 0;
+    // An f16 value comes with the word that it shares.
+    const shared = this.isF16 ? from % 2 : 0;
     const first = from - shared;
     const bytes = this.bytesOf(to - first);
     const staging = context.takeStaging(bytes);
@@ -351,7 +357,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     const copy = staging.getMappedRange().slice(0, bytes);
     staging.unmap();
     context.returnStaging(staging);
-    if (this.isHalf) {
+    if (this.isF16) {
       return new Float32Array(new Float16Array(copy).subarray(shared, shared + to - from)) as ElementArrays[T];
     }
     return (this.type === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as ElementArrays[T];
@@ -365,7 +371,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     storage.buffer.destroy();
     this.context.forget(storage.id);
     this.context.heldBytes -= storage.buffer.size;
-    storage.texels?.texture.destroy();
+    storage.textureCopy?.texture.destroy();
     // What was written to it would keep it until somebody submits something.
     if (storage.written === this.context.submissions) this.context.submit();
   }
@@ -380,27 +386,27 @@ function newStorage(context: DeviceContext, size: number, label: string, tensors
   return { buffer: context.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
 }
 
-/** Texels of a line, for textures of up to {@link MAX_LINES} lines, which every adapter accepts, and for larger ones. */
+/** TextureCopy of a line, for textures of up to {@link MAX_LINES} lines, which every adapter accepts, and for larger ones. */
 const [SHORT_LINES, LONG_LINES] = [1024, 4096];
 const MAX_LINES = 8192;
 
-/** A texture for the values of a tensor's buffer: four a texel, of 16 bytes, or of 8 where they are halves. */
-function newTexels(
-  { context: { device }, type, isHalf, valueBytes }: Tensor<ElementType>,
+/** A texture for a copy of a tensor's buffer: four scalars a texel, of 16 bytes, or of 8 for f16. */
+function newTextureCopy(
+  { context: { device }, type, isF16, valueBytes }: Tensor<ElementType>,
   { size, label }: GPUBuffer,
-): Texels {
+): TextureCopy {
   const texels = size / (4 * valueBytes);
   const columns = texels <= SHORT_LINES * MAX_LINES ? SHORT_LINES : LONG_LINES;
   const texture = device.createTexture({
-    label: `texels of ${label}`,
-    size: [columns + TEXEL_GAP, Math.ceil(texels / columns)],
-    format: isHalf ? "rgba16float" : type === "u32" ? "rgba32uint" : "rgba32float",
+    label: `texture copy of ${label}`,
+    size: [columns + TEXTURE_GAP, Math.ceil(texels / columns)],
+    format: isF16 ? "rgba16float" : type === "u32" ? "rgba32uint" : "rgba32float",
     usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
   });
   return { texture, view: texture.createView(), copied: -1 };
 }
 
-function copyTexels(
+function copyToTexture(
   encoder: GPUCommandEncoder,
   { buffer, texelBytes, texture }: {
     readonly buffer: GPUBuffer;
@@ -408,7 +414,7 @@ function copyTexels(
     readonly texture: GPUTexture;
   },
 ): void {
-  const columns = texture.width - TEXEL_GAP;
+  const columns = texture.width - TEXTURE_GAP;
   const bytesPerRow = columns * texelBytes;
   const lines = Math.floor(buffer.size / bytesPerRow);
   const rest = buffer.size % bytesPerRow;
@@ -449,7 +455,7 @@ export function rowsPerBlock(context: Limits, rows: number, rowBytes: number, wh
   return fit;
 }
 
-/** Bindings begin at multiples of so many rows of `rowBytes`; more of them where halves end within a word. */
+/** Bindings begin at multiples of so many rows of `rowBytes`; twice as many where f16 rows end within a word. */
 export function alignedRows(rowBytes: number): number {
   return rowBytes % 4 === 0 ? OFFSET_BYTES / 4 : OFFSET_BYTES / 2;
 }

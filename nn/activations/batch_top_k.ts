@@ -113,7 +113,7 @@ class RowsThatCompete implements Selector {
     const model = this.#model;
     const { n_rows, d_sae, row_starts: starts, indices, values: selected } = codes;
     const { h: values, maxima } = tile;
-    this.#selection.record(commands, {
+    this.#selection.select(commands, {
       k: n_rows * Math.min(k, d_sae),
       capacity: selected.size,
       starts,

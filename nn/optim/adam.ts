@@ -43,7 +43,7 @@ export class GradientNorm implements Disposable {
    * Measures the gradients without the parts of grad_W_dec's rows along W_dec's, if the configuration says so; the factor
    * brings their norm down to `most`.
    */
-  record(commands: Commands, { parameters: { W_dec: matrix } }: Model, gradients: Gradients, most: number): void {
+  measure(commands: Commands, { parameters: { W_dec: matrix } }: Model, gradients: Gradients, most: number): void {
     for (const [name, tensor] of gradients) {
       const rows = this.#rows.rows(0, tensor.shape[0]!);
       const { parallel } = this;
@@ -128,7 +128,7 @@ export function updateParameters(
     const along = name === "W_dec" ? parallel : undefined;
     if (muon && (name === "W_enc" || name === "W_dec")) {
       if (along) subtractParallelRows(commands, { grad, matrix: parameter, parallel: along });
-      muon.record(commands, name, shared);
+      muon.update(commands, name, shared);
     } else {
       const moment2 = moments2.get(name)!;
       adam(commands, { ...ADAM, ...shared, step: state.step + 1, moment2, parallel: along });

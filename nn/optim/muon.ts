@@ -6,7 +6,7 @@
 
 import { shown } from "../../kernels/engine/errors.ts";
 import type { Commands } from "../../kernels/engine/commands.ts";
-import { muon, type MuonArguments, MuonSpace } from "../../kernels/muon.ts";
+import { muon, type MuonArguments, MuonBuffers } from "../../kernels/muon.ts";
 import type { Tensor } from "../../kernels/engine/tensor.ts";
 import type { Model } from "../model.ts";
 
@@ -27,7 +27,7 @@ export class Muon implements Disposable {
   readonly #constants: Required<Omit<MuonOptions, "key">>;
   readonly #sizes: { readonly d_model: number; readonly d_sae: number };
   // W_enc and W_dec both lie as [S, D] and are updated one after the other.
-  readonly #space: MuonSpace;
+  readonly #buffers: MuonBuffers;
 
   /**
    * For a model's matrices.
@@ -38,14 +38,14 @@ export class Muon implements Disposable {
   constructor({ cfg: { d_model, d_sae }, context }: Model, options: MuonOptions) {
     this.#constants = completeMuon(options);
     this.#sizes = { d_model, d_sae };
-    this.#space = new MuonSpace(context, d_sae, d_model);
+    this.#buffers = new MuonBuffers(context, d_sae, d_model);
   }
 
   /**
    * The update of one matrix. Its rate is that of the biases times √max(1, rows / columns) of the matrix as files have it:
    * W_enc is [D, S], W_dec [S, D].
    */
-  record(
+  update(
     commands: Commands,
     name: "W_enc" | "W_dec",
     given: Pick<MuonArguments, "parameter" | "grad" | "factor" | "halted" | "lr"> & { readonly moment1: Tensor },
@@ -53,12 +53,18 @@ export class Muon implements Disposable {
     const { d_model, d_sae } = this.#sizes;
     const aspect = name === "W_enc" ? d_model / d_sae : d_sae / d_model;
     const { moment1: mean, ...rest } = given;
-    muon(commands, { ...this.#constants, ...rest, mean, ratio: Math.sqrt(Math.max(1, aspect)), space: this.#space });
+    muon(commands, {
+      ...this.#constants,
+      ...rest,
+      mean,
+      ratio: Math.sqrt(Math.max(1, aspect)),
+      buffers: this.#buffers,
+    });
   }
 
   /** Frees the memory. */
   [Symbol.dispose](): void {
-    this.#space[Symbol.dispose]();
+    this.#buffers[Symbol.dispose]();
   }
 }
 

@@ -5,7 +5,7 @@ import { compareResults } from "../../bench/compare.ts";
 
 const result = (peak: number, step: number, peer: number) => ({
   products: [{ product: "nt", "% of peak": peak }],
-  halves: [{ weights: "encoder", "f16 / f32": step }],
+  f16: [{ weights: "encoder", "f16 / f32": step }],
   steps: [{ step: "TopK", phase: "selection", "/ encoder": 0.1 }, { step: "TopK", phase: "total", "/ encoder": step }],
   peers: [{ peer: "other", "ours / this": peer }],
 });

@@ -9,7 +9,7 @@ import { adam, type AdamStep } from "../../kernels/adam.ts";
 import { fill } from "../../kernels/elementwise.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows } from "../../kernels/unit_rows.ts";
-import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXTURES, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumBound } from "../support/tolerance.ts";
 
@@ -98,7 +98,7 @@ function run(gpu: Recording, random: Random, given: Run): void {
 }
 
 /** Blocks of rows; a GPU's workgroups. */
-const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 65_536 }, { lanes: 32 }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXTURES, bindingLimit: 65_536 }, { lanes: 32 }];
 
 const ragged: KernelCase = (gpu) => {
   const random = new Random(1);

@@ -9,7 +9,7 @@ import { aboveThreshold } from "../../kernels/elementwise.ts";
 import { MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
 import { spans } from "../../kernels/engine/tensor.ts";
 import { columnMaxima } from "../reference/keys.ts";
-import { check, type KernelCase, mutants, type Recording, TEXELS } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXTURES } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits } from "../support/tolerance.ts";
 
@@ -50,7 +50,7 @@ function select(gpu: Recording, values: Float32Array, rows: number, k: number, w
   if (!used) gpu.after(selection);
   const [starts, indices, selected] = [gpu.outU32(rows + 1), gpu.outU32(k), gpu.out(k)];
   const tiles = [...spans(rows, tile)].map(({ from, to }) => tileOf(gpu, values, columns, from, to));
-  selection.record(gpu.commands, { k, capacity: k, starts, indices, selected, forEach: (use) => tiles.forEach(use) });
+  selection.select(gpu.commands, { k, capacity: k, starts, indices, selected, forEach: (use) => tiles.forEach(use) });
   const what = `${k} of ${rows} × ${columns}`;
   gpu.expect(starts, (got) => assertExact(got, wantedStarts, `starts, ${what}`));
   gpu.expect(indices, (got) => assertExact(got, kept.map((i) => i % columns), `indices, ${what}`));
@@ -96,7 +96,7 @@ const special: KernelCase = (gpu) => {
 };
 
 Deno.test("the k largest of a matrix at ragged shapes, with ties, in blocks of rows", async () => {
-  await check(ragged, {}, { lanes: 32 }, { ...TEXELS, bindingLimit: 2 ** 16 });
+  await check(ragged, {}, { lanes: 32 }, { ...TEXTURES, bindingLimit: 2 ** 16 });
 });
 
 Deno.test("any input: zeros of both signs, NaN, infinities, denormals, all equal, one row with all", async () => {

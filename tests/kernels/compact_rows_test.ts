@@ -8,7 +8,7 @@ import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/engine/commands.ts";
 import { denseToCsr, type DenseToCsrArguments } from "../../kernels/compact_rows.ts";
 import { spans } from "../../kernels/engine/tensor.ts";
-import { caseContext, check, type KernelCase, mutants, type Recording, TEXELS } from "../support/kernel_harness.ts";
+import { caseContext, check, type KernelCase, mutants, type Recording, TEXTURES } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSameBits } from "../support/tolerance.ts";
 
@@ -70,7 +70,7 @@ const ragged: KernelCase = (gpu) => {
 };
 
 Deno.test("non-zero elements keep their order at ragged shapes and in blocks of rows", async () => {
-  await check(ragged, {}, { lanes: 32 }, TEXELS);
+  await check(ragged, {}, { lanes: 32 }, TEXTURES);
 });
 
 Deno.test("NaN, infinities and denormals are not zero, and −0 is", async () => {
@@ -182,7 +182,7 @@ const overflow: KernelCase = (gpu) => {
 };
 
 Deno.test("elements above, near or in whole columns keep their order, zeros among them", async () => {
-  await check(nearbyCase, {}, { lanes: 32 }, TEXELS);
+  await check(nearbyCase, {}, { lanes: 32 }, TEXTURES);
 });
 
 Deno.test("rows past the capacity are counted and not written, and nothing is behind it", async () => {

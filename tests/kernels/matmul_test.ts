@@ -16,7 +16,7 @@ import {
   type KernelCase,
   mutants,
   type Recording,
-  TEXELS,
+  TEXTURES,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { columnMaxima } from "../reference/keys.ts";
@@ -27,7 +27,7 @@ const LAYOUTS: readonly Layout[] = ["nn", "nt", "tn"];
 const SIZES = [1, 2, 3, 5, 7, 16, 17, 31, 33, 63, 64, 65, 100, 129];
 
 /** Who computes what; the results must have the same bits. */
-const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, subgroups: false }, { lanes: 32 }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXTURES, subgroups: false }, { lanes: 32 }];
 /** The variant that compiles fastest, where the sharing of work is not what is asked. */
 const SIMPLE: Variant = { subgroups: false };
 
@@ -267,7 +267,7 @@ const precise = (layout: Layout, relu: boolean): KernelCase => (gpu) => {
 
 Deno.test("normal data lies within the bound of an f32 sum", async () => {
   for (const layout of LAYOUTS) await check(precise(layout, false), SIMPLE);
-  await check(precise("nt", true), ...VARIANTS, TEXELS);
+  await check(precise("nt", true), ...VARIANTS, TEXTURES);
 });
 
 /** NaN and infinities are numbers like others. */

@@ -6,18 +6,18 @@
 
 import { assertEquals } from "@std/assert";
 import { fill } from "../../kernels/elementwise.ts";
-import { muon, muonMomentum, MuonSpace, muonStep } from "../../kernels/muon.ts";
+import { muon, MuonBuffers, muonMomentum, muonStep } from "../../kernels/muon.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import * as reference from "../reference/muon.ts";
 import { loadGoldens } from "../support/goldens.ts";
-import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXTURES, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertBfloat16Close, assertExact, assertSameBits, assertTensorClose } from "../support/tolerance.ts";
 
 const SHAPES = [[1, 1], [1, 6], [5, 1], [9, 9], [16, 33], [33, 17], [40, 65]] as const;
 
 /** Row blocks of matrices that do not fit. */
-const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 2 ** 16 }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXTURES, bindingLimit: 2 ** 16 }];
 
 interface Run {
   readonly shape: readonly [rows: number, columns: number];
@@ -35,13 +35,13 @@ function record(gpu: Recording, given: Run): { readonly parameter: Tensor; reado
   const { shape: [rows, columns], lrs, start, gradients, options = reference.MUON, factor = 1, halted = 0 } = given;
   const parameter = gpu.f32(start, rows, columns);
   const mean = gpu.f32(new Float32Array(start.length), rows, columns);
-  const space = new MuonSpace(gpu.context, rows, columns);
-  gpu.after(space);
+  const buffers = new MuonBuffers(gpu.context, rows, columns);
+  gpu.after(buffers);
   const verdict = { factor: gpu.f32([factor]), halted: gpu.u32([halted]) };
   const ratio = Math.sqrt(Math.max(1, rows / columns));
   lrs.forEach((lr, step) => {
     const grad = gpu.f32(gradients[step]!, rows, columns);
-    muon(gpu.commands, { parameter, grad, mean, space, ...verdict, ...options, lr, ratio });
+    muon(gpu.commands, { parameter, grad, mean, buffers, ...verdict, ...options, lr, ratio });
   });
   return { parameter, mean };
 }

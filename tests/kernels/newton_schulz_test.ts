@@ -9,7 +9,7 @@ import { fill } from "../../kernels/elementwise.ts";
 import { divideByNorm, newtonSchulz, type Quintic, STEEPEST } from "../../kernels/newton_schulz.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import * as reference from "../reference/muon.ts";
-import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXTURES, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumBound, assertTensorClose } from "../support/tolerance.ts";
 
@@ -18,7 +18,7 @@ const SHAPES = [[1, 1], [1, 5], [6, 1], [2, 3], [3, 2], [7, 7], [16, 33], [33, 1
 const BLOCKED = [[300, 130], [130, 200], [150, 150]] as const;
 
 /** Row blocks; who computes what in a product is the products' own test. */
-const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 2 ** 16 }];
+const VARIANTS: readonly Variant[] = [{}, { ...TEXTURES, bindingLimit: 2 ** 16 }];
 
 /** Records some steps on a copy of `values`. */
 function steps(

@@ -8,7 +8,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/engine/commands.ts";
 import { chunksOf, columnSums, maxAbsBits, rowMaxAbsBits, subtractWeightedRows, sum } from "../../kernels/reduce.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
-import { caseContext, check, type KernelCase, mutants, type Recording, TEXELS } from "../support/kernel_harness.ts";
+import { caseContext, check, type KernelCase, mutants, type Recording, TEXTURES } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumClose } from "../support/tolerance.ts";
 
@@ -48,7 +48,7 @@ const maxima: KernelCase = (gpu) => {
 };
 
 Deno.test("the largest |x| is found at ragged sizes, NaN and infinity included, in row blocks as in one go", async () => {
-  await check(maxima, {}, { ...TEXELS, bindingLimit: 65_536 });
+  await check(maxima, {}, { ...TEXTURES, bindingLimit: 65_536 });
 });
 
 Deno.test("the largest of 20 million values is found at either end", async () => {
@@ -136,7 +136,7 @@ const preciseSum: KernelCase = (gpu) => {
 };
 
 Deno.test("a sum is exact on integers and precise on normal data", async () => {
-  await check(sums, {}, { lanes: 32 }, TEXELS);
+  await check(sums, {}, { lanes: 32 }, TEXTURES);
   await check(preciseSum);
 });
 
@@ -224,7 +224,7 @@ const preciseColumns: KernelCase = (gpu) => {
 };
 
 Deno.test("sums of columns are exact on integers and precise on normal data", async () => {
-  await check(columnCase, {}, { lanes: 32 }, TEXELS);
+  await check(columnCase, {}, { lanes: 32 }, TEXTURES);
   await check(preciseColumns);
 });
 

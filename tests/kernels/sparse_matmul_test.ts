@@ -6,11 +6,11 @@
 
 import { type Csr, csrToDense, sddmm, sparseColumnSums, spmm, spmmTransposed } from "../../kernels/sparse_matmul.ts";
 import { spans, type Tensor } from "../../kernels/engine/tensor.ts";
-import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXTURES, type Variant } from "../support/kernel_harness.ts";
 import { paddedWithNaN, Random } from "../support/random.ts";
 import { assertExact, assertSameBits, assertSumClose } from "../support/tolerance.ts";
 
-const VARIANTS: readonly Variant[] = [{}, { subgroups: false }, { lanes: 32 }, TEXELS];
+const VARIANTS: readonly Variant[] = [{}, { subgroups: false }, { lanes: 32 }, TEXTURES];
 
 /** A sparse [rows, width] matrix on the CPU. */
 interface Sparse {
@@ -569,25 +569,25 @@ Deno.test("70,000 rows are more than one dimension of workgroups", async () => {
 });
 
 Deno.test("mutants of the sparse products are found", async () => {
-  await mutants("sparse_rows_matmul", [
+  await mutants("spmm", [
     ["if (index >= below) { break; }", "if (index > below) { break; }"],
     ["indices[middle] < dims.begin", "indices[middle] <= dims.begin"],
     ["row * dims.parts + part", "row * dims.parts + dims.parts - 1u - part"],
     ["if (first + 0u < loads)", "if (first + 0u <= loads)"],
   ], rowsCase);
-  await mutants("sparse_rows_matmul", [["= sum1;", "= quantizeToF16(sum1);"]], preciseRows);
-  await mutants("sparse_columns_matmul", [
+  await mutants("spmm", [["= sum1;", "= quantizeToF16(sum1);"]], preciseRows);
+  await mutants("spmm_transposed", [
     ["if (column < ends[part]) { break; }", "if (column <= ends[part]) { break; }"],
     ["if (dims.accumulate == 1u && entry == end) { return; }", "if (entry == end) { return; }"],
     ["entryRows[entries[middle]] < dims.firstRow", "entryRows[entries[middle]] <= dims.firstRow"],
   ], columnsCase);
-  await mutants("sparse_columns_matmul", [["= sum1;", "= quantizeToF16(sum1);"]], preciseColumns);
+  await mutants("spmm_transposed", [["= sum1;", "= quantizeToF16(sum1);"]], preciseColumns);
   await mutants("sparse_column_sums", [
     ["if (dims.accumulate == 1u) { sum = result[column]; }", ""],
     ["entryRows[entries[middle]] < dims.firstRow", "entryRows[entries[middle]] <= dims.firstRow"],
   ], columnSumsCase);
   await mutants("sparse_column_sums", [["= sum;", "= quantizeToF16(sum);"]], preciseColumnSums);
-  await mutants("sampled_matmul", [
+  await mutants("sddmm", [
     ["if (index1 < ends[part1]) { break; }", "if (index1 <= ends[part1]) { break; }"],
     ["* dims.parts + part0)", "* dims.parts)"],
     ["if (row0 == row3 && part0 == part3)", "if (row0 == row2 && part0 == part2)"],
@@ -595,8 +595,8 @@ Deno.test("mutants of the sparse products are found", async () => {
     ["if (wanted3) {", "if (wanted2) {"],
     ["let x2 = left[l2 + c];", "let x2 = left[l1 + c];"],
   ], sampledCase);
-  await mutants("sampled_matmul", [["= sum1;", "= quantizeToF16(sum1);"]], preciseSampled);
-  await mutants("dense_rows", [
+  await mutants("sddmm", [["= sum1;", "= quantizeToF16(sum1);"]], preciseSampled);
+  await mutants("csr_to_dense", [
     ["starts[dims.firstRow + group] + lane", "starts[dims.firstRow + group] + lane + 1u"],
     ["] = 0.0;", "] = 1.0;"],
     ["c < dims.columns", "c <= dims.columns"],

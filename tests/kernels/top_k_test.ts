@@ -14,7 +14,7 @@ import {
   type KernelCase,
   mutants,
   type Recording,
-  TEXELS,
+  TEXTURES,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { columnMaxima } from "../reference/keys.ts";
@@ -24,7 +24,7 @@ import { assertExact } from "../support/tolerance.ts";
 /** k up to which values are filtered before they are ranked. */
 const FILTERED = 64;
 
-const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, { ...TEXELS, subgroups: false }];
+const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, { ...TEXTURES, subgroups: false }];
 
 /** Larger values first, NaN before all, equal ones by index: what is kept, by ascending index. */
 function sorted(row: Float32Array, k: number): Uint32Array {

@@ -13,13 +13,13 @@ import {
   type KernelCase,
   mutants,
   type Recording,
-  TEXELS,
+  TEXTURES,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact } from "../support/tolerance.ts";
 
-const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, TEXELS];
+const VARIANTS: readonly Variant[] = [{}, { lanes: 32 }, TEXTURES];
 
 interface Sparse {
   readonly columns: number;
@@ -78,7 +78,7 @@ function transpose(
     const padded = new Uint32Array(capacity).fill(0xffffffff);
     padded.set(indices);
     const entries = { starts: gpu.u32(starts), indices: gpu.u32(padded), values: gpu.out(capacity) };
-    transposition.record(gpu.commands, { rows, capacity, ...entries });
+    transposition.transpose(gpu.commands, { rows, capacity, ...entries });
   };
   after.forEach(record);
   for (let i = 0; i < times; i++) record(given);

@@ -14,7 +14,7 @@ import {
   type KernelCase,
   mutants,
   type Recording,
-  TEXELS,
+  TEXTURES,
   type Variant,
 } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
@@ -25,8 +25,8 @@ const SHAPES = [[1, 1], [2, 3], [5, 2], [7, 5], [3, 17], [17, 31], [4, 33], [31,
   129,
 ], [3, 1000]] as const;
 /** Row blocks of 64 rows and more; sums with barriers, which other devices have, and where subgroups are eight without. */
-const VARIANTS: readonly Variant[] = [{}, { ...TEXELS, bindingLimit: 65_536 }, { lanes: 32 }, {
-  ...TEXELS,
+const VARIANTS: readonly Variant[] = [{}, { ...TEXTURES, bindingLimit: 65_536 }, { lanes: 32 }, {
+  ...TEXTURES,
   subgroups: false,
 }];
 

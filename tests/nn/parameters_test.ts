@@ -1,5 +1,5 @@
 /**
- * Weights that lie as halves: the model computes what one with the rounded values does, in half of the memory, and is not
+ * Weights that lie as f16: the model computes what one with the rounded values does, in half of the memory, and is not
  * trained.
  *
  * @module
@@ -31,7 +31,7 @@ const ACTIVATIONS: readonly ActivationOptions[] = [
   { key: "gated" },
 ];
 
-/** Parameters of a model, with values between halves, some too small to be normal halves. */
+/** Parameters of a model, with values between f16 ones, some too small to be normal f16 values. */
 function parametersOf(
   { d_model, d_sae, activation }: Required<Pick<SparseAutoencoderOptions, "d_model" | "d_sae" | "activation">>,
 ) {
@@ -46,17 +46,17 @@ function parametersOf(
   return { ...p, ...Object.fromEntries(own) } as typeof p;
 }
 
-/** The same with the matrices' values rounded to halves. */
+/** The same with the matrices' values rounded to f16. */
 function rounded(p: ParameterArrays): ParameterArrays {
   return { ...p, W_enc: p.W_enc.map(Math.f16round), W_dec: p.W_dec.map(Math.f16round) };
 }
 
-/** A model with weights that are halves, and a float32 model with the same values. */
+/** A model with f16 weights, and a float32 model with the same values. */
 async function both(options: SparseAutoencoderOptions, p: ParameterArrays, placement: OpeningOptions) {
   using stack = new DisposableStack();
-  const halves = stack.use(await SparseAutoencoder.fromParameters(options, p, { ...placement, weights: "f16" }));
+  const f16 = stack.use(await SparseAutoencoder.fromParameters(options, p, { ...placement, weights: "f16" }));
   const floats = stack.use(await SparseAutoencoder.fromParameters(options, rounded(p), placement));
-  return { halves, floats, owned: stack.move() };
+  return { f16, floats, owned: stack.move() };
 }
 
 /** Codes and reconstructions of every prefix. */
@@ -76,17 +76,17 @@ async function outputs(sae: SparseAutoencoder, x: Float32Array, prefixes: readon
 
 const NAMES = ["row_starts", "indices", "values", "x_hats", "x_hat"];
 
-Deno.test("halves give the bits of float32 weights with their values, whatever the shape and the activation", async () => {
+Deno.test("f16 weights give the bits of float32 weights with their values, whatever the shape and the activation", async () => {
   const device = await sharedDevice();
   const input: InputScaling = { mean: null, scale: 2.5 };
   for (const activation of ACTIVATIONS) {
     for (const [d_model, d_sae] of [[1, 5], [5, 7], [6, 37], [12, 65]] as const) {
       const options = { d_model, d_sae, activation, subtract_b_dec: d_model === 6 };
-      const { halves, floats, owned } = await both(options, parametersOf(options), { device, input });
+      const { f16, floats, owned } = await both(options, parametersOf(options), { device, input });
       using _ = owned;
       const x = new Random(3).normal(9 * d_model);
       const prefixes = d_sae === 5 ? [d_sae] : [1, 5, 6, d_sae];
-      const [found, wanted] = [await outputs(halves, x, prefixes), await outputs(floats, x, prefixes)];
+      const [found, wanted] = [await outputs(f16, x, prefixes), await outputs(floats, x, prefixes)];
       for (const [i, name] of NAMES.entries()) {
         assertSameBits(found[i]!, wanted[i]!, `${activation.key}, ${d_model} × ${d_sae}, ${name}`);
       }
@@ -94,17 +94,17 @@ Deno.test("halves give the bits of float32 weights with their values, whatever t
   }
 });
 
-Deno.test("row blocks and textures of halves change no bit", async () => {
+Deno.test("row blocks and textures of f16 weights change no bit", async () => {
   for (const [d_model, d_sae] of [[150, 250], [151, 250]] as const) {
     const options = { d_model, d_sae, activation: { key: "top-k", top_k: 9 } } as const;
     const p = parametersOf(options);
     const x = new Random(4).normal(20 * d_model);
     let wanted: Float32Array[] | undefined;
-    for (const limits of [{}, { bindingLimit: 2 ** 16 }, { texelBytes: 16 }, { texelBytes: Infinity }]) {
+    for (const limits of [{}, { bindingLimit: 2 ** 16 }, { textureCopyBytes: 16 }, { textureCopyBytes: Infinity }]) {
       const device = await freshDevice({ ...limits, guardWords: 64 });
-      const { halves, floats, owned } = await both(options, p, { device });
+      const { f16, floats, owned } = await both(options, p, { device });
       wanted ??= await outputs(floats, x, [1, 50, d_sae]);
-      const found = await outputs(halves, x, [1, 50, d_sae]);
+      const found = await outputs(f16, x, [1, 50, d_sae]);
       for (const [i, name] of NAMES.entries()) {
         assertSameBits(found[i]!, wanted[i]!, `d_model ${d_model}, ${name} with ${JSON.stringify(limits)}`);
       }
@@ -114,18 +114,18 @@ Deno.test("row blocks and textures of halves change no bit", async () => {
   }
 });
 
-Deno.test("metrics and losses of halves are those of their values", async () => {
+Deno.test("metrics and losses of f16 weights are those of their values", async () => {
   const device = await sharedDevice();
   for (const activation of ACTIVATIONS) {
     const options = { d_model: 7, d_sae: 90, activation };
-    const { halves, floats, owned } = await both(options, parametersOf(options), { device });
+    const { f16, floats, owned } = await both(options, parametersOf(options), { device });
     using _ = owned;
     const x = new Random(5).normal(30 * 7);
-    assertEquals(await evaluate(halves, [x]), await evaluate(floats, [x]));
+    assertEquals(await evaluate(f16, [x]), await evaluate(floats, [x]));
     const objective = getObjective({ key: "matryoshka", n_prefixes: 3 });
     const given = { prefixes: [1, 65, 90] };
     const wanted = await objective.loss(floats, x, given);
-    assertEquals(await objective.loss(halves, x, given), wanted, activation.key);
+    assertEquals(await objective.loss(f16, x, given), wanted, activation.key);
   }
 });
 
@@ -136,7 +136,7 @@ async function* inPieces(values: Float32Array): AsyncGenerator<Float32Array> {
   }
 }
 
-Deno.test("halves that arrive in pieces are those that are there at once, whichever way a matrix lies, and come back", async () => {
+Deno.test("f16 weights that arrive in pieces are those that are there at once, whichever way a matrix lies, and come back", async () => {
   const device = await sharedDevice();
   for (const [d_model, d_sae] of [[12, 37], [5, 9], [1, 3], [7, 1]] as const) {
     const options = { d_model, d_sae, activation: { key: "jump-relu" } } as const;
@@ -158,7 +158,7 @@ Deno.test("halves that arrive in pieces are those that are there at once, whiche
   }
 });
 
-Deno.test("halves of more rows than are transposed at once come out whole", async () => {
+Deno.test("f16 weights of more rows than are transposed at once come out whole", async () => {
   const [d_model, d_sae] = [260, 9001];
   const W_enc = Float32Array.from({ length: d_model * d_sae }, (_, i) => i % 2039);
   const of = (values: Float32Array) => ({ pieces: inLongPieces(values), isTransposed: false });
@@ -174,7 +174,7 @@ Deno.test("halves of more rows than are transposed at once come out whole", asyn
   assertExact((await sae.readParameters()).W_enc, W_enc);
 });
 
-Deno.test("a model of halves takes half of the bytes", async () => {
+Deno.test("a model of f16 weights takes half of the bytes", async () => {
   const options = { d_model: 64, d_sae: 512 };
   const p = parametersOf({ ...options, activation: { key: "relu" } });
   const bytes: number[] = [];
@@ -195,14 +195,14 @@ Deno.test("a model of halves takes half of the bytes", async () => {
   assertEquals(bytes, [2 * 4 * 64 * 512 + rest, 2 * 2 * 64 * 512 + rest]);
 });
 
-Deno.test("a weight beyond the largest half is an error that names matrix and value, however it arrives", async () => {
+Deno.test("a weight beyond the largest f16 value is an error that names matrix and value, however it arrives", async () => {
   const device = await sharedDevice();
   const options = { d_model: 4, d_sae: 3 };
   const p = parametersOf({ ...options, activation: { key: "top-k" } });
   const large = (name: "W_enc" | "W_dec") => ({ ...p, [name]: p[name].with(5, -70_000) });
   for (const name of ["W_enc", "W_dec"] as const) {
     const values = large(name);
-    const message = `${name}: -70000 is beyond the largest half, 65504`;
+    const message = `${name}: -70000 is beyond the largest f16 value, 65504`;
     const opening = { device, weights: "f16" } as const;
     await assertRejects(() => SparseAutoencoder.fromParameters(options, values, opening), RangeError, message);
     const pieces = Object.fromEntries(
@@ -229,24 +229,24 @@ Deno.test("weights of another kind are refused", async () => {
   );
 });
 
-Deno.test("a model of halves is not trained, by any way", async () => {
+Deno.test("a model of f16 weights is not trained, by any way", async () => {
   const device = await sharedDevice();
   const options = { d_model: 4, d_sae: 6, activation: { key: "top-k", top_k: 2 } } as const;
-  const { halves, floats, owned } = await both(options, parametersOf(options), { device });
+  const { f16, floats, owned } = await both(options, parametersOf(options), { device });
   using _ = owned;
-  assertEquals([halves.parameters.weights, floats.parameters.weights], ["f16", "f32"]);
-  const before = await halves.readParameters();
+  assertEquals([f16.parameters.weights, floats.parameters.weights], ["f16", "f32"]);
+  const before = await f16.readParameters();
   const x = new Random(6).normal(5 * 4);
   const message = "training takes a model with weights f32, found one with weights f16";
   for (const key of ["adam", "muon"] as const) {
-    const run = train(halves, getObjective({ key: "vanilla" }), [x], { optimizer: { key } });
+    const run = train(f16, getObjective({ key: "vanilla" }), [x], { optimizer: { key } });
     await assertRejects(() => run.next(), TypeError, message);
   }
-  assertThrows(() => new TrainState(halves), TypeError, message);
+  assertThrows(() => new TrainState(f16), TypeError, message);
   // Nor with the state of another model, and any kernel that would write weights is an error.
   using state = new TrainState(floats);
-  const run = train(halves, getObjective({ key: "vanilla" }), [x], { state });
+  const run = train(f16, getObjective({ key: "vanilla" }), [x], { state });
   await assertRejects(() => run.next(), RangeError, "the state was made for another model");
-  assertThrows(() => halves.normalizeWDec(), KernelError, "W_dec holds halves");
-  assertEquals(await halves.readParameters(), before);
+  assertThrows(() => f16.normalizeWDec(), KernelError, "W_dec holds f16");
+  assertEquals(await f16.readParameters(), before);
 });

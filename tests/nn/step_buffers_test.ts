@@ -31,11 +31,11 @@ for (
     const held = watchBuffers(device);
     const rows: number[] = [];
     for (const B of [2000, 4000]) {
-      using space = new StepBuffers(sae, B, 10, USE);
-      space.keep(LossTerms, () => new LossTerms(sae, space));
+      using buffers = new StepBuffers(sae, B, 10, USE);
+      buffers.keep(LossTerms, () => new LossTerms(sae, buffers));
       const [[label, largest] = ["", 0]] = [...held().bytes].sort(([, a], [, b]) => b - a);
       assert(largest < 4 * B * SIZES.d_sae, `${label} has ${largest} bytes`);
-      rows.push(space.x_hats.shape[0]!);
+      rows.push(buffers.x_hats.shape[0]!);
     }
     // 262,144 bytes hold 327 rows of ten reconstructions.
     assertEquals(rows, [320, 320]);
@@ -48,9 +48,9 @@ Deno.test("a batch is kept where that takes no more than training does already",
   using sae = await SparseAutoencoder.create({ ...SIZES, activation: { key: "relu" } }, { device });
   for (const [B, isWhole] of [[160, true], [161, false]] as const) {
     assertEquals(keepsBatch(sae, B), isWhole);
-    using space = new StepBuffers(sae, B, 1, USE);
-    assert(space.f_x instanceof ElementwiseCodes);
-    assertEquals([space.f_x.isWhole, space.f_x.kept.shape[0]], [isWhole, B]);
+    using buffers = new StepBuffers(sae, B, 1, USE);
+    assert(buffers.f_x instanceof ElementwiseCodes);
+    assertEquals([buffers.f_x.isWhole, buffers.f_x.kept.shape[0]], [isWhole, B]);
   }
   device.destroy();
 });

@@ -10,7 +10,7 @@ import { Codes } from "../../nn/codes.ts";
 import { markDying, markFired, markFiredDense, updateDead } from "../../objectives/dead_latents.ts";
 import { denseRowNorms, rowNorms } from "../../objectives/sparsity.ts";
 import { auxiliaryResiduals, meanSquaredErr, residuals } from "../../objectives/squared_error.ts";
-import { check, type KernelCase, mutants, type Recording, TEXELS, type Variant } from "../support/kernel_harness.ts";
+import { check, type KernelCase, mutants, type Recording, TEXTURES, type Variant } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";
 import { assertExact, assertSumBound, assertSumClose, assertUlps } from "../support/tolerance.ts";
 
@@ -127,9 +127,9 @@ const preciseNorms: KernelCase = (gpu) => {
 };
 
 Deno.test("L0 counts what is not zero and L1 sums magnitudes, of sparse and of dense codes", async () => {
-  await check(sparseNorms, {}, { subgroups: false }, { lanes: 32 }, TEXELS);
-  await check(denseNorms, {}, TEXELS);
-  await check(jumpNorms, {}, TEXELS);
+  await check(sparseNorms, {}, { subgroups: false }, { lanes: 32 }, TEXTURES);
+  await check(denseNorms, {}, TEXTURES);
+  await check(jumpNorms, {}, TEXTURES);
   await check(preciseNorms);
 });
 
@@ -194,8 +194,8 @@ const jumping: KernelCase = (gpu) => {
 
 Deno.test("who fired is marked, from sparse and from dense codes, and from what is behind them", async () => {
   await check(firing(true));
-  await check(firing(false), {}, TEXELS);
-  await check(jumping, {}, TEXELS);
+  await check(firing(false), {}, TEXTURES);
+  await check(jumping, {}, TEXTURES);
 });
 
 Deno.test("of 70,000 rows the first and the last wake their latents", async () => {

@@ -64,6 +64,6 @@ Deno.test("browser: Chromium computes the numbers that Deno computes", async () 
   assertRunParameter(there.metrics, here.metrics, "metrics");
   assertEquals([there.conditional, here.conditional], [[7, 5], [7, 5]]);
   assertEquals([there.isRoundTrip, here.isRoundTrip], [true, true]);
-  assertEquals([there.areHalvesExact, here.areHalvesExact], [true, true]);
+  assertEquals([there.isF16Exact, here.isF16Exact], [true, true]);
   assertEquals([there.isSameTogether, here.isSameTogether], [true, true]);
 });

@@ -26,8 +26,8 @@ export interface BrowserRun {
   readonly conditional: readonly number[];
   /** Whether a file written to bytes and read again holds the same W_dec. */
   readonly isRoundTrip: boolean;
-  /** Whether weights that lie as halves give the reconstructions of float32 weights with their values. */
-  readonly areHalvesExact: boolean;
+  /** Whether f16 weights give the reconstructions of float32 weights with their values. */
+  readonly isF16Exact: boolean;
 }
 
 const D = 6;
@@ -107,7 +107,7 @@ export async function run(): Promise<BrowserRun> {
     metrics: [explained, cosine, monosemanticity.mean, coherence.max, coherence.mean_max],
     conditional: await conditional(sae.context),
     isRoundTrip: W_dec.every((value, i) => Object.is(value, read[i])),
-    areHalvesExact: await areHalvesExact(new Blob(pieces)),
+    isF16Exact: await isF16Exact(new Blob(pieces)),
   };
 }
 
@@ -117,11 +117,11 @@ export async function latentsAt(address: string): Promise<number> {
   return sae.cfg.d_sae;
 }
 
-async function areHalvesExact(file: Blob): Promise<boolean> {
-  using halves = await load(file, { weights: "f16" });
-  using floats = await SparseAutoencoder.fromParameters(halves.cfg, await halves.readParameters());
+async function isF16Exact(file: Blob): Promise<boolean> {
+  using f16 = await load(file, { weights: "f16" });
+  using floats = await SparseAutoencoder.fromParameters(f16.cfg, await f16.readParameters());
   const x_hats = [];
-  for (const sae of [halves, floats]) {
+  for (const sae of [f16, floats]) {
     using out = sae.forward(batch(0));
     x_hats.push(await out.x_hat.read());
   }

@@ -30,11 +30,11 @@ export interface Variant {
   /** `false` does without subgroups where the device has them. */
   readonly subgroups?: boolean;
   /** Bytes from which on what is read often comes from textures. */
-  readonly texelBytes?: number;
+  readonly textureCopyBytes?: number;
 }
 
 /** Everything that can be read from a texture is. */
-export const TEXELS: Variant = { texelBytes: 16 };
+export const TEXTURES: Variant = { textureCopyBytes: 16 };
 
 /** Records kernels on tensors that it makes, and notes what the results must be. */
 export type KernelCase = (gpu: Recording) => void | Promise<void>;
@@ -68,11 +68,11 @@ export class Recording {
     return this.own(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("f32")));
   }
 
-  /** A tensor of halves; one-dimensional without a shape. What fills its last word up is NaN. */
-  halves(values: ArrayLike<number>, ...shape: number[]): Tensor {
+  /** An f16 tensor; one-dimensional without a shape. What fills its last word up is NaN. */
+  f16(values: ArrayLike<number>, ...shape: number[]): Tensor {
     const data = Float32Array.from(values);
     const sizes = shape.length > 0 ? shape : [data.length];
-    const tensor = this.own(new Tensor(this.context, "f32", sizes, this.#label("halves"), { isHalf: true }));
+    const tensor = this.own(new Tensor(this.context, "f32", sizes, this.#label("f16"), { isF16: true }));
     tensor.write(data);
     if (data.length % 2 === 1) {
       const last = new Uint16Array(Float16Array.of(data.at(-1)!, NaN).buffer);
@@ -97,9 +97,9 @@ export class Recording {
     return this.#filled(new Tensor(this.context, "u32", shape, this.#label("u32 result")));
   }
 
-  /** A tensor of halves for results, full of NaN. */
-  outHalves(...shape: number[]): Tensor {
-    return this.#filled(new Tensor(this.context, "f32", shape, this.#label("result of halves"), { isHalf: true }));
+  /** An f16 tensor for results, full of NaN. */
+  outF16(...shape: number[]): Tensor {
+    return this.#filled(new Tensor(this.context, "f32", shape, this.#label("f16 result"), { isF16: true }));
   }
 
   /** A tensor that the case made itself: guarded, and disposed of after the run. */
@@ -178,10 +178,10 @@ async function makeContext({ subgroups = true, ...limits }: Variant): Promise<De
   return context;
 }
 
-/** Runs a case on each variant (the device's own and {@link TEXELS} if none is given); all must give the same bits. */
+/** Runs a case on each variant (the device's own and {@link TEXTURES} if none is given); all must give the same bits. */
 export async function check(run: KernelCase, ...variants: Variant[]): Promise<void> {
   let first: Uint32Array[] | undefined;
-  for (const variant of variants.length > 0 ? variants : [{}, TEXELS]) {
+  for (const variant of variants.length > 0 ? variants : [{}, TEXTURES]) {
     const results = await runOn(await caseContext(variant), run);
     first ??= results;
     results.forEach((bits, at) => {
@@ -259,7 +259,7 @@ async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Arr
     }
     return expected.map(({ tensor, check }) => {
       const bits = read[tensors.indexOf(tensor)]!.slice(0, wordsOf(tensor));
-      if (tensor.isHalf) check(new Float32Array(new Float16Array(bits.buffer).subarray(0, tensor.size)));
+      if (tensor.isF16) check(new Float32Array(new Float16Array(bits.buffer).subarray(0, tensor.size)));
       else check(tensor.type === "f32" ? new Float32Array(bits.buffer) : bits);
       return bits;
     });

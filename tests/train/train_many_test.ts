@@ -99,8 +99,8 @@ Deno.test("the same bits in small bindings, by textures, from tensors, and from 
   const sizes = [16, 16, 5, 16, 7, 16].map((rows) => random.normal(rows * D));
   let wanted: Outcome[] | undefined;
   for (const bindingLimit of [2 ** 27, 2 ** 15]) {
-    const texelBytes = bindingLimit === 2 ** 15 ? 16 : Infinity;
-    const device = await freshDevice({ bindingLimit, texelBytes, guardWords: 64 });
+    const textureCopyBytes = bindingLimit === 2 ** 15 ? 16 : Infinity;
+    const device = await freshDevice({ bindingLimit, textureCopyBytes, guardWords: 64 });
     for (const asTensors of [false, true]) {
       using made = await make(recipes, device);
       using tensors = new DisposableStack();

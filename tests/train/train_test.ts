@@ -286,12 +286,12 @@ for (
     const batches = Array.from({ length: 4 }, () => random.normal(150 * sizes.d_model));
     let wanted: Run | undefined;
     const limits = [
-      { bindingLimit: 2 ** 27, texelBytes: Infinity },
-      { bindingLimit: 2 ** 17, texelBytes: 16 },
-      { bindingLimit: 2 ** 16, texelBytes: Infinity },
+      { bindingLimit: 2 ** 27, textureCopyBytes: Infinity },
+      { bindingLimit: 2 ** 17, textureCopyBytes: 16 },
+      { bindingLimit: 2 ** 16, textureCopyBytes: Infinity },
     ];
-    for (const { bindingLimit, texelBytes } of limits) {
-      const device = await freshDevice({ bindingLimit, texelBytes, guardWords: 64 });
+    for (const { bindingLimit, textureCopyBytes } of limits) {
+      const device = await freshDevice({ bindingLimit, textureCopyBytes, guardWords: 64 });
       using sae = await SparseAutoencoder.fromParameters({ ...sizes, activation }, p, { device });
       const objective = getObjective({ ...OBJECTIVE, dead_threshold_tokens: 300 });
       const found = await run(sae, objective, batches, OPTIONS);

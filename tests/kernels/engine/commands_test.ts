@@ -18,7 +18,7 @@ import {
   type KernelCase,
   mutants,
   type Recording,
-  TEXELS,
+  TEXTURES,
 } from "../../support/kernel_harness.ts";
 import { countBuffers, freshDevice } from "../../support/gpu.ts";
 import { assertExact } from "../../support/tolerance.ts";
@@ -310,11 +310,11 @@ function countCopies(device: GPUDevice): () => number {
 }
 
 Deno.test("what is read often comes from a texture, copied when something has changed it and not else", async () => {
-  const device = await freshDevice(TEXELS);
+  const device = await freshDevice(TEXTURES);
   const context = contextOf(device);
   const copies = countCopies(device);
   const commands = new Commands(context);
-  // 33 lines of texels, of which the last is not full.
+  // 33 lines of the texture, of which the last is not full.
   const size = 4 * 1024 * 32 + 100;
   const values = Float32Array.from({ length: size }, (_, i) => i);
   using x = Tensor.from(context, values, [size / 2, 2], "x");
@@ -354,7 +354,7 @@ const repeated = defineKernel({
 });
 
 Deno.test("a small array comes from a texture where enough of it is read in all", async () => {
-  const device = await freshDevice({ texelBytes: 64 });
+  const device = await freshDevice({ textureCopyBytes: 64 });
   const context = contextOf(device);
   const copies = countCopies(device);
   const commands = new Commands(context);
@@ -370,7 +370,7 @@ Deno.test("a small array comes from a texture where enough of it is read in all"
 });
 
 Deno.test("one copy is for all runs of a dispatch, which read enough together", async () => {
-  const device = await freshDevice({ texelBytes: 64 });
+  const device = await freshDevice({ textureCopyBytes: 64 });
   const context = contextOf(device);
   const copies = countCopies(device);
   const rows = [5, 50].map((first) => Tensor.from(context, Float32Array.of(first, first + 1), [2], "row"));
@@ -389,7 +389,7 @@ Deno.test("one copy is for all runs of a dispatch, which read enough together", 
 });
 
 Deno.test("a buffer of more lines than textures have lies in longer ones", async () => {
-  const device = await freshDevice(TEXELS);
+  const device = await freshDevice(TEXTURES);
   const context = contextOf(device);
   const commands = new Commands(context);
   const [width, most] = [64, 4 * 1024 * 8192];

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { Commands } from "../../../kernels/engine/commands.ts";
-import { contextOf, DeviceContext, probeTexels, requestDevice } from "../../../kernels/engine/device.ts";
+import { contextOf, DeviceContext, probeTextureCopies, requestDevice } from "../../../kernels/engine/device.ts";
 import { fill } from "../../../kernels/elementwise.ts";
 import { DeviceError, KernelError } from "../../../kernels/engine/errors.ts";
 import { defineKernel, writes } from "../../../kernels/engine/kernel.ts";
@@ -188,11 +188,11 @@ Deno.test("a kernel that the driver does not compile is named, where the driver 
 
 Deno.test("where a driver does not hand textures to functions, kernels read from buffers", async () => {
   const [able, unable] = [await requestDevice(), await requestDevice()];
-  refusePipelines(unable, "texels probe");
+  refusePipelines(unable, "texture probe");
   for (const [device, expected] of [[able, 1024], [unable, Infinity]] as const) {
-    const context = new DeviceContext(device, { texelBytes: 1024 });
-    await probeTexels(context);
-    assertEquals(context.texelBytes, expected);
+    const context = new DeviceContext(device, { textureCopyBytes: 1024 });
+    await probeTextureCopies(context);
+    assertEquals(context.textureCopyBytes, expected);
     device.destroy();
   }
 });

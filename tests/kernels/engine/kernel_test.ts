@@ -54,7 +54,7 @@ Deno.test("the WGSL has one binding line per binding, in order, after the unifor
   assertStringIncludes(scaledCopy.wgsl, "struct Dims { groups: u32, rows: u32, columns: u32, factor: f32 }");
 });
 
-const joined = { isJoined: true, texels: new Set<string>(), halves: new Set<string>() };
+const joined = { isJoined: true, textures: new Set<string>(), f16: new Set<string>() };
 
 Deno.test("a uniform struct that does not fit its slot is refused", () => {
   const wide = (length: number) => {
@@ -95,28 +95,26 @@ Deno.test("what is read from a texture is counted from where it starts there, an
     },
     body: "  result[places[group]] = old_result[group] + source[places[lane] >> 2u].x;",
   }) as unknown as Kernel;
-  const texels = (...names: string[]) =>
-    kernelForm(kernel, { isJoined: false, texels: new Set(names), halves: new Set() }).wgsl.split("\n");
+  const textures = (...names: string[]) =>
+    kernelForm(kernel, { isJoined: false, textures: new Set(names), f16: new Set() }).wgsl.split("\n");
   const bodyOf = (lines: string[]) => lines.find((line) => line.startsWith("  result["));
-  assertEquals(bodyOf(texels()), "  result[places[group]] = result[group] + source[places[lane] >> 2u].x;");
-  const all = texels("source", "places", "result");
-  const place = (at: string) => `scalar_u32(texels_places, dims.start_places + (${at}))`;
+  assertEquals(bodyOf(textures()), "  result[places[group]] = result[group] + source[places[lane] >> 2u].x;");
+  const all = textures("source", "places", "result");
+  const place = (at: string) => `scalar_u32(copy_places, dims.start_places + (${at}))`;
   const [old, source] = [
-    "scalar_f32(texels_result, dims.start_result + (group))",
-    `textureLoad(texels_source, texel(textureDimensions(texels_source), dims.start_source + (${
-      place("lane")
-    } >> 2u))).x`,
+    "scalar_f32(copy_result, dims.start_result + (group))",
+    `textureLoad(copy_source, texel(textureDimensions(copy_source), dims.start_source + (${place("lane")} >> 2u))).x`,
   ];
   assertEquals(bodyOf(all), `  result[${place("group")}] = ${old} + ${source};`);
   assertEquals(all.filter((line) => line.includes("@binding")).slice(1), [
     "@group(0) @binding(1) var<storage, read_write> result: array<f32>;",
-    "@group(0) @binding(2) var texels_source: texture_storage_2d<rgba32float, read>;",
-    "@group(0) @binding(3) var texels_places: texture_storage_2d<rgba32uint, read>;",
-    "@group(0) @binding(4) var texels_result: texture_storage_2d<rgba32float, read>;",
+    "@group(0) @binding(2) var copy_source: texture_storage_2d<rgba32float, read>;",
+    "@group(0) @binding(3) var copy_places: texture_storage_2d<rgba32uint, read>;",
+    "@group(0) @binding(4) var copy_result: texture_storage_2d<rgba32float, read>;",
   ]);
 });
 
-Deno.test("halves are taken out of the words or texels that they share, joined or not", () => {
+Deno.test("f16 values are taken out of the words or texels that they share, joined or not", () => {
   const kernel = defineKernel({
     ...declaration,
     bindings: {
@@ -126,9 +124,9 @@ Deno.test("halves are taken out of the words or texels that they share, joined o
     },
     body: "  result[group] = source[u32(places[lane])].x;",
   }) as unknown as Kernel;
-  const halves = new Set(["source", "places"]);
-  const form = (isJoined: boolean, ...texels: string[]) => {
-    const lines = kernelForm(kernel, { isJoined, texels: new Set(texels), halves }).wgsl.split("\n");
+  const f16 = new Set(["source", "places"]);
+  const form = (isJoined: boolean, ...textures: string[]) => {
+    const lines = kernelForm(kernel, { isJoined, textures: new Set(textures), f16 }).wgsl.split("\n");
     return {
       bindings: lines.filter((line) => line.includes("@binding")).slice(1).map((line) =>
         line.replace(/.*\) var/, "var")
@@ -141,28 +139,28 @@ Deno.test("halves are taken out of the words or texels that they share, joined o
     "var<storage, read> places: array<u32>;",
     "var<storage, read_write> result: array<f32>;",
   ];
-  assertEquals(form(false), { bindings: buffers, body: "  result[group] = half_source(u32(half_places(lane))).x;" });
-  const place = "u32(half_places(dims.start_places + (lane)))";
+  assertEquals(form(false), { bindings: buffers, body: "  result[group] = f16_source(u32(f16_places(lane))).x;" });
+  const place = "u32(f16_places(dims.start_places + (lane)))";
   assertEquals(form(true), {
     bindings: buffers,
-    body: `  result[dims.start_result + (group)] = half_source(dims.start_source + (${place})).x;`,
+    body: `  result[dims.start_result + (group)] = f16_source(dims.start_source + (${place})).x;`,
   });
-  const texel = "u32(scalar_half(texels_places, dims.start_places + (lane)))";
+  const texel = "u32(scalar_f16(copy_places, dims.start_places + (lane)))";
   assertEquals(form(false, "source", "places"), {
     bindings: [
       "var<storage, read_write> result: array<f32>;",
-      "var texels_source: texture_storage_2d<rgba16float, read>;",
-      "var texels_places: texture_storage_2d<rgba16float, read>;",
+      "var copy_source: texture_storage_2d<rgba16float, read>;",
+      "var copy_places: texture_storage_2d<rgba16float, read>;",
     ],
     body:
-      `  result[group] = textureLoad(texels_source, texel(textureDimensions(texels_source), dims.start_source + (${texel}))).x;`,
+      `  result[group] = textureLoad(copy_source, texel(textureDimensions(copy_source), dims.start_source + (${texel}))).x;`,
   });
 });
 
-Deno.test("halves where a kernel writes or reads other words, and other words where it takes halves, are refused", async () => {
+Deno.test("f16 tensors where a kernel writes or reads other words, and others where it takes f16, are refused", async () => {
   const context = await caseContext();
   const commands = new Commands(context);
-  using halves = new Tensor(context, "f32", [3, 2], "half of it", { isHalf: true });
+  using packed = new Tensor(context, "f32", [3, 2], "half of it", { isF16: true });
   using floats = new Tensor(context, "f32", [3, 2], "all of it");
   const given = { rows: 3, columns: 2, factor: 1 };
   const refused = (source: string, result: string, bound: { source: Tensor; result: Tensor }) => {
@@ -172,16 +170,16 @@ Deno.test("halves where a kernel writes or reads other words, and other words wh
   };
   const message = "kernel scaled_copy: ";
   assertEquals(
-    refused("f32", "f32", { source: floats, result: halves }),
-    `${message}result writes f32, and half of it holds halves`,
+    refused("f32", "f32", { source: floats, result: packed }),
+    `${message}result writes f32, and half of it holds f16`,
   );
   assertEquals(
-    refused("u32", "f32", { source: halves, result: floats }),
-    `${message}source reads u32, and half of it holds halves`,
+    refused("u32", "f32", { source: packed, result: floats }),
+    `${message}source reads u32, and half of it holds f16`,
   );
   assertEquals(
-    refused("halves", "f32", { source: floats, result: floats }),
-    `${message}source reads halves, and all of it holds f32`,
+    refused("f16", "f32", { source: floats, result: floats }),
+    `${message}source reads f16, and all of it holds f32`,
   );
 });
 

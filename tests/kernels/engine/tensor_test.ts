@@ -140,12 +140,12 @@ Deno.test("pieces are the values, each as it is when it is taken", async () => {
   assertEquals(await Array.fromAsync(empty.pieces()), []);
 });
 
-Deno.test("halves: what is written is read, rounded, in half of the bytes, whole or in pieces", async () => {
+Deno.test("f16: what is written is read, rounded, in half of the bytes, whole or in pieces", async () => {
   const context = await caseContext();
   const random = new Random(2);
   for (const size of [0, 1, 2, 3, 4, 5, 63, 64, 65, 1001]) {
     const values = random.normal(size);
-    using tensor = new Tensor(context, "f32", [size], "halves", { isHalf: true });
+    using tensor = new Tensor(context, "f32", [size], "f16 values", { isF16: true });
     const guards = context.guardWords * 4;
     assertEquals(tensor.bytes - guards, Math.max(16, Math.ceil(size / 8) * 16));
     assertExact(await tensor.read(), new Float32Array(size), "zeros");
@@ -163,21 +163,21 @@ Deno.test("halves: what is written is read, rounded, in half of the bytes, whole
   }
 });
 
-Deno.test("halves that are no pairs, too large or no floats are refused by name, and nothing changes", async () => {
+Deno.test("f16 values that are not whole pairs, too large or not floats are refused by name, and nothing changes", async () => {
   const context = await caseContext();
   const values = Float32Array.of(1, 2, 3, 4, 5);
-  using tensor = new Tensor(context, "f32", [5], "five halves", { isHalf: true });
+  using tensor = new Tensor(context, "f32", [5], "five values", { isF16: true });
   tensor.write(values);
   for (const [start, length] of [[1, 2], [0, 3], [3, 1]] as const) {
-    const message = `halves of five halves are written in pairs, found ${length} from ${start} on`;
+    const message = `the f16 values of five values are written in pairs, found ${length} from index ${start} on`;
     assertThrows(() => tensor.writeAt(start, new Float32Array(length)), ShapeError, message);
   }
   const large = values.with(3, -70_000);
-  assertThrows(() => tensor.write(large), RangeError, "five halves: -70000 is beyond the largest half, 65504");
+  assertThrows(() => tensor.write(large), RangeError, "five values: -70000 is beyond the largest f16 value, 65504");
   assertSameBits(await tensor.read(), values);
   tensor.writeAt(4, Float32Array.of(9));
   assertSameBits(await tensor.read(), values.with(4, 9));
-  assertThrows(() => new Tensor(context, "u32", [5], "integers", { isHalf: true }), TypeError, "integers");
+  assertThrows(() => new Tensor(context, "u32", [5], "integers", { isF16: true }), TypeError, "integers");
 });
 
 Deno.test("many reads at once bring back each its own", async () => {
@@ -197,7 +197,7 @@ Deno.test("rows per block: all that fit, else a multiple of 64, else an error th
   // 65,536 bytes less the guards hold 163 rows of 400 bytes.
   assertEquals(rowsPerBlock(context, 1000, 400, "x"), 128);
   assertThrows(() => rowsPerBlock(context, 1000, 2000, "wide rows"), DeviceError, "64 rows of wide rows");
-  // Where halves end within a word, 64 rows end within 256 bytes.
+  // Where f16 rows end within a word, 64 rows end within 256 bytes.
   assertEquals([rowsPerBlock(context, 1000, 300, "x"), rowsPerBlock(context, 1000, 302, "x")], [192, 128]);
   assertThrows(() => rowsPerBlock(context, 1000, 1002, "odd rows"), DeviceError, "128 rows of odd rows");
 });

@@ -34,7 +34,7 @@ for (const golden of loadMatryoshkaGoldens()) {
     const unclipped = { ...golden.grads, W_dec: golden.grad_W_dec_without_parallel };
     state.gradients.write(golden.grads);
     const commands = new Commands(sae.context);
-    norm.record(commands, sae, state.gradients, 0.05);
+    norm.measure(commands, sae, state.gradients, 0.05);
     const { parallel } = norm;
     subtractParallelRows(commands, { grad: state.gradients.W_dec, matrix: sae.parameters.W_dec, parallel: parallel! });
     commands.submit();
@@ -55,7 +55,7 @@ Deno.test("gradients below the limit, or without one, are not clipped", async ()
   state.gradients.write(narrow(randomParameters(new Random(1), { D: 12, S: 37 })));
   for (const most of [1000, Infinity]) {
     const commands = new Commands(sae.context);
-    norm.record(commands, sae, state.gradients, most);
+    norm.measure(commands, sae, state.gradients, most);
     commands.submit();
     assertExact(await norm.factor.read(), [1], `factor for a limit of ${most}`);
   }
@@ -74,7 +74,7 @@ for (const grad_clip of [0.5, false] as const) {
       const gradients = narrow(randomParameters(random, { D: 12, S: 37 }));
       state.gradients.write(gradients);
       const commands = new Commands(sae.context);
-      norm.record(commands, sae, state.gradients, grad_clip || Infinity);
+      norm.measure(commands, sae, state.gradients, grad_clip || Infinity);
       updateParameters(commands, sae, { state, norm, lr });
       commands.submit();
       state.step++;
@@ -101,7 +101,7 @@ Deno.test("a halted state updates nothing", async () => {
   state.gradients.write(narrow(randomParameters(new Random(3), { D: 12, S: 37 })));
   state.halted.write(Uint32Array.of(1));
   const commands = new Commands(sae.context);
-  norm.record(commands, sae, state.gradients, 1);
+  norm.measure(commands, sae, state.gradients, 1);
   updateParameters(commands, sae, { state, norm, lr: 0.1 });
   commands.submit();
   const [after, { moment1 }] = [await sae.readParameters(), await state.read()];

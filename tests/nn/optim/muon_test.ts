@@ -37,7 +37,7 @@ for (const { D, S } of [{ D: 12, S: 37 }, { D: 30, S: 7 }]) {
         const gradients = narrow(randomParameters(random, { D, S }));
         state.gradients.write(gradients);
         const commands = new Commands(sae.context);
-        norm.record(commands, sae, state.gradients, 0.5);
+        norm.measure(commands, sae, state.gradients, 0.5);
         updateParameters(commands, sae, { state, norm, lr, muon });
         commands.submit();
         state.step++;
@@ -68,7 +68,7 @@ Deno.test("Muon: a halted state updates nothing", async () => {
   state.gradients.write(narrow(randomParameters(new Random(3), { D: 12, S: 37 })));
   state.halted.write(Uint32Array.of(1));
   const commands = new Commands(sae.context);
-  norm.record(commands, sae, state.gradients, 1);
+  norm.measure(commands, sae, state.gradients, 1);
   updateParameters(commands, sae, { state, norm, lr: 0.1, muon });
   commands.submit();
   const [after, { moment1 }] = [await sae.readParameters(), await state.read()];
