@@ -7,7 +7,7 @@
 
 import { shown } from "../kernels/engine/errors.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
-import type { Batches, RowSource } from "../nn/rows.ts";
+import { type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { batchPieces } from "./batch_pieces.ts";
 
@@ -77,6 +77,11 @@ export function topLatents({ latents, values }: Omit<RowCode, "row">, k = 10): F
 export interface TopRowsOptions {
   /** Rows that are kept for each latent; 16 if left out. */
   readonly k?: number;
+  /**
+   * Keeps of each example, as an image is to its patches, only the row on which a latent fires most strongly, so that the
+   * rows are of `k` examples. Takes a source that knows its examples; where it does not, a row is an example of its own.
+   */
+  readonly oneOfExample?: boolean;
   /** Ends it after the batch under way. */
   readonly signal?: AbortSignal;
 }
@@ -111,8 +116,8 @@ export async function topRows(
   rows: Batches | RowSource,
   options: TopRowsOptions = {},
 ): Promise<TopRows> {
-  checkOptions("topRows", options, { k: true, signal: true });
-  const { k = 16, signal } = options;
+  checkOptions("topRows", options, { k: true, oneOfExample: true, signal: true });
+  const { k = 16, oneOfExample = false, signal } = options;
   if (!(Number.isSafeInteger(k) && k > 0)) {
     throw new RangeError(`k must be an integer of at least 1, found ${shown(k)}`);
   }
@@ -120,17 +125,30 @@ export async function topRows(
   const counts = new Uint32Array(d_sae);
   const bestRows = new Float64Array(d_sae * k);
   const bestValues = new Float32Array(d_sae * k);
+  const exampleStart = oneOfExample && isRowSource(rows) ? rows.exampleStart?.bind(rows) : undefined;
+  /** The strongest row of the example under way, of each latent that fires on it. */
+  const ofExample = new Map<number, FiringRow>();
+  const endExample = (): void => {
+    for (const [latent, { row, value }] of ofExample) insert(latent, row, value);
+    ofExample.clear();
+  };
   let first = 0;
   for await (const x of batchPieces(sae, rows, signal)) {
     using codes = sae.encode(x);
     const { row_starts, indices, values } = await codes.read();
     for (let b = 0; b < codes.n_rows; b++) {
+      const row = first + b;
+      if (exampleStart?.(row) === row) endExample();
       for (let entry = row_starts[b]!; entry < row_starts[b + 1]!; entry++) {
-        insert(indices[entry]!, first + b, values[entry]!);
+        const [latent, value] = [indices[entry]!, values[entry]!];
+        const best = ofExample.get(latent);
+        if (!exampleStart) insert(latent, row, value);
+        else if (!best || value > best.value) ofExample.set(latent, { row, value });
       }
     }
     first += codes.n_rows;
   }
+  endExample();
 
   /** Keeps the list of a latent in order; a later row goes behind an equal one. */
   function insert(latent: number, row: number, value: number): void {

@@ -35,3 +35,13 @@ export {
   topRows,
   type TopRowsOptions,
 } from "./latents.ts";
+export {
+  MAX_EXACT_LATENTS,
+  measureStability,
+  type PairStability,
+  type Stability,
+  type StabilityMember,
+  stabilityMember,
+  type StabilityMemberOptions,
+  type StabilityOptions,
+} from "./stability.ts";

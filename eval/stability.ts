@@ -1,0 +1,362 @@
+/**
+ * What dictionaries that were trained with other seeds have in common.
+ *
+ * With unit decoder rows ŵ, latent i of A has its best match in B: `s_i = max_j ⟨ŵ_i^A, ŵ_j^B⟩`. A latent recurs in B if
+ * s_i ≥ τ. An assignment pairs each latent of the smaller dictionary with one of the other so that Σ ⟨ŵ_i, ŵ_π(i)⟩ is as
+ * large as can be; its cost is Σ (1 − ⟨ŵ_i, ŵ_π(i)⟩) / S. Paired latents are alike in what they do if they fire most
+ * strongly on the same examples: |E_i ∩ E_j| / |E_i ∪ E_j|, E the K strongest of each.
+ *
+ * All of these are above 0 for dictionaries that have learned nothing, so that they say something only beside the same
+ * numbers of the dictionaries before training.
+ *
+ * @module
+ */
+
+import { DeviceError, ShapeError, shown } from "../kernels/engine/errors.ts";
+import type { DeviceContext } from "../kernels/engine/device.ts";
+import { checkOptions } from "../kernels/engine/options.ts";
+import type { RowSource } from "../nn/rows.ts";
+import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
+import { type Candidates, greedyAssignment, largestAssignment } from "./assignment.ts";
+import { cosineTiles, unitRows } from "./cosines.ts";
+import { topRows } from "./latents.ts";
+
+/** The largest dictionary whose assignment is exact, from all cosines at once: 64 MiB of them. */
+export const MAX_EXACT_LATENTS = 4096;
+
+/** Best columns of a row that are kept for the greedy assignment. */
+const N_CANDIDATES = 32;
+
+/** What of a model {@link measureStability} compares. It stays valid when the model is disposed of. */
+export interface StabilityMember {
+  /** Its numbers in a row. */
+  readonly d_model: number;
+  /** Its latents. */
+  readonly d_sae: number;
+  /** [S, D], rows of unit length. */
+  readonly unit_SD: Float32Array;
+  /** The first rows of the examples on which each latent fires most strongly, ascending, if rows were given. */
+  readonly examples: readonly Float64Array[] | null;
+  /** What the library keeps for the device on which it is compared. */
+  readonly context: DeviceContext;
+}
+
+/** What of a model is compared besides its decoder. */
+export interface StabilityMemberOptions {
+  /** The rows that show on which examples latents fire; a row is an example of its own where a source has no examples. */
+  readonly rows?: RowSource;
+  /** Strongest examples of each latent; 16 if left out. */
+  readonly k?: number;
+  /** Ends it after the batch under way. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Takes from a model what is compared.
+ *
+ * @throws {RangeError} if W_dec has a value that is not finite, or `k` is not a positive integer.
+ * @throws {ShapeError} if rows are of another width than the model's inputs.
+ * @throws {unknown} the signal's reason, once it is aborted.
+ */
+export async function stabilityMember(
+  sae: SparseAutoencoder,
+  options: StabilityMemberOptions = {},
+): Promise<StabilityMember> {
+  checkOptions("stabilityMember", options, { rows: true, k: true, signal: true });
+  const { rows, k = 16, signal } = options;
+  const { cfg: { d_model, d_sae }, context } = sae;
+  const unit_SD = unitRows(await sae.parameters.W_dec.read(), d_model);
+  const bad = unit_SD.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) throw new RangeError(`W_dec must be finite, found ${unit_SD[bad]} in row ${Math.floor(bad / d_model)}`);
+  if (!rows) return { d_model, d_sae, unit_SD, examples: null, context };
+  const top = await topRows(sae, rows, { k, oneOfExample: true, ...signal && { signal } });
+  const examples = Array.from(
+    { length: d_sae },
+    (_, latent) => {
+      const firing = top.of(latent).filter(({ value }) => value > 0);
+      return Float64Array.from(firing, ({ row }) => rows.exampleStart?.(row) ?? row).sort();
+    },
+  );
+  return { d_model, d_sae, unit_SD, examples, context };
+}
+
+/** How two dictionaries match. */
+export interface PairStability {
+  /** Places of the two in the list, the first before the second. */
+  readonly members: readonly [a: number, b: number];
+  /** [S_A] and [S_B], the best match of each latent in the other dictionary. */
+  readonly best: readonly [a: Float32Array, b: Float32Array];
+  /** [S_A] and [S_B], which latent that is. */
+  readonly nearest: readonly [a: Uint32Array, b: Uint32Array];
+  /** The mean of `best`, over the latents of both. */
+  readonly mean_best: number;
+  /** The share of the latents of both whose best match is at least the threshold. */
+  readonly share_recurring: number;
+  /** Latents paired one to one. */
+  readonly assignment: {
+    /** Whether the sum of the cosines is the largest there is; otherwise the nearest pairs were taken first. */
+    readonly is_exact: boolean;
+    /** [S_A], the latent of B, −1 for latents that are left over. */
+    readonly latents: Int32Array;
+    /** The mean cosine of the pairs. */
+    readonly mean_cosine: number;
+    /** Σ (1 − cos) over the pairs, divided by their number. */
+    readonly cost: number;
+    /** The mean Jaccard index of the pairs' strongest examples; `null` without examples, or where nothing fires. */
+    readonly mean_jaccard: number | null;
+  };
+}
+
+/** What several dictionaries have in common. */
+export interface Stability {
+  /** From which cosine on a latent recurs. */
+  readonly threshold: number;
+  /** Every pair. */
+  readonly pairs: readonly PairStability[];
+  /** [S] of each dictionary: the share of the others in which a latent recurs. */
+  readonly recurrence: readonly Float32Array[];
+  /** The mean of `pairs[].mean_best`. */
+  readonly mean_best: number;
+  /** The mean of `recurrence`, over all latents of all dictionaries. */
+  readonly mean_recurrence: number;
+  /** The share of all latents that recur in every other dictionary. */
+  readonly share_in_all: number;
+  /** The mean of `pairs[].assignment.mean_cosine`. */
+  readonly mean_assigned: number;
+  /** The mean of `pairs[].assignment.mean_jaccard`; `null` where none has one. */
+  readonly mean_jaccard: number | null;
+}
+
+/** How {@link measureStability} compares. */
+export interface StabilityOptions {
+  /** From which cosine on a latent recurs; 0.7 if left out. */
+  readonly threshold?: number;
+  /** Ends it with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Told how many pairs are done. */
+  readonly onProgress?: (done: number, pairs: number) => void;
+}
+
+/**
+ * Compares dictionaries with each other.
+ *
+ * @example
+ * ```ts
+ * import { SparseAutoencoder } from "@saev/nn";
+ * import { rowsOf } from "@saev/nn/data";
+ * import { measureStability, stabilityMember } from "@saev/nn/eval";
+ *
+ * const rows = rowsOf(Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * i)), 8);
+ * const members = [];
+ * for (const seed of [0, 1, 2]) {
+ *   using sae = await SparseAutoencoder.create({ d_model: 8, d_sae: 32 }, { seed }); // or await load(path)
+ *   members.push(await stabilityMember(sae, { rows }));
+ * }
+ * const { mean_best, mean_recurrence, share_in_all } = await measureStability(members);
+ * console.log(mean_best, mean_recurrence, share_in_all);
+ * ```
+ *
+ * @throws {RangeError} for fewer than two members, or a threshold that is not from −1 to 1.
+ * @throws {ShapeError} if they differ in d_model.
+ * @throws {DeviceError} if they lie on different devices, or the GPU goes away.
+ * @throws {unknown} the signal's reason, once it is aborted.
+ */
+export async function measureStability(
+  members: readonly StabilityMember[],
+  options: StabilityOptions = {},
+): Promise<Stability> {
+  checkOptions("measureStability", options, { threshold: true, signal: true, onProgress: true });
+  const { threshold = 0.7, signal, onProgress } = options;
+  checkMembers(members, threshold);
+  const nPairs = members.length * (members.length - 1) / 2;
+  const recurrence = members.map(({ d_sae }) => new Float32Array(d_sae));
+  const pairs: PairStability[] = [];
+  for (const [a, member] of members.entries()) {
+    for (let b = a + 1; b < members.length; b++) {
+      const pair = await comparePair([a, b], [member, members[b]!], { threshold, signal });
+      pairs.push(pair);
+      for (const [side, at] of pair.members.entries()) {
+        for (const [latent, cosine] of pair.best[side]!.entries()) {
+          if (cosine >= threshold) recurrence[at]![latent]! += 1;
+        }
+      }
+      onProgress?.(pairs.length, nPairs);
+    }
+  }
+  const nLatents = recurrence.reduce((sum, { length }) => sum + length, 0);
+  const others = members.length - 1;
+  let [recurring, inAll] = [0, 0];
+  for (const counts of recurrence) {
+    for (const [latent, count] of counts.entries()) {
+      recurring += count / others;
+      if (count === others) inAll++;
+      counts[latent] = count / others;
+    }
+  }
+  const jaccards = pairs.flatMap(({ assignment }) => assignment.mean_jaccard ?? []);
+  return {
+    threshold,
+    pairs,
+    recurrence,
+    mean_best: mean(pairs.map((pair) => pair.mean_best)),
+    mean_recurrence: recurring / nLatents,
+    share_in_all: inAll / nLatents,
+    mean_assigned: mean(pairs.map(({ assignment }) => assignment.mean_cosine)),
+    mean_jaccard: jaccards.length === 0 ? null : mean(jaccards),
+  };
+}
+
+function checkMembers(members: readonly StabilityMember[], threshold: number): void {
+  if (members.length < 2) throw new RangeError(`stability takes two models or more, found ${members.length}`);
+  if (!(threshold >= -1 && threshold <= 1)) {
+    throw new RangeError(`threshold must be a cosine from -1 to 1, found ${shown(threshold)}`);
+  }
+  const { d_model, context } = members[0]!;
+  for (const [i, member] of members.entries()) {
+    if (member.d_model !== d_model) {
+      throw new ShapeError(`model 0 has d_model ${d_model}, model ${i} has ${member.d_model}; expected one d_model`);
+    }
+    if (member.context !== context) throw new DeviceError(`model ${i} lies on another device than model 0`);
+  }
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+async function comparePair(
+  places: readonly [number, number],
+  [a, b]: readonly [StabilityMember, StabilityMember],
+  { threshold, signal }: { readonly threshold: number; readonly signal: AbortSignal | undefined },
+): Promise<PairStability> {
+  // The assignment wants at least as many columns as rows.
+  const isSwapped = a.d_sae > b.d_sae;
+  const [few, many] = isSwapped ? [b, a] : [a, b];
+  const [rows, columns] = [few.d_sae, many.d_sae];
+  const isExact = columns <= MAX_EXACT_LATENTS;
+  const all = isExact ? new Float32Array(rows * columns) : null;
+  const first: Candidates[] = [];
+  const ofRows = { best: new Float32Array(rows).fill(-Infinity), nearest: new Uint32Array(rows) };
+  const ofColumns = { best: new Float32Array(columns).fill(-Infinity), nearest: new Uint32Array(columns) };
+  for await (const tile of tilesOf(few, many, signal)) {
+    all?.set(tile.cosines, tile.from * columns);
+    for (let row = tile.from; row < tile.to; row++) {
+      const cosines = tile.cosines.subarray((row - tile.from) * columns, (row - tile.from + 1) * columns);
+      for (let column = 0; column < columns; column++) {
+        const cosine = cosines[column]!;
+        if (cosine > ofRows.best[row]!) [ofRows.best[row], ofRows.nearest[row]] = [cosine, column];
+        if (cosine > ofColumns.best[column]!) [ofColumns.best[column], ofColumns.nearest[column]] = [cosine, row];
+      }
+      if (!isExact) first.push(bestOf(row, cosines));
+    }
+  }
+  const assigned = all
+    ? await largestAssignment(all, rows, columns, signal)
+    : await greedyPairs(few, many, first, signal);
+  let sum = 0;
+  const latents = new Int32Array(a.d_sae).fill(-1);
+  for (const [row, column] of assigned.entries()) {
+    sum += cosineOf(few, row, many, column);
+    latents[isSwapped ? column : row] = isSwapped ? row : column;
+  }
+  const [sideA, sideB] = isSwapped ? [ofColumns, ofRows] : [ofRows, ofColumns];
+  const both = [...sideA.best, ...sideB.best];
+  return {
+    members: places,
+    best: [sideA.best, sideB.best],
+    nearest: [sideA.nearest, sideB.nearest],
+    mean_best: mean(both),
+    share_recurring: both.filter((cosine) => cosine >= threshold).length / both.length,
+    assignment: {
+      is_exact: isExact,
+      latents,
+      mean_cosine: sum / rows,
+      cost: 1 - sum / rows,
+      mean_jaccard: jaccardOf(a, b, latents),
+    },
+  };
+}
+
+interface CosineRows {
+  readonly from: number;
+  readonly to: number;
+  /** [to − from, S of the other] */
+  readonly cosines: Float32Array;
+}
+
+/** The cosines of some rows after the other. Rounding may carry a cosine of 1 past it. */
+async function* tilesOf(
+  a: Pick<StabilityMember, "unit_SD" | "d_model" | "context">,
+  b: Pick<StabilityMember, "unit_SD">,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<CosineRows> {
+  const { d_model, context } = a;
+  for await (const { rows, cosines } of cosineTiles(context, { a: a.unit_SD, b: b.unit_SD, d_model, signal })) {
+    const read = await cosines.read((rows.to - rows.from) * cosines.rowSize);
+    yield { ...rows, cosines: read.map((cosine) => Math.min(cosine, 1)) };
+  }
+}
+
+/** The best columns of a row. */
+function bestOf(row: number, cosines: Float32Array): Candidates {
+  const n = Math.min(N_CANDIDATES, cosines.length);
+  const [columns, values] = [new Uint32Array(n), new Float32Array(n)];
+  let found = 0;
+  for (const [column, cosine] of cosines.entries()) {
+    if (found === n && cosine <= values[n - 1]!) continue;
+    let at = Math.min(found, n - 1);
+    found = Math.min(found + 1, n);
+    for (; at > 0 && values[at - 1]! < cosine; at--) [values[at], columns[at]] = [values[at - 1]!, columns[at - 1]!];
+    [values[at], columns[at]] = [cosine, column];
+  }
+  return { row, columns, values, isComplete: n === cosines.length };
+}
+
+/** The greedy assignment; after the first round, only what is left is compared. */
+async function greedyPairs(
+  few: StabilityMember,
+  many: StabilityMember,
+  first: readonly Candidates[],
+  signal: AbortSignal | undefined,
+): Promise<Uint32Array> {
+  return await greedyAssignment(few.d_sae, async (rows, isFree) => {
+    if (rows.length === few.d_sae) return first;
+    const columns = Array.from({ length: many.d_sae }, (_, column) => column).filter(isFree);
+    const left = { ...few, unit_SD: rowsOf(few, rows) };
+    const found: Candidates[] = [];
+    for await (const tile of tilesOf(left, { unit_SD: rowsOf(many, columns) }, signal)) {
+      for (let i = tile.from; i < tile.to; i++) {
+        const at = (i - tile.from) * columns.length;
+        const best = bestOf(rows[i]!, tile.cosines.subarray(at, at + columns.length));
+        found.push({ ...best, columns: best.columns.map((column) => columns[column]!) });
+      }
+    }
+    return found;
+  });
+}
+
+function rowsOf({ unit_SD, d_model }: StabilityMember, rows: readonly number[]): Float32Array {
+  const taken = new Float32Array(rows.length * d_model);
+  for (const [i, row] of rows.entries()) taken.set(unit_SD.subarray(row * d_model, (row + 1) * d_model), i * d_model);
+  return taken;
+}
+
+function cosineOf(a: StabilityMember, i: number, b: StabilityMember, j: number): number {
+  const { d_model } = a;
+  let sum = 0;
+  for (let d = 0; d < d_model; d++) sum += a.unit_SD[i * d_model + d]! * b.unit_SD[j * d_model + d]!;
+  return sum;
+}
+
+/** The mean over the pairs of which at least one fires. */
+function jaccardOf(a: StabilityMember, b: StabilityMember, latents: Int32Array): number | null {
+  if (a.examples === null || b.examples === null) return null;
+  const found: number[] = [];
+  for (const [latent, other] of latents.entries()) {
+    if (other < 0) continue;
+    const [left, right] = [new Set(a.examples[latent]), new Set(b.examples[other])];
+    const union = left.union(right).size;
+    if (union > 0) found.push(left.intersection(right).size / union);
+  }
+  return found.length === 0 ? null : mean(found);
+}
