@@ -26,6 +26,7 @@ import {
   copyColumns,
   type Cost,
   type Csr,
+  csrColumns,
   csrToDense,
   denseToCsr,
   type DeviceContext,
@@ -43,6 +44,7 @@ import {
   randomBits,
   rowMaxAbsBits,
   rowSquares,
+  scaleAndAdd,
   sddmm,
   sparseColumnSums,
   spmm,
@@ -384,6 +386,17 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
+    file: "csr_columns",
+    name: "of sparse rows",
+    make: (room) => {
+      const { B, S, k } = room.sizes;
+      const columns = room.integers([k], (m) => m * Math.floor(S / k));
+      const lines = { columns, factors: room.floats([k]), addends: room.floats([k]) };
+      const given = { sparse: csr(room), listed: k, ...lines, result: room.floats([B, k]) };
+      return (commands) => csrColumns(commands, given);
+    },
+  },
+  {
     file: "elementwise",
     name: "fill",
     make: (room) => {
@@ -424,6 +437,15 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
       const { B, S } = room.sizes;
       const x = room.floats([B, S]);
       return (commands) => zeroNegatives(commands, { x, size: B * S });
+    },
+  },
+  {
+    file: "elementwise",
+    name: "scale and add",
+    make: (room) => {
+      const { B, D } = room.sizes;
+      const [x, other] = [room.floats([B, D]), room.floats([B, D])];
+      return (commands) => scaleAndAdd(commands, { x, other, size: B * D, factor: 0.5 });
     },
   },
   {
