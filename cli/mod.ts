@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `activations`, `config`, `train`, `evaluate`, `inspect`, `convert` and `tune`.
+ * The command line: `saev demo`, `activations`, `config`, `train`, `evaluate`, `encode`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
  * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
@@ -16,6 +16,7 @@ import { Arguments, type Command, commandHelp, helpTable, print, say, unknown, U
 import { configCommand } from "./config.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
+import { encodeCommand } from "./encode.ts";
 import { evaluateCommand } from "./evaluate.ts";
 import { inspectCommand } from "./inspect.ts";
 import { Interruption, Interrupts } from "./interruption.ts";
@@ -28,6 +29,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   config: configCommand,
   train: trainCommand,
   evaluate: evaluateCommand,
+  encode: encodeCommand,
   inspect: inspectCommand,
   convert: convertCommand,
   tune: tuneCommand,

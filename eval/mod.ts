@@ -23,6 +23,7 @@ export {
 } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
 export { type MeasuredMetrics, type PartialMetric, undefinedMetrics } from "./undefined_metrics.ts";
+export type { TokenMetrics } from "./token_sums.ts";
 export {
   encodeRows,
   type FiringLatent,

@@ -268,13 +268,18 @@ export function writeNpy({ data, rows, cols }: NpyMatrix): Uint8Array<ArrayBuffe
       `writing an .npy file: found ${data.length} elements; expected ${rows} × ${cols} = ${rows * cols}`,
     );
   }
+  return joinBytes([formatNpyHeader("<f4", [rows, cols]), littleEndianBytes(data)]);
+}
+
+/** What `numpy.save` writes before the numbers of an array in C order, such as `"<f4"` or `"|S3"`. */
+export function formatNpyHeader(descr: string, shape: readonly number[]): Uint8Array {
+  const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
+  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
   // NumPy leaves room to append rows in place: 21 digits for their number.
-  const dict = `{'descr': '<f4', 'fortran_order': False, 'shape': (${rows}, ${cols}), }`;
-  const room = dict + " ".repeat(21 - String(rows).length);
+  const room = shape.length === 0 ? dict : dict + " ".repeat(21 - String(shape[0]).length);
   const padding = ALIGNMENT - (MAGIC.length + 4 + room.length + 1) % ALIGNMENT;
   const header = new TextEncoder().encode(`${room}${" ".repeat(padding)}\n`);
-  const prefix = Uint8Array.of(...MAGIC, 1, 0, header.length & 0xff, header.length >> 8);
-  return joinBytes([prefix, header, littleEndianBytes(data)]);
+  return joinBytes([Uint8Array.of(...MAGIC, 1, 0, header.length & 0xff, header.length >> 8), header]);
 }
 
 /** A field's source text, cut so that a message stays readable. */

@@ -6,10 +6,11 @@
 
 import { CheckpointError, quote } from "./errors.ts";
 import type { ArrayPlace } from "./array_place.ts";
-import { locateNpy, openNpyContent } from "./npy.ts";
-import type { Source } from "./source.ts";
+import { formatNpyHeader, locateNpy, openNpyContent } from "./npy.ts";
+import type { FilePart, LazyBytes, Source } from "./source.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
 import { readZip, type ZipMember } from "./zip.ts";
+import { formatDeflatedZip } from "./zip_writer.ts";
 
 /** The arrays of an archive. */
 export interface Npz {
@@ -72,4 +73,26 @@ export async function openNpz(source: Source, options: NpzOptions = {}): Promise
     },
     locate: async (name) => await locateNpy(await find(name).open(), called(name)),
   };
+}
+
+/** An array to be written. */
+export interface NpzArray {
+  /** Its name. */
+  readonly name: string;
+  /** NumPy's name of the type of its elements, such as `"<f4"`. */
+  readonly descr: string;
+  /** Its dimensions. */
+  readonly shape: readonly number[];
+  /** Its elements in C order. */
+  readonly bytes: FilePart;
+}
+
+/** The archive that `numpy.savez_compressed` writes, up to what says nothing of the arrays. It is compressed when it is written. */
+export function formatCompressedNpz(arrays: readonly NpzArray[]): LazyBytes {
+  return formatDeflatedZip(
+    arrays.map(({ name, descr, shape, bytes }) => ({
+      name: name + SUFFIX,
+      parts: [formatNpyHeader(descr, shape), bytes],
+    })),
+  );
 }

@@ -128,7 +128,7 @@ export async function* readPieces(source: Source, from = 0, to = source.size): A
 
 /** Bytes that are read, or computed, once they are wanted. */
 export interface LazyBytes {
-  /** How many. */
+  /** How many; of what is compressed on the way, at most how many. */
   readonly length: number;
   /** All of them. */
   readonly pieces: () => AsyncIterable<Uint8Array>;

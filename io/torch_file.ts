@@ -350,17 +350,39 @@ export function formatIdentifiedTorchFile<Data extends Numbers | MeasuredNumbers
   tensors: readonly TorchTensor<Data>[],
   modules: readonly string[],
 ): { readonly parts: (Data extends Numbers ? Uint8Array : FilePart)[]; readonly serializationId: string } {
+  const { parts, serializationId } = formatArchive("archive", formatStateDict(tensors, modules), tensors);
+  return { parts: parts as (Data extends Numbers ? Uint8Array : FilePart)[], serializationId };
+}
+
+/**
+ * The file that `torch.save(tensor, path)` writes for one float32 tensor; `stem` is the name of the path's file without its
+ * ending, as PyTorch calls the archive's folder.
+ */
+export function formatTorchTensor(
+  stem: string,
+  tensor: Pick<TorchTensor<Numbers | MeasuredNumbers>, "shape" | "data">,
+): FilePart[] {
+  const writer = new PickleWriter();
+  formatTensor(writer, tensor, "0");
+  return formatArchive(stem, writer.done(), [tensor]).parts;
+}
+
+/** The records around a pickle and the storages that it names, in PyTorch's order. */
+function formatArchive(
+  folder: string,
+  pickle: Uint8Array,
+  storages: readonly { readonly data: Numbers | MeasuredNumbers }[],
+): { readonly parts: FilePart[]; readonly serializationId: string } {
   const records: ZipRecord<FilePart>[] = [
-    zipRecord("archive/data.pkl", formatStateDict(tensors, modules)),
-    textRecord("archive/.format_version", "1"),
-    textRecord("archive/.storage_alignment", "64"),
-    textRecord("archive/byteorder", "little"),
-    ...tensors.map(({ data }, i) => storageRecord(`archive/data/${i}`, data)),
-    textRecord("archive/version", "3\n"),
+    zipRecord(`${folder}/data.pkl`, pickle),
+    textRecord(`${folder}/.format_version`, "1"),
+    textRecord(`${folder}/.storage_alignment`, "64"),
+    textRecord(`${folder}/byteorder`, "little"),
+    ...storages.map(({ data }, i) => storageRecord(`${folder}/data/${i}`, data)),
+    textRecord(`${folder}/version`, "3\n"),
   ];
   const id = hashRecords(records);
-  const parts = formatZip([...records, textRecord(`archive/${SERIALIZATION_ID}`, id)]);
-  return { parts: parts as (Data extends Numbers ? Uint8Array : FilePart)[], serializationId: id };
+  return { parts: formatZip([...records, textRecord(`${folder}/${SERIALIZATION_ID}`, id)]), serializationId: id };
 }
 
 function textRecord(name: string, text: string): ZipRecord {
@@ -378,7 +400,12 @@ function formatStateDict(
   modules: readonly string[],
 ): Uint8Array {
   const writer = new PickleWriter().emptyOrderedDict();
-  writer.items(() => tensors.forEach((tensor, key) => formatTensor(writer, tensor, String(key))));
+  writer.items(() =>
+    tensors.forEach((tensor, key) => {
+      writer.string(tensor.name);
+      formatTensor(writer, tensor, String(key));
+    })
+  );
   writer.emptyDict().item(() => {
     writer.string("_metadata").emptyOrderedDict().items(() => {
       for (const module of modules) {
@@ -391,11 +418,11 @@ function formatStateDict(
 
 function formatTensor(
   writer: PickleWriter,
-  { name, shape, data, isTransposed = false }: TorchTensor<Numbers | MeasuredNumbers>,
+  { shape, data, isTransposed = false }: Omit<TorchTensor<Numbers | MeasuredNumbers>, "name">,
   key: string,
 ): void {
   const strides = isTransposed ? rowMajorStrides(shape.toReversed()).reverse() : rowMajorStrides(shape);
-  writer.string(name).global("torch._utils", "_rebuild_tensor_v2").tuple(() => {
+  writer.global("torch._utils", "_rebuild_tensor_v2").tuple(() => {
     writer.tuple(() => {
       const storage = data instanceof Int32Array ? "IntStorage" : "FloatStorage";
       writer.literal("storage").global("torch", storage).string(key).literal("cpu").integer(data.length);

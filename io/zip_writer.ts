@@ -1,6 +1,6 @@
 /**
- * Writes zip archives of stored records, as PyTorch does: every record aligned to 64 bytes, sizes in the central
- * directory, zip64 where needed.
+ * Writes zip archives, zip64 where needed: of stored records as PyTorch does, every record aligned to 64 bytes and sizes in
+ * the central directory; and of deflated ones, which are compressed while they are written.
  *
  * Format: PKWARE's APPNOTE 6.3.
  *
@@ -8,7 +8,7 @@
  */
 
 import { crc32 } from "./crc32.ts";
-import { type FilePart, joinBytes } from "./source.ts";
+import { type FilePart, joinBytes, type LazyBytes, partPieces } from "./source.ts";
 import {
   CENTRAL_HEADER,
   CENTRAL_HEADER_SIZE,
@@ -60,6 +60,102 @@ export function formatZip<Part extends FilePart>(records: readonly ZipRecord<Par
   return [...records.flatMap(({ bytes }, i) => [heads[i]!, bytes, tails[i]!]), directory];
 }
 
+/** A record to be compressed. */
+export interface RecordToDeflate {
+  /** Its full name. */
+  readonly name: string;
+  /** Its content. */
+  readonly parts: readonly FilePart[];
+}
+
+/**
+ * The archive of these records, each compressed when it is written. The same content gives the same bytes, in whatever
+ * pieces it comes. Its length is known only then; that which is said is what it may have at most.
+ */
+export function formatDeflatedZip(records: readonly RecordToDeflate[]): LazyBytes {
+  const most = records.reduce((sum, { name, parts }) => sum + mostDeflated(sizeOf(parts)) + 2 * name.length + 256, 256);
+  return { length: most, pieces: () => deflatedZip(records) };
+}
+
+async function* deflatedZip(records: readonly RecordToDeflate[]): AsyncGenerator<Uint8Array> {
+  const central: Uint8Array[] = [];
+  let offset = 0;
+  for (const { name, parts } of records) {
+    const encoded = new TextEncoder().encode(name);
+    const announced = { name, size: sizeOf(parts), crc32: 0, deflatedSize: 0 };
+    const head = formatLocalHeader(announced, encoded, offset);
+    yield head;
+    const found = { size: 0, crc32: 0 };
+    let deflatedSize = 0;
+    for await (const piece of deflate(parts, found)) {
+      deflatedSize += piece.length;
+      yield piece;
+    }
+    if (found.size !== announced.size) {
+      throw new RangeError(`writing record ${name}: found ${found.size} bytes; expected ${announced.size}`);
+    }
+    const entry = { ...announced, ...found, deflatedSize };
+    const tail = formatDescriptor(entry);
+    yield tail;
+    central.push(formatCentralHeader(entry, encoded, offset));
+    offset += head.length + deflatedSize + tail.length;
+  }
+  yield* central;
+  yield formatEnd({ offset, size: central.reduce((sum, { length }) => sum + length, 0), count: central.length });
+}
+
+/** What the compressor is fed with, so that its output does not depend on the pieces. */
+const CHUNK_BYTES = 2 ** 20;
+
+/** The parts compressed; `found` becomes the length and the checksum of what they were before. */
+async function* deflate(
+  parts: readonly FilePart[],
+  found: { size: number; crc32: number },
+): AsyncGenerator<Uint8Array> {
+  const chunks = inChunks(partPieces(parts));
+  const raw = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      const { done, value } = await chunks.next();
+      if (done) return controller.close();
+      found.size += value.length;
+      found.crc32 = crc32(value, found.crc32);
+      controller.enqueue(value);
+    },
+  });
+  const reader = raw.pipeThrough(new CompressionStream("deflate-raw")).getReader();
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+  } finally {
+    await reader.cancel().catch(() => {});
+  }
+}
+
+async function* inChunks(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let chunk = new Uint8Array(CHUNK_BYTES);
+  let filled = 0;
+  for await (let piece of pieces) {
+    while (piece.length > 0) {
+      const part = piece.subarray(0, CHUNK_BYTES - filled);
+      chunk.set(part, filled);
+      filled += part.length;
+      piece = piece.subarray(part.length);
+      if (filled < CHUNK_BYTES) continue;
+      yield chunk;
+      [chunk, filled] = [new Uint8Array(CHUNK_BYTES), 0];
+    }
+  }
+  if (filled > 0) yield chunk.subarray(0, filled);
+}
+
+function sizeOf(parts: readonly FilePart[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Where numbers do not shrink at all, deflate adds five bytes to each block. */
+function mostDeflated(size: number): number {
+  return size + Math.ceil(size / 2 ** 10) + 64;
+}
+
 /** Everything of an archive but the contents, in PyTorch's layout. */
 export function layoutZip(entries: readonly ZipEntry[]): ZipLayout {
   const heads: Uint8Array[] = [];
@@ -79,42 +175,60 @@ export function layoutZip(entries: readonly ZipEntry[]): ZipLayout {
   return { heads, tails, directory: joinBytes([...central, formatEnd({ offset, size, count: entries.length })]) };
 }
 
-function isLarge(entry: ZipEntry): boolean {
-  return entry.size >= MAX_32;
+/** A record as its headers have it. */
+interface WrittenEntry extends ZipEntry {
+  /** Bytes of the compressed content; what is stored has none. 0 as long as it is not known. */
+  readonly deflatedSize?: number;
 }
 
-function formatLocalHeader(entry: ZipEntry, name: Uint8Array, offset: number): Uint8Array {
+/** How headers call the method, and the version of the format that knows it. */
+const DEFLATED = { method: 8, version: 20 };
+const STORED = { method: 0, version: 0 };
+
+/** Known before the content is compressed. */
+function isLarge({ size, deflatedSize }: WrittenEntry): boolean {
+  return (deflatedSize === undefined ? size : mostDeflated(size)) >= MAX_32;
+}
+
+function formatLocalHeader(entry: WrittenEntry, name: Uint8Array, offset: number): Uint8Array {
   const large = isLarge(entry);
-  const unpadded = LOCAL_HEADER_SIZE + name.length + (large ? 20 : 0) + 4;
-  const padding = (ALIGNMENT - (offset + unpadded) % ALIGNMENT) % ALIGNMENT;
+  const isStored = entry.deflatedSize === undefined;
+  const { method, version } = isStored ? STORED : DEFLATED;
+  const unpadded = LOCAL_HEADER_SIZE + name.length + (large ? 20 : 0) + (isStored ? 4 : 0);
+  const padding = isStored ? (ALIGNMENT - (offset + unpadded) % ALIGNMENT) % ALIGNMENT : 0;
+  const { size, deflatedSize = size } = entry;
   const writer = new ByteWriter(unpadded + padding)
-    .uint32(LOCAL_HEADER).uint16(0).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(0).uint32(0).uint32(0)
+    .uint32(LOCAL_HEADER).uint16(version).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(method).uint32(0).uint32(0)
     .uint32(large ? MAX_32 : 0).uint32(large ? MAX_32 : 0)
-    .uint16(name.length).uint16((large ? 20 : 0) + 4 + padding).bytes(name);
-  if (large) writer.uint16(ZIP64_EXTRA).uint16(16).uint64(entry.size).uint64(entry.size);
+    .uint16(name.length).uint16(unpadded + padding - LOCAL_HEADER_SIZE - name.length).bytes(name);
+  if (large) writer.uint16(ZIP64_EXTRA).uint16(16).uint64(isStored ? size : 0).uint64(deflatedSize);
+  if (!isStored) return writer.done();
   return writer.bytes(new TextEncoder().encode("FB")).uint16(padding).bytes(new Uint8Array(padding).fill(0x5a)).done();
 }
 
-function formatDescriptor(entry: ZipEntry): Uint8Array {
+function formatDescriptor(entry: WrittenEntry): Uint8Array {
   const large = isLarge(entry);
+  const { size, deflatedSize = size } = entry;
   const writer = new ByteWriter(large ? 24 : 16).uint32(DATA_DESCRIPTOR).uint32(entry.crc32);
-  if (large) writer.uint64(entry.size).uint64(entry.size);
-  else writer.uint32(entry.size).uint32(entry.size);
+  if (large) writer.uint64(deflatedSize).uint64(size);
+  else writer.uint32(deflatedSize).uint32(size);
   return writer.done();
 }
 
-function formatCentralHeader(entry: ZipEntry, name: Uint8Array, offset: number): Uint8Array {
+function formatCentralHeader(entry: WrittenEntry, name: Uint8Array, offset: number): Uint8Array {
   const large = isLarge(entry);
   const far = offset >= MAX_32;
   const fields = (large ? 16 : 0) + (far ? 8 : 0);
   const extra = fields === 0 ? 0 : 4 + fields;
+  const { size, deflatedSize = size } = entry;
+  const { method, version } = entry.deflatedSize === undefined ? STORED : DEFLATED;
   const writer = new ByteWriter(CENTRAL_HEADER_SIZE + name.length + extra)
-    .uint32(CENTRAL_HEADER).uint16(0).uint16(0).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(0).uint32(0)
-    .uint32(entry.crc32).uint32(large ? MAX_32 : entry.size).uint32(large ? MAX_32 : entry.size)
+    .uint32(CENTRAL_HEADER).uint16(version).uint16(version).uint16(SIZES_FOLLOW | UTF8_NAMES).uint16(method).uint32(0)
+    .uint32(entry.crc32).uint32(large ? MAX_32 : deflatedSize).uint32(large ? MAX_32 : size)
     .uint16(name.length).uint16(extra).uint16(0).uint16(0).uint16(0).uint32(0)
     .uint32(far ? MAX_32 : offset).bytes(name);
   if (extra > 0) writer.uint16(ZIP64_EXTRA).uint16(fields);
-  if (large) writer.uint64(entry.size).uint64(entry.size);
+  if (large) writer.uint64(size).uint64(deflatedSize);
   if (far) writer.uint64(offset);
   return writer.done();
 }

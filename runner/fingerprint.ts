@@ -1,10 +1,12 @@
 /**
- * A fingerprint of rows: their number, their width, and a hash of blocks of them. It tells data from other data of the
- * same shape; it does not see a change in a few rows between the blocks.
+ * Fingerprints of rows and of models. That of rows is their number, their width, and a hash of blocks of them: it tells data
+ * from other data of the same shape, and does not see a change in a few rows between the blocks.
  *
  * @module
  */
 
+import type { Dumpable } from "../io/checkpoints/checkpoint.ts";
+import { crc32 } from "../io/crc32.ts";
 import { littleEndianBytes } from "../io/numbers.ts";
 import type { RowSource } from "../nn/rows.ts";
 
@@ -35,4 +37,17 @@ export async function fingerprintOf(source: RowSource): Promise<DataFingerprint>
   const bytes = await new Blob(blocks as Uint8Array<ArrayBuffer>[]).arrayBuffer();
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return { n_rows, d_model, sha256: hash.toHex() };
+}
+
+/** The SHA-256 of a model's configuration and of its parameters' checksums, with what standardises its inputs. */
+export async function modelFingerprint(sae: Dumpable): Promise<string> {
+  const checksums: [string, number][] = [];
+  for (const [name, { pieces }] of Object.entries(sae.readPieces())) {
+    let checksum = 0;
+    for await (const piece of pieces) checksum = crc32(littleEndianBytes(piece), checksum);
+    checksums.push([name, checksum]);
+  }
+  const { mean, ...scales } = sae.input;
+  const text = JSON.stringify([sae.cfg, scales, mean && Array.from(mean), checksums]);
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
 }

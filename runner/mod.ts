@@ -46,6 +46,8 @@ export {
   type VisionModel,
   withoutImages,
 } from "./activations.ts";
+export { encodeToFolder, type EncodingPlan, type EncodingResult, type EncodingSurroundings } from "./encode.ts";
+export { openTokens, type Tokens } from "./tokens.ts";
 export { type ImageFolder, listImages } from "./image_folder.ts";
 export {
   CountLine,

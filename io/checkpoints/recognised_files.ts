@@ -26,6 +26,8 @@ const USUAL_NAMES: readonly string[] = [
   "sae.safetensors",
   "ae.pt",
   "sae.pt",
+  // The folder of one of upstream's runs.
+  "checkpoint/sae.pt",
   "weights.pt",
   "params.npz",
   "params.safetensors",

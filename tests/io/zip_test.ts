@@ -3,9 +3,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as fc from "fast-check";
 import { CheckpointError } from "../../io/errors.ts";
-import { bytesSource, joinBytes, type Source } from "../../io/source.ts";
+import { bytesSource, type FilePart, joinBytes, type LazyBytes, partPieces, type Source } from "../../io/source.ts";
 import { readZip } from "../../io/zip.ts";
-import { formatZip, layoutZip, zipRecord } from "../../io/zip_writer.ts";
+import { MAX_32 } from "../../io/zip_format.ts";
+import { formatDeflatedZip, formatZip, layoutZip, zipRecord } from "../../io/zip_writer.ts";
+import { Random } from "../support/random.ts";
 import { joined, type RawEnd, type RawRecord, rawZip, utf8 } from "./raw_zip.ts";
 
 fc.configureGlobal({ seed: 0 });
@@ -215,3 +217,64 @@ Deno.test("records and places beyond 4 GiB get zip64 fields", () => {
   assertEquals(view.getBigUint64(end + 56 + 8, true), BigInt(start + end));
   assertEquals(view.getUint32(end + 76 + 16, true), 0xffffffff);
 });
+
+/** So many bytes, in pieces of a length. */
+function pieced(bytes: Uint8Array, length: number): LazyBytes {
+  return {
+    length: bytes.length,
+    async *pieces() {
+      for (let at = 0; at < bytes.length; at += length) yield await Promise.resolve(bytes.subarray(at, at + length));
+    },
+  };
+}
+
+async function collected(parts: readonly FilePart[]): Promise<Uint8Array> {
+  return joinBytes(await Array.fromAsync(partPieces(parts)));
+}
+
+Deno.test("deflated records come back, and their pieces change no byte", async () => {
+  const numbers = new Uint8Array(new Random(3).normal(400_000).buffer);
+  const zeros = new Uint8Array(3_000_000);
+  const written: Uint8Array[] = [];
+  for (const length of [999_983, 65_536]) {
+    const zip = formatDeflatedZip([
+      { name: "numbers", parts: [utf8("head"), pieced(numbers, length)] },
+      { name: "empty", parts: [] },
+      { name: "zeros ü", parts: [pieced(zeros, length)] },
+    ]);
+    written.push(await collected([zip]));
+    assert(written.at(-1)!.length <= zip.length, "no more than was said");
+  }
+  assertEquals(written[1], written[0]);
+  await assertRejects(() => readZip(bytesSource(written[0]!)), CheckpointError, "is compressed (method 8)");
+  const members = await readZip(bytesSource(written[0]!), { allowDeflated: true });
+  assertEquals([...members.keys()], ["numbers", "empty", "zeros ü"]);
+  assertEquals(await members.get("numbers")!.read(), joinBytes([utf8("head"), numbers]));
+  assertEquals(await members.get("empty")!.read(), new Uint8Array());
+  assertEquals(await members.get("zeros ü")!.read(), zeros);
+  assert(written[0]!.length < 1.05 * numbers.length, "zeros take next to nothing");
+});
+
+Deno.test("a deflated record of another length than was said is an error", async () => {
+  const { pieces } = pieced(new Uint8Array(10), 10);
+  await assertRejects(
+    () => collected([formatDeflatedZip([{ name: "a", parts: [{ length: 11, pieces }] }])]),
+    RangeError,
+    "writing record a: found 10 bytes; expected 11",
+  );
+});
+
+Deno.test("a deflated record that may go beyond 4 GiB has zip64 fields from the start", async () => {
+  // Its header is written before its content, which then ends the test.
+  const endless = formatDeflatedZip([{ name: "big", parts: [{ length: 2 ** 32 - 1000, pieces: () => failing() }] }]);
+  const pieces = endless.pieces()[Symbol.asyncIterator]();
+  const { value: head } = await pieces.next();
+  const view = new DataView(head.buffer);
+  assertEquals([view.getUint16(8, true), view.getUint32(18, true), view.getUint32(22, true)], [8, MAX_32, MAX_32]);
+  assertEquals([view.getUint16(33, true), view.getUint16(35, true)], [1, 16]);
+  await assertRejects(async () => await pieces.next(), Error, "no content");
+});
+
+async function* failing(): AsyncGenerator<Uint8Array> {
+  yield await Promise.reject(new Error("no content"));
+}

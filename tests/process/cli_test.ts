@@ -61,6 +61,7 @@ Deno.test("help is everywhere", async () => {
         "config",
         "train CONFIG",
         "evaluate CHECKPOINT DATA",
+        "encode RUN",
         "inspect CHECKPOINT",
         "convert CHECKPOINT OUT",
         "tune",
@@ -114,7 +115,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   [
     "frobnicate",
     2,
-    "unknown command frobnicate; there is demo, activations, config, train, evaluate, inspect, convert, tune",
+    "unknown command frobnicate; there is demo, activations, config, train, evaluate, encode, inspect, convert, tune",
   ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
@@ -154,6 +155,10 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
   ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
   ["evaluate a.pt a.npy --weights f61", 2, '--weights is "f61"; '],
+  ["encode a.pt", 2, "encode needs --data, the rows"],
+  ["encode a.pt --data a.npy", 2, "encode needs --out, the folder for the codes, since a.pt is not a folder"],
+  ["encode a.pt --data a.npy --ignore-labels 3,x", 2, "--ignore-labels must be integers from 0 to 255"],
+  ["encode no-such.pt --data a.npy --out codes", 1, "no-such.pt"],
   ["tune --d-sae 0", 2, '--d-sae must be a number of at least 1, found "0"'],
   ["tune here", 2, "tune takes no arguments, found here"],
 ];
@@ -274,6 +279,54 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   const narrow = await saev(["evaluate", "runs/npy/sae.pt", "few.npy"], { cwd: made.path });
   assertEquals([narrow.code, narrow.stdout], [1, ""]);
   assertMatch(narrow.stderr, /found rows of 3 numbers, expected 8 \(d_model\), as runs\/npy\/sae\.pt has it\n$/);
+});
+
+Deno.test("the codes of a run, and of any checkpoint, are written where the Python package looks for them", async () => {
+  const goldens = new URL("../goldens/", import.meta.url).pathname;
+  const shards = `${goldens}shards/v2.1-cls-labels/858efe9c`;
+  await using made = await folder({
+    "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
+    "few.npy": writeNpy({ data: new Float32Array(6), rows: 2, cols: 3 }),
+  });
+  await Deno.mkdir(`${made.path}/run/checkpoint`, { recursive: true });
+  await Deno.copyFile(`${goldens}inference/top-k/checkpoint/sae.pt`, `${made.path}/run/checkpoint/sae.pt`);
+  const cwd = made.path;
+  const args = ["encode", "run/", "--data", shards, "--ignore-labels", "0,3", "--n-dists", "4"];
+  const first = await saev(args, { cwd });
+  assertEquals(first.code, 0, first.stderr);
+  assertMatch(
+    first.stdout,
+    /folder +run\/inference\/858efe9c\n +tokens that count +135\n +codes +540, 4\.000 a token\n/,
+  );
+  const written = JSON.parse(await Deno.readTextFile(`${cwd}/run/inference/858efe9c/config.json`));
+  assertEquals([written.run, written.data.shards, written.data.layer, written.n_dists], ["run/", shards, -2, 4]);
+
+  const foreign = `${goldens}formats/saelens/topk`;
+  const again = await saev(args, { cwd });
+  const [other, labels, wide, json] = await Promise.all([
+    ["encode", "run", "--data", shards],
+    ["encode", "run", "--data", "a.npy", "--ignore-labels", "1"],
+    ["encode", foreign, "--data", "few.npy", "--out", "x"],
+    ["encode", foreign, "--data", "a.npy", "--out", "foreign", "--json"],
+  ].map((args) => saev(args, { cwd })));
+  assertEquals([again.code, again.stdout], [0, first.stdout]);
+  assertStringIncludes(again.stderr, "run/inference/858efe9c holds these codes already");
+  assertEquals(other!.code, 1);
+  assertStringIncludes(
+    other!.stderr,
+    "found codes without the labels 0, 3; choose another folder, or give --overwrite",
+  );
+  assertEquals(labels!.code, 1);
+  assertStringIncludes(
+    labels!.stderr,
+    "reading a.npy: --ignore-labels is for content tokens with labels.bin; found none",
+  );
+  assertEquals(wide!.code, 1);
+  assertMatch(wide!.stderr, /found rows of 3 numbers, expected 8 \(d_model\), as .*saelens\/topk has it\n$/);
+  assertEquals(json!.code, 0, json!.stderr);
+  const { out, n_kept, n_tokens, n_entries, d_model } = JSON.parse(json!.stdout);
+  assertEquals([out, n_kept, n_tokens, d_model], ["foreign", 0, 400, 8]);
+  assert(n_entries > 0 && n_entries % 1 === 0);
 });
 
 Deno.test("warnings have a line each, and rows that are not finite are an error that names them", async () => {

@@ -69,6 +69,14 @@ Deno.test("each command works with the permissions that its help names, and no o
       [["--allow-read=a.pt"], ["inspect", "a.pt"]],
       [["--allow-read=a.toml,a.npy,out", "--allow-write=out"], ["train", "a.toml", "--out", "out"]],
       [["--allow-read=a.pt,a.npy"], ["evaluate", "a.pt", "a.npy"]],
+      [["--allow-read=a.pt,a.npy,codes", "--allow-write=codes"], [
+        "encode",
+        "a.pt",
+        "--data",
+        "a.npy",
+        "--out",
+        "codes",
+      ]],
       [["--allow-read=a.pt,b", "--allow-write=b"], ["convert", "a.pt", "b/b.pt", "--to", "saev"]],
       [[], ["tune", "--budget", "0", "--batch-size", "8", "--d-model", "8", "--d-sae", "8"]],
       [[`--allow-read=demo,${ROOT}examples/demo/photos`, "--allow-write=demo"], [
@@ -82,7 +90,7 @@ Deno.test("each command works with the permissions that its help names, and no o
     for (const [i, { code, stderr }] of ended.entries()) assertEquals(code, 0, `${cases[i]![1].join(" ")}: ${stderr}`);
     assertMatch(ended[0]!.stdout, /^format {4}saev, schema 5\n/);
     assertEquals(ended[0]!.stderr, "");
-    assertStringIncludes(ended[4]!.stderr, "nothing was remembered");
+    assertStringIncludes(ended[5]!.stderr, "nothing was remembered");
     assertStringIncludes(await Deno.readTextFile(`${path}/out/report.html`), "<!doctype html>");
     using again = await load(`${path}/b/b.pt`);
     assert(again.cfg.d_model === 8);

@@ -42,6 +42,8 @@ const FIELDS = [
   "k_start",
   "scale_encoder",
   "explained_variance",
+  "sse_recon",
+  "sse_baseline",
   "ignore_labels",
   "cls_token",
   "pixel_agg",
