@@ -1,22 +1,26 @@
 /**
- * Configurations that nobody thought of: loss, gradients and training steps are the reference's for those that fast-check
- * draws.
+ * Configurations that nobody thought of: codes, loss, gradients and training steps are the reference's for those that
+ * fast-check draws.
  *
  * @module
  */
 import fc from "fast-check";
 import { sharedDevice } from "../support/gpu.ts";
-import { checkStep, checkTrainSteps } from "./checks.ts";
-import { drawn, exampleOf } from "./drawn.ts";
+import { checkCodes, checkLoss, checkTraining } from "./drawn_checks.ts";
+import { decidedOnly } from "./decided.ts";
+import { drawn } from "./drawn.ts";
+import { trialOf } from "./trial.ts";
 
-Deno.test("loss and gradients are the reference's, whatever the configuration", async () => {
-  const device = await sharedDevice();
-  const property = fc.asyncProperty(drawn, (draw) => checkStep(exampleOf(draw), { device }));
-  await fc.assert(property, { seed: 1, numRuns: 40 });
-});
-
-Deno.test("three training steps are the reference's, whatever the configuration", async () => {
-  const device = await sharedDevice();
-  const property = fc.asyncProperty(drawn, (draw) => checkTrainSteps(exampleOf(draw), device));
-  await fc.assert(property, { seed: 1, numRuns: 20 });
-});
+for (
+  const [what, check, numRuns] of [
+    ["codes and reconstructions", checkCodes, 24],
+    ["loss and gradients", checkLoss, 24],
+    ["three training steps", checkTraining, 24],
+  ] as const
+) {
+  Deno.test(`${what} are the reference's, whatever the configuration`, async () => {
+    const device = await sharedDevice();
+    const property = fc.asyncProperty(drawn, decidedOnly((draw) => check(trialOf(draw), device)));
+    await fc.assert(property, { seed: 1, numRuns });
+  });
+}

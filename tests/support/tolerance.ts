@@ -27,6 +27,10 @@ const ULPS_PER_OPERATION = 4;
 
 /** Whole tensors of the model tier: ‖Δ‖ ≤ 32·u·‖ref‖. */
 const MODEL = 32 * U;
+
+/** What a quarter of that is: a tensor that moves by more when its inputs are rounded once may be off by more than all. */
+const SENSITIVE = 8 * U;
+
 /** Of a whole tensor computed in float16, whose u is 2⁻¹¹. */
 const FLOAT16 = 32 * 2 ** -11;
 
@@ -126,6 +130,17 @@ export function assertUlps(
 /** A whole tensor of the model tier: ‖got − want‖ ≤ 32·u·‖want‖. */
 export function assertTensorClose(got: Numbers, want: Numbers, what = "tensor"): number {
   return compareNorm(got, want, MODEL, what);
+}
+
+/** Whether rounding the inputs of a tensor once has moved it by more than a quarter of {@link assertTensorClose}'s bound. */
+export function isSensitive(moved: Numbers, want: Numbers): boolean {
+  sameLength(moved, want, "tensor");
+  return !(distance(moved, want) <= SENSITIVE * norm(want));
+}
+
+/** The same of a difference whose terms are rounded once each. */
+export function isSensitiveDifference(a: number, b: number): boolean {
+  return U * (Math.abs(a) + Math.abs(b)) > SENSITIVE * Math.abs(a - b);
 }
 
 /** One loss of the model tier, relative like a tensor of one element. */
