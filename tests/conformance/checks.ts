@@ -10,7 +10,6 @@ import type { InputScaling } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
 import { getObjective } from "../../objectives/objective.ts";
-import { train } from "../../train/train.ts";
 import { encode, narrow, PARAMETER_NAMES, parameterNames, type Parameters, widen } from "../reference/model.ts";
 import {
   backward,
@@ -21,15 +20,8 @@ import {
   type Problem,
 } from "../reference/objective.ts";
 import type { Example } from "../reference/problems.ts";
-import { adam, clip, initialState, learningRate, normalizeRows, removeParallel } from "../reference/training.ts";
 import type { MatryoshkaGolden } from "../support/goldens.ts";
-import {
-  assertExact,
-  assertFiniteDifference,
-  assertScalarClose,
-  assertTensorClose,
-  assertVanishes,
-} from "../support/tolerance.ts";
+import { assertExact, assertFiniteDifference, assertScalarClose, assertTensorClose } from "../support/tolerance.ts";
 
 const H = 1e-3;
 
@@ -113,59 +105,6 @@ export async function checkStep({ problem, p }: Omit<Example, "name">, given: Co
   }
   assertExact([loss.n_dead], [record.loss.n_dead], "n_dead");
   for (const name of parameterNames(p)) assertTensorClose(gradients[name]!, wanted[name]!, `grad_${name}`);
-}
-
-/** Rate and largest norm of the three steps: the second step and the third move what they train, and most are clipped. */
-const LR = 1e-2;
-const GRAD_CLIP = 0.5;
-
-/**
- * Parameters and moments after each of three steps of `train()` are those of the float64 reference. It starts each step from
- * the model's own numbers and takes the gradients of a copy of the model, so that neither a sum of roundings nor a near tie
- * between codes counts as a difference.
- */
-export async function checkTrainSteps({ problem, p }: Omit<Example, "name">, device: GPUDevice): Promise<void> {
-  const { cfg, x_BD, prefixes, dead_S } = problem;
-  const x = Float32Array.from(x_BD);
-  using sae = await SparseAutoencoder.fromParameters(cfg, narrow(p), { device });
-  const objective = getObjective({
-    key: "matryoshka",
-    n_prefixes: prefixes.length,
-    dead_threshold_tokens: THRESHOLD,
-  });
-  objective.prefixes = () => prefixes;
-  using state = new TrainState(sae);
-  state.tokens_since_active.write(Uint32Array.from(dead_S, (isDead) => isDead * (THRESHOLD - 1)));
-  const steps = train(sae, objective, [x, x, x], { state, lr: LR, n_lr_warmup: 0, grad_clip: GRAD_CLIP, log_every: 1 });
-  for (let step = 0; step < 3; step++) {
-    const before = await state.read();
-    const parameters = await sae.parameters.read();
-    using copy = await SparseAutoencoder.fromParameters(cfg, parameters, { device });
-    using copied = TrainState.restore(copy, before);
-    if (cfg.normalize_w_dec) copy.normalizeWDec();
-    const { loss, gradients } = objective.lossAndGradients(copy, x, { state: copied, prefixes });
-    using _ = loss;
-    const wanted = widen(parameters);
-    if (cfg.normalize_w_dec) normalizeRows(wanted.W_dec, cfg.d_model);
-    const whole_SD = widen(await gradients.read()).W_dec;
-    if (cfg.remove_parallel_grads) copy.removeParallelGrads(gradients);
-    const g = widen(await gradients.read());
-    const remainder_SD = whole_SD.slice();
-    if (cfg.remove_parallel_grads) removeParallel(remainder_SD, wanted.W_dec, cfg.d_model);
-    // Of a row that is all parallel the remainder is rounding, which Adam makes as large as any step: it is held against
-    // what it is left of, and Adam is given the adapter's own.
-    assertVanishes(g.W_dec.map((g, i) => g - remainder_SD[i]!), Math.hypot(...whole_SD), "remainder of grad_W_dec");
-    clip(g, GRAD_CLIP);
-    const [m, v] = [widen(before.moment1), widen(before.moment2)];
-    adam(wanted, g, { ...initialState(wanted), step: step + 1, m, v }, learningRate(() => LR, step));
-    await steps.next();
-    const [after, found] = await Promise.all([state.read(), sae.parameters.read()]);
-    for (const name of parameterNames(p)) {
-      assertTensorClose(found[name]!, wanted[name]!, `${name} after step ${step}`);
-      assertTensorClose(after.moment1[name]!, m[name]!, `first moment of ${name} after step ${step}`);
-      assertTensorClose(after.moment2[name]!, v[name]!, `second moment of ${name} after step ${step}`);
-    }
-  }
 }
 
 /** Loss, dead counters and all gradients of a step are those that the Python package computes. */

@@ -60,6 +60,11 @@ import { checkConditioned, checkDecided, sizesOf } from "./decided.ts";
 import { N_STEPS } from "./drawn.ts";
 import type { Trial } from "./trial.ts";
 
+/** Roundings of one element, the functions' of WGSL included, besides those of a sum: of a code, or of an update. */
+const ROUNDINGS = 32;
+/** Those of a step of the controller. */
+const CONTROL_ROUNDINGS = 24;
+
 /** What the reference is told. A test that must fail replaces one of these by what a bug makes of it. */
 export interface Reference {
   /** Learning rate of a step. */
@@ -116,15 +121,26 @@ export async function checkCodes(trial: Trial, device: GPUDevice, changed: Parti
   using dense = codes.dense();
   const f_BS = Float64Array.from(await dense.read());
   assertExact(f_BS.map((f) => f === 0 ? 0 : 1), wanted.map((f) => f === 0 ? 0 : 1), "who fires");
-  assertTensorClose(f_BS, wanted, "f_x");
+  const { d_sae: S, d_model: D } = cfg;
+  const sizes = sizesOf({ cfg, x_BD }, p).map((size, i) => {
+    if (!p.r_mag) return size;
+    return Math.exp(p.r_mag[i % S]!) * (size + Math.abs(p.b_enc[i % S]!)) + Math.abs(p.b_mag![i % S]!);
+  });
+  assertSumBound(f_BS, wanted, sizes, D + ROUNDINGS, "f_x");
   const prefixes = prefixesOf(trial, 0);
   using x_hats = sae.decode(codes, prefixes);
+  const { mean, scale } = input;
   const x_hats_BPD = decode(f_BS, p.W_dec, p.b_dec, prefixes);
-  assertTensorClose(await x_hats.read(), unstandardise(x_hats_BPD, input.mean ?? [0], input.scale), "x_hats");
+  const [f, W_dec, b_dec, offset] = [f_BS, p.W_dec, p.b_dec, Float64Array.from(mean ?? [0])]
+    .map((values) => values.map(Math.abs));
+  const ofTerms = unstandardise(decode(f!, W_dec!, b_dec!, prefixes), offset!, scale);
+  assertSumBound(await x_hats.read(), unstandardise(x_hats_BPD, mean ?? [0], scale), ofTerms, S + ROUNDINGS, "x_hats");
 }
 
 /** Loss, gradients and counters of one step without a schedule. */
 export async function checkLoss(trial: Trial, device: GPUDevice, changed: Partial<Reference> = {}): Promise<void> {
+  // A controller's weight depends on the rate, which only training has.
+  if (trial.objective.target_l0) return;
   const reference = { ...referenceOf(trial), ...changed };
   const input = await scalingOf(trial);
   using sae = await SparseAutoencoder.fromParameters(trial.cfg, parametersOf(trial), { device, input });
@@ -136,8 +152,6 @@ export async function checkLoss(trial: Trial, device: GPUDevice, changed: Partia
   const problem = problemOf(trial, reference, trial.p, at);
   const right = lossAndGradients(problem, trial.p);
   checkConditioned(problem, trial.p, right);
-  // The controller's weight is checked on the way of the training loop.
-  if (trial.objective.target_l0) return;
   const step = getObjective(trial.objective).lossAndGradients(sae, x!, { state });
   using pending = step.loss;
   assertLoss(await pending.read(), right.record.loss);
@@ -145,11 +159,6 @@ export async function checkLoss(trial: Trial, device: GPUDevice, changed: Partia
   const counted = countSinceActive(trial.waited_S, right.record.f_BS);
   assertExact(await state.tokens_since_active.read(), counted, "rows since each latent last fired");
 }
-
-/** Roundings of one element's update, the functions' of WGSL included, and of the factor of clipping. */
-const ROUNDINGS = 32;
-/** Those of a step of the controller. */
-const CONTROL_ROUNDINGS = 24;
 
 /**
  * Three steps of `train()`, each from the model's own numbers: rates, weights of the penalty, losses and gradients with what

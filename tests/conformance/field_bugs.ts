@@ -8,6 +8,7 @@
 import { AssertionError } from "@std/assert";
 import { requestDevice } from "../../kernels/engine/device.ts";
 import { DeviceContext } from "../../kernels/engine/device.ts";
+import type { InputScaling } from "../../nn/arrays.ts";
 import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState } from "../../nn/state.ts";
@@ -22,6 +23,10 @@ import { Random } from "../support/random.ts";
 import { sharedDevice } from "../support/gpu.ts";
 import { assertScalarClose, assertTensorClose } from "../support/tolerance.ts";
 import { checkStep } from "./checks.ts";
+import { CORNERS } from "./corners.ts";
+import type { Drawn, DrawnTraining } from "./drawn.ts";
+import { checkCodes, checkLoss, checkTraining, type Reference, referenceOf } from "./drawn_checks.ts";
+import { type Trial, trialOf } from "./trial.ts";
 
 /** A bug, where it was seen, and a check that must refuse it. */
 export interface FieldBug {
@@ -62,6 +67,7 @@ function manyCodes(device: GPUDevice): Promise<void> {
   return checkStep({ problem: { ...problem, cfg, dead_S: new Uint8Array(cfg.d_sae) }, p }, { device });
 }
 const STEP = "a step against the float64 reference";
+const TRAINING = "three training steps against the float64 reference";
 
 /** W_dec's rows are not of unit length here. */
 async function parallelRemoval(device: GPUDevice): Promise<void> {
@@ -192,6 +198,27 @@ function tied(p: Parameters, d_model: number, d_sae: number): Parameters {
   return { ...p, W_enc: p.W_enc.map((_, i) => p.W_dec[(i % d_sae) * d_model + Math.floor(i / d_sae)]!) };
 }
 
+/** A golden's training, as it is drawn and with some of it changed. */
+function trialWith(train: Partial<DrawnTraining>, given: Partial<Drawn> = {}): Trial {
+  const corner = CORNERS.get("train_top_k_matryoshka.json")!;
+  return trialOf({ ...corner, ...given, train: { ...corner.train, ...train } });
+}
+
+/** What is drawn passes as it is, and not where the reference has a bug. */
+const drawing =
+  (check: typeof checkTraining, trial: Trial, bug: (right: Reference) => Partial<Reference>) => async () => {
+    const device = await sharedDevice();
+    await check(trial, device);
+    await refuse(() => check(trial, device, bug(referenceOf(trial))));
+  };
+
+const MUON_TRIAL = trialWith({ optimizer: { key: "muon", nesterov: true }, n_lr_warmup: 0 });
+const RELU_TRIAL = trialOf({
+  ...CORNERS.get("train_relu_vanilla.json")!,
+  train: { ...CORNERS.get("train_relu_vanilla.json")!.train, n_sparsity_warmup: 4 },
+});
+const later = (of: (step: number) => number) => (step: number) => of(step + 1);
+
 /** In what a step must give. */
 export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
   {
@@ -243,6 +270,77 @@ export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
       assertTensorClose(W_dec, wanted, "grad_W_dec");
       const learned = wanted.map((gradient, i) => gradient + decoderOfGates(cfg, p, x_BD).W_dec[i]!);
       await refuse(() => void assertTensorClose(W_dec, learned, "grad_W_dec"));
+    },
+  },
+  {
+    name: "the rate is that of the next step",
+    origin: "schedulers that are stepped before the optimizer",
+    check: TRAINING,
+    run: drawing(checkTraining, trialWith({}), ({ rate }) => ({ rate: later(rate) })),
+  },
+  {
+    name: "the first step has a rate",
+    origin: "warm-ups that begin at their first call, where upstream's optimizer starts at 0",
+    check: TRAINING,
+    run: drawing(checkTraining, trialWith({ n_lr_warmup: 0, n_steps: null }), ({ rate }) => ({
+      rate: (step) => rate(Math.max(1, step)),
+    })),
+  },
+  {
+    name: "k is that of the next step",
+    origin: "schedules that are stepped before the update",
+    check: TRAINING,
+    run: drawing(checkTraining, trialWith({ k: { k_start: 12, n_k_warmup: 3 } }), ({ k }) => ({ k: later(k) })),
+  },
+  {
+    name: "the penalty's weight is that of the next step",
+    origin: "schedules that are stepped before the update",
+    check: TRAINING,
+    run: drawing(checkTraining, RELU_TRIAL, ({ penalty }) => ({ penalty: later(penalty) })),
+  },
+  {
+    name: "Muon's momentum is without Nesterov's look ahead",
+    origin: "Muons that leave PyTorch's default out",
+    check: TRAINING,
+    run: drawing(checkTraining, MUON_TRIAL, () => ({ nesterov: false })),
+  },
+  {
+    name: "inputs are not standardised",
+    origin: "loaders that drop the scale a dictionary was trained with",
+    check: "codes, a step and a training against the float64 reference",
+    run: async () => {
+      const trial = trialWith({}, { standardise: "mean_scale", scale: 128 });
+      const raw = () => ({ input: (x: Float32Array) => Float64Array.from(x) });
+      for (const check of [checkCodes, checkLoss, checkTraining]) await drawing(check, trial, raw)();
+    },
+  },
+  {
+    name: "the mean is taken off after the division",
+    origin: "x / scale − mean in the place of (x − mean) / scale",
+    check: "codes, a step and a training against the float64 reference",
+    run: async () => {
+      const trial = trialWith({}, { standardise: "mean_scale", scale: 128 });
+      const swapped = () => ({
+        input: (x: Float32Array, { mean, scale }: InputScaling) =>
+          Float64Array.from(x, (value, i) => value / scale - mean![i % mean!.length]!),
+      });
+      for (const check of [checkCodes, checkLoss, checkTraining]) await drawing(check, trial, swapped)();
+    },
+  },
+  {
+    name: "weights that lie as halves are not rounded",
+    origin: "comparisons of float16 inference with the float32 checkpoint",
+    check: "codes against the float64 reference",
+    run: drawing(checkCodes, trialWith({}, { weights: "f16" }), () => ({ stored: (matrix) => matrix })),
+  },
+  {
+    name: "a latent is dead a row too late",
+    origin: "counters compared by > and not by ≥",
+    check: "a step and a training against the float64 reference",
+    run: async () => {
+      for (const check of [checkLoss, checkTraining]) {
+        await drawing(check, trialWith({}), ({ deadAfter }) => ({ deadAfter: deadAfter + 1 }))();
+      }
     },
   },
   {
