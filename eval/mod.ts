@@ -46,3 +46,15 @@ export {
   type StabilityMemberOptions,
   type StabilityOptions,
 } from "./stability.ts";
+export {
+  type FeatureAnnotation,
+  type FeatureClassScore,
+  type FeatureExample,
+  type FeatureExampleKind,
+  type FeatureImage,
+  type FeatureRecord,
+  type Features,
+  type FeaturesFile,
+  type FeatureStability,
+  openFeatures,
+} from "./feature_file.ts";
