@@ -62,7 +62,7 @@ folder it uses what saev tune found. A DATA of bare numbers needs its .json too;
 lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
 same rows, batches and seed train together and load their data once; each becomes what it is alone.
 
-DIR receives the model as sae.pt, the state that --resume continues from, metrics.jsonl with a line for every step, metrics.json,
+DIR receives the model as sae.pt, the state that --resume continues from, metrics.jsonl with a line for every step and what rows kept back say meanwhile, metrics.json,
 report.html, config.json, and run.json: when it ran, by which versions, on which adapter, on which rows. Only one
 process at a time may use it. Other files in DIR stay; if one has a name that the run needs, the run is refused.
 

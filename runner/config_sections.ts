@@ -198,13 +198,30 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
   }),
 };
 
+/** What is written down while it trains. */
+export interface LogConfig {
+  /** Steps between two measurements of the rows kept back; 0 for none. Without it a twentieth of the run. */
+  readonly validation_every: number | null;
+}
+
+/** The fields of `[log]`. */
+export const LOG_FIELDS: EachField<LogConfig> = {
+  validation_every: optional(integer({
+    least: 0,
+    about:
+      "Steps between two measurements of the rows kept back; 0 for none. Without it a twentieth of the run. At most 4096 " +
+      "of these rows are taken, every time the same, and the steps are rounded up to whole `log_every`.",
+    example: 500,
+  })),
+};
+
 /** A table of the file; one with `kinds` has a `key`, which says what its other fields are. */
 export type Section =
   | { readonly about: string; readonly fields: AnyFields }
   | { readonly about: string; readonly kinds: Kinds; readonly otherwise: string };
 
 /** The tables of the file. */
-export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "train", Section>> = {
+export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "train" | "log", Section>> = {
   data: { about: "Where the rows are, and how they are used.", fields: { ...DATA_FIELDS } },
   sae: {
     about: "The model.",
@@ -221,6 +238,7 @@ export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "
   init: { about: "What the initial values are made of, besides random numbers.", fields: { ...INIT_FIELDS } },
   objective: { about: "What training minimises.", kinds: objectives(), otherwise: "vanilla" },
   train: { about: "How to train.", fields: { ...LOOP_FIELDS } },
+  log: { about: "What is written down while it trains.", fields: { ...LOG_FIELDS } },
 };
 
 /** Fields of which only one may be given. */

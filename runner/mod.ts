@@ -10,6 +10,7 @@ export {
   EXCLUSIVE_FIELDS,
   fieldsWithKey,
   type InitConfig,
+  type LogConfig,
   type LoopConfig,
 } from "./config_sections.ts";
 export { configText, type ConfigTextOptions } from "./config_text.ts";

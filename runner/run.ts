@@ -28,6 +28,7 @@ import { adviceOnRows, lengthWarnings, resultWarnings } from "./advice.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
 import { type DataFingerprint, fingerprintOf } from "./fingerprint.ts";
 import { MetricsLog, type MetricsLogOptions } from "./metrics_log.ts";
+import { validationEvery, validationOf, validationSample } from "./validation.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
@@ -320,10 +321,10 @@ async function open(
 }
 
 /** What must be the same in runs that train together. */
-function streamOf({ data, train }: RunConfig): unknown {
+function streamOf({ data, train, log: { validation_every } }: RunConfig): unknown {
   const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes, seed } =
     train;
-  return { data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed };
+  return { data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed, validation_every };
 }
 
 /** A run under way. */
@@ -348,9 +349,9 @@ async function runTogether(
   begin: () => Promise<void>,
 ): Promise<RunResult[]> {
   const { signal, onStart, onProgress, onStatus, onWarning, now = () => performance.now() } = options;
-  const [{ cfg: { data, train }, plan, resolved }] = runs as [OpenedRun];
+  const [{ cfg: { data, train, log }, plan, resolved }] = runs as [OpenedRun];
   const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
-  const { training, validation, n_steps } = plan;
+  const { training, validation, kept, n_steps } = plan;
   const stoppable = untilAborted(training, signal);
   const initial = finiteRows(stoppable, data.path);
   let measured: Promise<InputScaling> | undefined;
@@ -386,11 +387,15 @@ async function runTogether(
 
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
   const batches = shuffledBatches(stoppable, order);
+  const every = kept && firstStep < n_steps ? validationEvery({ log, train }, n_steps) : null;
+  // Rows that cannot be read are no reason not to train on others: the evaluation at the end says what is wrong with them.
+  const sample = every === null ? null : await validationSample(untilAborted(kept!, signal)).catch(() => null);
   let measuredAt = now();
   const loop = {
     log_every,
     n_steps,
     onWarning: (line: string, model: number) => warn(begun[model]!, [line]),
+    ...every !== null && sample && { validation: { every, batches: () => sample } },
     ...signal && { signal },
   };
   let written = now();
@@ -404,7 +409,9 @@ async function runTogether(
       const seconds = (now() - measuredAt) / 1000;
       measuredAt = now();
       for (const [i, run] of begun.entries()) {
-        await unlessFailed(run, () => run.log!.append(progress[i]!.losses, seconds));
+        const { step, losses, validation } = progress[i]!;
+        const measured = validation && validationOf(Math.floor(step / every!) * every!, validation);
+        await unlessFailed(run, () => run.log!.append(losses, seconds, measured));
         onStatus?.(trainingStatus(run, variance));
       }
       if (begun.every(({ failure, diverged }) => failure ?? diverged)) break;
@@ -531,7 +538,7 @@ async function start(
     sae,
     state,
     training: { sae, objective, options },
-    config: { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: objective.cfg, train: cfg.train },
+    config: { data: cfg.data, sae: sae.cfg, init: cfg.init, objective: objective.cfg, train: cfg.train, log: cfg.log },
     losses: [...losses],
     savedStep: saved?.step,
     log: undefined,
@@ -636,7 +643,11 @@ async function finish(
     losses: Object.fromEntries(lossColumns(losses)),
   });
   if (failure !== undefined) throw failure;
-  if (metrics) await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, losses));
+  if (metrics) {
+    const { rate, validations } = run.log!;
+    const history = { losses, rate, validations, sessions: directory.sessions };
+    await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, history));
+  }
   return { ...result, diverged, failed: null };
 }
 
@@ -660,7 +671,10 @@ async function measure(
 /** What a run goes through. */
 interface Plan {
   readonly training: RowSource;
+  /** The rows kept back; those that are not finite are refused. */
   readonly validation: RowSource | null;
+  /** The same with all that is in them. */
+  readonly kept: RowSource | null;
   readonly n_steps: number;
 }
 
@@ -685,7 +699,8 @@ function plan(
       `${data.path} has ${training.n_rows} rows to train on; ${share}these are too few for a batch of ${batch_size}`,
     );
   }
-  return { training, validation, n_steps: steps };
+  const kept = end < n_rows ? rowRange(source, end, n_rows) : null;
+  return { training, validation, kept, n_steps: steps };
 }
 
 /** Rows that initial values are made from, as many as upstream takes; more where the dictionary needs them. */

@@ -1,5 +1,5 @@
 /**
- * What a training run is: the tables `[data]`, `[sae]`, `[init]`, `[objective]` and `[train]` of its configuration file,
+ * What a training run is: the tables `[data]`, `[sae]`, `[init]`, `[objective]`, `[train]` and `[log]` of its configuration file,
  * checked field by field, with every default filled in.
  *
  * @module
@@ -16,6 +16,8 @@ import {
   type DataConfig,
   INIT_FIELDS,
   type InitConfig,
+  LOG_FIELDS,
+  type LogConfig,
   LOOP_FIELDS,
   type LoopConfig,
 } from "./config_sections.ts";
@@ -32,6 +34,8 @@ export interface RunConfig {
   readonly objective: ObjectiveOptions;
   /** `[train]` */
   readonly train: LoopConfig;
+  /** `[log]` */
+  readonly log: LogConfig;
 }
 
 /**
@@ -47,8 +51,9 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
   const init = completeEach<InitConfig>(INIT_FIELDS, tables.init, "init.");
   const objective = tables.objective as unknown as ObjectiveOptions;
   const train = completeLoop(tables.train);
+  const log = completeEach<LogConfig>(LOG_FIELDS, tables.log, "log.");
   checkRun(sae, objective, train);
-  return { data, sae, init, objective, train };
+  return { data, sae, init, objective, train, log };
 }
 
 function completeData(found: Readonly<Record<string, unknown>>): DataConfig {

@@ -230,6 +230,11 @@ export class RunDirectory implements AsyncDisposable {
     await syncFolder(path);
   }
 
+  /** What the record has of the times that it was started or resumed, this time's included. */
+  get sessions(): readonly unknown[] {
+    return this.#record.sessions;
+  }
+
   /** Adds to the record what this time's training is made with. */
   async addSession(session: RunSession): Promise<void> {
     await this.begin();

@@ -7,11 +7,13 @@
 import type { MetricsWithCoherence } from "../eval/coherence.ts";
 import { undefinedMetrics } from "../eval/undefined_metrics.ts";
 import type { TrainLoss } from "../objectives/loss_record.ts";
-import { renderReport } from "./report.ts";
+import type { Validation } from "./metrics_log.ts";
+import { renderReport, type ReportCurve, type ReportTable } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
+import type { RunSession } from "./run_record.ts";
 
 /** A run's configuration as files have it. */
-export type WrittenConfig = Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train">;
+export type WrittenConfig = Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train" | "log">;
 
 /** What the report shows of a run. */
 export interface MeasuredRun {
@@ -27,6 +29,20 @@ export interface MeasuredRun {
   readonly metrics: MetricsWithCoherence;
   /** Who computed. */
   readonly adapter: string;
+  /** What was warned of. */
+  readonly warnings: readonly string[];
+}
+
+/** What happened on the way. */
+export interface RunHistory {
+  /** [steps] */
+  readonly losses: readonly TrainLoss[];
+  /** The learning rate of step 0, 1, … */
+  readonly rate: (step: number) => number;
+  /** What the rows kept back said meanwhile. */
+  readonly validations: readonly Validation[];
+  /** Each start and resumption, as `run.json` has them. */
+  readonly sessions: readonly unknown[];
 }
 
 /** So many decimals, or `none` for what is not defined. */
@@ -35,7 +51,8 @@ function decimals(value: number, n: number): string {
 }
 
 /** The report of a run as an HTML document. */
-export function runReport(config: WrittenConfig, result: MeasuredRun, losses: readonly TrainLoss[]): string {
+export function runReport(config: WrittenConfig, result: MeasuredRun, history: RunHistory): string {
+  const { losses, rate, validations, sessions } = history;
   const { metrics, steps, seconds, adapter, examples_per_second: speed } = result;
   const { n_rows, density, n_dead, n_dense, dense_above, coherence } = metrics;
   const reasons = undefinedMetrics(metrics);
@@ -86,12 +103,65 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, losses: re
         note: `rows a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
       },
     ],
+    warnings: result.warnings,
     curves: [
       { title: "Loss", values: losses.map(({ loss }) => loss) },
       { title: "L0, active latents a row", values: losses.map(({ l0 }) => l0) },
+      { title: "Dead latents", values: losses.map(({ n_dead }) => n_dead) },
+      ...validationCurves(validations),
+      { title: "Learning rate", values: losses.map((_, step) => rate(step)) },
       { title: "Norm of the gradient, before clipping", values: losses.map(({ grad_norm: norm }) => norm) },
     ],
     density,
+    tables: [largestGradients(losses), versions(sessions)],
     configuration: config,
   });
+}
+
+function validationCurves(validations: readonly Validation[]): ReportCurve[] {
+  if (validations.length === 0) return [];
+  const { n_rows } = validations.at(-1)!;
+  return [{
+    title: `NMSE of ${n_rows.toLocaleString("en")} rows kept back`,
+    steps: validations.map(({ step }) => step),
+    values: validations.map(({ nmse }) => nmse ?? NaN),
+  }];
+}
+
+/** Steps in the table of the largest gradients. */
+const LARGEST = 8;
+
+function largestGradients(losses: readonly TrainLoss[]): ReportTable {
+  const steps = losses.map((_, step) => step)
+    .sort((a, b) => losses[b]!.grad_norm - losses[a]!.grad_norm || a - b).slice(0, LARGEST);
+  // What no model of this activation trains is zero at every step.
+  const names = Object.keys(losses[0]?.grad_norms ?? {}) as (keyof TrainLoss["grad_norms"])[];
+  const trained = names.filter((name) => steps.some((step) => losses[step]!.grad_norms[name] !== 0));
+  return {
+    title: "Largest gradients",
+    caption: "The steps with the largest norm of all gradients, before clipping, and the norms of each parameter's.",
+    columns: ["step", "loss", "norm", ...trained],
+    rows: steps.map((step) => {
+      const { loss, grad_norm, grad_norms } = losses[step]!;
+      return [step + 1, loss, grad_norm, ...trained.map((name) => grad_norms[name] ?? null)];
+    }),
+  };
+}
+
+function versions(sessions: readonly unknown[]): ReportTable {
+  return {
+    title: "Versions",
+    caption: "With what it was trained: a line for each time that it was started or resumed, as in run.json.",
+    columns: ["date", "from step", "@saev/nn", "Deno", "adapter", "driver", "rows", "SHA-256 of the rows"],
+    rows: (sessions as readonly Partial<RunSession>[]).map((session) => [
+      session.date?.replace(/\.\d+Z$/, "Z") ?? null,
+      session.step ?? null,
+      session.package ?? null,
+      session.deno ?? null,
+      session.adapter?.description || session.adapter?.device || null,
+      Object.entries(session.driver ?? {}).map(([name, value]) => `${name} ${value}`).join(", ") || null,
+      session.data?.n_rows ?? null,
+      session.data?.sha256?.slice(0, 12) ?? null,
+    ]),
+  };
 }

@@ -104,8 +104,8 @@ Deno.test("the configuration that the help shows is the default one", async () =
   const help = parse(stdout.slice(stdout.indexOf("  [data]")));
   assertEquals(help, parse((await saev(["config"])).stdout));
   const shown = completeRunConfig(help);
-  const { data, init, train } = completeRunConfig({ data: { path: shown.data.path } });
-  assertEquals([shown.data, shown.init, shown.train], [data, init, train]);
+  const { data, init, train, log } = completeRunConfig({ data: { path: shown.data.path } });
+  assertEquals([shown.data, shown.init, shown.train, shown.log], [data, init, train, log]);
   assertEquals(completeConfig(shown.sae), completeConfig());
 });
 

@@ -6,7 +6,14 @@ import { completeConfig, CONFIG_FIELDS } from "../../nn/config.ts";
 import type { AnyFields, Field, Kinds } from "../../nn/fields.ts";
 import { AUXILIARIES, completeSparsity, SPARSITIES } from "../../nn/loss_terms.ts";
 import { getObjective, OBJECTIVES } from "../../objectives/objective.ts";
-import { DATA_FIELDS, INIT_FIELDS, listFields, LOOP_FIELDS, SECTIONS } from "../../runner/config_sections.ts";
+import {
+  DATA_FIELDS,
+  INIT_FIELDS,
+  listFields,
+  LOG_FIELDS,
+  LOOP_FIELDS,
+  SECTIONS,
+} from "../../runner/config_sections.ts";
 import { UPSTREAM } from "../../runner/defaults.ts";
 import { configText } from "../../runner/config_text.ts";
 import { completeRunConfig } from "../../runner/run_config.ts";
@@ -29,7 +36,7 @@ function alternatives(): Record<string, unknown>[] {
 Deno.test("every default is the one that is left out", () => {
   const written = completeRunConfig(parse(configText()));
   const left = completeRunConfig({ data: { path: "activations.npy" } });
-  assertEquals([written.data, written.init, written.train], [left.data, left.init, left.train]);
+  assertEquals([written.data, written.init, written.train, written.log], [left.data, left.init, left.train, left.log]);
   assertEquals(completeConfig(written.sae), completeConfig());
   assertEquals(getObjective(written.objective), getObjective(left.objective));
 });
@@ -106,6 +113,7 @@ const DOCUMENTED: readonly [file: string, name: string, fields: Readonly<Record<
   ["nn/initial_values.ts", "InitialData", { ...INIT_FIELDS }],
   ["runner/config_sections.ts", "DataConfig", { ...DATA_FIELDS }],
   ["runner/config_sections.ts", "LoopConfig", { ...LOOP_FIELDS }],
+  ["runner/config_sections.ts", "LogConfig", { ...LOG_FIELDS }],
   ...interfaces("nn/activations", { ...ACTIVATION_FIELDS }),
   ...interfaces("nn/loss_terms.ts", { ...SPARSITIES, ...AUXILIARIES }),
   ...interfaces("objectives", { ...OBJECTIVES }),

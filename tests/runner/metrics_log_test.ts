@@ -51,6 +51,25 @@ Deno.test("a line has the step, its numbers, its rate and the time", () =>
     assertEquals(log.timed, { steps: 3, seconds: 3.5 });
   }));
 
+Deno.test("the line of a validated step says so, and a resumed log knows of it", async () => {
+  const validation = { step: 2, n_rows: 60, nmse: 0.5, l0: 2, dead_fraction: 0.25 };
+  let text = "";
+  await inLog(null, {}, async (log, lines) => {
+    await log.append(losses(0, 3), 1, validation);
+    await log.append(losses(3, 5), 1, { ...validation, step: 5, nmse: null });
+    assertEquals(log.validations.map(({ step }) => step), [2, 5]);
+    const found = await lines();
+    const { step: _, ...measured } = validation;
+    const expected = [undefined, measured, undefined, undefined, { ...measured, nmse: null }];
+    assertEquals(found.map((line) => line.validation), expected);
+    text = found.map((line) => JSON.stringify(line) + "\n").join("");
+  });
+  await inLog(text, { losses: losses(0, 4) }, (log) => {
+    assertEquals(log.validations, [validation]);
+    return Promise.resolve();
+  });
+});
+
 /** What stands there, how many lines of it are kept, and the seconds once four steps were resumed and one was made. */
 const CASES: readonly (readonly [what: string, before: string | null, kept: number, seconds: (number | null)[]])[] = [
   ["whole, and longer", [1, 2, 3, 4, 5, 6].map((step) => line(step, step)).join(""), 4, [1, 2, 3, 4, 14]],

@@ -21,6 +21,7 @@ import { measureScaling } from "../../data/scaling.ts";
 import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
 import { completeSweep, type SweptConfig } from "../../runner/sweep_config.ts";
 import { parse } from "@std/toml";
+import type { ReportData } from "../../runner/pages/data.ts";
 import { RunDirectory, type RunStart } from "../../runner/run_directory.ts";
 import { type RunPlan, runSweep, runTraining, type SweepOptions } from "../../runner/run.ts";
 import type { ProgressState } from "../../runner/terminal.ts";
@@ -86,6 +87,12 @@ async function runIn(cfg: RunConfig, stopAt?: number, options: SweepOptions = {}
   }
 }
 
+/** What the page of a run was given. */
+function reportOf(html: Uint8Array): ReportData {
+  const [, json] = /<script type="application\/json" id="data">(.*)<\/script>/.exec(new TextDecoder().decode(html))!;
+  return JSON.parse(json!);
+}
+
 Deno.test("no file and no message of a run has the password or the signature of its rows' address", async () => {
   const path = "https://us3r:p4ss@host/a.npy?Signature=s3cret";
   const secrets = /us3r|p4ss|s3cret/;
@@ -124,13 +131,25 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
   assertEquals([metrics.metrics.density.length, metrics.metrics.coherence.per_latent.length], [32, 32]);
   const { max, mean_max: mean } = metrics.metrics.coherence;
   assert(0 < mean && mean < max && max <= 1, `coherence ${mean}, ${max}`);
-  const report = new TextDecoder().decode(files.get("report.html"));
-  for (const label of ["NMSE", "Cosine", "Active latents", "Dead latents", "Dense latents", "Coherence", "Speed"]) {
-    assertStringIncludes(report, `<dt>${label}</dt>`);
-  }
-  for (const curve of ["Loss", "L0, active latents a row", "Norm of the gradient, before clipping"]) {
-    assertStringIncludes(report, curve);
-  }
+  const report = reportOf(files.get("report.html")!);
+  assertEquals(report.numbers.map(({ label }) => label), [
+    ...["NMSE", "Cosine", "Active latents", "Dead latents", "Dense latents", "Coherence", "Speed"],
+  ]);
+  assertEquals(report.curves.map(({ title, x }) => [title, x.length]), [
+    ["Loss", 36],
+    ["L0, active latents a row", 36],
+    ["Dead latents", 36],
+    ["NMSE of 60 rows kept back", 1],
+    ["Learning rate", 36],
+    ["Norm of the gradient, before clipping", 36],
+  ]);
+  assertEquals(report.curves[4]!.y.slice(0, 3), [0, 0.002, 0.004], "the rate warms up");
+  assertEquals(report.warnings, result.warnings);
+  assert(report.warnings.length > 0);
+  const [gradients, versions] = report.tables;
+  assertEquals(gradients!.columns, ["step", "loss", "norm", "W_enc", "b_enc", "W_dec", "b_dec"]);
+  assertEquals(gradients!.rows[0]![2], Math.max(...metrics.losses.grad_norm));
+  assertEquals(versions!.rows.map(([, step, version]) => [step, version]), [[0, VERSION]]);
   assertEquals(metrics.config, json("config.json"));
   assertEquals(metrics.config.sae.d_model, D);
   assert(metrics.losses.mse.at(-1) < metrics.losses.mse[0]);
@@ -317,11 +336,11 @@ Deno.test("where rows cannot be read, the run ends with a checkpoint of the step
   await inFolder(async (path) => {
     const source = rowsOf(mixtures(), D);
     let reads = 0;
-    // The fingerprint and three places are looked at, then the first epoch is read, and not the second.
+    // The fingerprint, three places and the rows kept back are looked at, then the first epoch is read, and not the second.
     const read = (from: number, to: number) =>
-      ++reads <= 5 ? source.read(from, to) : Promise.reject(new Error("reading rows: Input/output error"));
+      ++reads <= 6 ? source.read(from, to) : Promise.reject(new Error("reading rows: Input/output error"));
     await assertRejects(() => trainIn(path, cfg, { ...source, read }), Error, "Input/output error");
-    assertEquals([reads, stepIn(path)], [6, 18]);
+    assertEquals([reads, stepIn(path)], [7, 18]);
     await trainIn(path, cfg, source, { start: "resume" });
     for (const name of ["sae.pt", "training.safetensors"]) {
       assertEquals(await Deno.readFile(`${path}/${name}`), whole.files.get(name), name);
@@ -703,13 +722,19 @@ Deno.test("a finished run that is resumed stays as it is", async () => {
   await inFolder(async (path) => {
     const source = rowsOf(mixtures(), D);
     await trainIn(path, cfg, source);
-    const files = ["training.safetensors", "sae.pt", "metrics.json", "config.json", "report.html"];
+    const files = ["training.safetensors", "sae.pt", "metrics.json", "config.json"];
     const read = (name: string) => Deno.readTextFile(`${path}/${name}`);
+    const report = async () => reportOf(await Deno.readFile(`${path}/report.html`));
+    const sessions = ({ tables }: ReportData) => tables[1]!.rows.map(([, step]) => step);
     const before = new Map<string, string>();
     for (const name of [...files, "metrics.jsonl"]) before.set(name, await read(name));
     assert((await jsonIn(path, "metrics.json")).examples_per_second > 0);
+    const reported = await report();
     await trainIn(path, cfg, source, { start: "resume" });
     for (const [name, text] of before) assert(await read(name) === text, name);
+    const again = await report();
+    assertEquals([sessions(reported), sessions(again)], [[0], [0, 36]]);
+    assertEquals({ ...again, tables: [] }, { ...reported, tables: [] });
     // The state of the same step has not pushed out one before it.
     await assertRejects(() => read("training.previous.safetensors"), Deno.errors.NotFound);
     // 0.1.0 had no log.
@@ -717,6 +742,7 @@ Deno.test("a finished run that is resumed stays as it is", async () => {
     await Deno.remove(`${path}/run.json`);
     await trainIn(path, cfg, source, { start: "resume" });
     for (const name of files) assert(await read(name) === before.get(name), name);
+    assertEquals((await report()).numbers, reported.numbers);
     assert((await linesIn(path)).every(({ seconds }) => seconds === null));
   });
 });

@@ -33,6 +33,7 @@ const FIELDS = [
   "grad_norm",
   "grad_clip",
   "log_every",
+  "validation_every",
   "row_starts",
   "batch_size",
   "target_l0",
