@@ -101,9 +101,12 @@ const STATE = ["step", "n_tokens", "seed", "stepsAbove", "control", "controlledL
  * using again = await (await openTraining(path)).restore();
  * console.log(again.state.step); // 2; train again.sae on, with again.state
  * ```
+ *
+ * @throws {RangeError} if the state was made for another model; nothing is written then.
  */
 export async function saveTraining(to: ByteTarget, training: TrainingToSave): Promise<void> {
   const { sae, state, losses = [], note = "" } = training;
+  state.checkModel(sae);
   const { cfg, input: { mean, scale, pre_act_scale = 1 } } = sae;
   const [parameters, data] = await Promise.all([sae.readParameters(), state.read()]);
   const description: Description = {

@@ -59,6 +59,9 @@ export function sizesOf({ cfg, x_BD }: Pick<Problem, "cfg" | "x_BD">, p: Paramet
   return encode({ ...cfg, subtract_b_dec: false }, { ...p, W_enc: sizes(p.W_enc), b_enc: sizes(p.b_enc) }, x);
 }
 
+/** Ways of rounding that are tried. */
+const ROUNDINGS = 6;
+
 /** Whether the k-th largest and the next are too near to each other. */
 function isTied(values: Float64Array, bounds: Float64Array, k: number, eligible?: Uint8Array): boolean {
   const kept = largest(values, k, eligible);
@@ -78,7 +81,7 @@ function magnitudesTie(p: Parameters, h_BS: Float64Array, bound_BS: Float64Array
   });
 }
 
-/** @throws {Undecided} if the loss or a gradient moves by much of what it may be off when what it is of is rounded once. */
+/** @throws {Undecided} if the loss or a gradient moves by much of what it may be off when its inputs are rounded once. */
 export function checkConditioned(
   problem: Problem,
   p: Parameters,
@@ -90,14 +93,18 @@ export function checkConditioned(
   }
   const random = new Random(problem.x_BD.length);
   const rounded = (values: Float64Array) => values.map((value) => value * (1 + (random.unit() < 0.5 ? U : -U)));
-  const moved = widen(p);
-  for (const name of parameterNames(p)) moved[name]!.set(rounded(p[name]!));
-  const other = lossAndGradients({ ...problem, x_BD: rounded(problem.x_BD) }, moved);
+  const others = Array.from({ length: ROUNDINGS }, () => {
+    const moved = widen(p);
+    for (const name of parameterNames(p)) moved[name]!.set(rounded(p[name]!));
+    return lossAndGradients({ ...problem, x_BD: rounded(problem.x_BD) }, moved);
+  });
   for (const name of ["loss", "mse", "l1", "sparsity", "aux"] as const) {
-    if (isSensitive([other.record.loss[name]], [record.loss[name]])) throw new Undecided(name);
+    if (isSensitive(others.map((other) => [other.record.loss[name]]), [record.loss[name]])) throw new Undecided(name);
   }
   for (const name of parameterNames(p)) {
-    if (isSensitive(other.gradients[name]!, gradients[name]!)) throw new Undecided(`the gradient of ${name}`);
+    if (isSensitive(others.map((other) => other.gradients[name]!), gradients[name]!)) {
+      throw new Undecided(`the gradient of ${name}`);
+    }
   }
 }
 

@@ -28,7 +28,7 @@ const ULPS_PER_OPERATION = 4;
 /** Whole tensors of the model tier: ‖Δ‖ ≤ 32·u·‖ref‖. */
 const MODEL = 32 * U;
 
-/** What a quarter of that is: a tensor that moves by more when its inputs are rounded once may be off by more than all. */
+/** A quarter of that: a tensor that moves by more whenever its inputs are rounded once may be off by more than all. */
 const SENSITIVE = 8 * U;
 
 /** Of a whole tensor computed in float16, whose u is 2⁻¹¹. */
@@ -132,10 +132,16 @@ export function assertTensorClose(got: Numbers, want: Numbers, what = "tensor"):
   return compareNorm(got, want, MODEL, what);
 }
 
-/** Whether rounding the inputs of a tensor once has moved it by more than a quarter of {@link assertTensorClose}'s bound. */
-export function isSensitive(moved: Numbers, want: Numbers): boolean {
-  sameLength(moved, want, "tensor");
-  return !(distance(moved, want) <= SENSITIVE * norm(want));
+/**
+ * Whether rounding the inputs of a tensor once moves it by more than a quarter of {@link assertTensorClose}'s bound: the
+ * root mean square over several ways of rounding them, since a single one may leave a number by chance as it is.
+ */
+export function isSensitive(moved: readonly Numbers[], want: Numbers): boolean {
+  const square = moved.reduce((sum, values) => {
+    sameLength(values, want, "tensor");
+    return sum + distance(values, want) ** 2;
+  }, 0);
+  return !(Math.sqrt(square / moved.length) <= SENSITIVE * norm(want));
 }
 
 /** The same of a difference whose terms are rounded once each. */

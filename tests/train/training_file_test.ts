@@ -136,6 +136,17 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
   }
 });
 
+Deno.test("the state of another model is refused before anything is written, also where the sizes are the same", async () => {
+  const device = await sharedDevice();
+  using sae = await SparseAutoencoder.create({ d_model: D, d_sae: 9 }, { device });
+  using other = await SparseAutoencoder.create({ d_model: D, d_sae: 9 }, { device });
+  using state = new TrainState(other);
+  let n_pieces = 0;
+  const sink = new WritableStream<Uint8Array>({ write: () => void n_pieces++ });
+  await assertRejects(() => saveTraining(sink, { sae, state }), RangeError, "made for another model");
+  assertEquals(n_pieces, 0);
+});
+
 Deno.test("a flipped bit is found before training goes on, wherever it is", async () => {
   const { file } = await trained("batch-top-k", "adam");
   const header = 8 + Number(new DataView(file.buffer).getBigUint64(0, true));
