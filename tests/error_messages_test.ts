@@ -142,8 +142,8 @@ Deno.test("mistakes in a model's configuration and use", async (t) => {
       "tensors of two shapes": async () => {
         using codes = sae.encode(new Float32Array(8));
         using x_hat = sae.decode(codes);
-        using other_hat = other.decode(other.encode(new Float32Array(12)));
-        await meanSquaredErr(x_hat, other_hat);
+        using wider = other.decode(other.encode(new Float32Array(12)));
+        await meanSquaredErr(x_hat, wider);
       },
     }),
   );
