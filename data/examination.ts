@@ -8,6 +8,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
 
 /** What {@link examineRows} measures. */
@@ -51,12 +52,15 @@ export const FAR = 4;
  * ```
  *
  * @throws {ShapeError} unless there are whole rows, and one at least.
+ * @throws {TypeError} for an option that there is not.
  */
 export function examineRows(
   x: Float32Array,
   d_model: number,
-  { blockRows }: { readonly blockRows?: number } = {},
+  options: { readonly blockRows?: number } = {},
 ): RowsExamination {
+  checkOptions("examineRows", options, { blockRows: true });
+  const { blockRows } = options;
   const n_rows = x.length / d_model;
   if (!(Number.isSafeInteger(n_rows) && n_rows > 0)) {
     throw new ShapeError(`examining rows takes whole rows of ${d_model} numbers, found ${x.length} numbers`);

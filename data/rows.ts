@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
 import { checkRange, readRows, type RowSource } from "../nn/rows.ts";
 
@@ -11,12 +12,15 @@ import { checkRange, readRows, type RowSource } from "../nn/rows.ts";
  * Rows in memory, and the class of each if `labels` has them.
  *
  * @throws {ShapeError} if the length is not a multiple of `d_model`, or there is not one label for each row.
+ * @throws {TypeError} for an option that there is not.
  */
 export function rowsOf(
   data: Float32Array,
   d_model: number,
-  { labels }: { readonly labels?: Int32Array } = {},
+  options: { readonly labels?: Int32Array } = {},
 ): RowSource {
+  checkOptions("rowsOf", options, { labels: true });
+  const { labels } = options;
   if (!(Number.isSafeInteger(d_model) && d_model > 0 && data.length % d_model === 0)) {
     throw new ShapeError(`rows of ${d_model} numbers cannot be made of ${data.length} numbers`);
   }

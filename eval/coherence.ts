@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import { rowMaxAbsBits } from "../kernels/reduce.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
@@ -61,11 +62,14 @@ export function slowCoherence({ cfg: { d_model, d_sae }, device }: SparseAutoenc
  *
  * @throws {DeviceError} if the GPU goes away.
  * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function measureCoherence(
   sae: SparseAutoencoder,
-  { signal, onProgress }: CoherenceOptions = {},
+  options: CoherenceOptions = {},
 ): Promise<Coherence> {
+  checkOptions("measureCoherence", options, { signal: true, onProgress: true });
+  const { signal, onProgress } = options;
   const { cfg: { d_model, d_sae }, context } = sae;
   signal?.throwIfAborted();
   if (d_sae === 1) return { max: NaN, mean_max: NaN, per_latent: Float32Array.of(NaN) };

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import type { Stats } from "node:fs";
 import type { FileHandle as OpenHandle } from "node:fs/promises";
 import { CheckpointError, naming } from "./errors.ts";
@@ -12,6 +13,7 @@ import { checkPath, type FileSet, pickedFiles, singleFile } from "./file_set.ts"
 import { asFileName, CacheError, Copies, type Copy, isWhole, reason } from "./copies.ts";
 import { openHttp, type RemoteSource, shownAddress, StatusError, webAddress, type WholeAnswer } from "./http.ts";
 import {
+  checkHubOptions,
   digestOf,
   formatHubAddress,
   HUB_ENDPOINT,
@@ -58,6 +60,9 @@ export interface SourceOptions {
   /** Ends every read, with its reason. */
   readonly signal?: AbortSignal;
 }
+
+/** The names of {@link SourceOptions}. */
+export const SOURCE_OPTIONS = { hub: true, signal: true } as const satisfies Record<keyof SourceOptions, true>;
 
 /** A file that a browser's user picked or that lies in its private file system: a `FileSystemFileHandle`. */
 export interface FileHandle {
@@ -125,8 +130,10 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
  * {@link HubOptions}.
  *
  * @throws {CheckpointError} where a server does not answer with a file.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function openSource(from: ByteSource, options: SourceOptions = {}): Promise<Source> {
+  checkOptions("openSource", options, SOURCE_OPTIONS);
   return stoppable(await openOne(from, hubOptions(options), () => {}), options.signal);
 }
 
@@ -146,8 +153,10 @@ async function openOne(from: ByteSource, options: HubOptions, onCopy: (copy: Cop
  * Opens files that belong together: those of a folder, those beside a file, or what a user picked.
  *
  * @throws {CheckpointError} where a server does not answer with files.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function openFiles(from: FilesSource, options: SourceOptions = {}): Promise<FileSet> {
+  checkOptions("openFiles", options, SOURCE_OPTIONS);
   return stoppableFiles(await openTogether(from, hubOptions(options), () => {}), options.signal);
 }
 
@@ -165,6 +174,7 @@ function stoppableFiles(files: FileSet, signal: AbortSignal | undefined): FileSe
 }
 
 function hubOptions({ hub = {}, signal }: SourceOptions): HubOptions {
+  checkHubOptions(hub);
   return { ...signal && { signal }, ...hub };
 }
 

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { CheckpointError, quote } from "./errors.ts";
 import { checkPath, type FileSet } from "./file_set.ts";
 import {
@@ -60,6 +61,20 @@ export interface HubOptions {
   readonly maxBytes?: number;
   /** What tells the time and waits; the platform if left out. */
   readonly clock?: Clock;
+}
+
+/** @throws {TypeError} for an option that there is not. */
+export function checkHubOptions(hub: HubOptions): void {
+  checkOptions("hub", hub, {
+    endpoint: true,
+    token: true,
+    cache: true,
+    onProgress: true,
+    onNotice: true,
+    signal: true,
+    maxBytes: true,
+    clock: true,
+  });
 }
 
 /** Where the hub is unless told otherwise. */

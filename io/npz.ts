@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { CheckpointError, quote } from "./errors.ts";
 import type { ArrayPlace } from "./array_place.ts";
 import { formatNpyHeader, locateNpy, openNpyContent } from "./npy.ts";
@@ -42,8 +43,10 @@ const SUFFIX = ".npy";
  * Opens an archive; only its directory is read now.
  *
  * @throws {CheckpointError} naming what was found, for any other file.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function openNpz(source: Source, options: NpzOptions = {}): Promise<Npz> {
+  checkOptions("openNpz", options, { mostDeflated: true });
   const fail = (what: string): never => {
     throw new CheckpointError(`reading ${source.name}: ${what}`);
   };

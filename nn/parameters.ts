@@ -8,6 +8,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
@@ -72,8 +73,10 @@ export class ParameterTensors implements Disposable {
     context: DeviceContext,
     { d_model, d_sae, own }: ParameterLayout,
     label: string,
-    { matrices = true, weights = "f32" }: { readonly matrices?: boolean; readonly weights?: WeightStorage } = {},
+    options: { readonly matrices?: boolean; readonly weights?: WeightStorage } = {},
   ) {
+    checkOptions("ParameterTensors", options, { matrices: true, weights: true });
+    const { matrices = true, weights = "f32" } = options;
     if (weights !== "f32" && weights !== "f16") {
       throw new RangeError(`weights must be f32 or f16, found ${JSON.stringify(weights)}`);
     }

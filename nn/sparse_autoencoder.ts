@@ -50,6 +50,11 @@ export interface OpeningOptions extends PlacementOptions {
   readonly weights?: WeightStorage;
 }
 
+const OPENING_OPTIONS = { device: true, input: true, weights: true } as const satisfies Record<
+  keyof OpeningOptions,
+  true
+>;
+
 /**
  * A sparse autoencoder on a GPU: `f = activation(x W_enc + b_enc)`, `x̂ = f W_dec + b_dec`.
  *
@@ -150,7 +155,7 @@ export class SparseAutoencoder implements Model, Disposable {
     parameters: ParameterArrays,
     opening: OpeningOptions = {},
   ): Promise<SparseAutoencoder> {
-    checkOptions("fromParameters", opening, { device: true, input: true, weights: true });
+    checkOptions("fromParameters", opening, OPENING_OPTIONS);
     const cfg = completeConfig(options);
     return await SparseAutoencoder.#open(cfg, parameters, opening);
   }
@@ -162,12 +167,14 @@ export class SparseAutoencoder implements Model, Disposable {
    * @throws {RangeError | TypeError} as {@link fromParameters}.
    * @throws {ShapeError} if a parameter has more or fewer values; whatever the pieces throw is thrown on.
    * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
+   * @throws {TypeError} for an option that there is not.
    */
   static async fromPieces(
     options: SparseAutoencoderOptions,
     pieces: PiecewiseParameters,
     opening: OpeningOptions = {},
   ): Promise<SparseAutoencoder> {
+    checkOptions("fromPieces", opening, OPENING_OPTIONS);
     const cfg = completeConfig(options);
     using stack = new DisposableStack();
     const sae = stack.use(await SparseAutoencoder.#open(cfg, null, opening));

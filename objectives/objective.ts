@@ -6,6 +6,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import { spans, Tensor } from "../kernels/engine/tensor.ts";
 import { activationKind } from "../nn/activations/mod.ts";
@@ -86,12 +87,15 @@ export class Objective {
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} for prefixes that do not ascend to d_sae, or a source without rows.
+   * @throws {TypeError} for an option that there is not.
    */
   async loss(
     model: Model,
     x: Batch | RowSource,
-    { prefixes = [model.cfg.d_sae] }: { readonly prefixes?: readonly number[] } = {},
+    options: { readonly prefixes?: readonly number[] } = {},
   ): Promise<Loss> {
+    checkOptions("loss", options, { prefixes: true });
+    const { prefixes = [model.cfg.d_sae] } = options;
     checkPrefixes(prefixes, model.cfg.d_sae);
     if (isRowSource(x)) return await this.#sourceLoss(model, x, prefixes);
     using stack = new DisposableStack();
@@ -121,12 +125,14 @@ export class Objective {
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} for prefixes that do not ascend to d_sae, or a state of another model.
+   * @throws {TypeError} for an option that there is not.
    */
   lossAndGradients(
     model: Model,
     x: Batch,
     options: { readonly state: TrainState; readonly prefixes?: readonly number[] },
   ): { readonly loss: PendingLoss; readonly gradients: Gradients } {
+    checkOptions("lossAndGradients", options, { state: true, prefixes: true });
     using batch = new DisposableStack();
     const x_BD = batchTensor(model, x, batch);
     using stack = new DisposableStack();

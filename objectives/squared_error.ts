@@ -7,6 +7,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { type Bindable, Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
@@ -320,8 +321,11 @@ const auxiliaryResidualsKernel = perWay((way) =>
  * Unlike upstream's April 2025 version, an all-zero x gives numbers and not NaN.
  *
  * @throws {ShapeError} if the shapes differ.
+ * @throws {TypeError} for an option that there is not.
  */
-export function meanSquaredErr(x_hat: Tensor, x: Tensor, { norm = false }: { readonly norm?: boolean } = {}): Tensor {
+export function meanSquaredErr(x_hat: Tensor, x: Tensor, options: { readonly norm?: boolean } = {}): Tensor {
+  checkOptions("meanSquaredErr", options, { norm: true });
+  const { norm = false } = options;
   if (x.shape.join() !== x_hat.shape.join()) {
     throw new ShapeError(`the squared error takes equal shapes, found [${x_hat.shape}] and [${x.shape}]`);
   }

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import {
   countTokens,
   extractActivations,
@@ -99,6 +100,8 @@ export interface ExtractionSurroundings {
   /** Ends it after the batch under way. */
   readonly signal?: AbortSignal;
 }
+
+const EXTRACTION_SURROUNDINGS = { onProgress: true, signal: true } as const;
 
 /** What became of an extraction. */
 export interface ExtractionResult {
@@ -214,13 +217,16 @@ async function shapesOf(
  * Decodes every image once, and says which cannot be.
  *
  * @throws whatever the signal is aborted with.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function findBadImages(
   { root, paths }: ImageFolder,
   decoder: ImageDecoder,
   preprocessing: Preprocessing,
-  { onProgress, signal }: ExtractionSurroundings = {},
+  surroundings: ExtractionSurroundings = {},
 ): Promise<SkippedImage[]> {
+  checkOptions("findBadImages", surroundings, EXTRACTION_SURROUNDINGS);
+  const { onProgress, signal } = surroundings;
   const bad: SkippedImage[] = [];
   for (const [i, path] of paths.entries()) {
     signal?.throwIfAborted();
@@ -254,11 +260,14 @@ export function withoutImages(folder: ImageFolder, skipped: readonly SkippedImag
  * that cannot be decoded, or an activation that is not finite.
  * @throws {RangeError} also if another process writes into the folder.
  * @throws {CheckpointError} if the folder holds other files, or shards that were made otherwise.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function extractToShards(
   plan: ExtractionPlan,
-  { onProgress, signal }: ExtractionSurroundings = {},
+  surroundings: ExtractionSurroundings = {},
 ): Promise<ExtractionResult> {
+  checkOptions("extractToShards", surroundings, EXTRACTION_SURROUNDINGS);
+  const { onProgress, signal } = surroundings;
   const { vision, decoder, images, layers, keep, preprocessing, out, masks } = plan;
   checkLayers(vision, layers);
   const input = pixelInput(vision, preprocessing);

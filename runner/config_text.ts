@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import type { AnyFields, Field, Kinds } from "../nn/fields.ts";
 import { SECTIONS } from "./config_sections.ts";
 
@@ -18,8 +19,14 @@ export interface ConfigTextOptions {
 /** The column of comments. */
 const COMMENT_COLUMN = 36;
 
-/** The complete default configuration, as TOML. */
-export function configText({ alternatives = true, width = 120 }: ConfigTextOptions = {}): string {
+/**
+ * The complete default configuration, as TOML.
+ *
+ * @throws {TypeError} for an option that there is not.
+ */
+export function configText(options: ConfigTextOptions = {}): string {
+  checkOptions("configText", options, { alternatives: true, width: true });
+  const { alternatives = true, width = 120 } = options;
   const layout = { alternatives, width };
   const sections = Object.entries(SECTIONS).map(([name, { about, ...section }]) =>
     "fields" in section

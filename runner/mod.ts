@@ -55,6 +55,7 @@ export {
   DownloadLine,
   type DownloadState,
   duration,
+  type LineOptions,
   printable,
   ProgressLine,
   type ProgressOptions,

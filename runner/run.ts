@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { shownAddress } from "../io/http.ts";
 import { adapterName, contextOf } from "../kernels/engine/device.ts";
 import { defaultDevice } from "../kernels/engine/self_check.ts";
@@ -70,6 +71,16 @@ export interface SweepOptions {
   /** Told of each run whenever its state changes, and every `log_every` steps while it trains. */
   readonly onStatus?: (status: RunStatus) => void;
 }
+
+const SWEEP_OPTIONS = {
+  signal: true,
+  mayChangeData: true,
+  now: true,
+  onStart: true,
+  onWarning: true,
+  onProgress: true,
+  onStatus: true,
+} as const satisfies Record<keyof SweepOptions, true>;
 
 /** What a run is given besides its configuration and its rows. */
 export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory"> {}
@@ -145,13 +156,16 @@ const EVALUATION_BATCH = 2048;
  * @throws {RangeError} if rows of the evaluation are not finite, naming row and column, once there is a checkpoint.
  * @throws {unknown} the signal's reason, if it is aborted before there is a model. Whatever else ends training, such as rows
  * that cannot be read, is thrown once there is a checkpoint of the step it had come to, where one can still be written.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function runTraining(
   cfg: RunConfig,
   source: RowSource,
-  { directory, ...options }: RunOptions,
+  options: RunOptions,
 ): Promise<RunResult> {
-  const [result] = await runSweep([{ cfg, source, directory }], options);
+  checkOptions("runTraining", options, { ...SWEEP_OPTIONS, directory: true });
+  const { directory, ...sweep } = options;
+  const [result] = await runSweep([{ cfg, source, directory }], sweep);
   const error = result!.diverged ?? result!.failed;
   if (error) throw error;
   return result!;
@@ -165,8 +179,10 @@ export async function runTraining(
  * @throws {RangeError | CheckpointError | DeviceError} for what refuses one of the runs before any is begun, as
  * {@link runTraining}.
  * @throws {unknown} the signal's reason, if it is aborted before there is a model.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
+  checkOptions("runSweep", options, SWEEP_OPTIONS);
   const { signal, mayChangeData = false } = options;
   await checkDeviceHolds(runs);
   const fingerprints = new Map<RowSource, DataFingerprint>();

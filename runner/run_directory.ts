@@ -5,6 +5,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { dump, type Dumpable } from "../io/checkpoints/checkpoint.ts";
 import { schemaThatKeeps } from "../io/checkpoints/saev_schemas.ts";
 import { CheckpointError } from "../io/errors.ts";
@@ -43,6 +44,9 @@ export interface RunDirectoryOptions extends RunLockOptions {
   /** The text of `config.toml`, which the run begins with; without it there is no such file. */
   readonly configToml?: string;
 }
+
+const LOCK_OPTIONS = { host: true, now: true, heartbeatMs: true, say: true } as const;
+const DIRECTORY_OPTIONS = { ...LOCK_OPTIONS, start: true, configToml: true } as const;
 
 /** The folders of a sweep. */
 export interface SweepDirectories extends AsyncDisposable {
@@ -108,8 +112,10 @@ export class RunDirectory implements AsyncDisposable {
    *
    * @throws {RangeError} if what stands there does not allow this start, if a name that the run needs is that of a file
    * which is not ours, or if another process has the run.
+   * @throws {TypeError} for an option that there is not.
    */
   static async open(path: string, options: RunDirectoryOptions = {}): Promise<RunDirectory> {
+    checkOptions("RunDirectory.open", options, DIRECTORY_OPTIONS);
     const { start = "new", configToml } = options;
     const directory = await RunDirectory.#open({
       ...{ path, kind: "run", start, configToml, runs: [], options, parent: null },
@@ -128,8 +134,10 @@ export class RunDirectory implements AsyncDisposable {
    * Opens the folder of a demo, whose older files are replaced.
    *
    * @throws {RangeError} as {@link RunDirectory.open}, and for the folder of a run.
+   * @throws {TypeError} for an option that there is not.
    */
   static async openDemo(path: string, options: RunLockOptions = {}): Promise<RunDirectory> {
+    checkOptions("RunDirectory.openDemo", options, LOCK_OPTIONS);
     return await RunDirectory.#open({
       ...{ path, kind: "demo", start: "overwrite", configToml: undefined, runs: [], options, parent: null },
     });
@@ -139,8 +147,10 @@ export class RunDirectory implements AsyncDisposable {
    * Opens the folder of a sweep and that of each of its runs, `0`, `1`, …; of one run, its folder alone.
    *
    * @throws {RangeError} as {@link RunDirectory.open}, for any of them.
+   * @throws {TypeError} for an option that there is not.
    */
   static async openSweep(path: string, n_runs: number, options: RunDirectoryOptions = {}): Promise<SweepDirectories> {
+    checkOptions("RunDirectory.openSweep", options, DIRECTORY_OPTIONS);
     const { start = "new", configToml } = options;
     if (n_runs === 1) {
       const only = await RunDirectory.open(path, options);

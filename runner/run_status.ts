@@ -5,6 +5,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { duration, printable, quietly, terminalSize, writeStderr } from "./terminal.ts";
 
 /** What a run is doing, or came to. `failed` is what else than its numbers ended it. */
@@ -67,6 +68,7 @@ export class RunTable implements Disposable {
 
   /** Nothing is written before the first news. */
   constructor(options: RunTableOptions) {
+    checkOptions("a RunTable", options, { runs: true, isTerminal: true, size: true, write: true, now: true });
     const {
       runs,
       isTerminal = Deno.stderr.isTerminal(),

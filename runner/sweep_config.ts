@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { listFields } from "./config_sections.ts";
 import { completeRunConfig, type RunConfig } from "./run_config.ts";
 
@@ -24,11 +25,14 @@ const LISTS = listFields();
  *
  * @throws {TypeError | RangeError} as {@link completeRunConfig}, for an empty list, and for more than `maxRuns` runs, 1000 if
  * left out.
+ * @throws {TypeError} for an option that there is not.
  */
 export function completeSweep(
   found: Readonly<Record<string, unknown>>,
-  { maxRuns = 1000 }: { readonly maxRuns?: number } = {},
+  options: { readonly maxRuns?: number } = {},
 ): SweptConfig[] {
+  checkOptions("completeSweep", options, { maxRuns: true });
+  const { maxRuns = 1000 } = options;
   const lists: string[] = [];
   const count = countRuns(found, "", lists);
   if (count > maxRuns) {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
+
 /** How far a run has come. */
 export interface ProgressState {
   /** Steps done. */
@@ -14,20 +16,24 @@ export interface ProgressState {
   readonly l0: number;
 }
 
-/** What {@link ProgressLine} needs of the world. */
-export interface ProgressOptions {
-  /** Steps the run will make, when that is known. */
-  readonly n_steps?: number;
-  /** Steps that a resumed run had made before. */
-  readonly firstStep?: number;
-  /** Rows in a step. */
-  readonly batch_size: number;
+/** Where a line of progress goes. */
+export interface LineOptions {
   /** Whether a line can be redrawn; without it, whether stderr is a terminal. */
   readonly isTerminal?: boolean;
   /** Where text goes; without it stderr, so that results on stdout stay clean. If it throws, the text is lost. */
   readonly write?: (text: string) => void;
   /** Milliseconds since any fixed moment. */
   readonly now?: () => number;
+}
+
+/** What {@link ProgressLine} is given. */
+export interface ProgressOptions extends LineOptions {
+  /** Steps the run will make, when that is known. */
+  readonly n_steps?: number;
+  /** Steps that a resumed run had made before. */
+  readonly firstStep?: number;
+  /** Rows in a step. */
+  readonly batch_size: number;
 }
 
 /** How far a download has come. */
@@ -65,59 +71,81 @@ const LINES = 20;
 const BAR = 20;
 const CLEAR_LINE = "\r\x1b[K";
 
+const LINE_OPTIONS = { isTerminal: true, write: true, now: true } as const satisfies Record<keyof LineOptions, true>;
+
+/** A line that is redrawn on a terminal; elsewhere there is one at every twentieth of the way. */
+class Line {
+  readonly isTerminal: boolean;
+  readonly now: () => number;
+  readonly #write: (text: string) => void;
+  #lastPart = 0;
+  #isOpen = false;
+
+  constructor(
+    { isTerminal = Deno.stderr.isTerminal(), write = writeStderr, now = () => performance.now() }: LineOptions,
+  ) {
+    this.isTerminal = isTerminal;
+    this.now = now;
+    this.#write = quietly(write);
+  }
+
+  /** Shows the text; `share` is how much of the way is done, or `undefined` where nobody knows how long it is. */
+  show(share: number | undefined, text: string): void {
+    if (this.isTerminal) {
+      this.#write(redrawn((share === undefined ? "" : `${bar(share)} `) + text));
+      this.#isOpen = true;
+      return;
+    }
+    const part = share === undefined ? this.#lastPart + 1 : Math.floor(share * LINES);
+    if (part === this.#lastPart) return;
+    this.#lastPart = part;
+    this.#write(`${text}\n`);
+  }
+
+  /** Leaves what was shown last standing. */
+  end(): void {
+    if (this.#isOpen) this.#write("\n");
+    this.#isOpen = false;
+  }
+}
+
 /** Says how far a run has come, how fast it goes, and how long it will take. */
 export class ProgressLine implements Disposable {
-  readonly #options: Required<Omit<ProgressOptions, "n_steps">> & { readonly n_steps: number | undefined };
+  readonly #line: Line;
+  readonly #n_steps: number | undefined;
+  readonly #firstStep: number;
+  readonly #batch_size: number;
   readonly #start: number;
-  #lastPart = 0;
-  #isLineOpen = false;
 
   /** Starts the clock. */
-  constructor({
-    n_steps,
-    firstStep = 0,
-    batch_size,
-    isTerminal = Deno.stderr.isTerminal(),
-    write = writeStderr,
-    now = () => performance.now(),
-  }: ProgressOptions) {
-    this.#options = { n_steps, firstStep, batch_size, isTerminal, write: quietly(write), now };
-    this.#start = now();
+  constructor(options: ProgressOptions) {
+    checkOptions("a ProgressLine", options, { ...LINE_OPTIONS, n_steps: true, firstStep: true, batch_size: true });
+    const { n_steps, firstStep = 0, batch_size } = options;
+    this.#line = new Line(options);
+    this.#n_steps = n_steps;
+    this.#firstStep = firstStep;
+    this.#batch_size = batch_size;
+    this.#start = this.#line.now();
   }
 
   /** Call it as often as there is news. */
-  show(state: ProgressState): void {
-    const { n_steps, isTerminal, write } = this.#options;
-    if (isTerminal) {
-      write(redrawn(this.#line(state)));
-      this.#isLineOpen = true;
-      return;
-    }
-    const part = n_steps === undefined ? this.#lastPart + 1 : Math.floor(state.step / n_steps * LINES);
-    if (part === this.#lastPart) return;
-    this.#lastPart = part;
-    write(`${this.#line(state)}\n`);
+  show({ step, loss, l0 }: ProgressState): void {
+    const n_steps = this.#n_steps;
+    const made = step - this.#firstStep;
+    const seconds = Math.max(this.#line.now() - this.#start, 1) / 1000;
+    const parts = [
+      `step ${step}${n_steps === undefined ? "" : `/${n_steps}`}`,
+      `${Math.round(made * this.#batch_size / seconds).toLocaleString("en")} examples/s`,
+      `loss ${loss.toPrecision(4)}`,
+      `L0 ${l0.toFixed(1)}`,
+    ];
+    if (n_steps !== undefined) parts.push(`${duration(seconds / Math.max(made, 1) * (n_steps - step))} left`);
+    this.#line.show(n_steps === undefined ? undefined : step / n_steps, parts.join(" · "));
   }
 
   /** Leaves the last state standing and starts the next line. */
   [Symbol.dispose](): void {
-    if (this.#isLineOpen) this.#options.write("\n");
-    this.#isLineOpen = false;
-  }
-
-  #line({ step, loss, l0 }: ProgressState): string {
-    const { n_steps, firstStep, batch_size, isTerminal, now } = this.#options;
-    const seconds = Math.max(now() - this.#start, 1) / 1000;
-    const parts = [
-      `step ${step}${n_steps === undefined ? "" : `/${n_steps}`}`,
-      `${Math.round((step - firstStep) * batch_size / seconds).toLocaleString("en")} examples/s`,
-      `loss ${loss.toPrecision(4)}`,
-      `L0 ${l0.toFixed(1)}`,
-    ];
-    if (n_steps !== undefined) {
-      parts.push(`${duration(seconds / Math.max(step - firstStep, 1) * (n_steps - step))} left`);
-    }
-    return (isTerminal && n_steps !== undefined ? `${bar(step / n_steps)} ` : "") + parts.join(" · ");
+    this.#line.end();
   }
 }
 
@@ -126,28 +154,24 @@ const REDRAWN_EVERY = 100;
 
 /** Says how far downloads have come, on a terminal; elsewhere nothing. */
 export class DownloadLine implements Disposable {
-  readonly #options: Required<Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size">>;
+  readonly #line: Line;
   #path: string | undefined;
   #start = 0;
   #receivedBefore = 0;
   #drawnAt = 0;
 
   /** Starts with the first news. */
-  constructor({
-    isTerminal = Deno.stderr.isTerminal(),
-    write = writeStderr,
-    now = () => performance.now(),
-  }: Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size"> = {}) {
-    this.#options = { isTerminal, write: quietly(write), now };
+  constructor(options: LineOptions = {}) {
+    checkOptions("a DownloadLine", options, LINE_OPTIONS);
+    this.#line = new Line(options);
   }
 
   /** Call it as often as there is news; every file gets a line of its own. */
   show({ path, received, size }: DownloadState): void {
-    const { isTerminal, write, now } = this.#options;
-    if (!isTerminal) return;
-    const time = now();
+    if (!this.#line.isTerminal) return;
+    const time = this.#line.now();
     if (path !== this.#path) {
-      this[Symbol.dispose]();
+      this.#line.end();
       [this.#path, this.#start, this.#receivedBefore, this.#drawnAt] = [path, time, received, -Infinity];
     }
     const isWhole = size !== null && received >= size;
@@ -158,63 +182,48 @@ export class DownloadLine implements Disposable {
     const known = size === null ? "" : ` of ${megabytes(size)}`;
     const parts = [`${megabytes(received)}${known} MB`, `${megabytes(speed)} MB/s`];
     if (size !== null && !isWhole && speed > 0) parts.push(`${duration((size - received) / speed)} left`);
-    const way = size === null ? "" : `${bar(size === 0 ? 1 : received / size)} `;
-    write(redrawn(way + [...parts, printable(path)].join(" · ")));
+    const share = size === null ? undefined : size === 0 ? 1 : received / size;
+    this.#line.show(share, [...parts, printable(path)].join(" · "));
   }
 
   /** Leaves the last state standing and starts the next line. */
   [Symbol.dispose](): void {
-    if (this.#path !== undefined) this.#options.write("\n");
+    this.#line.end();
     this.#path = undefined;
   }
 }
 
 /** Says how many of a known number of things are done: on a terminal a line, elsewhere one at every twentieth. */
 export class CountLine implements Disposable {
-  readonly #options: Required<Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size">>;
+  readonly #line: Line;
   readonly #what: string;
   readonly #total: number;
   #first: { readonly done: number; readonly time: number } | undefined;
-  #lastPart = 0;
-  #isLineOpen = false;
 
   /** `what` is the plural of what is counted. */
-  constructor(what: string, total: number, {
-    isTerminal = Deno.stderr.isTerminal(),
-    write = writeStderr,
-    now = () => performance.now(),
-  }: Omit<ProgressOptions, "n_steps" | "firstStep" | "batch_size"> = {}) {
+  constructor(what: string, total: number, options: LineOptions = {}) {
+    checkOptions("a CountLine", options, LINE_OPTIONS);
     this.#what = what;
     this.#total = total;
-    this.#options = { isTerminal, write: quietly(write), now };
+    this.#line = new Line(options);
   }
 
   /** Call it as often as there is news; the first call says how many were done before. */
   show(done: number): void {
-    const { isTerminal, write, now } = this.#options;
-    this.#first ??= { done, time: now() };
-    const seconds = Math.max(now() - this.#first.time, 1) / 1000;
-    const speed = (done - this.#first.done) / seconds;
+    const time = this.#line.now();
+    this.#first ??= { done, time };
+    const speed = (done - this.#first.done) / Math.max(time - this.#first.time, 1) * 1000;
     const parts = [`${done.toLocaleString("en")}/${this.#total.toLocaleString("en")} ${this.#what}`];
     if (speed > 0) {
       parts.push(`${speed.toPrecision(3)}/s`);
       if (done < this.#total) parts.push(`${duration((this.#total - done) / speed)} left`);
     }
-    if (isTerminal) {
-      write(redrawn(`${bar(this.#total === 0 ? 1 : done / this.#total)} ${parts.join(" · ")}`));
-      this.#isLineOpen = true;
-      return;
-    }
-    const part = Math.floor(done / this.#total * LINES);
-    if (part === this.#lastPart) return;
-    this.#lastPart = part;
-    write(`${parts.join(" · ")}\n`);
+    this.#line.show(this.#total === 0 ? 1 : done / this.#total, parts.join(" · "));
   }
 
   /** Leaves the last state standing and starts the next line. */
   [Symbol.dispose](): void {
-    if (this.#isLineOpen) this.#options.write("\n");
-    this.#isLineOpen = false;
+    this.#line.end();
   }
 }
 

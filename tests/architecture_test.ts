@@ -24,6 +24,7 @@ interface Layer {
 }
 
 const PACKAGE = /^(?:npm|jsr|node|https?|data):|^@/;
+const CHECKED_OPTIONS = /^kernels\/engine\/options\.ts$/;
 const IO_PURE = /^io\/(?!checkpoints\/|mod\.ts$)/;
 const PUBLIC = [/^mod\.ts$/, /^(?:data|train|eval|io|kernels|runner)\/mod\.ts$/, /^examples\//, PACKAGE];
 const TEST_CODE = /^(?:tests|bench)\//;
@@ -38,11 +39,15 @@ const LAYERS: readonly Layer[] = [
   { files: /^objectives\//, may: [/^kernels\//, /^nn\//, /^objectives\//] },
   {
     files: /^io\/(?:disk|files|copies)\.ts$/,
-    may: [IO_PURE],
+    may: [IO_PURE, CHECKED_OPTIONS],
     mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/, /^npm:node:fs(?:\/promises)?$/],
   },
-  { files: IO_PURE, may: [IO_PURE], mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/] },
-  { files: /^io\//, may: [/^io\//, /^nn\//], mayTypesOf: [/^kernels\/engine\/(?:device|tensor)\.ts$/] },
+  { files: IO_PURE, may: [IO_PURE, CHECKED_OPTIONS], mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/] },
+  {
+    files: /^io\//,
+    may: [/^io\//, /^nn\//, CHECKED_OPTIONS],
+    mayTypesOf: [/^kernels\/engine\/(?:device|tensor)\.ts$/],
+  },
   {
     files: /^data\//,
     may: [/^data\//, IO_PURE, /^kernels\/(?:random|engine\/(?:errors|options))\.ts$/, /^nn\/rows\.ts$/],

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../../kernels/engine/options.ts";
 import { ShapeError } from "../../kernels/engine/errors.ts";
 
 /** How the pixels of a patch decide about its label. */
@@ -28,8 +29,10 @@ export interface PatchLabelOptions {
  * One label for each patch, row by row. `mask` is [height, width], a byte for each pixel.
  *
  * @throws {ShapeError} if the mask cannot be cut into such patches.
+ * @throws {TypeError} for an option that there is not.
  */
 export function patchLabels(mask: Uint8Array, options: PatchLabelOptions): Uint8Array<ArrayBuffer> {
+  checkOptions("patchLabels", options, { width: true, patch_size: true, pixel_agg: true, bg_label: true });
   const { width, patch_size, pixel_agg, bg_label = 0 } = options;
   const height = mask.length / width;
   if (![height, width, height / patch_size, width / patch_size].every((n) => Number.isSafeInteger(n) && n > 0)) {

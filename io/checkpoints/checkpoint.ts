@@ -4,16 +4,24 @@
  * @module
  */
 
+import { checkOptions } from "../../kernels/engine/options.ts";
 import type { WeightStorage } from "../../nn/arrays.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { crc32 } from "../crc32.ts";
 import { CheckpointError } from "../errors.ts";
-import { type ByteTarget, type FilesSource, type SourceOptions, withFiles, writeBytes } from "../files.ts";
+import {
+  type ByteTarget,
+  type FilesSource,
+  SOURCE_OPTIONS,
+  type SourceOptions,
+  withFiles,
+  writeBytes,
+} from "../files.ts";
 import type { Folded } from "../fold.ts";
-import type { ReadOptions } from "./format.ts";
+import { READ_OPTIONS, type ReadOptions } from "./format.ts";
 import { readModel, recogniseFiles } from "./recognised_files.ts";
 import type { ReadCheckpoint } from "./saev_reader.ts";
-import { type FormatOptions, planCheckpoint } from "./saev_schemas.ts";
+import { FORMAT_OPTIONS, type FormatOptions, planCheckpoint } from "./saev_schemas.ts";
 import { formatCheckpointPieces, formatMeasuredCheckpoint, type MeasuredParameter } from "./saev_writer.ts";
 import { checkFinite, type ParameterName, parameterPieces } from "../model.ts";
 import { littleEndianBytes } from "../numbers.ts";
@@ -81,6 +89,7 @@ export interface Dumped {
  *
  * @throws {CheckpointError} where no such file can say what the model computes; see {@link DumpOptions}. Nothing is
  * written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<Dumped> {
   const { parts, folded } = await checkpointParts(sae, options);
@@ -93,6 +102,7 @@ export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions =
  * model.
  *
  * @throws {CheckpointError} as {@link dump}.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
   const { parts } = await checkpointParts(sae, options);
@@ -103,6 +113,7 @@ async function checkpointParts(
   sae: Dumpable,
   options: DumpOptions,
 ): Promise<Dumped & { readonly parts: readonly FilePart[] }> {
+  checkOptions("dump", options, FORMAT_OPTIONS);
   const { schema, folded } = planCheckpoint(sae, options);
   if (folded.length > 0) {
     return { folded, parts: formatCheckpointPieces(sae.cfg, await sae.readParameters(), sae.input, { schema }) };
@@ -167,8 +178,10 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  *
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
  * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than any half.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<LoadedAutoencoder> {
+  checkOptions("load", options, { ...READ_OPTIONS, ...SOURCE_OPTIONS, device: true, weights: true });
   const { device, weights, hub, signal, ...readOptions } = options;
   return await withFiles(from, { ...hub && { hub }, ...signal && { signal } }, async (files) => {
     const { model: { cfg, parameters, input }, warnings } = await (await recogniseFiles(files)).open(readOptions);
@@ -185,11 +198,13 @@ export async function load(from: FilesSource, options: LoadOptions = {}): Promis
  * What {@link load} reads, without a GPU: the configuration, and the parameters as arrays.
  *
  * @throws {CheckpointError} as {@link load}.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function readCheckpoint(
   from: FilesSource,
   options: Omit<LoadOptions, "device" | "weights"> = {},
 ): Promise<ReadCheckpoint> {
+  checkOptions("readCheckpoint", options, { ...READ_OPTIONS, ...SOURCE_OPTIONS });
   const { hub, signal, ...readOptions } = options;
   return await withFiles(from, { ...hub && { hub }, ...signal && { signal } }, async (files) => {
     const { model, warnings } = await readModel(await recogniseFiles(files), readOptions);

@@ -44,6 +44,13 @@ export interface ForeignOptions {
 /** How to read a file of any format. */
 export interface ReadOptions extends ParseOptions, ForeignOptions {}
 
+/** The names of {@link ReadOptions}. */
+export const READ_OPTIONS = {
+  subtract_b_dec: true,
+  input: true,
+  accept: true,
+} as const satisfies Record<keyof ReadOptions, true>;
+
 /** A file of tensors and what lies beside it. */
 export interface Weights {
   /** What messages call the file. */

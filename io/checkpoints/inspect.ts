@@ -4,11 +4,12 @@
  * @module
  */
 
+import { checkOptions } from "../../kernels/engine/options.ts";
 import { activationKind } from "../../nn/activations/mod.ts";
 import type { InputScaling } from "../../nn/arrays.ts";
 import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, naming } from "../errors.ts";
-import { type FilesSource, type SourceOptions, withFiles } from "../files.ts";
+import { type FilesSource, SOURCE_OPTIONS, type SourceOptions, withFiles } from "../files.ts";
 import type { JsonObject, JsonValue } from "../json.ts";
 import { parseHeader, splitHeader } from "../json_header.ts";
 import { isFloatType, type NumberType } from "../numbers.ts";
@@ -17,7 +18,7 @@ import type { Source } from "../source.ts";
 import { countElements, type StoredTensor } from "../stored_tensor.ts";
 import { readTorchFile } from "../torch_file.ts";
 import { ConcessionError } from "./foreign.ts";
-import type { Concession, ReadOptions } from "./format.ts";
+import { type Concession, READ_OPTIONS, type ReadOptions } from "./format.ts";
 import type { FormatName } from "./formats.ts";
 import { type ReadModel, readModel, type RecognisedFiles, recogniseFiles } from "./recognised_files.ts";
 
@@ -85,11 +86,13 @@ const MAX_SHARED = 16;
  * is the reason in `refused`.
  *
  * @throws {CheckpointError} for files of no known format, or too damaged to say what they hold.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function inspectCheckpoint(
   from: FilesSource,
   options: ReadOptions & SourceOptions = {},
 ): Promise<Inspection> {
+  checkOptions("inspectCheckpoint", options, { ...READ_OPTIONS, ...SOURCE_OPTIONS });
   const { hub, signal, ...readOptions } = options;
   return await withFiles(
     from,

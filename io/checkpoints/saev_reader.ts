@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../../kernels/engine/options.ts";
 import { type ActivationOptions, parameterShapes } from "../../nn/activations/mod.ts";
 import type { InputScaling } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
@@ -64,8 +65,10 @@ export interface ReadCheckpoint extends ParsedCheckpoint {
  *
  * @throws {CheckpointError} naming what was found, for an unknown schema, class or field, parameters that are missing,
  * unexpected, of other shapes or not finite, and for damaged or malicious bytes.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function parseCheckpoint(source: Source, options: ParseOptions = {}): Promise<ReadCheckpoint> {
+  checkOptions("parseCheckpoint", options, { subtract_b_dec: true });
   const { model: { cfg, parameters, input }, warnings } = await openCheckpoint(source, options);
   return Object.freeze({ cfg, parameters: await readParameters(parameters), input, warnings });
 }

@@ -60,6 +60,9 @@ export interface FormatOptions {
   readonly fold?: boolean;
 }
 
+/** The names of {@link FormatOptions}. */
+export const FORMAT_OPTIONS = { schema: true, fold: true } as const satisfies Record<keyof FormatOptions, true>;
+
 /** All of a model but its parameters. */
 export type Described = Pick<ParsedCheckpoint, "cfg" | "input">;
 

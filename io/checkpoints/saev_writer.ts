@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../../kernels/engine/options.ts";
 import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
 import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
@@ -18,6 +19,7 @@ import { formatIdentifiedTorchFile } from "../torch_file.ts";
 import {
   type CheckpointSchema,
   type Described,
+  FORMAT_OPTIONS,
   formatChecksum,
   type FormatOptions,
   isUpstreams,
@@ -39,6 +41,7 @@ const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc"] as const;
  * The file of a model. Equal models give equal bytes.
  *
  * @throws {CheckpointError} where the schema cannot say exactly what the model computes, or its numbers are not finite.
+ * @throws {TypeError} for an option that there is not.
  */
 export function formatCheckpoint(
   cfg: SparseAutoencoderConfig,
@@ -46,6 +49,7 @@ export function formatCheckpoint(
   input: InputScaling = NO_SCALING,
   options: FormatOptions = {},
 ): Uint8Array<ArrayBuffer> {
+  checkOptions("formatCheckpoint", options, FORMAT_OPTIONS);
   return joinBytes(formatCheckpointPieces(cfg, parameters, input, options));
 }
 

@@ -19,6 +19,7 @@
  * @module
  */
 
+import { checkOptions } from "../../kernels/engine/options.ts";
 import { ownValues, parameterShapes } from "../../nn/activations/mod.ts";
 import { completeConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
@@ -42,6 +43,13 @@ export interface WriteOptions {
   /** Whether files that stand there are replaced; `true` if left out. */
   readonly overwrite?: boolean;
 }
+
+const WRITE_OPTIONS = {
+  format: true,
+  schema: true,
+  lossy: true,
+  overwrite: true,
+} as const satisfies Record<keyof WriteOptions, true>;
 
 /** A model as files. */
 export interface FormattedModel extends Formatted {
@@ -75,11 +83,14 @@ export interface WriteTarget {
  * Where {@link writeCheckpoint} would write, and what stands there.
  *
  * @throws {RangeError} where it would refuse to.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function findTargets(
   to: string | URL,
-  { format, overwrite = true }: Pick<WriteOptions, "format" | "overwrite">,
+  options: Pick<WriteOptions, "format" | "overwrite">,
 ): Promise<readonly WriteTarget[]> {
+  checkOptions("findTargets", options, WRITE_OPTIONS);
+  const { format, overwrite = true } = options;
   const targets: WriteTarget[] = [];
   for (const name of WRITERS[format].files) {
     const path = placeOf(to, name);
@@ -101,12 +112,14 @@ export async function findTargets(
  *
  * @throws {CheckpointError} where the format cannot compute what the model does. Nothing is written then.
  * @throws {RangeError} if a folder stands where a file should go, or a file where `overwrite` is `false`.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function writeCheckpoint(
   to: string | URL,
   model: ParsedCheckpoint,
   options: WriteOptions,
 ): Promise<WrittenModel> {
+  checkOptions("writeCheckpoint", options, WRITE_OPTIONS);
   const { files, folded, lost, perhapsLost } = formatModel(model, options);
   const targets = await findTargets(to, options);
   const placed = [...files.values()].map((pieces, i) => [targets[i]!.path, pieces] as const);
@@ -127,11 +140,14 @@ function placeOf(to: string | URL, name: string): string | URL {
  * The files that {@link writeCheckpoint} writes. Equal models give equal bytes.
  *
  * @throws {CheckpointError} as {@link writeCheckpoint}.
+ * @throws {TypeError} for an option that there is not.
  */
 export function formatModel(
   given: ParsedCheckpoint,
-  { format, lossy = false, schema }: WriteOptions,
+  options: WriteOptions,
 ): FormattedModel {
+  checkOptions("formatModel", options, WRITE_OPTIONS);
+  const { format, lossy = false, schema } = options;
   if (schema !== undefined && format !== "saev") {
     throw new RangeError(`writing ${format}: found schema ${schema}; only the format saev takes a schema`);
   }

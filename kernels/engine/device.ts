@@ -7,6 +7,7 @@
  * @module
  */
 
+import { checkOptions } from "./options.ts";
 import { DeviceError, KernelError } from "./errors.ts";
 import type { DispatchTimings } from "./timings.ts";
 
@@ -118,6 +119,13 @@ export class DeviceContext {
 
   /** Use {@link contextOf}; tests construct one with options before anything else uses the device. */
   constructor(device: GPUDevice, options: DeviceContextOptions = {}) {
+    checkOptions("a DeviceContext", options, {
+      bindingLimit: true,
+      guardWords: true,
+      rewriteShader: true,
+      lanes: true,
+      textureCopyBytes: true,
+    });
     this.device = device;
     this.bindingLimit = Math.min(options.bindingLimit ?? Infinity, device.limits.maxStorageBufferBindingSize);
     this.guardWords = options.guardWords ?? 0;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "./options.ts";
 import type { DeviceContext } from "./device.ts";
 import { DeviceError, kindOf, ShapeError } from "./errors.ts";
 import { toF16 } from "../forms/f16.ts";
@@ -96,8 +97,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     type: T,
     shape: readonly number[],
     label: string,
-    { isF16 = false }: { readonly isF16?: boolean } = {},
+    options: { readonly isF16?: boolean } = {},
   ) {
+    checkOptions("a Tensor", options, { isF16: true });
+    const { isF16 = false } = options;
     if (isF16 && type !== "f32") {
       throw new TypeError(`${label} cannot store ${type} as f16; only f32 tensors can be f16`);
     }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { checkOptions } from "./options.ts";
 import { Commands } from "./commands.ts";
 import { contextOf, type DeviceContext } from "./device.ts";
 import { DeviceError, KernelError } from "./errors.ts";
@@ -139,8 +140,10 @@ export async function restoreTuning(device: GPUDevice, store: TunerStore): Promi
  * @throws {DeviceError} if the device computes nonsense.
  * @throws {KernelError} if it refuses the default.
  * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function tune(device: GPUDevice, options: TuneOptions): Promise<Tuning[]> {
+  checkOptions("tune", options, { store: true, shapes: true, budget: true, signal: true, time: true });
   const { store, shapes, budget = 60, signal, time = wallClock(device) } = options;
   await checkDevice(device);
   const context = contextOf(device);
