@@ -7,6 +7,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { batchesInOrder } from "../data/order.ts";
 import { rowRange } from "../data/rows.ts";
 import { batchPieces } from "../eval/batch_pieces.ts";
@@ -137,6 +138,7 @@ export async function encodeToFolder(
   plan: EncodingPlan,
   surroundings: EncodingSurroundings = {},
 ): Promise<EncodingResult> {
+  checkOptions("encodeToFolder", surroundings, { onProgress: true, signal: true });
   const { sae, rows, ignored, out, overwrite = false } = plan;
   const { d_sae } = sae.cfg;
   const n_dists = Math.min(plan.n_dists ?? 25, d_sae);

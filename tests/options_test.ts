@@ -2,7 +2,7 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { examineRows, openRows, openShards, patchLabels, rowsOf, shuffledBatches } from "../data/mod.ts";
-import { evaluate, measureCoherence, topRows } from "../eval/mod.ts";
+import { evaluate, measureCoherence, measureStability, openFeatures, stabilityMember, topRows } from "../eval/mod.ts";
 import * as io from "../io/mod.ts";
 import { contextOf, DeviceContext, tune } from "../kernels/mod.ts";
 import * as nn from "../mod.ts";
@@ -31,6 +31,9 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   evaluate: ({ wrong, sae, rows }) => evaluate(sae, rows, wrong),
   measureCoherence: ({ wrong, sae }) => measureCoherence(sae, wrong),
   topRows: ({ wrong, sae, rows }) => topRows(sae, rows, wrong),
+  measureStability: ({ wrong }) => measureStability([], wrong),
+  stabilityMember: ({ wrong, sae }) => stabilityMember(sae, wrong),
+  openFeatures: ({ wrong }) => openFeatures("nowhere", wrong),
   load: ({ wrong }) => io.load("nowhere", wrong),
   readCheckpoint: ({ wrong }) => io.readCheckpoint("nowhere", wrong),
   inspectCheckpoint: ({ wrong }) => io.inspectCheckpoint("nowhere", wrong),
@@ -75,6 +78,7 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   runTraining: ({ wrong, rows }) =>
     runner.runTraining(runner.completeRunConfig({ data: { path: "nowhere" } }), rows, wrong as runner.RunOptions),
   extractToShards: ({ wrong }) => runner.extractToShards({} as runner.ExtractionPlan, wrong),
+  encodeToFolder: ({ wrong }) => runner.encodeToFolder({} as runner.EncodingPlan, wrong),
   findBadImages: ({ wrong }) =>
     runner.findBadImages({ root: "", paths: [], classes: null }, {} as never, {} as never, wrong),
   CountLine: ({ wrong }) => new runner.CountLine("rows", 1, wrong),
@@ -146,7 +150,7 @@ async function takingOptions(): Promise<Set<string>> {
 
 Deno.test("every public function with options is among those that are called here", async () => {
   const found = (await takingOptions()).difference(OTHERS);
-  assertEquals([...found.difference(new Set(Object.keys(CALLS)))], []);
+  assertEquals([...found.difference(new Set(Object.keys(CALLS)))], [], "add a call of each to CALLS");
 });
 
 Deno.test("an option that there is not is refused before anything is done", async (t) => {
