@@ -138,7 +138,7 @@ export async function encodeToFolder(
   plan: EncodingPlan,
   surroundings: EncodingSurroundings = {},
 ): Promise<EncodingResult> {
-  checkOptions("encodeToFolder", surroundings, { onProgress: true, signal: true });
+  checkOptions("encodeToFolder", surroundings, { onProgress: true, signal: true, now: true });
   const { sae, rows, ignored, out, overwrite = false } = plan;
   const { d_sae } = sae.cfg;
   const n_dists = Math.min(plan.n_dists ?? 25, d_sae);
