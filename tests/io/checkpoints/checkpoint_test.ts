@@ -183,7 +183,11 @@ Deno.test("weights load as halves from any format, and are written as the values
     assertEquals(bitsOf(await again.readParameters()), bitsOf(rounded));
   }
   const large = formatCheckpoint(cfg, { ...parameters, W_dec: W_dec.with(3, 1e6) });
-  await assertRejects(() => load(large, { weights: "f16" }), RangeError, "W_dec: 1000000 is beyond the largest f16 value");
+  await assertRejects(
+    () => load(large, { weights: "f16" }),
+    RangeError,
+    "W_dec: 1000000 is beyond the largest f16 value",
+  );
 });
 
 const GOLDENS: readonly { file: string; options?: Parameters<typeof load>[1] }[] = [
