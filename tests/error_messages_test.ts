@@ -165,7 +165,7 @@ Deno.test("mistakes in training", async (t) => {
   await assertSnapshot(
     t,
     await said({
-      "an unknown option": trained({ learning_rate: 1 }),
+      "an unknown option": trained({ grad_clipping: 1 }),
       "a negative rate": trained({ lr: -1 }),
       "half a step of warm-up": trained({ n_lr_warmup: 0.5 }),
       "clipping at 0": trained({ grad_clip: 0 }),
@@ -346,7 +346,7 @@ Deno.test("mistakes in a run's configuration", async (t) => {
     await said({
       "nothing": configured(""),
       "an unknown table": withPath("[training]\nlr = 1"),
-      "an unknown field": withPath("[train]\nlearning_rate = 1"),
+      "an unknown field": withPath("[init]\nseed = 1"),
       "a field with a slip of the pen": withPath("[train]\nbatch_sizes = 1"),
       "a text as a number": withPath('[train]\nlr = "1e-3"'),
       "a rate below 0": withPath("[train]\nlr = -1"),
@@ -373,7 +373,7 @@ Deno.test("mistakes on the command line", async (t) => {
   const at = (name: string) => `${folder}/${name}`;
   Deno.writeTextFileSync(at("broken.toml"), "[train\nlr = 1");
   Deno.writeTextFileSync(at("config.toml"), 'data.path = "gone.npy"\n[train]\nlr = 1e-3\n');
-  Deno.writeTextFileSync(at("wrong.toml"), 'data.path = "gone.npy"\n[train]\nlearning_rate = 1\n');
+  Deno.writeTextFileSync(at("wrong.toml"), 'data.path = "gone.npy"\n[init]\nseed = 1\n');
   const commands: readonly (readonly string[])[] = [
     ["trian"],
     ["--quiet"],
@@ -387,12 +387,12 @@ Deno.test("mistakes on the command line", async (t) => {
     ["train", at("config.toml"), "--out"],
     ["train", at("config.toml"), "--resume", "--overwrite"],
     ["train", at("config.toml"), "--train.lr", "fast"],
-    ["train", at("config.toml"), "--train.rate", "1"],
+    ["train", at("config.toml"), "--init.seed", "1"],
     ["inspect", at("gone.pt")],
     ["inspect", at("config.toml")],
     ["convert", at("gone.pt"), at("new.pt")],
     ["convert", at("gone.pt"), at("new.pt"), "--to", "safetensor"],
-    ["evaluate", at("gone"), "--data", at("gone.npy")],
+    ["evaluate", at("gone"), at("gone.npy"), "--batchsize", "4"],
     ["evaluate", at("gone")],
     ["encode", at("gone")],
     ["tune", "--d-model", "x"],
