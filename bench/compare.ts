@@ -81,7 +81,7 @@ if (import.meta.main) {
   const read = async (path: unknown) => JSON.parse(await Deno.readTextFile(String(path))) as BenchResult;
   const found = compareResults(await read(before), await read(after));
   if (found.length === 0) {
-    console.error("error: the two results have no ratio in common");
+    console.error("error: the two results share no ratio");
     Deno.exit(2);
   }
   console.log(table(found.map((row) => ({ ...row, verdict: row.worse > Number(slack) ? "WORSE" : "ok" }))));

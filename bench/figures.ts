@@ -33,14 +33,14 @@ for (const { name, results } of benches) {
   const [, kernel, work, unit] = /^(.*), ([\d.e-]+) (GFLOP|GB)$/.exec(name) ?? [];
   const nanoseconds = results[0]?.ok?.min;
   if (kernel === undefined || nanoseconds === undefined) {
-    console.error(`error: no figure for ${JSON.stringify(name)}: it failed, or its name does not end with GFLOP or GB`);
+    console.error(`error: no figure for ${JSON.stringify(name)}: it failed, or its name does not end in GFLOP or GB`);
     Deno.exitCode = 1;
     continue;
   }
   figures.push({ name: kernel, unit: `${unit}/s`, value: Number(work) / (nanoseconds / 1e9), extra: cpu });
 }
 if (benches.length === 0) {
-  console.error("error: no bench ran; a filter must match one");
+  console.error("error: no benchmark ran; the filter matches none");
   Deno.exitCode = 1;
 }
 console.log(JSON.stringify(figures, null, 1));

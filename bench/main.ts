@@ -28,7 +28,7 @@ const args = parseArgs(Deno.args, {
   unknown: (argument) => void unknown.push(argument),
 });
 if (unknown.length > 0) {
-  console.error(`error: unknown argument ${unknown[0]}; this takes --json, --svg FILE, --no-peers and --python PYTHON`);
+  console.error(`error: unknown argument ${unknown[0]}; expected --json, --svg FILE, --no-peers or --python PYTHON`);
   Deno.exit(2);
 }
 const { json } = args;
@@ -39,7 +39,7 @@ const adapter = device.adapterInfo.description || device.adapterInfo.vendor;
 say(`${adapter}; Deno ${Deno.version.deno}; ${navigator.hardwareConcurrency} cores`);
 
 const tuned = await restoreTuning(device, await TunerFile.open());
-if (tuned > 0) say(`with what saev tune found for ${tuned} kinds of product`);
+if (tuned > 0) say(`using the results of saev tune for ${tuned} kinds of product`);
 
 const ceilings = await roofline(device);
 say(`multiply-add peak ${ceilings.gflops.toFixed(1)} GFLOP/s, copy ${ceilings.gbytes.toFixed(1)} GB/s\n`);

@@ -54,7 +54,7 @@ try {
   for (const [state, before] of [["disk", forget], ["cache", cat]] as const) {
     const can = await before();
     if (can === false) {
-      console.error("the file cannot be taken out of the page cache here: only what comes out of it is measured");
+      console.error("the page cache cannot be emptied here, so only reads from the cache are measured");
       continue;
     }
     const reference = await seconds(cat);

@@ -28,7 +28,7 @@ const json = Deno.args.includes("--json");
 const named = Deno.args.filter((argument) => argument !== "--json");
 const unknown = named.filter((name) => !isSection(name));
 if (unknown.length > 0) {
-  console.error(`error: unknown argument ${unknown[0]}; this takes --json and any of ${SECTIONS.join(", ")}`);
+  console.error(`error: unknown argument ${unknown[0]}; expected --json or any of ${SECTIONS.join(", ")}`);
   Deno.exit(2);
 }
 const chosen: readonly string[] = named.length > 0 ? named : SECTIONS.filter((name) => name !== "large");

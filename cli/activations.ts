@@ -25,33 +25,33 @@ const FAMILIES = ["bird-mae", "clip", "dinov2", "dinov3", "fake-clip", "pe-core"
 
 /** The command. */
 export const activationsCommand: Command = {
-  summary: "Run a vision model on a folder of images, and write its activations to disk.",
+  summary: "Run a vision model on a folder of images and write its activations to disk.",
   positionals: ["MODEL.onnx", "IMAGES"],
   options: {
-    "list-layers": { help: "run one image, list the tensors that can be layers, and stop" },
-    layer: { value: "NAME", help: "a tensor to keep; several layers take several --layer", isMany: true },
-    out: { value: "DIR", help: "folder for the shards" },
-    tokens: { value: "WHICH", help: "patches, cls, or all: CLS and the patches (all)" },
+    "list-layers": { help: "run the model on one image, list the tensors that can be layers, and stop" },
+    layer: { value: "NAME", help: "tensor to write; repeat --layer for several layers", isMany: true },
+    out: { value: "DIR", help: "output folder for the shards" },
+    tokens: { value: "WHICH", help: "tokens to write: patches, cls, or all for both (default: all)" },
     ...VISION_OPTIONS,
-    "batch-size": { value: "N", help: "images at a time (8)" },
-    masks: { value: "DIR", help: "a .png for each image, whose bytes are labels: writes labels.bin" },
-    "pixel-agg": { value: "HOW", help: "a patch's label: majority or prefer-fg (majority)" },
-    background: { value: "N", help: "the label of the background (0)" },
-    "skip-bad": { help: "leave out images that cannot be decoded; all are decoded once before" },
-    grid: { value: "HxW", help: "patches, where the model does not show them" },
-    prefix: { value: "N", help: "tokens before the patches: 0, 1 for CLS, more with registers" },
-    "shard-size": { value: "MB", help: "size of a file of shards (256)" },
-    family: { value: "NAME", help: "what the Python package is told the model is" },
+    "batch-size": { value: "N", help: "images per batch (default: 8)" },
+    masks: { value: "DIR", help: "folder with a .png of label bytes for each image; writes labels.bin" },
+    "pixel-agg": { value: "HOW", help: "how pixels give a patch its label: majority or prefer-fg (default: majority)" },
+    background: { value: "N", help: "label of the background (default: 0)" },
+    "skip-bad": { help: "skip images that cannot be decoded; decodes every image once before the start" },
+    grid: { value: "HxW", help: "grid of patches, if it cannot be inferred from the model" },
+    prefix: { value: "N", help: "number of tokens before the patches: 0, 1 with CLS, more with registers" },
+    "shard-size": { value: "MB", help: "size of each shard file (default: 256)" },
+    family: { value: "NAME", help: "model family to record for the Python package (default: fake-clip)" },
     json: { help: "print JSON" },
   },
   permissions: `all (-A): ONNX Runtime and the image decoder are npm packages with native code.`,
-  details: `Each image is one example. The shards are those of the Python package saev, protocol 2.1, which its current
-version reads; extraction.json beside them says how they were made and which image each example is. Where the
-images lie in folders, IMAGES/cat/1.jpg, these are their classes, in labels.json.
+  details: `Each image is one example. The shards follow protocol 2.1 of the Python package saev, which its current
+version reads. extraction.json beside them records how they were made and which image each example is. If the
+images are in subfolders, as in IMAGES/cat/1.jpg, the subfolders are the classes, written to labels.json.
 
-Run a stopped command again, and it continues after the last whole file.
+If the command is stopped, run it again: it continues after the last complete shard file.
 
-Model and images are read by packages that are downloaded from npm the first time: onnxruntime-web (34 MB) or
+The first run downloads the npm packages that read the model and the images: onnxruntime-web (34 MB) or
 onnxruntime-node (114 MB), and sharp (17 MB).`,
   run,
 };
@@ -61,9 +61,11 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const isListing = args.flag("list-layers");
   const [layers, out] = [args.texts("layer"), args.text("out")];
   if (!isListing && layers.length === 0) {
-    throw new UsageError("activations needs --layer; --list-layers shows them all");
+    throw new UsageError("activations needs --layer; --list-layers lists them");
   }
-  if (!isListing && out === undefined) throw new UsageError("activations needs --out, the folder for the shards");
+  if (!isListing && out === undefined) {
+    throw new UsageError("activations needs --out, the output folder for the shards");
+  }
   const wanted = optionsOf(args);
 
   const vision = await openVision(args, path);
@@ -82,8 +84,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     using line = new CountLine("images decoded", total);
     skipped = await findBadImages(images, decoder, preprocessing, { signal, onProgress: (done) => line.show(done) });
   }
-  for (const { path, reason } of skipped) say(`left out ${root}/${path}: ${reason}`);
-  if (skipped.length > 0) say(`${skipped.length} of ${total} images are left out`);
+  for (const { path, reason } of skipped) say(`skipped ${root}/${path}: ${reason}`);
+  if (skipped.length > 0) say(`skipped ${skipped.length} of ${total} images`);
   const good = withoutImages(images, skipped);
   let done = 0;
   try {
@@ -112,7 +114,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     return 0;
   } catch (error) {
     if (signal.aborted) {
-      say(`stopped after ${done} images; the same command continues after the last whole file in ${out}`);
+      say(
+        `stopped after ${done} images; run the same command again to continue after the last complete file in ${out}`,
+      );
     }
     throw error;
   }
@@ -123,7 +127,7 @@ function optionsOf(args: Arguments) {
   const masks = args.text("masks");
   const grid = sizeOf(args, "grid");
   const n_prefix = args.integer("prefix", 0);
-  if ((grid === null) !== (n_prefix === undefined)) throw new UsageError("--grid and --prefix belong together");
+  if ((grid === null) !== (n_prefix === undefined)) throw new UsageError("--grid and --prefix must be given together");
   return {
     keep: args.choice("tokens", ["patches", "cls", "all"]) ?? "all",
     batch_size: args.integer("batch-size", 1) ?? 8,
@@ -141,7 +145,7 @@ function optionsOf(args: Arguments) {
 }
 
 function describeLayers(layers: readonly LayerSummary[]): string {
-  if (layers.length === 0) return "found no tensors that are [images, tokens, width]";
+  if (layers.length === 0) return "found no tensors of shape [images, tokens, width]";
   const tokens = layers.find(({ isResidual }) => isResidual)?.tokens ?? layers[0]!.tokens;
   const rows = layers.map(({ name, op, n_tokens, d_model, isResidual }): [string, string] => [
     name,
@@ -151,7 +155,7 @@ function describeLayers(layers: readonly LayerSummary[]): string {
 }
 
 function describeTokens(tokens: TokenLayout | null): string {
-  if (tokens === null) return "patches: no grid that fits; say --grid and --prefix";
+  if (tokens === null) return "patches: the grid is unknown; give --grid and --prefix";
   const { n_prefix, grid: { height, width } } = tokens;
   const before = n_prefix === 0
     ? "no CLS token"

@@ -9,17 +9,24 @@ import { DownloadLine, printable } from "../runner/mod.ts";
 import { type Arguments, type Option, say, unknown } from "./command.ts";
 
 export const CHECKPOINT_DETAILS =
-  `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, of saev, SAELens,
-dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma, Llamascopium or Llama Scope. What it is is known by its content.`;
+  `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, in the format of saev, SAELens,
+dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma, Llamascopium or Llama Scope. The format is detected from the content.`;
 
 /** What a file may leave open and its user know. */
 export const READ_OPTIONS: Readonly<Record<string, Option>> = {
   "subtract-b-dec": {
     value: "WHETHER",
-    help: "yes or no: the encoder formula, where you know better than saev's schema",
+    help: "yes or no: whether the encoder subtracts b_dec, if you know better than the file's schema",
   },
-  accept: { value: "WHAT", help: "normalised-rows, rescaled-codes or both, with a comma between" },
-  "input-scale": { value: "X", help: "how often larger the inputs are than those trained on, where the file lacks it" },
+  accept: {
+    value: "WHAT",
+    help:
+      "load a model that this library computes differently: normalised-rows, rescaled-codes, or both separated by a comma",
+  },
+  "input-scale": {
+    value: "X",
+    help: "factor by which your inputs exceed the training inputs, if the file does not hold it",
+  },
 };
 
 export function readOptions(args: Arguments): ReadOptions {

@@ -149,7 +149,7 @@ function withoutFields(args: readonly string[]): {
     }
     const value = joined ?? args[++i];
     if (!value || (joined === undefined && value.startsWith("--"))) {
-      throw new UsageError(`--${field} needs a value; saev config says what ${field} may be`);
+      throw new UsageError(`--${field} needs a value; saev config lists the values of ${field}`);
     }
     if (fields.has(field)) throw new UsageError(`--${field} is given twice; give it once`);
     fields.set(field, value);
@@ -171,7 +171,7 @@ function withNegativeNumbers(args: readonly string[], options: Command["options"
 
 export function unknown(what: string, found: string, known: readonly string[]): UsageError {
   const near = nearest(found, known);
-  const hint = near === undefined ? `there is ${known.join(", ")}` : `did you mean ${near}?`;
+  const hint = near === undefined ? `expected one of ${known.join(", ")}` : `did you mean ${near}?`;
   return new UsageError(`unknown ${what} ${found}; ${hint}`);
 }
 
@@ -187,7 +187,7 @@ export function commandHelp(name: string, command: Command): string {
   if (takesFields) {
     rows.push([
       "--SECTION.FIELD VALUE",
-      "sets a field of the configuration, as --train.lr 1e-3 does; a list makes a sweep",
+      "set a field of the configuration, for example --train.lr 1e-3; a list makes a sweep",
     ]);
   }
   const usage = ["saev", name, ...positionals, "[OPTIONS]"].join(" ");
@@ -195,7 +195,7 @@ export function commandHelp(name: string, command: Command): string {
   return [
     filled(summary).join("\n"),
     `Usage: ${usage}`,
-    helpTable([...rows, ["--help", "this"]]),
+    helpTable([...rows, ["--help", "show this help"]]),
     ...paragraphs.map((text) => text.startsWith(" ") ? text : filled(text).join("\n")),
   ].join("\n\n");
 }

@@ -9,13 +9,13 @@ import { type Command, print } from "./command.ts";
 
 /** The command. */
 export const configCommand: Command = {
-  summary: "Print a configuration file for saev train: every field, its default, and what it is.",
+  summary: "Print a configuration file for saev train: every field with its default and its meaning.",
   positionals: [],
   options: {},
   permissions: "none",
   details:
-    `What stands behind a # is left out: fields without a default, and the activations, penalties, auxiliary losses and
-objectives that are no defaults. Change data.path and the file is ready:
+    `Lines that start with # are inactive: fields without a default, and every activation, penalty, auxiliary loss and
+objective other than the default. Set data.path, and the file is ready to use:
 
   saev config > config.toml`,
   run: () => {

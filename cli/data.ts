@@ -9,16 +9,16 @@ import type { Arguments, Option } from "./command.ts";
 
 export const DATA_DETAILS =
   `DATA is a .npy, .npz or safetensors file, a file of bare numbers, or a folder of activation shards;
-a path, a web address, or hf:owner/repository/path@revision. Its content says what it is, not its name.
-Bare numbers in acts.bin need acts.json beside them, {"shape": [rows, columns], "dtype": "float32"},
+it is a path, a web address, or hf:owner/repository/path@revision. Its type is detected from the content, not the name.
+A file of bare numbers such as acts.bin needs acts.json beside it, {"shape": [rows, columns], "dtype": "float32"},
 or --format.`;
 
 /** What a file of rows may leave open. */
 export const DATA_OPTIONS: Readonly<Record<string, Option>> = {
-  format: { value: "FORMAT", help: "of DATA with bare numbers: f16, bf16, f32 or f64" },
-  key: { value: "NAME", help: "which array of a .npz or safetensors DATA" },
-  layer: { value: "N", help: "which layer of activation shards" },
-  tokens: { value: "WHICH", help: "of activation shards: content, cls or all (content)" },
+  format: { value: "FORMAT", help: "type of the numbers in a DATA file of bare numbers: f16, bf16, f32 or f64" },
+  key: { value: "NAME", help: "name of the array in a .npz or safetensors DATA" },
+  layer: { value: "N", help: "layer of the activation shards" },
+  tokens: { value: "WHICH", help: "tokens of the activation shards: content, cls or all (default: content)" },
 };
 
 export function dataOptions(args: Arguments): Omit<RowFileOptions, "d_model"> {

@@ -17,30 +17,40 @@ const ACTIVATIONS = demoActivations(DEMO_DEFAULTS.top_k).map(({ key }) => key);
 
 /** The command. */
 export const demoCommand: Command = {
-  summary: "Train on photographs, and show what was learned.",
+  summary: "Train on photographs and show what the model learned.",
   positionals: [],
   options: {
-    photos: { value: "DIR", help: "your own pictures (those that come with the package)" },
-    vit: { value: "MODEL", help: "with --photos: learn from the activations of a vision model, an ONNX file" },
-    layer: { value: "NAME", help: "with --vit: which of its tensors; saev activations --list-layers shows them" },
+    photos: { value: "DIR", help: "folder of your own images (default: the photographs in the package)" },
+    vit: { value: "MODEL", help: "with --photos: train on the activations of this vision model, an ONNX file" },
+    layer: { value: "NAME", help: "with --vit: tensor to train on; saev activations --list-layers lists them" },
     ...VISION_OPTIONS,
-    out: { value: "DIR", help: `folder for sae.pt, metrics.json, features.png, report.html (${DEMO_DEFAULTS.out})` },
-    steps: { value: "N", help: `training steps (${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)` },
-    seed: { value: "N", help: `of the initial values and the order of the patches (${DEMO_DEFAULTS.seed})` },
-    activation: { value: "KEY", help: `${ACTIVATIONS.join(", ")} (${DEMO_DEFAULTS.activation})` },
-    "d-sae": { value: "N", help: `number of latents (${DEMO_DEFAULTS.d_sae})` },
-    "top-k": { value: "N", help: `active latents a patch (${DEMO_DEFAULTS.top_k})` },
-    "batch-size": { value: "N", help: `patches a step (${DEMO_DEFAULTS.batch_size})` },
-    lr: { value: "X", help: `peak learning rate (${DEMO_DEFAULTS.lr})` },
+    out: {
+      value: "DIR",
+      help: `output folder for sae.pt, metrics.json, features.png, report.html (default: ${DEMO_DEFAULTS.out})`,
+    },
+    steps: {
+      value: "N",
+      help: `training steps (default: ${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)`,
+    },
+    seed: {
+      value: "N",
+      help: `seed of the initial values and the order of the patches (default: ${DEMO_DEFAULTS.seed})`,
+    },
+    activation: { value: "KEY", help: `${ACTIVATIONS.join(", ")} (default: ${DEMO_DEFAULTS.activation})` },
+    "d-sae": { value: "N", help: `number of latents (default: ${DEMO_DEFAULTS.d_sae})` },
+    "top-k": { value: "N", help: `active latents per patch (default: ${DEMO_DEFAULTS.top_k})` },
+    "batch-size": { value: "N", help: `patches per step (default: ${DEMO_DEFAULTS.batch_size})` },
+    lr: { value: "X", help: `peak learning rate (default: ${DEMO_DEFAULTS.lr})` },
   },
   permissions:
-    `--allow-read=DIR,examples/demo/photos --allow-write=DIR; --allow-net=jsr.io where the photographs come from
-there; all (-A) with --photos, which loads native code. With --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache folder it uses what saev tune found.`,
-  details: `Three quarters of the photographs are trained on; what is learned is measured on the others. Your own
-pictures are read by sharp, which is downloaded from npm the first time (17 MB); of more than 200, 200 are taken.
+    `--allow-read=DIR,examples/demo/photos --allow-write=DIR; --allow-net=jsr.io if the package was loaded from
+jsr.io; all (-A) with --photos, which loads native code. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and --allow-read for the cache folder.`,
+  details:
+    `The demo trains on three quarters of the photographs and evaluates on the rest. The npm package sharp reads your
+own images; the first run downloads it (17 MB). If there are more than 200 images, the demo uses 200 of them.
 
-With --vit the rows are the patch activations of a vision transformer on all pictures, and the report shows as heat-maps
-what excites each latent. The defaults are then 1024 latents, 16 of them active, 1000 steps of 1024 patches.`,
+With --vit the rows are the patch activations of a vision transformer on all images, and the report shows heat maps of
+what activates each latent. The defaults are then 1024 latents, 16 active per patch, and 1000 steps of 1024 patches.`,
   run,
 };
 
@@ -62,16 +72,16 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   if (isSlow && steps === undefined) {
     say(
-      `SwiftShader computes about ten times slower than Mesa: ${SLOW_DRIVER_STEPS} steps, not ${DEMO_DEFAULTS.steps}`,
+      `SwiftShader is about ten times slower than Mesa: running ${SLOW_DRIVER_STEPS} steps, not ${DEMO_DEFAULTS.steps}`,
     );
   }
   if (await useTuning()) say(TUNED);
   const [model, layer] = [args.text("vit"), args.text("layer")];
   const photos = args.text("photos");
-  if ((model === undefined) !== (layer === undefined)) throw new UsageError("--vit and --layer belong together");
+  if ((model === undefined) !== (layer === undefined)) throw new UsageError("--vit and --layer must be given together");
   if (model !== undefined && layer !== undefined) {
-    if (photos === undefined) throw new UsageError("--vit needs --photos, a folder of pictures");
-    if (given.activation !== undefined) throw new UsageError("--vit takes top-k alone; leave --activation out");
+    if (photos === undefined) throw new UsageError("--vit needs --photos, a folder of images");
+    if (given.activation !== undefined) throw new UsageError("--vit always uses top-k; leave out --activation");
     const vision = await openVision(args, model);
     const preprocessing = await preprocessingOf(args, model, modelSize(vision.model));
     const asked = { ...VIT_DEMO_DEFAULTS, ...options as Partial<DemoOptions> };
@@ -82,7 +92,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const photographs = photos === undefined ? undefined : await ownPhotographs(photos, openDecoder);
   if (photographs) {
     const { n_found, training, heldOut } = photographs;
-    say(`${training.length + heldOut.length} of the ${n_found} images in ${photos}`);
+    say(`using ${training.length + heldOut.length} of the ${n_found} images in ${photos}`);
   }
   const surroundings = { say, signal, ...photographs && { photographs } };
   const metrics = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, surroundings);

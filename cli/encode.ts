@@ -15,42 +15,43 @@ import { useTuning } from "./tuning.ts";
 
 /** The command. */
 export const encodeCommand: Command = {
-  summary: "Write the codes of rows as the Python package's tools read them.",
+  summary: "Write codes in the format that the Python package's tools read.",
   positionals: ["RUN"],
   options: {
-    data: { value: "DATA", help: "the rows: a folder of activation shards, or a matrix in a file" },
-    out: { value: "DIR", help: "folder for the codes (RUN/inference/HASH, where RUN is a folder)" },
-    "ignore-labels": { value: "LIST", help: "leave patches with these labels empty: 0,3" },
-    "n-dists": { value: "N", help: "latents whose codes are written out in distributions.pt (25)" },
-    "batch-size": { value: "N", help: "rows at a time (2048)" },
-    overwrite: { help: "remove what DIR holds of another model or other rows" },
+    data: { value: "DATA", help: "rows to encode: a folder of activation shards, or a data file" },
+    out: { value: "DIR", help: "output folder for the codes (default: RUN/inference/HASH, if RUN is a folder)" },
+    "ignore-labels": { value: "LIST", help: "write no codes for patches with these labels, for example 0,3" },
+    "n-dists": { value: "N", help: "number of latents in distributions.pt (default: 25)" },
+    "batch-size": { value: "N", help: "rows per batch (default: 2048)" },
+    overwrite: { help: "replace the codes of another model or other rows in DIR" },
     weights: {
       value: "HOW",
-      help: "f32 or f16: how the matrices lie on the device; f16 takes half of its memory (f32)",
+      help: "f32 or f16: precision of the weight matrices on the GPU; f16 takes half the memory (default: f32)",
     },
     ...DATA_OPTIONS,
     ...READ_OPTIONS,
     json: { help: "print JSON" },
   },
   permissions:
-    `--allow-read=RUN,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache folder
-it uses what saev tune found. Formats of several files need their folder, an address needs --allow-net.`,
-  details: `RUN is the folder of a run, of saev train or of the Python package, or any CHECKPOINT. ${CHECKPOINT_DETAILS}
+    `--allow-read=RUN,DATA,DIR --allow-write=DIR. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and --allow-read
+for the cache folder. A format of several files needs read access to its folder; an address needs --allow-net.`,
+  details:
+    `RUN is the folder of a run, made by saev train or by the Python package, or a CHECKPOINT. ${CHECKPOINT_DETAILS}
 
 ${DATA_DETAILS}
 
 DIR gets token_acts.npz (rows × latents, a SciPy CSR matrix), mean_values.pt, sparsity.pt, distributions.pt, metrics.json
-and config.json. HASH is the name of the shards in the Python package, so that its tools find the folder. A latent fires
-where its code is not 0, and ignored patches do not count.
+and config.json. HASH is the name that the Python package gives the shards, so that its tools find the folder. A latent fires
+if its code is not 0. Ignored patches do not count.
 
-Run a stopped command again, and it continues after the last rows that were saved.`,
+If the command is stopped, run it again: it continues after the last rows saved.`,
   run,
 };
 
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [run] = args.positionals as [string];
   const data = args.text("data");
-  if (data === undefined) throw new UsageError("encode needs --data, the rows");
+  if (data === undefined) throw new UsageError("encode needs --data, the rows to encode");
   const ignored = labelsOf(args);
   const n_dists = args.integer("n-dists", 1);
   const batch_size = args.integer("batch-size", 1);
@@ -59,7 +60,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const reading = readOptions(args);
   const isFolder = await Deno.stat(run).then(({ isDirectory }) => isDirectory, () => false);
   if (!isFolder && args.text("out") === undefined) {
-    throw new UsageError(`encode needs --out, the folder for the codes, since ${shownAddress(run)} is not a folder`);
+    throw new UsageError(`encode needs --out, the output folder, because ${shownAddress(run)} is not a folder`);
   }
 
   using sae = await opening(signal, (source) => load(run, { ...source, ...reading, weights }));
@@ -71,7 +72,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   });
   if (ignored.length > 0 && found.labels === null) {
     throw new RangeError(
-      `reading ${shownAddress(data)}: --ignore-labels is for content tokens with labels.bin; found none`,
+      `reading ${shownAddress(data)}: --ignore-labels needs content tokens with labels.bin; found none`,
     );
   }
   await useTuning();

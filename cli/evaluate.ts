@@ -24,30 +24,40 @@ import { useTuning } from "./tuning.ts";
 
 /** The command. */
 export const evaluateCommand: Command = {
-  summary: "Measure a checkpoint on a matrix in a file.",
+  summary: "Evaluate a checkpoint on the rows of a data file.",
   positionals: ["CHECKPOINT", "DATA"],
   options: {
     ...READ_OPTIONS,
     weights: {
       value: "HOW",
-      help: "f32 or f16: how the matrices lie on the device; f16 takes half of its memory (f32)",
+      help: "f32 or f16: precision of the weight matrices on the GPU; f16 takes half the memory (default: f32)",
     },
-    json: { help: "print JSON, with a number for each latent where there is one" },
-    monosemanticity: { help: "measure how alike the rows are that excite a latent" },
-    embeddings: { value: "FILE", help: "the same, comparing the rows of this matrix in place of DATA's" },
+    json: { help: "print JSON, including the metrics of each latent" },
+    monosemanticity: { help: "measure how similar the rows are that activate each latent" },
+    embeddings: {
+      value: "FILE",
+      help: "measure monosemanticity with the rows of this file as embeddings of DATA's rows",
+    },
     ...DATA_OPTIONS,
-    "embeddings-key": { value: "NAME", help: "which array of FILE" },
-    "no-coherence": { help: "leave out how alike the rows of W_dec are" },
-    coherence: { help: "measure it also where it takes more than a minute" },
-    "dense-above": { value: "X", help: "latents active on more than this share of the rows are dense (0.01)" },
-    "almost-dead-below": { value: "X", help: "latents active on less than this share are almost dead (1e-7)" },
-    "batch-size": { value: "N", help: "rows at a time (2048)" },
+    "embeddings-key": { value: "NAME", help: "name of the array in FILE" },
+    "no-coherence": { help: "do not measure how similar the rows of W_dec are" },
+    coherence: { help: "measure it even if that takes more than a minute" },
+    "dense-above": {
+      value: "X",
+      help: "count latents active on more than this share of the rows as dense (default: 0.01)",
+    },
+    "almost-dead-below": {
+      value: "X",
+      help: "count latents active on less than this share of the rows as almost dead (default: 1e-7)",
+    },
+    "batch-size": { value: "N", help: "rows per batch (default: 2048)" },
   },
-  permissions: `--allow-read=CHECKPOINT,DATA; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache folder
-it uses what saev tune found. Formats of several files need their folder, an address needs --allow-net.`,
+  permissions:
+    `--allow-read=CHECKPOINT,DATA. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and --allow-read
+for the cache folder. A format of several files needs read access to its folder; an address needs --allow-net.`,
   details: `${DATA_DETAILS}
 
-FILE is like DATA; bare numbers in it need the JSON file. Monosemanticity takes 8 bytes for each
+FILE takes the same forms as DATA, but bare numbers always need the JSON file. Monosemanticity needs 8 bytes of memory per
 latent and column of FILE.`,
   run,
 };
@@ -57,7 +67,7 @@ async function coherenceOf(sae: SparseAutoencoder, args: Arguments, signal: Abor
   if (args.flag("no-coherence")) return null;
   const slow = slowCoherence(sae);
   if (slow !== null && !args.flag("coherence")) {
-    say(`${slow}; --coherence measures it all the same`);
+    say(`${slow}; --coherence measures it anyway`);
     return null;
   }
   if (!Deno.stderr.isTerminal()) return await measureCoherence(sae, { signal });
@@ -75,7 +85,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     ...almost_dead_below === undefined ? {} : { almost_dead_below },
   };
   if (args.flag("coherence") && args.flag("no-coherence")) {
-    throw new UsageError("--coherence and --no-coherence contradict each other");
+    throw new UsageError("--coherence and --no-coherence contradict each other; give one");
   }
   const weights = args.choice("weights", ["f32", "f16"]) ?? "f32";
   using sae = await opening(

@@ -12,10 +12,11 @@ import { type Arguments, type Command, print, table } from "./command.ts";
 
 /** The command. */
 export const inspectCommand: Command = {
-  summary: "Say what a checkpoint of any format is: configuration, tensors, formula, warnings.",
+  summary: "Describe a checkpoint of any format: configuration, tensors, formula, warnings.",
   positionals: ["CHECKPOINT"],
   options: { ...READ_OPTIONS, json: { help: "print JSON" } },
-  permissions: `--allow-read=CHECKPOINT. Formats of several files need their folder, an address needs --allow-net.`,
+  permissions:
+    `--allow-read=CHECKPOINT. A format of several files needs read access to its folder; an address needs --allow-net.`,
   details: CHECKPOINT_DETAILS,
   run,
 };

@@ -89,8 +89,8 @@ Usage: saev COMMAND [OPTIONS]
 
 ${helpTable(rows)}
 
-  -h, --help     this; saev COMMAND --help, or saev help COMMAND, says what a command does
-  -V, --version  the version`;
+  -h, --help     show this help; saev COMMAND --help, or saev help COMMAND, shows a command's
+  -V, --version  show the version`;
 }
 
 if (import.meta.main) {

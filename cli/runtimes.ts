@@ -22,7 +22,7 @@ const PACKAGES = {
 /** Imports a package. Deno keeps it, so that it is downloaded once. */
 async function fetchPackage(name: keyof typeof PACKAGES): Promise<unknown> {
   const { specifier, path, megabytes } = PACKAGES[name];
-  say(`uses npm's ${specifier}, a download of ${megabytes} MB the first time`);
+  say(`using the npm package ${specifier}; the first run downloads ${megabytes} MB`);
   const found = await import(`npm:${specifier}${path}`) as { readonly default?: unknown };
   return name === "web" ? found : found.default ?? found;
 }
@@ -154,7 +154,7 @@ export async function openDecoder(): Promise<ImageDecoder> {
       const found = isPalette ? "a palette" : channels > 1 ? `${channels} channels` : depth !== "uchar" ? depth : null;
       if (found !== null) {
         throw new RangeError(
-          `found ${found}; expected one channel of bytes, the labels. In Python: ` +
+          `found ${found}; expected one channel of bytes that are labels. To convert it in Python: ` +
             `Image.fromarray(numpy.array(Image.open(f)).astype("uint8")).save(f)`,
         );
       }

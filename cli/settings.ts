@@ -74,7 +74,7 @@ function withSetting(
   if (!isTable(inner)) {
     const parent = path.split(".").slice(0, -rest.length).join(".");
     const what = Array.isArray(inner) ? "a list" : JSON.stringify(inner);
-    throw new TypeError(`${parent} is ${what}, not a table; set ${parent} as a whole`);
+    throw new TypeError(`${parent} is ${what}, not a table; set the whole of ${parent} instead`);
   }
   return { ...table, [name!]: withSetting(inner, path, rest, value) };
 }

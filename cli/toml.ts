@@ -177,7 +177,7 @@ class KeyReader {
       ? [/(?:"""(?:\\[^]|[^\\])*?"""(?!"))?/y, /(?:"(?:\\.|[^"\\\n])*")?/y]
       : [/(?:'''[^]*?'''(?!'))?/y, /(?:'[^'\n]*')?/y];
     const whole = this.#take(isLong ? long : short);
-    if (whole === "") this.#fail(`a text has no end${isLong ? "" : " in its line"}`);
+    if (whole === "") this.#fail(`a string has no closing quote${isLong ? "" : " on its line"}`);
     return isLong ? whole.slice(3, -3) : whole.slice(1, -1);
   }
 
@@ -211,11 +211,11 @@ class KeyReader {
   }
 
   #checkDepth(depth: number): void {
-    if (depth > MAX_DEPTH) this.#fail(`more than ${MAX_DEPTH} tables or lists lie within one another`);
+    if (depth > MAX_DEPTH) this.#fail(`tables and lists are nested more than ${MAX_DEPTH} deep`);
   }
 
   #twice(keys: readonly string[], { line }: Table | Value): never {
-    return this.#fail(`${keys.join(".")} is given twice; the first is in line ${line}`);
+    return this.#fail(`${keys.join(".")} is given twice; the first is on line ${line}`);
   }
 
   #fail(what: string): never {

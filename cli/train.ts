@@ -39,37 +39,37 @@ const RESUMES = ["auto", "previous"] as const;
 
 /** The command. */
 export const trainCommand: Command = {
-  summary: "Train on a matrix in a file, as a configuration file says.",
+  summary: "Train on the rows of a data file, as a configuration file says.",
   positionals: ["CONFIG"],
   options: {
-    out: { value: "DIR", help: "folder for the run (runs/ and the configuration's name)" },
-    overwrite: { help: "replace the runs in the folder; other files stay" },
+    out: { value: "DIR", help: "output folder of the run (default: runs/ and the configuration's name)" },
+    overwrite: { help: "replace the runs in the folder; other files are kept" },
     resume: {
       choices: RESUMES,
-      help: "continue the runs in the folder from their last checkpoints; auto: also start runs without one; " +
-        "previous: continue from the checkpoints before the last",
+      help: "continue the runs in the folder from their last checkpoints; auto: also start runs that have none; " +
+        "previous: continue from the checkpoint before the last",
     },
-    "max-runs": { value: "N", help: "the largest number of runs that lists may make (1000)" },
-    "changed-data": { help: "resume although the rows have changed since the run began; run.json says so" },
+    "max-runs": { value: "N", help: "largest number of runs in a sweep (default: 1000)" },
+    "changed-data": { help: "resume even if the rows have changed since the run began; run.json records it" },
   },
   takesFields: true,
   permissions:
-    `--allow-read=CONFIG,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
-folder it uses what saev tune found. A DATA of bare numbers needs its .json too; an address needs --allow-net. With
---allow-sys=hostname a killed run can be resumed at once, else after 100 seconds.`,
+    `--allow-read=CONFIG,DATA,DIR --allow-write=DIR. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and
+--allow-read for the cache folder. A DATA file of bare numbers also needs read access to its .json; an address needs --allow-net. With
+--allow-sys=hostname a killed run can be resumed at once; without it, after 100 seconds.`,
   details:
-    `CONFIG is a TOML file. A list in place of a value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of what stands in
-lists, the first list changing slowest, each in a folder of its own in DIR, with a summary in sweep.json. Runs with the
-same rows, batches and seed train together and load their data once; each becomes what it is alone.
+    `CONFIG is a TOML file. A list instead of a single value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of the listed
+values, in which the first list varies slowest. Each run has its own folder in DIR; sweep.json summarises them. Runs with the
+same rows, batches and seed train together and load their data once; each gives the same result as when trained alone.
 
-DIR receives the model as sae.pt, the state that --resume continues from, metrics.jsonl with a line for every step and what rows kept back say meanwhile, metrics.json,
-report.html, config.json, and run.json: when it ran, by which versions, on which adapter, on which rows. Only one
-process at a time may use it. Other files in DIR stay; if one has a name that the run needs, the run is refused.
+DIR receives the model (sae.pt), the state that --resume continues from, metrics.jsonl with the losses of every step and the metrics on validation rows, metrics.json,
+report.html, config.json, and run.json, which records the time, versions, adapter and rows of the run. Only one
+process at a time may use DIR. Other files in DIR are kept; if one of them has a name that the run needs, the run stops with an error.
 
-Only data.path is needed. Every field can be set on the command line too: --train.lr 1e-3,
---objective.key matryoshka, --train.seed "[0, 1, 2]". VALUE is TOML; a text needs no quotes. Another key
-drops those fields of CONFIG that it does not have, and sparsity and aux. A --data.path is relative to
-the current folder, one in CONFIG to that of CONFIG. These are the defaults; saev config prints all activations, penalties,
+Only data.path is required. Every field can also be set on the command line: --train.lr 1e-3,
+--objective.key matryoshka, --train.seed "[0, 1, 2]". VALUE is TOML, except that strings need no quotes. Setting a different key
+drops the fields of CONFIG that the new kind lacks, and its sparsity and aux. A --data.path is relative to
+the current folder; a data.path in CONFIG is relative to the folder of CONFIG. The defaults follow; saev config prints all activations, penalties,
 auxiliary losses and objectives with their fields:
 
 ${configText({ alternatives: false, width: 98 }).replaceAll(/^(?=.)/gm, "  ")}`,
@@ -81,7 +81,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const config = await openSource(file);
   if (config.size > MAX_TOML_BYTES) {
     const [found, most] = [config.size, MAX_TOML_BYTES].map((bytes) => bytes.toLocaleString("en"));
-    throw new UsageError(`${file} has ${found} bytes; a configuration has at most ${most}`);
+    throw new UsageError(`${file} has ${found} bytes; expected a configuration of at most ${most}`);
   }
   const text = new TextDecoder().decode(await config.read(0, config.size));
   const { sweep, configToml } = sweepOf(file, text, args);
@@ -122,10 +122,10 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
         `${n_rows.toLocaleString("en")} rows of ${d_model} to train on, ${n_validation.toLocaleString("en")} kept back`,
       );
       const models = n_models > 1 ? `${n_models} models, ` : "";
-      const done = firstStep > 0 ? `, of which ${firstStep} are made,` : "";
+      const done = firstStep > 0 ? `, ${firstStep} of them done,` : "";
       say(`${models}${n_steps} steps of ${batch_size}${done} on ${adapter}`);
       const left = Object.entries(resolved).map(([field, value]) => `${field} ${value.toLocaleString("en")}`);
-      if (left.length > 0) say(`by the length of the run: ${left.join(", ")}`);
+      if (left.length > 0) say(`set from the length of the run: ${left.join(", ")}`);
       if (!isSweep) progress = new ProgressLine({ n_steps, firstStep, batch_size });
     },
     onStatus: (status: RunStatus) => runTable?.show(status),
@@ -156,9 +156,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     say(table(
       outcomes.map((outcome) => [`${outcome.directory}  ${aboutChanges(outcome.changes)}`, aboutOutcome(outcome)]),
     ));
-    say(`look at ${runs[0]!.directory.path}/report.html and its neighbours`);
+    say(`report: ${runs[0]!.directory.path}/report.html, and one in each other run's folder`);
     if (results.some(({ isInterrupted }) => isInterrupted)) {
-      say("stopped; --resume=auto continues");
+      say("stopped; use --resume=auto to continue");
       throw signal.reason;
     }
     const n_diverged = results.filter(({ diverged }) => diverged).length;
@@ -169,14 +169,14 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   }
   const [result] = results as [RunResult];
   if (result.isInterrupted) {
-    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model of that step, and --resume continues`);
+    say(`stopped after ${result.steps} steps; ${out}/sae.pt holds the model of that step; use --resume to continue`);
     throw signal.reason;
   }
   const { nmse, l0, dead_fraction } = result.metrics!;
   say(
     `${result.evaluated_on}: NMSE ${definedOr(nmse)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
   );
-  say(`look at ${out}/report.html`);
+  say(`report: ${out}/report.html`);
   return 0;
 }
 
@@ -191,8 +191,10 @@ async function whatIsKept(out: string, runs: readonly SweepRun[], error: unknown
   const kept = `${out} holds ${what}`;
   // From a state before an explosion the same run would explode again.
   if (error instanceof DivergenceError && !error.isOfRows) return `${kept}, the last good one`;
-  if (error instanceof DivergenceError) return `${kept}, from which --resume --changed-data continues with other rows`;
-  return `${kept}, from which ${states.length < runs.length ? "--resume=auto" : "--resume"} continues`;
+  if (error instanceof DivergenceError) {
+    return `${kept}; use --resume --changed-data to continue from it with other rows`;
+  }
+  return `${kept}; use ${states.length < runs.length ? "--resume=auto" : "--resume"} to continue`;
 }
 
 /** Four decimals, or why there are none. */
@@ -207,7 +209,7 @@ function isAddress(path: string): boolean {
 function startOf(args: Arguments): RunStart {
   const resume = args.given("resume", RESUMES);
   if (resume === undefined) {
-    if (args.flag("changed-data")) throw new UsageError("--changed-data says how a run is resumed; give --resume too");
+    if (args.flag("changed-data")) throw new UsageError("--changed-data works only with --resume; give --resume too");
     return args.flag("overwrite") ? "overwrite" : "new";
   }
   if (args.flag("overwrite")) throw new UsageError("--resume and --overwrite contradict each other; give one");

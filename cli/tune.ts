@@ -10,19 +10,22 @@ import { type Arguments, type Command, print, say, table } from "./command.ts";
 
 /** The command. */
 export const tuneCommand: Command = {
-  summary: "Measure which way of multiplying matrices is the fastest on this machine, and remember it.",
+  summary: "Find the fastest matrix kernels for this machine and remember them.",
   positionals: [],
   options: {
-    "batch-size": { value: "N", help: "rows of a step (1024)" },
-    "d-model": { value: "N", help: "width of the rows (768)" },
-    "d-sae": { value: "N", help: "number of latents (6144)" },
-    budget: { value: "SECONDS", help: "start no further candidate after so long, for each kind of product (60)" },
+    "batch-size": { value: "N", help: "rows per step (default: 1024)" },
+    "d-model": { value: "N", help: "width of the rows (default: 768)" },
+    "d-sae": { value: "N", help: "number of latents (default: 6144)" },
+    budget: {
+      value: "SECONDS",
+      help: "time after which no further candidate starts, for each kind of product (default: 60)",
+    },
     json: { help: "print JSON" },
   },
   permissions:
-    `none; to remember what it finds, --allow-env=HOME,XDG_CACHE_HOME and --allow-read and --allow-write of the
+    `none. To remember the results: --allow-env=HOME,XDG_CACHE_HOME, and --allow-read and --allow-write for the
 cache folder.`,
-  details: `Nothing has to be tuned: there are defaults. All ways give the same bits. What is found goes into a file in
+  details: `Tuning is optional: there are defaults, and every kernel gives the same bits. The results go to a file in
 the cache folder (XDG_CACHE_HOME, or ~/.cache), where demo, train and evaluate look for it.`,
   run,
 };
@@ -49,10 +52,10 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (args.flag("json")) print(JSON.stringify({ adapter, file: problem === null ? path : null, tunings }));
   else {
     print([adapter, ...tunings.map(describeTuning)].join("\n\n"));
-    if (path === null) say("there is no cache folder: nothing was remembered");
-    else if (problem === null) say(`remembered in ${path}`);
+    if (path === null) say("found no cache folder; the results were not saved");
+    else if (problem === null) say(`saved to ${path}`);
   }
-  if (problem !== null) say(`nothing was remembered, ${problem}`);
+  if (problem !== null) say(`the results were not saved: ${problem}`);
   return 0;
 }
 

@@ -11,8 +11,8 @@ import { say } from "./command.ts";
 /** Multiplies as `saev tune` found best on this machine, if it was asked; says whether it was. */
 export async function useTuning(): Promise<boolean> {
   const store = await TunerFile.open();
-  if (store.problem !== null) say(`without what saev tune may have found, ${store.problem}`);
+  if (store.problem !== null) say(`not using results of saev tune: ${store.problem}`);
   return await restoreTuning(await defaultDevice(), store) > 0;
 }
 
-export const TUNED = "matrices are multiplied as saev tune found best";
+export const TUNED = "using the matrix kernels that saev tune found fastest";

@@ -29,13 +29,16 @@ const RUNTIMES = ["web", "node"] as const satisfies readonly OnnxRuntime[];
 
 /** How a model is run, and how images are prepared for it. */
 export const VISION_OPTIONS: Readonly<Record<string, Option>> = {
-  preprocessor: { value: "FILE", help: "preprocessor_config.json (the one beside MODEL, if there is one)" },
-  size: { value: "N|HxW", help: "size that images are brought to; N with --crop is the shorter edge" },
-  crop: { value: "N|HxW", help: "part that is cut out of the middle" },
-  mean: { value: "R,G,B", help: "subtracted from pixels, 0 to 1 (0.485,0.456,0.406)" },
-  std: { value: "R,G,B", help: "what they are divided by (0.229,0.224,0.225)" },
-  interpolation: { value: "HOW", help: `${RESAMPLINGS.slice(0, 4).join(", ")} (bicubic)` },
-  runtime: { value: "WHICH", help: "web, or node: native, several times faster, a larger download (web)" },
+  preprocessor: { value: "FILE", help: "preprocessor_config.json (default: the one beside MODEL, if any)" },
+  size: { value: "N|HxW", help: "size to resize images to; with --crop, N is the shorter edge" },
+  crop: { value: "N|HxW", help: "size of the centre crop" },
+  mean: { value: "R,G,B", help: "mean to subtract from pixels in 0 to 1 (default: 0.485,0.456,0.406)" },
+  std: { value: "R,G,B", help: "deviation to divide pixels by (default: 0.229,0.224,0.225)" },
+  interpolation: { value: "HOW", help: `${RESAMPLINGS.slice(0, 4).join(", ")} (default: bicubic)` },
+  runtime: {
+    value: "WHICH",
+    help: "web, or node, which is native code: several times faster, a larger download (default: web)",
+  },
 };
 
 /** Opens the model at a path, to be run as the options say. */
@@ -47,7 +50,7 @@ export async function openVision(args: Arguments, path: string): Promise<VisionM
   const beside = await openFiles(path);
   const readExternal = async (name: string): Promise<Uint8Array> => {
     const file = await beside.find(name);
-    if (file === null) throw new RangeError(`reading ${path}: its constants are in ${name}, which is not beside it`);
+    if (file === null) throw new RangeError(`reading ${path}: its weights are in ${name}, which is not beside it`);
     return await file.read(0, file.size);
   };
   const folder = path.replace(/[^/\\]*$/, "") || ".";
@@ -70,7 +73,9 @@ export async function preprocessingOf(args: Arguments, model: string, size: Imag
   const resample = args.choice("interpolation", RESAMPLINGS);
   if (file === null && resize === null) {
     const { height, width } = usual.resize as ImageSize;
-    say(`no preprocessor_config.json: images are brought to ${width} × ${height}, with ImageNet's mean and deviation`);
+    say(
+      `found no preprocessor_config.json: resizing images to ${width} × ${height} and using ImageNet's mean and deviation`,
+    );
   }
   const isEdge = crop !== null && /^\d+$/.test(args.text("size") ?? "");
   return {
@@ -99,5 +104,5 @@ function channels(args: Arguments, option: string): [number, number, number] | n
   if (text === undefined) return null;
   const values = text.split(",").map((part) => part.trim() === "" ? NaN : Number(part));
   if (values.length === 3 && values.every(Number.isFinite)) return values as [number, number, number];
-  throw new UsageError(`--${option} must be three numbers with commas between, found ${JSON.stringify(text)}`);
+  throw new UsageError(`--${option} must be three numbers separated by commas, found ${JSON.stringify(text)}`);
 }

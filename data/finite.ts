@@ -62,5 +62,5 @@ export function finiteRows(source: RowSource, name: string): RowSource {
 
 /** What is said of a row that is not finite. */
 export function nonFiniteError(name: string, { row, column, value }: PlaceInRows): RangeError {
-  return new RangeError(`${name}: row ${row} has ${value} in column ${column}; leave out rows that are not finite`);
+  return new RangeError(`${name}: row ${row} has ${value} in column ${column}; remove rows that are not finite`);
 }

@@ -88,8 +88,8 @@ function preprocessingOf(json: JsonObject, name: string): Preprocessing {
     return isList ? value as [number, number, number] : fail(field, "three numbers, for red, green and blue");
   };
 
-  if (does("do_pad")) fail("do_pad", "false: images are not padded here");
-  if (json.has("crop_pct")) fail("crop_pct", "a size and a crop_size in its place");
+  if (does("do_pad")) fail("do_pad", "false: this library does not pad images");
+  if (json.has("crop_pct")) fail("crop_pct", "a size and a crop_size instead");
   const resizes = does("do_resize");
   const resample = json.get("resample") ?? 2;
   const filter = typeof resample === "number" ? RESAMPLINGS[resample] : undefined;
@@ -130,7 +130,7 @@ export function planResize({ resize, crop }: Preprocessing, { height, width }: I
   if (kept.height > resized.height || kept.width > resized.width) {
     throw new RangeError(
       `an image of ${width} × ${height} pixels is ${resized.width} × ${resized.height} after resizing, ` +
-        `less than the ${kept.width} × ${kept.height} to be cut out of it`,
+        `smaller than the crop of ${kept.width} × ${kept.height}`,
     );
   }
   return {

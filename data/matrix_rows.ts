@@ -53,7 +53,7 @@ function matrixShape(
         `reading ${what}: found the shape [${
           shape.join(", ")
         }], expected [rows, columns]. If it is ${n_rows} rows of ` +
-          `${columns}, ${isFortranOrder ? "" : `say so by d_model = ${columns}, or `}save them so in Python: ` +
+          `${columns}, ${isFortranOrder ? "" : `give d_model = ${columns}, or `}reshape it in Python: ` +
           `numpy.save("rows.npy", ${python}.reshape(-1, ${columns}))`,
       );
     }
@@ -118,8 +118,8 @@ function toFloats(
     if (!(error instanceof InexactError)) throw error;
     const [row, column] = placeOf(error.index);
     throw new CheckpointError(
-      `reading ${what}: found the ${type} ${error.value} in row ${row}, column ${column}, which float32 does not hold; ` +
-        `to round it in Python: numpy.save("rows.npy", ${python}.astype("float32"))`,
+      `reading ${what}: found the ${type} ${error.value} in row ${row}, column ${column}, which float32 cannot hold; ` +
+        `to round in Python: numpy.save("rows.npy", ${python}.astype("float32"))`,
       { cause: error },
     );
   }

@@ -232,8 +232,10 @@ function roomFor(n_rows: number, d_model: number): RowBuffer {
     return { x: new Float32Array(n_rows * d_model), index: new Float64Array(n_rows) };
   } catch (cause) {
     throw new RangeError(
-      `batch_size: ${n_rows} rows of d_model ${d_model} take ${4 * n_rows * d_model} bytes, more than this platform ` +
-        `gives to one array; choose a smaller batch_size`,
+      `batch_size: ${n_rows} rows of d_model ${d_model} take ${
+        4 * n_rows * d_model
+      } bytes, more than this platform allows ` +
+        `for one array; choose a smaller batch_size`,
       { cause },
     );
   }

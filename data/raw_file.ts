@@ -52,28 +52,30 @@ export async function locateRaw(files: FileSet, source: Source, given: GivenRaw)
   };
   const sidecar = await readSidecar(files, path);
   const { type, isLittleEndian } = typeOf(sidecar, given, path) ?? fail(
-    `its bytes do not say what they are; give format (${Object.keys(RAW_FORMATS).join(", ")})` +
+    `the file does not record the type of its numbers; give format (${Object.keys(RAW_FORMATS).join(", ")})` +
       `${given.d_model === null ? " and d_model" : ""}, or put ${
         sidecarNames(path).at(-1)
       } beside it with {"shape": [rows, columns], "dtype": "float32"}`,
   );
   if (given.format !== null && RAW_FORMATS[given.format] !== type) {
-    fail(`format is ${given.format}, and ${sidecar!.name} says that the numbers are ${type}`);
+    fail(`format is ${given.format}, but ${sidecar!.name} gives the type ${type}`);
   }
   const size = BYTES_PER_NUMBER[type];
   const shape = sidecar?.shape ?? rowsOfSize(source, given.d_model, type) ?? fail(
-    `${sidecar === null ? "nothing says" : `${sidecar.name} does not say`} how many numbers a row has; give d_model`,
+    `${
+      sidecar === null ? "the width of a row is unknown" : `${sidecar.name} does not give the width of a row`
+    }; give d_model`,
   );
   const expected = countElements(shape) * size;
   if (source.size !== expected) {
     const rows = sidecar?.shape
-      ? `${sidecar.name} says [${shape.join(", ")}], which as ${type} takes`
-      : `${shape[0]} rows of ${shape[1]} ${type} take`;
+      ? `${sidecar.name} gives the shape [${shape.join(", ")}], which needs ${expected} as ${type}`
+      : `${shape[0]} rows of ${shape[1]} ${type} need ${expected}`;
     const fits = Object.values(RAW_FORMATS).filter((other) =>
       source.size * size === expected * BYTES_PER_NUMBER[other]
     );
-    const hint = fits.length === 0 ? "" : `. As ${fits.join(" or ")} it would fit: say so by "dtype" or format`;
-    fail(`found ${source.size} bytes; ${rows} ${expected}${hint}`);
+    const hint = fits.length === 0 ? "" : `. It would fit as ${fits.join(" or ")}; if so, set "dtype" or format`;
+    fail(`found ${source.size} bytes; ${rows}${hint}`);
   }
   const load = type === "bfloat16" ? "ml_dtypes.bfloat16" : `"${isLittleEndian ? "<" : ">"}f${size}"`;
   return {
@@ -131,7 +133,7 @@ async function readSidecar(files: FileSet, path: string): Promise<Sidecar | null
       shape: shape === undefined ? null : isShape(shape) ? shape : expect("shape", "[rows, columns]"),
       dtype: dtype === undefined ? null : parseDtype(dtype) ?? expect(
         "dtype",
-        `${Object.values(RAW_FORMATS).map(quote).join(", ")}, or such as "float32-be" or "<f4"`,
+        `${Object.values(RAW_FORMATS).map(quote).join(", ")}, or with a byte order, such as "float32-be" or "<f4"`,
       ),
     };
   }

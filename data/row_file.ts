@@ -96,11 +96,11 @@ export async function openRows(from: FilesSource, options: RowFileOptions = {}):
       throw new RangeError(`reading ${files.name}: ${what}`);
     };
     if (files.main === null) {
-      if (format !== null || key !== null) refuse(`it is a folder; ${format ? "format" : "key"} is for files`);
+      if (format !== null || key !== null) refuse(`it is a folder; ${format ? "format" : "key"} applies only to files`);
       return await shardRows(files, { layer, tokens, ignore_labels, d_model });
     }
     const forShards = Object.entries({ layer, tokens, ignore_labels }).find(([, value]) => value !== null);
-    if (forShards) refuse(`it is a file; ${forShards[0]} is for shards`);
+    if (forShards) refuse(`it is a file; ${forShards[0]} applies only to shards`);
     return await fileRows(files, { format, d_model, key });
   });
 }
@@ -115,7 +115,7 @@ async function openSeveral(folder: string, pattern: string, options: RowFileOpti
     const fits = new RegExp(`^${pattern.split("*").map(RegExp.escape).join(".*")}$`);
     const { compare } = new Intl.Collator("en", { numeric: true });
     const names = (await files.list()).filter((name) => fits.test(name)).sort(compare);
-    if (names.length === 0) throw new RangeError(`reading ${folder}: found no file that ${pattern} fits`);
+    if (names.length === 0) throw new RangeError(`reading ${folder}: found no file that matches ${pattern}`);
     const sources: RowSource[] = [];
     for (const main of names) sources.push(await fileRows({ ...files, main }, { format, d_model, key }));
     const other = sources.findIndex((source) => source.d_model !== sources[0]!.d_model);
@@ -144,10 +144,10 @@ async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): P
   const found = await recogniseMarked(source);
   const kind = found ?? "raw";
   if (found !== format && format !== null && !(kind === "raw" && format in RAW_FORMATS)) {
-    const what = found === null ? "does not begin as such files do" : `is ${found}`;
-    refuse(`format is ${format}, and the file ${what}; leave format out`);
+    const what = found === null ? "does not start like such a file" : `is ${found}`;
+    refuse(`format is ${format}, but the file ${what}; leave out format`);
   }
-  if (key !== null && kind !== "npz" && kind !== "safetensors") refuse(`it holds no named arrays; leave key out`);
+  if (key !== null && kind !== "npz" && kind !== "safetensors") refuse(`it holds no named arrays; leave out key`);
   switch (kind) {
     case "npy":
       return matrixRows(await locateNpy(source), d_model);
@@ -159,11 +159,11 @@ async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): P
       await refuseShard(files, source);
       return matrixRows(await locateRaw(files, source, { format: format as RawFormat | null, d_model }), d_model);
     case "torch":
-      return refusePython(source, "a file of PyTorch", (name) => `torch.load(${name}).float().numpy()`);
+      return refusePython(source, "a PyTorch file", (name) => `torch.load(${name}).float().numpy()`);
     case "pickle":
       return refusePython(source, "a pickle", (name) => `numpy.load(${name}, allow_pickle=True).astype("float32")`);
     case "saev":
-      throw new CheckpointError(`reading ${source.name}: found a checkpoint of saev; expected rows of numbers`);
+      throw new CheckpointError(`reading ${source.name}: found a saev checkpoint; expected rows of numbers`);
   }
 }
 
@@ -191,7 +191,7 @@ async function shardRows(folder: FileSet, wanted: ShardsWanted): Promise<RowSour
   }
   if (ignore_labels === null) return rows;
   if (tokens !== null && tokens !== "content") {
-    throw new RangeError(`reading ${folder.name}: ignore_labels is for patches, and tokens is ${tokens}`);
+    throw new RangeError(`reading ${folder.name}: ignore_labels applies only to patches, but tokens is ${tokens}`);
   }
   const labels = await shards.readLabels();
   if (labels === null) throw new RangeError(`reading ${folder.name}: found no labels.bin; ignore_labels needs it`);
@@ -205,8 +205,8 @@ async function refuseShard(files: FileSet, { name }: Source): Promise<void> {
   const isShard = SHARD_NAME.test(files.main!) && await files.find("metadata.json") !== null;
   if (!isShard && !await isShardsFolder(files)) return;
   throw new CheckpointError(
-    `reading ${name}: it is one file of the activation shards that metadata.json beside it describes, and may end with ` +
-      `zeros that are no rows; give the folder instead`,
+    `reading ${name}: it is one of the activation shards that metadata.json beside it describes, and may end with ` +
+      `zeros that are not rows; give the folder instead`,
   );
 }
 
@@ -248,8 +248,8 @@ function refuseKey({ name }: Source, key: string | null, arrays: readonly (reado
     `${quote(array)} ${summary === null ? "(no numbers)" : `${summary.type} [${summary.shape.join(", ")}]`}`
   );
   const all = `${list.join(", ") || "no arrays"}${arrays.length > MAX_LISTED ? ", and more" : ""}`;
-  const asked = key === null ? "say by its key which array has the rows" : `there is no array ${quote(key)}`;
-  throw new CheckpointError(`reading ${name}: ${asked}; it holds ${all}`);
+  const asked = key === null ? "give the key of the array with the rows" : `there is no array ${quote(key)}`;
+  throw new CheckpointError(`reading ${name}: ${asked}; the file holds ${all}`);
 }
 
 /** Pickles are programs, of which only those of checkpoints are understood. */

@@ -22,11 +22,13 @@ export function rowsOf(
   checkOptions("rowsOf", options, { labels: true });
   const { labels } = options;
   if (!(Number.isSafeInteger(d_model) && d_model > 0 && data.length % d_model === 0)) {
-    throw new ShapeError(`rows of ${d_model} numbers cannot be made of ${data.length} numbers`);
+    throw new ShapeError(
+      `making rows of ${d_model} numbers: found ${data.length} numbers; expected a multiple of ${d_model}`,
+    );
   }
   const n_rows = data.length / d_model;
   if (labels && labels.length !== n_rows) {
-    throw new ShapeError(`${n_rows} rows take one label each, found ${labels.length} labels`);
+    throw new ShapeError(`${n_rows} rows need one label each, found ${labels.length} labels`);
   }
   return {
     n_rows,
@@ -78,12 +80,12 @@ export function rowRange(source: RowSource, from: number, to: number): RowSource
  */
 export function concatRows(sources: readonly RowSource[]): RowSource {
   const [first] = sources;
-  if (!first) throw new ShapeError("putting rows together: found no source; expected one or more");
+  if (!first) throw new ShapeError("joining rows: found no source; expected one or more");
   const { d_model } = first;
   const other = sources.findIndex((source) => source.d_model !== d_model);
   if (other >= 0) {
     throw new ShapeError(
-      `putting rows together: source 0 has rows of ${d_model} numbers, source ${other} of ${sources[other]!.d_model}`,
+      `joining rows: source 0 has rows of ${d_model} numbers, source ${other} of ${sources[other]!.d_model}`,
     );
   }
   const starts = [0];

@@ -37,7 +37,7 @@ export async function measureScaling(source: RowSource, standardisation: Standar
     rows.forEach((value, i) => squares += (value - (mean?.[i % d_model] ?? 0)) ** 2);
   }
   if (squares === 0) {
-    throw new RangeError(`standardising the inputs: all rows are ${mean ? "alike" : "zero"}, so they have no scale`);
+    throw new RangeError(`standardising the inputs: all rows are ${mean ? "equal" : "zero"}, so they have no scale`);
   }
   return { mean, scale: nearestPowerOfTwo(Math.sqrt(squares / (n_rows * d_model))) };
 }

@@ -50,7 +50,7 @@ export function slowCoherence({ cfg: { d_model, d_sae }, device }: SparseAutoenc
   const most = device.adapterInfo?.isFallbackAdapter ? MINUTE_OF_SOFTWARE : MINUTE_OF_HARDWARE;
   const work = d_sae ** 2 * d_model;
   if (work <= most) return null;
-  return `coherence is not measured: ${d_sae}² · ${d_model} multiply-adds are more than ${most.toExponential(0)}`;
+  return `coherence is not measured: it takes ${d_sae}² · ${d_model} multiply-adds, more than ${most.toExponential(0)}`;
 }
 
 /**

@@ -109,5 +109,5 @@ export async function evaluate(
 }
 
 function mismatch(rows: string, { n_rows }: RowSource): RangeError {
-  return new RangeError(`monosemanticity takes one embedding for each row, found ${n_rows} for ${rows}`);
+  return new RangeError(`monosemanticity needs one embedding for each row, found ${n_rows} for ${rows}`);
 }

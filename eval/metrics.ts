@@ -195,7 +195,7 @@ export class MetricSums {
       yy += y * y;
       xy += x * y;
     }
-    if (!Number.isFinite(xx)) throw this.#notFinite("row", x_BD, from, "leave out rows with such numbers");
+    if (!Number.isFinite(xx)) throw this.#notFinite("row", x_BD, from, "remove rows that are not finite or too large");
     if (!Number.isFinite(yy)) {
       throw this.#notFinite("the reconstruction of row", x_hat_BD, from, MODEL_AT_FAULT);
     }

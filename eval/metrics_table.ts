@@ -29,7 +29,7 @@ export function metricsTable(metrics: MeasuredModel): string {
       [
         "NMSE (FVU)",
         significant(metrics.nmse),
-        reasons.nmse ?? "squared error over the variance around the mean row",
+        reasons.nmse ?? "squared error divided by the variance around the mean row",
       ],
       ["MSE", significant(metrics.mse), "squared error, mean over all elements"],
       ["cosine", significant(metrics.cosine), reasons.cosine ?? "of x and x̂, mean over rows"],
@@ -45,7 +45,7 @@ export function metricsTable(metrics: MeasuredModel): string {
       ],
     ]],
     ["codes", [
-      ["L0", significant(metrics.l0), "active latents a row"],
+      ["L0", significant(metrics.l0), "active latents per row"],
       ["L1", significant(metrics.l1), "Σ |f| a row"],
     ]],
     ["latents", [
@@ -64,7 +64,7 @@ export function metricsTable(metrics: MeasuredModel): string {
             "monosemanticity",
             significant(monosemanticity.mean),
             reasons.monosemanticity ??
-              `mean over ${monosemanticity.n_latents} latents; 1 if the rows that excite one are alike`,
+              `mean over ${monosemanticity.n_latents} latents; 1 if the rows that activate a latent are alike`,
           ] as const,
         ]
         : [],
@@ -75,7 +75,7 @@ export function metricsTable(metrics: MeasuredModel): string {
     ...sections.map((
       [title, lines],
     ) => [title, ...lines.map(([name, value, meaning]) => `  ${name.padEnd(20)}${value.padEnd(width + 3)}${meaning}`)]),
-    ["density, the share of rows that a latent is active on", ...densityLines(metrics)],
+    ["density: the share of rows on which a latent is active", ...densityLines(metrics)],
   ].map((lines) => lines.join("\n")).join("\n\n");
 }
 

@@ -110,7 +110,7 @@ export class MonosemanticitySums {
     if (!Number.isFinite(norm)) {
       const column = embeddings_BE.subarray(row * E, (row + 1) * E).findIndex((value) => !Number.isFinite(value));
       const value = embeddings_BE[row * E + column];
-      throw new RangeError(`evaluating: embedding ${this.#seen} has ${value} in column ${column}; leave out such rows`);
+      throw new RangeError(`evaluating: embedding ${this.#seen} has ${value} in column ${column}; remove such rows`);
     }
     for (let e = 0; e < E; e++) this.#row_E[e] = embeddings_BE[row * E + e]! / norm;
     return norm !== 0;

@@ -50,14 +50,14 @@ export function undefinedMetrics(metrics: MeasuredMetrics): Readonly<Partial<Rec
     ...!Number.isFinite(bias) && {
       reconstruction_bias: Number.isNaN(bias)
         ? "all reconstructions are zero"
-        : "no reconstruction points along its row",
+        : "the reconstructions are orthogonal to their rows on average",
     },
     ...coherence === null && { coherence: "it was not measured" },
     ...coherence && Number.isNaN(coherence.max) && {
       coherence: coherence.per_latent.length === 1 ? "there is one latent" : "W_dec is not finite",
     },
     ...monosemanticity && Number.isNaN(monosemanticity.mean) && {
-      monosemanticity: "no latent is excited by two rows",
+      monosemanticity: "no latent is active on two rows",
     },
   };
 }

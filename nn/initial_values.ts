@@ -26,7 +26,8 @@ export interface InitialData {
   /** [N, d_model], rows as the model will see them, before it standardises them; as loaders yield them, or a bare array. */
   readonly x: Float32Array | (Rows & { readonly x: Float32Array });
   /**
-   * Whether the dictionary is made of rows, as much as `reinit_blend` says; `true` if left out. Needs N ≥ d_sae.
+   * Whether to initialise the dictionary from rows, in the share that `reinit_blend` gives; `true` if left out. Needs
+   * N ≥ d_sae.
    *
    * A row is p · (xᵢ − μ) + (1 − p) · r, with p = `reinit_blend`, xᵢ a row of x that no other latent has, μ the mean of x,
    * all standardised, and r ~ U(±√(6/d_model)); p = 0 is the initialisation without data, bit by bit. With
@@ -37,12 +38,12 @@ export interface InitialData {
    */
   readonly data_points?: boolean;
   /**
-   * Where `b_dec` starts: `"zeros"` if left out, as upstream's; the `"mean"` of the rows, as its April 2025 version's; or
+   * Initial value of `b_dec`: `"zeros"` if left out, as upstream's; the `"mean"` of the rows, as its April 2025 version's; or
    * their `"geometric-median"` (Gao et al. 2024), which a few outliers do not move.
    */
   readonly b_dec?: InitialBDec;
   /**
-   * Whether `W_enc` is scaled so that Σ‖x̂ − b_dec‖ = Σ‖x − b_dec‖ at the first training step (Gao et al. 2024); `false`
+   * Whether to scale `W_enc` so that Σ‖x̂ − b_dec‖ = Σ‖x − b_dec‖ at the first training step (Gao et al. 2024); `false`
    * if left out. Measured on 64 to 4096 of the rows, the fewer the larger the model.
    */
   readonly scale_encoder?: boolean;

@@ -136,11 +136,11 @@ function pixelInput({ name, model: { inputs } }: VisionModel, preprocessing: Pre
   const [height, width] = order === "channels-first" ? input.shape.slice(2) : input.shape.slice(1, 3);
   const size = pixelSize(preprocessing);
   if (size === null) {
-    throw new RangeError(`${doing}: the preprocessing leaves the size of the images open; give a size, or a crop`);
+    throw new RangeError(`${doing}: the preprocessing does not fix the size of the images; give a size or a crop`);
   }
   if ((height ?? size.height) !== size.height || (width ?? size.width) !== size.width) {
     throw new RangeError(
-      `${doing}: it takes images of ${width} × ${height} pixels, and the preprocessing gives ${size.width} × ${size.height}`,
+      `${doing}: it takes images of ${width} × ${height} pixels, but the preprocessing gives ${size.width} × ${size.height}`,
     );
   }
   return { order, fixedBatch: input.shape[0] ?? null, size };
@@ -288,14 +288,12 @@ export async function extractToShards(
   if (tokens === null || tokens.n_prefix + tokens.grid.height * tokens.grid.width !== n_tokens) {
     const grid = tokens && `a grid of ${tokens.grid.height} × ${tokens.grid.width} after ${tokens.n_prefix} tokens`;
     throw new RangeError(
-      `reading ${vision.name}: ${layers[0]} has ${n_tokens} tokens, which are not ${
-        grid ?? "those of a square grid"
-      }; ` +
-        `say the grid, and how many tokens are before it`,
+      `reading ${vision.name}: ${layers[0]} has ${n_tokens} tokens, which do not form ${grid ?? "a square grid"}; ` +
+        `give the grid, and the number of tokens before it`,
     );
   }
   const { cls, patches } = countTokens(tokens, keep);
-  if (cls + patches === 0) throw new RangeError(`reading ${vision.name}: its tokens have no CLS to keep`);
+  if (cls + patches === 0) throw new RangeError(`reading ${vision.name}: its tokens include no CLS token`);
   const numbers = layerNumbers(layers);
   const described = {
     family: plan.family,
@@ -374,7 +372,7 @@ function checkLayers({ name, model }: VisionModel, layers: readonly string[]): v
     const near = nearest(layer, [...made]);
     throw new RangeError(
       `${name} has no tensor ${JSON.stringify(layer)}; ${
-        near === undefined ? "--list-layers shows those that it has" : `did you mean ${near}?`
+        near === undefined ? "--list-layers lists its tensors" : `did you mean ${near}?`
       }`,
     );
   }
@@ -389,13 +387,15 @@ function commonShape(
 ): { readonly n_tokens: number; readonly d_model: number } {
   shapes.forEach((shape, i) => {
     if (shape?.length === 3 && shape[0] === B) return;
-    throw new RangeError(`${layers[i]} is ${shape === null ? "not of floats" : `[${shape}]`}; expected [${B}, T, D]`);
+    throw new RangeError(
+      `${layers[i]} is ${shape === null ? "not floating-point" : `[${shape}]`}; expected [${B}, T, D]`,
+    );
   });
   const other = shapes.findIndex((shape) => String(shape) !== String(shapes[0]));
   if (other >= 0) {
     throw new RangeError(
       `${layers[0]} is [${shapes[0]}] and ${layers[other]} is [${shapes[other]}]; ` +
-        `layers in one folder must have one number of tokens and one width`,
+        `layers in one folder must have the same number of tokens and the same width`,
     );
   }
   const [, n_tokens, d_model] = shapes[0]!;
@@ -420,7 +420,7 @@ async function labelsOf(
   const { root, pixel_agg, bg_label } = masks!;
   const side = Math.floor(size.width / grid.width);
   if (Math.floor(size.height / grid.height) !== side) {
-    throw new RangeError(`patches are ${side} pixels wide and of another height; masks need square ones`);
+    throw new RangeError(`patches are ${side} pixels wide and not square; masks need square patches`);
   }
   const [height, width] = [side * grid.height, side * grid.width];
   const labels = new Uint8Array(images.paths.length * grid.height * grid.width);

@@ -63,29 +63,29 @@ export async function adviceOnRows({ data }: Pick<RunConfig, "data">, training: 
 function rowWarnings(data: RunConfig["data"], { n_rows, d_model }: RowSource, examined: RowsExamination): string[] {
   const { n_zero, gamma, widest, farthest, far, between, n_rows: seen } = examined;
   if (n_zero === seen) {
-    return [`all rows are zero in ${data.path}: nothing can be learned; set data.path to other rows`];
+    return [`all rows in ${data.path} are zero: there is nothing to learn; set data.path to other rows`];
   }
   if (gamma === Infinity) {
-    return [`all rows are alike in ${data.path}: nothing can be learned; set data.path to other rows`];
+    return [`all rows in ${data.path} are equal: there is nothing to learn; set data.path to other rows`];
   }
   const warnings: string[] = [];
   if (n_zero > ZERO_SHARE * seen) {
     warnings.push(
-      `${percent(n_zero / seen)} of the rows are zero: padding, if they mean nothing; leave them out of data.path`,
+      `${percent(n_zero / seen)} of the rows are zero; if they are padding, remove them from data.path`,
     );
   }
   const takesMean = data.standardise === "mean" || data.standardise === "mean_scale";
   if (gamma > MAX_GAMMA && !takesMean) {
     const column = farthest.share > COLUMN_SHARE ? `, mostly because of column ${farthest.column}` : "";
     warnings.push(
-      `the mean row is ${significant(gamma)} times as long as the rows' deviations from it${column}: ` +
-        'latents will die of it; set data.standardise = "mean"',
+      `the mean row is ${significant(gamma)} times as long as the rows' deviations from it${column}; ` +
+        'this kills latents; set data.standardise = "mean"',
     );
   }
   if (widest.share > COLUMN_SHARE && widest.share * d_model > FAIR_SHARES) {
     warnings.push(
-      `column ${widest.column} has ${percent(widest.share)} of all variance: the loss sees little else; ` +
-        "leave it out of data.path, or divide it by its deviation there",
+      `column ${widest.column} has ${percent(widest.share)} of all variance and dominates the loss; ` +
+        "remove it from data.path, or divide it by its standard deviation",
     );
   }
   if (far.share > FAR_SHARE) {
@@ -93,15 +93,17 @@ function rowWarnings(data: RunConfig["data"], { n_rows, d_model }: RowSource, ex
       `${percent(far.n_rows / seen)} of the rows are ${FAR} to ${
         significant(far.largest)
       } times as far from the mean as ` +
-        `the median row and have ${percent(far.share)} of all variance: the others will be reconstructed badly; ` +
-        "leave them out of data.path, or train on them alone",
+        `the median row and have ${
+          percent(far.share)
+        } of all variance, so that the other rows will be reconstructed badly; ` +
+        "remove them from data.path, or train on them separately",
     );
   }
   const buffer = data.buffer_rows ?? defaultBufferRows(d_model);
   if (buffer < n_rows && buffer < ENOUGH_BLOCKS * SHUFFLED_TOGETHER && between > BETWEEN_SHARE) {
     warnings.push(
       `neighbouring rows are alike (${percent(between)} of all variance lies between groups of them) and only ` +
-        `${count(buffer)} rows are shuffled at a time; set data.buffer_rows to ${
+        `${count(buffer)} rows are shuffled together; set data.buffer_rows to ${
           count(ENOUGH_BLOCKS * SHUFFLED_TOGETHER)
         } or more`,
     );
@@ -132,9 +134,7 @@ export function resultWarnings(
     ? `lower train.lr (now ${train.lr}), or train for more steps`
     : 'set data.standardise = "mean_scale", or lower train.lr';
   return [
-    `the NMSE on the rows of ${given.on} is ${
-      significant(nmse)
-    }, above 1: the mean row alone would be nearer to them; ` +
+    `the NMSE on the ${given.on} rows is ${significant(nmse)}, which is worse than predicting the mean row (1); ` +
     remedy,
   ];
 }

@@ -7,27 +7,27 @@
 import type { Field } from "../nn/fields.ts";
 import { nearest } from "../kernels/engine/nearest.ts";
 
-/** What a field of text is declared with. */
+/** What declares a field: description, default, and an example for fields without a default. */
 interface About<T> {
   readonly about: string;
   readonly otherwise?: T;
   readonly example?: T;
 }
 
-/** A text. */
+/** A string. */
 export function text(about: About<string>): Field<string> {
   return {
     ...about,
-    takes: "a text",
+    takes: "a string",
     complete(name, given) {
       const found = given ?? about.otherwise;
-      if (typeof found !== "string") throw wrong(name, "a text", found);
+      if (typeof found !== "string") throw wrong(name, "a string", found);
       return found;
     },
   };
 }
 
-/** One of some texts. */
+/** One of the given strings. */
 export function choice<T extends string>(choices: readonly T[], about: About<T>): Field<T> {
   return {
     ...about,
@@ -70,7 +70,7 @@ export function orFalse<T>(field: Field<T>): Field<T | false> {
   };
 }
 
-/** The error about a value that is none of those that there are. */
+/** The error for a value that is not one of the choices. */
 export function unknownChoice(name: string, found: unknown, choices: readonly string[]): RangeError {
   const near = typeof found === "string" ? nearest(found, choices) : undefined;
   const hint = near === undefined ? `expected one of ${choices.join(", ")}` : `did you mean ${near}?`;
@@ -78,7 +78,7 @@ export function unknownChoice(name: string, found: unknown, choices: readonly st
   return new RangeError(`${name} is ${what}; ${hint}`);
 }
 
-/** The error about a value of another type. */
+/** The error for a value of the wrong type. */
 export function wrong(name: string, expected: string, found: unknown): TypeError {
   return new TypeError(`${name} must be ${expected}, found ${JSON.stringify(found)}`);
 }

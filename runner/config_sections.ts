@@ -29,27 +29,27 @@ import { SHARD_TOKENS, type ShardTokens } from "../data/shards/reader.ts";
 import { TRAIN_DEFAULTS } from "../train/options.ts";
 import { byteList, choice, orFalse, text } from "./config_fields.ts";
 
-/** Where the rows are, and how they are used. */
+/** The rows and how they are used. */
 export interface DataConfig {
-  /** A file of rows, or a folder of shards; {@link openRows} says which there are. */
+  /** A file of rows or a folder of shards. {@link openRows} lists the formats. */
   readonly path: string;
-  /** Of a file of bare numbers, the type of each. */
+  /** Type of the numbers in a file of bare numbers. */
   readonly format: RowFormat | null;
-  /** Numbers in a row, where neither the file says it nor a JSON file beside it. */
+  /** Width of a row, if neither the file nor a JSON file beside it gives it. */
   readonly d_model: number | null;
-  /** Of a file of several arrays, the name of the one with the rows. */
+  /** Name of the array with the rows, in a file of several arrays. */
   readonly key: string | null;
-  /** Of shards of several layers, which. */
+  /** Layer of the shards, if they have several. */
   readonly layer: number | null;
-  /** Of shards, which tokens. */
+  /** Tokens of the shards. */
   readonly tokens: ShardTokens | null;
-  /** Of shards with labels, those of the patches that are left out. */
+  /** Labels of the patches to leave out, for shards with labels. */
   readonly ignore_labels: readonly number[] | null;
-  /** The share of rows, at the end of the file, that training never sees; 0 keeps none back. */
+  /** Share of rows, at the end of the file, held out for validation; 0 holds out none. Shards are split between images. */
   readonly validation_share: number;
-  /** What is done to the inputs; what is measured for it travels with the model. */
+  /** How inputs are standardised. The measured mean and scale are saved with the model. */
   readonly standardise: Standardisation;
-  /** Rows that are held in memory and shuffled at a time; without it 256 MiB of them. */
+  /** Rows held in memory and shuffled together. `null` for 256 MiB of rows. */
   readonly buffer_rows: number | null;
 }
 
@@ -57,21 +57,21 @@ export interface DataConfig {
 export const DATA_FIELDS: EachField<DataConfig> = {
   path: text({
     about:
-      "A file of rows, or a folder of shards; relative to this file. https:… and hf:… are addresses; part-*.npy is all " +
-      "those files, one after the other.",
+      "A file of rows or a folder of shards. A path is relative to this file; https:… and hf:… are addresses; part-*.npy " +
+      "means all matching files, one after the other.",
     example: "activations.npy",
   }),
-  format: optional(choice(ROW_FORMATS, { about: "Of a file of bare numbers, the type of each.", example: "f32" })),
+  format: optional(choice(ROW_FORMATS, { about: "Type of the numbers in a file of bare numbers.", example: "f32" })),
   d_model: optional(integer({
     least: 1,
-    about: "Numbers in a row, where neither the file says it nor a JSON file beside it.",
+    about: "Width of a row, if neither the file nor a JSON file beside it gives it.",
     example: 768,
   })),
-  key: optional(text({ about: "Of a file of several arrays, the name of the one with the rows.", example: "x" })),
-  layer: optional(integer({ about: "Of shards of several layers, which.", example: 10 })),
-  tokens: optional(choice(SHARD_TOKENS, { about: "Of shards, which tokens.", example: "content" })),
+  key: optional(text({ about: "Name of the array with the rows, in a file of several arrays.", example: "x" })),
+  layer: optional(integer({ about: "Layer of the shards, if they have several.", example: 10 })),
+  tokens: optional(choice(SHARD_TOKENS, { about: "Tokens of the shards.", example: "content" })),
   ignore_labels: optional(byteList({
-    about: "Of shards with labels, those of the patches that are left out.",
+    about: "Labels of the patches to leave out, for shards with labels.",
     example: [0],
   })),
   validation_share: number({
@@ -79,65 +79,64 @@ export const DATA_FIELDS: EachField<DataConfig> = {
     most: 0.9,
     otherwise: 0.05,
     about:
-      "The share of rows, at the end of the file, that training never sees; 0 keeps none back. Of shards, the rows of whole images.",
+      "Share of rows, at the end of the file, held out for validation; 0 holds out none. Shards are split between images.",
   }),
   standardise: choice(["none", "mean", "scale", "mean_scale"], {
     otherwise: "none",
-    about: "What is done to the inputs; what is measured for it travels with the model.",
+    about: "How inputs are standardised. The measured mean and scale are saved with the model.",
   }),
   buffer_rows: optional(integer({
     least: 1,
-    about: "Rows that are held in memory and shuffled at a time; without it 256 MiB of them.",
+    about: "Rows held in memory and shuffled together. Default: 256 MiB of rows.",
     example: 87381,
   })),
 };
 
-/** What the initial values are made of; without any of it, of random numbers alone. */
+/** What initial values are made from, besides random numbers. */
 export type InitConfig = Required<Omit<InitialData, "x">>;
 
 /** The fields of `[init]`. */
 export const INIT_FIELDS: EachField<InitConfig> = {
   data_points: boolean({
     otherwise: false,
-    about: "Whether the dictionary is made of rows, as much as `reinit_blend` says.",
+    about: "Whether to initialise the dictionary from rows, in the share that `reinit_blend` gives.",
   }),
-  b_dec: choice(CENTRES, { otherwise: "zeros", about: "Where `b_dec` starts." }),
+  b_dec: choice(CENTRES, { otherwise: "zeros", about: "Initial value of `b_dec`." }),
   scale_encoder: boolean({
     otherwise: false,
-    about:
-      "Whether `W_enc` is scaled so that Σ‖x̂ − b_dec‖ = Σ‖x − b_dec‖ at the first training step (Gao et al. 2024).",
+    about: "Whether to scale `W_enc` so that Σ‖x̂ − b_dec‖ = Σ‖x − b_dec‖ at the first training step (Gao et al. 2024).",
   }),
 };
 
-/** How to train. */
+/** The settings of the training loop. */
 export interface LoopConfig {
-  /** Rows in a step. */
+  /** Rows per step. */
   readonly batch_size: number;
-  /** How many times every row is seen; below 1, which share of them is. Not together with `n_steps`. */
+  /** Passes over the rows; below 1, the share of rows to train on. Excludes `n_steps`; `null` where that is given. */
   readonly n_epochs: number | null;
-  /** How many steps to make. Not together with `n_epochs`. */
+  /** Number of training steps. Excludes `n_epochs`; `null` where that is given. */
   readonly n_steps: number | null;
-  /** Adam, or Muon for the matrices and Adam for the biases. */
+  /** Optimizer: Adam, or Muon for the matrices with Adam for the biases. */
   readonly optim: OptimizerOptions["key"];
   /** Peak learning rate. */
   readonly lr: number;
-  /** Steps of linear warm-up from 0; `null` leaves it to the length of the run. */
+  /** Steps of linear learning-rate warm-up from 0. `null` derives it from the length of the run. */
   readonly n_lr_warmup: number | null;
-  /** Steps in which the penalty's weight grows from 0 to what it is. */
+  /** Steps of linear warm-up of the penalty's weight from 0. */
   readonly n_sparsity_warmup: number;
-  /** What a row keeps at first, before it is the activation's `top_k`; only together with `n_k_warmup`. */
+  /** Initial k, from which k falls to the activation's `top_k`. Requires `n_k_warmup`; `null` for none. */
   readonly k_start: number | null;
-  /** Steps until a row keeps `top_k`. */
+  /** Steps until k reaches `top_k`. `null` for none. */
   readonly n_k_warmup: number | null;
-  /** Largest norm of all gradients together; `false` for no clipping. */
+  /** Largest norm of all gradients together; larger gradients are scaled down to it. `false` turns clipping off. */
   readonly grad_clip: number | false;
-  /** Steps between two reports. */
+  /** Steps between two reports of the loss. */
   readonly log_every: number;
-  /** Steps between two checkpoints; the last step always leaves one. */
+  /** Steps between two checkpoints. The last step always saves one. */
   readonly checkpoint_every: number;
-  /** Minutes after which there is a checkpoint in any case. Both are checked every `log_every` steps. */
+  /** Longest time between two checkpoints, in minutes. Checked every `log_every` steps, as is `checkpoint_every`. */
   readonly checkpoint_minutes: number;
-  /** Seed of the initial values, the order of the rows and the prefixes. */
+  /** Seed for the initial values, the order of the rows and the prefixes. */
   readonly seed: number;
 }
 
@@ -147,60 +146,66 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
     least: 1,
     most: MAX_BATCH_ROWS,
     otherwise: TRAIN_DEFAULTS.batch_size,
-    about: "Rows in a step.",
+    about: "Rows per step.",
   }),
   n_epochs: number({
     otherwise: 1,
-    about: "How many times every row is seen; below 1, which share of them is. Not together with `n_steps`.",
+    about: "Passes over the rows; below 1, the share of rows to train on. Excludes `n_steps`.",
   }),
   n_steps: optional(
-    integer({ least: 1, about: "How many steps to make. Not together with `n_epochs`.", example: 10000 }),
+    integer({ least: 1, about: "Number of training steps. Excludes `n_epochs`.", example: 10000 }),
   ),
   optim: choice(["adam", "muon"], {
     otherwise: "adam",
-    about: "Adam, or Muon for the matrices and Adam for the biases.",
+    about: "Optimizer: Adam, or Muon for the matrices with Adam for the biases.",
   }),
   lr: number({ least: 0, otherwise: TRAIN_DEFAULTS.lr, about: "Peak learning rate." }),
   n_lr_warmup: optional(integer({
     least: 0,
-    about: "Steps of linear warm-up from 0; without it 500, or a tenth of the steps, if that is less.",
+    about: "Steps of linear learning-rate warm-up from 0. Default: 500, or a tenth of the steps if that is less.",
     example: 500,
   })),
   n_sparsity_warmup: integer({
     least: 0,
     otherwise: TRAIN_DEFAULTS.n_sparsity_warmup,
-    about: "Steps in which the penalty's weight grows from 0 to what it is.",
+    about: "Steps of linear warm-up of the penalty's weight from 0.",
   }),
   k_start: optional(integer({
     least: 1,
-    about: "What a row keeps at first, before it is the activation's `top_k`; only together with `n_k_warmup`.",
+    about: "Initial k, from which k falls to the activation's `top_k`. Requires `n_k_warmup`.",
     example: 256,
   })),
-  n_k_warmup: optional(integer({ least: 1, about: "Steps until a row keeps `top_k`.", example: 1000 })),
+  n_k_warmup: optional(integer({ least: 1, about: "Steps until k reaches `top_k`.", example: 1000 })),
   grad_clip: orFalse(number({
     otherwise: TRAIN_DEFAULTS.grad_clip,
-    about: "Largest norm of all gradients together; `false` for no clipping.",
+    about:
+      "Largest norm of all gradients together; larger gradients are scaled down to it. `false` turns clipping off.",
   })),
-  log_every: integer({ least: 1, otherwise: TRAIN_DEFAULTS.log_every, about: "Steps between two reports." }),
+  log_every: integer({
+    least: 1,
+    otherwise: TRAIN_DEFAULTS.log_every,
+    about: "Steps between two reports of the loss.",
+  }),
   checkpoint_every: integer({
     least: 1,
     otherwise: 1000,
-    about: "Steps between two checkpoints; the last step always leaves one.",
+    about: "Steps between two checkpoints. The last step always saves one.",
   }),
   checkpoint_minutes: number({
     otherwise: 10,
-    about: "Minutes after which there is a checkpoint in any case. Both are checked every `log_every` steps.",
+    about:
+      "Longest time between two checkpoints, in minutes. Checked every `log_every` steps, as is `checkpoint_every`.",
   }),
   seed: integer({
     least: 0,
     otherwise: TRAIN_DEFAULTS.seed,
-    about: "Seed of the initial values, the order of the rows and the prefixes.",
+    about: "Seed for the initial values, the order of the rows and the prefixes.",
   }),
 };
 
-/** What is written down while it trains. */
+/** What is logged during training. */
 export interface LogConfig {
-  /** Steps between two measurements of the rows kept back; 0 for none. Without it a twentieth of the run. */
+  /** Steps between two validations; 0 turns validation off. `null` for a twentieth of the run. */
   readonly validation_every: number | null;
 }
 
@@ -209,8 +214,8 @@ export const LOG_FIELDS: EachField<LogConfig> = {
   validation_every: optional(integer({
     least: 0,
     about:
-      "Steps between two measurements of the rows kept back; 0 for none. Without it a twentieth of the run. At most 4096 " +
-      "of these rows are taken, every time the same, and the steps are rounded up to whole `log_every`.",
+      "Steps between two validations; 0 turns validation off. Default: a twentieth of the run. Each validation uses the same " +
+      "rows, at most 4096; the steps are rounded up to a multiple of `log_every`.",
     example: 500,
   })),
 };
@@ -222,23 +227,23 @@ export type Section =
 
 /** The tables of the file. */
 export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "train" | "log", Section>> = {
-  data: { about: "Where the rows are, and how they are used.", fields: { ...DATA_FIELDS } },
+  data: { about: "The rows and how they are used.", fields: { ...DATA_FIELDS } },
   sae: {
     about: "The model.",
     fields: {
       ...CONFIG_FIELDS,
       d_model: {
         ...CONFIG_FIELDS.d_model,
-        about: "Width of the inputs, D; always that of the rows.",
+        about: "Width of the inputs, D. Must equal the width of the rows, which is the default.",
         otherwise: null,
         example: 768,
       },
     },
   },
-  init: { about: "What the initial values are made of, besides random numbers.", fields: { ...INIT_FIELDS } },
+  init: { about: "How parameters are initialised.", fields: { ...INIT_FIELDS } },
   objective: { about: "What training minimises.", kinds: objectives(), otherwise: "vanilla" },
   train: { about: "How to train.", fields: { ...LOOP_FIELDS } },
-  log: { about: "What is written down while it trains.", fields: { ...LOG_FIELDS } },
+  log: { about: "What is logged during training.", fields: { ...LOG_FIELDS } },
 };
 
 /** Fields of which only one may be given. */
@@ -256,7 +261,7 @@ function objectives(): Kinds {
       dead_threshold_tokens: {
         ...fields.dead_threshold_tokens,
         about:
-          `Rows without firing after which a latent is dead; without it ${usual}, or a tenth of the rows, if that is less; ` +
+          `Rows without firing after which a latent is dead. Default: ${usual}, or a tenth of the rows if that is less, but ` +
           "at least 8 batches.",
         otherwise: null,
         example: DEAD_THRESHOLD_TOKENS,

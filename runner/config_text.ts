@@ -103,7 +103,7 @@ function valueLines(fields: AnyFields, values: Readonly<Record<string, unknown>>
 
 /** What a field is, and what it may be where its value does not show it. */
 function sentences({ about, takes }: Field<unknown>): string {
-  return ["true or false", "a text"].includes(takes) ? about : `${about} ${capital(takes)}.`;
+  return ["true or false", "a string"].includes(takes) ? about : `${about} ${capital(takes)}.`;
 }
 
 /** Some text with a comment beside it, which goes over several lines where one is too short. */

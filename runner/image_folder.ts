@@ -27,7 +27,7 @@ export async function listImages(root: string): Promise<ImageFolder> {
   const paths = (await Array.fromAsync(imagesBelow(root, ""))).sort();
   if (paths.length === 0) {
     throw new RangeError(
-      `reading ${root}: found no images; expected files that end with .jpg, .png, .webp and the like`,
+      `reading ${root}: found no images; expected files with extensions such as .jpg, .png and .webp`,
     );
   }
   const folders = paths.map((path) => path.includes("/") ? path.slice(0, path.indexOf("/")) : null);

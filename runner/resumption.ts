@@ -47,7 +47,7 @@ export async function savedOf(
   try {
     found = fieldsOf(saved.note);
   } catch (cause) {
-    throw new CheckpointError(`resuming ${directory.path}: its training says no run's configuration`, { cause });
+    throw new CheckpointError(`resuming ${directory.path}: its saved state holds no run configuration`, { cause });
   }
   // 0.1.0 left it to the library.
   const deadAfter = "objective.dead_threshold_tokens";
@@ -67,16 +67,16 @@ export async function savedOf(
   const changedFrom = hash === undefined || JSON.parse(hash) === data.sha256 ? undefined : String(JSON.parse(hash));
   if (field === undefined && changedFrom !== undefined && !mayChangeData) {
     throw new RangeError(
-      `resuming ${directory.path}: the rows of ${cfg.data.path} are not those that it was trained on (SHA-256 ` +
+      `resuming ${directory.path}: the rows of ${cfg.data.path} differ from those of the run (SHA-256 ` +
         `${data.sha256.slice(0, 12)}…, expected ${
           changedFrom.slice(0, 12)
-        }…); put those back, or resume with these by ` +
-        `--changed-data, which ${RECORD} will say`,
+        }…); restore the original rows, or resume with the new ones with ` +
+        `--changed-data, which ${RECORD} records`,
     );
   }
   if (field === undefined) return { saved, ...whole, changedFrom };
   throw new RangeError(
-    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}; it cannot be resumed with ${
+    `${directory.path} holds a run whose ${field} is ${found.get(field) ?? "not set"}, which cannot be resumed with ${
       wanted.get(field) ?? "none"
     }`,
   );

@@ -507,7 +507,7 @@ async function withPlace(
     const { row, column, value } = firstNonFinite(x, d_model) ?? largest(x, d_model);
     const where = `${data.path}: row ${index[row]} has ${value} in column ${column}`;
     const remedy = Number.isFinite(value) ? "too large for float32" : "not finite";
-    const what = `has a value that is not finite; ${where}; leave out rows that are ${remedy}`;
+    const what = `has a value that is not finite; ${where}; remove rows that are ${remedy}`;
     return new DivergenceError(step, tensor, what, { isOfRows });
   }
   return error;
@@ -701,7 +701,7 @@ function plan(
 ): Plan {
   const { n_rows, d_model } = source;
   if (sae.d_model !== undefined && sae.d_model !== d_model) {
-    throw new RangeError(`sae.d_model is ${sae.d_model}, and ${data.path} has rows of ${d_model}`);
+    throw new RangeError(`sae.d_model is ${sae.d_model}, but the rows of ${data.path} have width ${d_model}`);
   }
   const rounded = n_rows - Math.round(n_rows * data.validation_share);
   // Patches of one image are alike: the split parts no example.
@@ -712,7 +712,7 @@ function plan(
   if (steps < 1) {
     const share = n_epochs === null || n_epochs >= 1 ? "" : `train.n_epochs ${n_epochs} of `;
     throw new RangeError(
-      `${data.path} has ${training.n_rows} rows to train on; ${share}these are too few for a batch of ${batch_size}`,
+      `${data.path} has ${training.n_rows} rows to train on; ${share}these are too few for a batch of ${batch_size}. Lower train.batch_size`,
     );
   }
   const kept = end < n_rows ? rowRange(source, end, n_rows) : null;

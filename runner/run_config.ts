@@ -59,14 +59,16 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
 function completeData(found: Readonly<Record<string, unknown>>): DataConfig {
   const { path } = found;
   if (path === undefined || path === "") {
-    throw new TypeError(`data.path is ${path === "" ? "empty" : "missing"}: the file with the rows to train on`);
+    throw new TypeError(
+      `data.path is ${path === "" ? "empty" : "missing"}: set it to set it to the file with the rows to train on`,
+    );
   }
   return completeEach<DataConfig>(DATA_FIELDS, found, "data.");
 }
 
 function completeLoop(found: Readonly<Record<string, unknown>>): LoopConfig {
   if (found.n_epochs !== undefined && found.n_steps !== undefined) {
-    throw new TypeError("train.n_epochs and train.n_steps say the same thing in two ways; give one of them");
+    throw new TypeError("train.n_epochs and train.n_steps both set the length of the run; give one of them");
   }
   const loop = completeEach<LoopConfig>(LOOP_FIELDS, found, "train.");
   return loop.n_steps === null ? loop : { ...loop, n_epochs: null };

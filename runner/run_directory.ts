@@ -294,8 +294,8 @@ export class RunDirectory implements AsyncDisposable {
       if (!(cause instanceof CheckpointError)) throw cause;
       const before = isPrevious ? null : await openWhole(this.#file(PREVIOUS_STATE)).catch(() => null);
       const hint = before === null
-        ? "no other state is whole; train it again with --overwrite"
-        : `the state before it, of step ${before.step}, is whole: --resume=previous resumes from it`;
+        ? "no other state is intact; train again with --overwrite"
+        : `the state before it, of step ${before.step}, is intact; use --resume=previous to resume from it`;
       throw new CheckpointError(`${cause.message}; ${hint}`, { cause });
     }
   }
@@ -351,7 +351,7 @@ export class RunDirectory implements AsyncDisposable {
     await this.#prepare();
     await Deno.writeTextFile(this.#file(name), text, { append: true }).catch((cause: Error) => {
       throw new Error(
-        `writing ${this.#file(name)}: ${cause.message}; it takes ${text.length.toLocaleString("en")} bytes more`,
+        `writing ${this.#file(name)}: ${cause.message}; it needs ${text.length.toLocaleString("en")} more bytes`,
         { cause },
       );
     });
@@ -412,7 +412,7 @@ function check(found: FoundFolder, opening: Opening): void {
   if (start === "new") checkNew(found, opening);
   else if (start !== "overwrite") checkResumed(found, opening);
   else if (opening.kind === "demo" && found.kind !== null && found.kind !== "demo") {
-    throw new RangeError(`${path} holds ${A[found.kind]}, which a demo does not replace; choose another folder`);
+    throw new RangeError(`${path} holds ${A[found.kind]}, which the demo will not replace; choose another folder`);
   }
   const needed = [RECORD, ...namesOf(opening).filter((name) => name !== "config.toml")];
   const taken = needed.find((name) => found.names.has(name) && !found.ours.has(name));
@@ -421,7 +421,7 @@ function check(found: FoundFolder, opening: Opening): void {
 
 function notOurs(path: string, name: string): RangeError {
   return new RangeError(
-    `${path}/${name} is not a file of this run, which needs a file of that name; move it, or choose another folder`,
+    `${path}/${name} does not belong to this run, but the run needs that name; move the file, or choose another folder`,
   );
 }
 
@@ -440,7 +440,7 @@ function checkNew(found: FoundFolder, { path, kind }: Opening): void {
   const isOther = found.kind !== kind;
   if (!isOther && !hasCheckpoint(found)) return;
   throw new RangeError(
-    `${path} holds ${A[found.kind]} already; choose another folder, ${
+    `${path} already holds ${A[found.kind]}; choose another folder, ${
       isOther ? "" : "continue it with --resume, "
     }or ` +
       "replace it with --overwrite",
@@ -455,13 +455,13 @@ function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening):
   const isAuto = start === "auto";
   if (isReplaced) {
     if (isAuto) return;
-    refuse("its files were being replaced when the process ended; start it again with --overwrite");
+    refuse("the process ended while it was replacing the run's files; start again with --overwrite");
   }
   if (isAuto && names.size === 0) return;
   if (!exists) refuse("there is no such folder");
   if (found.kind === null) {
     const what = names.size === 0 ? "an empty folder" : [...names].slice(0, 5).sort().join(", ");
-    refuse(`found ${what}, and no run; start one ${names.size === 0 ? "here" : "in another folder"} without --resume`);
+    refuse(`found ${what}, but no run; start one ${names.size === 0 ? "here" : "in another folder"} without --resume`);
   }
   if (found.kind !== kind) refuse(`found ${A[found.kind!]}; the configuration describes ${A[kind]}`);
   const surplus = found.runs.find((run) => !runs.includes(run));
@@ -470,10 +470,10 @@ function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening):
   if (kind === "sweep" || ours.has(wanted) || (isAuto && !hasCheckpoint(found))) return;
   const there = ["sae.pt", PREVIOUS_STATE].filter((name) => ours.has(name));
   const hint = wanted === STATE && ours.has(PREVIOUS_STATE)
-    ? "--resume=previous resumes from the state before it"
+    ? "use --resume=previous to resume from the state before it"
     : hasCheckpoint(found)
-    ? "train it again with --overwrite"
-    : "--resume=auto starts what has no checkpoint yet";
+    ? "train again with --overwrite"
+    : "use --resume=auto to start runs that have no checkpoint yet";
   refuse(`there is no ${wanted}${there.length > 0 ? ` beside ${there.join(" and ")}` : ""}; ${hint}`);
 }
 

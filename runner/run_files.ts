@@ -143,7 +143,7 @@ async function namesIn(path: string): Promise<Set<string> | null> {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return null;
     if (error instanceof Deno.errors.NotADirectory) {
-      throw new RangeError(`${path} is not a folder; a run needs one`);
+      throw new RangeError(`${path} is not a folder; a run needs a folder`);
     }
     throw error;
   }

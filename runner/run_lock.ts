@@ -112,8 +112,10 @@ export class RunLock implements AsyncDisposable {
     const holder = await isAt(this.#path, this.#file) ? readHolder(textOf(this.#file)) : undefined;
     if (holder?.id === this.#holder.id) return;
     throw new RangeError(
-      `${this.#path} is no longer that of this process: ${holder ? nameOf(holder) : "it was removed"}; nothing is ` +
-        "written to the run any more",
+      `this process no longer holds ${this.#path}: ${
+        holder ? `${nameOf(holder)} does` : "it was removed"
+      }; nothing more is ` +
+        "written to the run",
     );
   }
 
@@ -142,27 +144,27 @@ async function claim(
   const holder = readHolder(text);
   if (isLocked === false) {
     throw new RangeError(
-      `${folder} is in use by ${holder ? nameOf(holder) : "another process"}; wait until it has ended`,
+      `${folder} is in use by ${holder ? nameOf(holder) : "another process"}; wait until it ends`,
     );
   }
   if (text === "") return;
   if (holder === undefined) {
-    throw new RangeError(`${folder}/${LOCK_FILE} is not a lock of saev; move it, or choose another folder`);
+    throw new RangeError(`${folder}/${LOCK_FILE} is not a saev lock file; move it, or choose another folder`);
   }
   if (isLocked && holder.host !== null && holder.host === host) return;
   const silence = now() - (mtime?.getTime() ?? 0);
   const since = `whose last heartbeat was ${Math.max(0, Math.round(silence / 1000))} s ago`;
   if (silence >= MISSED_HEARTBEATS * HEARTBEAT_MS) {
-    return say(`${folder}: the lock of ${nameOf(holder)}, ${since}, is stale; taking it`);
+    return say(`${folder}: the lock of ${nameOf(holder)}, ${since}, is stale; taking it over`);
   }
   throw new RangeError(
-    `${folder} is in use by ${nameOf(holder)}, ${since}; if that process has ended, try again ` +
-      `${MISSED_HEARTBEATS * HEARTBEAT_MS / 1000} s after it`,
+    `${folder} is in use by ${nameOf(holder)}, ${since}. If that process has ended, try again ` +
+      `${MISSED_HEARTBEATS * HEARTBEAT_MS / 1000} s after that`,
   );
 }
 
 function nameOf({ host, pid }: Holder): string {
-  return `process ${pid} on ${host ?? "a machine without a name"}`;
+  return `process ${pid} on ${host ?? "an unnamed machine"}`;
 }
 
 /** The text of an open file; empty if another process has locked it and the system is Windows. */

@@ -66,9 +66,9 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, history: R
         label: "NMSE",
         value: decimals(metrics.nmse, 4),
         note: reasons.nmse ??
-          `the unexplained share of the variance; explained ${metrics.explained_variance.toFixed(4)}; MSE ${
-            metrics.mse.toPrecision(3)
-          }`,
+          `share of the variance that is not explained; explained variance ${
+            metrics.explained_variance.toFixed(4)
+          }; MSE ${metrics.mse.toPrecision(3)}`,
       },
       {
         label: "Cosine",
@@ -78,7 +78,7 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, history: R
             decimals(metrics.reconstruction_bias, 3)
           }`,
       },
-      { label: "Active latents", value: metrics.l0.toFixed(1), note: `a row; L1 ${metrics.l1.toPrecision(3)}` },
+      { label: "Active latents", value: metrics.l0.toFixed(1), note: `per row; L1 ${metrics.l1.toPrecision(3)}` },
       {
         label: "Dead latents",
         value: `${(100 * metrics.dead_fraction).toFixed(1)} %`,
@@ -93,20 +93,20 @@ export function runReport(config: WrittenConfig, result: MeasuredRun, history: R
         label: "Coherence",
         value: decimals(coherence?.max ?? NaN, 3),
         note: reasons.coherence ??
-          `the largest |cosine| of two decoder rows; of each with its nearest ${
+          `largest |cosine| of two decoder rows; mean over nearest neighbours ${
             decimals(coherence?.mean_max ?? NaN, 3)
           }`,
       },
       {
         label: "Speed",
         value: speed === null ? "unknown" : Math.round(speed).toLocaleString("en"),
-        note: `rows a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
+        note: `rows per second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
       },
     ],
     warnings: result.warnings,
     curves: [
       { title: "Loss", values: losses.map(({ loss }) => loss) },
-      { title: "L0, active latents a row", values: losses.map(({ l0 }) => l0) },
+      { title: "L0, active latents per row", values: losses.map(({ l0 }) => l0) },
       { title: "Dead latents", values: losses.map(({ n_dead }) => n_dead) },
       ...validationCurves(validations),
       { title: "Learning rate", values: losses.map((_, step) => rate(step)) },

@@ -37,8 +37,8 @@ export function completeSweep(
   const count = countRuns(found, "", lists);
   if (count > maxRuns) {
     throw new RangeError(
-      `its lists make ${count.toLocaleString("en")} runs, more than ${maxRuns.toLocaleString("en")}: ` +
-        `${lists.join(", ")}; shorten them, or allow so many with --max-runs`,
+      `its lists make ${count.toLocaleString("en")} runs; expected at most ${maxRuns.toLocaleString("en")}: ` +
+        `${lists.join(", ")}; shorten them, or raise --max-runs`,
     );
   }
   return combinations(found, "").map(({ value, changes }) => ({
@@ -50,7 +50,7 @@ export function completeSweep(
 /** How many {@link combinations} there are; says which lists they come from. */
 function countRuns(found: unknown, path: string, lists: string[]): number {
   if (isList(found, path)) {
-    if (found.length === 0) throw new TypeError(`${path} is an empty list; a sweep needs something to go through`);
+    if (found.length === 0) throw new TypeError(`${path} is an empty list; a sweep needs at least one value`);
     lists.push(`${path} has ${found.length.toLocaleString("en")} values`);
     return found.reduce<number>((sum, one) => sum + (Array.isArray(one) ? 1 : countRuns(one, path, lists)), 0);
   }

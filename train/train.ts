@@ -271,7 +271,9 @@ async function* trainTogether(
   if (!first) return;
   const step = first.state.step;
   if (trainers.some(({ state }) => state.step !== step)) {
-    throw new RangeError(`states must be at one step, found ${trainers.map(({ state }) => state.step).join(", ")}`);
+    throw new RangeError(
+      `all states must be at the same step, found ${trainers.map(({ state }) => state.step).join(", ")}`,
+    );
   }
   const uploads = stack.use(new Uploads(first.sae));
   const warn = (steps: number, rows: number) => {
@@ -353,14 +355,14 @@ function checkTogether(trainings: readonly Training[]): void {
   const states: unknown[] = trainings.flatMap(({ options }) => options?.state ?? []);
   const distinct = (values: readonly unknown[]) => new Set(values).size;
   if (distinct(models) < models.length || distinct(states) < states.length) {
-    throw new RangeError("a model, or a state, stands in several trainings; each can be trained once at a time");
+    throw new RangeError("a model or a state is given to several trainings; each can belong to only one at a time");
   }
   const widths = models.map(({ cfg: { d_model } }) => d_model);
   if (distinct(widths) > 1) {
-    throw new RangeError(`models that train together need one d_model, found ${widths.join(", ")}`);
+    throw new RangeError(`models that train together need the same d_model, found ${widths.join(", ")}`);
   }
   if (distinct(models.map(({ device }) => device)) > 1) {
-    throw new RangeError("models that train together need one device, found several");
+    throw new RangeError("models that train together need the same device, found several");
   }
 }
 
@@ -390,7 +392,7 @@ function checkRows(
         training: true,
       });
     }
-    if (n_steps === undefined) throw new TypeError("training on a source of rows never ends: give n_steps");
+    if (n_steps === undefined) throw new TypeError("training on a source of rows would never end; give n_steps");
     return;
   }
   const given = Object.entries({ batch_size, seed }).find(([, value]) => value !== undefined);
@@ -478,7 +480,7 @@ class Trainer implements Disposable {
     this.state = options.state ?? stack.use(new TrainState(sae, { optimizer: optimizer.key }));
     this.state.checkModel(sae);
     if (this.state.optimizer !== optimizer.key) {
-      throw new RangeError(`the state has moments of ${this.state.optimizer}, and the optimizer is ${optimizer.key}`);
+      throw new RangeError(`the state has moments of ${this.state.optimizer}, but the optimizer is ${optimizer.key}`);
     }
     this.#muon = optimizer.key === "muon" ? stack.use(new Muon(sae, optimizer)) : undefined;
     this.#norm = stack.use(new GradientNorm(sae));
@@ -607,7 +609,7 @@ export function stepSchedule(
   wholeNumber("n_sparsity_warmup", n_sparsity_warmup, 0);
   const sparsity = warmup(0, 1, n_sparsity_warmup);
   if ((k_start === undefined) !== (n_k_warmup === undefined)) {
-    throw new TypeError("k_start and n_k_warmup belong together; only one of them is there");
+    throw new TypeError("k_start and n_k_warmup must be given together; found only one of them");
   }
   if (k_start === undefined || n_k_warmup === undefined) {
     return (step) => ({ sparsity: sparsity.at(step), top_k: null, mostK: null });
@@ -615,7 +617,7 @@ export function stepSchedule(
   wholeNumber("k_start", k_start, 1);
   wholeNumber("n_k_warmup", n_k_warmup, 1);
   const last = activationKind(activation).top_k?.(activation);
-  if (last === undefined) throw new TypeError(`a ${activation.key} keeps no k, so k_start says nothing about it`);
+  if (last === undefined) throw new TypeError(`k_start requires top-k or batch-top-k, found ${activation.key}`);
   const first = Math.min(k_start, d_sae);
   const k = warmup(first, last, n_k_warmup);
   const mostK = Math.max(first, last);
@@ -645,10 +647,10 @@ function badRow(row: LossRow, step: number, stepsAbove: number): DivergenceError
     const largest = row("largest_x");
     const isHuge = largest > HUGE && stepsAbove === 0;
     const remedy = tensor === "x"
-      ? "leave out the rows that are not finite"
+      ? "remove the rows that are not finite"
       : isHuge
-      ? `the rows have values up to ${largest.toPrecision(3)}; leave out those that are so large, or standardise them`
-      : "lower lr, or lengthen n_lr_warmup";
+      ? `the rows have values up to ${largest.toPrecision(3)}; remove such large rows, or standardise them`
+      : "lower lr or raise n_lr_warmup";
     const what = `has a value that is not finite; ${remedy}`;
     return new DivergenceError(step, tensor, what, { isOfRows: tensor === "x" || isHuge });
   }
@@ -657,8 +659,8 @@ function badRow(row: LossRow, step: number, stepsAbove: number): DivergenceError
   return new DivergenceError(
     step,
     "x_hat",
-    `has a squared error of ${mse}, on the third step in a row above 10,000 times the median of those before, ${median}; ` +
-      "lower lr or lengthen n_lr_warmup, or shuffle the rows if those of these steps are far larger than the others",
+    `has a squared error of ${mse}, for the third step in a row more than 10,000 times the earlier median, ${median}; ` +
+      "lower lr or raise n_lr_warmup, or shuffle the rows if those of these steps are far larger than the rest",
   );
 }
 

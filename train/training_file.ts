@@ -155,19 +155,19 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   const { tensors, metadata } = await naming(source.name, () => readSafetensors(source));
   const [wanted, found] = [metadata.get(CHECKSUM), checksumOf(metadata)];
   if (wanted !== undefined && wanted !== found) {
-    throw new CheckpointError(`${doing}: its metadata are damaged: their checksum is ${found}; expected ${wanted}`);
+    throw new CheckpointError(`${doing}: its metadata is damaged: the checksum is ${found}; expected ${wanted}`);
   }
   const description = readDescription(doing, metadata.get(DESCRIPTION));
   const shapes = shapesOf(description);
   for (const [name, shape] of shapes) {
     const found = tensors.get(name);
-    if (!found) throw new CheckpointError(`${doing}: there is no ${name}; expected [${shape}]`);
+    if (!found) throw new CheckpointError(`${doing}: found no ${name}; expected [${shape}]`);
     if (String(found.shape) !== String(shape)) {
       throw new CheckpointError(`${doing}: ${name} is [${found.shape}]; expected [${shape}]`);
     }
   }
   const surplus = [...tensors.keys()].find((name) => !shapes.has(name));
-  if (surplus !== undefined) throw new CheckpointError(`${doing}: found ${quote(surplus)}, which has no place in it`);
+  if (surplus !== undefined) throw new CheckpointError(`${doing}: found the unexpected tensor ${quote(surplus)}`);
   const isOld = description.version === WITHOUT_RECENT_ERRORS && wanted === undefined;
   const checksums = isOld ? null : readChecksums(doing, metadata);
   let verified: Promise<void> | undefined;
@@ -197,7 +197,7 @@ async function verifyTensors(
     } else for await (const piece of tensor.pieces()) checksum = crc32(littleEndianBytes(piece), checksum);
     const [found, wanted] = [asHex(checksum), checksums.get(name)];
     if (found === wanted) continue;
-    throw new CheckpointError(`${doing}: ${name} is damaged: its checksum is ${found}; expected ${wanted}`);
+    throw new CheckpointError(`${doing}: ${name} is damaged: the checksum is ${found}; expected ${wanted}`);
   }
 }
 
@@ -208,7 +208,7 @@ function readChecksums(doing: string, metadata: ReadonlyMap<string, string>): Ma
   try {
     return new Map(Object.entries(JSON.parse(text)));
   } catch (cause) {
-    throw new CheckpointError(`${doing}: its ${CHECKSUMS} are no JSON`, { cause });
+    throw new CheckpointError(`${doing}: its ${CHECKSUMS} are not JSON`, { cause });
   }
 }
 
@@ -288,7 +288,7 @@ function shapesOf(
 
 /** @throws {CheckpointError} for a text that describes no training. */
 function readDescription(doing: string, text: string | undefined): Description {
-  if (text === undefined) throw new CheckpointError(`${doing}: its metadata have no ${DESCRIPTION}`);
+  if (text === undefined) throw new CheckpointError(`${doing}: its metadata has no ${DESCRIPTION}`);
   try {
     const { version, cfg, input, state: found, n_losses } = JSON.parse(text) as Description;
     if (version !== VERSION && version !== WITHOUT_RECENT_ERRORS) {

@@ -40,13 +40,13 @@ export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }:
   for (const [what, name, steps] of schedules) {
     if (steps > 0 && steps >= n_steps) {
       warnings.push(
-        `${what}: ${name} is ${count(steps)} and there are ${count(n_steps)} steps; lower it or train for longer`,
+        `${what}: ${name} is ${count(steps)} and the run has ${count(n_steps)} steps; lower it or train longer`,
       );
     }
   }
   if ("top_k" in activation && activation.top_k >= d_sae) {
     warnings.push(
-      `every latent is kept on every row: top_k is ${activation.top_k} and d_sae ${d_sae}; lower top_k or raise d_sae`,
+      `top_k keeps every latent on every row: top_k is ${activation.top_k}, d_sae is ${d_sae}; lower top_k or raise d_sae`,
     );
   }
   const { dead_threshold_tokens } = objective.cfg;
@@ -56,9 +56,9 @@ export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }:
       `${
         title === undefined ? "" : `${title} never acts and `
       }n_dead stays 0: a latent counts as dead after dead_threshold_tokens ` +
-        `${count(dead_threshold_tokens)} rows and there are ${
+        `${count(dead_threshold_tokens)} rows, but there are only ${
           count(n_tokens)
-        }; train on more, or lower dead_threshold_tokens`,
+        }; train on more rows, or lower dead_threshold_tokens`,
     );
   }
   return warnings;

@@ -16,9 +16,9 @@
  * @throws {RangeError} if there are more rows than columns, or `score` is not [rows, columns] of finite numbers.
  */
 export function assign(score: Float32Array, rows: number, columns: number): Int32Array {
-  if (rows > columns) throw new RangeError(`${rows} rows cannot each have one of ${columns} columns`);
+  if (rows > columns) throw new RangeError(`cannot assign ${rows} rows to only ${columns} columns`);
   if (score.length !== rows * columns || !score.every(Number.isFinite)) {
-    throw new RangeError(`an assignment takes ${rows} × ${columns} finite scores, found ${score.length} values`);
+    throw new RangeError(`an assignment needs ${rows} × ${columns} finite scores, found ${score.length} values`);
   }
   const u = new Float64Array(rows);
   const v = new Float64Array(columns);

@@ -35,15 +35,15 @@ const args = parseArgs(Deno.args, {
 const config = String(args.config);
 const only = args.only as string | undefined;
 if (!Object.hasOwn(BENCHMARKS, config)) {
-  usage(`--config is one of ${Object.keys(BENCHMARKS).join(", ")}, found ${config}`);
+  usage(`--config must be one of ${Object.keys(BENCHMARKS).join(", ")}, found ${config}`);
 }
 const benchmark = BENCHMARKS[config as keyof typeof BENCHMARKS];
 const all = architectures(benchmark);
 if (only !== undefined && !Object.hasOwn(all, only)) {
-  usage(`--only is one of ${Object.keys(all).join(", ")}, found ${only}`);
+  usage(`--only must be one of ${Object.keys(all).join(", ")}, found ${only}`);
 }
 const n_seeds = Number(args.seeds);
-if (!(Number.isSafeInteger(n_seeds) && n_seeds > 0)) usage(`--seeds is a positive integer, found ${args.seeds}`);
+if (!(Number.isSafeInteger(n_seeds) && n_seeds > 0)) usage(`--seeds must be a positive integer, found ${args.seeds}`);
 
 const device = await defaultDevice();
 const context = contextOf(device);

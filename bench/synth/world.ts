@@ -145,7 +145,7 @@ function levelsOf({ n_features, hierarchy: { roots, branching, depth } }: WorldC
     firstChild += parents;
   }
   if (firstChild > n_features) {
-    throw new RangeError(`the hierarchy has ${firstChild} nodes, and there are ${n_features} features`);
+    throw new RangeError(`the hierarchy has ${firstChild} nodes, but there are ${n_features} features`);
   }
   return levels;
 }

@@ -30,7 +30,7 @@ export function withoutLabels(rows: ShardRows, labels: Uint8Array, ignored: read
     starts[example + 1] = starts[example]! + count;
   }
   const n_rows = starts[n_examples]!;
-  if (n_rows === 0) throw new RangeError(`leaving out the labels ${ignored.join(", ")}: no row is left`);
+  if (n_rows === 0) throw new RangeError(`leaving out the labels ${ignored.join(", ")}: no rows are left`);
 
   /** The example that a row is of: the last that starts at the row or before, and has rows. */
   function exampleOf(row: number): number {

@@ -91,7 +91,7 @@ export function readMetadata(json: JsonObject, name: string): ShardsMetadata {
   const count = (key: string, least: number): number => {
     const value = json.get(key);
     const isCount = typeof value === "number" && Number.isSafeInteger(value) && value >= least;
-    return isCount ? value : fail(key, value, `a whole number of at least ${least}`);
+    return isCount ? value : fail(key, value, `an integer of at least ${least}`);
   };
 
   const protocol = json.has("protocol") ? text("protocol") : "";
@@ -101,7 +101,7 @@ export function readMetadata(json: JsonObject, name: string): ShardsMetadata {
   const layers = json.get("layers");
   const areLayers = Array.isArray(layers) && layers.length > 0 && new Set(layers).size === layers.length &&
     layers.every((layer) => Number.isSafeInteger(layer));
-  if (!areLayers) fail("layers", layers, "a list of different whole numbers");
+  if (!areLayers) fail("layers", layers, "a list of distinct integers");
   const cls_token = json.get("cls_token");
   if (typeof cls_token !== "boolean") return fail("cls_token", cls_token, "true or false");
   const pixel_agg = json.get("pixel_agg") ?? null;
@@ -141,7 +141,7 @@ export function layoutOf(metadata: ShardsMetadata, name = "the metadata"): Shard
   const exampleBytes = perExample * d_model * 4;
   if (examples_per_shard < 1) {
     throw new CheckpointError(
-      `reading ${name}: max_tokens_per_shard is ${max_tokens_per_shard}, and one example has ${perExample} ` +
+      `reading ${name}: max_tokens_per_shard is ${max_tokens_per_shard}, but one example has ${perExample} ` +
         `(${layers.length} layers of ${n_tokens} tokens); expected room for at least one example`,
     );
   }
@@ -180,7 +180,7 @@ export function readShardList(json: JsonValue, name: string, metadata: ShardsMet
   );
   if (short >= 0) {
     throw new CheckpointError(
-      `reading ${name}: ${files[short]!.name} has ${files[short]!.n_examples} examples and is not the last; ` +
+      `reading ${name}: ${files[short]!.name} has ${files[short]!.n_examples} examples and is not the last file; ` +
         `expected ${examples_per_shard}`,
     );
   }

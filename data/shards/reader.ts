@@ -120,8 +120,8 @@ async function listFiles(folder: FileSet, metadata: ShardsMetadata): Promise<Sha
   if (source === null) {
     if (metadata.protocol === "") return shardFiles(metadata);
     throw new CheckpointError(
-      `reading ${folder.name}: found no shards.json beside metadata.json of protocol ${metadata.protocol}; ` +
-        `it has the number of examples in each file`,
+      `reading ${folder.name}: found no shards.json beside the metadata.json of protocol ${metadata.protocol}; ` +
+        `shards.json gives the number of examples in each file`,
     );
   }
   // A thousand bytes are more than ten files need.
@@ -133,7 +133,7 @@ async function listFiles(folder: FileSet, metadata: ShardsMetadata): Promise<Sha
   const counted = files.reduce((sum, { n_examples }) => sum + n_examples, 0);
   if (counted === metadata.n_examples) return files;
   throw new CheckpointError(
-    `reading ${source.name}: found ${counted} examples in ${files.length} files; expected the ${metadata.n_examples} of ` +
+    `reading ${source.name}: found ${counted} examples in ${files.length} files; expected ${metadata.n_examples} as in ` +
       `metadata.json. The extraction did not finish`,
   );
 }
@@ -153,11 +153,11 @@ async function openAll(
     try {
       const source = await folder.find(name);
       const [least, full] = [n_examples * exampleBytes, examples_per_shard * exampleBytes];
-      if (source === null) problem("missing, or no regular file");
+      if (source === null) problem("missing, or not a regular file");
       else if (source.size === 0) problem("empty");
       else if (source.size !== least && source.size !== full) {
         problem(
-          "of another size",
+          "of the wrong size",
           ` (${source.size} bytes; expected ${full === least ? full : `${full}, or ${least}`})`,
         );
       } else sources.push(source);

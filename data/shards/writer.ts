@@ -131,7 +131,7 @@ async function keptFiles(
   const source = await found.find("metadata.json");
   if (source === null) {
     throw new CheckpointError(
-      `${doing}: found a folder with other files; expected an empty one, or one of these shards`,
+      `${doing}: found a folder with other files; expected an empty folder, or one that holds these shards`,
     );
   }
   const list = await found.find("shards.json");
@@ -159,8 +159,8 @@ async function keptFiles(
     const isSame = there?.size === bytes.length && equalBytes(await there.read(0, bytes.length), bytes);
     if (!isSame) {
       throw new CheckpointError(
-        `${doing}: found ${there === null ? `no ${name}` : `another ${name}`} beside its shards; ` +
-          `they were made otherwise than is asked now`,
+        `${doing}: found ${there === null ? `no ${name}` : `a different ${name}`} beside its shards; ` +
+          `they were made with other settings. Use the same settings, or choose another folder`,
       );
     }
   }
@@ -206,7 +206,9 @@ class Examples {
   /** @throws {ShapeError} if there are more examples than expected. */
   async end(): Promise<void> {
     if (this.#rest.length === 0 && (await this.#arrays.next()).done) return;
-    throw new ShapeError(`writing shards: found more examples than the ${this.#metadata.n_examples} of the metadata`);
+    throw new ShapeError(
+      `writing shards: found more examples than the ${this.#metadata.n_examples} that the metadata gives`,
+    );
   }
 
   /** Ends what makes the arrays. */
@@ -217,7 +219,11 @@ class Examples {
   async #next(missing: number): Promise<Float32Array<ArrayBuffer>> {
     const { value, done } = await this.#arrays.next();
     const { n_examples } = this.#metadata;
-    if (done) throw new ShapeError(`writing shards: the examples ended, ${missing} or more before the ${n_examples}th`);
+    if (done) {
+      throw new ShapeError(
+        `writing shards: the examples ended early; at least ${missing} of ${n_examples} are missing`,
+      );
+    }
     const { exampleBytes } = layoutOf(this.#metadata);
     if (value.length === 0 || value.byteLength % exampleBytes !== 0) {
       throw new ShapeError(

@@ -43,7 +43,7 @@ export async function loadDataset(photographs: PhotographSet = COMMITTED): Promi
   if (n_patches < COMPONENTS || heldOutPatches.every(({ corners }) => corners.length === 0)) {
     throw new RangeError(
       `cutting patches of ${PATCH_SIZE} × ${PATCH_SIZE} pixels: found ${n_patches} with contrast in ${training.length} ` +
-        `photographs; expected at least ${COMPONENTS}, and some in ${heldOut.length} others. Give more or larger ones`,
+        `training photographs; expected at least ${COMPONENTS}, and some in the ${heldOut.length} held out. Use more or larger photographs`,
     );
   }
   const whitening = fitWhitening(trainingPatches, PATCH_SIZE ** 2, COMPONENTS);

@@ -170,7 +170,7 @@ export async function runDemo(
   const seconds = (performance.now() - started) / 1000;
   await directory.writeCheckpoint(sae);
   if (losses.length < steps) {
-    say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model as it was`);
+    say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model of that step`);
     return null;
   }
 
@@ -219,7 +219,7 @@ export async function runDemo(
     }, ` +
       `${percent(dead_fraction)} dead, ${percent(metrics.gabor_share)} of the most used features are Gabor functions`,
   );
-  say(`look at ${out}/report.html`);
+  say(`report: ${out}/report.html`);
   return metrics;
 }
 
@@ -350,25 +350,25 @@ async function describe(
     numbers: reportNumbers(metrics),
     curves: [
       { title: "Loss", values: metrics.losses.loss },
-      { title: "L0, active latents a patch", values: metrics.losses.l0 },
+      { title: "L0, active latents per patch", values: metrics.losses.l0 },
     ],
     density,
     configuration: metrics.config,
     features: {
       ...features,
-      alt: `The decoder rows of all ${n_latents} latents as image patches: mostly edges and bars of all orientations`,
+      alt: `The decoder rows of all ${n_latents} latents as image patches: mostly edges and bars in all orientations`,
       caption:
         "Each latent's decoder row as an image patch, the most used first. Grey is zero; each patch has its own contrast.",
     },
     strongest: {
       caption:
         `The ${strongest.length} latents that carry the most energy. Left, how often they are active and their ` +
-        "decoder row; right, the patches of the held-out photographs that excite them most.",
+        "decoder row; right, the patches of the held-out photographs that activate them most.",
       features: await Promise.all(strongest.map(async (index) => {
         const examples = examplesOf(activity[index]!, dataset);
         const [feature, excited] = await Promise.all([
           picture(patch(evaluation.features, index), `decoder row of latent ${index}`),
-          picture(examples, `the ${examples.length / PATCH_SIZE ** 2} patches that excite latent ${index} most`),
+          picture(examples, `the ${examples.length / PATCH_SIZE ** 2} patches that activate latent ${index} most`),
         ]);
         return { index, density: density[index]!, feature, examples: excited };
       })),
@@ -391,7 +391,7 @@ function reportNumbers(metrics: DemoMetrics): ReportNumber[] {
       value: percent(metrics.gabor_share),
       note: `of the ${GABOR_FEATURES} most used, R² ≥ ${GABOR_R2} in whitened pixels; none before training`,
     },
-    { label: "Active latents", value: metrics.l0.toFixed(1), note: "a patch" },
+    { label: "Active latents", value: metrics.l0.toFixed(1), note: "per patch" },
     {
       label: "Dead latents",
       value: percent(metrics.dead_fraction),
@@ -407,7 +407,7 @@ function reportNumbers(metrics: DemoMetrics): ReportNumber[] {
     {
       label: "Speed",
       value: Math.round(metrics.examples_per_second).toLocaleString("en"),
-      note: `patches a second; ${metrics.steps} steps in ${metrics.seconds.toFixed(1)} s on ${metrics.adapter}`,
+      note: `patches per second; ${metrics.steps} steps in ${metrics.seconds.toFixed(1)} s on ${metrics.adapter}`,
     },
   ];
 }

@@ -34,7 +34,9 @@ export async function ownPhotographs(
 ): Promise<OwnPhotographs> {
   const { paths } = await listImages(folder);
   if (paths.length < 2) {
-    throw new RangeError(`reading ${folder}: found ${paths.length} image; expected one to train on, and another`);
+    throw new RangeError(
+      `reading ${folder}: found ${paths.length} image; expected at least two, one to train on and one to evaluate on`,
+    );
   }
   const decoder = await openDecoder();
   const n = Math.min(paths.length, MAX_PHOTOGRAPHS);

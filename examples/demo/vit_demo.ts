@@ -166,7 +166,7 @@ export async function runVitDemo(
   const seconds = (performance.now() - began) / 1000;
   await directory.writeCheckpoint(sae);
   if (losses.length < steps) {
-    say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model as it was`);
+    say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model of that step`);
     return null;
   }
 
@@ -222,23 +222,24 @@ export async function runVitDemo(
           value: nmse.toFixed(3),
           note: `explained variance ${explained_variance.toFixed(3)}, held out`,
         },
-        { label: "Active latents", value: l0.toFixed(1), note: "a patch" },
+        { label: "Active latents", value: l0.toFixed(1), note: "per patch" },
         { label: "Dead latents", value: `${(100 * dead_fraction).toFixed(1)} %`, note: "active on no held-out patch" },
         {
           label: "Speed",
           value: Math.round(steps * batch_size / seconds).toLocaleString("en"),
-          note: `patches a second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
+          note: `patches per second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
         },
       ],
       curves: [
         { title: "Loss", values: metrics.losses.loss },
-        { title: "L0, active latents a patch", values: metrics.losses.l0 },
+        { title: "L0, active latents per patch", values: metrics.losses.l0 },
       ],
       density: excitement.density,
       configuration: metrics.config,
       strongest: {
-        caption: `The ${shown.length} latents that carry the most energy, on the photographs that excite them most. ` +
-          "Bright patches excite a latent; each latent has one scale.",
+        caption:
+          `The ${shown.length} latents that carry the most energy, on the photographs that activate them most. ` +
+          "Bright patches activate the latent; all images of a latent share one scale.",
         features,
       },
     }),
@@ -246,7 +247,7 @@ export async function runVitDemo(
   say(
     `held-out photographs: NMSE ${nmse.toFixed(3)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
   );
-  say(`look at ${out}/report.html`);
+  say(`report: ${out}/report.html`);
   return metrics;
 }
 

@@ -40,7 +40,7 @@ export function fitWhitening(rows: Float32Array, d_in: number, d_out: number): W
   const total = values.reduce((sum, value) => sum + value, 0);
   const kept = values.subarray(0, d_out);
   if (d_out > d_in || !(kept[d_out - 1]! > total * Number.EPSILON)) {
-    throw new RangeError(`cannot whiten to ${d_out} components: the data has fewer directions of any variance`);
+    throw new RangeError(`cannot whiten to ${d_out} components: the data varies in fewer directions`);
   }
   return {
     d_in,

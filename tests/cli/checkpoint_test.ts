@@ -47,7 +47,7 @@ Deno.test("inspect and evaluate read what --accept accepts, and nothing else end
   assertEquals(refused.code, 1);
   // What can be said is said all the same.
   for (const text of ["computes  h = ", "accept    normalised-rows\n"]) assertStringIncludes(refused.stdout, text);
-  assertMatch(refused.stderr, /^error: .*normalize_activations is "layer_norm".* with --accept normalised-rows\n$/);
+  assertMatch(refused.stderr, /^error: .*normalize_activations is "layer_norm".*use --accept normalised-rows\n$/);
   assertEquals((await saev("inspect", path, "--accept", "normalised-rows,rescaled-codes")).code, 0);
   assertEquals((await saev("inspect", path, "--accept", "rescaled-codes")).code, 1);
 
@@ -66,10 +66,16 @@ Deno.test("inspect and evaluate read what --accept accepts, and nothing else end
     const table = await saev("evaluate", path, data, "--accept", "normalised-rows", "--no-coherence");
     assertMatch(table.stdout, /coherence +none +it was not measured\n/);
     const both = await saev("evaluate", path, data, "--coherence", "--no-coherence");
-    assertEquals([both.code, both.stderr], [2, "error: --coherence and --no-coherence contradict each other\n"]);
+    assertEquals([both.code, both.stderr], [
+      2,
+      "error: --coherence and --no-coherence contradict each other; give one\n",
+    ]);
     const doubtful = await saev("evaluate", `${GOLDENS}checkpoints/schema2_top_k.pt`, data, "--json");
     assertEquals(doubtful.code, 0);
-    assertMatch(doubtful.stderr, /^warning: schema 2 does not say .* --subtract-b-dec yes and --subtract-b-dec no\n/);
+    assertMatch(
+      doubtful.stderr,
+      /^warning: schema 2 does not say .* --subtract-b-dec yes and with --subtract-b-dec no; .*\n/,
+    );
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

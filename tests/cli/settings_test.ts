@@ -24,7 +24,7 @@ Deno.test("fields stand anywhere among the arguments, joined to their values or 
 
 Deno.test("a field without a value, or with two, is a mistake; so is one of a command that has none", () => {
   const parse = (...args: string[]) => new Arguments("train", COMMAND, ["a.toml", ...args]);
-  const message = "--train.lr needs a value; saev config says what train.lr may be";
+  const message = "--train.lr needs a value; saev config lists the values of train.lr";
   for (const args of [["--train.lr"], ["--train.lr="], ["--train.lr", "--train.seed", "1"]]) {
     assertThrows(() => parse(...args), UsageError, message);
   }
@@ -77,7 +77,7 @@ Deno.test("a field that is set replaces the file's, and the rest stays", () => {
   assertThrows(
     () => withSettings(found, new Map([["objective.target_l0", "3"]])),
     TypeError,
-    "objective is a list, not a table; set objective as a whole",
+    "objective is a list, not a table; set the whole of objective instead",
   );
   assertThrows(() => withSettings(found, new Map([["train.lr.x", "1"]])), TypeError, "train.lr is 1, not a table");
 });

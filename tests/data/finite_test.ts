@@ -20,7 +20,7 @@ Deno.test("reading such a row is refused, by its number in the file; the others 
   const rows = finiteRows(rowsOf(x, 2, { labels }), "acts.npy");
   assertEquals([rows.n_rows, rows.d_model, rows.labels], [4, 2, labels]);
   assertEquals(await rows.read(0, 2), x.subarray(0, 4));
-  const message = "acts.npy: row 2 has NaN in column 1; leave out rows that are not finite";
+  const message = "acts.npy: row 2 has NaN in column 1; remove rows that are not finite";
   await assertRejects(() => rows.read(1, 4), RangeError, message);
   await assertRejects(() => rowRange(rows, 1, 4).read(1, 2), RangeError, message);
 });

@@ -212,7 +212,11 @@ Deno.test("inputs are measured over all rows", async () => {
 });
 
 Deno.test("inputs without a scale, or that are no numbers, are refused", async () => {
-  await assertRejects(() => measureScaling(rowsOf(new Float32Array(8).fill(2), 2), "mean_scale"), RangeError, "alike");
+  await assertRejects(
+    () => measureScaling(rowsOf(new Float32Array(8).fill(2), 2), "mean_scale"),
+    RangeError,
+    "all rows are equal",
+  );
   await assertRejects(() => measureScaling(rowsOf(new Float32Array(8), 2), "scale"), RangeError, "zero");
   const data = new Float32Array(4000);
   data[3001] = NaN;

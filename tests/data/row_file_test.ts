@@ -201,7 +201,7 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
   ["one dimension", "a", { a: npy("'<f4'", "(150,)", RAW) }, {}, 'numpy.load("NAME").reshape(-1, COLUMNS)'],
   ["no dimension", "a", { a: npy("'<f4'", "()", RAW.slice(0, 4)) }, {}, "reading NAME: found the shape []"],
   ["rows of nothing", "a", { a: npy("'<f4'", "(5, 0)", new Uint8Array()) }, {}, "found the shape [5, 0]"],
-  ["three dimensions", "a", { a: npy("'<f4'", "(5, 10, 3)", RAW) }, {}, "say so by d_model = 3, or save them so in"],
+  ["three dimensions", "a", { a: npy("'<f4'", "(5, 10, 3)", RAW) }, {}, "give d_model = 3, or reshape it in"],
   [
     "three dimensions of another width",
     "a",
@@ -214,7 +214,7 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
     "a",
     { a: npy("'<f4'", "(5, 10, 3)", RAW, { fortran: true }) },
     { d_model: 3 },
-    'save them so in Python: numpy.save("rows.npy", numpy.load("NAME").reshape(-1, 3))',
+    'reshape it in Python: numpy.save("rows.npy", numpy.load("NAME").reshape(-1, 3))',
   ],
   [
     "a structured type",
@@ -231,25 +231,25 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
     "a.npz",
     { "a.npz": ARCHIVE },
     {},
-    'reading NAME: say by its key which array has the rows; it holds "x" float32 [50, 3], "y" (no numbers)',
+    'reading NAME: give the key of the array with the rows; the file holds "x" float32 [50, 3], "y" (no numbers)',
   ],
   [
     "a safetensors file of several, and another key",
     "a.safetensors",
     { "a.safetensors": TENSORS },
     { key: "row" },
-    'there is no array "row"; it holds "other" float32 [2, 25, 3], "rows" float32 [50, 3]',
+    'there is no array "row"; the file holds "other" float32 [2, 25, 3], "rows" float32 [50, 3]',
   ],
-  ["an empty archive", "a", { a: joinBytes(formatSafetensors([])) }, {}, "say by its key"],
+  ["an empty archive", "a", { a: joinBytes(formatSafetensors([])) }, {}, "give the key"],
   ["a damaged archive", "a.npz", { "a.npz": ONE.slice(0, -3) }, {}, "NAME"],
   [
-    "a file of PyTorch",
+    "a PyTorch file",
     "a.npy",
     {
       "a.npy": joinBytes(formatTorchFile([{ name: "x", shape: [50, 3], data: DATA }], [""])),
     },
     {},
-    'found a file of PyTorch, expected rows of numbers. If you trust it, in Python: numpy.save("rows.npy", torch.load(',
+    'found a PyTorch file, expected rows of numbers. If you trust it, in Python: numpy.save("rows.npy", torch.load(',
   ],
   [
     "a pickle",
@@ -269,32 +269,38 @@ const REFUSED: readonly [what: string, name: string, files: Files, options: RowF
   ["a compressed file", "a.f32", { "a.f32": Uint8Array.of(0x1f, 0x8b, 8, 0, 1, 2, 3, 4) }, { d_model: 2 }, "gzip"],
   ["an empty file", "a.f32", { "a.f32": "" }, { d_model: 2 }, "reading NAME: found an empty file"],
   ["bare numbers of which nothing is known", "a.bin", { "a.bin": RAW }, {}, "put a.json beside it with"],
-  ["bare numbers of a known width", "a.bin", { "a.bin": RAW }, { d_model: 3 }, "its bytes do not say what they are"],
-  ["bare numbers of an unknown width", "a.f32", { "a.f32": RAW }, {}, "nothing says how many numbers a row has"],
+  [
+    "bare numbers of a known width",
+    "a.bin",
+    { "a.bin": RAW },
+    { d_model: 3 },
+    "the file does not record the type of its numbers",
+  ],
+  ["bare numbers of an unknown width", "a.f32", { "a.f32": RAW }, {}, "the width of a row is unknown"],
   ["no whole rows", "a", { a: RAW.slice(0, -4) }, {
     format: "f32",
     d_model: 3,
-  }, "reading NAME: found 596 bytes; 50 rows of 3 float32 take 600"],
+  }, "reading NAME: found 596 bytes; 50 rows of 3 float32 need 600"],
   [
     "another size than stands beside it",
     "a.bin",
     { "a.bin": RAW.slice(0, -4), "a.json": `${FITS}}` },
     {},
-    "found 596 bytes; DIR/a.json says [50, 3], which as float32 takes 600",
+    "found 596 bytes; DIR/a.json gives the shape [50, 3], which needs 600 as float32",
   ],
   [
     "halves of which only the shape is known",
     "a.bin",
     { "a.bin": HALVES, "a.json": `${FITS}}` },
     {},
-    'takes 600. As float16 or bfloat16 it would fit: say so by "dtype" or format',
+    'which needs 600 as float32. It would fit as float16 or bfloat16; if so, set "dtype" or format',
   ],
   [
     "a type that is contradicted",
     "a",
     { a: HALVES, "a.json": `${FITS},"dtype":"float16"}` },
     { format: "f32" },
-    "format is f32, and DIR/a.json says that the numbers are float16",
+    "format is f32, but DIR/a.json gives the type float16",
   ],
   [
     "an unknown type",
@@ -331,12 +337,12 @@ for (const [what, name, files, options, message] of REFUSED) {
 
 /** Options that do not fit the file. */
 const MISFITS: readonly [options: RowFileOptions, error: typeof RangeError | typeof ShapeError, message: string][] = [
-  [{ format: "f32", d_model: 3 }, RangeError, "format is f32, and the file is npy; leave format out"],
-  [{ format: "safetensors" }, RangeError, "format is safetensors, and the file is npy"],
+  [{ format: "f32", d_model: 3 }, RangeError, "format is f32, but the file is npy; leave out format"],
+  [{ format: "safetensors" }, RangeError, "format is safetensors, but the file is npy"],
   [{ d_model: 4 }, ShapeError, "found rows of 3 numbers, expected 4 (d_model)"],
   [{ key: "x" }, RangeError, "it holds no named arrays"],
-  [{ layer: 3 }, RangeError, "it is a file; layer is for shards"],
-  [{ tokens: "cls" }, RangeError, "it is a file; tokens is for shards"],
+  [{ layer: 3 }, RangeError, "it is a file; layer applies only to shards"],
+  [{ tokens: "cls" }, RangeError, "it is a file; tokens applies only to shards"],
 ];
 
 Deno.test("options that the file has no use for are refused", async () => {
@@ -347,7 +353,7 @@ Deno.test("options that the file has no use for are refused", async () => {
   await assertRejects(
     () => openRows(`${made.path}/b`, { format: "npy" }),
     RangeError,
-    "format is npy, and the file does not begin as such files do",
+    "format is npy, but the file does not start like such a file",
   );
   const missing = await assertRejects(() => openRows(`${made.path}/c`), Error, `${made.path}/c`);
   assert(hasCode(missing, "ENOENT"), missing.message);
@@ -421,7 +427,11 @@ Deno.test("a folder of shards is rows, one file of it is none, another folder ne
     ShapeError,
     "expected 3 (d_model)",
   );
-  await assertRejects(() => openRows(path, { format: "f32" }), RangeError, "it is a folder; format is for files");
+  await assertRejects(
+    () => openRows(path, { format: "f32" }),
+    RangeError,
+    "it is a folder; format applies only to files",
+  );
   await assertRejects(() => openRows(golden), RangeError, "found a folder without metadata.json");
 });
 
@@ -483,7 +493,7 @@ Deno.test("files that a path with a star fits are one source, in the order of th
     assertEquals([...await rows.read(0, 8)], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
     assertEquals([...await rows.read(2, 5)], [2, 2, 3, 3, 4, 4]);
     assertEquals([...await rows.read(7, 8)], [7, 7]);
-    await assertRejects(() => openRows(`${folder}/x*.npy`), RangeError, "found no file that x*.npy fits");
+    await assertRejects(() => openRows(`${folder}/x*.npy`), RangeError, "found no file that matches x*.npy");
     await Deno.writeFile(`${folder}/part-3.npy`, part(0, 1, 3));
     const message = "part-1.npy has rows of 2 numbers, and part-3.npy of 3";
     await assertRejects(() => openRows(`${folder}/part-*.npy`), ShapeError, message);

@@ -100,7 +100,7 @@ Deno.test("what takes more than some minute is known before", () => {
   assertEquals(slowCoherence(model(31_622, true)), null);
   assertEquals(
     slowCoherence(model(31_623, true)),
-    "coherence is not measured: 31623² · 1000 multiply-adds are more than 1e+12",
+    "coherence is not measured: it takes 31623² · 1000 multiply-adds, more than 1e+12",
   );
   assertEquals(slowCoherence(model(316_227, false)), null);
   assertEquals(slowCoherence(model(316_228, false)) === null, false);

@@ -82,10 +82,10 @@ Deno.test("what is not defined is none, with the reason", () => {
     ["explained variance", still],
     ["cosine", zero],
     ["norm ratio", zero],
-    ["bias γ", "no reconstruction points along its row"],
+    ["bias γ", "the reconstructions are orthogonal to their rows on average"],
     ["coherence", "there is one latent"],
     ["nearest latent", "there is one latent"],
-    ["monosemanticity", "no latent is excited by two rows"],
+    ["monosemanticity", "no latent is active on two rows"],
   ];
   for (const [name, reason] of reasons) assertEquals(found.get(name), ["none", reason], name);
   const zeros = cells(tableOf([0.5], { reconstruction_bias: NaN })).find(([name]) => name === "bias γ");
@@ -93,7 +93,7 @@ Deno.test("what is not defined is none, with the reason", () => {
 });
 
 Deno.test("densities have a bar a decade, from the lowest that is not empty, and one for the dead", () => {
-  const bars = (density: number[]) => tableOf(density).split("latent is active on\n")[1]!.split("\n");
+  const bars = (density: number[]) => tableOf(density).split("a latent is active\n")[1]!.split("\n");
   assertEquals(bars([0, 0.002, 0.003, 0.5, 1]), [
     `  never               1 ${"█".repeat(20)}`,
     `  1e-3 to 1e-2        2 ${"█".repeat(40)}`,

@@ -168,7 +168,7 @@ Deno.test("a row, a reconstruction or a code that is not finite is refused, by i
     assertThrows(() => measured({ ...data, ...changes }), RangeError, message);
   };
   for (const value of [NaN, Infinity, -Infinity]) {
-    refused({ x: data.x.with(2 * D + 1, value) }, `evaluating: row 2 has ${value} in column 1; leave out rows`);
+    refused({ x: data.x.with(2 * D + 1, value) }, `evaluating: row 2 has ${value} in column 1; remove rows`);
     refused({ x_hat: data.x_hat.with(3 * D, value) }, `the reconstruction of row 3 has ${value} in column 0`);
     refused({ f: data.f.with(4 * S + 2, value) }, "a code of row 4 is not finite; the model's parameters");
   }

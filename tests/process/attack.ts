@@ -111,7 +111,7 @@ async function checkResumed(config: string, out: string): Promise<void> {
 
 /** The step that a resumed run says it begins at. */
 function resumedAt(said: string): string {
-  return /of which ([\d,]+) are made/.exec(said)?.[1] ?? "0";
+  return /([\d,]+) of them done/.exec(said)?.[1] ?? "0";
 }
 
 const seed = Number(Deno.args[0] ?? 1);
@@ -211,7 +211,7 @@ for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15], ["SIGHUP", 1], [
     run.kill(signal);
     const { code } = await run.ended();
     assertEquals(code, 128 + number, run.said);
-    assertStringIncludes(run.said, "--resume continues");
+    assertStringIncludes(run.said, "use --resume to continue");
     await checkResumed("first", name);
     return `after ${delay} ms, and came to the same bytes`;
   });
@@ -268,7 +268,7 @@ for (const share of [0.5, 0.8]) {
     assertEquals((await run.ended()).code, 1, run.said);
     const said = run.said.slice(run.said.lastIndexOf("\nerror: ") + 1);
     assert(
-      /^error: writing full-\S+: .*; it takes [\d,]+ bytes.*; .*--resume continues\n$/.test(said),
+      /^error: writing full-\S+: .*; needs [\d,]+ (?:more )?bytes.*; .*use --resume to continue\n$/.test(said),
       said,
     );
     await checkResumed("first", name);
@@ -285,7 +285,7 @@ await attack("data that change under a run", async () => {
   await Deno.writeFile(`${folder}/a.f32`, whole);
   assertEquals(code, 1, run.said);
   assert(
-    /\nerror: reading .*a\.f32.*; cut holds the state of step \d+, .*\n$/.test(run.said),
+    /\nerror: reading .*a\.f32.*; cut holds the state of step \d+; .*\n$/.test(run.said),
     run.said,
   );
   await checkResumed("first", "cut");
@@ -319,7 +319,7 @@ await attack("kill -9 of the parent", async () => {
   // Its stderr is at its end when the child is.
   await run.ended();
   assertStringIncludes(run.said, "SIGTERM: stopping");
-  assertStringIncludes(run.said, "--resume continues");
+  assertStringIncludes(run.said, "use --resume to continue");
   await checkResumed("first", "orphan");
   return "the child ended with a checkpoint";
 });

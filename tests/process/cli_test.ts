@@ -67,7 +67,7 @@ Deno.test("help is everywhere", async () => {
         "tune",
         "--version",
       ]],
-      [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(256)", "runs/demo"]],
+      [["demo", "--help"], ["--steps N", "--top-k N", "--activation KEY", "(default: 256)", "runs/demo"]],
       [["train", "--help"], [
         "--overwrite",
         "makes a sweep",
@@ -83,8 +83,8 @@ Deno.test("help is everywhere", async () => {
         "--monosemanticity",
         "--embeddings FILE",
         "--weights HOW",
-        "(1e-7)",
-        "(0.01)",
+        "(default: 1e-7)",
+        "(default: 0.01)",
       ]],
     ] as const
   ) {
@@ -115,7 +115,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   [
     "frobnicate",
     2,
-    "unknown command frobnicate; there is demo, activations, config, train, evaluate, encode, inspect, convert, tune",
+    "unknown command frobnicate; expected one of demo, activations, config, train, evaluate, encode, inspect, convert, tune",
   ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
@@ -134,22 +134,22 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["train no-such.toml", 1, "no-such.toml"],
   ["train wide.toml --resume --overwrite", 2, "--resume and --overwrite contradict each other"],
   ["train wide.toml --resume=later", 2, '--resume is "later"; expected one of auto, previous'],
-  ["train wide.toml --changed-data", 2, "--changed-data says how a run is resumed; give --resume too"],
+  ["train wide.toml --changed-data", 2, "--changed-data works only with --resume; give --resume too"],
   ["train plain.toml --resume", 1, "resuming runs/plain: there is no such folder"],
-  ["train twice.toml", 2, "twice.toml: line 4: lr is given twice; the first is in line 3"],
-  ["train huge.toml", 2, "huge.toml has 300,000 bytes; a configuration has at most 262,144"],
-  ["train many.toml", 2, "many.toml: its lists make 250,000 runs, more than 1,000"],
+  ["train twice.toml", 2, "twice.toml: line 4: lr is given twice; the first is on line 3"],
+  ["train huge.toml", 2, "huge.toml has 300,000 bytes; expected a configuration of at most 262,144"],
+  ["train many.toml", 2, "many.toml: its lists make 250,000 runs; expected at most 1,000"],
   ["train broken.toml", 2, "broken.toml: "],
   ["train unknown.toml", 2, "unknown.toml: unknown field train.batchsize; did you mean train.batch_size?"],
   ["train no-data.toml", 1, "no-such.npy"],
-  ["train plain.toml --train.lr", 2, "--train.lr needs a value; saev config says what train.lr may be"],
+  ["train plain.toml --train.lr", 2, "--train.lr needs a value; saev config lists the values of train.lr"],
   [
     "train plain.toml --train.lrr 3",
     2,
     "plain.toml with --train.lrr 3: unknown field train.lrr; did you mean train.lr?",
   ],
   ["config plain.toml", 2, "config takes no arguments, found plain.toml; see saev config --help"],
-  ["train wide.toml --out wide", 1, "sae.d_model is 9, and a.npy has rows of 8"],
+  ["train wide.toml --out wide", 1, "sae.d_model is 9, but the rows of a.npy have width 8"],
   ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
   ["evaluate a.npy a.npy", 1, "reading"],
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
@@ -236,7 +236,7 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
 
   const again = await saev(["train", "npy.toml"], { cwd: made.path });
   assertEquals(again.code, 1);
-  assertMatch(again.stderr, /^error: runs\/npy holds a run already[^\n]*\n$/);
+  assertMatch(again.stderr, /^error: runs\/npy already holds a run[^\n]*\n$/);
   assertEquals((await saev(["train", `${made.path}/raw.toml`, "--out", `${made.path}/raw`], {})).code, 0);
   assertEquals(await Deno.readFile(`${made.path}/raw/sae.pt`), await Deno.readFile(`${run}/sae.pt`));
 
@@ -251,7 +251,7 @@ Deno.test("a run goes from its file to its evaluation, and raw numbers train as 
   ].map((options) => saev(["evaluate", "runs/npy/sae.pt", "a.npy", ...options], { cwd: made.path })));
   assertEquals([shown!.code, shown!.stderr], [0, ""]);
   assertMatch(shown!.stdout, /^runs\/npy\/sae\.pt on a\.npy: 400 rows of 8, 32 latents, on .+\n\nreconstruction\n/);
-  assertMatch(shown!.stdout, /\n {2}L0 +2 +active latents a row\n/);
+  assertMatch(shown!.stdout, /\n {2}L0 +2 +active latents per row\n/);
   assertEquals(shown!.stdout.includes("monosemanticity"), false);
 
   assertEquals([json!.code, json!.stderr], [0, ""]);
@@ -343,18 +343,18 @@ Deno.test("warnings have a line each, and rows that are not finite are an error 
   const cwd = made.path;
   const [far, bad] = await Promise.all(["far.toml", "bad.toml"].map((file) => saev(["train", file], { cwd })));
   assertEquals(far!.code, 0, far!.stderr);
-  assertStringIncludes(far!.stderr, "\nby the length of the run: objective.dead_threshold_tokens 400\n");
+  assertStringIncludes(far!.stderr, "\nset from the length of the run: objective.dead_threshold_tokens 400\n");
   const warnings = far!.stderr.split("\n").filter((line) => line.startsWith("warning: "));
   const expected = [
     "12 steps are too few for a dictionary to form; raise train.n_steps (now 12)",
     "the mean row is ",
-    "the learning rate does not reach its peak: n_lr_warmup is 20 and there are 12 steps",
-    "the NMSE on the rows of validation is ",
+    "the learning rate does not reach its peak: n_lr_warmup is 20 and the run has 12 steps",
+    "the NMSE on the validation rows is ",
   ];
   assertEquals(warnings.length, expected.length, far!.stderr);
   expected.forEach((text, i) => assertStringIncludes(warnings[i]!, text));
   assertEquals(bad!.code, 1);
-  const place = "bad.npy: row 4000 has Infinity in column 5; leave out rows that are not finite";
+  const place = "bad.npy: row 4000 has Infinity in column 5; remove rows that are not finite";
   assertStringIncludes(bad!.stderr, `error: ${place}; runs/bad holds the state of step 12`);
   const still = await saev(["evaluate", "runs/far/sae.pt", "still.npy", "--json"], { cwd });
   const { nmse, undefined_metrics: reasons } = JSON.parse(still.stdout);
@@ -384,7 +384,7 @@ Deno.test("what tune finds is remembered, used by later runs, and changes no byt
   // Without a second for the candidates, the defaults are measured alone.
   const sizes = ["--batch-size", "50", "--d-model", "8", "--d-sae", "32", "--budget", "0"];
   const shown = await saev(["tune", ...sizes], options);
-  assertEquals([shown.code, shown.stderr], [0, `remembered in ${file}\n`]);
+  assertEquals([shown.code, shown.stderr], [0, `saved to ${file}\n`]);
   assertMatch(
     shown.stdout,
     /\n\nnt, small: 50 × 32 × 8\n {2}\w+ \d+x\d+ +[\d.]+ GFLOP\/s +[\d.]+ s to compile +chosen, default\n/,
@@ -401,7 +401,7 @@ Deno.test("what tune finds is remembered, used by later runs, and changes no byt
   await Deno.writeTextFile(file, JSON.stringify(Object.fromEntries(others)));
   const after = await saev(["train", "a.toml", "--out", "after"], options);
   assertEquals(after.code, 0, after.stderr);
-  assertStringIncludes(after.stderr, "as saev tune found best");
+  assertStringIncludes(after.stderr, "that saev tune found fastest");
   assertEquals(await Deno.readFile(`${made.path}/after/sae.pt`), await Deno.readFile(`${made.path}/before/sae.pt`));
 });
 
@@ -418,7 +418,7 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   const { code, stdout, stderr } = await saev(["train", "sweep.toml"], { cwd: made.path });
   assertEquals([code, stdout], [0, ""], stderr);
   const said = ["a sweep of 2 runs in runs/sweep\n", "2 models, 18 steps of 50"];
-  for (const text of [...said, "  1  train.lr 0.01   NMSE 0.", "look at runs/sweep/0/report.html"]) {
+  for (const text of [...said, "  1  train.lr 0.01   NMSE 0.", "report: runs/sweep/0/report.html"]) {
     assertStringIncludes(stderr, text);
   }
   const summary = JSON.parse(await Deno.readTextFile(`${made.path}/runs/sweep/sweep.json`));
@@ -443,7 +443,7 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   const model = (path: string) => Deno.readFile(`${made.path}/runs/${path}/sae.pt`);
   assertEquals(await model("sweep/1"), await model("single"));
   const again = await saev(["train", "sweep.toml"], { cwd: made.path });
-  assertMatch(again.stderr, /^error: runs\/sweep\/0 holds a run already[^\n]*\n$/);
+  assertMatch(again.stderr, /^error: runs\/sweep\/0 already holds a run[^\n]*\n$/);
 });
 
 Deno.test("a sweep of which a run diverges goes on and ends with 1", async () => {
@@ -494,7 +494,7 @@ Deno.test("signals leave a checkpoint and end with 128 and their number, whether
   assertEquals(await new Response(first.child.stdout).text(), "");
   assertMatch(
     text,
-    /\nstopping; .*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model of that step, and --resume continues\n$/,
+    /\nstopping; .*\nstopped after \d+ steps; runs\/long\/sae\.pt holds the model of that step; use --resume to continue\n$/,
   );
   using sae = await load(`${run}/sae.pt`);
   assertEquals(sae.cfg.d_sae, 32);
@@ -503,7 +503,7 @@ Deno.test("signals leave a checkpoint and end with 128 and their number, whether
 
   // Under nohup, a hang-up is none: it is the signal after it that counts.
   const second = await started(["--resume"], true);
-  assertStringIncludes(second.said, `of which ${steps} are made`);
+  assertStringIncludes(second.said, `${steps} of them done`);
   await second.stderr.cancel();
   second.child.kill("SIGHUP");
   second.child.kill("SIGTERM");
@@ -527,7 +527,7 @@ Deno.test("a run whose rows change under it leaves a checkpoint, and says so in 
   assertEquals((await child.status).code, 1, text);
   assertMatch(
     text,
-    /^error: reading a\.f32: .*; runs\/long holds the state of step \d+, from which --resume continues\n$/m,
+    /^error: reading a\.f32: .*; runs\/long holds the state of step \d+; use --resume to continue\n$/m,
   );
   using sae = await load(`${made.path}/runs/long/sae.pt`);
   assertEquals(sae.cfg.d_sae, 32);
@@ -554,7 +554,7 @@ Deno.test("on the driver of last resort the demo does fewer steps and says so", 
   const args = ["demo", "--out", made.path, "--d-sae", "16", "--top-k", "2", "--batch-size", "16"];
   const { code, stderr } = await saev(args, { env: { SAEV_SOFTWARE_DRIVER: "swiftshader" } });
   assertEquals(code, 0, stderr);
-  assertMatch(stderr, /^SwiftShader computes about ten times slower than Mesa: 200 steps, not 600\n/);
+  assertMatch(stderr, /^SwiftShader is about ten times slower than Mesa: running 200 steps, not 600\n/);
   assertEquals(JSON.parse(await Deno.readTextFile(`${made.path}/metrics.json`)).steps, 200);
 });
 
@@ -597,7 +597,7 @@ Deno.test("inspect says what a checkpoint is, as text and as JSON", async () => 
   assertStringIncludes(doubtful.stdout, "\n  cfg.activation.params.top_k = 4\n");
   assertMatch(
     doubtful.stderr,
-    /^warning: schema 2 does not say whether b_dec is subtracted .* --subtract-b-dec yes and --subtract-b-dec no\n$/,
+    /^warning: schema 2 does not say whether b_dec is subtracted .* --subtract-b-dec yes and with --subtract-b-dec no; .*\n$/,
   );
   const told = await saev(["inspect", "--subtract-b-dec", "yes", `${GOLDENS}checkpoints/schema2_top_k.pt`]);
   assertStringIncludes(told.stdout, "computes  h = (x − b_dec) W_enc + b_enc\n");
@@ -670,14 +670,14 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   assertEquals([refused.code, refused.stdout], [1, ""]);
   assertMatch(
     refused.stderr,
-    /^error: writing saelens: the negative ones .* relu = true in \[sae\.activation\] .* with --lossy\n$/,
+    /^error: writing saelens: this model keeps negative .* relu = true in \[sae\.activation\] .* use --lossy\n$/,
   );
 
   const written = await convert("out", "--to", "saelens", "--lossy");
   assertEquals([written.code, written.stdout], [0, "out/cfg.json\nout/sae_weights.safetensors\n"]);
   assertMatch(
     written.stderr,
-    /^perhaps lost: the negative ones .* relu = true in \[sae\.activation\] .* each of 2048 inputs .*\n$/,
+    /^perhaps lost: this model keeps negative .* relu = true in \[sae\.activation\] .* each of the 2048 inputs .*\n$/,
   );
   using sae = await load(`${made.path}/out`);
   assertEquals(sae.cfg.activation.key, "top-k");
@@ -695,7 +695,7 @@ Deno.test("convert writes what other programs read, and says what is lost", asyn
   const subtracts = `${GOLDENS}checkpoints/preschema_relu.pt`;
   const folded = await saev(["convert", subtracts, "sae5.pt", "--to", "saev"], { cwd: made.path });
   assertEquals([folded.code, folded.stdout], [0, "sae5.pt\n"]);
-  assertMatch(folded.stderr, /^folded into the parameters: subtract_b_dec, for which saev has no place\n$/);
+  assertMatch(folded.stderr, /^folded into the parameters, because saev has no field for it: subtract_b_dec\n$/);
   const byName = await saev(["convert", subtracts, "sae1.pt", "--to", "saev", "--schema", "1"], { cwd: made.path });
   assertEquals(byName, { code: 0, stdout: "sae1.pt\n", stderr: "" });
   for (const [file, subtract_b_dec] of [["sae5.pt", false], ["sae1.pt", true]] as const) {
@@ -750,7 +750,7 @@ Deno.test("convert replaces a file only with --overwrite, follows links, and wri
 
     await new Deno.Command("mkfifo", { args: [`${cwd}/pipe`] }).output();
     const [read, written] = await Promise.all([Deno.readFile(`${cwd}/pipe`), convert("pipe")]);
-    assertEquals([read, written.stderr], [bytes, "pipe is a pipe: waiting until it is read\n"]);
+    assertEquals([read, written.stderr], [bytes, "pipe is a pipe: waiting for a reader\n"]);
   } finally {
     await Deno.remove(cwd, { recursive: true });
   }
@@ -768,13 +768,13 @@ Deno.test("inspect, convert and train end with one line on what they cannot read
     [["inspect", "."], 1, /^error: reading \.: found "bytes\.pt"; expected one of .*\n$/],
     [["train", "."], 1, /^error: reading \.: found a folder, expected a file\n$/],
     [["train", "missing.toml"], 1, /^error: reading missing\.toml: there is no such file or folder\n$/],
-    [["convert", "bytes.pt", "out"], 2, /^error: convert needs --to; there is saev, .*\n$/],
+    [["convert", "bytes.pt", "out"], 2, /^error: convert needs --to; expected one of saev, .*\n$/],
     [["convert", "bytes.pt", "out", "--to", "saelen"], 2, /^error: --to is "saelen"; did you mean saelens\?\n$/],
     [["convert", "bytes.pt", "out", "--to", "onnx", "--accept", "x"], 2, /^error: unknown value of --accept x; .*\n$/],
     [
       ["convert", "bytes.pt", "out", "--to", "onnx", "--schema", "5"],
       2,
-      /^error: --schema is for --to saev, found .*\n$/,
+      /^error: --schema works only with --to saev, found .*\n$/,
     ],
     [["convert", "bytes.pt", "", "--to", "onnx"], 2, /^error: convert: OUT is empty; see saev convert --help\n$/],
     [["train", ""], 2, /^error: train: CONFIG is empty; .*\n$/],

@@ -90,7 +90,7 @@ Deno.test("each command works with the permissions that its help names, and no o
     for (const [i, { code, stderr }] of ended.entries()) assertEquals(code, 0, `${cases[i]![1].join(" ")}: ${stderr}`);
     assertMatch(ended[0]!.stdout, /^format {4}saev, schema 5\n/);
     assertEquals(ended[0]!.stderr, "");
-    assertStringIncludes(ended[5]!.stderr, "nothing was remembered");
+    assertStringIncludes(ended[5]!.stderr, "the results were not saved");
     assertStringIncludes(await Deno.readTextFile(`${path}/out/report.html`), "<!doctype html>");
     using again = await load(`${path}/b/b.pt`);
     assert(again.cfg.d_model === 8);

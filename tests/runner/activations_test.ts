@@ -189,7 +189,7 @@ Deno.test("shards made otherwise are not completed", async () => {
     const before = await bytesOf(`${folder}/shards`);
     const { preprocessing } = await planOf(folder);
     const other = await planOf(folder, { preprocessing: { ...preprocessing, resample: "bilinear" } });
-    await assertRejects(() => extractToShards(other), CheckpointError, "found another extraction.json");
+    await assertRejects(() => extractToShards(other), CheckpointError, "found a different extraction.json");
     assertEquals(await bytesOf(`${folder}/shards`), before);
   });
 });
@@ -240,16 +240,16 @@ Deno.test("layers that a model does not have, and models that take no images, ar
       await assertRejects(() => Deno.stat(`${folder}/shards`), Deno.errors.NotFound);
     };
     await refused({ layers: ["/blocks.0/Add_2_output"] }, "did you mean /blocks.0/Add_2_output_0?");
-    await refused({ layers: ["nothing like it"] }, "--list-layers shows");
+    await refused({ layers: ["nothing like it"] }, "--list-layers lists");
     await refused({ layers: [LAYERS[0]!, LAYERS[0]!] }, "a layer is given twice");
     const { preprocessing } = await planOf(folder);
     const larger = { ...preprocessing, resize: { height: 64, width: 64 } };
-    await refused({ preprocessing: larger }, "it takes images of 32 × 32 pixels, and the preprocessing gives 64 × 64");
-    await refused({ preprocessing: { ...preprocessing, resize: null } }, "leaves the size of the images open");
+    await refused({ preprocessing: larger }, "it takes images of 32 × 32 pixels, but the preprocessing gives 64 × 64");
+    await refused({ preprocessing: { ...preprocessing, resize: null } }, "does not fix the size of the images");
     const text = { ...MODEL, inputs: [{ name: "input_ids", type: 7, shape: [null, null] }] };
     await refused({ vision: { ...VISION, model: text } }, "found the inputs input_ids [?,?]");
     const grid = { n_prefix: 1, cls_token: true, grid: { height: 3, width: 4 } };
-    await refused({ tokens: grid }, "has 17 tokens, which are not a grid of 3 × 4 after 1 tokens");
+    await refused({ tokens: grid }, "has 17 tokens, which do not form a grid of 3 × 4 after 1 tokens");
   });
 });
 

@@ -36,7 +36,7 @@ Deno.test("rows without fault have no line, however many there are", async () =>
 Deno.test("a mean far from zero: standardise, and no word once it is", async () => {
   const far = good().map((value) => value + 3);
   const [line, ...others] = await of(far);
-  assertStringIncludes(line!, "times as long as the rows' deviations from it: latents will die of it");
+  assertStringIncludes(line!, "times as long as the rows' deviations from it; this kills latents");
   assertStringIncludes(line!, 'set data.standardise = "mean"');
   assertEquals(others, []);
   assertEquals((await of(far, { standardise: "scale" })).length, 1);
@@ -50,11 +50,11 @@ Deno.test("a column with most of the variance, rows far from all others, padding
   const column = await of(eachRow(good(), (_, value, d) => d === 5 ? value + 40 * random.normal(1)[0]! : value));
   assertEquals(column.length, 1);
   assertStringIncludes(column[0]!, "column 5 has 9");
-  assertStringIncludes(column[0]!, "divide it by its deviation");
+  assertStringIncludes(column[0]!, "divide it by its standard deviation");
   const far = await of(eachRow(good(), (row, value) => row % 50 === 0 ? 30 * value : value));
   assertEquals(far.length, 1);
   assertStringIncludes(far[0]!, "times as far from the mean as the median row");
-  assertStringIncludes(far[0]!, "leave them out");
+  assertStringIncludes(far[0]!, "remove them");
   const padded = await of(eachRow(good(), (row, value) => row % 9 === 0 ? 0 : value));
   assertEquals(padded.length, 1);
   assertStringIncludes(padded[0]!, "11.1 % of the rows are zero");
@@ -62,10 +62,10 @@ Deno.test("a column with most of the variance, rows far from all others, padding
 
 Deno.test("rows that are zero or alike teach nothing", async () => {
   assertEquals(await of(new Float32Array(N * D)), [
-    "all rows are zero in a.npy: nothing can be learned; set data.path to other rows",
+    "all rows in a.npy are zero: there is nothing to learn; set data.path to other rows",
   ]);
   assertEquals(await of(new Float32Array(N * D).fill(0.1)), [
-    "all rows are alike in a.npy: nothing can be learned; set data.path to other rows",
+    "all rows in a.npy are equal: there is nothing to learn; set data.path to other rows",
   ]);
 });
 
@@ -74,7 +74,7 @@ Deno.test("neighbours that are alike: a larger buffer, where it is small and the
   const means = new Random(3).normal(12 * D, 2);
   const grouped = eachRow(x, (row, value, d) => value + means[Math.floor(row / 500) * D + d]!);
   const [line] = await of(grouped, { buffer_rows: 2048, standardise: "mean" });
-  assertStringIncludes(line!, "only 2,048 rows are shuffled at a time; set data.buffer_rows to 16,384 or more");
+  assertStringIncludes(line!, "only 2,048 rows are shuffled together; set data.buffer_rows to 16,384 or more");
   assertEquals(await of(grouped, { buffer_rows: 6000, standardise: "mean" }), []);
   assertEquals(await of(x, { buffer_rows: 2048 }), []);
 });
@@ -93,7 +93,7 @@ Deno.test("an NMSE above 1: what mends it depends on what was done", () => {
   const of = (nmse: number, n_steps: number, data: object = {}) =>
     resultWarnings(config(data), { nmse }, { n_steps, on: "validation" });
   const [few] = of(13.85, 5);
-  assertStringIncludes(few!, "the NMSE on the rows of validation is 13.9, above 1: the mean row alone would be nearer");
+  assertStringIncludes(few!, "the NMSE on the validation rows is 13.9, which is worse than predicting the mean row");
   assertStringIncludes(few!, "train for more steps (train.n_epochs, train.batch_size)");
   assertStringIncludes(of(1.2, 500)[0]!, 'set data.standardise = "mean_scale", or lower train.lr');
   assertStringIncludes(of(1.2, 500, { standardise: "mean_scale" })[0]!, "lower train.lr (now 0.0004)");

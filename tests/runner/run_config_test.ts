@@ -94,7 +94,7 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
   ["", TypeError, "data.path is missing"],
   ["[dat]\npath = 'a'", TypeError, "unknown field dat; did you mean data?"],
   ["data = 3", TypeError, "data must be a table, found 3"],
-  ["data.path = 3", TypeError, "data.path must be a text, found 3"],
+  ["data.path = 3", TypeError, "data.path must be a string, found 3"],
   ["data.path = 'a'\ndata.fromat = 'npy'", TypeError, "unknown field data.fromat; did you mean data.format?"],
   ["data.path = ''", TypeError, "data.path is empty"],
   ["data.path = 'a'\ndata.format = 'fp32'", RangeError, 'data.format is "fp32"; did you mean f32?'],
@@ -162,11 +162,11 @@ const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError
     "target_l0 must be at most d_sae 8, found 9",
   ],
   ["data.path = 'a'\nobjective = { target_l0 = 9 }", RangeError, "the mean L0 of a top-k is its top_k"],
-  ["data.path = 'a'\ntrain = { k_start = 9 }", TypeError, "k_start and n_k_warmup belong together"],
+  ["data.path = 'a'\ntrain = { k_start = 9 }", TypeError, "k_start and n_k_warmup must be given together"],
   [
     "data.path = 'a'\nsae = { activation = { key = 'relu' } }\ntrain = { k_start = 9, n_k_warmup = 9 }",
     TypeError,
-    "a relu keeps no k",
+    "k_start requires top-k or batch-top-k, found relu",
   ],
 ];
 

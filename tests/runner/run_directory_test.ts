@@ -71,88 +71,89 @@ const STARTS: readonly (readonly [
   starts: Readonly<Partial<Record<RunStart, boolean | string>>>,
 ])[] = [
   ["absent", {}, { new: false, overwrite: false, auto: false, resume: "there is no such folder" }],
-  ["empty", { "": null }, { new: false, overwrite: false, auto: false, resume: "found an empty folder, and no run" }],
+  ["empty", { "": null }, { new: false, overwrite: false, auto: false, resume: "found an empty folder, but no run" }],
   ["half of a first record", { [`run.json.${UUID}.tmp`]: "{" }, {
     new: false,
     auto: false,
-    resume: "found an empty folder, and no run",
+    resume: "found an empty folder, but no run",
   }],
   ["somebody's files", { "notes.txt": "mine" }, {
     new: false,
     overwrite: false,
-    auto: "found notes.txt, and no run",
-    resume: "found notes.txt, and no run; start one in another folder without --resume",
+    auto: "found notes.txt, but no run",
+    resume: "found notes.txt, but no run; start one in another folder without --resume",
   }],
   ["somebody's model", { "sae.pt": "theirs" }, {
-    new: "run/sae.pt is not a file of this run",
-    overwrite: "run/sae.pt is not a file of this run",
-    auto: "found sae.pt, and no run",
-    resume: "found sae.pt, and no run",
+    new: "run/sae.pt does not belong to this run",
+    overwrite: "run/sae.pt does not belong to this run",
+    auto: "found sae.pt, but no run",
+    resume: "found sae.pt, but no run",
   }],
   ["ours before its first checkpoint", { ...OURS, "config.json": CONFIG, "metrics.jsonl": "" }, {
     new: false,
     overwrite: false,
     auto: false,
-    resume: "there is no training.safetensors; --resume=auto starts what has no checkpoint yet",
+    resume: "there is no training.safetensors; use --resume=auto to start runs that have no checkpoint yet",
     previous: "there is no training.previous.safetensors",
   }],
   ["a state", { ...OURS, ...STATES }, {
-    new: "holds a run already; choose another folder, continue it with --resume, or replace it with --overwrite",
+    new: "already holds a run; choose another folder, continue it with --resume, or replace it with --overwrite",
     overwrite: false,
     auto: true,
     resume: true,
-    previous: "there is no training.previous.safetensors beside sae.pt; train it again with --overwrite",
+    previous: "there is no training.previous.safetensors beside sae.pt; train again with --overwrite",
   }],
   ["two states", { ...OURS, ...STATES, "training.previous.safetensors": "before" }, {
-    new: "holds a run already",
+    new: "already holds a run",
     auto: true,
     resume: true,
     previous: true,
   }],
   ["a model without its state", { ...OURS, "sae.pt": "model" }, {
-    new: "holds a run already",
+    new: "already holds a run",
     overwrite: false,
-    auto: "there is no training.safetensors beside sae.pt; train it again with --overwrite",
-    resume: "there is no training.safetensors beside sae.pt; train it again with --overwrite",
+    auto: "there is no training.safetensors beside sae.pt; train again with --overwrite",
+    resume: "there is no training.safetensors beside sae.pt; train again with --overwrite",
   }],
   ["the state before alone", { ...OURS, "training.previous.safetensors": "before" }, {
-    new: "holds a run already",
-    auto: "--resume=previous resumes from the state before it",
-    resume: "--resume=previous resumes from the state before it",
+    new: "already holds a run",
+    auto: "use --resume=previous to resume from the state before it",
+    resume: "use --resume=previous to resume from the state before it",
     previous: true,
   }],
   ["a run that was being replaced", { "run.json": record({ replacing: true }), ...STATES }, {
     new: false,
     overwrite: false,
     auto: false,
-    resume: "its files were being replaced when the process ended; start it again with --overwrite",
+    resume: "the process ended while it was replacing the run's files; start again with --overwrite",
   }],
   ["a sweep", { "run.json": record({ kind: "sweep", files: ["sweep.json"], runs: ["0"] }), "0/run.json": record() }, {
-    new: "holds a sweep already; choose another folder, or replace it with --overwrite",
+    new: "already holds a sweep; choose another folder, or replace it with --overwrite",
     overwrite: false,
     auto: "found a sweep; the configuration describes a run",
     resume: "found a sweep; the configuration describes a run",
   }],
   ["somebody's run.json", { "run.json": '{ "saev_nn_run": 2 }' }, {
-    new: "run/run.json is not a file of this run, which needs a file of that name; move it, or choose another folder",
-    overwrite: "run/run.json is not a file of this run",
-    auto: "found run.json, and no run",
-    resume: "found run.json, and no run",
+    new:
+      "run/run.json does not belong to this run, but the run needs that name; move the file, or choose another folder",
+    overwrite: "run/run.json does not belong to this run",
+    auto: "found run.json, but no run",
+    resume: "found run.json, but no run",
   }],
   ["0.1.0, stopped", { "config.json": CONFIG, "config.toml": "", ...STATES }, {
-    new: "holds a run already",
+    new: "already holds a run",
     overwrite: false,
     auto: true,
     resume: true,
   }],
   ["0.1.0, before its first checkpoint", { "config.json": CONFIG, "config.toml": "" }, { new: false, auto: false }],
   ["0.1.0's sweep", { "0/config.json": CONFIG, "1/config.json": CONFIG, "config.toml": "" }, {
-    new: "holds a sweep already",
+    new: "already holds a sweep",
     auto: "found a sweep",
   }],
   ["somebody's config.json", { "config.json": '{ "data": 1 }' }, {
-    new: "run/config.json is not a file of this run",
-    overwrite: "run/config.json is not a file of this run",
+    new: "run/config.json does not belong to this run",
+    overwrite: "run/config.json does not belong to this run",
   }],
 ];
 
@@ -191,7 +192,7 @@ Deno.test("a config.toml that is not ours stays, and may say what the run says",
   inFolder({ "config.toml": "mine" }, async (path) => {
     for (const start of ["new", "overwrite"] as const) {
       const open = () => RunDirectory.open(path, { start, configToml: "other" });
-      await assertRejects(open, RangeError, "run/config.toml is not a file of this run");
+      await assertRejects(open, RangeError, "run/config.toml does not belong to this run");
     }
     for (const start of ["new", "overwrite"] as const) {
       await using directory = await RunDirectory.open(path, { start, configToml: "mine" });
@@ -272,7 +273,7 @@ Deno.test("while a run is replaced nothing can be resumed, whenever the process 
         }
       }
       assertEquals(removed, names.slice(0, stop).map((name) => `${path}/${name}`));
-      await assertRejects(() => RunDirectory.open(path, { start: "resume" }), RangeError, "were being replaced");
+      await assertRejects(() => RunDirectory.open(path, { start: "resume" }), RangeError, "while it was replacing");
       await using directory = await RunDirectory.open(path, { start: "auto" });
       assertEquals(directory.resumes, false);
       await directory.begin();
@@ -289,14 +290,14 @@ Deno.test("a sweep that is replaced by a run, and a run by a sweep, leave nothin
       for (const run of sweep.runs) await run.write("sae.pt", "model");
       await sweep.whole.write("sweep.json", "[]");
     }
-    await assertRejects(() => RunDirectory.open(path), RangeError, "holds a sweep already");
+    await assertRejects(() => RunDirectory.open(path), RangeError, "already holds a sweep");
     {
       await using run = await RunDirectory.open(path, { start: "overwrite", configToml: "run" });
       await run.write("sae.pt", "model");
     }
     const names = async () => Object.keys(await contents(path)).sort();
     assertEquals(await names(), ["0/mine.txt", "config.toml", "run.json", "sae.pt"]);
-    await assertRejects(() => RunDirectory.openSweep(path, 3), RangeError, "holds a run already");
+    await assertRejects(() => RunDirectory.openSweep(path, 3), RangeError, "already holds a run");
     {
       await using sweep = await RunDirectory.openSweep(path, 2, { start: "overwrite" });
       await sweep.runs[1]!.begin();
@@ -354,10 +355,10 @@ Deno.test("a demo replaces demos alone, and only their files", async () => {
     }
   });
   await inFolder({ "report.html": "mine" }, async (path) => {
-    await assertRejects(() => RunDirectory.openDemo(path), RangeError, "run/report.html is not a file of this run");
+    await assertRejects(() => RunDirectory.openDemo(path), RangeError, "run/report.html does not belong to this run");
   });
   await inFolder({ ...OURS, ...STATES }, async (path) => {
-    await assertRejects(() => RunDirectory.openDemo(path), RangeError, "holds a run, which a demo does not replace");
+    await assertRejects(() => RunDirectory.openDemo(path), RangeError, "holds a run, which the demo will not replace");
   });
 });
 

@@ -22,7 +22,7 @@ Deno.test("a folder is one process's until that lets it go", () =>
     {
       await using lock = await RunLock.take(path, { host: "here" });
       await lock.assertHeld();
-      const inUse = `${path} is in use by process ${Deno.pid} on here; wait until it has ended`;
+      const inUse = `${path} is in use by process ${Deno.pid} on here; wait until it ends`;
       await assertRejects(() => RunLock.take(path, { host: "here" }), RangeError, inUse);
       // Where the lock reaches another machine, its heartbeat does not matter.
       await assertRejects(() => RunLock.take(path, { host: "there", now: () => 1e15 }), RangeError, inUse);
@@ -58,11 +58,11 @@ for (const host of ["there", null]) {
       const said: string[] = [];
       const take = (ms: number) =>
         RunLock.take(path, { host: host && "here", now: () => left + ms, say: (line) => said.push(line) });
-      const name = host ?? "a machine without a name";
+      const name = host ?? "an unnamed machine";
       await assertRejects(
         () => take(99_400),
         RangeError,
-        `${path} is in use by process 7 on ${name}, whose last heartbeat was 99 s ago; if that process has ended, try again`,
+        `${path} is in use by process 7 on ${name}, whose last heartbeat was 99 s ago. If that process has ended, try again`,
       );
       // A clock that is behind takes nobody for dead.
       await assertRejects(() => take(-5000), RangeError, "whose last heartbeat was 0 s ago");
@@ -70,7 +70,7 @@ for (const host of ["there", null]) {
       assertEquals(said, []);
       await using _ = await take(100_000);
       assertEquals(said, [
-        `${path}: the lock of process 7 on ${name}, whose last heartbeat was 100 s ago, is stale; taking it`,
+        `${path}: the lock of process 7 on ${name}, whose last heartbeat was 100 s ago, is stale; taking it over`,
       ]);
     }));
 }
@@ -81,7 +81,7 @@ Deno.test("who was taken for dead writes no more, and leaves the lock to the oth
       await using lock = await RunLock.take(path, { host: "slept" });
       await leave(path, "here");
       const error = await assertRejects(() => lock.assertHeld(), RangeError);
-      assert(error.message.includes("is no longer that of this process: process 7 on here"), error.message);
+      assert(error.message.includes(": process 7 on here does"), error.message);
     }
     assertEquals(JSON.parse(await Deno.readTextFile(`${path}/run.lock`)).id, "old");
   }));
@@ -90,7 +90,7 @@ Deno.test("a file that is no lock stays", () =>
   inFolder(async (path) => {
     for (const text of ["mine", "{}", '{ "saev_nn_lock": 2 }', "[1]"]) {
       await Deno.writeTextFile(`${path}/run.lock`, text);
-      await assertRejects(() => RunLock.take(path), RangeError, "is not a lock of saev; move it");
+      await assertRejects(() => RunLock.take(path), RangeError, "is not a saev lock file; move it");
       assertEquals(await Deno.readTextFile(`${path}/run.lock`), text);
     }
   }));

@@ -137,7 +137,7 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
   ]);
   assertEquals(report.curves.map(({ title, x }) => [title, x.length]), [
     ["Loss", 36],
-    ["L0, active latents a row", 36],
+    ["L0, active latents per row", 36],
     ["Dead latents", 36],
     ["NMSE of 60 rows kept back", 1],
     ["Learning rate", 36],
@@ -384,7 +384,11 @@ Deno.test("a sweep that is stopped begins no further runs, and is resumed as a w
     assertEquals([plans.length, await Array.fromAsync(Deno.readDir(`${path}/1`), ({ name }) => name)], [1, [
       "run.json",
     ]]);
-    await assertRejects(() => sweep("resume"), RangeError, "1: there is no training.safetensors; --resume=auto starts");
+    await assertRejects(
+      () => sweep("resume"),
+      RangeError,
+      "1: there is no training.safetensors; use --resume=auto to start",
+    );
     const results = await sweep("auto");
     for (const [i, cfg] of cfgs.entries()) {
       const alone = await runIn(cfg);
@@ -560,13 +564,13 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
       await assertRejects(
         () => resume(other),
         RangeError,
-        "train.lr is 0.01; it cannot be resumed with 0.02",
+        "train.lr is 0.01, which cannot be resumed with 0.02",
       );
       const array = { ...cfg, data: { ...cfg.data, key: "x" } };
       await assertRejects(
         () => resume(array),
         RangeError,
-        'data.key is not set; it cannot be resumed with "x"',
+        'data.key is not set, which cannot be resumed with "x"',
       );
       // Runs of the first version say what their file was, which it says itself.
       const named = { ...cfg, data: { ...cfg.data, format: "f32" as const } };
@@ -575,7 +579,7 @@ for (const [name, cfg] of Object.entries(RESUMED)) {
       await assertRejects(
         () => resume(cfg, fewer),
         RangeError,
-        "data.n_rows is 600; it cannot be resumed with 599",
+        "data.n_rows is 600, which cannot be resumed with 599",
       );
     } finally {
       await Deno.remove(path, { recursive: true });
@@ -658,8 +662,11 @@ Deno.test("a damaged state is refused by name, and the one before it goes on bit
     const before = await files();
     for (const start of ["resume", "auto"] as const) {
       const { message } = await assertRejects(() => trainIn(path, cfg, source, { start }), CheckpointError);
-      assertStringIncludes(message, `${path}/training.safetensors: tokens_since_active is damaged: its checksum is`);
-      assertStringIncludes(message, "the state before it, of step 20, is whole: --resume=previous resumes from it");
+      assertStringIncludes(message, `${path}/training.safetensors: tokens_since_active is damaged: the checksum is`);
+      assertStringIncludes(
+        message,
+        "the state before it, of step 20, is intact; use --resume=previous to resume from it",
+      );
     }
     assertEquals(await files(), before);
     await trainIn(path, cfg, source, { start: "previous" });
@@ -667,7 +674,7 @@ Deno.test("a damaged state is refused by name, and the one before it goes on bit
       assertEquals(await Deno.readFile(`${path}/${name}`), whole.files.get(name), name);
     }
     for (const name of ["training.safetensors", "training.previous.safetensors"]) await damage(name);
-    for (const [start, hint] of [["resume", "no other state is whole"], ["previous", "--overwrite"]] as const) {
+    for (const [start, hint] of [["resume", "no other state is intact"], ["previous", "--overwrite"]] as const) {
       await assertRejects(() => trainIn(path, cfg, source, { start }), CheckpointError, hint);
     }
   });
@@ -757,8 +764,8 @@ Deno.test("other rows of the same shape are refused, and gone on with when asked
     const other = rowsOf(mixtures().with(100, 17), D);
     const before = await Deno.readTextFile(`${path}/run.json`);
     const { message } = await assertRejects(() => trainIn(path, cfg, other, { start: "auto" }), RangeError);
-    assertStringIncludes(message, `resuming ${path}: the rows of mixtures.f32 are not those that it was trained on`);
-    assertStringIncludes(message, "--changed-data, which run.json will say");
+    assertStringIncludes(message, `resuming ${path}: the rows of mixtures.f32 differ from those of the run`);
+    assertStringIncludes(message, "--changed-data, which run.json records");
     assertEquals(await Deno.readTextFile(`${path}/run.json`), before);
 
     const result = await trainIn(path, cfg, other, { start: "resume", mayChangeData: true });
@@ -778,7 +785,7 @@ Deno.test("other rows of the same shape are refused, and gone on with when asked
     assertEquals([first.changed_data, second.changed_data], [undefined, { from: first.data.sha256 }]);
     // From now on these are its rows.
     await trainIn(path, cfg, other, { start: "resume" });
-    await assertRejects(() => trainIn(path, cfg, source, { start: "resume" }), RangeError, "are not those");
+    await assertRejects(() => trainIn(path, cfg, source, { start: "resume" }), RangeError, "differ from those");
   });
 });
 
@@ -802,7 +809,7 @@ Deno.test("a stopped run of 0.1.0 resumes, and is replaced when asked", async ()
     await inFolder(async (path) => {
       for (const name of names) await Deno.copyFile(new URL(name, old), `${path}/${name}`);
       const before = await jsonIn(path, "metrics.json");
-      await assertRejects(() => trainIn(path, cfg, source), RangeError, "holds a run already");
+      await assertRejects(() => trainIn(path, cfg, source), RangeError, "already holds a run");
       const result = await trainIn(path, cfg, source, { start });
       assertEquals([result.steps, result.isInterrupted], [12, false]);
       const { losses, resolved } = await jsonIn(path, "metrics.json");
@@ -841,7 +848,7 @@ Deno.test("a refused resume changes no file, and one that is not removes what wa
       await assertRejects(
         () => attempt(start, 0.02, "two"),
         RangeError,
-        "train.lr is 0.01; it cannot be resumed with 0.02",
+        "train.lr is 0.01, which cannot be resumed with 0.02",
       );
     }
     assertEquals(await files(), before);

@@ -59,8 +59,8 @@ Deno.test("runs are counted before any is made", () => {
   assertThrows(
     () => sweep({ seed: values(500), n_lr_warmup: values(500) }),
     RangeError,
-    "its lists make 250,000 runs, more than 1,000: train.seed has 500 values, train.n_lr_warmup has 500 values; shorten " +
-      "them, or allow so many with --max-runs",
+    "its lists make 250,000 runs; expected at most 1,000: train.seed has 500 values, train.n_lr_warmup has 500 values; shorten " +
+      "them, or raise --max-runs",
   );
   // As many as no memory would hold.
   const many = { seed: values(1001), n_lr_warmup: values(1001), n_sparsity_warmup: values(1001), lr: values(1001) };

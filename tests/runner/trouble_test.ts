@@ -57,9 +57,9 @@ Deno.test("a run that cannot become a dictionary says why, before and after, and
   const said = [
     "5 steps are too few for a dictionary to form; raise train.n_epochs (now 1) or lower train.batch_size (now 1000)",
     "the mean row is ",
-    "every latent is kept on every row: top_k is 12 and d_sae 8",
-    "n_dead stays 0: a latent counts as dead after dead_threshold_tokens 8,000 rows and there are 5,000",
-    "the NMSE on the rows of validation is ",
+    "top_k keeps every latent on every row: top_k is 12, d_sae is 8",
+    "n_dead stays 0: a latent counts as dead after dead_threshold_tokens 8,000 rows, but there are only 5,000",
+    "the NMSE on the validation rows is ",
   ];
   assertEquals(lines.length, said.length, lines.join("\n"));
   said.forEach((start, i) => assertStringIncludes(lines[i]!, start));
@@ -80,7 +80,7 @@ Deno.test("each run of a sweep has its own warnings, by its place", async () => 
     const places: number[] = [];
     const results = await runSweep(runs, { onWarning: (_, run) => places.push(run) });
     assertEquals(results.map(({ warnings }) => warnings.length > 0), [false, true, true]);
-    assertStringIncludes(results[1]!.warnings[0]!, "n_lr_warmup is 500 and there are 120 steps");
+    assertStringIncludes(results[1]!.warnings[0]!, "n_lr_warmup is 500 and the run has 120 steps");
     assertEquals([...new Set(places)], [1, 2]);
   } finally {
     await Deno.remove(path, { recursive: true });
@@ -89,7 +89,7 @@ Deno.test("each run of a sweep has its own warnings, by its place", async () => 
 
 Deno.test("rows that do not vary: no NMSE, and the reason wherever it would stand", async () => {
   await using found = await attempt(config(), new Float32Array(N * D).fill(0.5));
-  assertStringIncludes(found.warnings[0]![0], "all rows are alike in rows.f32");
+  assertStringIncludes(found.warnings[0]![0], "all rows in rows.f32");
   const { metrics, undefined_metrics: reasons } = await found.json("metrics.json");
   assertEquals([metrics.nmse, reasons.nmse], [null, "the rows do not vary"]);
   const report = await found.text("report.html");
@@ -103,7 +103,7 @@ Deno.test("a row that is not finite is named: at once where it is looked at, in 
   const at = (row: number, column: number) => rows().with(row * D + column, NaN);
   await using seen = await attempt(config(), at(350, 3));
   assert(seen.error instanceof RangeError && seen.saved === undefined);
-  assertStringIncludes(seen.error.message, "rows.f32: row 350 has NaN in column 3; leave out rows that are not finite");
+  assertStringIncludes(seen.error.message, "rows.f32: row 350 has NaN in column 3; remove rows that are not finite");
 
   await using trained = await attempt(config({ log_every: 7 }), at(unseen, 5));
   assert(trained.error instanceof DivergenceError);
@@ -148,7 +148,7 @@ Deno.test("rows too large for float32 are named, and the checkpoint is of the st
   assert(found.error.isOfRows && found.error.tensor !== "x", found.error.message);
   assertStringIncludes(
     found.error.message,
-    "rows.f32: row 300 has -100000000376832 in column 2; leave out rows that are too",
+    "rows.f32: row 300 has -100000000376832 in column 2; remove rows that are too",
   );
   assertEquals(found.saved!.step, found.error.step);
 });
@@ -158,7 +158,7 @@ Deno.test("after an explosion the folder holds the last good checkpoint, and no 
   const rising = { lr: 1e7, n_lr_warmup: 1_000_000, grad_clip: false, log_every: 1, checkpoint_every: 1 };
   await using found = await attempt(config({ ...rising, n_steps: 500 }), rows().map((value) => 1e-2 * value));
   assert(found.error instanceof DivergenceError && found.error.tensor === "x_hat");
-  assertStringIncludes(found.error.message, "lower lr or lengthen n_lr_warmup");
+  assertStringIncludes(found.error.message, "lower lr or raise n_lr_warmup");
   const { losses } = await found.json("metrics.json");
   const { step } = found.saved!;
   // The two steps before the one that halted were above the bound, and are in no checkpoint.

@@ -179,7 +179,7 @@ function reviveArray(file: string, key: string, value: unknown): unknown {
   const { shape, data } = value as { shape: number[]; data: number[] };
   const length = shape.reduce((product, size) => product * size, 1);
   if (data.length !== length) {
-    throw new TypeError(`golden ${file}: ${key} has ${data.length} elements, its shape [${shape}] says ${length}`);
+    throw new TypeError(`golden ${file}: ${key} has ${data.length} elements; its shape [${shape}] needs ${length}`);
   }
   return Float32Array.from(data);
 }

@@ -226,7 +226,9 @@ export function assertMedianHolds(
 ): void {
   compare(got, want, () => MEDIAN * distance, what);
   const allowed = Math.max(n_here, MEDIAN * stiffness * distance);
-  if (norm > allowed) throw new AssertionError(`${what}: a pull of ${norm} is left, and ${allowed} may be`);
+  if (norm > allowed) {
+    throw new AssertionError(`${what}: a subgradient of norm ${norm} is left; at most ${allowed} is allowed`);
+  }
 }
 
 /** Every value at least `least`, up to the rounding of an f64 sum whose terms have the size `scale`. */
@@ -296,7 +298,7 @@ export function assertSameFrequencies(
   let rareWant = 0;
   for (let i = 0; i < want.length; i++) {
     if (got[i] !== 0 && want[i] === 0 && got[i]! > 5) {
-      throw new AssertionError(`${what}: [${i}] came up ${got[i]} times of ${gotDraws}, and never should`);
+      throw new AssertionError(`${what}: [${i}] came up ${got[i]} times in ${gotDraws} draws, and should never`);
     }
     if (want[i]! < 5) {
       rareGot += got[i]!;
@@ -348,7 +350,7 @@ export async function assertRefuses(check: () => unknown, what = "check"): Promi
     if (error instanceof AssertionError) return error.message;
     throw error;
   }
-  throw new AssertionError(`${what}: passed, and must not`);
+  throw new AssertionError(`${what}: passed, but must fail`);
 }
 
 /** The distance from |x| to the next f32. */

@@ -107,7 +107,7 @@ Deno.test("frequencies: the same draws agree, shifted ones do not", async () => 
   await assertRefuses(() => assertSameFrequencies([0, 600, 300, 97, 3], 1000, want, 1000));
   assertStringIncludes(
     await assertRefuses(() => assertSameFrequencies([10, 690, 200, 97, 3], 1000, want, 1000)),
-    "[0] came up 10 times of 1000, and never should",
+    "[0] came up 10 times in 1000 draws, and should never",
   );
 });
 

@@ -125,14 +125,14 @@ Deno.test("k goes from k_start to top_k in a straight line, and stays", async ()
   }
 });
 
-Deno.test("k_start and n_k_warmup belong together and to what keeps a k", async () => {
+Deno.test("k_start and n_k_warmup must be given together and to what keeps a k", async () => {
   const refused = async (activation: ActivationOptions, options: TrainOptions, kind: new () => Error, what: string) => {
     using sae = await newModel(activation);
     await assertRejects(() => run(sae, getObjective(OBJECTIVE), someBatches(1), options), kind, what);
   };
-  await refused(TOP_K, { k_start: 8 }, TypeError, "belong together");
-  await refused(TOP_K, { n_k_warmup: 8 }, TypeError, "belong together");
-  await refused(RELU, { k_start: 8, n_k_warmup: 8 }, TypeError, "keeps no k");
+  await refused(TOP_K, { k_start: 8 }, TypeError, "must be given together");
+  await refused(TOP_K, { n_k_warmup: 8 }, TypeError, "must be given together");
+  await refused(RELU, { k_start: 8, n_k_warmup: 8 }, TypeError, "k_start requires");
   await refused(TOP_K, { k_start: 0, n_k_warmup: 8 }, RangeError, "k_start");
   await refused(TOP_K, { k_start: 8, n_k_warmup: 0.5 }, RangeError, "n_k_warmup");
   await refused(TOP_K, { n_sparsity_warmup: -1 }, RangeError, "n_sparsity_warmup");
@@ -752,17 +752,17 @@ Deno.test("what a training cannot reach is said once, before the first step or a
   const schedules = { n_lr_warmup: 6, n_k_warmup: 7, k_start: 45, n_sparsity_warmup: 8 };
   const wanted: [warning: string, model: number][] = [
     [
-      "the learning rate does not reach its peak: n_lr_warmup is 6 and there are 6 steps; lower it or train for longer",
+      "the learning rate does not reach its peak: n_lr_warmup is 6 and the run has 6 steps; lower it or train longer",
       0,
     ],
     [
-      "the penalty does not reach its weight: n_sparsity_warmup is 8 and there are 6 steps; lower it or train for longer",
+      "the penalty does not reach its weight: n_sparsity_warmup is 8 and the run has 6 steps; lower it or train longer",
       0,
     ],
-    ["k does not reach top_k: n_k_warmup is 7 and there are 6 steps; lower it or train for longer", 0],
-    ["every latent is kept on every row: top_k is 45 and d_sae 45; lower top_k or raise d_sae", 0],
+    ["k does not reach top_k: n_k_warmup is 7 and the run has 6 steps; lower it or train longer", 0],
+    ["top_k keeps every latent on every row: top_k is 45, d_sae is 45; lower top_k or raise d_sae", 0],
     [
-      "AuxK never acts and n_dead stays 0: a latent counts as dead after dead_threshold_tokens 97 rows and there are 96; train on more, or lower dead_threshold_tokens",
+      "AuxK never acts and n_dead stays 0: a latent counts as dead after dead_threshold_tokens 97 rows, but there are only 96 rows; train on more rows, or lower dead_threshold_tokens",
       0,
     ],
   ];

@@ -109,16 +109,19 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
   }
   const { description, altered } = await opened(file);
   const cases: readonly [change: Change, message: string][] = [
-    [() => null, "its metadata have no saev_nn_training"],
+    [() => null, "its metadata has no saev_nn_training"],
     [() => {}, "found no checksums"],
-    [(all) => all.delete("moment2.W_dec"), "there is no moment2.W_dec; expected [9,6]"],
-    [(all) => all.set("extra", { name: "extra", shape: [1], data: new Float32Array(1) }), 'found "extra"'],
+    [(all) => all.delete("moment2.W_dec"), "found no moment2.W_dec; expected [9,6]"],
+    [
+      (all) => all.set("extra", { name: "extra", shape: [1], data: new Float32Array(1) }),
+      'found the unexpected tensor "extra"',
+    ],
     [
       (all) => all.set("input_mean", { name: "input_mean", shape: [5], data: new Float32Array(5) }),
       "input_mean is [5]; expected [6]",
     ],
     [(_, text) => Object.assign(text, { version: 1 }), "version 1; expected 2 or 3"],
-    [(all) => all.delete("recent_errors"), "there is no recent_errors; expected [16]"],
+    [(all) => all.delete("recent_errors"), "found no recent_errors; expected [16]"],
     [(_, text) => Object.assign(text, { version: 2 }), 'found "recent_errors"'],
     [(_, text) => Object.assign(text, { state: { ...description.state, stepsAbove: 0.5 } }), "stepsAbove 0.5"],
     [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 8 } }), "expected [8]"],
@@ -166,12 +169,12 @@ Deno.test("a flipped bit is found before training goes on, wherever it is", asyn
   for (let bit = 0; bit < 8 * file.length; bit += 13) await refused(bit);
   const text = new TextDecoder().decode(file.subarray(0, header));
   const step = text.indexOf('\\"step\\":') + '\\"step\\":'.length;
-  assertStringIncludes(await refused(8 * step), "its metadata are damaged: their checksum is ");
+  assertStringIncludes(await refused(8 * step), "its metadata is damaged: the checksum is ");
   // Tensors lie in the order of their names.
   let at = header;
   for (const name of [...tensors.keys()].sort()) {
     const { shape } = tensors.get(name)!;
-    assertStringIncludes(await refused(8 * at), `${name} is damaged: its checksum is `);
+    assertStringIncludes(await refused(8 * at), `${name} is damaged: the checksum is `);
     at += 4 * shape.reduce((a, b) => a * b, 1);
   }
   assertEquals(at, file.length);

@@ -24,7 +24,7 @@ export type PackageFile = keyof typeof SHA256;
 /** Why there is nothing to fetch for this machine, or `null`. */
 export function chromiumPackageObstacle(): string | null {
   const { target } = Deno.build;
-  return target === "x86_64-unknown-linux-gnu" ? null : `${CHROMIUM_PACKAGE} holds nothing for ${target}`;
+  return target === "x86_64-unknown-linux-gnu" ? null : `${CHROMIUM_PACKAGE} has no build for ${target}`;
 }
 
 /** Fetches the package through Deno and unpacks some of its files into a folder, after checking what they are. */
@@ -37,7 +37,7 @@ export async function unpackChromiumPackage(run: Run, files: readonly PackageFil
   for (const file of files) {
     const packed = await Deno.readFile(`${project}/node_modules/${CHROMIUM_PACKAGE}/bin/${file}`);
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", packed)).toHex();
-    if (hash !== SHA256[file]) throw new Error(`${file} has SHA-256 ${hash}, not the expected one`);
+    if (hash !== SHA256[file]) throw new Error(`${file} has SHA-256 ${hash}; expected ${SHA256[file]}`);
     const unpacked = `${folder}/${file.replace(/\.br$/, "")}`;
     await Deno.writeFile(unpacked, brotliDecompressSync(packed), { mode: 0o700 });
     if (!unpacked.endsWith(".tar")) continue;

@@ -73,7 +73,7 @@ async function findEntry(folder: string, pattern: RegExp): Promise<string | null
 
 /** Debian, Ubuntu and their like have it. */
 async function aptObstacle(machine: Machine): Promise<string | null> {
-  return (await machine.run("apt-get", ["--version"])).success ? null : "no apt-get here to get Mesa with";
+  return (await machine.run("apt-get", ["--version"])).success ? null : "Mesa cannot be installed without apt-get";
 }
 
 const installedMesa: SoftwareDriver = {
@@ -98,7 +98,7 @@ const installedMesa: SoftwareDriver = {
 
 const unpackedMesa: SoftwareDriver = {
   name: "unpacked Mesa",
-  fetching: "unpacking Mesa's software driver into a cache folder (Debian packages, about 60 MB, once, no root needed)",
+  fetching: "unpacking Mesa's software driver into a cache folder (Debian packages, about 60 MB, once, without root)",
   async locate(machine) {
     const folder = `${machine.cache}/mesa`;
     const icd = await findEntry(folder, /^lvp_icd\.json$/);
@@ -125,7 +125,7 @@ const unpackedMesa: SoftwareDriver = {
       const plan = await must(machine.run, "apt-get", install, { env: NON_INTERACTIVE });
       const packages = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!)
         .filter((name) => !NEVER_UNPACKED.has(name.split(":")[0]!));
-      if (packages.length === 0) throw new Error("apt-get says that Mesa's packages are installed");
+      if (packages.length === 0) throw new Error("apt-get reports that Mesa's packages are installed already");
       await must(machine.run, "apt-get", ["download", ...options, ...packages], { cwd: temporary });
       for await (const { name } of Deno.readDir(temporary)) {
         if (!name.endsWith(".deb")) continue;
@@ -141,7 +141,7 @@ const unpackedMesa: SoftwareDriver = {
 /** Writes the driver's registration with the path it will have in `folder`, and the list of library folders. */
 async function registerUnpacked(temporary: string, folder: string): Promise<void> {
   const original = await findEntry(`${temporary}/unpacked/usr/share/vulkan/icd.d`, /^lvp_icd.*\.json$/);
-  if (original === null) throw new Error("the packages hold no lvp_icd.json");
+  if (original === null) throw new Error("the packages contain no lvp_icd.json");
   const registration = JSON.parse(await Deno.readTextFile(original));
   const library = registration.ICD.library_path.split("/").at(-1);
   for await (const { name: triple } of Deno.readDir(`${temporary}/unpacked/usr/lib`)) {
@@ -154,7 +154,7 @@ async function registerUnpacked(temporary: string, folder: string): Promise<void
     await Deno.writeTextFile(`${temporary}/lvp_icd.json`, JSON.stringify(registration));
     return;
   }
-  throw new Error(`the packages hold no ${library}`);
+  throw new Error(`the packages contain no ${library}`);
 }
 
 const swiftShader: SoftwareDriver = {
@@ -216,9 +216,9 @@ export async function findDriver(machine: Machine): Promise<Environment> {
       if (env !== null && await isBetter(env)) return env;
       reasons.add(`${driver.name} did not work`);
     } catch (error) {
-      reasons.add(`${driver.name} could not be had (${error instanceof Error ? error.message : error})`);
+      reasons.add(`${driver.name} could not be installed (${error instanceof Error ? error.message : error})`);
     }
   }
-  machine.say([why, ...reasons, found === "slow" ? "going on with it" : "going on without"].join("; "));
+  machine.say([why, ...reasons, found === "slow" ? "continuing with it" : "continuing without"].join("; "));
   return {};
 }

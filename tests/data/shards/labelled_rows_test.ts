@@ -27,7 +27,7 @@ Deno.test("rows of the labels left out are gone, in every range, and splits part
     await assertRejects(() => rows.read(0, rows.n_rows + 1), RangeError);
     assertEquals((await openRows(FOLDER, { ignore_labels: ignored })).n_rows, kept.length);
   }
-  assertThrows(() => withoutLabels(all, labels, [0, 1, 2, 3, 4]), RangeError, "no row is left");
+  assertThrows(() => withoutLabels(all, labels, [0, 1, 2, 3, 4]), RangeError, "no rows are left");
   assertThrows(() => withoutLabels(all, labels.subarray(1), [0]), ShapeError, "found 239 labels for 240 rows");
 });
 
@@ -35,5 +35,5 @@ Deno.test("labels are left out where there are labels of rows, and nowhere else"
   const without = new URL("../../goldens/shards/v2.1-cls-exact/3be8efe2", import.meta.url).pathname;
   await assertRejects(() => openRows(without, { layer: 6, ignore_labels: [0] }), RangeError, "found no labels.bin");
   const cls = openRows(FOLDER, { tokens: "cls", ignore_labels: [0] });
-  await assertRejects(() => cls, RangeError, "ignore_labels is for patches");
+  await assertRejects(() => cls, RangeError, "ignore_labels applies only to patches");
 });

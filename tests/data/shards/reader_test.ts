@@ -130,8 +130,8 @@ Deno.test("shards: every file that is missing, empty or cut is named at once", a
   const { message } = await assertRejects(() => openShards(folder), CheckpointError);
   assertEquals(
     message,
-    "reading the folder: of 4 shards, 1 missing, or no regular file: acts000000.bin; 1 empty: acts000001.bin; " +
-      "1 of another size: acts000003.bin (100 bytes; expected 2496, or 832)",
+    "reading the folder: of 4 shards, 1 missing, or not a regular file: acts000000.bin; 1 empty: acts000001.bin; " +
+      "1 of the wrong size: acts000003.bin (100 bytes; expected 2496, or 832)",
   );
 });
 
@@ -148,14 +148,14 @@ Deno.test("shards: what the metadata cannot be is an error that names the field"
   const { expected: { dir } } = CASES.find(({ name }) => name === "v2.1-cls-labels")!;
   const text = await Deno.readTextFile(new URL(`v2.1-cls-labels/${dir}/metadata.json`, GOLDENS));
   const wrong: [from: string, to: string, message: string][] = [
-    ['"n_examples": 20', '"n_examples": 21', "found 20 examples in 4 files; expected the 21"],
-    ['"n_examples": 20', '"n_examples": -1', "n_examples = -1; expected a whole number of at least 0"],
-    ['"d_model": 8', '"d_model": "8"', 'd_model = "8"; expected a whole number of at least 1'],
+    ['"n_examples": 20', '"n_examples": 21', "found 20 examples in 4 files; expected 21"],
+    ['"n_examples": 20', '"n_examples": -1', "n_examples = -1; expected an integer of at least 0"],
+    ['"d_model": 8', '"d_model": "8"', 'd_model = "8"; expected an integer of at least 1'],
     ['"d_model": 8', '"width": 8', "found no d_model"],
     ['"protocol": "2.1"', '"protocol": "3.0"', 'protocol = "3.0"; expected one of 1.0.0, 1.1, 2.0, 2.1'],
     ['"float32"', '"float16"', 'dtype = "float16"; expected "float32"'],
     ['"max_tokens_per_shard": 83', '"max_tokens_per_shard": 12', "expected room for at least one example"],
-    ["    -2", "    -2, -2", "expected a list of different whole numbers"],
+    ["    -2", "    -2, -2", "expected a list of distinct integers"],
   ];
   for (const [from, to, message] of wrong) {
     assert(text.includes(from), from);

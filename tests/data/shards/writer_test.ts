@@ -128,7 +128,7 @@ Deno.test("shards: other shards, other files and other numbers of examples are r
   }
   const whole = await Array.fromAsync(examples(0));
   const wrong: [arrays: Float32Array[], message: string][] = [
-    [whole.slice(1), "the examples ended, 1 or more before the 8th"],
+    [whole.slice(1), "the examples ended early; at least 1 of 8"],
     [[...whole, whole[0]!], "found more examples than the 8"],
     [[whole[0]!.subarray(1)], "expected whole examples of 128"],
     [[new Float32Array()], "found an array of 0 numbers"],

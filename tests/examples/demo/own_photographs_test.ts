@@ -46,10 +46,10 @@ Deno.test("every fourth image is held out, and at least one", async () => {
     assertEquals([heldOut[0], training.at(-1)], ["006.jpg", "445.jpg"]);
   });
   await withImages({ "a.png": small }, async (folder) => {
-    await assertRejects(() => ownPhotographs(folder, openDecoder), RangeError, "expected one to train on, and another");
+    await assertRejects(() => ownPhotographs(folder, openDecoder), RangeError, "expected at least two");
     // Nothing is downloaded for a folder that cannot be learned from.
     const opening = () => Promise.reject(new Error("opened"));
-    await assertRejects(() => ownPhotographs(folder, opening), RangeError, "expected one to train on");
+    await assertRejects(() => ownPhotographs(folder, opening), RangeError, "expected at least two");
   });
 });
 
@@ -68,7 +68,7 @@ Deno.test("images are grey and no longer than 512 pixels", async () => {
 Deno.test("photographs without enough patches are refused", async () => {
   await withImages({ "a.png": [60, 60, 0], "b.png": [60, 60, 1] }, async (folder) => {
     const photographs = await ownPhotographs(folder, openDecoder);
-    await assertRejects(() => loadDataset(photographs), RangeError, "found 0 with contrast in 1 photographs");
+    await assertRejects(() => loadDataset(photographs), RangeError, "found 0 with contrast in 1 training photographs");
   });
   await withImages({ "a.png": [60, 60, 1], "b.png": [60, 60, 2] }, async (folder) => {
     const { training, heldOut } = await loadDataset(await ownPhotographs(folder, openDecoder));

@@ -71,7 +71,7 @@ Deno.test("the demo on a transformer leaves a model, its metrics and a report wi
     assertEquals([metrics.held_out.n_rows, metrics.losses.loss.length], [2 * 16, 30]);
     assert(metrics.held_out.nmse < 0.5, `NMSE ${metrics.held_out.nmse}`);
     const report = await Deno.readTextFile(`${options.out}/report.html`);
-    assertStringIncludes(report, "What excites them");
+    assertStringIncludes(report, "What activates them");
     assertStringIncludes(report, "data:image/png;base64,");
     assertStringIncludes(said.at(-1)!, "report.html");
     // What was extracted is there, and is not extracted again.
