@@ -108,16 +108,16 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       );
       return 0;
     }
-    if (n_kept === rows.n_rows) say(`${out} holds these codes already`);
+    if (n_kept === rows.n_rows) say(`${out} already holds these codes`);
     print(table([
       ["folder", out],
-      ["tokens that count", metrics.n_tokens.toLocaleString("en")],
-      ["codes", `${n_entries.toLocaleString("en")}, ${(n_entries / metrics.n_tokens).toPrecision(4)} a token`],
-      ["normalised MSE", metrics.normalized_mse?.toPrecision(4) ?? "undefined: the rows do not vary"],
+      ["tokens counted", metrics.n_tokens.toLocaleString("en")],
+      ["codes", `${n_entries.toLocaleString("en")}, ${(n_entries / metrics.n_tokens).toPrecision(4)} per token`],
+      ["normalised MSE", metrics.normalized_mse?.toPrecision(4) ?? "undefined: all rows are equal"],
     ]));
     return 0;
   } catch (error) {
-    if (signal.aborted) say(`stopped after ${done} rows; the same command continues from there`);
+    if (signal.aborted) say(`stopped after ${done} rows; run the same command again to continue`);
     throw error;
   }
 }
@@ -128,7 +128,7 @@ function labelsOf(args: Arguments): number[] {
     const label = Number(text);
     if (/^\d+$/.test(text.trim()) && label < 256) return label;
     throw new UsageError(
-      `--ignore-labels must be integers from 0 to 255 with commas between, found ${JSON.stringify(text)}`,
+      `--ignore-labels must be integers from 0 to 255 separated by commas, found ${JSON.stringify(text)}`,
     );
   });
 }

@@ -214,9 +214,11 @@ function checkMembers(members: readonly StabilityMember[], threshold: number): v
   const { d_model, context } = members[0]!;
   for (const [i, member] of members.entries()) {
     if (member.d_model !== d_model) {
-      throw new ShapeError(`model 0 has d_model ${d_model}, model ${i} has ${member.d_model}; expected one d_model`);
+      throw new ShapeError(
+        `model 0 has d_model ${d_model}, model ${i} has ${member.d_model}; expected the same d_model`,
+      );
     }
-    if (member.context !== context) throw new DeviceError(`model ${i} lies on another device than model 0`);
+    if (member.context !== context) throw new DeviceError(`model ${i} is on another device than model 0`);
   }
 }
 

@@ -183,7 +183,7 @@ function stripFolder(records: ReadonlyMap<string, ZipMember>): Map<string, ZipMe
   let folder: string | undefined;
   for (const [name, member] of records) {
     folder ??= name.slice(0, name.indexOf("/") + 1);
-    if (folder === "" || !name.startsWith(folder)) fail(`record ${quote(name)} is not in the archive's one folder`);
+    if (folder === "" || !name.startsWith(folder)) fail(`record ${quote(name)} is outside the archive's one folder`);
     inner.set(name.slice(folder.length), member);
   }
   return inner;

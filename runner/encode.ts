@@ -289,7 +289,7 @@ class Parts implements Disposable {
       const [{ size }, expected] = [await file.stat(), parts.#sizeOf(name)];
       if (size < expected) {
         throw new CheckpointError(
-          `continuing ${folder}: ${name} has ${size} bytes; expected ${expected} or more; begin anew, with ${REMEDIES.overwrite}`,
+          `continuing ${folder}: ${name} has ${size} bytes; expected at least ${expected}; start again with ${REMEDIES.overwrite}`,
         );
       }
       await file.truncate(expected);
@@ -345,9 +345,12 @@ class Parts implements Disposable {
     const file = this.#files.get(name)!;
     for (let at = 0; at < bytes.length;) {
       at += await file.write(bytes.subarray(at)).catch((cause: Error) => {
-        throw new Error(`writing ${this.#folder}/${name}: ${cause.message}; what was saved before can be continued`, {
-          cause,
-        });
+        throw new Error(
+          `writing ${this.#folder}/${name}: ${cause.message}; the rows saved before are intact, and the same command continues from them`,
+          {
+            cause,
+          },
+        );
       });
     }
   }

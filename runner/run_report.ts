@@ -122,7 +122,7 @@ function validationCurves(validations: readonly Validation[]): ReportCurve[] {
   if (validations.length === 0) return [];
   const { n_rows } = validations.at(-1)!;
   return [{
-    title: `NMSE of ${n_rows.toLocaleString("en")} rows kept back`,
+    title: `NMSE of ${n_rows.toLocaleString("en")} validation rows`,
     steps: validations.map(({ step }) => step),
     values: validations.map(({ nmse }) => nmse ?? NaN),
   }];
@@ -139,7 +139,7 @@ function largestGradients(losses: readonly TrainLoss[]): ReportTable {
   const trained = names.filter((name) => steps.some((step) => losses[step]!.grad_norms[name] !== 0));
   return {
     title: "Largest gradients",
-    caption: "The steps with the largest norm of all gradients, before clipping, and the norms of each parameter's.",
+    caption: "The steps with the largest gradient norm before clipping, and the gradient norm of each parameter.",
     columns: ["step", "loss", "norm", ...trained],
     rows: steps.map((step) => {
       const { loss, grad_norm, grad_norms } = losses[step]!;
@@ -151,7 +151,7 @@ function largestGradients(losses: readonly TrainLoss[]): ReportTable {
 function versions(sessions: readonly unknown[]): ReportTable {
   return {
     title: "Versions",
-    caption: "With what it was trained: a line for each time that it was started or resumed, as in run.json.",
+    caption: "Versions, adapter and rows of the run: one line for each start or resume, as in run.json.",
     columns: ["date", "from step", "@saev/nn", "Deno", "adapter", "driver", "rows", "SHA-256 of the rows"],
     rows: (sessions as readonly Partial<RunSession>[]).map((session) => [
       session.date?.replace(/\.\d+Z$/, "Z") ?? null,

@@ -93,10 +93,10 @@ export interface ReportData {
 /** What {@link ComparisonData} draws over steps. */
 export const COMPARED_CURVES = {
   loss: "Loss",
-  l0: "L0, active latents a row",
+  l0: "L0, active latents per row",
   n_dead: "Dead latents",
   lr: "Learning rate",
-  validation: "NMSE of validation",
+  validation: "validation NMSE",
 } as const;
 
 /** One of {@link COMPARED_CURVES}. */

@@ -155,8 +155,8 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
   ["evaluate a.pt a.npy --almost-dead-below -1", 2, "--almost-dead-below"],
   ["evaluate a.pt a.npy --weights f61", 2, '--weights is "f61"; '],
-  ["encode a.pt", 2, "encode needs --data, the rows"],
-  ["encode a.pt --data a.npy", 2, "encode needs --out, the folder for the codes, since a.pt is not a folder"],
+  ["encode a.pt", 2, "encode needs --data, the rows to encode"],
+  ["encode a.pt --data a.npy", 2, "encode needs --out, the output folder, because a.pt is not a folder"],
   ["encode a.pt --data a.npy --ignore-labels 3,x", 2, "--ignore-labels must be integers from 0 to 255"],
   ["encode no-such.pt --data a.npy --out codes", 1, "no-such.pt"],
   ["tune --d-sae 0", 2, '--d-sae must be a number of at least 1, found "0"'],
@@ -296,7 +296,7 @@ Deno.test("the codes of a run, and of any checkpoint, are written where the Pyth
   assertEquals(first.code, 0, first.stderr);
   assertMatch(
     first.stdout,
-    /folder +run\/inference\/858efe9c\n +tokens that count +135\n +codes +540, 4\.000 a token\n/,
+    /folder +run\/inference\/858efe9c\n +tokens counted +135\n +codes +540, 4\.000 a token\n/,
   );
   const written = JSON.parse(await Deno.readTextFile(`${cwd}/run/inference/858efe9c/config.json`));
   assertEquals([written.run, written.data.shards, written.data.layer, written.n_dists], ["run/", shards, -2, 4]);
@@ -310,7 +310,7 @@ Deno.test("the codes of a run, and of any checkpoint, are written where the Pyth
     ["encode", foreign, "--data", "a.npy", "--out", "foreign", "--json"],
   ].map((args) => saev(args, { cwd })));
   assertEquals([again.code, again.stdout], [0, first.stdout]);
-  assertStringIncludes(again.stderr, "run/inference/858efe9c holds these codes already");
+  assertStringIncludes(again.stderr, "run/inference/858efe9c already holds these codes");
   assertEquals(other!.code, 1);
   assertStringIncludes(
     other!.stderr,
@@ -319,7 +319,7 @@ Deno.test("the codes of a run, and of any checkpoint, are written where the Pyth
   assertEquals(labels!.code, 1);
   assertStringIncludes(
     labels!.stderr,
-    "reading a.npy: --ignore-labels is for content tokens with labels.bin; found none",
+    "reading a.npy: --ignore-labels needs content tokens with labels.bin; found none",
   );
   assertEquals(wide!.code, 1);
   assertMatch(wide!.stderr, /found rows of 3 numbers, expected 8 \(d_model\), as .*saelens\/topk has it\n$/);

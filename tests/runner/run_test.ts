@@ -139,7 +139,7 @@ Deno.test("a run leaves a checkpoint, metrics, a report and its configuration, t
     ["Loss", 36],
     ["L0, active latents per row", 36],
     ["Dead latents", 36],
-    ["NMSE of 60 rows kept back", 1],
+    ["NMSE of 60 validation rows", 1],
     ["Learning rate", 36],
     ["Norm of the gradient, before clipping", 36],
   ]);
