@@ -296,7 +296,7 @@ Deno.test("the codes of a run, and of any checkpoint, are written where the Pyth
   assertEquals(first.code, 0, first.stderr);
   assertMatch(
     first.stdout,
-    /folder +run\/inference\/858efe9c\n +tokens counted +135\n +codes +540, 4\.000 a token\n/,
+    /folder +run\/inference\/858efe9c\n +tokens counted +135\n +codes +540, 4\.000 per token\n/,
   );
   const written = JSON.parse(await Deno.readTextFile(`${cwd}/run/inference/858efe9c/config.json`));
   assertEquals([written.run, written.data.shards, written.data.layer, written.n_dists], ["run/", shards, -2, 4]);

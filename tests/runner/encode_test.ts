@@ -276,7 +276,7 @@ Deno.test("damaged parts, and rows that cannot be encoded, are errors that name 
   await assertRejects(
     () => encodeToFolder(planOf(sae, parts)),
     CheckpointError,
-    "values has 12 bytes; expected 960 or more; start again with { overwrite: true }",
+    "values has 12 bytes; expected at least 960; start again with { overwrite: true }",
   );
   await encodeToFolder(planOf(sae, parts, { overwrite: true }));
 
