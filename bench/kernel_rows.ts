@@ -368,7 +368,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "compact_rows",
+    file: "dense_to_csr",
     name: "what is not zero",
     make: (room) => {
       const given = mostlyZeros(room);
@@ -376,7 +376,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "compact_rows",
+    file: "dense_to_csr",
     name: "what is near a threshold",
     make: (room) => {
       const { S } = room.sizes;
@@ -580,7 +580,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "sparse_matmul",
+    file: "spmm",
     name: "spmm",
     make: (room) => {
       const { B, D, S } = room.sizes;
@@ -598,7 +598,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "sparse_matmul",
+    file: "sddmm",
     name: "sddmm",
     make: (room) => {
       const { B, D, S, k } = room.sizes;
@@ -610,7 +610,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "sparse_matmul",
+    file: "spmm_transposed",
     name: "spmm transposed",
     make: (room) => {
       const { B, D, S } = room.sizes;
@@ -620,7 +620,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "sparse_matmul",
+    file: "spmm_transposed",
     name: "column sums",
     make: (room) => {
       const given = { ...transposed(room), result: room.floats([room.sizes.S]) };
@@ -628,7 +628,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   },
   {
-    file: "sparse_matmul",
+    file: "csr_to_dense",
     name: "csr to dense",
     make: (room) => {
       const { B, S } = room.sizes;

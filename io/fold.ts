@@ -5,8 +5,8 @@
  * @module
  */
 
-import type { InputScaling } from "../nn/arrays.ts";
-import { NO_SCALING, type ParsedCheckpoint } from "./model.ts";
+import { type InputScaling, NO_SCALING } from "../nn/arrays.ts";
+import type { ParsedCheckpoint } from "./model.ts";
 
 /** What of a model went into the parameters of its file. */
 export type Folded = "subtract_b_dec" | "mean" | "scale";

@@ -4,7 +4,13 @@
  * @module
  */
 
-import type { InputScaling, ParameterArrays, PiecewiseParameters } from "../nn/arrays.ts";
+import {
+  type InputScaling,
+  type ParameterArrays,
+  type PiecewiseParameters,
+  scalingFault,
+  transposed,
+} from "../nn/arrays.ts";
 import type { SparseAutoencoderConfig } from "../nn/config.ts";
 import { CheckpointError } from "./errors.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
@@ -46,9 +52,6 @@ export interface StoredModel {
   /** Mean and scale of the inputs. */
   readonly input: InputScaling;
 }
-
-/** Inputs as they are. */
-export const NO_SCALING: InputScaling = Object.freeze({ mean: null, scale: 1 });
 
 /** A parameter, as this library calls it. */
 export type ParameterName = keyof ParameterArrays;
@@ -106,15 +109,6 @@ async function* finitePieces(parameter: StoredParameter): AsyncGenerator<Float32
   }
 }
 
-/** The transpose of a matrix of `rows` × `columns`. */
-export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
-  const result = new Float32Array(matrix.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
-  }
-  return result;
-}
-
 /** A model with a NaN or an infinity computes nothing of use, so it is neither written nor read. */
 export function checkFinite(doing: string, name: string, data: Float32Array, at = 0): void {
   for (let i = 0; i < data.length; i++) {
@@ -125,17 +119,19 @@ export function checkFinite(doing: string, name: string, data: Float32Array, at 
 }
 
 /** @throws {CheckpointError} for a mean or a scale that no model can have. */
-export function checkScaling(doing: string, cfg: SparseAutoencoderConfig, input: InputScaling): void {
-  const { mean, scale, pre_act_scale = 1 } = input;
-  if (mean !== null && mean.length !== cfg.d_model) {
-    throw new CheckpointError(`${doing}: input_mean has ${mean.length} elements; expected d_model = ${cfg.d_model}`);
+export function checkScaling(doing: string, { d_model }: SparseAutoencoderConfig, input: InputScaling): void {
+  const fault = scalingFault(input, d_model);
+  if (fault === undefined) return;
+  const name = fault.field === "pre_act_scale" ? fault.field : `input_${fault.field}`;
+  if (fault.field !== "mean") {
+    throw new CheckpointError(`${doing}: ${name} is ${fault.value}; expected a positive finite number`);
   }
-  if (mean !== null) checkFinite(doing, "input_mean", mean);
-  for (const [name, value] of Object.entries({ input_scale: scale, pre_act_scale })) {
-    if (!(value > 0 && Number.isFinite(value))) {
-      throw new CheckpointError(`${doing}: ${name} is ${value}; expected a positive finite number`);
-    }
+  if ("length" in fault) {
+    throw new CheckpointError(`${doing}: ${name} has ${fault.length} elements; expected d_model = ${d_model}`);
   }
+  throw new CheckpointError(
+    `${doing}: ${name} is ${fault.value} at element ${fault.column}; expected finite numbers`,
+  );
 }
 
 /** Whether inputs stay as they are. */

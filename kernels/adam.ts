@@ -7,6 +7,7 @@
 import type { Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOnce, updates } from "./engine/kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
+import { perVectorWidth, type VectorWidth } from "./engine/vector_width.ts";
 import { withoutParallel } from "./unit_rows.ts";
 
 /** The numbers of one step. */
@@ -66,9 +67,8 @@ export function adam(commands: Commands, given: AdamArguments): void {
       halted,
     };
     if (parallel) {
-      const kernel = columns % 4 === 0 ? shapes.rows.vector : shapes.rows.scalar;
-      commands.run(kernel, { ...shared, columns, firstRow: from, allRows: rows, parallel });
-    } else commands.run(size % 4 === 0 ? shapes.flat.vector : shapes.flat.scalar, shared);
+      commands.run(shapes.rows(columns), { ...shared, columns, firstRow: from, allRows: rows, parallel });
+    } else commands.run(shapes.flat(size), shared);
   }
 }
 
@@ -102,7 +102,7 @@ const update = (element: string, gradient: string): string => `
     moment2[i] = v;
     parameter[i] = w - step_size * (m / (sqrt(v) / root_correction + eps));`;
 
-const declareFlat = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
+const declareFlat = (threads: number, { element, scalars }: VectorWidth) =>
   defineKernel({
     name: "adam",
     dims: ["size"],
@@ -119,7 +119,7 @@ const declareFlat = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) 
   });
 
 /** A workgroup a row. */
-const declareRows = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) =>
+const declareRows = (threads: number, { element, scalars }: VectorWidth) =>
   defineKernel({
     name: "adam_without_parallel",
     dims: ["size", "columns", "firstRow", "allRows"],
@@ -139,10 +139,10 @@ const declareRows = (threads: number, element: "f32" | "vec4f", scalars: 1 | 4) 
   }`,
   });
 
-const declareWidths = (threads: number) => ({
-  flat: { scalar: declareFlat(threads, "f32", 1), vector: declareFlat(threads, "vec4f", 4) },
-  rows: { scalar: declareRows(threads, "f32", 1), vector: declareRows(threads, "vec4f", 4) },
+const declareShapes = (threads: number) => ({
+  flat: perVectorWidth((width) => declareFlat(threads, width)),
+  rows: perVectorWidth((width) => declareRows(threads, width)),
 });
 
 /** A CPU has one SIMD vector go through its part of the arrays, a GPU as many invocations as hide its memory. */
-const adamKernels = { narrow: declareWidths(8), wide: declareWidths(64) };
+const adamKernels = { narrow: declareShapes(8), wide: declareShapes(64) };

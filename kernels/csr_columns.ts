@@ -9,7 +9,7 @@
 
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
-import type { Csr } from "./sparse_matmul.ts";
+import type { Csr } from "./csr.ts";
 
 /** What {@link csrColumns} takes. */
 export interface CsrColumnsArguments {

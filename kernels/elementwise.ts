@@ -6,29 +6,23 @@
 
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, readsAcross, readsOften, readsOnce, updates, writes } from "./engine/kernel.ts";
+import { perVectorWidth, SCALAR, type VectorWidth } from "./engine/vector_width.ts";
 import { aboveWgsl } from "./engine/wgsl.ts";
 
 const THREADS = 64;
 /** Loads of one workgroup. */
 const CHUNK = 256;
 
-/** How elements are loaded: by fours where they come in fours. */
-type Way = { readonly element: "f32"; readonly scalars: 1 } | { readonly element: "vec4f"; readonly scalars: 4 };
-
-const everyElement = (statement: string, { scalars }: Pick<Way, "scalars"> = { scalars: 1 }): string => `
+/** WGSL: `statement` for every load `i` of a workgroup's chunk. */
+const everyLoad = (statement: string, { scalars }: VectorWidth = SCALAR): string => `
   let end = min((group + 1u) * ${CHUNK}u, dims.size / ${scalars}u);
   for (var i = group * ${CHUNK}u + lane; i < end; i += ${THREADS}u) {
     ${statement}
   }`;
 
-const grid = ({ size }: { readonly size: number }) => Math.ceil(size / CHUNK);
-
-/** One kernel for either way. */
-function eachWay<K>(declare: (way: Way, grid: (sizes: { readonly size: number }) => number) => K): (size: number) => K {
-  const scalar = declare({ element: "f32", scalars: 1 }, grid);
-  const vector = declare({ element: "vec4f", scalars: 4 }, ({ size }) => grid({ size: size / 4 }));
-  return (size) => size % 4 === 0 ? vector : scalar;
-}
+/** How many chunks there are. */
+const gridOf = ({ scalars }: VectorWidth) => ({ size }: { readonly size: number }) => Math.ceil(size / scalars / CHUNK);
+const grid = gridOf(SCALAR);
 
 /** to[i] = value for `size` elements. */
 export function fill(commands: Commands, to: Bindable, size: number, value: number): void {
@@ -42,7 +36,7 @@ const fillKernel = defineKernel({
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
-  body: everyElement(`to[i] = dims.value;`),
+  body: everyLoad(`to[i] = dims.value;`),
 });
 
 /** to[r, c] = (x[r, c] − row[c]) · factor. */
@@ -72,7 +66,7 @@ const subtractRowKernel = defineKernel({
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 2 * size, bytes: 8 * size }),
-  body: everyElement(`to[i] = (x[i] - row[i % dims.columns]) * dims.factor;`),
+  body: everyLoad(`to[i] = (x[i] - row[i % dims.columns]) * dims.factor;`),
 });
 
 /** x[r, c] = (x[r, c] + row[c]) · factor + other[c]. */
@@ -102,7 +96,7 @@ const addRowKernel = defineKernel({
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 3 * size, bytes: 8 * size }),
-  body: everyElement(`
+  body: everyLoad(`
     let column = i % dims.columns;
     x[i] = fma(old_x[i] + row[column], dims.factor, other[column]);`),
 });
@@ -115,23 +109,22 @@ export function positiveMask(
   commands.run(positiveMaskKernel(given.size), given);
 }
 
-const positiveMaskKernel = eachWay(({ element, scalars }, grid) => {
-  const words = element === "f32" ? "u32" : "vec4u";
-  const parts = scalars === 1 ? [""] : [".x", ".y", ".z", ".w"];
+const positiveMaskKernel = perVectorWidth((width) => {
+  const { element, words, parts } = width;
   return defineKernel({
     name: "positive_mask",
     dims: ["size"],
     bindings: { grad: writes(element, "size"), at: readsOften(element, "size") },
     workgroup: THREADS,
-    grid,
+    grid: gridOf(width),
     cost: ({ size }) => ({ flops: 0, bytes: 12 * size }),
-    body: everyElement(
+    body: everyLoad(
       `
     let bits = bitcast<${words}>(at[i]);
     let is_positive = (bits > ${words}(0u)) & (bits < ${words}(0x80000000u));
     let passes = is_positive | ((bits & ${words}(0x7fffffffu)) > ${words}(0x7f800000u));
     ${parts.map((part) => `if (!passes${part}) { grad[i]${part} = 0.0; }`).join("\n    ")}`,
-      { scalars },
+      width,
     ),
   });
 });
@@ -148,7 +141,7 @@ const zeroNegativesKernel = defineKernel({
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
-  body: everyElement(`if (old_x[i] < 0.0) { x[i] = 0.0; }`),
+  body: everyLoad(`if (old_x[i] < 0.0) { x[i] = 0.0; }`),
 });
 
 /** Columns `from` … of a strided matrix copied to columns `to` … of the same rows. */
@@ -174,7 +167,7 @@ const copyColumnsKernel = defineKernel({
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
-  body: everyElement(`
+  body: everyLoad(`
     let row = (i / dims.columns) * dims.stride;
     let column = i % dims.columns;
     x[row + dims.targetColumn + column] = x[row + dims.source + column];`),
@@ -198,17 +191,18 @@ export interface AboveThresholdArguments {
 export function aboveThreshold(commands: Commands, given: AboveThresholdArguments): void {
   const { to, ...shared } = given;
   const { size, thresholds } = given;
-  const { copying, inPlace } = aboveThresholdKernels(thresholds % 4 === 0 ? size : 1);
+  const { copying, inPlace } = aboveThresholdKernels(size, thresholds);
   if (to) commands.run(copying, { ...shared, to });
   else commands.run(inPlace, shared);
 }
 
-const aboveThresholdKernels = eachWay(({ element, scalars }, grid) => {
+const aboveThresholdKernels = perVectorWidth((width) => {
+  const { element, scalars } = width;
   const shared = {
-    declarations: aboveWgsl(element),
+    declarations: aboveWgsl(width),
     dims: ["size", "thresholds"],
     workgroup: THREADS,
-    grid,
+    grid: gridOf(width),
     cost: ({ size }: { readonly size: number }) => ({ flops: size, bytes: 8 * size }),
   } as const;
   const threshold = readsAcross(element, "thresholds", "size");
@@ -218,13 +212,13 @@ const aboveThresholdKernels = eachWay(({ element, scalars }, grid) => {
       name: "above_threshold",
       ...shared,
       bindings: { x: updates(element, "size"), threshold },
-      body: everyElement(`x[i] = ${kept("old_x[i]")};`, { scalars }),
+      body: everyLoad(`x[i] = ${kept("old_x[i]")};`, width),
     }),
     copying: defineKernel({
       name: "copy_above_threshold",
       ...shared,
       bindings: { x: readsOnce(element, "size"), threshold, to: writes(element, "size") },
-      body: everyElement(`to[i] = ${kept("x[i]")};`, { scalars }),
+      body: everyLoad(`to[i] = ${kept("x[i]")};`, width),
     }),
   };
 });
@@ -245,5 +239,5 @@ const scaleAndAddKernel = defineKernel({
   workgroup: THREADS,
   grid,
   cost: ({ size }) => ({ flops: 2 * size, bytes: 12 * size }),
-  body: everyElement(`x[i] = fma(old_x[i], dims.factor, other[i]);`),
+  body: everyLoad(`x[i] = fma(old_x[i], dims.factor, other[i]);`),
 });

@@ -9,7 +9,8 @@
 
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
-import type { Csr } from "./sparse_matmul.ts";
+import { perVectorWidth, type VectorWidth } from "./engine/vector_width.ts";
+import type { Csr } from "./csr.ts";
 
 /** What {@link gatherRows} and {@link scatterRows} take. */
 export interface ListedRowsArguments {
@@ -35,21 +36,21 @@ export interface ListedRowsArguments {
 
 /** packed[j] = matrix[list[j]] for j < count. */
 export function gatherRows(commands: Commands, given: ListedRowsArguments): void {
-  run(commands, given, kernels.gather);
+  run(commands, given, gatherKernel);
 }
 
 /** matrix[list[j]] = packed[j] for j < count. */
 export function scatterRows(commands: Commands, given: ListedRowsArguments): void {
-  run(commands, given, kernels.scatter);
+  run(commands, given, scatterKernel);
 }
 
-function run(commands: Commands, given: ListedRowsArguments, { scalar, vector }: typeof kernels.gather): void {
+function run(commands: Commands, given: ListedRowsArguments, kernelOf: typeof gatherKernel): void {
   const { matrix, from, to, columns, list, listSize, count, packed, most } = given;
   const sizes = { first: from, extent: to - from, columns, listSize, most };
-  commands.run(columns % 4 === 0 ? vector : scalar, { ...sizes, matrix, list, count, packed });
+  commands.run(kernelOf(columns), { ...sizes, matrix, list, count, packed });
 }
 
-const declareListedRows = (name: string, element: "f32" | "vec4f", scalars: 1 | 4) =>
+const declareListedRows = (name: "gather" | "scatter", { element, scalars }: VectorWidth) =>
   defineKernel({
     name: `${name}_rows`,
     dims: ["first", "extent", "columns", "listSize", "most"],
@@ -76,10 +77,8 @@ const declareListedRows = (name: string, element: "f32" | "vec4f", scalars: 1 | 
     }
   }`,
   });
-const kernels = {
-  gather: { scalar: declareListedRows("gather", "f32", 1), vector: declareListedRows("gather", "vec4f", 4) },
-  scatter: { scalar: declareListedRows("scatter", "f32", 1), vector: declareListedRows("scatter", "vec4f", 4) },
-};
+const gatherKernel = perVectorWidth((width) => declareListedRows("gather", width));
+const scatterKernel = perVectorWidth((width) => declareListedRows("scatter", width));
 
 /** What {@link spreadEntries} and {@link keepEntries} take. */
 export interface SpreadEntriesArguments {

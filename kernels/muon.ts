@@ -11,6 +11,7 @@ import type { DeviceContext } from "./engine/device.ts";
 import { defineKernel, reads, readsOnce, updates, writes } from "./engine/kernel.ts";
 import { divideByNorm, newtonSchulz, STEEPEST } from "./newton_schulz.ts";
 import { rowsPerBlock, spans, Tensor } from "./engine/tensor.ts";
+import { perVectorWidth } from "./engine/vector_width.ts";
 
 /** Steps of Newton and Schulz's iteration, and the least norm that it divides by. */
 const STEPS = 5;
@@ -122,7 +123,7 @@ export function muon(commands: Commands, given: MuonArguments): void {
 export function muonMomentum(commands: Commands, given: MuonMomentumArguments): void {
   const { grad, mean, x, factor, halted, momentum, nesterov } = given;
   for (const { from, to, size } of blocks(commands, mean)) {
-    commands.run(size % 4 === 0 ? momentumKernels.vector : momentumKernels.scalar, {
+    commands.run(momentumKernel(size), {
       size,
       nesterov: Number(nesterov),
       rest: 1 - momentum,
@@ -139,7 +140,7 @@ export function muonMomentum(commands: Commands, given: MuonMomentumArguments): 
 export function muonStep(commands: Commands, given: MuonStepArguments): void {
   const { parameter, update, halted, lr, ratio, weight_decay: decay } = given;
   for (const { from, to, size } of blocks(commands, parameter)) {
-    commands.run(size % 4 === 0 ? stepKernels.vector : stepKernels.scalar, {
+    commands.run(stepKernel(size), {
       size,
       keep: 1 - lr * decay,
       step_size: lr * ratio,
@@ -162,7 +163,7 @@ function* blocks(
   }
 }
 
-const declareMomentum = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const momentumKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "muon_momentum",
     dims: ["size", "nesterov"],
@@ -187,10 +188,10 @@ const declareMomentum = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     mean[i] = m;
     x[i] = select(m, fma(${element}(dims.rest), g - m, m), dims.nesterov == 1u);
   }`,
-  });
-const momentumKernels = { scalar: declareMomentum("f32", 1), vector: declareMomentum("vec4f", 4) };
+  })
+);
 
-const declareStep = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const stepKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "muon_step",
     dims: ["size"],
@@ -205,5 +206,5 @@ const declareStep = (element: "f32" | "vec4f", scalars: 1 | 4) =>
   for (var i = group * 256u + lane; i < end; i += 64u) {
     parameter[i] = fma(${element}(-dims.step_size), update[i], dims.keep * old_parameter[i]);
   }`,
-  });
-const stepKernels = { scalar: declareStep("f32", 1), vector: declareStep("vec4f", 4) };
+  })
+);

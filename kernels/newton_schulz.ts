@@ -12,6 +12,7 @@ import { defineKernel, reads, readsOnce, updates } from "./engine/kernel.ts";
 import { matmul } from "./matmul.ts";
 import { sum } from "./reduce.ts";
 import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
+import { perVectorWidth } from "./engine/vector_width.ts";
 import { rowSquares } from "./unit_rows.ts";
 
 /** What a step makes of a singular value: aσ + bσ³ + cσ⁵. */
@@ -132,12 +133,11 @@ export function divideByNorm(
   sum(commands, { x: squares, size: squares.size, into: total, results: 1, at: 0 });
   for (const { from, to } of blocks(commands, x)) {
     const size = (to - from) * x.rowSize;
-    const kernel = size % 4 === 0 ? divideKernels.vector : divideKernels.scalar;
-    commands.run(kernel, { size, least, x: x.rows(from, to), total });
+    commands.run(divideKernel(size), { size, least, x: x.rows(from, to), total });
   }
 }
 
-const declareDivide = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const divideKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "divide_by_norm",
     dims: ["size"],
@@ -150,5 +150,5 @@ const declareDivide = (element: "f32" | "vec4f", scalars: 1 | 4) =>
   let norm = max(sqrt(total[0]), dims.least);
   let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
   for (var i = group * 256u + lane; i < end; i += 64u) { x[i] = old_x[i] / norm; }`,
-  });
-const divideKernels = { scalar: declareDivide("f32", 1), vector: declareDivide("vec4f", 4) };
+  })
+);

@@ -7,6 +7,8 @@
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOnce, writes } from "./engine/kernel.ts";
 import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
+import { perVectorWidth } from "./engine/vector_width.ts";
+import { largestWgsl, totalOnceWgsl } from "./engine/wgsl.ts";
 
 const THREADS = 256;
 /** Elements of one workgroup of the first stage. */
@@ -40,7 +42,7 @@ export function maxAbsBits(commands: Commands, x: Tensor, partials: Tensor<"u32"
   const block = rowsPerBlock(commands.context, rows, x.rowSize * 4, x.label);
   for (const { from, to } of spans(rows, block)) {
     const size = (to - from) * x.rowSize;
-    commands.run(size % 4 === 0 ? maxAbsKernels.vector : maxAbsKernels.scalar, {
+    commands.run(maxAbsKernel(size), {
       size,
       chunks: chunksOf(size),
       partialsSize: partials.size,
@@ -57,16 +59,7 @@ export function maxAbsBits(commands: Commands, x: Tensor, partials: Tensor<"u32"
   }
 }
 
-/** WGSL: the largest `most` of a workgroup of `threads`, in `largest[0]`. */
-const maxTree = (threads: number): string => `
-  largest[lane] = most;
-  workgroupBarrier();
-  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { largest[lane] = max(largest[lane], largest[lane + half]); }
-    workgroupBarrier();
-  }`;
-
-const declareMaxAbs = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const maxAbsKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "max_abs_chunks",
     dims: ["size", "chunks", "partialsSize"],
@@ -74,7 +67,7 @@ const declareMaxAbs = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     workgroup: THREADS,
     grid: ({ chunks }) => chunks,
     cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
-    declarations: `var<workgroup> largest: array<u32, ${THREADS}>;`,
+    declarations: largestWgsl(THREADS),
     body: `
   let end = min((group + 1u) * ${CHUNK}u, dims.size) / ${scalars}u;
   var most = 0u;
@@ -86,10 +79,10 @@ const declareMaxAbs = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     most = max(max(max(bits.x, bits.y), max(bits.z, bits.w)), most);`
     }
   }
-  ${maxTree(THREADS)}
-  if (lane == 0u) { partials[group] = largest[0]; }`,
-  });
-const maxAbsKernels = { scalar: declareMaxAbs("f32", 1), vector: declareMaxAbs("vec4f", 4) };
+  let all = largest(lane, most);
+  if (lane == 0u) { partials[group] = all; }`,
+  })
+);
 
 const maxKernel = defineKernel({
   name: "max",
@@ -98,12 +91,12 @@ const maxKernel = defineKernel({
   workgroup: THREADS,
   grid: () => 1,
   cost: ({ size }) => ({ flops: 0, bytes: 4 * size }),
-  declarations: `var<workgroup> largest: array<u32, ${THREADS}>;`,
+  declarations: largestWgsl(THREADS),
   body: `
   var most = 0u;
   for (var i = lane; i < dims.size; i += ${THREADS}u) { most = max(most, partials[i]); }
-  ${maxTree(THREADS)}
-  if (lane == 0u) { bits[0] = select(largest[0], max(largest[0], bits[0]), dims.accumulate == 1u); }`,
+  let all = largest(lane, most);
+  if (lane == 0u) { bits[0] = select(all, max(all, bits[0]), dims.accumulate == 1u); }`,
 });
 
 /** What {@link rowMaxAbsBits} takes. */
@@ -142,7 +135,7 @@ const rowMaxAbsKernel = defineKernel({
   workgroup: ROW_THREADS,
   grid: ({ rows }) => rows,
   cost: ({ rows, columns }) => ({ flops: 0, bytes: 4 * rows * columns }),
-  declarations: `var<workgroup> largest: array<u32, ${ROW_THREADS}>;`,
+  declarations: largestWgsl(ROW_THREADS),
   body: `
   let diagonal = dims.firstRow + group;
   var most = 0u;
@@ -150,8 +143,8 @@ const rowMaxAbsKernel = defineKernel({
     let word = bitcast<u32>(x[group * dims.columns + c]) & 0x7fffffffu;
     if (c != diagonal) { most = max(most, word); }
   }
-  ${maxTree(ROW_THREADS)}
-  if (lane == 0u) { bits[diagonal] = largest[0]; }`,
+  let all = largest(lane, most);
+  if (lane == 0u) { bits[diagonal] = all; }`,
 });
 
 /** What {@link sum} takes. */
@@ -181,17 +174,12 @@ const sumKernel = defineKernel({
   workgroup: THREADS,
   grid: () => 1,
   cost: ({ size }) => ({ flops: size, bytes: 4 * size }),
-  declarations: `var<workgroup> partial: array<f32, ${THREADS}>;`,
+  declarations: totalOnceWgsl(THREADS),
   body: `
   var part = 0.0;
   for (var i = lane; i < dims.size; i += ${THREADS}u) { part += x[i]; }
-  partial[lane] = part;
-  workgroupBarrier();
-  for (var half = ${THREADS / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
-  if (lane == 0u) { into[dims.at] = partial[0]; }`,
+  let all = total_once(lane, part);
+  if (lane == 0u) { into[dims.at] = all; }`,
 });
 
 /** What {@link columnSums} takes. */
@@ -217,9 +205,7 @@ export interface ColumnSumsArguments {
 /** result[c] = Σ_r x[r, offset + c], one accumulator a column over ascending rows. */
 export function columnSums(commands: Commands, given: ColumnSumsArguments): void {
   const { x, rows, stride, offset, columns, result, accumulate, count } = given;
-  const kernel = [stride, offset, columns].every((size) => size % 4 === 0)
-    ? columnSumsKernels.vector
-    : columnSumsKernels.scalar;
+  const kernel = columnSumsKernel(stride, offset, columns);
   // A driver that ends loops at 65,535 turns still sees every row: each dispatch continues the sums of the last.
   for (let from = 0; from === 0 || from < rows; from += 32768) {
     commands.run(
@@ -243,7 +229,7 @@ export function columnSums(commands: Commands, given: ColumnSumsArguments): void
 /** Columns of a workgroup. */
 const COLUMNS = 32;
 
-const declareColumnSums = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const columnSumsKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "column_sums",
     dims: ["rows", "stride", "offset", "columns", "begin", "end", "accumulate"],
@@ -260,8 +246,8 @@ const declareColumnSums = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     sum += x[(row * dims.stride + dims.offset) / ${scalars}u + column];
   }
   result[column] = sum;`,
-  });
-const columnSumsKernels = { scalar: declareColumnSums("f32", 1), vector: declareColumnSums("vec4f", 4) };
+  })
+);
 
 /** What {@link subtractWeightedRows} takes. */
 export interface SubtractWeightedRowsArguments {

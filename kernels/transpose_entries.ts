@@ -9,7 +9,7 @@
 
 import type { Commands } from "./engine/commands.ts";
 import { defineKernel, type Kernel, reads, readsAcross, readsOften, writes } from "./engine/kernel.ts";
-import type { Csc, Csr } from "./sparse_matmul.ts";
+import type { Csc, Csr } from "./csr.ts";
 import { Tensor } from "./engine/tensor.ts";
 import { sumBeforeWgsl } from "./engine/wgsl.ts";
 import type { DeviceContext } from "./engine/device.ts";

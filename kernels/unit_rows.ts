@@ -10,16 +10,17 @@
 
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOnce, updates, writes } from "./engine/kernel.ts";
-import { dot, perWay, rowSum, type Way } from "./row_sums.ts";
+import { dot, perRowLayout, type RowLayout, rowTotal } from "./row_layout.ts";
 import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
+import { perVectorWidth } from "./engine/vector_width.ts";
 
 const THREADS = 8;
 /** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */
 const MAX_COLUMNS = 32000 * THREADS;
 
 /** What a declaration has in common with the others. */
-const sums = (way: Way) => ({
-  ...rowSum(way, THREADS),
+const sums = (layout: RowLayout) => ({
+  ...rowTotal(layout, THREADS),
   workgroup: THREADS,
   grid: ({ rows }: { readonly rows: number }) => rows,
 });
@@ -32,7 +33,7 @@ const everyLoad = (end: string, statement: string): string => `
   }`;
 
 /** WGSL: the loads of a row. */
-const loadsOfRow = ({ scalars }: Way): string => `let loads = dims.columns / ${scalars}u;`;
+const loadsOfRow = ({ scalars }: RowLayout): string => `let loads = dims.columns / ${scalars}u;`;
 
 /** The rows of a matrix, in blocks that fit a binding. */
 function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: number; readonly to: number }> {
@@ -52,18 +53,18 @@ export function unitRows(commands: Commands, matrix: Tensor, halted: Tensor<"u32
   }
 }
 
-const unitRowsKernel = perWay((way) =>
+const unitRowsKernel = perRowLayout((layout) =>
   defineKernel({
     name: "unit_rows",
     dims: ["rows", "columns"],
-    bindings: { matrix: updates(way.element, "rows columns"), halted: reads("u32", "1") },
-    ...sums(way),
+    bindings: { matrix: updates(layout.element, "rows columns"), halted: reads("u32", "1") },
+    ...sums(layout),
     cost: ({ rows, columns }) => ({ flops: 3 * rows * columns, bytes: 12 * rows * columns }),
     body: `
   if (halted[0] != 0u) { return; }
-  ${loadsOfRow(way)}
+  ${loadsOfRow(layout)}
   var squares = 0.0;
-  ${everyLoad("loads", `let w = old_matrix[i]; squares = ${dot(way, "w", "w", "squares")};`)}
+  ${everyLoad("loads", `let w = old_matrix[i]; squares = ${dot(layout, "w", "w", "squares")};`)}
   let norm = sqrt(total(lane, squares));
   if (norm == 0.0) { return; }
   ${everyLoad("loads", "matrix[i] = old_matrix[i] / norm;")}`,
@@ -108,28 +109,28 @@ export function parallelRows(
 export const withoutParallel = (element: string, g: string, w: string): string =>
   `let removed = select(fma(${element}(-parallel_part), ${w}, ${g}), ${g}, parallel_part == 0.0);`;
 
-const parallelRowsKernel = perWay((way) =>
+const parallelRowsKernel = perRowLayout((layout) =>
   defineKernel({
     name: "parallel_rows",
     dims: ["rows", "columns", "allRows", "firstRow"],
     bindings: {
-      grad: readsOnce(way.element, "rows columns"),
-      matrix: readsOnce(way.element, "rows columns"),
+      grad: readsOnce(layout.element, "rows columns"),
+      matrix: readsOnce(layout.element, "rows columns"),
       parallel: writes("f32", "allRows"),
       squares: writes("f32", "allRows"),
     },
-    ...sums(way),
+    ...sums(layout),
     cost: ({ rows, columns }) => ({ flops: 10 * rows * columns, bytes: 8 * rows * columns }),
     body: `
-  ${loadsOfRow(way)}
+  ${loadsOfRow(layout)}
   var norm_squared = 0.0;
   var along = 0.0;
   ${
       everyLoad(
         "loads",
         `let w = matrix[i]; let g = grad[i];
-    norm_squared = ${dot(way, "w", "w", "norm_squared")};
-    along = ${dot(way, "g", "w", "along")};`,
+    norm_squared = ${dot(layout, "w", "w", "norm_squared")};
+    along = ${dot(layout, "g", "w", "along")};`,
       )
     }
   norm_squared = total(lane, norm_squared);
@@ -140,8 +141,8 @@ const parallelRowsKernel = perWay((way) =>
       everyLoad(
         "loads",
         `let w = matrix[i]; let g = grad[i];
-    ${withoutParallel(way.element, "g", "w")}
-    squared = ${dot(way, "removed", "removed", "squared")};`,
+    ${withoutParallel(layout.element, "g", "w")}
+    squared = ${dot(layout, "removed", "removed", "squared")};`,
       )
     }
   squared = total(lane, squared);
@@ -155,7 +156,7 @@ const parallelRowsKernel = perWay((way) =>
 /** grad[r] −= parallel[r] · matrix[r]. */
 export function subtractParallelRows(commands: Commands, { grad, matrix, parallel }: ParallelRowsArguments): void {
   const columns = matrix.rowSize;
-  const kernel = subtractParallelRowsKernels[columns % 4 === 0 ? "vec4f" : "f32"];
+  const kernel = subtractParallelRowsKernel(columns);
   for (const { from, to } of blocks(commands, matrix)) {
     commands.run(kernel, {
       rows: to - from,
@@ -169,7 +170,7 @@ export function subtractParallelRows(commands: Commands, { grad, matrix, paralle
   }
 }
 
-const declareSubtract = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const subtractParallelRowsKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "subtract_parallel_rows",
     dims: ["rows", "columns", "allRows", "firstRow"],
@@ -190,8 +191,8 @@ const declareSubtract = (element: "f32" | "vec4f", scalars: 1 | 4) =>
     ${withoutParallel(element, "g", "matrix[i]")}
     grad[i] = removed;
   }`,
-  });
-const subtractParallelRowsKernels = { f32: declareSubtract("f32", 1), vec4f: declareSubtract("vec4f", 4) };
+  })
+);
 
 /** squares[r] = ‖matrix[r]‖². */
 export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable): void {
@@ -209,17 +210,17 @@ export function rowSquares(commands: Commands, matrix: Tensor, squares: Bindable
   }
 }
 
-const rowSquaresKernel = perWay((way) =>
+const rowSquaresKernel = perRowLayout((layout) =>
   defineKernel({
     name: "row_squares",
     dims: ["rows", "columns", "allRows", "firstRow"],
-    bindings: { matrix: readsOnce(way.element, "rows columns"), squares: writes("f32", "allRows") },
-    ...sums(way),
+    bindings: { matrix: readsOnce(layout.element, "rows columns"), squares: writes("f32", "allRows") },
+    ...sums(layout),
     cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * columns }),
     body: `
-  ${loadsOfRow(way)}
+  ${loadsOfRow(layout)}
   var sum = 0.0;
-  ${everyLoad("loads", `let w = matrix[i]; sum = ${dot(way, "w", "w", "sum")};`)}
+  ${everyLoad("loads", `let w = matrix[i]; sum = ${dot(layout, "w", "w", "sum")};`)}
   sum = total(lane, sum);
   if (lane == 0u) { squares[dims.firstRow + group] = sum; }`,
   })

@@ -20,6 +20,38 @@ export interface InputScaling {
  */
 export type WeightStorage = "f32" | "f16";
 
+/** Inputs stay as they are. */
+export const NO_SCALING: InputScaling = Object.freeze({ mean: null, scale: 1 });
+
+/** What is wrong with a scaling: a mean of another length, a value of it that is not finite, or a factor that is not positive. */
+export type ScalingFault =
+  | { readonly field: "mean"; readonly length: number }
+  | { readonly field: "mean"; readonly column: number; readonly value: number }
+  | { readonly field: "scale" | "pre_act_scale"; readonly value: number };
+
+/** Why no model of `d_model` inputs can have a scaling, if none can. */
+export function scalingFault(
+  { mean, scale, pre_act_scale = 1 }: InputScaling,
+  d_model: number,
+): ScalingFault | undefined {
+  for (const [field, value] of [["scale", scale], ["pre_act_scale", pre_act_scale]] as const) {
+    if (!(value > 0 && Number.isFinite(value))) return { field, value };
+  }
+  if (!mean) return undefined;
+  if (mean.length !== d_model) return { field: "mean", length: mean.length };
+  const column = mean.findIndex((value) => !Number.isFinite(value));
+  return column < 0 ? undefined : { field: "mean", column, value: mean[column]! };
+}
+
+/** A [rows, columns] matrix as [columns, rows]. */
+export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const result = new Float32Array(matrix.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
+  }
+  return result;
+}
+
 /** The parameters as files hold them, row-major: `W_enc` [D, S], `b_enc` [S], `W_dec` [S, D], `b_dec` [D]. */
 export interface ParameterArrays {
   /** [D, S] */

@@ -4,11 +4,12 @@
  * @module
  */
 
-import { denseToCsr, type Nearby } from "../kernels/compact_rows.ts";
+import { denseToCsr, type Nearby } from "../kernels/dense_to_csr.ts";
 import { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
-import { type Csr, csrToDense } from "../kernels/sparse_matmul.ts";
+import type { Csr } from "../kernels/csr.ts";
+import { csrToDense } from "../kernels/csr_to_dense.ts";
 import { Transposition } from "../kernels/transpose_entries.ts";
 
 /** Codes as arrays: row b has the entries `row_starts[b]` to `row_starts[b + 1]`, their latents ascending. */

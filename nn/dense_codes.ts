@@ -7,6 +7,7 @@
 
 import { type Binding, readsAcross, readsOnce } from "../kernels/engine/kernel.ts";
 import type { Tensor, TensorRows } from "../kernels/engine/tensor.ts";
+import { perVectorWidth, type VectorWidth } from "../kernels/engine/vector_width.ts";
 import { aboveWgsl } from "../kernels/engine/wgsl.ts";
 
 /** Some rows of dense codes. */
@@ -17,14 +18,8 @@ export interface DenseCodes {
   readonly threshold: Tensor | undefined;
 }
 
-/** How a kernel reads them, by fours where rows come in fours. */
-export interface DenseWay {
-  /** What a load brings. */
-  readonly element: "f32" | "vec4f";
-  /** WGSL: its scalars, as what follows it. */
-  readonly parts: readonly string[];
-  /** WGSL type of its bits. */
-  readonly words: "u32" | "vec4u";
+/** How a kernel loads them, and what it makes of a load. */
+export interface DenseLayout extends VectorWidth {
   /** Bindings. */
   readonly bindings: { readonly values: Binding };
   /** What bodies need declared. */
@@ -33,27 +28,24 @@ export interface DenseWay {
   readonly code: (value: string, threshold: string) => string;
 }
 
-const SCALAR = { element: "f32", parts: [""], words: "u32" } as const;
-const VECTOR = { element: "vec4f", parts: [".x", ".y", ".z", ".w"], words: "vec4u" } as const;
-
-function wayOf({ element, parts, words }: typeof SCALAR | typeof VECTOR, isJump: boolean): DenseWay {
+function layoutOf(width: VectorWidth, isJump: boolean): DenseLayout {
+  const { element } = width;
   const values = readsOnce(element, "rows d_sae");
-  const shared = { element, parts, words };
-  if (!isJump) return { ...shared, bindings: { values }, declarations: "", code: (value) => value };
+  if (!isJump) return { ...width, bindings: { values }, declarations: "", code: (value) => value };
   const bindings = { values, threshold: readsAcross(element, "d_sae", "rows d_sae") };
   return {
-    ...shared,
+    ...width,
     bindings,
-    declarations: aboveWgsl(element),
+    declarations: aboveWgsl(width),
     code: (value, threshold) => `above(${value}, ${threshold})`,
   };
 }
 
-/** One kernel for each way to read dense codes, and the one for some of them. */
-export function perDenseWay<K>(declare: (way: DenseWay) => K): (codes: DenseCodes) => K {
-  const [scalar, vector] = [SCALAR, VECTOR].map((load) => [wayOf(load, false), wayOf(load, true)].map(declare));
-  return ({ values, threshold }) =>
-    (values.tensor.rowSize % 4 === 0 ? vector! : scalar!)[Number(threshold !== undefined)]!;
+/** One kernel for each layout, declared on first use; returns the one for some dense codes. */
+export function perDenseLayout<K>(declare: (layout: DenseLayout) => K): (codes: DenseCodes) => K {
+  const ofCodes = perVectorWidth((width) => declare(layoutOf(width, false)));
+  const ofPreActs = perVectorWidth((width) => declare(layoutOf(width, true)));
+  return ({ values, threshold }) => (threshold ? ofPreActs : ofCodes)(values.tensor.rowSize);
 }
 
 /** What a run binds of them. */

@@ -12,7 +12,7 @@ import { subtractRow } from "../kernels/elementwise.ts";
 import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
 import { columnSums, subtractWeightedRows } from "../kernels/reduce.ts";
 import { alignedRows, rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
-import { sparseColumnSums, spmmTransposed } from "../kernels/sparse_matmul.ts";
+import { sparseColumnSums, spmmTransposed } from "../kernels/spmm_transposed.ts";
 import type { InputScaling } from "./arrays.ts";
 import type { SparseBackward } from "./codes.ts";
 import type { Gradients, ParameterTensors } from "./parameters.ts";

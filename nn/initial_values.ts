@@ -10,9 +10,9 @@
 import { kindOf, ShapeError, shown } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { activationKind } from "./activations/mod.ts";
-import type { InputScaling, ParameterArrays } from "./arrays.ts";
+import { type InputScaling, type ParameterArrays, transposed } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
-import { drawDecoder, initialParameters, makeRowsUnit, transposed } from "./parameters.ts";
+import { drawDecoder, initialParameters, makeRowsUnit } from "./parameters.ts";
 import type { Rows } from "./rows.ts";
 
 /** Where `b_dec` starts. */

@@ -15,7 +15,7 @@ import { ShapeError } from "../kernels/engine/errors.ts";
 import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import { transposeRows } from "../kernels/transpose.ts";
-import type { ParameterArrays, PiecewiseParameters, WeightStorage } from "./arrays.ts";
+import { type ParameterArrays, type PiecewiseParameters, transposed, type WeightStorage } from "./arrays.ts";
 
 /** Which parameters there are, and their sizes. */
 export interface ParameterLayout {
@@ -252,15 +252,6 @@ async function writeTransposed(tensor: Tensor, pieces: AsyncIterable<Float32Arra
 function checkCount({ label, size }: Tensor, found: number, { isAll = true } = {}): void {
   if (isAll ? found === size : found <= size) return;
   throw new ShapeError(`${label} has ${size} values, found ${isAll ? "" : "at least "}${found}`);
-}
-
-/** A [rows, columns] matrix as [columns, rows]. */
-export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
-  const result = new Float32Array(matrix.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
-  }
-  return result;
 }
 
 /** What initial values depend on. */

@@ -13,7 +13,14 @@ import { checkDevice, defaultDevice } from "../kernels/engine/self_check.ts";
 import { rowsPerBlock, spans, Tensor } from "../kernels/engine/tensor.ts";
 import { parallelRows, subtractParallelRows, unitRows } from "../kernels/unit_rows.ts";
 import { activationKind, checkOwn, ownValues, parameterLayout } from "./activations/mod.ts";
-import type { InputScaling, ParameterArrays, PiecewiseParameters, WeightStorage } from "./arrays.ts";
+import {
+  type InputScaling,
+  NO_SCALING,
+  type ParameterArrays,
+  type PiecewiseParameters,
+  scalingFault,
+  type WeightStorage,
+} from "./arrays.ts";
 import type { Codes } from "./codes.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "./config.ts";
 import { checkPrefixes, decode } from "./decode.ts";
@@ -339,19 +346,21 @@ export class SparseAutoencoder implements Model, Disposable {
   }
 }
 
-const NO_SCALING: InputScaling = { mean: null, scale: 1 };
-
-function checkScaling({ mean, scale, pre_act_scale = 1 }: InputScaling, d_model: number): void {
-  for (const [name, value] of [["inputs", scale], ["pre-activations", pre_act_scale]] as const) {
-    if (!(value > 0 && Number.isFinite(value))) {
-      throw new RangeError(`the scale of the ${name} must be a positive number, found ${shown(value)}`);
-    }
+/**
+ * @throws {ShapeError} for a mean of another length.
+ * @throws {RangeError} for a mean that is not finite, or a factor that is not positive.
+ */
+function checkScaling(input: InputScaling, d_model: number): void {
+  const fault = scalingFault(input, d_model);
+  if (fault === undefined) return;
+  if (fault.field !== "mean") {
+    const what = fault.field === "scale" ? "inputs" : "pre-activations";
+    throw new RangeError(`the scale of the ${what} must be a positive number, found ${shown(fault.value)}`);
   }
-  if (mean && mean.length !== d_model) {
-    throw new ShapeError(`the mean of the inputs must have d_model ${d_model} values, found ${mean.length}`);
+  if ("length" in fault) {
+    throw new ShapeError(`the mean of the inputs must have d_model ${d_model} values, found ${fault.length}`);
   }
-  const bad = mean?.findIndex((value) => !Number.isFinite(value)) ?? -1;
-  if (bad >= 0) throw new RangeError(`the mean of the inputs must be finite, found ${mean![bad]} in column ${bad}`);
+  throw new RangeError(`the mean of the inputs must be finite, found ${fault.value} in column ${fault.column}`);
 }
 
 /**

@@ -14,7 +14,7 @@ import type { DeviceContext } from "../kernels/engine/device.ts";
 import { Tensor } from "../kernels/engine/tensor.ts";
 import { scanKernel } from "../kernels/transpose_entries.ts";
 import type { Codes } from "../nn/codes.ts";
-import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
+import { boundCodes, type DenseCodes, perDenseLayout } from "../nn/dense_codes.ts";
 import type { LossTerm, TrainingStep } from "./loss_term.ts";
 
 /** Which latents fired, which are dead, and the dead ones in order. */
@@ -96,10 +96,10 @@ export function markFiredDense(commands: Commands, codes: DenseCodes, fired: Ten
 /** Rows of a workgroup, and loads of each that an invocation has: neighbours lie in one page of memory, rows do not. */
 const [FIRED_ROWS, FIRED_LOADS] = [64, 8];
 
-const markFiredDenseKernel = perDenseWay(({ parts, words, bindings, declarations, code }) => {
+const markFiredDenseKernel = perDenseLayout(({ parts, scalars, words, bindings, declarations, code }) => {
   const each = (statement: (c: number, i: string) => string) =>
     Array.from({ length: FIRED_LOADS }, (_, c) => statement(c, `first + ${8 * c}u`)).join("\n    ");
-  const [columns, scalars] = [8 * FIRED_LOADS, parts.length];
+  const columns = 8 * FIRED_LOADS;
   return defineKernel({
     name: "mark_fired_dense",
     dims: ["rows", "d_sae"],

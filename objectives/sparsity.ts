@@ -18,13 +18,15 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { defineKernel, reads, readsAcross, readsOften, readsOnce, updates, writes } from "../kernels/engine/kernel.ts";
-import { perWay, rowSum } from "../kernels/row_sums.ts";
-import { sparseColumnSums } from "../kernels/sparse_matmul.ts";
+import { perRowLayout, rowTotal } from "../kernels/row_layout.ts";
+import { sparseColumnSums } from "../kernels/spmm_transposed.ts";
 import { type Span, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
+import { perVectorWidth } from "../kernels/engine/vector_width.ts";
+import { totalOnceWgsl } from "../kernels/engine/wgsl.ts";
 import { sum } from "../kernels/reduce.ts";
 import { addUnitRows } from "../kernels/unit_rows.ts";
 import type { Codes, Entries } from "../nn/codes.ts";
-import { boundCodes, type DenseCodes, perDenseWay } from "../nn/dense_codes.ts";
+import { boundCodes, type DenseCodes, perDenseLayout } from "../nn/dense_codes.ts";
 import type { AffineMaps } from "../nn/encode.ts";
 import { isOnL0, isWeighted, type Sparsity, type WeightedSparsity } from "../nn/loss_terms.ts";
 import type { Gradients } from "../nn/parameters.ts";
@@ -164,23 +166,10 @@ const addValue = (value: string) => `
     count += u32((bitcast<u32>(${value}) & 0x7fffffffu) != 0u);
     sum += abs(${value});`;
 
-/** WGSL: the totals of all invocations' `count` and `sum` into `counts[0]` and `sums[0]`. */
-const tree = (threads: number) => `
-  counts[lane] = count;
-  sums[lane] = sum;
-  workgroupBarrier();
-  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      counts[lane] += counts[lane + half];
-      sums[lane] += sums[lane + half];
-    }
-    workgroupBarrier();
-  }`;
-
 /** Invocations a row: eight strided parts and a tree, whatever the device, so that the order is one. */
 const PARTS = 8;
 
-const rowNormsKernel = perWay((way) =>
+const rowNormsKernel = perRowLayout((layout) =>
   defineKernel({
     name: "row_norms",
     dims: ["n_rows", "capacity"],
@@ -193,7 +182,7 @@ const rowNormsKernel = perWay((way) =>
     workgroup: PARTS,
     grid: ({ n_rows }) => n_rows,
     cost: ({ capacity }) => ({ flops: capacity, bytes: 4 * capacity }),
-    ...rowSum(way, PARTS),
+    ...rowTotal(layout, PARTS),
     body: `
   var count = 0u;
   var sum = 0.0;
@@ -219,8 +208,8 @@ export function denseRowNorms(
   commands.run(denseRowNormsKernel(codes), { ...sizes, ...boundCodes(codes), l0, l1 });
 }
 
-const denseRowNormsKernel = perDenseWay(({ parts, bindings, declarations, code }) => {
-  const threads = parts.length === 1 ? 64 : 32;
+const denseRowNormsKernel = perDenseLayout(({ parts, scalars, bindings, declarations, code }) => {
+  const threads = scalars === 1 ? 64 : 32;
   return defineKernel({
     name: "dense_row_norms",
     dims: ["rows", "first_row", "n_rows", "d_sae"],
@@ -228,20 +217,18 @@ const denseRowNormsKernel = perDenseWay(({ parts, bindings, declarations, code }
     workgroup: threads,
     grid: ({ rows }) => rows,
     cost: ({ rows, d_sae }) => ({ flops: rows * d_sae, bytes: 4 * rows * d_sae }),
-    declarations: `${declarations}
-var<workgroup> counts: array<u32, ${threads}>;
-var<workgroup> sums: array<f32, ${threads}>;`,
+    declarations: declarations + totalOnceWgsl(threads, "vec2f"),
     body: `
   var count = 0u;
   var sum = 0.0;
-  let loads = dims.d_sae / ${parts.length}u;
+  let loads = dims.d_sae / ${scalars}u;
   for (var i = lane; i < loads; i += ${threads}u) {
     let f = ${code("values[group * loads + i]", "threshold[i]")};${parts.map((part) => addValue(`f${part}`)).join("")}
   }
-  ${tree(threads)}
+  let all = total_once(lane, vec2f(f32(count), sum));
   if (lane == 0u) {
-    l0[dims.first_row + group] = f32(counts[0]);
-    l1[dims.first_row + group] = sums[0];
+    l0[dims.first_row + group] = all.x;
+    l1[dims.first_row + group] = all.y;
   }`,
   });
 });
@@ -308,14 +295,6 @@ export function rowPenalties(
   });
 }
 
-const sumTree = (threads: number) => `
-  sums[lane] = sum;
-  workgroupBarrier();
-  for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { sums[lane] += sums[lane + half]; }
-    workgroupBarrier();
-  }`;
-
 const rowPenaltiesKernels = weighted((wgsl) =>
   defineKernel({
     name: "row_penalties",
@@ -331,15 +310,15 @@ const rowPenaltiesKernels = weighted((wgsl) =>
     workgroup: PARTS,
     grid: ({ n_rows }) => n_rows,
     cost: ({ capacity }) => ({ flops: 8 * capacity, bytes: 12 * capacity }),
-    declarations: `var<workgroup> sums: array<f32, ${PARTS}>;${wgsl}`,
+    declarations: totalOnceWgsl(PARTS) + wgsl,
     body: `
   var sum = 0.0;
   let end = row_starts[group + 1u];
   for (var entry = row_starts[group] + lane; entry < end; entry += ${PARTS}u) {
     sum += part(values[entry], sqrt(squares[indices[entry]]), dims.scale);
   }
-  ${sumTree(PARTS)}
-  if (lane == 0u) { penalty[group] = sums[0]; }`,
+  let all = total_once(lane, sum);
+  if (lane == 0u) { penalty[group] = all; }`,
   })
 );
 
@@ -369,7 +348,7 @@ export function denseRowPenalties(
 }
 
 const denseRowPenaltiesKernels = weighted((wgsl) =>
-  perDenseWay(({ element, parts, bindings, declarations, code }) =>
+  perDenseLayout(({ element, parts, scalars, bindings, declarations, code }) =>
     defineKernel({
       name: "dense_row_penalties",
       dims: ["rows", "first_row", "n_rows", "d_sae"],
@@ -382,18 +361,17 @@ const denseRowPenaltiesKernels = weighted((wgsl) =>
       workgroup: 64,
       grid: ({ rows }) => rows,
       cost: ({ rows, d_sae }) => ({ flops: 8 * rows * d_sae, bytes: 8 * rows * d_sae }),
-      declarations: `${declarations}
-var<workgroup> sums: array<f32, 64>;${wgsl}`,
+      declarations: declarations + totalOnceWgsl(64) + wgsl,
       body: `
   var sum = 0.0;
-  let loads = dims.d_sae / ${parts.length}u;
+  let loads = dims.d_sae / ${scalars}u;
   for (var i = lane; i < loads; i += 64u) {
     let f = ${code("values[group * loads + i]", "threshold[i]")};
     let n = sqrt(squares[i]);
     ${parts.map((part) => `sum += part(f${part}, n${part}, dims.scale);`).join("\n    ")}
   }
-  ${sumTree(64)}
-  if (lane == 0u) { penalty[dims.first_row + group] = sums[0]; }`,
+  let all = total_once(lane, sum);
+  if (lane == 0u) { penalty[dims.first_row + group] = all; }`,
     })
   )
 );
@@ -517,7 +495,7 @@ export function denseSparsityBackward(
   const shared = { rows, d_sae, n_rows, slope, grad: grad_f.rows(0, rows) };
   if (sparsity.key === "l1-sparsity") {
     const size = rows * d_sae;
-    commands.run(denseL1BackwardKernels[size % 4 === 0 ? "vector" : "scalar"], { ...shared, size });
+    commands.run(denseL1BackwardKernel(size), { ...shared, size });
   }
   if (!isWeighted(sparsity)) return;
   commands.run(denseSparsityBackwardKernels[sparsity.key], {
@@ -530,7 +508,7 @@ export function denseSparsityBackward(
   });
 }
 
-const declareDenseL1Backward = (element: "f32" | "vec4f", scalars: 1 | 4) =>
+const denseL1BackwardKernel = perVectorWidth(({ element, scalars }) =>
   defineKernel({
     name: "dense_l1_backward",
     dims: ["size", "n_rows"],
@@ -542,8 +520,8 @@ const declareDenseL1Backward = (element: "f32" | "vec4f", scalars: 1 | 4) =>
   let share = slope[0] / f32(dims.n_rows);
   let end = min((group + 1u) * 256u, dims.size / ${scalars}u);
   for (var i = group * 256u + lane; i < end; i += 64u) { grad[i] = old_grad[i] + share; }`,
-  });
-const denseL1BackwardKernels = { scalar: declareDenseL1Backward("f32", 1), vector: declareDenseL1Backward("vec4f", 4) };
+  })
+);
 
 const denseSparsityBackwardKernels = weighted((wgsl) =>
   defineKernel({

@@ -22,7 +22,7 @@ import {
   writes,
 } from "../kernels/engine/kernel.ts";
 import { chunksOf, maxAbsBits, SCALE_WGSL, sum } from "../kernels/reduce.ts";
-import { dot, perWay, rowSum, type Way } from "../kernels/row_sums.ts";
+import { dot, perRowLayout, type RowLayout, rowTotal } from "../kernels/row_layout.ts";
 import { type Span, Tensor } from "../kernels/engine/tensor.ts";
 import { totalWgsl } from "../kernels/engine/wgsl.ts";
 import { decode, decodeDense } from "../nn/decode.ts";
@@ -141,15 +141,15 @@ export function residuals(commands: Commands, given: ResidualsArguments): void {
 }
 
 /** What a declaration has in common with the others: 32 elements of a row a turn, in loads of four or one. */
-const rowKernel = (way: Way) => ({
-  declarations: SCALE_WGSL + rowSum(way, THREADS / way.scalars).declarations,
-  directives: rowSum(way, THREADS / way.scalars).directives ?? "",
-  workgroup: THREADS / way.scalars,
+const rowKernel = (layout: RowLayout) => ({
+  declarations: SCALE_WGSL + rowTotal(layout, THREADS / layout.scalars).declarations,
+  directives: rowTotal(layout, THREADS / layout.scalars).directives ?? "",
+  workgroup: THREADS / layout.scalars,
   grid: ({ rows }: { readonly rows: number }) => rows,
 });
 
 const dims = ["rows", "first_row", "n_rows", "d_model", "n_prefixes"] as const;
-const bindings = ({ element }: Way) => ({
+const bindings = ({ element }: RowLayout) => ({
   x: readsOnce(element, "rows d_model"),
   x_hats: updates(element, "rows n_prefixes d_model"),
   b_dec: readsAcross(element, "d_model", "rows d_model"),
@@ -162,37 +162,37 @@ const bindings = ({ element }: Way) => ({
  */
 const AT_ONCE = 4;
 
-/** One kernel for each way, and for each number of loads in hand that rows may have. */
-const perWayAndLoads = <B extends string>(
-  declare: (way: Way, atOnce: number) => Kernel<(typeof dims)[number], "weight", B>,
+/** One kernel for each layout, and for each number of loads in hand that rows may have. */
+const perLayoutAndLoads = <B extends string>(
+  declare: (layout: RowLayout, atOnce: number) => Kernel<(typeof dims)[number], "weight", B>,
 ) => {
-  const kernels = Array.from({ length: AT_ONCE }, (_, index) => perWay((way) => declare(way, index + 1)));
+  const kernels = Array.from({ length: AT_ONCE }, (_, index) => perRowLayout((layout) => declare(layout, index + 1)));
   return (columns: number, context: DeviceContext) =>
     kernels[Math.min(Math.ceil(columns / THREADS), AT_ONCE) - 1]!(columns, context);
 };
 
-const body = (way: Way, atOnce: number, keep: (at: string, error: string) => string) => {
-  const lanes = THREADS / way.scalars;
+const body = (layout: RowLayout, atOnce: number, keep: (at: string, error: string) => string) => {
+  const lanes = THREADS / layout.scalars;
   const each = (statement: (c: number, place: string) => string) =>
     Array.from({ length: atOnce }, (_, c) => statement(c, `first + ${c * lanes}u`)).join("\n    ");
   // Columns past the end are computed from what lies there, and neither stored nor counted.
   return `
   let inverse = inverse_scale_of(largest[0]);
-  let loads = dims.d_model / ${way.scalars}u;
+  let loads = dims.d_model / ${layout.scalars}u;
   var square = 0.0;
   for (var first = lane; first < loads; first += ${atOnce * lanes}u) {
     ${each((c, place) => `let target${c} = x[group * loads + ${place}]; let bias${c} = b_dec[${place}];`)}
-    ${each((c) => `var summed${c} = ${way.element}(0.0); var last${c} = ${way.element}(0.0);`)}
+    ${each((c) => `var summed${c} = ${layout.element}(0.0); var last${c} = ${layout.element}(0.0);`)}
     for (var p = dims.n_prefixes; p > 0u; p -= 1u) {
       let at = (group * dims.n_prefixes + p - 1u) * loads;
       ${
     each((c, place) =>
       `let error${c} = (old_x_hats[at + ${place}] + bias${c}) - target${c};
       last${c} = select(last${c}, error${c}, p == dims.n_prefixes);
-      summed${c} = fma(${way.element}(dims.weight), error${c}, summed${c});
+      summed${c} = fma(${layout.element}(dims.weight), error${c}, summed${c});
       let scaled${c} = error${c} * inverse;
       if (${place} < loads) {
-        square = ${dot(way, `scaled${c}`, `scaled${c}`, "square")};
+        square = ${dot(layout, `scaled${c}`, `scaled${c}`, "square")};
         x_hats[at + ${place}] = summed${c};
       }`
     )
@@ -210,27 +210,27 @@ const cost = (
   bytes: 4 * rows * d_model * (1 + 2 * n_prefixes),
 });
 
-const residualsKernel = perWayAndLoads((way, atOnce) =>
+const residualsKernel = perLayoutAndLoads((layout, atOnce) =>
   defineKernel({
     name: "residuals",
     dims,
     scalars: ["weight"],
-    bindings: bindings(way),
-    ...rowKernel(way),
+    bindings: bindings(layout),
+    ...rowKernel(layout),
     cost,
-    body: body(way, atOnce, () => ""),
+    body: body(layout, atOnce, () => ""),
   })
 );
 
-const keepingResidualsKernel = perWayAndLoads((way, atOnce) =>
+const keepingResidualsKernel = perLayoutAndLoads((layout, atOnce) =>
   defineKernel({
     name: "keeping_residuals",
     dims,
     scalars: ["weight"],
-    bindings: { ...bindings(way), residual: writes(way.element, "rows d_model") },
-    ...rowKernel(way),
+    bindings: { ...bindings(layout), residual: writes(layout.element, "rows d_model") },
+    ...rowKernel(layout),
     cost,
-    body: body(way, atOnce, (at, error) => `residual[${at}] = -${error};`),
+    body: body(layout, atOnce, (at, error) => `residual[${at}] = -${error};`),
   })
 );
 
@@ -282,31 +282,31 @@ export function auxiliaryResiduals(commands: Commands, given: AuxiliaryResiduals
   });
 }
 
-const auxiliaryResidualsKernel = perWay((way) =>
+const auxiliaryResidualsKernel = perRowLayout((layout) =>
   defineKernel({
     name: "auxiliary_residuals",
     dims: ["rows", "first_row", "n_rows", "d_model"],
     scalars: ["bias_weight", "weight"],
     bindings: {
-      residual: readsOnce(way.element, "rows d_model"),
-      reconstruction: updates(way.element, "rows d_model"),
-      b_dec: readsAcross(way.element, "d_model", "rows d_model"),
+      residual: readsOnce(layout.element, "rows d_model"),
+      reconstruction: updates(layout.element, "rows d_model"),
+      b_dec: readsAcross(layout.element, "d_model", "rows d_model"),
       count: reads("u32", "1"),
       inverse: reads("f32", "1"),
       squares: writes("f32", "n_rows"),
     },
-    ...rowKernel(way),
+    ...rowKernel(layout),
     cost: ({ rows, d_model }) => ({ flops: 6 * rows * d_model, bytes: 12 * rows * d_model }),
     body: `
-  let loads = dims.d_model / ${way.scalars}u;
+  let loads = dims.d_model / ${layout.scalars}u;
   let any = count[0] > 0u;
   let factor = inverse[0];
   var square = 0.0;
-  for (var d = lane; d < loads; d += ${THREADS / way.scalars}u) {
+  for (var d = lane; d < loads; d += ${THREADS / layout.scalars}u) {
     let at = group * loads + d;
-    var error = ${way.element}(0.0);
-    if (any) { error = fma(${way.element}(dims.bias_weight), b_dec[d], old_reconstruction[at]) - residual[at]; }
-    square = ${dot(way, "error", "error", "square")};
+    var error = ${layout.element}(0.0);
+    if (any) { error = fma(${layout.element}(dims.bias_weight), b_dec[d], old_reconstruction[at]) - residual[at]; }
+    square = ${dot(layout, "error", "error", "square")};
     reconstruction[at] = factor * (dims.weight * error);
   }
   let sum = total(lane, square);

@@ -42,7 +42,11 @@ const LAYERS: readonly Layer[] = [
     may: [IO_PURE, CHECKED_OPTIONS],
     mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/, /^npm:node:fs(?:\/promises)?$/],
   },
-  { files: IO_PURE, may: [IO_PURE, CHECKED_OPTIONS], mayTypesOf: [/^nn\/(?:arrays|config)\.ts$/] },
+  {
+    files: IO_PURE,
+    may: [IO_PURE, /^nn\/arrays\.ts$/, CHECKED_OPTIONS],
+    mayTypesOf: [/^nn\/config\.ts$/],
+  },
   {
     files: /^io\//,
     may: [/^io\//, /^nn\//, CHECKED_OPTIONS],

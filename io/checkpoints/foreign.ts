@@ -11,20 +11,13 @@
 
 import type { OwnParameterName } from "../../nn/parameters.ts";
 import type { Activation, ActivationOptions } from "../../nn/activations/mod.ts";
-import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
+import { type InputScaling, NO_SCALING, type ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import { CheckpointError, quote } from "../errors.ts";
 import type { JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import { countElements, floatsTensor } from "../stored_tensor.ts";
-import {
-  checkFinite,
-  checkScaling,
-  NO_SCALING,
-  type StoredParameter,
-  type StoredParameters,
-  tensorParameter,
-} from "../model.ts";
+import { checkFinite, checkScaling, type StoredParameter, type StoredParameters, tensorParameter } from "../model.ts";
 import type { CheckpointFormat, Concession, ForeignOptions, LoseNegatives, OpenedModel, Weights } from "./format.ts";
 import { REMEDIES } from "./remedies.ts";
 

@@ -32,7 +32,7 @@
  * @module
  */
 
-import type { InputScaling } from "../../nn/arrays.ts";
+import { type InputScaling, NO_SCALING } from "../../nn/arrays.ts";
 import { quote } from "../errors.ts";
 import type { HeaderFields } from "../json_header.ts";
 import {
@@ -55,7 +55,7 @@ import {
   withZeros,
 } from "./foreign.ts";
 import type { CheckpointFormat, ForeignOptions, Weights } from "./format.ts";
-import { checkFinite, NO_SCALING, readParameter, readParameters, type StoredParameters } from "../model.ts";
+import { checkFinite, readParameter, readParameters, type StoredParameters } from "../model.ts";
 
 const CONFIG = "config.json";
 const LOG_THRESHOLD = "activation_function.log_jumprelu_threshold";

@@ -37,7 +37,7 @@
  * @module
  */
 
-import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
+import { type InputScaling, NO_SCALING, type ParameterArrays } from "../../nn/arrays.ts";
 import { quote } from "../errors.ts";
 import { foldedInto, foldModel } from "../fold.ts";
 import { describeValue, type JsonObject } from "../json.ts";
@@ -65,7 +65,7 @@ import {
   topKActivation,
 } from "./foreign.ts";
 import type { ForeignOptions, Formatted, LoseNegatives, Weights, WritableFormat } from "./format.ts";
-import { checkFinite, NO_SCALING, type ParsedCheckpoint, readParameter, readParameters } from "../model.ts";
+import { checkFinite, type ParsedCheckpoint, readParameter, readParameters } from "../model.ts";
 import { formatSafetensors } from "../safetensors.ts";
 import { REMEDIES } from "./remedies.ts";
 

@@ -6,7 +6,7 @@
 
 import { checkOptions } from "../../kernels/engine/options.ts";
 import { type ActivationOptions, parameterShapes } from "../../nn/activations/mod.ts";
-import type { InputScaling } from "../../nn/arrays.ts";
+import { type InputScaling, NO_SCALING } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig, type SparseAutoencoderOptions } from "../../nn/config.ts";
 import type { AuxOptions, Sparsity } from "../../nn/loss_terms.ts";
 import { CheckpointError, quote } from "../errors.ts";
@@ -14,7 +14,6 @@ import { describeValue } from "../json.ts";
 import { HeaderFields, parseHeader, splitHeader } from "../json_header.ts";
 import {
   checkScaling,
-  NO_SCALING,
   type ParameterName,
   type ParsedCheckpoint,
   readParameters,

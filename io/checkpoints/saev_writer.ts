@@ -6,13 +6,13 @@
 
 import { checkOptions } from "../../kernels/engine/options.ts";
 import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
-import type { InputScaling, ParameterArrays } from "../../nn/arrays.ts";
+import { type InputScaling, NO_SCALING, type ParameterArrays } from "../../nn/arrays.ts";
 import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
 import type { Aux, Sparsity } from "../../nn/loss_terms.ts";
 import { CheckpointError } from "../errors.ts";
 import { foldModel } from "../fold.ts";
 import { formatHeader, type HeaderStyle, type HeaderValue, PythonFloat } from "../json_header.ts";
-import { checkFinite, checkScaling, NO_SCALING, type ParameterName, type ParsedCheckpoint } from "../model.ts";
+import { checkFinite, checkScaling, type ParameterName, type ParsedCheckpoint } from "../model.ts";
 import { type FilePart, joinBytes } from "../source.ts";
 import type { MeasuredNumbers } from "../stored_tensor.ts";
 import { formatIdentifiedTorchFile } from "../torch_file.ts";

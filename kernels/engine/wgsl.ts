@@ -4,22 +4,61 @@
  * @module
  */
 
-/** WGSL: `total(lane, value)`, the sum of `value` over a workgroup of `threads`, by a tree, for each of its invocations. */
-export function totalWgsl(threads: number): string {
+import type { VectorWidth } from "./vector_width.ts";
+
+/** How a tree brings the values of a workgroup together. */
+export interface Tree {
+  /** Name of the WGSL function. */
+  readonly name: string;
+  /** WGSL type of a value. */
+  readonly type: string;
+  /** WGSL: two values as one. */
+  readonly combine: (a: string, b: string) => string;
+}
+
+/**
+ * WGSL: `NAME(lane, value)`, the values of a workgroup of `threads` combined by a tree, for each of its invocations. A body
+ * calls it once.
+ */
+export function treeWgsl({ name, type, combine }: Tree, threads: number): string {
   return `
-var<workgroup> partial: array<f32, ${threads}>;
-fn total(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
+var<workgroup> ${name}_parts: array<${type}, ${threads}>;
+fn ${name}(lane: u32, value: ${type}) -> ${type} {
+  ${name}_parts[lane] = value;
   workgroupBarrier();
   for (var half = ${threads / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
+    if (lane < half) { ${name}_parts[lane] = ${combine(`${name}_parts[lane]`, `${name}_parts[lane + half]`)}; }
     workgroupBarrier();
   }
-  let sum = partial[0];
+  return ${name}_parts[0];
+}
+`;
+}
+
+/** WGSL: `total_once(lane, value)`, the sum of `value` over a workgroup of `threads`, for a body that calls it once. */
+export function totalOnceWgsl(threads: number, type: "f32" | "vec2f" = "f32"): string {
+  return treeWgsl({ name: "total_once", type, combine: (a, b) => `${a} + ${b}` }, threads);
+}
+
+/** WGSL: `total(lane, value)`, the same for a body that calls it several times. */
+export function totalWgsl(threads: number): string {
+  return `${totalOnceWgsl(threads)}
+fn total(lane: u32, value: f32) -> f32 {
+  let sum = total_once(lane, value);
   workgroupBarrier();
   return sum;
 }
 `;
+}
+
+/** WGSL: `largest(lane, value)`, the largest `value` of a workgroup of `threads`, for a body that calls it once. */
+export function largestWgsl(threads: number): string {
+  return treeWgsl({ name: "largest", type: "u32", combine: (a, b) => `max(${a}, ${b})` }, threads);
+}
+
+/** WGSL: `least(lane, value)`, the least `value` of a workgroup of `threads`, for a body that calls it once. */
+export function leastWgsl(threads: number): string {
+  return treeWgsl({ name: "least", type: "u32", combine: (a, b) => `min(${a}, ${b})` }, threads);
 }
 
 /** WGSL: the same for a subgroup of eight, without a barrier: the bits are those of the tree. */
@@ -48,8 +87,7 @@ fn sum_before(lane: u32, value: u32) -> u32 {
 }
 
 /** WGSL: `above(value, threshold)`, the value where it is above max(threshold, 0), NaN included, and 0 elsewhere. */
-export function aboveWgsl(element: "f32" | "vec4f"): string {
-  const words = element === "f32" ? "u32" : "vec4u";
+export function aboveWgsl({ element, words }: VectorWidth): string {
   return `
 fn above(value: ${element}, threshold: ${element}) -> ${element} {
   let is_nan = (bitcast<${words}>(value) & ${words}(0x7fffffffu)) > ${words}(0x7f800000u);

@@ -11,6 +11,7 @@ import { zeroNegatives } from "../../kernels/elementwise.ts";
 import type { Commands } from "../../kernels/engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "../../kernels/engine/kernel.ts";
 import { spans } from "../../kernels/engine/tensor.ts";
+import { leastWgsl } from "../../kernels/engine/wgsl.ts";
 import type { Codes } from "../codes.ts";
 import { type AffineMaps, preActivations } from "../encode.ts";
 import { boolean, integer, number } from "../fields.ts";
@@ -182,9 +183,8 @@ const thresholdKernel = defineKernel({
   workgroup: THRESHOLD_THREADS,
   grid: () => 1,
   cost: ({ capacity }) => ({ flops: 0, bytes: 4 * capacity }),
-  declarations: `
+  declarations: `${leastWgsl(THRESHOLD_THREADS)}
 const NONE = 0x7f800000u;
-var<workgroup> least: array<u32, ${THRESHOLD_THREADS}>;
 fn positive_bits(value: f32) -> u32 {
   let bits = bitcast<u32>(value);
   return select(NONE, bits, bits > 0u && bits < NONE);
@@ -201,16 +201,11 @@ fn positive_bits(value: f32) -> u32 {
     ).join("\n    ")
   }
   }
-  least[lane] = mine;
-  workgroupBarrier();
-  for (var half = ${THRESHOLD_THREADS / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { least[lane] = min(least[lane], least[lane + half]); }
-    workgroupBarrier();
-  }
-  if (lane == 0u && least[0] != NONE && largest[0] < NONE && halted[0] == 0u) {
+  let found = least(lane, mine);
+  if (lane == 0u && found != NONE && largest[0] < NONE && halted[0] == 0u) {
     seen[0] += dims.momentum * (1.0 - seen[0]);
     var share = dims.momentum;
     if (dims.bias_correction == 1u) { share /= seen[0]; }
-    threshold[0] = (1.0 - share) * threshold[0] + share * bitcast<f32>(least[0]);
+    threshold[0] = (1.0 - share) * threshold[0] + share * bitcast<f32>(found);
   }`,
 });

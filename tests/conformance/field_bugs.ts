@@ -126,7 +126,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
     origin: "saev: `numel() >= 0`",
     check: "the threshold of such a batch",
     kernel: "update_threshold",
-    replacements: [["least[0] != NONE && ", ""]],
+    replacements: [["found != NONE && ", ""]],
     run: emptyBatch,
   },
   {

@@ -307,7 +307,7 @@ Deno.test("70,000 weighted rows are subtracted whole", async () => {
 Deno.test("mutants of the reductions are found", async () => {
   await mutants("max_abs_chunks", [
     ["& 0x7fffffffu", "& 0xffffffffu"],
-    ["partials[group] = largest[0]", "partials[group] = largest[1]"],
+    ["return largest_parts[0]", "return largest_parts[1]"],
     ["min((group + 1u) * 16384u, dims.size)", "(group + 1u) * 16384u"],
   ], maxima);
   await mutants("max", [
@@ -328,7 +328,7 @@ Deno.test("mutants of the reductions are found", async () => {
     ["i < dims.size", "i <= dims.size"],
     ["half > 0u", "half > 1u"],
   ], sums);
-  await mutants("sum", [["= partial[0];", "= quantizeToF16(partial[0]);"]], preciseSum);
+  await mutants("sum", [["into[dims.at] = all;", "into[dims.at] = quantizeToF16(all);"]], preciseSum);
   await mutants("column_sums", [
     ["row * dims.stride + dims.offset", "row * dims.stride"],
     ["column >= dims.columns", "column > dims.columns"],

@@ -10,7 +10,7 @@ import { toF16 } from "../../../kernels/forms/f16.ts";
 import { defineKernel, reads, readsOften, writes } from "../../../kernels/engine/kernel.ts";
 import { matmul } from "../../../kernels/matmul.ts";
 import type { Layout, TileName } from "../../../kernels/matmul_tiles.ts";
-import { spmm } from "../../../kernels/sparse_matmul.ts";
+import { spmm } from "../../../kernels/spmm.ts";
 import { spans, type Tensor } from "../../../kernels/engine/tensor.ts";
 import {
   check,

@@ -79,7 +79,7 @@ Deno.test("the threshold follows the smallest positive code, and stays where the
     ["bits > 0u && ", ""],
     ["&& halted[0] == 0u", ""],
     ["if (i1 < end)", "if (i1 < dims.capacity)"],
-    ["least[0] != NONE && ", ""],
+    ["found != NONE && ", ""],
     ["(1.0 - share) * threshold[0] +", "threshold[0] +"],
     ["share /= seen[0]", "share /= 1.0 - seen[0]"],
     ["dims.momentum * (1.0 - seen[0])", "dims.momentum"],

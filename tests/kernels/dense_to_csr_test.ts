@@ -6,7 +6,7 @@
 
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/engine/commands.ts";
-import { denseToCsr, type DenseToCsrArguments } from "../../kernels/compact_rows.ts";
+import { denseToCsr, type DenseToCsrArguments } from "../../kernels/dense_to_csr.ts";
 import { spans } from "../../kernels/engine/tensor.ts";
 import { caseContext, check, type KernelCase, mutants, type Recording, TEXTURES } from "../support/kernel_harness.ts";
 import { Random } from "../support/random.ts";

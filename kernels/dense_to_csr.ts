@@ -6,6 +6,7 @@
 
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { type Binding, defineKernel, reads, readsAcross, readsOften, writes } from "./engine/kernel.ts";
+import { perVectorWidth, type VectorWidth } from "./engine/vector_width.ts";
 import { sumBeforeWgsl } from "./engine/wgsl.ts";
 
 const SCANNERS = 256;
@@ -71,7 +72,7 @@ export function denseToCsr(commands: Commands, given: DenseToCsrArguments): void
   const source = { ...sizes, dense, starts };
   const entries = { capacity, indices, values };
   const threads = commands.context.lanes === NARROW && columns <= MAX_OF_LANE * NARROW ? NARROW : WIDE;
-  const { nonZero, near } = kernels[columns % 4 === 0 ? "vec4f" : "f32"][threads];
+  const { nonZero, near } = kernels(columns)[threads];
   if (nearby) commands.run(near.count, { ...source, ...nearby });
   else commands.run(nonZero.count, source);
   commands.run(rowStartsKernel, { ...sizes, starts });
@@ -79,11 +80,8 @@ export function denseToCsr(commands: Commands, given: DenseToCsrArguments): void
   else commands.run(nonZero.write, { ...source, ...entries });
 }
 
-/** How a row is read, and by how many. */
-interface Way {
-  /** What a load brings. */
-  readonly element: "f32" | "vec4f";
-  readonly scalars: 1 | 4;
+/** How a row is loaded, and by how many invocations. */
+interface ScanLayout extends VectorWidth {
   readonly threads: typeof NARROW | typeof WIDE;
 }
 
@@ -119,10 +117,10 @@ fn is_not_zero(value: Load) -> Answers { return (bitcast<Words>(value) & Words(0
   answers: (value) => `is_not_zero(${value})`,
 };
 
-const near = ({ element }: Way): Kept<"thresholds" | "whole"> => ({
+const near = ({ element, words }: ScanLayout): Kept<"thresholds" | "whole"> => ({
   bindings: {
     thresholds: readsAcross(element, "columns", "rows columns"),
-    whole: readsAcross(element === "f32" ? "u32" : "vec4u", "columns", "rows columns"),
+    whole: readsAcross(words, "columns", "rows columns"),
   },
   declarations: `
 fn is_nearby(value: Load, limit: Load, width: f32) -> Answers {
@@ -137,7 +135,7 @@ fn is_nearby(value: Load, limit: Load, width: f32) -> Answers {
 const UNROLL = 4;
 
 /** WGSL: `mask`, which of the elements of `word` are kept. */
-const maskOfWord = ({ scalars }: Way, { answers }: Pick<Kept, "answers">): string => `
+const maskOfWord = ({ scalars }: ScanLayout, { answers }: Pick<Kept, "answers">): string => `
     var mask = 0u;
     for (var bit = 0u; bit < ${WORD}u; bit += ${UNROLL * scalars}u) {
       ${
@@ -151,20 +149,20 @@ const maskOfWord = ({ scalars }: Way, { answers }: Pick<Kept, "answers">): strin
     }`;
 
 /** WGSL: the words of each invocation, neighbours, so that positions ascend with the columns, and how many elements it keeps. */
-const countOfLane = (way: Way, kept: Pick<Kept, "answers">): string => `
-  let loads = dims.columns / ${way.scalars}u;
+const countOfLane = (layout: ScanLayout, kept: Pick<Kept, "answers">): string => `
+  let loads = dims.columns / ${layout.scalars}u;
   let words = (dims.columns + ${WORD - 1}u) / ${WORD}u;
-  let stretch = (words + ${way.threads - 1}u) / ${way.threads}u;
+  let stretch = (words + ${layout.threads - 1}u) / ${layout.threads}u;
   let low = min(lane * stretch, words);
   let high = min(low + stretch, words);
   var count = 0u;
-  for (var word = low; word < high; word += 1u) {${maskOfWord(way, kept)}
+  for (var word = low; word < high; word += 1u) {${maskOfWord(layout, kept)}
     count += countOneBits(mask);
   }
   counts[lane] = count;
   workgroupBarrier();`;
 
-const sharedBy = <B extends string>({ element, threads }: Way, { bindings, declarations }: Kept<B>) => ({
+const sharedBy = <B extends string>({ element, threads }: ScanLayout, { bindings, declarations }: Kept<B>) => ({
   bindings: { dense: readsOften(element, "rows columns"), ...bindings } as Record<B | "dense", Binding>,
   workgroup: threads,
   grid: ({ rows }: { readonly rows: number }) => rows,
@@ -173,8 +171,8 @@ var<workgroup> counts: array<u32, ${threads}>;`,
 });
 
 /** Row r's count goes to starts[r + 1]. */
-const countKernel = <B extends string>(way: Way, kept: Kept<B>) => {
-  const { bindings, ...shared } = sharedBy(way, kept);
+const countKernel = <B extends string>(layout: ScanLayout, kept: Kept<B>) => {
+  const { bindings, ...shared } = sharedBy(layout, kept);
   return {
     dims: ["rows", "columns", "firstRow", "allRows"],
     bindings: { ...bindings, starts: writes("u32", "allRows+1") },
@@ -183,10 +181,10 @@ const countKernel = <B extends string>(way: Way, kept: Kept<B>) => {
       flops: 0,
       bytes: 4 * rows * columns,
     }),
-    body: `${countOfLane(way, kept)}
+    body: `${countOfLane(layout, kept)}
   if (lane == 0u) {
     var all = 0u;
-    for (var i = 0u; i < ${way.threads}u; i += 1u) { all += counts[i]; }
+    for (var i = 0u; i < ${layout.threads}u; i += 1u) { all += counts[i]; }
     starts[dims.firstRow + group + 1u] = all;
     if (dims.firstRow + group == 0u) { starts[0] = 0u; }
   }`,
@@ -215,9 +213,9 @@ const rowStartsKernel = defineKernel({
   }`,
 });
 
-const writeKernel = <B extends string>(way: Way, kept: Kept<B>) => {
-  const { bindings, ...shared } = sharedBy(way, kept);
-  const { scalars } = way;
+const writeKernel = <B extends string>(layout: ScanLayout, kept: Kept<B>) => {
+  const { bindings, ...shared } = sharedBy(layout, kept);
+  const { scalars } = layout;
   return {
     dims: ["rows", "columns", "firstRow", "allRows", "capacity"],
     bindings: {
@@ -233,10 +231,10 @@ const writeKernel = <B extends string>(way: Way, kept: Kept<B>) => {
     }),
     body: `
   if (starts[dims.firstRow + group + 1u] > dims.capacity) { return; }
-  ${countOfLane(way, kept)}
+  ${countOfLane(layout, kept)}
   var at = starts[dims.firstRow + group];
   for (var i = 0u; i < lane; i += 1u) { at += counts[i]; }
-  for (var word = low; word < high; word += 1u) {${maskOfWord(way, kept)}
+  for (var word = low; word < high; word += 1u) {${maskOfWord(layout, kept)}
     for (; mask != 0u; mask &= mask - 1u) {
       let c = word * ${WORD}u + countTrailingZeros(mask);
       indices[at] = c;
@@ -247,22 +245,21 @@ const writeKernel = <B extends string>(way: Way, kept: Kept<B>) => {
   } as const;
 };
 
-const declare = (way: Way) => {
-  const nearby = near(way);
+const declare = (layout: ScanLayout) => {
+  const nearby = near(layout);
   return {
     nonZero: {
-      count: defineKernel({ name: "count_rows", ...countKernel(way, nonZero) }),
-      write: defineKernel({ name: "write_rows", ...writeKernel(way, nonZero) }),
+      count: defineKernel({ name: "count_rows", ...countKernel(layout, nonZero) }),
+      write: defineKernel({ name: "write_rows", ...writeKernel(layout, nonZero) }),
     },
     near: {
-      count: defineKernel({ name: "count_nearby", scalars: ["width"], ...countKernel(way, nearby) }),
-      write: defineKernel({ name: "write_nearby", scalars: ["width"], ...writeKernel(way, nearby) }),
+      count: defineKernel({ name: "count_nearby", scalars: ["width"], ...countKernel(layout, nearby) }),
+      write: defineKernel({ name: "write_nearby", scalars: ["width"], ...writeKernel(layout, nearby) }),
     },
   };
 };
 
-const declareThreads = (element: "f32" | "vec4f", scalars: 1 | 4) => ({
-  [NARROW]: declare({ element, scalars, threads: NARROW }),
-  [WIDE]: declare({ element, scalars, threads: WIDE }),
-});
-const kernels = { f32: declareThreads("f32", 1), vec4f: declareThreads("vec4f", 4) };
+const kernels = perVectorWidth((width) => ({
+  [NARROW]: declare({ ...width, threads: NARROW }),
+  [WIDE]: declare({ ...width, threads: WIDE }),
+}));
