@@ -281,7 +281,9 @@ export class DeviceContext {
    * submission: no other may follow for long, as where models are only loaded.
    */
   write(buffer: GPUBuffer, offset: number, data: ArrayBufferView<ArrayBufferLike>): void {
-    this.device.queue.writeBuffer(buffer, offset, data as ArrayBufferView<ArrayBuffer>);
+    // As bytes: Dawn does not know the size of a Float16Array's elements, and ends the process.
+    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    this.device.queue.writeBuffer(buffer, offset, bytes);
     this.#writtenBytes += data.byteLength;
     if (this.#writtenBytes >= MAX_WRITTEN_BYTES) this.submit();
   }

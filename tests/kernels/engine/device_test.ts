@@ -11,6 +11,7 @@ import { fill } from "../../../kernels/elementwise.ts";
 import { DeviceError, KernelError } from "../../../kernels/engine/errors.ts";
 import { defineKernel, writes } from "../../../kernels/engine/kernel.ts";
 import { Tensor } from "../../../kernels/engine/tensor.ts";
+import { recordingDevice } from "../../../tools/gpu/recording_device.ts";
 
 Deno.test("a device has the adapter's memory limits and one context", async () => {
   const device = await requestDevice();
@@ -220,4 +221,13 @@ Deno.test("bind groups of what was disposed of are let go, and those of what is 
   assertEquals(made, 1000, "one for each brief tensor");
   assert(most < 150, `${most} kept`);
   device.destroy();
+});
+
+Deno.test("f16 tensors are written as bytes: Dawn cannot take a Float16Array, and ends the process", () => {
+  const { device } = recordingDevice();
+  const written: ArrayBufferView[] = [];
+  device.queue.writeBuffer = (_buffer, _offset, data) => void written.push(data as ArrayBufferView);
+  using tensor = new Tensor(contextOf(device), "f32", [4], "f16", { isF16: true });
+  tensor.write(Float32Array.of(1, -2, 0.5, 3));
+  assertEquals(written, [new Uint8Array(Float16Array.of(1, -2, 0.5, 3).buffer)]);
 });
