@@ -10,6 +10,7 @@ import { checkOptions } from "../kernels/engine/options.ts";
 import { type Batches, isRowSource, type RowSource } from "../nn/rows.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { batchPieces } from "./batch_pieces.ts";
+import { StrongestRows } from "./strongest_rows.ts";
 
 /** The code of one row: the latents that fire on it. */
 export interface RowCode {
@@ -121,15 +122,12 @@ export async function topRows(
   if (!(Number.isSafeInteger(k) && k > 0)) {
     throw new RangeError(`k must be an integer of at least 1, found ${shown(k)}`);
   }
-  const { d_sae } = sae.cfg;
-  const counts = new Uint32Array(d_sae);
-  const bestRows = new Float64Array(d_sae * k);
-  const bestValues = new Float32Array(d_sae * k);
+  const strongest = new StrongestRows(sae.cfg.d_sae, k);
   const exampleStart = oneOfExample && isRowSource(rows) ? rows.exampleStart?.bind(rows) : undefined;
   /** The strongest row of the example under way, of each latent that fires on it. */
   const ofExample = new Map<number, FiringRow>();
   const endExample = (): void => {
-    for (const [latent, { row, value }] of ofExample) insert(latent, row, value);
+    for (const [latent, { row, value }] of ofExample) strongest.add(latent, row, value);
     ofExample.clear();
   };
   let first = 0;
@@ -142,7 +140,7 @@ export async function topRows(
       for (let entry = row_starts[b]!; entry < row_starts[b + 1]!; entry++) {
         const [latent, value] = [indices[entry]!, values[entry]!];
         const best = ofExample.get(latent);
-        if (!exampleStart) insert(latent, row, value);
+        if (!exampleStart) strongest.add(latent, row, value);
         else if (!best || value > best.value) ofExample.set(latent, { row, value });
       }
     }
@@ -150,28 +148,10 @@ export async function topRows(
   }
   endExample();
 
-  /** Keeps the list of a latent in order; a later row goes behind an equal one. */
-  function insert(latent: number, row: number, value: number): void {
-    const start = latent * k;
-    const count = counts[latent]!;
-    if (count === k && value <= bestValues[start + k - 1]!) return;
-    let at = Math.min(count, k - 1);
-    counts[latent] = at + 1;
-    for (; at > 0 && bestValues[start + at - 1]! < value; at--) {
-      bestValues[start + at] = bestValues[start + at - 1]!;
-      bestRows[start + at] = bestRows[start + at - 1]!;
-    }
-    bestValues[start + at] = value;
-    bestRows[start + at] = row;
-  }
-
   return {
     of(latent) {
       checkLatent(sae, latent);
-      return Array.from({ length: counts[latent]! }, (_, i) => ({
-        row: bestRows[latent * k + i]!,
-        value: bestValues[latent * k + i]!,
-      }));
+      return strongest.of(latent);
     },
   };
 }

@@ -40,10 +40,8 @@ export interface Monosemanticity {
 export class MonosemanticitySums {
   readonly #d_sae: number;
   readonly #d_embedding: number;
-  /** Rows so far. */
-  #seen = 0;
-  /** Rows so far, without those whose embedding is zero: they have no direction. */
-  #rows = 0;
+  /** Rows so far; those among them whose embedding is not zero, which has no direction; latents in `#constant`. */
+  readonly #counts = new Float64Array(3);
   /** [E], Σ e. */
   readonly #all_E: Float64Array;
   /** [E], e of the row at hand. */
@@ -64,7 +62,6 @@ export class MonosemanticitySums {
   readonly #atLeast_S: Float64Array;
   /** Latents that have fired on every row, in the first places. */
   readonly #constant: Uint32Array;
-  #constants = 0;
 
   /** Of no rows yet. */
   constructor(d_sae: number, d_embedding: number) {
@@ -83,13 +80,38 @@ export class MonosemanticitySums {
     this.#constant = new Uint32Array(d_sae);
   }
 
+  get #rows(): number {
+    return this.#counts[1]!;
+  }
+
+  get #constants(): number {
+    return this.#counts[2]!;
+  }
+
+  /** All that there is to it: written back into the arrays of other sums of the same size, they continue from there. */
+  arrays(): Readonly<Record<string, Float64Array | Uint32Array>> {
+    return {
+      counts: this.#counts,
+      all: this.#all_E,
+      weighted: this.#weighted_SE,
+      weight: this.#weight_S,
+      similarity: this.#similarity_S,
+      pairs: this.#pairs_S,
+      base: this.#base_S,
+      fired: this.#fired_S,
+      least: this.#least_S,
+      at_least: this.#atLeast_S,
+      constant: this.#constant,
+    };
+  }
+
   /**
    * Adds rows: their embeddings, of any length, and their codes.
    *
    * @throws {RangeError} for an embedding that is not finite.
    */
   add(embeddings_BE: Float32Array, { row_starts, indices, values }: CodeArrays): void {
-    for (let row = 0; row + 1 < row_starts.length; row++, this.#seen++) {
+    for (let row = 0; row + 1 < row_starts.length; row++, this.#counts[0]!++) {
       if (!this.#point(embeddings_BE, row)) continue;
       const end = row_starts[row + 1]!;
       for (let entry = row_starts[row]!; entry < end; entry++) {
@@ -97,7 +119,7 @@ export class MonosemanticitySums {
       }
       this.#releaseSilent();
       for (let e = 0; e < this.#d_embedding; e++) this.#all_E[e]! += this.#row_E[e]!;
-      this.#rows++;
+      this.#counts[1]!++;
     }
   }
 
@@ -110,7 +132,9 @@ export class MonosemanticitySums {
     if (!Number.isFinite(norm)) {
       const column = embeddings_BE.subarray(row * E, (row + 1) * E).findIndex((value) => !Number.isFinite(value));
       const value = embeddings_BE[row * E + column];
-      throw new RangeError(`evaluating: embedding ${this.#seen} has ${value} in column ${column}; remove such rows`);
+      throw new RangeError(
+        `evaluating: embedding ${this.#counts[0]} has ${value} in column ${column}; remove such rows`,
+      );
     }
     for (let e = 0; e < E; e++) this.#row_E[e] = embeddings_BE[row * E + e]! / norm;
     return norm !== 0;
@@ -119,7 +143,7 @@ export class MonosemanticitySums {
   /** The latent has this activation on the row at hand. */
   #fire(s: number, activation: number): void {
     if (this.#rows === 0) {
-      this.#constant[this.#constants++] = s;
+      this.#constant[this.#counts[2]!++] = s;
       this.#base_S[s] = activation;
     } else if (this.#base_S[s] !== 0 && activation < this.#base_S[s]!) this.#setBase(s, activation);
     this.#fired_S[s]!++;
@@ -152,7 +176,7 @@ export class MonosemanticitySums {
       if (this.#fired_S[s] === this.#rows + 1) this.#constant[kept++] = s;
       else this.#setBase(s, 0);
     }
-    this.#constants = kept;
+    this.#counts[2] = kept;
   }
 
   /** Turns a latent's sums over the rows before this one into those of another base. */
