@@ -49,6 +49,15 @@ export {
 } from "./activations.ts";
 export { encodeToFolder, type EncodingPlan, type EncodingResult, type EncodingSurroundings } from "./encode.ts";
 export { openTokens, type Tokens } from "./tokens.ts";
+export type {
+  FeatureImages,
+  FeatureOrder,
+  FeatureSelection,
+  FeaturesPlan,
+  FeatureStage,
+  FeatureSurroundings,
+} from "./feature_plan.ts";
+export { type MadeFeatures, makeFeatures } from "./features.ts";
 export { type ImageFolder, listImages } from "./image_folder.ts";
 export {
   CountLine,
