@@ -30,11 +30,13 @@ export interface FeatureImages {
 
 /** What {@link makeFeatures} is asked for. */
 export interface FeaturesPlan {
-  /** The model, and what it is called. */
+  /** The model. */
   readonly sae: SparseAutoencoder;
+  /** What it is called. */
   readonly modelName: string;
-  /** The patches of all images, in order, and what the folder is called. */
+  /** The patches of all images, in order. */
   readonly rows: RowSource;
+  /** What their folder is called. */
   readonly dataName: string;
   /** Patches of an image. */
   readonly grid: { readonly height: number; readonly width: number };

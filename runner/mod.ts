@@ -49,6 +49,7 @@ export {
 } from "./activations.ts";
 export { encodeToFolder, type EncodingPlan, type EncodingResult, type EncodingSurroundings } from "./encode.ts";
 export { openTokens, type Tokens } from "./tokens.ts";
+export type { ExampleCounts } from "../eval/feature_examples.ts";
 export type {
   FeatureImages,
   FeatureOrder,
