@@ -70,6 +70,7 @@ const FLIPPED = ["W_enc", "W_dec"] as const;
 export const DICTIONARY_LEARNING: WritableFormat<"dictionary_learning"> = {
   ...foreignFormat({
     name: "dictionary_learning",
+    files: { weights: [DICTIONARY_LEARNING_WEIGHTS] },
     recognise: (weights) =>
       weights.container === "torch" && !weights.isNested && weights.extras.size === 0 && (
         hasTensors(weights, "encoder.weight", "decoder.weight") && !weights.tensors.has("pre_bias") ||

@@ -18,13 +18,23 @@ import type { JsonObject } from "../json.ts";
 import { HeaderFields } from "../json_header.ts";
 import { countElements, floatsTensor } from "../stored_tensor.ts";
 import { checkFinite, checkScaling, type StoredParameter, type StoredParameters, tensorParameter } from "../model.ts";
-import type { CheckpointFormat, Concession, ForeignOptions, LoseNegatives, OpenedModel, Weights } from "./format.ts";
+import type {
+  CheckpointFormat,
+  Concession,
+  ForeignOptions,
+  FormatFiles,
+  LoseNegatives,
+  OpenedModel,
+  Weights,
+} from "./format.ts";
 import { REMEDIES } from "./remedies.ts";
 
 /** One library's format, of tensors without `saev`'s header. */
 interface ForeignFormat<Name extends string> {
   /** Whose it is. */
   readonly name: Name;
+  /** What its files may be called and hold. */
+  readonly files?: FormatFiles;
   /** Whether a file with such tensors is of this format. */
   readonly recognise: (weights: Weights) => boolean | Promise<boolean>;
   /** @throws {CheckpointError} for whatever is not exactly such a file. */
@@ -33,10 +43,11 @@ interface ForeignFormat<Name extends string> {
 
 /** One library's format; told which of `saev`'s encoder formulas a file means, it refuses. */
 export function foreignFormat<Name extends string>(
-  { name, recognise, read }: ForeignFormat<Name>,
+  { name, files, recognise, read }: ForeignFormat<Name>,
 ): CheckpointFormat<Name> {
   return {
     name,
+    ...files && { files },
     recognise: async ({ weights }) => weights !== null && await recognise(weights),
     read: async ({ source, weights }, { subtract_b_dec, ...options }) => {
       // What was recognised has weights.

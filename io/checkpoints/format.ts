@@ -95,10 +95,24 @@ export interface FoundConfig {
   readonly object: JsonObject;
 }
 
+/** What may be in files before it is known that they are of a format. */
+export interface FormatFiles {
+  /** What the file with the tensors is called in a folder; a name that several formats use stands with each. */
+  readonly weights?: readonly string[];
+  /** The entries of a PyTorch file of which one may be the dict with the tensors. */
+  readonly dicts?: readonly string[];
+  /** The classes, as `module.name`, whose objects a PyTorch file may hold. Nothing of them runs. */
+  readonly classes?: RegExp;
+  /** The most arrays of an archive of them. */
+  readonly maxArrays?: number;
+}
+
 /** A format that is read. */
 export interface CheckpointFormat<Name extends string = string> {
   /** Whose it is. */
   readonly name: Name;
+  /** What its files may be called and hold; nothing of its own if left out. */
+  readonly files?: FormatFiles;
   /** Whether files with such contents are of this format. */
   readonly recognise: (contents: CheckpointContents) => boolean | Promise<boolean>;
   /**

@@ -39,12 +39,16 @@ import type { CheckpointFormat, Weights } from "./format.ts";
 
 const CONFIG = "config.json";
 
+/** There are five, and each costs a stream. */
+const MAX_ARRAYS = 64;
+
 /** Where the activations came from, and how sparse the codes were. */
 const HARMLESS: ReadonlySet<string> = new Set(["model_name", "l0"]);
 
 /** The format. */
 export const GEMMA_SCOPE: CheckpointFormat<"gemma_scope"> = foreignFormat({
   name: "gemma_scope",
+  files: { weights: ["params.npz", "params.safetensors"], maxArrays: MAX_ARRAYS },
   recognise: (weights) =>
     weights.container === "npz" ||
     weights.container === "safetensors" && hasTensors(weights, "w_enc", "w_dec", "threshold"),

@@ -54,7 +54,7 @@ import type { CheckpointFormat } from "./format.ts";
 import { checkFinite, readParameters } from "../model.ts";
 
 /** The file with the tensors, seen from the one with the configuration. */
-export const LLAMA_SCOPE_WEIGHTS = "checkpoints/final.safetensors";
+const WEIGHTS = "checkpoints/final.safetensors";
 const CONFIG = "hyperparams.json";
 
 /** Where tensors are, and how the model was trained. */
@@ -68,6 +68,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
 /** The format. */
 export const LLAMA_SCOPE: CheckpointFormat<"llama_scope"> = foreignFormat({
   name: "llama_scope",
+  files: { weights: [WEIGHTS], dicts: ["sae"] },
   // The same library wrote it as a PyTorch file with the state dict in a dict. A bare state dict is dictionary_learning's.
   recognise: (weights) =>
     (weights.container === "safetensors" || weights.isNested) &&

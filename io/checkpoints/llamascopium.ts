@@ -70,6 +70,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
 /** The format. */
 export const LLAMASCOPIUM: CheckpointFormat<"llamascopium"> = foreignFormat({
   name: "llamascopium",
+  files: { weights: ["sae_weights.safetensors", "sae_weights.pt"], dicts: ["sae"] },
   recognise: (weights) => weights.container !== "npz" && hasTensors(weights, "W_E", "W_D"),
   read: async (weights, options) => {
     const { name } = weights;

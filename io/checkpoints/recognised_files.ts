@@ -16,24 +16,14 @@ import type { StoredTensor } from "../stored_tensor.ts";
 import { PickledTensor, readTorchObject } from "../torch_file.ts";
 import type { CheckpointContents, CheckpointFormat, OpenedModel, ReadOptions, Weights } from "./format.ts";
 import { type FormatName, FORMATS } from "./formats.ts";
-import { LLAMA_SCOPE_WEIGHTS } from "./llama_scope.ts";
 import { type ParsedCheckpoint, readParameters } from "../model.ts";
-import { VIT_PRISMA_RECORDS } from "./vit_prisma.ts";
 
-/** What the files with the tensors are called in folders. */
-const USUAL_NAMES: readonly string[] = [
-  "sae_weights.safetensors",
-  "sae.safetensors",
-  "ae.pt",
-  "sae.pt",
-  // The folder of one of upstream's runs.
-  "checkpoint/sae.pt",
-  "weights.pt",
-  "params.npz",
-  "params.safetensors",
-  "sae_weights.pt",
-  LLAMA_SCOPE_WEIGHTS,
-];
+/** What files may be called and hold as long as nobody knows whose they are: what any format's may. */
+const FILES = FORMATS.flatMap(({ files }) => files ?? []);
+const USUAL_NAMES = [...new Set(FILES.flatMap(({ weights = [] }) => weights))];
+const DICTS = [...new Set(FILES.flatMap(({ dicts = [] }) => dicts))];
+const CLASSES = new RegExp(FILES.flatMap(({ classes }) => classes?.source ?? []).join("|"));
+const MAX_ARRAYS = Math.max(...FILES.map(({ maxArrays = 0 }) => maxArrays));
 
 /** Files whose format is known, before anything in them is taken for a model. */
 export interface RecognisedFiles extends CheckpointContents {
@@ -117,7 +107,7 @@ async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKin
       return { ...common, container: "safetensors", tensors: (await readSafetensors(source)).tensors };
     case "torch":
     case "pickle": {
-      const root = await readTorchObject(source, { records: VIT_PRISMA_RECORDS });
+      const root = await readTorchObject(source, { records: CLASSES });
       return { ...common, container: "torch", ...splitObject(name, root) };
     }
     case "npy":
@@ -132,9 +122,6 @@ async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKin
 
 /** Trained numbers shrink to a half at best, and all of a model are in memory together. */
 const MAX_DEFLATED = 16;
-
-/** Gemma Scope's have five, and each costs a stream. */
-const MAX_ARRAYS = 64;
 
 async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
   const npz = await openNpz(source, { mostDeflated: MAX_DEFLATED });
@@ -156,7 +143,7 @@ function splitObject(
   if (!(root instanceof PickledDict)) {
     throw new CheckpointError(`reading ${name}: the PyTorch file does not hold a dict`);
   }
-  const inner = ["sae", "state_dict"].map((key) => root.items.get(key)).filter((value) => value instanceof PickledDict);
+  const inner = DICTS.map((key) => root.items.get(key)).filter((value) => value instanceof PickledDict);
   const tensors = new Map<string, StoredTensor>();
   const extras = new Map<string, PickledValue>();
   for (const { items } of [root, ...inner]) {

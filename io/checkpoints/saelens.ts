@@ -112,6 +112,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
 export const SAELENS: WritableFormat<"saelens"> = {
   ...foreignFormat({
     name: "saelens",
+    files: { weights: [SAELENS_WEIGHTS] },
     recognise: async (weights) =>
       weights.container === "safetensors" &&
       (hasTensors(weights, "W_enc", "W_dec") || await namesArchitecture(weights)),

@@ -43,6 +43,7 @@ import { formatCheckpointPieces } from "./saev_writer.ts";
 /** The format. */
 export const SAEV: WritableFormat<"saev"> = {
   name: "saev",
+  files: { weights: ["sae.pt", "checkpoint/sae.pt"] },
   recognise: ({ weights }) => weights === null,
   read: async ({ source }, { subtract_b_dec, input }) => {
     const opened = await openCheckpoint(source, subtract_b_dec === undefined ? {} : { subtract_b_dec });

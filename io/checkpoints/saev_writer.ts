@@ -5,14 +5,15 @@
  */
 
 import { checkOptions } from "../../kernels/engine/options.ts";
-import { type Activation, ownValues, parameterShapes } from "../../nn/activations/mod.ts";
+import { type Activation, parameterShapes } from "../../nn/activations/mod.ts";
 import { type InputScaling, NO_SCALING, type ParameterArrays } from "../../nn/arrays.ts";
-import { completeConfig, type SparseAutoencoderConfig } from "../../nn/config.ts";
+import type { SparseAutoencoderConfig } from "../../nn/config.ts";
 import type { Aux, Sparsity } from "../../nn/loss_terms.ts";
 import { CheckpointError } from "../errors.ts";
 import { foldModel } from "../fold.ts";
+import { checkedModel } from "./checked_model.ts";
 import { formatHeader, type HeaderStyle, type HeaderValue, PythonFloat } from "../json_header.ts";
-import { checkFinite, checkScaling, type ParameterName, type ParsedCheckpoint } from "../model.ts";
+import { checkScaling, type ParameterName } from "../model.ts";
 import { type FilePart, joinBytes } from "../source.ts";
 import type { MeasuredNumbers } from "../stored_tensor.ts";
 import { formatIdentifiedTorchFile } from "../torch_file.ts";
@@ -60,11 +61,9 @@ export function formatCheckpointPieces(
   input: InputScaling = NO_SCALING,
   options: FormatOptions = {},
 ): Uint8Array[] {
-  const given = withOwn({ cfg: completeConfig(cfg), parameters, input });
-  checkModel(given);
+  const given = checkedModel({ cfg, parameters, input });
   const { schema, folded } = planCheckpoint(given, options);
-  const model = folded.length > 0 ? foldModel(given, schema === 1) : given;
-  checkModel(model);
+  const model = folded.length > 0 ? checkedModel(foldModel(given, schema === 1)) : given;
   const tensors = stateDict(schema, model.cfg, (name) => ({ data: model.parameters[name]! }));
   const { parts, serializationId } = formatIdentifiedTorchFile(tensors, MODULES);
   return [headerLine(schema, model, serializationId), ...parts];
@@ -106,29 +105,6 @@ function stateDict<Data extends object>(
 
 function headerLine(schema: CheckpointSchema, model: Described, serializationId: string): Uint8Array {
   return new TextEncoder().encode(`${formatModelHeader(schema, model, serializationId)}\n`);
-}
-
-/** What is left out of an activation's own parameters is as before training. */
-function withOwn(model: ParsedCheckpoint): ParsedCheckpoint {
-  const { cfg, parameters, input: { pre_act_scale = 1 } } = model;
-  return { ...model, parameters: { ...parameters, ...ownValues(cfg, parameters, pre_act_scale) } };
-}
-
-function checkModel({ cfg, parameters, input }: ParsedCheckpoint): void {
-  const doing = "writing a checkpoint";
-  const shapes = parameterShapes(cfg);
-  if (parameters.threshold !== undefined && !shapes.has("threshold")) {
-    throw new CheckpointError(`${doing}: found a threshold; the activation ${cfg.activation.key} takes none`);
-  }
-  for (const [name, shape] of shapes) {
-    const length = shape.reduce((product, size) => product * size, 1);
-    const data = parameters[name]!;
-    if (data.length !== length) {
-      throw new CheckpointError(`${doing}: ${name} has ${data.length} elements; expected [${shape}]`);
-    }
-    checkFinite(doing, name, data);
-  }
-  checkScaling(doing, cfg, input);
 }
 
 function formatModelHeader(schema: CheckpointSchema, model: Described, serializationId: string): string {

@@ -35,6 +35,7 @@ const HARMLESS: ReadonlySet<string> = new Set(["normalize_decoder", "multi_topk"
 /** The format. */
 export const SPARSIFY: CheckpointFormat<"sparsify"> = foreignFormat({
   name: "sparsify",
+  files: { weights: ["sae.safetensors"] },
   recognise: (weights) => weights.container === "safetensors" && hasTensors(weights, "encoder.weight", "W_dec"),
   read: async (weights, { input }) => {
     const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);

@@ -62,12 +62,12 @@ const HARMLESS: ReadonlySet<string> = new Set([
 ]);
 
 /** Classes and names that the pickled configuration mentions: its own, the place of tensors and their type. */
-export const VIT_PRISMA_RECORDS =
-  /^(vit_prisma(\.[a-z_]+)*\.\w*Config|torch\.(device|float16|bfloat16|float32|float64))$/;
+const CLASSES = /^(vit_prisma(\.[a-z_]+)*\.\w*Config|torch\.(device|float16|bfloat16|float32|float64))$/;
 
 /** The format. */
 export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
   name: "vit_prisma",
+  files: { weights: ["weights.pt"], dicts: ["state_dict"], classes: CLASSES },
   recognise: (weights) =>
     weights.container === "torch" && (weights.extras.has("cfg") || hasTensors(weights, "W_enc", "W_dec")),
   read: async (weights, options) => {

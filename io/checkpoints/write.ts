@@ -20,13 +20,11 @@
  */
 
 import { checkOptions } from "../../kernels/engine/options.ts";
-import { ownValues, parameterShapes } from "../../nn/activations/mod.ts";
-import { completeConfig } from "../../nn/config.ts";
 import { CheckpointError } from "../errors.ts";
 import { type Target, targetAt, writeBytes, writeTogether } from "../files.ts";
 import type { Folded } from "../fold.ts";
-import { checkFinite, checkScaling, type ParsedCheckpoint } from "../model.ts";
-import { countElements } from "../stored_tensor.ts";
+import type { ParsedCheckpoint } from "../model.ts";
+import { checkedModel } from "./checked_model.ts";
 import type { Formatted } from "./format.ts";
 import { type TargetFormat, WRITERS } from "./formats.ts";
 import { searchNegativeCodes } from "./negative_codes.ts";
@@ -162,21 +160,4 @@ export function formatModel(
     } else perhapsLost.push(`${what}; each of the ${n_tried} inputs tried has k = ${k} that are not negative`);
   };
   return { ...WRITERS[format].format(model, loseNegatives, schema), lost, perhapsLost };
-}
-
-/** With its thresholds, which may be left out before training; every size and number checked. */
-function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoint): ParsedCheckpoint {
-  const doing = "writing a checkpoint";
-  const cfg = completeConfig(options);
-  const shapes = parameterShapes(cfg);
-  const parameters = { ...given, ...ownValues(cfg, given, input.pre_act_scale ?? 1) };
-  for (const [name, shape] of shapes) {
-    const data = parameters[name]!;
-    if (data.length !== countElements(shape)) {
-      throw new CheckpointError(`${doing}: ${name} has ${data.length} elements; expected [${shape}]`);
-    }
-    checkFinite(doing, name, data);
-  }
-  checkScaling(doing, cfg, input);
-  return { cfg, parameters, input };
 }

@@ -89,88 +89,83 @@ Deno.test("everything can be said", () => {
   assertEquals(config.train.optim, "muon");
 });
 
-/** What is wrong, and what the sentence must say. */
-const WRONG: readonly [text: string, error: typeof TypeError | typeof RangeError, message: string][] = [
+/** What is wrong with a file, the error's class, and what its sentence must say. */
+type Mistake = readonly [text: string, error: typeof TypeError | typeof RangeError, message: string];
+
+const WITHOUT_PATH: readonly Mistake[] = [
   ["", TypeError, "data.path is missing"],
   ["[dat]\npath = 'a'", TypeError, "unknown field dat; did you mean data?"],
   ["data = 3", TypeError, "data must be a table, found 3"],
   ["data.path = 3", TypeError, "data.path must be a string, found 3"],
-  ["data.path = 'a'\ndata.fromat = 'npy'", TypeError, "unknown field data.fromat; did you mean data.format?"],
   ["data.path = ''", TypeError, "data.path is empty"],
-  ["data.path = 'a'\ndata.format = 'fp32'", RangeError, 'data.format is "fp32"; did you mean f32?'],
-  ["data.path = 'a'\ndata.tokens = 'patches'", RangeError, "expected one of content, cls, all"],
-  ["data.path = 'a'\ndata.validation_share = 1.5", RangeError, "data.validation_share must be between 0 and 0.9"],
-  ["data.path = 'a'\ndata.d_model = 1.5", RangeError, "data.d_model must be an integer of at least 1, found 1.5"],
-  ["data.path = 'a'\ntrain.batchsize = 1", TypeError, "did you mean train.batch_size?"],
-  ["data.path = 'a'\ntrain.wibble = 1", TypeError, "unknown field train.wibble; train has batch_size, n_epochs"],
+];
+
+/** Beside a path, which is all that a file needs. */
+const BESIDE_A_PATH: readonly Mistake[] = [
+  ["data.fromat = 'npy'", TypeError, "unknown field data.fromat; did you mean data.format?"],
+  ["data.format = 'fp32'", RangeError, 'data.format is "fp32"; did you mean f32?'],
+  ["data.tokens = 'patches'", RangeError, "expected one of content, cls, all"],
+  ["data.validation_share = 1.5", RangeError, "data.validation_share must be between 0 and 0.9"],
+  ["data.d_model = 1.5", RangeError, "data.d_model must be an integer of at least 1, found 1.5"],
+  ["train.batchsize = 1", TypeError, "did you mean train.batch_size?"],
+  ["train.wibble = 1", TypeError, "unknown field train.wibble; train has batch_size, n_epochs"],
+  ["train.batch_size = 0", RangeError, "train.batch_size must be an integer from 1 to 262144, found 0"],
+  ["train.lr = nan", RangeError, "train.lr must be a finite number"],
+  ["train.lr = '1'", TypeError, 'train.lr must be a number, found "1"'],
+  ["train.optim = 'mnuo'", RangeError, 'train.optim is "mnuo"; did you mean muon?'],
+  ["train.grad_clip = true", TypeError, "train.grad_clip must be a positive number, or false, found true"],
+  ["train.grad_clip = 0", RangeError, "train.grad_clip must be positive, found 0"],
+  ["train.n_epochs = 1\ntrain.n_steps = 1", TypeError, "give one of them"],
+  ["sae.d_sea = 8", TypeError, "unknown field sae.d_sea; did you mean sae.d_sae?"],
+  ["sae.d_sae = 0", RangeError, "d_sae must be an integer of at least 1"],
+  ["sae.activation = { key = 'topk' }", RangeError, 'sae.activation.key is "topk"; did you mean top-k?'],
+  ["sae.activation = { top_k = 3 }", RangeError, "sae.activation.key is missing; expected one of relu"],
   [
-    "data.path = 'a'\ntrain.batch_size = 0",
-    RangeError,
-    "train.batch_size must be an integer from 1 to 262144, found 0",
-  ],
-  ["data.path = 'a'\ntrain.lr = nan", RangeError, "train.lr must be a finite number"],
-  ["data.path = 'a'\ntrain.lr = '1'", TypeError, 'train.lr must be a number, found "1"'],
-  ["data.path = 'a'\ntrain.optim = 'mnuo'", RangeError, 'train.optim is "mnuo"; did you mean muon?'],
-  [
-    "data.path = 'a'\ntrain.grad_clip = true",
-    TypeError,
-    "train.grad_clip must be a positive number, or false, found true",
-  ],
-  ["data.path = 'a'\ntrain.grad_clip = 0", RangeError, "train.grad_clip must be positive, found 0"],
-  ["data.path = 'a'\ntrain.n_epochs = 1\ntrain.n_steps = 1", TypeError, "give one of them"],
-  ["data.path = 'a'\nsae.d_sea = 8", TypeError, "unknown field sae.d_sea; did you mean sae.d_sae?"],
-  ["data.path = 'a'\nsae.d_sae = 0", RangeError, "d_sae must be an integer of at least 1"],
-  [
-    "data.path = 'a'\nsae.activation = { key = 'topk' }",
-    RangeError,
-    'sae.activation.key is "topk"; did you mean top-k?',
-  ],
-  [
-    "data.path = 'a'\nsae.activation = { top_k = 3 }",
-    RangeError,
-    "sae.activation.key is missing; expected one of relu",
-  ],
-  [
-    "data.path = 'a'\nsae.activation = { key = 'relu', top_k = 3 }",
+    "sae.activation = { key = 'relu', top_k = 3 }",
     TypeError,
     "unknown field sae.activation.top_k; sae.activation has key, sparsity, aux",
   ],
   [
-    "data.path = 'a'\nsae.activation = { key = 'top-k', aux = { key = 'auxk', kaux = 3 } }",
+    "sae.activation = { key = 'top-k', aux = { key = 'auxk', kaux = 3 } }",
     TypeError,
     "did you mean sae.activation.aux.k_aux?",
   ],
-  ["data.path = 'a'\ninit.b_dec = 'geometric_median'", RangeError, "did you mean geometric-median?"],
-  ["data.path = 'a'\ninit.scale_encoder = 1", TypeError, "init.scale_encoder must be true or false, found 1"],
-  ["data.path = 'a'\ninit.data_point = true", TypeError, "did you mean init.data_points?"],
-  ["data.path = 'a'\nobjective.key = 'matroyshka'", RangeError, "did you mean matryoshka?"],
-  ["data.path = 'a'\nobjective = { key = 'vanilla', n_prefixes = 2 }", TypeError, "objective.n_prefixes"],
-  ["data.path = 'a'\nobjective = { key = 'matryoshka', n_prefixes = 0 }", RangeError, "n_prefixes"],
+  ["init.b_dec = 'geometric_median'", RangeError, "did you mean geometric-median?"],
+  ["init.scale_encoder = 1", TypeError, "init.scale_encoder must be true or false, found 1"],
+  ["init.data_point = true", TypeError, "did you mean init.data_points?"],
+  ["objective.key = 'matroyshka'", RangeError, "did you mean matryoshka?"],
+  ["objective = { key = 'vanilla', n_prefixes = 2 }", TypeError, "objective.n_prefixes"],
+  ["objective = { key = 'matryoshka', n_prefixes = 0 }", RangeError, "n_prefixes"],
   [
-    "data.path = 'a'\nsae.d_sae = 8\nobjective = { key = 'matryoshka', n_prefixes = 9 }",
+    "sae.d_sae = 8\nobjective = { key = 'matryoshka', n_prefixes = 9 }",
     RangeError,
     "n_prefixes must be between 1 and d_sae 8, found 9",
   ],
   [
-    "data.path = 'a'\nsae.d_sae = 8\nobjective = { key = 'matryoshka', group_sizes = [3, 4] }",
+    "sae.d_sae = 8\nobjective = { key = 'matryoshka', group_sizes = [3, 4] }",
     RangeError,
     "group_sizes must be positive integers that add up to d_sae 8, found [3, 4] with the sum 7",
   ],
   [
-    "data.path = 'a'\nsae = { d_sae = 8, activation = { key = 'relu' } }\nobjective = { target_l0 = 9 }",
+    "sae = { d_sae = 8, activation = { key = 'relu' } }\nobjective = { target_l0 = 9 }",
     RangeError,
     "target_l0 must be at most d_sae 8, found 9",
   ],
-  ["data.path = 'a'\nobjective = { target_l0 = 9 }", RangeError, "the mean L0 of a top-k is its top_k"],
-  ["data.path = 'a'\ntrain = { k_start = 9 }", TypeError, "k_start and n_k_warmup must be given together"],
+  ["objective = { target_l0 = 9 }", RangeError, "the mean L0 of a top-k is its top_k"],
+  ["train = { k_start = 9 }", TypeError, "k_start and n_k_warmup must be given together"],
   [
-    "data.path = 'a'\nsae = { activation = { key = 'relu' } }\ntrain = { k_start = 9, n_k_warmup = 9 }",
+    "sae = { activation = { key = 'relu' } }\ntrain = { k_start = 9, n_k_warmup = 9 }",
     TypeError,
     "k_start requires top-k or batch-top-k, found relu",
   ],
 ];
 
-for (const [text, error, message] of WRONG) {
+const MISTAKES = [
+  ...WITHOUT_PATH,
+  ...BESIDE_A_PATH.map(([text, ...expected]): Mistake => [`data.path = "a"\n${text}`, ...expected]),
+];
+
+for (const [text, error, message] of MISTAKES) {
   Deno.test(`refused: ${text.replaceAll("\n", ", ") || "nothing at all"}`, () => {
     assertThrows(() => completeRunConfig(parse(text)), error, message);
   });

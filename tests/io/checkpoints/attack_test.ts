@@ -407,7 +407,7 @@ Deno.test("an activation of OpenAI's files is one of its own, and tied weights a
 
 Deno.test("files that are nobody's are refused by what they are", async () => {
   const cases: [Map<string, Uint8Array>, string | null, string][] = [
-    [new Map(), null, "found nothing; expected one of sae_weights.safetensors"],
+    [new Map(), null, "found nothing; expected one of sae.pt"],
     [new Map([["checkpoints/other.bin", utf8("x")]]), null, `found "checkpoints/"; expected one of`],
     [new Map([["sae.pt", CASES[0]!.files.values().next().value!]]), "other.pt", "there is no file of that name"],
     [new Map([["a", new Uint8Array()]]), "a", "found an empty file"],
