@@ -60,7 +60,7 @@ function completeData(found: Readonly<Record<string, unknown>>): DataConfig {
   const { path } = found;
   if (path === undefined || path === "") {
     throw new TypeError(
-      `data.path is ${path === "" ? "empty" : "missing"}: set it to set it to the file with the rows to train on`,
+      `data.path is ${path === "" ? "empty" : "missing"}: set it to the file with the rows to train on`,
     );
   }
   return completeEach<DataConfig>(DATA_FIELDS, found, "data.");
