@@ -1,8 +1,8 @@
 /**
- * Activations of a vision model on images: which of its tensors can be had, where patches and CLS lie in them, and the
- * examples one after the other, [layers, tokens, d_model] each, as shards take them.
+ * Activations of a vision model on images: which of its tensors are usable layers, where patches and CLS lie in them,
+ * and the examples one by one, [layers, tokens, d_model] each, as shards store them.
  *
- * The model runs elsewhere: a function that is put in takes pixels and returns tensors.
+ * The caller supplies the function that runs the model: it takes pixels and returns tensors.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { ShapeError } from "../kernels/engine/errors.ts";
 import { normalisePixels, type Preprocessing } from "./images.ts";
 import type { ImageSize } from "./resample.ts";
 
-/** What a model made of a batch. */
+/** One output tensor of a model for a batch. */
 export interface ModelTensor {
   /** Its dimensions, such as [B, T, D]. */
   readonly shape: readonly number[];
@@ -21,8 +21,8 @@ export interface ModelTensor {
 }
 
 /**
- * Runs a model on pixels of this shape, and returns the tensors that were asked for, in that order; `null` for one of other
- * than floating-point numbers.
+ * Runs a model on pixels of this shape and returns the requested tensors in order; `null` for a tensor that is not
+ * floating-point.
  */
 export type RunModel = (pixels: Float32Array, shape: readonly number[]) => Promise<readonly (ModelTensor | null)[]>;
 
@@ -32,50 +32,50 @@ export interface OpenModel extends AsyncDisposable {
   readonly run: RunModel;
 }
 
-/** Where the tokens of an image lie in a tensor [B, T, D]: a few in front, then the patches row by row. */
+/** Where the tokens of an image lie in a tensor [B, T, D]: prefix tokens first, then the patches row by row. */
 export interface TokenLayout {
-  /** Tokens before the patches: CLS, and registers where there are some. */
+  /** Tokens before the patches: CLS, and registers if the model has any. */
   readonly n_prefix: number;
-  /** Whether the first of them is CLS. */
+  /** Whether the first prefix token is CLS. */
   readonly cls_token: boolean;
-  /** Patches in a column and in a row of the image. */
+  /** Patches per column and per row of the image. */
   readonly grid: ImageSize;
 }
 
-/** Which tokens of an image are kept: its patches, CLS, or CLS and the patches. Registers are never kept. */
+/** Which tokens of an image to keep: its patches, CLS, or CLS and the patches. Registers are never kept. */
 export type KeptTokens = "patches" | "cls" | "all";
 
-/** What {@link extractActivations} goes through. */
+/** The input of {@link extractActivations}. */
 export interface Extraction<Image> {
   /** The images, in the order of the examples. */
   readonly images: readonly Image[];
-  /** One image's bytes, [height, width, 3], resized and cropped as the preprocessing says. */
+  /** Decodes one image to bytes, [height, width, 3], resized and cropped as the preprocessing says. */
   readonly decode: (image: Image) => Promise<Uint8Array>;
   /** The model. */
   readonly run: RunModel;
-  /** What is done with an image before the model sees it. */
+  /** How images are preprocessed. */
   readonly preprocessing: Preprocessing;
-  /** Of the pixels that the model takes. */
+  /** Height and width of the model's input. */
   readonly size: ImageSize;
-  /** How pixels lie in memory. */
+  /** The memory layout of the pixels. */
   readonly order: "channels-first" | "channels-last";
-  /** Images at a time. */
+  /** Images per batch. */
   readonly batch_size: number;
-  /** Whether the model takes exactly so many; the last batch is filled up with zeros then. */
+  /** Whether the model takes only batches of exactly this size; the last batch is then padded with zeros. */
   readonly isFixedBatch: boolean;
-  /** What the tensors are called, for messages. */
+  /** Names of the tensors, for messages. */
   readonly layers: readonly string[];
-  /** Where tokens lie in them. */
+  /** Where tokens lie in the tensors. */
   readonly tokens: TokenLayout;
-  /** Which of them are kept. */
+  /** Which tokens to keep. */
   readonly keep: KeptTokens;
-  /** Numbers in an activation. */
+  /** Width of an activation. */
   readonly d_model: number;
-  /** What messages call an image. */
+  /** The name of an image, for messages. */
   readonly nameOf: (image: Image) => string;
 }
 
-/** How many tokens of an image are kept: with or without CLS, and the patches. */
+/** The number of tokens kept per image: the patches, and CLS if there is one. */
 export function countTokens({ cls_token, grid }: TokenLayout, keep: KeptTokens): { cls: number; patches: number } {
   return {
     cls: cls_token && keep !== "patches" ? 1 : 0,
@@ -84,11 +84,11 @@ export function countTokens({ cls_token, grid }: TokenLayout, keep: KeptTokens):
 }
 
 /**
- * The activations of the images from number `from` on, a batch at a time: [examples, layers, tokens, d_model]. While the
- * model runs on one batch, the images of the next are decoded.
+ * The activations of the images from number `from` on, one batch at a time: [examples, layers, tokens, d_model]. While
+ * the model runs on one batch, the next images are decoded.
  *
- * @throws {ShapeError} if the model returns other tensors than expected.
- * @throws {RangeError} if an activation is not finite, naming the image, the layer and the token.
+ * @throws {ShapeError} if the model returns tensors of unexpected shapes.
+ * @throws {RangeError} if an activation is not finite; the message names the image, the layer and the token.
  */
 export async function* extractActivations<Image>(
   extraction: Extraction<Image>,
@@ -100,7 +100,7 @@ export async function* extractActivations<Image>(
   for (let at = from; coming !== null; at += batch_size) {
     const pixels = await coming;
     coming = next(at + batch_size);
-    // A failure is told where it is waited for.
+    // The failure is reported where the promise is awaited.
     coming?.catch(() => {});
     const batch = images.slice(at, at + batch_size);
     const B = isFixedBatch ? batch_size : batch.length;
@@ -160,8 +160,8 @@ function examplesOf<Image>(
 }
 
 /**
- * Names of the tensors that a transformer's blocks add to, in their order: the longest chain of additions in which each
- * takes what the one before it made, and no constant. Empty for a model without such a chain.
+ * Names of the tensors of the residual stream, in order: the longest chain of additions in which each takes the result
+ * of the one before, and no constant. Empty for a model without such a chain.
  */
 export function residualStream({ operators, constants }: OnnxModel): string[] {
   const fixed = new Set(constants);
@@ -185,9 +185,7 @@ export function residualStream({ operators, constants }: OnnxModel): string[] {
   return stream.length > 1 ? stream : [];
 }
 
-/**
- * Pixels along the sides of a patch, by the first convolution that steps as far as it sees; `null` where there is none.
- */
+/** Height and width of a patch, from the first convolution whose stride equals its kernel; `null` if there is none. */
 export function patchSize({ operators }: OnnxModel): ImageSize | null {
   for (const { op, ints } of operators) {
     const [strides, kernel] = [ints.get("strides"), ints.get("kernel_shape")];
@@ -198,12 +196,12 @@ export function patchSize({ operators }: OnnxModel): ImageSize | null {
   return null;
 }
 
-/** Tokens before the patches at most: CLS and some registers. */
+/** Largest number of tokens before the patches: CLS and some registers. */
 const MAX_PREFIX = 17;
 
 /**
- * Where the tokens of T lie, by the size of the pixels and of a patch. Without a patch's size the grid is taken to be
- * square, and one token more than that to be CLS. `null` where neither fits.
+ * Finds the layout of T tokens from the size of the pixels and of a patch. Without a patch size the grid is assumed
+ * square, and one extra token is assumed to be CLS. `null` if neither fits.
  */
 export function tokenLayout(T: number, size: ImageSize, patch: ImageSize | null): TokenLayout | null {
   if (patch !== null) {

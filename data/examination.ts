@@ -1,9 +1,9 @@
 /**
- * What makes latents die, measured on rows before anything is trained.
+ * Measures, before training, what makes latents die.
  *
- * With rows x_n [D], n = 1 … N, their mean μ and the deviations σ_d of the columns, γ = ‖μ‖ / ‖σ‖: where it is large, all
- * rows point the same way, the same few latents answer all of them, and the others never fire. It predicts the share of
- * dead latents over models and layers. Source: arXiv 2605.31518.
+ * For rows x_n [D], n = 1 … N, with mean μ and column deviations σ_d, γ = ‖μ‖ / ‖σ‖. If γ is large, all rows point the
+ * same way, the same few latents answer all of them, and the others never fire. γ predicts the share of dead latents
+ * across models and layers. Source: arXiv 2605.31518.
  *
  * @module
  */
@@ -11,48 +11,52 @@
 import { checkOptions } from "../kernels/engine/options.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
 
-/** What {@link examineRows} measures. */
+/** The result of {@link examineRows}. */
 export interface RowsExamination {
-  /** N */
+  /** Number of rows, N. */
   readonly n_rows: number;
-  /** Rows that are zero throughout. */
+  /** Number of rows that are entirely zero. */
   readonly n_zero: number;
   /** Σ σ_d², the variance of the rows around their mean. */
   readonly variance: number;
-  /** ‖μ‖ / ‖σ‖: how far the mean row is from zero, in deviations. 0 if all rows are zero, infinite if all are alike. */
+  /**
+   * ‖μ‖ / ‖σ‖, the distance of the mean row from zero in deviations. 0 if all rows are zero, infinite if all rows are
+   * equal.
+   */
   readonly gamma: number;
-  /** The column whose σ_d is the largest, and its share of Σ σ_d²; 0 where no row differs. */
+  /** The column with the largest σ_d, and its share of Σ σ_d²; 0 if all rows are equal. */
   readonly widest: { readonly column: number; readonly share: number };
-  /** The column whose |μ_d| is the largest, and its share of ‖μ‖²; 0 where the mean is zero. */
+  /** The column with the largest |μ_d|, and its share of ‖μ‖²; 0 if the mean is zero. */
   readonly farthest: { readonly column: number; readonly share: number };
   /**
-   * Rows farther from the mean than {@link FAR} times the median row: the largest distance over the median one, how many
-   * they are, and their share of Σ σ_d².
+   * Rows farther from the mean than {@link FAR} times the median row: the largest distance relative to the median,
+   * their number, and their share of Σ σ_d².
    */
   readonly far: { readonly largest: number; readonly n_rows: number; readonly share: number };
   /**
-   * The share of Σ σ_d² that lies between the means of blocks of neighbouring rows: near 0 where rows stand in random order,
-   * and large where those that lie together are alike. 0 if there are no blocks.
+   * The share of Σ σ_d² between the means of blocks of neighbouring rows: near 0 for rows in random order, large if
+   * neighbouring rows are alike. 0 without blocks.
    */
   readonly between: number;
 }
 
-/** From how many times the median distance from the mean on a row counts as far. */
+/** A row counts as far beyond this multiple of the median distance from the mean. */
 export const FAR = 4;
 
 /**
- * Measures rows, in float64. `blockRows` are the rows in a block of neighbours, if the rows are such blocks.
+ * Measures rows x [N, d_model] in float64. If the rows are blocks of neighbours, `blockRows` is the number of rows in a
+ * block.
  *
  * @example
  * ```ts
  * import { examineRows } from "@saev/nn/data";
  *
  * const x = Float32Array.from({ length: 64 * 8 }, (_, i) => 100 + Math.sin(i * i));
- * console.log(examineRows(x, 8).gamma); // about 140: take the mean off before training
+ * console.log(examineRows(x, 8).gamma); // about 140: subtract the mean before training
  * ```
  *
- * @throws {ShapeError} unless there are whole rows, and one at least.
- * @throws {TypeError} for an option that there is not.
+ * @throws {ShapeError} unless x holds whole rows, and at least one.
+ * @throws {TypeError} for an unknown option.
  */
 export function examineRows(
   x: Float32Array,
@@ -65,7 +69,7 @@ export function examineRows(
   if (!(Number.isSafeInteger(n_rows) && n_rows > 0)) {
     throw new ShapeError(`examining rows takes whole rows of ${d_model} numbers, found ${x.length} numbers`);
   }
-  // Around the first row, so that rows that are all alike have no variance, and not that of a rounding.
+  // Relative to the first row, so that equal rows have no variance from rounding.
   const offset_D = new Float64Array(d_model);
   x.forEach((value, i) => offset_D[i % d_model]! += value - x[i % d_model]!);
   const mean_D = offset_D.map((offset, d) => x[d]! + offset / n_rows);

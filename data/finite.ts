@@ -6,17 +6,17 @@
 
 import type { RowSource } from "../nn/rows.ts";
 
-/** A number in some rows. */
+/** The place and value of a number in some rows. */
 export interface PlaceInRows {
-  /** Its row, from 0. */
+  /** Its row, counted from 0. */
   readonly row: number;
-  /** Its column, from 0. */
+  /** Its column, counted from 0. */
   readonly column: number;
   /** The number. */
   readonly value: number;
 }
 
-/** The first number of x [N, d_model], row by row, that is not finite; `undefined` if all are. */
+/** The first number of x [N, d_model], row by row, that is not finite; `undefined` if all are finite. */
 export function firstNonFinite(x: Float32Array, d_model: number): PlaceInRows | undefined {
   let at = 0;
   while (at < x.length && Number.isFinite(x[at])) at++;
@@ -24,15 +24,15 @@ export function firstNonFinite(x: Float32Array, d_model: number): PlaceInRows | 
   return { row: Math.floor(at / d_model), column: at % d_model, value: x[at]! };
 }
 
-/** The number of x [N, d_model] that is the farthest from zero. */
+/** The number of x [N, d_model] that is farthest from zero. */
 export function largest(x: Float32Array, d_model: number): PlaceInRows {
   const at = x.reduce((best, value, i) => Math.abs(value) > Math.abs(x[best]!) ? i : best, 0);
   return { row: Math.floor(at / d_model), column: at % d_model, value: x[at]! };
 }
 
 /**
- * A source that reads what another reads, and refuses rows that are not finite. `name` is what errors call the other: its
- * file.
+ * Wraps a source so that reading a row that is not finite is an error. `name` is the name of the source in messages,
+ * usually its file.
  *
  * @example
  * ```ts
@@ -43,7 +43,7 @@ export function largest(x: Float32Array, d_model: number): PlaceInRows {
  * await rows.read(0, 2).catch(({ message }) => console.log(message)); // activations.npy: row 1 has NaN in column 0; …
  * ```
  *
- * `read` throws a `RangeError` that names the first such row of what was asked for, and its column.
+ * `read` throws a `RangeError` that names the first such row it reads, and the column.
  */
 export function finiteRows(source: RowSource, name: string): RowSource {
   const { n_rows, d_model, labels } = source;
@@ -60,7 +60,7 @@ export function finiteRows(source: RowSource, name: string): RowSource {
   };
 }
 
-/** What is said of a row that is not finite. */
+/** The error for a row that is not finite. */
 export function nonFiniteError(name: string, { row, column, value }: PlaceInRows): RangeError {
   return new RangeError(`${name}: row ${row} has ${value} in column ${column}; remove rows that are not finite`);
 }

@@ -1,9 +1,9 @@
 /**
- * Images as a vision model wants them: resized, cropped, scaled and normalised, as Hugging Face's image processors do it.
+ * Image preprocessing for vision models: resize, crop, scale and normalise, as Hugging Face's image processors do.
  *
  * pixel = (value · rescale_factor − image_mean) / image_std, channel by channel, [3, height, width].
  *
- * Decoding is done by a function that is put in. Resizing is Pillow's.
+ * The caller supplies the decoder. Resizing follows Pillow.
  *
  * @module
  */
@@ -13,31 +13,31 @@ import { type ByteSource, openSource } from "../io/files.ts";
 import { describeValue, type JsonObject, type JsonValue, readJsonObject } from "../io/json.ts";
 import { type ByteImage, type ImageSize, resample, type Resampling, type ResizePlan } from "./resample.ts";
 
-/** What is done with an image before a model sees it. */
+/** How images are preprocessed before the model sees them. */
 export interface Preprocessing {
-  /** To which size it is brought; with a shortest edge the proportions stay. `null`: it stays as it is. */
+  /** The size to resize to; a shortest edge keeps the proportions. `null` for no resizing. */
   readonly resize: ImageSize | { readonly shortest_edge: number } | null;
-  /** What is cut out of its middle then; `null`: all of it. */
+  /** The size of the centre crop after resizing; `null` for none. */
   readonly crop: ImageSize | null;
-  /** How it is resized. */
+  /** The interpolation. */
   readonly resample: Resampling;
-  /** What bytes are multiplied with. */
+  /** The factor for the bytes, usually 1 / 255. */
   readonly rescale_factor: number;
-  /** Subtracted from each channel: red, green, blue. */
+  /** The mean to subtract from each channel: red, green, blue. */
   readonly image_mean: readonly [number, number, number];
-  /** What each channel is divided by then. */
+  /** The deviation to divide each channel by. */
   readonly image_std: readonly [number, number, number];
 }
 
-/** Decodes images: a part that is put in. */
+/** Decodes images. The caller supplies it. */
 export interface ImageDecoder {
-  /** One image in colours, [height, width, 3]. */
+  /** Decodes an image in colour, [height, width, 3]. */
   decode(path: string): Promise<ByteImage>;
-  /** One mask, whose bytes are labels, [height, width]. */
+  /** Decodes a mask whose bytes are labels, [height, width]. */
   decodeMask(path: string): Promise<ByteImage>;
 }
 
-/** What ImageNet's models use: bicubic to 224 × 224, ImageNet's mean and deviation. */
+/** The usual preprocessing of ImageNet models: bicubic to 224 × 224, ImageNet's mean and deviation. */
 export const IMAGENET_PREPROCESSING: Preprocessing = Object.freeze({
   resize: Object.freeze({ height: 224, width: 224 }),
   crop: null,
@@ -47,13 +47,13 @@ export const IMAGENET_PREPROCESSING: Preprocessing = Object.freeze({
   image_std: Object.freeze([0.229, 0.224, 0.225] as const),
 });
 
-/** Pillow's numbers of its filters. */
+/** Filters by Pillow's numbers. */
 const RESAMPLINGS: readonly Resampling[] = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"];
 
 /**
- * Reads a `preprocessor_config.json`, as the processors of ViT, DeiT, CLIP, SigLIP, DINOv2 and DINOv3 write them.
+ * Reads a `preprocessor_config.json` as the processors of ViT, DeiT, CLIP, SigLIP, DINOv2 and DINOv3 write it.
  *
- * @throws {CheckpointError} for a field that is missing or impossible, or a step that is not known here.
+ * @throws {CheckpointError} for a field that is missing or invalid, or a step that this library does not support.
  */
 export async function readPreprocessor(from: ByteSource): Promise<Preprocessing> {
   const source = await openSource(from);
@@ -100,7 +100,7 @@ function preprocessingOf(json: JsonObject, name: string): Preprocessing {
   const factor = does("do_rescale") ? json.get("rescale_factor") ?? 1 / 255 : 1;
   if (typeof factor !== "number" || !(factor > 0)) return fail("rescale_factor", "a positive number");
   const size = resizes ? sizeOf("size") : null;
-  // CLIP's older files give one number, which is the shortest edge wherever a crop follows.
+  // Older CLIP files give one number, which is the shortest edge if a crop follows.
   const isShortest = typeof json.get("size") === "number" && crop !== null;
   return {
     resize: isShortest && size !== null ? { shortest_edge: json.get("size") as number } : size,
@@ -113,15 +113,15 @@ function preprocessingOf(json: JsonObject, name: string): Preprocessing {
 }
 
 /**
- * How an image of this size gets to its pixels.
+ * The resized size and the crop for an image of this size.
  *
- * @throws {RangeError} if less is left after resizing than is to be cut out.
+ * @throws {RangeError} if the resized image is smaller than the crop.
  */
 export function planResize({ resize, crop }: Preprocessing, { height, width }: ImageSize): ResizePlan {
   let resized: ImageSize = { height, width };
   if (resize !== null && "shortest_edge" in resize) {
     const { shortest_edge: short } = resize;
-    // The longer edge is rounded down, as Hugging Face and torchvision do it.
+    // The longer edge is rounded down, as in Hugging Face and torchvision.
     resized = height <= width
       ? { height: short, width: Math.floor(short * width / height) }
       : { height: Math.floor(short * height / width), width: short };
@@ -143,22 +143,22 @@ export function planResize({ resize, crop }: Preprocessing, { height, width }: I
   };
 }
 
-/** An image of 3 channels, or a mask of one, resized and cropped; masks are not interpolated. */
+/** Resizes and crops an image of 3 channels, or a mask of one. Masks are not interpolated. */
 export function fitImage(image: ByteImage, preprocessing: Preprocessing): ByteImage {
   const channels = image.data.length / (image.height * image.width);
   const filter = channels === 1 ? "nearest" : preprocessing.resample;
   return resample(image, planResize(preprocessing, image), { filter, channels });
 }
 
-/** The size of every image's pixels; `null` where it depends on the image. */
+/** The size of the pixels that the model gets; `null` if it depends on the image. */
 export function pixelSize({ resize, crop }: Preprocessing): ImageSize | null {
   if (crop !== null) return crop;
   return resize !== null && "height" in resize ? resize : null;
 }
 
 /**
- * Scales and normalises one image into its place, channel by channel or, with `"channels-last"`, pixel by pixel.
- * `rgb` is [height, width, 3] in bytes; `into` has as many numbers.
+ * Scales and normalises one image into `into`, channel by channel or, with `"channels-last"`, pixel by pixel. `rgb` is
+ * [height, width, 3] in bytes; `into` has the same number of elements.
  */
 export function normalisePixels(
   rgb: Uint8Array,
@@ -168,7 +168,7 @@ export function normalisePixels(
 ): void {
   const area = rgb.length / 3;
   for (let channel = 0; channel < 3; channel++) {
-    // A byte has 256 values.
+    // One entry for each of the 256 values of a byte.
     const values = Float32Array.from(
       { length: 256 },
       (_, byte) => (byte * rescale_factor - image_mean[channel]!) / image_std[channel]!,

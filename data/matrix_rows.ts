@@ -1,5 +1,5 @@
 /**
- * The rows of an array in a file, of which any can be read without the others.
+ * Rows of an array in a file, any of which can be read without the others.
  *
  * @module
  */
@@ -11,16 +11,16 @@ import { countElements } from "../io/stored_tensor.ts";
 import { ShapeError } from "../kernels/engine/errors.ts";
 import { checkRange, type RowSource } from "../nn/rows.ts";
 
-/** Rows that lie column by column are read this far ahead where they are wanted in order. */
+/** How far ahead to read where an array is stored column by column and rows are read in order. */
 const NUMBERS_AHEAD = 2 ** 24;
 
 /**
- * The rows of a matrix. An array of more dimensions becomes one of rows of its last, where that is what `d_model` says.
+ * The rows of a matrix. An array of more dimensions becomes rows of its last dimension if that equals `d_model`.
  *
- * Numbers become float32: wider floating-point numbers are rounded, integers must be ones that float32 holds.
+ * Numbers become float32. Wider floating-point numbers are rounded; integers must be exactly representable.
  *
- * @throws {CheckpointError} for an array of other dimensions, with what makes a matrix of it in Python.
- * @throws {ShapeError} for rows of another length than `d_model`.
+ * @throws {CheckpointError} for an array of other dimensions; the message shows how to reshape it in Python.
+ * @throws {ShapeError} for rows of a width other than `d_model`.
  */
 export function matrixRows(place: ArrayPlace, d_model: number | null): RowSource {
   const { what, isFortranOrder } = place;
@@ -73,7 +73,7 @@ function rowReader(place: ArrayPlace, columns: number): Reader {
   };
 }
 
-/** Each column is read by itself, and more of it than was asked for where rows are wanted in order. */
+/** Reads each column separately, and ahead if rows are read in order. */
 function columnReader(place: ArrayPlace, n_rows: number, columns: number): Reader {
   const { source, start, type } = place;
   const size = BYTES_PER_NUMBER[type];
@@ -99,7 +99,7 @@ function columnReader(place: ArrayPlace, n_rows: number, columns: number): Reade
     try {
       return (await kept).slice((from - offset) * columns, (to - offset) * columns);
     } catch {
-      // What was wrong may lie in rows that were not asked for.
+      // The bad value may lie in rows that were not requested.
       [keptFrom, end] = [0, 0];
       return await readColumns(from, to);
     }

@@ -1,5 +1,5 @@
 /**
- * Rows of activations: where they come from, the order in which training sees them, and their mean and scale.
+ * Rows of activations: sources, the order in which training sees them, and their mean and scale.
  *
  * @module
  */

@@ -1,10 +1,10 @@
 /**
- * Rows into batches: in their order, or in the seeded order in which training sees them.
+ * Batches of rows, in file order or in the seeded order of training.
  *
- * The order depends on the seed and the options alone. Within an epoch every row comes once. Rows lie in blocks of
- * neighbours; an epoch draws an order of the blocks, reads as many of them as `buffer_rows` allows, and shuffles the rows
- * it holds. With a buffer of all rows that is a full shuffle. With less, rows that are far apart in a file larger than
- * memory still meet, but only those of one buffer mix freely.
+ * The order depends only on the seed and the options. Within an epoch every row occurs once. Rows lie in blocks of
+ * neighbours; an epoch draws an order of the blocks, reads as many of them as `buffer_rows` allows, and shuffles the
+ * rows it holds. With a buffer of all rows that is a full shuffle. With a smaller one, rows that are far apart in a
+ * large file still meet, but only the rows of one buffer mix freely.
  *
  * @module
  */
@@ -14,43 +14,42 @@ import { RandomStream, STREAMS } from "../kernels/random.ts";
 import { checkOptions } from "../kernels/engine/options.ts";
 import { readRows, type Rows, type RowSource } from "../nn/rows.ts";
 
-/** A batch of a loader: in memory, and with the number of each row in its source, so that `read(i, i + 1)` is row i. */
+/** A batch from a loader: in memory, with the number of each row in its source, so that `read(i, i + 1)` is row i. */
 export interface LoadedRows extends Rows {
   /** [B, d_model], row-major. */
   readonly x: Float32Array;
-  /** [B], the number of each row in the source that the loader was given. */
+  /** [B], the number of each row in the source given to the loader. */
   readonly index: Float64Array;
 }
 
-/** How {@link shuffledBatches} goes through a source. */
+/** Options of {@link shuffledBatches}. */
 export interface ShuffleOptions {
-  /** Rows in a batch. */
+  /** Rows per batch. */
   readonly batch_size: number;
-  /** The batch at which the order ends, over as many epochs as it takes; without it they never end. */
+  /** The number of batches, over as many epochs as needed; endless if left out. */
   readonly n_steps?: number;
-  /** The batch of the order to begin with, as if those before it had been taken; 0 if left out. */
+  /** The batch to start with, as if the earlier ones had been taken; 0 if left out. */
   readonly firstStep?: number;
-  /** Of the order; 0 if left out. */
+  /** Seed of the order; 0 if left out. */
   readonly seed?: number;
   /**
-   * Rows that are mixed at a time, at least one block; 256 MiB of them if left out or `null`. As many more are read
-   * meanwhile.
+   * Rows shuffled together, at least one block; 256 MiB of rows if left out or `null`. As many more are read meanwhile.
    */
   readonly buffer_rows?: number | null;
 }
 
-/** Neighbouring rows that are read together: a buffer holds so many of each place in the source. */
+/** Neighbouring rows that are read together: a buffer holds this many from each place in the source. */
 export const SHUFFLED_TOGETHER = 1024;
 
 const DEFAULT_BUFFER_BYTES = 2 ** 28;
 
-/** Rows that are held and shuffled at a time by default. */
+/** The default number of rows that are held and shuffled together. */
 export function defaultBufferRows(d_model: number): number {
   return Math.max(1, Math.floor(DEFAULT_BUFFER_BYTES / (4 * d_model)));
 }
 
 /**
- * All rows in their order, `batch_size` at a time; the last batch holds what is left.
+ * All rows in order, `batch_size` at a time; the last batch may be smaller.
  *
  * @throws {RangeError} if `batch_size` is not a positive integer.
  */
@@ -65,11 +64,11 @@ export async function* batchesInOrder(source: RowSource, batch_size: number): As
 
 /**
  * Batches of `batch_size` rows in a seeded order, one epoch after the other. A batch that an epoch leaves unfinished is
- * filled up by the next, so that every batch is full and no row is left out.
+ * filled from the next epoch, so that every batch is full and no row is skipped.
  *
- * @throws {TypeError} for an option that there is not.
- * @throws {RangeError} if the source has no rows, an option is not a positive integer, or a batch is larger
- * than the platform's memory.
+ * @throws {TypeError} for an unknown option.
+ * @throws {RangeError} if the source has no rows, an option is not a positive integer, or a batch exceeds the
+ * platform's memory.
  */
 export async function* shuffledBatches(source: RowSource, options: ShuffleOptions): AsyncGenerator<LoadedRows> {
   checkOptions("shuffledBatches", options, {
@@ -98,7 +97,7 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
   let filled = 0;
   for await (const { blocks, plan: { sources, skipped, taken } } of readAhead(source, plans)) {
     let place = skipped;
-    /** The next batch, if the buffer has rows enough to fill it. */
+    /** The next batch, if the buffer holds enough rows. */
     const fill = (): RowBuffer | null => {
       for (; place < taken && filled < batch_size; place++) {
         copyRow(blocks, sources[place]!, { batch, at: filled++, d_model });
@@ -110,7 +109,7 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
       return full;
     };
     for (let full = fill(); full !== null;) {
-      // Fill the next batch while the caller waits for something else.
+      // Fill the next batch while the caller awaits something else.
       let ahead: RowBuffer | null | undefined;
       const timer = setTimeout(() => ahead = fill());
       try {
@@ -123,19 +122,19 @@ export async function* shuffledBatches(source: RowSource, options: ShuffleOption
   }
 }
 
-/** Rows that are held at a time: where they are read, and where each of them goes. */
+/** What to read for one buffer, and where each row goes. */
 interface BufferPlan {
   /** Blocks of neighbours, in the order of the epoch. */
   readonly spans: readonly { readonly from: number; readonly to: number }[];
-  /** The row of the blocks that stands in each place of the mixed buffer. */
+  /** For each place in the shuffled buffer, the row of the blocks that goes there. */
   readonly sources: Uint32Array;
-  /** Places at the start that have been taken before. */
+  /** Places at the start that were taken before. */
   readonly skipped: number;
-  /** Places that are taken at all; the last of the last buffer may not be. */
+  /** Places to take in all; the last buffer may not be used to its end. */
   readonly taken: number;
 }
 
-/** The buffers of one epoch after the other, from row `from` of the order on, for `n_left` rows. */
+/** The buffers of successive epochs, from row `from` of the order on, for `n_left` rows. */
 function* bufferPlans(
   n_rows: number,
   { bufferRows, seed, from, n_left }: Readonly<Record<"bufferRows" | "seed" | "from" | "n_left", number>>,
@@ -161,17 +160,17 @@ function* bufferPlans(
   }
 }
 
-/** Rows of one block, as they were read. */
+/** Rows of one block, as read. */
 interface ReadBlock {
-  /** The first, counted through the blocks of the buffer. */
+  /** The first row, counted across the blocks of the buffer. */
   readonly start: number;
   readonly n_rows: number;
-  /** The first in the source. */
+  /** The first row, counted in the source. */
   readonly from: number;
   readonly x: Float32Array;
 }
 
-/** The rows of each buffer; those of the next are read while those of one are taken. */
+/** The rows of each buffer. The next buffer is read while the current one is taken. */
 async function* readAhead(
   source: RowSource,
   plans: Iterator<BufferPlan>,
@@ -180,7 +179,7 @@ async function* readAhead(
     const { value: plan } = plans.next();
     if (!plan) return null;
     const blocks = readBlocks(source, plan);
-    // A failure is told when its rows are wanted.
+    // The failure is reported when its rows are needed.
     blocks.catch(() => {});
     return { plan, blocks };
   };
@@ -192,7 +191,7 @@ async function* readAhead(
   }
 }
 
-/** Reads under way at a time. */
+/** Largest number of concurrent reads. */
 const MAX_READS = 4;
 
 async function readBlocks(source: RowSource, { spans }: BufferPlan): Promise<ReadBlock[]> {
@@ -209,13 +208,13 @@ async function readBlocks(source: RowSource, { spans }: BufferPlan): Promise<Rea
   return blocks;
 }
 
-/** Copies a row of the blocks, counted through all of them, into its place in a batch. */
+/** Copies a row, counted across all blocks, into its place in a batch. */
 function copyRow(
   blocks: readonly ReadBlock[],
   row: number,
   { batch, at, d_model }: { readonly batch: RowBuffer; readonly at: number; readonly d_model: number },
 ): void {
-  // One block, the last of the source, may be shorter, and then later ones begin before their multiple.
+  // The last block of the source may be shorter; then later blocks begin before their multiple.
   let block = blocks[Math.floor(row / SHUFFLED_TOGETHER)]!;
   if (row - block.start >= block.n_rows) block = blocks[Math.floor(row / SHUFFLED_TOGETHER) + 1]!;
   const offset = row - block.start;
@@ -241,7 +240,7 @@ function roomFor(n_rows: number, d_model: number): RowBuffer {
   }
 }
 
-/** With the labels that the source has for these rows. */
+/** The batch, with the labels of its rows if the source has them. */
 function loaded({ d_model, labels }: RowSource, { x, index }: RowBuffer): LoadedRows {
   return { x, d_model, index, ...labels && { labels: Int32Array.from(index, (row) => labels[row]!) } };
 }
@@ -251,14 +250,14 @@ function positiveInteger(name: string, value: number): void {
   throw new RangeError(`${name} must be an integer of at least 1, found ${shown(value)}`);
 }
 
-/** The permutation that undoes one. */
+/** The inverse of a permutation. */
 function inverse(permutation: Uint32Array): Uint32Array {
   const undone = new Uint32Array(permutation.length);
   for (const [i, place] of permutation.entries()) undone[place] = i;
   return undone;
 }
 
-/** Fisher and Yates's shuffle, in place. */
+/** Fisher–Yates shuffle, in place. */
 function shuffle(values: Uint32Array, random: RandomStream): Uint32Array {
   for (let i = values.length - 1; i > 0; i--) {
     const j = random.below(i + 1);

@@ -1,8 +1,8 @@
 /**
- * Files of bare numbers, row-major. What they are stands in a JSON file beside them, or is given.
+ * Files of bare numbers, row-major. A JSON file beside them, or the caller, gives their type and shape.
  *
- * Beside `acts.f16.bin` that is `acts.f16.bin.json`, `acts.f16.json` or `acts.json`, `{ "shape": [rows, columns], "dtype": "float16" }`;
- * other fields say nothing here.
+ * Beside `acts.f16.bin` that is `acts.f16.bin.json`, `acts.f16.json` or `acts.json`, `{ "shape": [rows, columns],
+ * "dtype": "float16" }`; other fields are ignored.
  *
  * @module
  */
@@ -15,35 +15,35 @@ import { BYTES_PER_NUMBER, type FloatType } from "../io/numbers.ts";
 import type { Source } from "../io/source.ts";
 import { countElements, MAX_RANK } from "../io/stored_tensor.ts";
 
-/** Formats of bare little-endian numbers, and the type of each. */
+/** Formats of bare little-endian numbers, and their types. */
 export const RAW_FORMATS = { f16: "float16", bf16: "bfloat16", f32: "float32", f64: "float64" } as const;
 
 /** A format of bare numbers. */
 export type RawFormat = keyof typeof RAW_FORMATS;
 
-/** What is given of a file of bare numbers; the rest must stand beside it. */
+/** What the caller knows about a file of bare numbers; the rest must be in the JSON file beside it. */
 export interface GivenRaw {
   /** The type of its numbers. */
   readonly format: RawFormat | null;
-  /** Numbers in a row. */
+  /** Width of a row. */
   readonly d_model: number | null;
 }
 
 type ByteOrder = Pick<ArrayPlace, "isLittleEndian">;
 
-/** What a JSON file says about the numbers beside it. */
+/** The content of a JSON file beside the numbers. */
 interface Sidecar {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
   readonly shape: readonly number[] | null;
   readonly dtype: (ByteOrder & { readonly type: FloatType }) | null;
 }
 
 /**
- * Where the rows of a file of bare numbers lie.
+ * Finds the rows in a file of bare numbers.
  *
- * @throws {CheckpointError} where nothing says what the numbers are, or two things say it differently, or the file has not
- * the size that follows.
+ * @throws {CheckpointError} if the type or the width is unknown or contradictory, or the file has another size than
+ * they imply.
  */
 export async function locateRaw(files: FileSet, source: Source, given: GivenRaw): Promise<ArrayPlace> {
   const path = files.main!;
@@ -90,7 +90,7 @@ export async function locateRaw(files: FileSet, source: Source, given: GivenRaw)
   };
 }
 
-/** The sidecar's word first; without a type it speaks of float32, as this library's always did. */
+/** The JSON file takes precedence; without a type it means float32, as in all versions of this library. */
 function typeOf(
   sidecar: Sidecar | null,
   { format }: GivenRaw,
@@ -102,16 +102,16 @@ function typeOf(
   return sidecar?.shape ? { type: "float32", isLittleEndian: true } : null;
 }
 
-/** The shape that follows from the size and the length of a row. */
+/** The shape that follows from the size of the file and the width of a row. */
 function rowsOfSize({ size }: Source, d_model: number | null, type: FloatType): readonly number[] | null {
   if (d_model === null) return null;
   return [Math.ceil(size / (d_model * BYTES_PER_NUMBER[type])), d_model];
 }
 
-/** A name that says the type of its numbers, and endings that say nothing. */
+/** A name that gives the type of the numbers, with endings that are ignored. */
 const TYPED_NAME = /\.(f16|bf16|f32|f64)(?:\.(?:bin|raw|dat))?$/i;
 
-/** Names of the JSON file beside one: `a.f32.bin.json`, `a.f32.json`, `a.json`. */
+/** Possible names of the JSON file: `a.f32.bin.json`, `a.f32.json`, `a.json`. */
 function sidecarNames(path: string): readonly string[] {
   const shorter = path.replace(/\.(?:bin|raw|dat|f16|bf16|f32|f64)$/i, "");
   return [`${path}.json`, ...shorter === path ? [] : sidecarNames(shorter)];
@@ -152,7 +152,7 @@ const DTYPES: readonly [names: RegExp, type: FloatType][] = [
   [/^(?:float64|f64|fp64|f8|double)$/, "float64"],
 ];
 
-/** `float32`, `torch.float32`, `float32-le`, `<f4` and the like. */
+/** Accepts `float32`, `torch.float32`, `float32-le`, `<f4` and similar. */
 function parseDtype(value: unknown): Sidecar["dtype"] {
   if (typeof value !== "string") return null;
   const [, sign, name, order] = /^(?:torch\.|numpy\.|np\.)?([<>=]?)([a-z]+\d*)(?:[-_](le|be))?$/i.exec(value) ?? [];

@@ -1,12 +1,12 @@
 /**
- * Resizing of images as Pillow does it, byte by byte, so that a model sees here what it sees in Python.
+ * Image resizing that equals Pillow's byte for byte, so that a model sees the same pixels as in Python.
  *
- * Output pixel i of n, of m input pixels, is at the centre c = (i + ½) s, with s = m / n. Its value is
- * Σⱼ wⱼ xⱼ / Σⱼ wⱼ with wⱼ = filter((j + ½ − c) / max(s, 1)), over the pixels that the filter reaches: first along rows,
- * then along columns, with weights of 22 bits behind the point, and bytes in between.
+ * Output pixel i of n, from m input pixels, has its centre at c = (i + ½) s, with s = m / n. Its value is Σⱼ wⱼ xⱼ / Σⱼ
+ * wⱼ with wⱼ = filter((j + ½ − c) / max(s, 1)), over the pixels that the filter reaches: first along rows, then along
+ * columns, with weights in 22-bit fixed point and bytes in between.
  *
- * Source: the behaviour of Pillow's `Image.resize`. Decoders that resize themselves do so differently: sharp's enlargements
- * are 5 of 255 apart on average.
+ * Source: the behaviour of Pillow's `Image.resize`. Other resizers differ: sharp's enlargements are 5 of 255 apart on
+ * average.
  *
  * @module
  */
@@ -22,11 +22,11 @@ export interface ImageSize {
   readonly width: number;
 }
 
-/** An image's way to its pixels: resized to this size, and then a part of that. */
+/** How to get an image's pixels: resize to one size, then crop. */
 export interface ResizePlan {
-  /** The size it is brought to. */
+  /** The size after resizing. */
   readonly resized: ImageSize;
-  /** The part that is kept. */
+  /** The crop. */
   readonly crop: ImageSize & { readonly top: number; readonly left: number };
 }
 
@@ -36,7 +36,7 @@ export interface ByteImage extends ImageSize {
   readonly data: Uint8Array;
 }
 
-/** How far a filter reaches, and its value at a distance from the centre. */
+/** A filter's radius, and its value at a distance from the centre. */
 interface Filter {
   readonly support: number;
   readonly at: (x: number) => number;
@@ -60,7 +60,7 @@ function cubic(x: number): number {
   return x < 2 ? -0.5 * (((x - 5) * x + 8) * x - 4) : 0;
 }
 
-/** Resizes an image and keeps a part of it; `channels` is 3 for colours and 1 for a mask. */
+/** Resizes and crops an image; `channels` is 3 for colour and 1 for a mask. */
 export function resample(
   image: ByteImage,
   { resized, crop }: ResizePlan,
@@ -86,7 +86,7 @@ export function resample(
   return { height, width, data };
 }
 
-/** The input pixels that make an output pixel, and their weights in 22 bits behind the point. */
+/** The input pixels of an output pixel, and their weights in 22-bit fixed point. */
 interface Taps {
   readonly first: number;
   readonly weights: Int32Array;
@@ -105,7 +105,7 @@ function tapsOf(
     if (filter === "nearest") {
       return { first: Math.min(Math.floor(centre), m - 1), weights: Int32Array.of(1 << BITS) };
     }
-    // An image of this size already stays as it is.
+    // An image that already has this size is left as it is.
     if (m === size) return { first: from + i, weights: Int32Array.of(1 << BITS) };
     const { support, at } = FILTERS[filter];
     const scale = Math.max(step, 1);
@@ -123,7 +123,7 @@ function tapsOf(
   });
 }
 
-/** One output pixel, channel by channel. */
+/** Computes one output pixel, channel by channel. */
 function weigh(
   input: Uint8Array,
   { from, stride, weights }: { readonly from: number; readonly stride: number; readonly weights: Int32Array },

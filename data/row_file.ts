@@ -1,8 +1,8 @@
 /**
  * Files of rows, read by ranges: a file may be larger than memory.
  *
- * What a file is, its content says, whatever its name is: a `.npy` array, a `.npz` archive, safetensors, a folder of
- * activation shards. Files of bare numbers begin with any bytes; what they are stands beside them or is given.
+ * The content says what a file is, not its name: a `.npy` array, an `.npz` archive, safetensors, or a folder of
+ * activation shards. Files of bare numbers have no mark; a JSON file beside them, or the caller, gives their type.
  *
  * @module
  */
@@ -25,39 +25,40 @@ import type { RowSource } from "../nn/rows.ts";
 import { withoutLabels } from "./shards/labelled_rows.ts";
 import { isShardsFolder, openShards, type ShardTokens } from "./shards/reader.ts";
 
-/** What a file of rows can be; the last four are bare little-endian numbers. */
+/** Formats of files of rows; the last four are bare little-endian numbers. */
 export const ROW_FORMATS = ["npy", "npz", "safetensors", "f16", "bf16", "f32", "f64"] as const;
 
-/** What a file of rows can be. */
+/** A format of a file of rows. */
 export type RowFormat = (typeof ROW_FORMATS)[number];
 
-/** What is known of a file of rows; `null` is as if left out. */
+/** What the caller knows about a file of rows; `null` means the same as leaving a field out. */
 export interface RowFileOptions extends SourceOptions {
-  /** What it is. Only bare numbers do not say so themselves; anything else is refused where it contradicts the content. */
+  /** The format. Only bare numbers need it; for any other file a contradiction with the content is an error. */
   readonly format?: RowFormat | null;
   /**
-   * Numbers in a row. A file of bare numbers needs it, unless a JSON file beside it has a `shape`; an array of three
-   * dimensions or more, whose last this must be, becomes rows by it.
+   * Width of a row. A file of bare numbers needs it unless a JSON file beside it has a `shape`. An array of three or
+   * more dimensions becomes rows of its last dimension, which must have this size.
    */
   readonly d_model?: number | null;
-  /** Which array of a `.npz` or safetensors file; the only one if left out. */
+  /** The name of the array in an `.npz` or safetensors file; the only array if left out. */
   readonly key?: string | null;
-  /** Of activation shards, which layer; the only one if left out. */
+  /** The layer of activation shards; the only one if left out. */
   readonly layer?: number | null;
-  /** Of activation shards, which tokens; `"content"` if left out. */
+  /** The tokens of activation shards; `"content"` if left out. */
   readonly tokens?: ShardTokens | null;
-  /** Of activation shards with labels, those of the patches that are left out. */
+  /** Labels of the patches to leave out, for activation shards with labels. */
   readonly ignore_labels?: readonly number[] | null;
 }
 
 /**
- * Opens rows: a matrix in a `.npy`, `.npz` or safetensors file, in a file of bare numbers, or a folder of activation
- * shards. The source is a path, a web address that is read by ranges, an address on the hub, or what a user picked. There
- * is nothing to close; a file that changes while it is read is an error.
+ * Opens rows: a matrix in a `.npy`, `.npz` or safetensors file, a file of bare numbers, or a folder of activation
+ * shards. The source is a path, a web address that is read by ranges, a hub address, or files that a user picked. There
+ * is nothing to close. A file that changes while it is being read is an error.
  *
- * A path such as `acts/part-*.npy` is the files of a folder that it fits, one after the other in the order of their names.
+ * A path such as `acts/part-*.npy` means all matching files of the folder, one after the other in the order of their
+ * names.
  *
- * Numbers become float32. Wider floating-point numbers are rounded; integers are read where float32 holds them. A file in
+ * Numbers become float32. Wider floating-point numbers are rounded; integers must be exactly representable. A file in
  * Fortran order is read column by column.
  *
  * @example
@@ -70,11 +71,11 @@ export interface RowFileOptions extends SourceOptions {
  * console.log(rows.n_rows, rows.d_model, await rows.read(1, 2));
  * ```
  *
- * @throws {CheckpointError} naming the file, where it is anything else, or not as long as it says, or holds several arrays
- * of which `key` names none.
- * @throws {ShapeError} where its rows have not `d_model` numbers.
- * @throws {RangeError} where there is neither a file nor a folder, and for options that the file has no use for.
- * @throws {TypeError} for an option that there is not.
+ * @throws {CheckpointError} that names the file, if it is of another kind, has the wrong length, or holds several
+ * arrays and `key` names none of them.
+ * @throws {ShapeError} if its rows do not have `d_model` numbers.
+ * @throws {RangeError} if there is no file or folder, or an option does not apply to the file.
+ * @throws {TypeError} for an unknown option.
  */
 export async function openRows(from: FilesSource, options: RowFileOptions = {}): Promise<RowSource> {
   checkOptions("openRows", options, {
@@ -108,7 +109,7 @@ export async function openRows(from: FilesSource, options: RowFileOptions = {}):
 /** A path whose last name has a `*`. */
 const SEVERAL = /^(.*[/\\])?([^/\\]*\*[^/\\]*)$/;
 
-/** The files of a folder whose names a pattern fits, as one source; numbers in names count as numbers. */
+/** Opens all files of a folder that match a pattern as one source; numbers in names sort as numbers. */
 async function openSeveral(folder: string, pattern: string, options: RowFileOptions): Promise<RowSource> {
   const { format = null, d_model = null, key = null, layer: _, tokens: __, ignore_labels: ___, ...access } = options;
   return await withFiles(folder, access, async (files) => {
@@ -129,7 +130,7 @@ async function openSeveral(folder: string, pattern: string, options: RowFileOpti
   });
 }
 
-/** What a file may need to be understood. */
+/** Options that apply to a file. */
 interface FileWanted {
   readonly format: RowFormat | null;
   readonly d_model: number | null;
@@ -167,7 +168,7 @@ async function fileRows(files: FileSet, { format, d_model, key }: FileWanted): P
   }
 }
 
-/** Which rows of shards. */
+/** Options that apply to shards. */
 interface ShardsWanted {
   readonly layer: number | null;
   readonly tokens: ShardTokens | null;
@@ -200,7 +201,7 @@ async function shardRows(folder: FileSet, wanted: ShardsWanted): Promise<RowSour
 
 const SHARD_NAME = /^acts\d+\.bin$/;
 
-/** One file of shards is padded with zeros, and lacks what the folder says. */
+/** A single shard file is padded with zeros, and its layout is described only in the folder. */
 async function refuseShard(files: FileSet, { name }: Source): Promise<void> {
   const isShard = SHARD_NAME.test(files.main!) && await files.find("metadata.json") !== null;
   if (!isShard && !await isShardsFolder(files)) return;
@@ -232,13 +233,13 @@ function choose(source: Source, places: ReadonlyMap<string, ArrayPlace>, key: st
   return name === null ? refuseKey(source, key, [...places]) : places.get(name)!;
 }
 
-/** The name that is asked for, or the only one. */
+/** The requested name, or the only one. */
 function chooseName(names: readonly string[], key: string | null): string | null {
   if (key !== null) return names.includes(key) ? key : null;
   return names.length === 1 ? names[0]! : null;
 }
 
-/** What is said of an array; `null` where it does not hold numbers. */
+/** The description of an array in messages; `null` if it does not hold numbers. */
 type ArraySummary = Pick<ArrayPlace, "type" | "shape"> | null;
 
 const MAX_LISTED = 20;
@@ -252,7 +253,7 @@ function refuseKey({ name }: Source, key: string | null, arrays: readonly (reado
   throw new CheckpointError(`reading ${name}: ${asked}; the file holds ${all}`);
 }
 
-/** Pickles are programs, of which only those of checkpoints are understood. */
+/** Pickles are programs; only those of checkpoints are interpreted. */
 function refusePython({ name }: Source, what: string, line: (name: string) => string): never {
   throw new CheckpointError(
     `reading ${name}: found ${what}, expected rows of numbers. If you trust it, in Python: ` +

@@ -1,5 +1,5 @@
 /**
- * The simplest sources of rows: those in memory, and a range of another source.
+ * The simplest sources of rows: rows in memory, a range of another source, and several sources joined.
  *
  * @module
  */
@@ -9,10 +9,11 @@ import { ShapeError } from "../kernels/engine/errors.ts";
 import { checkRange, readRows, type RowSource } from "../nn/rows.ts";
 
 /**
- * Rows in memory, and the class of each if `labels` has them.
+ * Rows in memory, with the class of each row if `labels` is given.
  *
- * @throws {ShapeError} if the length is not a multiple of `d_model`, or there is not one label for each row.
- * @throws {TypeError} for an option that there is not.
+ * @throws {ShapeError} if the length is not a multiple of `d_model`, or the number of labels differs from the number of
+ * rows.
+ * @throws {TypeError} for an unknown option.
  */
 export function rowsOf(
   data: Float32Array,
@@ -42,7 +43,7 @@ export function rowsOf(
 }
 
 /**
- * Rows `from` to `to` (not included) of a source, as a source of its own, whose first row has number 0.
+ * Rows `from` to `to` (exclusive) of a source, as a source whose first row has number 0.
  *
  * @example
  * ```ts
@@ -76,7 +77,7 @@ export function rowRange(source: RowSource, from: number, to: number): RowSource
 /**
  * The rows of several sources, one source after the other.
  *
- * @throws {ShapeError} if there is none, or their rows differ in width.
+ * @throws {ShapeError} if there is no source, or their rows differ in width.
  */
 export function concatRows(sources: readonly RowSource[]): RowSource {
   const [first] = sources;

@@ -1,5 +1,5 @@
 /**
- * The mean and the scale of rows, measured in one pass each.
+ * The mean and the scale of rows, each measured in one pass.
  *
  * @module
  */
@@ -9,18 +9,19 @@ import type { RowSource } from "../nn/rows.ts";
 import { firstNonFinite, nonFiniteError } from "./finite.ts";
 import { batchesInOrder } from "./order.ts";
 
-/** How inputs are standardised: not at all, by their mean, by one scale for all of them, or by both. */
+/** How inputs are standardised: not at all, by their mean, by one scale for all columns, or by both. */
 export type Standardisation = "none" | "mean" | "scale" | "mean_scale";
 
-/** Rows read at a time. */
+/** Rows per read. */
 const BLOCK_ROWS = 1024;
 
 /**
- * The mean of all rows, and a scale that brings their entries' root mean square, about that mean if it is taken off, to
- * between √½ and √2. It is a power of two, by which dividing loses nothing: rows that are all a power of two larger give
- * the same standardised rows, bit by bit.
+ * The mean of all rows, and a scale that brings the root mean square of their entries (around the mean, if that is
+ * subtracted) to between √½ and √2. The scale is a power of two, so dividing loses nothing: rows larger by a power of
+ * two give the same standardised rows, bit by bit.
  *
- * @throws {RangeError} if an entry is not finite, naming its row, or all rows are alike and so have no scale.
+ * @throws {RangeError} if an entry is not finite (the message names its row), or all rows are equal and so have no
+ * scale.
  */
 export async function measureScaling(source: RowSource, standardisation: Standardisation): Promise<InputScaling> {
   if (standardisation === "none") return { mean: null, scale: 1 };
@@ -42,7 +43,7 @@ export async function measureScaling(source: RowSource, standardisation: Standar
   return { mean, scale: nearestPowerOfTwo(Math.sqrt(squares / (n_rows * d_model))) };
 }
 
-/** By ratio: from 2ᵏ / √2 to 2ᵏ √2 it is 2ᵏ. Compares instead of rounding a logarithm, whose last bits may differ. */
+/** By ratio: from 2ᵏ / √2 to 2ᵏ √2 it is 2ᵏ. Comparing avoids rounding a logarithm, whose last bits may differ. */
 function nearestPowerOfTwo(size: number): number {
   let power = 2 ** Math.floor(Math.log2(size));
   while (size > power * Math.SQRT2) power *= 2;
@@ -50,7 +51,7 @@ function nearestPowerOfTwo(size: number): number {
   return power;
 }
 
-/** All rows in their order, checked to be finite. */
+/** All rows in order, checked to be finite. */
 async function* blocksOf(source: RowSource): AsyncGenerator<Float32Array> {
   for await (const { x, index } of batchesInOrder(source, BLOCK_ROWS)) {
     const bad = firstNonFinite(x, source.d_model);

@@ -1,5 +1,5 @@
 /**
- * Rows of shards without those of some labels, such as the background's.
+ * Rows of shards without the rows of certain labels, such as the background.
  *
  * @module
  */
@@ -9,11 +9,11 @@ import { checkRange, readRows, type RowSource } from "../../nn/rows.ts";
 import type { ShardRows } from "./reader.ts";
 
 /**
- * The rows whose label is not among the ignored ones, in their order. `labels` has one for each row. Examples stay whole in
- * splits; memory is 8 bytes for each example.
+ * The rows whose label is not ignored, in order. `labels` has one for each row. Splits keep examples whole; memory is 8
+ * bytes per example.
  *
- * @throws {ShapeError} if there is not one label for each row.
- * @throws {RangeError} if no row is left.
+ * @throws {ShapeError} if the number of labels differs from the number of rows.
+ * @throws {RangeError} if no rows are left.
  */
 export function withoutLabels(rows: ShardRows, labels: Uint8Array, ignored: readonly number[]): RowSource {
   const { rows_per_example: perExample, d_model } = rows;
@@ -22,7 +22,7 @@ export function withoutLabels(rows: ShardRows, labels: Uint8Array, ignored: read
   }
   const isLeft = Uint8Array.from({ length: 256 }, (_, label) => ignored.includes(label) ? 0 : 1);
   const n_examples = rows.n_rows / perExample;
-  /** The number of the first row of each example, and after the last the number of all. */
+  /** The number of the first row of each example, and finally the number of all rows. */
   const starts = new Float64Array(n_examples + 1);
   for (let example = 0; example < n_examples; example++) {
     let count = 0;
@@ -32,7 +32,7 @@ export function withoutLabels(rows: ShardRows, labels: Uint8Array, ignored: read
   const n_rows = starts[n_examples]!;
   if (n_rows === 0) throw new RangeError(`leaving out the labels ${ignored.join(", ")}: no rows are left`);
 
-  /** The example that a row is of: the last that starts at the row or before, and has rows. */
+  /** The example of a row: the last one that starts at or before it and has rows. */
   function exampleOf(row: number): number {
     let [low, high] = [0, n_examples - 1];
     while (low < high) {

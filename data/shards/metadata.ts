@@ -1,9 +1,9 @@
 /**
- * `metadata.json` and `shards.json` of the Python package's activation shards: every layout from April 2025 on is read,
- * that of protocol 2.1 is written, byte by byte as upstream's HEAD writes it.
+ * `metadata.json` and `shards.json` of the Python package's activation shards. Every layout since April 2025 can be
+ * read; protocol 2.1 is written, byte for byte as upstream's HEAD writes it.
  *
- * One protocol number has had several sets of keys ("2.0" two), so a layout is known by its keys. The field `data` is a
- * pickle since protocol 2.1; it is kept as text and never decoded.
+ * One protocol number has had several sets of keys ("2.0" two), so a layout is recognised by its keys. The field `data`
+ * is a pickle since protocol 2.1; it is kept as text and never decoded.
  *
  * @module
  */
@@ -11,39 +11,39 @@
 import { CheckpointError, quote } from "../../io/errors.ts";
 import { describeValue, type JsonObject, type JsonValue } from "../../io/json.ts";
 
-/** What a folder of shards says of itself, in the names of protocol 2.1. */
+/** The metadata of a folder of shards, with the names of protocol 2.1. */
 export interface ShardsMetadata {
   /** The kind of vision transformer, such as `"clip"` or `"dinov2"`. */
   readonly family: string;
-  /** Which one. */
+  /** The checkpoint of the model. */
   readonly ckpt: string;
-  /** The layers stored, in the order in which they lie; upstream counts from the end with negative numbers. */
+  /** The layers stored, in storage order; upstream counts from the end with negative numbers. */
   readonly layers: readonly number[];
-  /** Tokens of an example besides CLS: the patches of an image. */
+  /** Tokens per example besides CLS: the patches of an image. */
   readonly content_tokens_per_example: number;
-  /** Whether each example has a CLS token, in front of the others. */
+  /** Whether each example has a CLS token, before the others. */
   readonly cls_token: boolean;
-  /** Numbers in an activation. */
+  /** Width of an activation. */
   readonly d_model: number;
-  /** Examples: images. */
+  /** Number of examples, that is, images. */
   readonly n_examples: number;
-  /** Activations in a file at most: examples × layers × tokens. */
+  /** Largest number of activations in a file: examples × layers × tokens. */
   readonly max_tokens_per_shard: number;
-  /** What upstream knows of the data set; never decoded, and `""` where there is nothing. */
+  /** Upstream's description of the data set; never decoded, `""` if there is none. */
   readonly data: string;
-  /** Where the data set was. */
+  /** Where the data set was stored. */
   readonly dataset: string;
-  /** How patches got their labels out of the pixels' ones. */
+  /** How the labels of patches were computed from those of pixels. */
   readonly pixel_agg: "majority" | "prefer-fg" | null;
   /** Always float32. */
   readonly dtype: "float32";
-  /** `"2.1"` for what is written; of what is read, the file's own, and `""` where it has none (April 2025). */
+  /** `"2.1"` when writing; when reading, the file's own, or `""` if it has none (April 2025). */
   readonly protocol: string;
 }
 
-/** How a folder's activations lie in its files, by `metadata.json` alone. */
+/** How a folder's activations are laid out in its files, from `metadata.json` alone. */
 export interface ShardsLayout {
-  /** Tokens of an example, CLS included. */
+  /** Tokens per example, including CLS. */
   readonly n_tokens: number;
   /** Examples in a full file. */
   readonly examples_per_shard: number;
@@ -51,15 +51,15 @@ export interface ShardsLayout {
   readonly exampleBytes: number;
 }
 
-/** A file and the examples in it. */
+/** A file and its number of examples. */
 export interface ShardFile {
   /** Its name in the folder. */
   readonly name: string;
-  /** Examples in it that are data and not padding. */
+  /** Examples that are data, not padding. */
   readonly n_examples: number;
 }
 
-/** The name of a field in each layout, newest first. */
+/** The name of each field by layout, newest first. */
 const KEYS = {
   family: ["family", "vit_family"],
   ckpt: ["ckpt", "vit_ckpt"],
@@ -69,13 +69,13 @@ const KEYS = {
   max_tokens_per_shard: ["max_tokens_per_shard", "patches_per_shard", "max_patches_per_shard", "n_patches_per_shard"],
 } as const;
 
-/** Protocols whose layouts are known; the form of April 2025 names none. */
+/** Known protocols; the form of April 2025 has none. */
 const PROTOCOLS: readonly string[] = ["1.0.0", "1.1", "2.0", "2.1"];
 
 /**
- * Reads the fields of a `metadata.json`. `name` is what messages call the file.
+ * Reads the fields of a `metadata.json`. `name` is the file's name in messages.
  *
- * @throws {CheckpointError} for fields that are missing or impossible, and for a protocol that is not known.
+ * @throws {CheckpointError} for fields that are missing or invalid, and for an unknown protocol.
  */
 export function readMetadata(json: JsonObject, name: string): ShardsMetadata {
   const doing = `reading ${name}`;
@@ -129,9 +129,9 @@ export function readMetadata(json: JsonObject, name: string): ShardsMetadata {
 }
 
 /**
- * Where activations lie: a file is float32 [examples_per_shard, layers, n_tokens, d_model], CLS being token 0.
+ * The layout: a file is float32 [examples_per_shard, layers, n_tokens, d_model], and CLS is token 0.
  *
- * @throws {CheckpointError} where no example fits in a file, or its bytes are too many to count.
+ * @throws {CheckpointError} if not even one example fits into a file, or its bytes are too many to count.
  */
 export function layoutOf(metadata: ShardsMetadata, name = "the metadata"): ShardsLayout {
   const { content_tokens_per_example, cls_token, layers, d_model, max_tokens_per_shard } = metadata;
@@ -154,9 +154,9 @@ export function layoutOf(metadata: ShardsMetadata, name = "the metadata"): Shard
 }
 
 /**
- * Reads the entries of a `shards.json`, in their order.
+ * Reads the entries of a `shards.json`, in order.
  *
- * @throws {CheckpointError} for anything but a list of names and counts that a folder of this layout can have.
+ * @throws {CheckpointError} unless it is a list of names and counts that a folder of this layout can have.
  */
 export function readShardList(json: JsonValue, name: string, metadata: ShardsMetadata): ShardFile[] {
   const { examples_per_shard } = layoutOf(metadata, name);
@@ -187,7 +187,7 @@ export function readShardList(json: JsonValue, name: string, metadata: ShardsMet
   return files;
 }
 
-/** The files that a folder of so many examples has, without an empty one at the end. */
+/** The files of a folder of this many examples, without an empty one at the end. */
 export function shardFiles(metadata: ShardsMetadata): ShardFile[] {
   const { n_examples } = metadata;
   const { examples_per_shard } = layoutOf(metadata);
@@ -197,12 +197,12 @@ export function shardFiles(metadata: ShardsMetadata): ShardFile[] {
   }));
 }
 
-/** `acts000000.bin` is the first. */
+/** The first is `acts000000.bin`. */
 function shardName(index: number): string {
   return `acts${String(index).padStart(6, "0")}.bin`;
 }
 
-/** The text of a `metadata.json` of protocol 2.1, as upstream's HEAD writes it: its keys in their order, and no other. */
+/** The text of a `metadata.json` of protocol 2.1 as upstream's HEAD writes it: exactly its keys, in its order. */
 export function formatMetadata(metadata: ShardsMetadata): string {
   return JSON.stringify(declared(metadata), null, 2);
 }
@@ -212,14 +212,14 @@ export function formatShardList(files: readonly ShardFile[]): string {
   return JSON.stringify(files.map(({ name, n_examples }) => ({ name, n_examples })), null, 2);
 }
 
-/** What upstream calls the folder: the first 8 digits of the SHA-256 of the compact metadata. */
+/** Upstream's name for the folder: the first 8 digits of the SHA-256 of the compact metadata. */
 export async function hashMetadata(metadata: ShardsMetadata): Promise<string> {
   const bytes = new TextEncoder().encode(JSON.stringify(declared(metadata)));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The fields in the order in which upstream declares them. */
+/** The fields in upstream's order. */
 function declared(metadata: ShardsMetadata): ShardsMetadata {
   const { family, ckpt, layers, content_tokens_per_example, cls_token, d_model, n_examples } = metadata;
   const { max_tokens_per_shard, data, dataset, pixel_agg, dtype, protocol } = metadata;

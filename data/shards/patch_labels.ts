@@ -1,5 +1,5 @@
 /**
- * Labels of patches out of labels of pixels, as upstream's `pixel_to_patch_labels` has them.
+ * Labels of patches from labels of pixels, as in upstream's `pixel_to_patch_labels`.
  *
  * @module
  */
@@ -7,29 +7,29 @@
 import { checkOptions } from "../../kernels/engine/options.ts";
 import { ShapeError } from "../../kernels/engine/errors.ts";
 
-/** How the pixels of a patch decide about its label. */
+/** How the pixels of a patch determine its label. */
 export type PixelAggregation = "majority" | "prefer-fg";
 
-/** What {@link patchLabels} needs to know. */
+/** Options of {@link patchLabels}. */
 export interface PatchLabelOptions {
-  /** Pixels in a row of the mask. */
+  /** Width of the mask in pixels. */
   readonly width: number;
-  /** Pixels along the side of a patch. */
+  /** Width and height of a patch in pixels. */
   readonly patch_size: number;
   /**
-   * `"majority"`: the label of most pixels, the smallest of several. `"prefer-fg"`: the same among all labels but the
-   * background's, where there is one.
+   * `"majority"`: the most frequent label, the smallest one on a tie. `"prefer-fg"`: the same among all labels except
+   * the background's, if there are any.
    */
   readonly pixel_agg: PixelAggregation;
-  /** The label of the background; 0 if left out. */
+  /** Label of the background; 0 if left out. */
   readonly bg_label?: number;
 }
 
 /**
- * One label for each patch, row by row. `mask` is [height, width], a byte for each pixel.
+ * One label per patch, row by row. `mask` is [height, width], one byte per pixel.
  *
- * @throws {ShapeError} if the mask cannot be cut into such patches.
- * @throws {TypeError} for an option that there is not.
+ * @throws {ShapeError} if the mask cannot be divided into such patches.
+ * @throws {TypeError} for an unknown option.
  */
 export function patchLabels(mask: Uint8Array, options: PatchLabelOptions): Uint8Array<ArrayBuffer> {
   checkOptions("patchLabels", options, { width: true, patch_size: true, pixel_agg: true, bg_label: true });

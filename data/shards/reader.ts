@@ -1,8 +1,8 @@
 /**
  * Activation shards of the Python package as sources of rows.
  *
- * A file holds float32 [examples_per_shard, layers, n_tokens, d_model] without a header; token 0 is CLS where there is
- * one. Files of upstream are of full size, so that zeros follow the last example: `shards.json` has the true counts.
+ * A file holds float32 [examples_per_shard, layers, n_tokens, d_model] without a header; token 0 is CLS if there is
+ * one. Upstream's files have full size, with zeros after the last example; `shards.json` has the true counts.
  *
  * @module
  */
@@ -25,57 +25,57 @@ import {
   type ShardsMetadata,
 } from "./metadata.ts";
 
-/** Which tokens of an example can be rows: the patches, CLS, or both, CLS first. */
+/** Which tokens of an example can be rows: the patches, CLS, or both, with CLS first. */
 export const SHARD_TOKENS = ["content", "cls", "all"] as const;
 
 /** Which tokens of an example are rows. */
 export type ShardTokens = (typeof SHARD_TOKENS)[number];
 
-/** Which rows of the shards. */
+/** Which rows of the shards to read. */
 export interface ShardRowsOptions {
-  /** One of `metadata.layers`, by its value; the only one if left out. */
+  /** One of `metadata.layers`, by value; the only one if left out. */
   readonly layer?: number;
   /** Which tokens; `"content"` if left out. */
   readonly tokens?: ShardTokens;
 }
 
-/** Rows of shards, in the order of the examples and of the tokens in them. */
+/** Rows of shards, ordered by example and by token. */
 export interface ShardRows extends RowSource {
-  /** Rows of one example. */
+  /** Rows per example. */
   readonly rows_per_example: number;
-  /** The first row of the image that a row is of. */
+  /** The first row of the image that a row belongs to. */
   exampleStart(row: number): number;
-  /** Where a row comes from; the token counts from 0 without CLS, which is −1, as in upstream. */
+  /** Where a row comes from. Tokens count from 0 without CLS, which is −1, as upstream counts. */
   locate(row: number): { readonly example: number; readonly token: number };
 }
 
-/** A folder of shards, opened. There is nothing to close. */
+/** An open folder of shards. There is nothing to close. */
 export interface Shards {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
-  /** What the folder says of itself. */
+  /** The folder's metadata. */
   readonly metadata: ShardsMetadata;
-  /** Its files, with the true numbers of examples; without the empty one that upstream may leave. */
+  /** Its files with the true numbers of examples, without the empty file that upstream may leave. */
   readonly files: readonly ShardFile[];
   /**
-   * Its rows.
+   * The rows.
    *
-   * @throws {RangeError} for a layer or tokens that it does not have.
+   * @throws {RangeError} for a layer or tokens that the shards do not have.
    */
   rows(options?: ShardRowsOptions): ShardRows;
-  /** A label for each patch, [n_examples, content_tokens_per_example]; `null` where there are none. */
+  /** One label per patch, [n_examples, content_tokens_per_example]; `null` if there are no labels. */
   readLabels(): Promise<Uint8Array | null>;
 }
 
 /**
- * Opens a folder of shards, of any version from April 2025 to protocol 2.1: a path, a folder's address on the hub, or
- * files that a user picked.
+ * Opens a folder of shards of any version from April 2025 to protocol 2.1, given as a path, a hub address of a folder,
+ * or files that a user picked.
  *
- * The rows are those that were written, also where upstream's own reader returns others: April 2025 without CLS, and CLS
- * rows since October 2025.
+ * The rows are those that were written, even where upstream's own reader returns others: April 2025 without CLS, and
+ * CLS rows since October 2025.
  *
- * @throws {CheckpointError} if the folder holds no shards, or shards that are damaged; all files that are missing, empty or
- * of another size are named at once.
+ * @throws {CheckpointError} if the folder holds no shards, or damaged ones; the message names all files that are
+ * missing, empty or of the wrong size.
  */
 export async function openShards(from: FilesSource, options: SourceOptions = {}): Promise<Shards> {
   checkOptions("openShards", options, { hub: true, signal: true });
@@ -98,7 +98,7 @@ export async function openShards(from: FilesSource, options: SourceOptions = {})
   };
 }
 
-/** Whether a folder says that it holds shards: its `metadata.json` has the fields of one of their layouts. */
+/** Whether a folder claims to hold shards: its `metadata.json` has the fields of a known layout. */
 export async function isShardsFolder(folder: FileSet): Promise<boolean> {
   const source = await folder.find("metadata.json");
   if (source === null) return false;
@@ -114,7 +114,7 @@ async function readFolderMetadata(folder: FileSet): Promise<ShardsMetadata> {
   return readMetadata(await readJsonObject(source), source.name);
 }
 
-/** The files and their counts: by `shards.json`, and before that was written, by the metadata. */
+/** The files and their counts, from `shards.json`, or from the metadata for versions before it. */
 async function listFiles(folder: FileSet, metadata: ShardsMetadata): Promise<ShardFile[]> {
   const source = await folder.find("shards.json");
   if (source === null) {
@@ -124,7 +124,7 @@ async function listFiles(folder: FileSet, metadata: ShardsMetadata): Promise<Sha
         `shards.json gives the number of examples in each file`,
     );
   }
-  // A thousand bytes are more than ten files need.
+  // Ten files need fewer than a thousand bytes.
   const json = parseJson(decodeText(await source.read(0, source.size), source.name), {
     what: source.name,
     maxParts: 4 + source.size / 16,
@@ -138,7 +138,7 @@ async function listFiles(folder: FileSet, metadata: ShardsMetadata): Promise<Sha
   );
 }
 
-/** Opens every file, so that all that is wrong with them is said at once. */
+/** Opens every file, so that all problems are reported at once. */
 async function openAll(
   folder: FileSet,
   files: readonly ShardFile[],
@@ -185,7 +185,7 @@ function layerIndex(name: string, { layers }: ShardsMetadata, layer: number | un
 interface TokenRange {
   readonly first: number;
   readonly end: number;
-  /** What is added to a token's index to give upstream's. */
+  /** The offset from a token's index to upstream's. */
   readonly shift: number;
 }
 
@@ -197,7 +197,7 @@ function tokenRange(name: string, metadata: ShardsMetadata, tokens: ShardTokens)
   return { first, end: tokens === "cls" ? 1 : cls + content, shift: -cls };
 }
 
-/** What {@link shardRows} reads. */
+/** The input of {@link shardRows}. */
 interface RowsToRead {
   readonly sources: readonly Source[];
   readonly layer: number;
@@ -212,12 +212,12 @@ function shardRows(
   const rows_per_example = end - first;
   const n_rows = n_examples * rows_per_example;
   const tokenBytes = 4 * d_model;
-  // Where nothing lies between the rows of neighbouring examples, or little does, several are read at once.
+  // If little or nothing lies between the rows of neighbouring examples, several are read at once.
   const isDense = 2 * rows_per_example >= layers.length * n_tokens;
   const startOf = (example: number, token: number): number =>
     example % examples_per_shard * exampleBytes + (layer * n_tokens + token) * tokenBytes;
 
-  /** Copies rows of examples of one file. */
+  /** Copies rows of examples within one file. */
   async function copy(into: Float32Array, from: number, to: number): Promise<void> {
     const [firstExample, lastExample] = [from, to - 1].map((row) => Math.floor(row / rows_per_example)) as [
       number,
@@ -261,7 +261,7 @@ function shardRows(
   };
 }
 
-/** Reads under way at a time. */
+/** Largest number of concurrent reads. */
 const MAX_READS = 16;
 
 async function readLabels(folder: FileSet, metadata: ShardsMetadata): Promise<Uint8Array | null> {

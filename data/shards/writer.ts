@@ -1,8 +1,8 @@
 /**
- * Activation shards of protocol 2.1, as upstream's HEAD reads them: the last file is padded with zeros to full size.
+ * Activation shards of protocol 2.1 as upstream's HEAD reads them: the last file is padded with zeros to full size.
  *
- * Every file is written beside its place and renamed, and only then counted in `shards.json`. A folder whose writing was
- * stopped says so by its counts, and is completed from its last whole file on.
+ * Every file is written under a temporary name, renamed, and only then listed in `shards.json`. A folder whose writing
+ * was stopped can be recognised by its counts and is completed after its last complete file.
  *
  * @module
  */
@@ -23,30 +23,30 @@ import {
   type ShardsMetadata,
 } from "./metadata.ts";
 
-/** What {@link writeShards} is given besides the activations. */
+/** The input of {@link writeShards}. */
 export interface ShardsToWrite {
-  /** What the folder says of itself. */
+  /** The folder's metadata. */
   readonly metadata: ShardsMetadata;
   /**
-   * The activations of the examples from number `from` on, in their order: each array holds one or more whole examples,
+   * The activations of the examples from number `from` on, in order: each array holds one or more whole examples,
    * [examples, layers, tokens, d_model].
    */
   readonly examples: (from: number) => AsyncIterable<Float32Array>;
-  /** A label for each patch, [n_examples, content_tokens_per_example]; asked for after the last example. */
+  /** One label per patch, [n_examples, content_tokens_per_example]; called after the last example. */
   readonly labels?: () => Promise<Uint8Array>;
-  /** Files of the caller's that say how the shards are made, by name; those of an earlier call must be the same. */
+  /** Files of the caller, by name, that record how the shards are made; those of an earlier call must be equal. */
   readonly beside?: Readonly<Record<string, Uint8Array>>;
 }
 
-/** What was there already. */
+/** What was already there. */
 export interface WrittenShards {
-  /** Examples in files that stood in the folder before. */
+  /** Examples in files that an earlier call had written. */
   readonly n_kept: number;
 }
 
 /**
- * The least budget of activations in a file that holds `n_examples` examples or fills `bytes` bytes, whichever is less.
- * Files are of one size, so a budget beyond the number of examples would be padding.
+ * The smallest `max_tokens_per_shard` for a file of `n_examples` examples or `bytes` bytes, whichever is less. Files
+ * have one size, so a budget beyond the number of examples would be padding.
  */
 export function tokensPerShard(
   metadata: Omit<ShardsMetadata, "max_tokens_per_shard">,
@@ -59,12 +59,12 @@ export function tokensPerShard(
 }
 
 /**
- * Writes a folder of shards. Whole files that an earlier call has left there are kept, and the examples after them asked
- * for.
+ * Writes a folder of shards. Complete files from an earlier call are kept, and only the examples after them are
+ * requested.
  *
- * @throws {CheckpointError} if the folder holds shards of other metadata, or other files than shards leave.
- * @throws {ShapeError} if there are fewer or more examples than the metadata say, or an array is not a whole number of
- * them.
+ * @throws {CheckpointError} if the folder holds shards with other metadata, or files that are not shards.
+ * @throws {ShapeError} if there are fewer or more examples than the metadata gives, or an array does not hold whole
+ * examples.
  */
 export async function writeShards(folder: string, shards: ShardsToWrite): Promise<WrittenShards> {
   const { metadata, examples, labels, beside = {} } = shards;
@@ -87,7 +87,7 @@ export async function writeShards(folder: string, shards: ShardsToWrite): Promis
         { length: examples_per_shard * exampleBytes, pieces: () => source.take(file.n_examples) },
       ]);
       done.push(file);
-      // The last file is counted once all else is there.
+      // The last file is listed once everything else is there.
       if (done.length < files.length) await writeBytes(at("shards.json"), text(formatShardList(done)));
     }
     await source.end();
@@ -110,10 +110,10 @@ export async function writeShards(folder: string, shards: ShardsToWrite): Promis
   return { n_kept };
 }
 
-/** What a write that was killed leaves behind, and what keeps a second one out. */
+/** Files left by a write that was killed, and the file that keeps a second writer out. */
 const TEMPORARY = /^(?:[a-z]+\.json|labels\.bin|acts\d+\.bin)\..*\.tmp$|^[a-z]+\.lock$/;
 
-/** The whole files of an earlier call, in a folder that is this one's. */
+/** The complete files of an earlier call, in a folder that belongs to these shards. */
 async function keptFiles(
   folder: string,
   metadata: ShardsMetadata,
@@ -139,7 +139,7 @@ async function keptFiles(
     what: list.name,
     maxParts: 4 + list.size / 16,
   });
-  // What was stopped before its first whole file is begun again, whatever it was.
+  // A write that stopped before its first complete file starts again, whatever it was.
   const hasShards = (await found.list()).some((name) => /^acts\d+\.bin$/.test(name));
   if (Array.isArray(entries) && entries.length === 0 && !hasShards) return [];
   const text = decodeText(await source.read(0, source.size), source.name);
@@ -177,7 +177,7 @@ function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.every((byte, i) => byte === b[i]);
 }
 
-/** Examples as they come, cut into files. */
+/** Cuts a stream of examples into files. */
 class Examples {
   readonly #metadata: ShardsMetadata;
   readonly #arrays: AsyncIterator<Float32Array>;
@@ -188,7 +188,7 @@ class Examples {
     this.#arrays = arrays[Symbol.asyncIterator]();
   }
 
-  /** The bytes of a file: so many examples, and zeros up to full size. */
+  /** The bytes of a file: this many examples, then zeros up to full size. */
   async *take(n_examples: number): AsyncGenerator<Uint8Array> {
     const { examples_per_shard, exampleBytes } = layoutOf(this.#metadata);
     for (let missing = n_examples * exampleBytes; missing > 0;) {
@@ -211,7 +211,7 @@ class Examples {
     );
   }
 
-  /** Ends what makes the arrays. */
+  /** Ends the generator of the arrays. */
   async close(): Promise<void> {
     await this.#arrays.return?.();
   }
