@@ -1,6 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `activations`, `config`, `train`, `evaluate`, `encode`, `inspect`, `convert` and `tune`.
+ * The command line: `saev demo`, `activations`, `config`, `train`,
+ * `collect`, `evaluate`, `encode`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
  * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
@@ -13,6 +14,7 @@ import { printable } from "../runner/mod.ts";
 import { activationsCommand } from "./activations.ts";
 import { inFlags } from "./checkpoint.ts";
 import { Arguments, type Command, commandHelp, helpTable, print, say, unknown, UsageError } from "./command.ts";
+import { collectCommand } from "./collect.ts";
 import { configCommand } from "./config.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
@@ -28,6 +30,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   activations: activationsCommand,
   config: configCommand,
   train: trainCommand,
+  collect: collectCommand,
   evaluate: evaluateCommand,
   encode: encodeCommand,
   inspect: inspectCommand,

@@ -45,6 +45,18 @@ export function withSettings(found: Readonly<Record<string, unknown>>, settings:
   return all;
 }
 
+/**
+ * A configuration whose runs are repeated with several seeds: `train.seed`, and those that follow it.
+ *
+ * @throws {TypeError} where `train.seed` is a list already.
+ */
+export function withSeeds(found: Readonly<Record<string, unknown>>, n_seeds: number): Record<string, unknown> {
+  const seed = valueAt(found, ["train", "seed"]) ?? 0;
+  if (Array.isArray(seed)) throw new TypeError("train.seed is a list, and --seeds makes one; give one of them");
+  const first = Number(seed);
+  return withSetting(found, "train.seed", ["train", "seed"], Array.from({ length: n_seeds }, (_, i) => first + i));
+}
+
 function valueAt(found: unknown, names: readonly string[]): unknown {
   return names.reduce((table, name) => isTable(table) && Object.hasOwn(table, name) ? table[name] : undefined, found);
 }

@@ -10,12 +10,15 @@ import { openSource, pathFrom, splitPath } from "../io/mod.ts";
 import {
   aboutChanges,
   aboutOutcome,
+  completeSlurm,
   completeSweep,
   configText,
+  groupRuns,
   outcomeOf,
   ProgressLine,
   type ProgressState,
   RunDirectory,
+  runNames,
   type RunPlan,
   type RunResult,
   type RunStart,
@@ -23,14 +26,19 @@ import {
   runSweep,
   RunTable,
   runTraining,
+  type SlurmConfig,
+  stageRows,
+  stateOf,
   type SweepRun,
   type SweptConfig,
+  taskAdapter,
 } from "../runner/mod.ts";
 import { DivergenceError } from "../train/mod.ts";
 import { opening } from "./checkpoint.ts";
 import { type Arguments, type Command, say, table, UsageError } from "./command.ts";
 import { warn } from "./checkpoint.ts";
-import { withSettings } from "./settings.ts";
+import { writeJobArray } from "./job_array.ts";
+import { withSeeds, withSettings } from "./settings.ts";
 import { MAX_TOML_BYTES, parseToml } from "./toml.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
@@ -49,6 +57,15 @@ export const trainCommand: Command = {
       help: "continue the runs in the folder from their last checkpoints; auto: also start runs that have none; " +
         "previous: continue from the checkpoint before the last",
     },
+    seeds: { value: "N", help: "repeat each run with N seeds, starting from train.seed" },
+    slurm: { help: "do not train: write DIR/slurm.sbatch, a Slurm job array" },
+    submit: { help: "with --slurm: submit the job array and print its job ID" },
+    task: { value: "I", help: "train only group I of the sweep, counted from 0; other processes may train the others" },
+    stage: { value: "FOLDER", help: "copy the rows into FOLDER, unless they are there already, and read the copy" },
+    "relative-to": {
+      value: "FOLDER",
+      help: "resolve relative paths in CONFIG from FOLDER (default: the folder of CONFIG)",
+    },
     "max-runs": { value: "N", help: "largest number of runs in a sweep (default: 1000)" },
     "changed-data": { help: "resume even if the rows have changed since the run began; run.json records it" },
   },
@@ -56,11 +73,17 @@ export const trainCommand: Command = {
   permissions:
     `--allow-read=CONFIG,DATA,DIR --allow-write=DIR. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and
 --allow-read for the cache folder. A DATA file of bare numbers also needs read access to its .json; an address needs --allow-net. With
---allow-sys=hostname a killed run can be resumed at once; without it, after 100 seconds.`,
+--allow-sys=hostname a killed run can be resumed at once; without it, after 100 seconds. --stage also needs to read and
+write FOLDER, --slurm --allow-read, and --submit --allow-run=sbatch.`,
   details:
     `CONFIG is a TOML file. A list instead of a single value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of the listed
 values, in which the first list varies slowest. Each run has its own folder in DIR; sweep.json summarises them. Runs with the
 same rows, batches and seed train together and load their data once; each gives the same result as when trained alone.
+
+With --slurm, saev writes a job array that trains the sweep. Each task trains one group of runs with the same rows, batches
+and seed; [slurm] sets its resources. A task that is killed or runs out of time is requeued and continues. A task
+refuses a software adapter unless slurm.allow_software is true. Any other scheduler can run
+saev train CONFIG --out DIR --resume=auto --task I for each group I. saev collect DIR gathers the results.
 
 DIR receives the model (sae.pt), the state that --resume continues from, metrics.jsonl with the losses of every step and the metrics on validation rows, metrics.json,
 report.html, config.json, and run.json, which records the time, versions, adapter and rows of the run. Only one
@@ -84,31 +107,57 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     throw new UsageError(`${file} has ${found} bytes; expected a configuration of at most ${most}`);
   }
   const text = new TextDecoder().decode(await config.read(0, config.size));
-  const { sweep, configToml } = sweepOf(file, text, args);
+  const { sweep, slurm, configToml } = sweepOf(file, text, args);
   const system = Deno.build.os === "windows" ? "windows" : "linux";
   const out = args.text("out") ?? `runs/${splitPath(file, system).name.replace(/\.toml$/, "")}`;
   const start = startOf(args);
   const isPathTyped = args.fields.has("data.path");
+  const base = args.text("relative-to");
+  const here = base === undefined ? file : `${base}/`;
+  const groups = groupRuns(sweep.map(({ cfg }) => cfg));
+  const names = sweep.length > 1 ? runNames(sweep.length) : [out];
+  const abouts = sweep.map(({ changes }) => aboutChanges(changes));
+  if (args.flag("slurm")) {
+    const listed = groups.map((places) => places.map((place) => ({ name: names[place]!, about: abouts[place]! })));
+    const from = isPathTyped ? "." : base ?? splitPath(file, system).folder;
+    return await writeJobArray({ slurm, groups: listed, out, start, configToml, base: from }, args.flag("submit"));
+  }
+  if (args.flag("submit")) throw new UsageError("--submit is for the job array of --slurm; give both");
+  const places = placesOf(args, groups, start);
+  const adapter = places && await taskAdapter(slurm);
+  const mine = (places ?? [...sweep.keys()]).map((place) => ({
+    ...sweep[place]!,
+    name: names[place]!,
+    about: abouts[place]!,
+  }));
+  const stage = args.text("stage");
   const opened = new Map<string, RowSource>();
   const sources: RowSource[] = [];
-  for (const { cfg: { data } } of sweep) {
+  for (const { cfg: { data } } of mine) {
     const which = JSON.stringify(data);
     const { path, format, d_model, key, layer, tokens, ignore_labels } = data;
-    const from = isAddress(path) || isPathTyped ? path : pathFrom(file, path, system);
     const given = { format, d_model, key, layer, tokens, ignore_labels };
-    const rows = opened.get(which) ?? await opening(signal, (source) => openRows(from, { ...source, ...given }));
+    let rows = opened.get(which);
+    if (rows === undefined) {
+      const there = isAddress(path) || isPathTyped ? path : pathFrom(here, path, system);
+      const from = stage === undefined ? there : await stageRows(there, stage, { signal, say });
+      rows = await opening(signal, (source) => openRows(from, { ...source, ...given }));
+    }
     opened.set(which, rows);
     sources.push(rows);
   }
   const isSweep = sweep.length > 1;
-  await using directories = await RunDirectory.openSweep(out, sweep.length, { start, configToml, say });
-  const { whole } = directories;
-  const runs = sweep.map(({ cfg }, i) => ({ cfg, source: sources[i]!, directory: directories.runs[i]! }));
-  if (isSweep) say(`a sweep of ${sweep.length.toLocaleString("en")} runs in ${out}`);
+  const directoryOptions = { start, configToml, say };
+  await using directories = places === undefined
+    ? await RunDirectory.openSweep(out, sweep.length, directoryOptions)
+    : await RunDirectory.openTask(out, { n_runs: sweep.length, places, ...directoryOptions });
+  const runs = mine.map(({ cfg }, i) => ({ cfg, source: sources[i]!, directory: directories.runs[i]! }));
+  if (places) {
+    say(`task ${args.text("task")} of ${groups.length}: ${mine.length} of ${sweep.length} runs, on ${adapter}`);
+  } else if (isSweep) say(`a sweep of ${sweep.length.toLocaleString("en")} runs in ${out}`);
   if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
-  const rows = sweep.map(({ changes }, i) => ({ name: runs[i]!.directory.name, about: aboutChanges(changes) }));
-  const runTable = isSweep ? new RunTable({ runs: rows }) : undefined;
+  const runTable = isSweep ? new RunTable({ runs: mine }) : undefined;
   // Runs of a sweep have most of them in common.
   const said = new Set<string>();
   const options = {
@@ -134,7 +183,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       if (said.has(warning)) return;
       said.add(warning);
       for (const shown of [progress, runTable]) shown?.[Symbol.dispose]();
-      warn([isSweep ? `run ${runs[run]!.directory.name}: ${warning}` : warning]);
+      warn([isSweep ? `run ${mine[run]!.name}: ${warning}` : warning]);
     },
   };
   const trained = isSweep
@@ -151,12 +200,15 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       }),
   ].flat();
   if (isSweep) {
-    const outcomes = results.map((result, i) => outcomeOf(runs[i]!.directory.name, sweep[i]!, result));
-    await whole.writeJson("sweep.json", outcomes);
+    const outcomes = results.map((result, i) =>
+      outcomeOf(mine[i]!.name, mine[i]!, { ...result, state: stateOf(result) })
+    );
+    await directories.whole?.writeJson("sweep.json", outcomes);
     say(table(
       outcomes.map((outcome) => [`${outcome.directory}  ${aboutChanges(outcome.changes)}`, aboutOutcome(outcome)]),
     ));
-    say(`report: ${runs[0]!.directory.path}/report.html, and one in each other run's folder`);
+    if (places) say(`saev collect ${out} shows the state of the whole sweep`);
+    else say(`report: ${runs[0]!.directory.path}/report.html, and one in each other run's folder`);
     if (results.some(({ isInterrupted }) => isInterrupted)) {
       say("stopped; use --resume=auto to continue");
       throw signal.reason;
@@ -216,6 +268,19 @@ function startOf(args: Arguments): RunStart {
   return resume === "" ? "resume" : resume;
 }
 
+/** The places of the runs of --task; `undefined` without it. */
+function placesOf(args: Arguments, groups: readonly (readonly number[])[], start: RunStart) {
+  const task = args.integer("task", 0);
+  if (task === undefined) return undefined;
+  if (start === "overwrite") {
+    throw new UsageError("--task trains some runs of a sweep, and --overwrite replaces all of them; give one");
+  }
+  const places = groups[task];
+  if (places !== undefined) return places;
+  const most = groups.length - 1;
+  throw new UsageError(`--task is ${task}; the configuration has ${groups.length} groups, from 0 to ${most}`);
+}
+
 /**
  * The runs of a file with fields set on the command line, and the text of a file that says it all.
  *
@@ -225,14 +290,17 @@ function sweepOf(
   file: string,
   text: string,
   args: Arguments,
-): { readonly sweep: readonly SweptConfig[]; readonly configToml: string } {
+): { readonly sweep: readonly SweptConfig[]; readonly slurm: SlurmConfig; readonly configToml: string } {
   const maxRuns = args.integer("max-runs", 1);
+  const seeds = args.integer("seeds", 1);
   const { fields } = args;
   const typed = [...fields].map(([field, value]) => `--${field} ${value}`).join(" ");
   try {
-    const found = withSettings(parseToml(text), fields);
+    const set = withSettings(parseToml(text), fields);
+    const found = seeds === undefined ? set : withSeeds(set, seeds);
     const sweep = completeSweep(found, { ...maxRuns !== undefined && { maxRuns } });
-    return { sweep, configToml: fields.size === 0 ? text : stringify(found) };
+    const isAsWritten = fields.size === 0 && seeds === undefined;
+    return { sweep, slurm: completeSlurm(found), configToml: isAsWritten ? text : stringify(found) };
   } catch (error) {
     const where = fields.size === 0 ? file : `${file} with ${typed}`;
     throw new UsageError(`${where}: ${error instanceof Error ? error.message : error}`);

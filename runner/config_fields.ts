@@ -40,6 +40,34 @@ export function choice<T extends string>(choices: readonly T[], about: About<T>)
   };
 }
 
+/** A string that matches `form`, which `takes` describes. */
+export function textLike(form: RegExp, takes: string, about: About<string>): Field<string> {
+  return {
+    ...about,
+    takes,
+    complete(name, given) {
+      const found = given ?? about.otherwise;
+      if (typeof found !== "string" || !form.test(found)) throw wrong(name, takes, found);
+      return found;
+    },
+  };
+}
+
+/** A list of strings that match `form`, which `takes` describes. */
+export function textList(form: RegExp, takes: string, about: About<readonly string[]>): Field<readonly string[]> {
+  return {
+    ...about,
+    takes,
+    isList: true,
+    complete(name, given) {
+      const found = given ?? about.otherwise;
+      const isOne = (one: unknown) => typeof one === "string" && form.test(one);
+      if (!Array.isArray(found) || !found.every(isOne)) throw wrong(name, takes, found);
+      return found;
+    },
+  };
+}
+
 /** A list of integers from 0 to 255. */
 export function byteList(about: About<readonly number[]>): Field<readonly number[]> {
   const takes = "a list of integers from 0 to 255";

@@ -27,7 +27,7 @@ import { ROW_FORMATS, type RowFormat } from "../data/row_file.ts";
 import type { Standardisation } from "../data/scaling.ts";
 import { SHARD_TOKENS, type ShardTokens } from "../data/shards/reader.ts";
 import { TRAIN_DEFAULTS } from "../train/options.ts";
-import { byteList, choice, orFalse, text } from "./config_fields.ts";
+import { byteList, choice, orFalse, text, textLike, textList } from "./config_fields.ts";
 
 /** The rows and how they are used. */
 export interface DataConfig {
@@ -220,13 +220,76 @@ export const LOG_FIELDS: EachField<LogConfig> = {
   })),
 };
 
+/** The job array that `saev train --slurm` writes. */
+export interface SlurmConfig {
+  /** Account to charge. */
+  readonly account: string | null;
+  /** Partition to run in. */
+  readonly partition: string | null;
+  /** Time limit of a task; a task that needs longer is requeued and continues. */
+  readonly time: string | null;
+  /** Memory per task. */
+  readonly memory: string | null;
+  /** CPU cores per task. */
+  readonly cpus: number | null;
+  /** GPUs per task; training uses one. */
+  readonly gpus: number;
+  /** Largest number of tasks that run at the same time. `null` for no limit. */
+  readonly tasks_at_once: number | null;
+  /** Further `sbatch` options, one per string. */
+  readonly options: readonly string[];
+  /** Shell commands to run before training, such as `module load`. */
+  readonly setup: string;
+  /** Command that runs saev on the nodes. `null` for the one it was started with. */
+  readonly command: string | null;
+  /** Whether to copy the rows to `$TMPDIR` and read them there. */
+  readonly stage: boolean;
+  /** Whether a task may train on a software adapter. */
+  readonly allow_software: boolean;
+}
+
+/** A word of a `#SBATCH` line. */
+const WORD = /^[^\s"'`\\$]+$/;
+
+/** The fields of `[slurm]`. */
+export const SLURM_FIELDS: EachField<SlurmConfig> = {
+  account: optional(textLike(WORD, "a word", { about: "Account to charge.", example: "vision" })),
+  partition: optional(textLike(WORD, "a word", { about: "Partition to run in.", example: "gpu" })),
+  time: optional(textLike(/^(?:\d+-)?\d+(?::\d+){0,2}$/, "minutes, hours:minutes:seconds or days-hours", {
+    about: "Time limit of a task; a task that needs longer is requeued and continues.",
+    example: "12:00:00",
+  })),
+  memory: optional(textLike(/^\d+[KMGT]?$/, "a number with K, M, G or T", {
+    about: "Memory per task.",
+    example: "32G",
+  })),
+  cpus: optional(integer({ least: 1, about: "CPU cores per task.", example: 4 })),
+  gpus: integer({ least: 0, otherwise: 1, about: "GPUs per task; training uses one." }),
+  tasks_at_once: optional(integer({
+    least: 1,
+    about: "Largest number of tasks that run at the same time. Default: no limit.",
+    example: 8,
+  })),
+  options: textList(/^-[^\n\r]*$/, "a list of strings that begin with -", {
+    otherwise: [],
+    about: "Further `sbatch` options, one per string.",
+  }),
+  setup: text({ otherwise: "", about: "Shell commands to run before training, such as `module load`." }),
+  command: optional(text({
+    about: "Command that runs saev on the nodes. Default: the one it was started with.",
+    example: "saev",
+  })),
+  stage: boolean({ otherwise: true, about: "Whether to copy the rows to `$TMPDIR` and read them there." }),
+  allow_software: boolean({ otherwise: false, about: "Whether a task may train on a software adapter." }),
+};
+
 /** A table of the file; one with `kinds` has a `key`, which says what its other fields are. */
 export type Section =
   | { readonly about: string; readonly fields: AnyFields }
   | { readonly about: string; readonly kinds: Kinds; readonly otherwise: string };
 
 /** The tables of the file. */
-export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "train" | "log", Section>> = {
+export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "train" | "log" | "slurm", Section>> = {
   data: { about: "The rows and how they are used.", fields: { ...DATA_FIELDS } },
   sae: {
     about: "The model.",
@@ -244,6 +307,7 @@ export const SECTIONS: Readonly<Record<"data" | "sae" | "init" | "objective" | "
   objective: { about: "What training minimises.", kinds: objectives(), otherwise: "vanilla" },
   train: { about: "How to train.", fields: { ...LOOP_FIELDS } },
   log: { about: "What is logged during training.", fields: { ...LOG_FIELDS } },
+  slurm: { about: "The job array that saev train --slurm writes.", fields: { ...SLURM_FIELDS } },
 };
 
 /** Fields of which only one may be given. */

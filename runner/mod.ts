@@ -4,7 +4,7 @@
  * @module
  */
 
-export { completeRunConfig, type RunConfig } from "./run_config.ts";
+export { completeRunConfig, completeSlurm, type RunConfig } from "./run_config.ts";
 export {
   type DataConfig,
   EXCLUSIVE_FIELDS,
@@ -12,15 +12,27 @@ export {
   type InitConfig,
   type LogConfig,
   type LoopConfig,
+  type SlurmConfig,
 } from "./config_sections.ts";
 export { configText, type ConfigTextOptions } from "./config_text.ts";
-export { completeSweep, type SweptConfig } from "./sweep_config.ts";
-export { aboutChanges, aboutOutcome, outcomeOf, type SweepOutcome } from "./sweep_summary.ts";
+export { completeSweep, groupRuns, type SweptConfig } from "./sweep_config.ts";
+export { quoted, type SlurmPlan, slurmScript, taskAdapter } from "./slurm.ts";
+export { stageRows, type StagingOptions } from "./staging.ts";
+export { aboutChanges, aboutOutcome, outcomeOf, type RunEnd, type SweepOutcome } from "./sweep_summary.ts";
+export { type CollectedRun, type CollectedSweep, collectSweep, writeCollected } from "./collect.ts";
 export { type RunState, type RunStatus, RunTable, type RunTableOptions } from "./run_status.ts";
 export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
 export { adapterName } from "../kernels/engine/device.ts";
-export { RunDirectory, type RunDirectoryOptions, type RunStart, type SweepDirectories } from "./run_directory.ts";
+export {
+  RunDirectory,
+  type RunDirectoryOptions,
+  runNames,
+  type RunStart,
+  type SweepDirectories,
+  type TaskDirectories,
+} from "./run_directory.ts";
+export { JOB_SCRIPT } from "./run_files.ts";
 export type { RunLockOptions } from "./run_lock.ts";
 export type { RunSession } from "./run_record.ts";
 export type { DataFingerprint } from "./fingerprint.ts";
@@ -30,6 +42,7 @@ export {
   type RunResult,
   runSweep,
   runTraining,
+  stateOf,
   type SweepOptions,
   type SweepRun,
 } from "./run.ts";

@@ -40,6 +40,7 @@ import type { RestoredTraining, SavedTraining } from "../train/training_file.ts"
 import type { TrainLoss } from "../objectives/loss_record.ts";
 import { DivergenceError, learningRate, type Progress, type Training, trainMany } from "../train/train.ts";
 import type { RunState, RunStatus } from "./run_status.ts";
+import { streamOf } from "./sweep_config.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -105,6 +106,11 @@ export interface RunPlan {
   readonly resolved: ResolvedDefaults;
   /** Who computes. */
   readonly adapter: string;
+}
+
+/** What became of a run, in a word. */
+export function stateOf({ diverged, failed, isInterrupted }: RunResult): RunState {
+  return diverged ? "diverged" : failed ? "failed" : isInterrupted ? "stopped" : "finished";
 }
 
 /** What became of a run; also in its `metrics.json`, beside a column of `losses` for each number of {@link TrainLoss}. */
@@ -246,10 +252,6 @@ function resultOf(run: OpenedRun & Partial<Started>): RunResult {
   };
 }
 
-function stateOf({ diverged, failed, isInterrupted }: RunResult): RunState {
-  return diverged ? "diverged" : failed ? "failed" : isInterrupted ? "stopped" : "finished";
-}
-
 /** What is known of a run without its losses. */
 function statusOf({ place, plan, saved, failure, diverged }: OpenedRun & Partial<Started>, state: RunState): RunStatus {
   const unknown = { l0: null, nmse: null, dead_fraction: null };
@@ -293,7 +295,7 @@ interface OpenedRun extends SweepRun {
   /** Its rows by an address that may be shown and written down. */
   readonly cfg: ResolvedConfig;
   /** What must be the same in runs that train together. */
-  readonly stream: unknown;
+  readonly stream: string;
   /** What of it the configuration file does not say. */
   readonly resolved: ResolvedDefaults;
   readonly plan: Plan;
@@ -334,13 +336,6 @@ async function open(
     plan: planned,
     ...resumption ?? { ...resolveDefaults(cfg, n_steps), saved: undefined, changedFrom: undefined },
   };
-}
-
-/** What must be the same in runs that train together. */
-function streamOf({ data, train, log: { validation_every } }: RunConfig): unknown {
-  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes, seed } =
-    train;
-  return { data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed, validation_every };
 }
 
 /** A run under way. */

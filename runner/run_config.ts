@@ -1,6 +1,6 @@
 /**
  * What a training run is: the tables `[data]`, `[sae]`, `[init]`, `[objective]`, `[train]` and `[log]` of its configuration file,
- * checked field by field, with every default filled in.
+ * checked field by field, with every default filled in; and `[slurm]`, which says nothing of runs.
  *
  * @module
  */
@@ -20,6 +20,8 @@ import {
   type LogConfig,
   LOOP_FIELDS,
   type LoopConfig,
+  SLURM_FIELDS,
+  type SlurmConfig,
 } from "./config_sections.ts";
 
 /** A training run. */
@@ -46,6 +48,7 @@ export interface RunConfig {
  */
 export function completeRunConfig(found: Readonly<Record<string, unknown>>): RunConfig {
   const tables = checkedTables(found);
+  completeSlurm(found);
   const data = completeData(tables.data);
   const sae = tables.sae as SparseAutoencoderOptions;
   const init = completeEach<InitConfig>(INIT_FIELDS, tables.init, "init.");
@@ -54,6 +57,15 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
   const log = completeEach<LogConfig>(LOG_FIELDS, tables.log, "log.");
   checkRun(sae, objective, train);
   return { data, sae, init, objective, train, log };
+}
+
+/**
+ * Checks what a configuration file says in `[slurm]`, and fills in the rest.
+ *
+ * @throws {TypeError | RangeError} as {@link completeRunConfig}.
+ */
+export function completeSlurm({ slurm }: Readonly<Record<string, unknown>>): SlurmConfig {
+  return completeEach<SlurmConfig>(SLURM_FIELDS, checkedTables({ slurm }).slurm, "slurm.");
 }
 
 function completeData(found: Readonly<Record<string, unknown>>): DataConfig {

@@ -15,6 +15,7 @@ import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } f
 import {
   findFolder,
   type FoundFolder,
+  JOB_SCRIPT,
   NAMES,
   NEXT_STATE,
   PREVIOUS_STATE,
@@ -23,7 +24,7 @@ import {
   type RunRecord,
   STATE,
 } from "./run_files.ts";
-import { RunLock, type RunLockOptions } from "./run_lock.ts";
+import { RunLock, type RunLockOptions, STALE_MS } from "./run_lock.ts";
 import type { RunSession } from "./run_record.ts";
 
 /**
@@ -43,10 +44,12 @@ export interface RunDirectoryOptions extends RunLockOptions {
   readonly start?: RunStart;
   /** The text of `config.toml`, which the run begins with; without it there is no such file. */
   readonly configToml?: string;
+  /** Whether there will be a script for a scheduler, `slurm.sbatch`. */
+  readonly hasJobScript?: boolean;
 }
 
-const LOCK_OPTIONS = { host: true, now: true, heartbeatMs: true, say: true } as const;
-const DIRECTORY_OPTIONS = { ...LOCK_OPTIONS, start: true, configToml: true } as const;
+const LOCK_OPTIONS = { host: true, now: true, heartbeatMs: true, patienceMs: true, sleep: true, say: true } as const;
+const DIRECTORY_OPTIONS = { ...LOCK_OPTIONS, start: true, configToml: true, hasJobScript: true } as const;
 
 /** The folders of a sweep. */
 export interface SweepDirectories extends AsyncDisposable {
@@ -56,12 +59,21 @@ export interface SweepDirectories extends AsyncDisposable {
   readonly runs: readonly RunDirectory[];
 }
 
+/** The folders of some runs of a sweep. */
+export interface TaskDirectories extends AsyncDisposable {
+  /** No process has the folder of the summary meanwhile. */
+  readonly whole: null;
+  /** Each with its name in the sweep's folder, in the order of the places asked for. */
+  readonly runs: readonly RunDirectory[];
+}
+
 /** What {@link RunDirectory} is made of. */
 interface Opening {
   readonly path: string;
   readonly kind: RunKind;
   readonly start: RunStart;
   readonly configToml: string | undefined;
+  readonly hasJobScript: boolean;
   /** The folders of a sweep's runs. */
   readonly runs: readonly string[];
   readonly options: RunLockOptions;
@@ -94,7 +106,7 @@ export class RunDirectory implements AsyncDisposable {
       saev_nn_run: 1,
       kind,
       files: NAMES[kind].filter((name) =>
-        (this.resumes && found.ours.has(name)) ||
+        (found.ours.has(name) && (this.resumes || isKept(name, opening))) ||
         (namesOf(opening).includes(name) && (found.ours.has(name) || !found.names.has(name)))
       ),
       ...kind === "sweep" && { runs },
@@ -116,9 +128,9 @@ export class RunDirectory implements AsyncDisposable {
    */
   static async open(path: string, options: RunDirectoryOptions = {}): Promise<RunDirectory> {
     checkOptions("RunDirectory.open", options, DIRECTORY_OPTIONS);
-    const { start = "new", configToml } = options;
+    const { start = "new", configToml, hasJobScript = false } = options;
     const directory = await RunDirectory.#open({
-      ...{ path, kind: "run", start, configToml, runs: [], options, parent: null },
+      ...{ path, kind: "run", start, configToml, hasJobScript, runs: [], options, parent: null },
     });
     try {
       // A sweep has one lock for all of its runs.
@@ -139,7 +151,8 @@ export class RunDirectory implements AsyncDisposable {
   static async openDemo(path: string, options: RunLockOptions = {}): Promise<RunDirectory> {
     checkOptions("RunDirectory.openDemo", options, LOCK_OPTIONS);
     return await RunDirectory.#open({
-      ...{ path, kind: "demo", start: "overwrite", configToml: undefined, runs: [], options, parent: null },
+      ...{ path, kind: "demo", start: "overwrite", configToml: undefined, hasJobScript: false },
+      ...{ runs: [], options, parent: null },
     });
   }
 
@@ -151,16 +164,24 @@ export class RunDirectory implements AsyncDisposable {
    */
   static async openSweep(path: string, n_runs: number, options: RunDirectoryOptions = {}): Promise<SweepDirectories> {
     checkOptions("RunDirectory.openSweep", options, DIRECTORY_OPTIONS);
-    const { start = "new", configToml } = options;
+    const { start = "new", configToml, hasJobScript = false } = options;
     if (n_runs === 1) {
       const only = await RunDirectory.open(path, options);
       return { whole: only, runs: [only], [Symbol.asyncDispose]: () => only[Symbol.asyncDispose]() };
     }
-    const digits = String(n_runs - 1).length;
-    const names = Array.from({ length: n_runs }, (_, i) => String(i).padStart(digits, "0"));
+    const names = runNames(n_runs);
     await using stack = new AsyncDisposableStack();
     const whole = stack.use(
-      await RunDirectory.#open({ path, kind: "sweep", start, configToml, runs: names, options, parent: null }),
+      await RunDirectory.#open({
+        path,
+        kind: "sweep",
+        start,
+        configToml,
+        hasJobScript,
+        runs: names,
+        options,
+        parent: null,
+      }),
     );
     const old = whole.#found.runs;
     const runs: RunDirectory[] = [];
@@ -171,6 +192,7 @@ export class RunDirectory implements AsyncDisposable {
         kind: "run",
         start: whole.#found.isReplaced ? "overwrite" : start,
         configToml: undefined,
+        hasJobScript: false,
         runs: [],
         options,
         parent: whole,
@@ -181,6 +203,39 @@ export class RunDirectory implements AsyncDisposable {
     }
     const owned = stack.move();
     return { whole, runs, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  }
+
+  /**
+   * Opens the folders of those runs of a sweep that are at these places, each with a lock of its own: other processes can
+   * have the others meanwhile, on other machines too. What the sweep's folder says of the sweep is written if it is not
+   * there; it is the same whichever process writes it. A process that was killed and its successor may meet: the second
+   * waits until the first's lock is stale.
+   *
+   * @throws {RangeError} as {@link RunDirectory.openSweep}, and where the folder's `config.toml` says another sweep.
+   */
+  static async openTask(
+    path: string,
+    { n_runs, places, ...options }: RunDirectoryOptions & {
+      readonly n_runs: number;
+      readonly places: readonly number[];
+    },
+  ): Promise<TaskDirectories> {
+    checkOptions("RunDirectory.openTask", options, DIRECTORY_OPTIONS);
+    const patient = { patienceMs: 2 * STALE_MS, ...options };
+    if (n_runs === 1) {
+      const only = await RunDirectory.open(path, patient);
+      return { whole: null, runs: [only], [Symbol.asyncDispose]: () => only[Symbol.asyncDispose]() };
+    }
+    const names = runNames(n_runs);
+    await prepareSweep(path, names, options);
+    await using stack = new AsyncDisposableStack();
+    const runs: RunDirectory[] = [];
+    for (const place of places) {
+      const { configToml: _, ...given } = patient;
+      runs.push(stack.use(await RunDirectory.open(`${path}/${names[place]}`, given)));
+    }
+    const owned = stack.move();
+    return { whole: null, runs, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
 
   static async #open(opening: Opening): Promise<RunDirectory> {
@@ -232,11 +287,11 @@ export class RunDirectory implements AsyncDisposable {
     const { path } = this;
     const { kind, ours, runs, sessions } = this.#found;
     if (kind === null) return;
-    const files = [...ours].filter((name) => name !== RECORD);
+    const files = [...ours].filter((name) => name !== RECORD && !isKept(name, this.#opening));
     const older: RunRecord = { saev_nn_run: 1, kind, files, runs, replacing: true, sessions };
     await this.#write(RECORD, asJson(older));
     for (const run of runs) await removeRun(`${path}/${run}`);
-    await removeInOrder(path, kind, ours);
+    await removeInOrder(path, kind, new Set(files));
     await syncFolder(path);
   }
 
@@ -395,8 +450,49 @@ function asJson(value: unknown): string {
 }
 
 /** The names that a folder needs. */
-function namesOf({ kind, configToml }: Opening): string[] {
-  return NAMES[kind].filter((name) => name !== "config.toml" || configToml !== undefined);
+function namesOf({ kind, configToml, hasJobScript }: Opening): string[] {
+  return NAMES[kind].filter((name) =>
+    name === "config.toml" ? configToml !== undefined : name !== JOB_SCRIPT || hasJobScript
+  );
+}
+
+/** Whether a run that begins leaves this file of an older try: the script that began it. */
+function isKept(name: string, { start }: Opening): boolean {
+  return name === JOB_SCRIPT && start === "auto";
+}
+
+/** What the folders of so many runs are called. */
+export function runNames(n_runs: number): string[] {
+  const digits = String(n_runs - 1).length;
+  return Array.from({ length: n_runs }, (_, i) => String(i).padStart(digits, "0"));
+}
+
+/** Writes what the folder of a sweep has before any of its runs, unless it is there. */
+async function prepareSweep(path: string, runs: readonly string[], options: RunDirectoryOptions): Promise<void> {
+  const { configToml } = options;
+  const opening: Opening = {
+    ...{ path, kind: "sweep", start: "auto", configToml, hasJobScript: false, runs, options, parent: null },
+  };
+  await RunLock.check(path, options);
+  const found = await findFolder(path);
+  check(found, opening);
+  await checkConfigToml(found, opening);
+  const inUse = found.ours.has("config.toml") ? await Deno.readTextFile(`${path}/config.toml`) : configToml;
+  if (found.isReplaced || inUse !== configToml) {
+    const what = found.isReplaced
+      ? "its files were being replaced when the process ended"
+      : "its config.toml says another";
+    throw new RangeError(
+      `opening the sweep ${path}: ${what}; replace it with --slurm --overwrite, or choose another folder`,
+    );
+  }
+  if (found.kind !== null) return;
+  const files = ["sweep.json", ...configToml === undefined ? [] : ["config.toml"]];
+  const record: RunRecord = { saev_nn_run: 1, kind: "sweep", files, runs, sessions: [] };
+  await Deno.mkdir(path, { recursive: true });
+  const write = (name: string, text: string) => writeBytes(`${path}/${name}`, [new TextEncoder().encode(text)]);
+  await write(RECORD, asJson(record));
+  if (configToml !== undefined) await write("config.toml", configToml);
 }
 
 function isResumed(found: FoundFolder, { kind, start }: Opening): boolean {

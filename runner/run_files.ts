@@ -21,6 +21,9 @@ export const PREVIOUS_STATE = "training.previous.safetensors";
 /** A state on its way to become {@link STATE}. */
 export const NEXT_STATE = "training.next.safetensors";
 
+/** What a scheduler is given; it stays when the runs that it begins replace what an older try has left. */
+export const JOB_SCRIPT = "slurm.sbatch";
+
 /** The names that each kind needs, in the order in which they are removed: nothing can be resumed once the first is gone. */
 export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
   run: [
@@ -33,8 +36,9 @@ export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
     "report.html",
     "config.json",
     "config.toml",
+    JOB_SCRIPT,
   ],
-  sweep: ["sweep.json", "config.toml"],
+  sweep: ["sweep.json", "config.toml", JOB_SCRIPT],
   demo: ["sae.pt", "metrics.json", "features.png", "report.html"],
 };
 

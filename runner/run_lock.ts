@@ -16,6 +16,10 @@ export interface RunLockOptions {
   readonly now?: () => number;
   /** Milliseconds between two heartbeats; 10,000 if left out, as others take for granted. */
   readonly heartbeatMs?: number;
+  /** Milliseconds that a process waits for its holder to end; 0 if left out. */
+  readonly patienceMs?: number;
+  /** Waits so many milliseconds. */
+  readonly sleep?: (ms: number) => Promise<void>;
   /** Told in one line that a lock was left by a process on another machine, and taken from it. */
   readonly say?: (line: string) => void;
 }
@@ -34,6 +38,9 @@ export const LOCK_FILE = "run.lock";
 const HEARTBEAT_MS = 10_000;
 /** A machine that has missed so many is taken for dead. */
 const MISSED_HEARTBEATS = 10;
+/** The lock of a process that has ended without removing it can be taken after so long at the latest. */
+export const STALE_MS: number = MISSED_HEARTBEATS * HEARTBEAT_MS;
+const RETRY_MS = 1000;
 
 /** Renews the time of a file. On a thread of its own, since a slow step may block this one for minutes. */
 const HEART = `
@@ -59,17 +66,25 @@ export class RunLock implements AsyncDisposable {
   }
 
   /**
-   * Takes the lock of a folder, which must exist.
+   * Takes the lock of a folder, which must exist; waits for it as long as the options say.
    *
    * @throws {RangeError} if a living process has it, or the file is no lock.
    */
   static async take(folder: string, options: RunLockOptions = {}): Promise<RunLock> {
-    const { host = await hostname(), heartbeatMs = HEARTBEAT_MS } = options;
+    const { host = await hostname(), heartbeatMs = HEARTBEAT_MS, say = () => {} } = options;
+    const { patienceMs = 0, now = Date.now, sleep = (ms) => new Promise((done) => setTimeout(done, ms)) } = options;
     const path = `${folder}/${LOCK_FILE}`;
-    for (;;) {
+    const begun = now();
+    for (let isFirst = true;; isFirst = false) {
       using stack = new DisposableStack();
       const file = stack.use(await Deno.open(path, { read: true, write: true, create: true }));
-      await claim(folder, file, { ...options, host });
+      const refusal = await claim(folder, file, { ...options, host });
+      if (refusal !== null && now() - begun >= patienceMs) throw new RangeError(refusal);
+      if (refusal !== null) {
+        if (isFirst) say(`waiting: ${refusal}`);
+        await sleep(RETRY_MS);
+        continue;
+      }
       // Its last holder may have removed it after it was opened here.
       if (!await isAt(path, file)) continue;
       const holder = { host, pid: Deno.pid, id: crypto.randomUUID() };
@@ -100,7 +115,8 @@ export class RunLock implements AsyncDisposable {
       throw error;
     }
     using _ = file;
-    await claim(folder, file, { ...options, host, say: () => {} });
+    const refusal = await claim(folder, file, { ...options, host, say: () => {} });
+    if (refusal !== null) throw new RangeError(refusal);
   }
 
   /**
@@ -131,36 +147,37 @@ export class RunLock implements AsyncDisposable {
   }
 }
 
-/** @throws {RangeError} if a living process has the lock. */
+/**
+ * What keeps this process from the lock, because a living one has it; `null` if nothing does.
+ *
+ * @throws {RangeError} if the file is no lock.
+ */
 async function claim(
   folder: string,
   file: Deno.FsFile,
   { host, now = Date.now, say = () => {} }: RunLockOptions,
-): Promise<void> {
+): Promise<string | null> {
   // Some network file systems have no locks.
   const isLocked = await file.tryLock(true).catch(() => null);
   const { mtime } = await file.stat();
   const text = textOf(file);
   const holder = readHolder(text);
   if (isLocked === false) {
-    throw new RangeError(
-      `${folder} is in use by ${holder ? nameOf(holder) : "another process"}; wait until it ends`,
-    );
+    return `${folder} is in use by ${holder ? nameOf(holder) : "another process"}; wait until it ends`;
   }
-  if (text === "") return;
+  if (text === "") return null;
   if (holder === undefined) {
     throw new RangeError(`${folder}/${LOCK_FILE} is not a saev lock file; move it, or choose another folder`);
   }
-  if (isLocked && holder.host !== null && holder.host === host) return;
+  if (isLocked && holder.host !== null && holder.host === host) return null;
   const silence = now() - (mtime?.getTime() ?? 0);
   const since = `whose last heartbeat was ${Math.max(0, Math.round(silence / 1000))} s ago`;
-  if (silence >= MISSED_HEARTBEATS * HEARTBEAT_MS) {
-    return say(`${folder}: the lock of ${nameOf(holder)}, ${since}, is stale; taking it over`);
+  if (silence >= STALE_MS) {
+    say(`${folder}: the lock of ${nameOf(holder)}, ${since}, is stale; taking it over`);
+    return null;
   }
-  throw new RangeError(
-    `${folder} is in use by ${nameOf(holder)}, ${since}. If that process has ended, try again ` +
-      `${MISSED_HEARTBEATS * HEARTBEAT_MS / 1000} s after that`,
-  );
+  return `${folder} is in use by ${nameOf(holder)}, ${since}. If that process has ended, try again ` +
+    `${STALE_MS / 1000} s after that`;
 }
 
 function nameOf({ host, pid }: Holder): string {

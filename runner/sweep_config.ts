@@ -6,7 +6,7 @@
 
 import { checkOptions } from "../kernels/engine/options.ts";
 import { listFields } from "./config_sections.ts";
-import { completeRunConfig, type RunConfig } from "./run_config.ts";
+import { completeRunConfig, completeSlurm, type RunConfig } from "./run_config.ts";
 
 /** One run of a sweep. */
 export interface SweptConfig {
@@ -33,18 +33,33 @@ export function completeSweep(
 ): SweptConfig[] {
   checkOptions("completeSweep", options, { maxRuns: true });
   const { maxRuns = 1000 } = options;
+  // What a scheduler gives is the same for all, and its lists are no sweeps.
+  const { slurm, ...swept } = found;
+  completeSlurm({ slurm });
   const lists: string[] = [];
-  const count = countRuns(found, "", lists);
+  const count = countRuns(swept, "", lists);
   if (count > maxRuns) {
     throw new RangeError(
       `its lists make ${count.toLocaleString("en")} runs; expected at most ${maxRuns.toLocaleString("en")}: ` +
         `${lists.join(", ")}; shorten them, or raise --max-runs`,
     );
   }
-  return combinations(found, "").map(({ value, changes }) => ({
+  return combinations(swept, "").map(({ value, changes }) => ({
     changes,
     cfg: completeRunConfig(value as Record<string, unknown>),
   }));
+}
+
+/** What must be the same in runs that train together, as text. */
+export function streamOf({ data, train, log: { validation_every } }: RunConfig): string {
+  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes, seed } =
+    train;
+  return JSON.stringify({ data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed, validation_every });
+}
+
+/** The runs that share a stream of rows, as places in the list: the groups in the order of their first runs. */
+export function groupRuns(cfgs: readonly RunConfig[]): (readonly number[])[] {
+  return [...Map.groupBy(cfgs.keys(), (i) => streamOf(cfgs[i]!)).values()];
 }
 
 /** How many {@link combinations} there are; says which lists they come from. */

@@ -5,13 +5,17 @@
  */
 
 import { shownAddress } from "../io/http.ts";
+import type { MetricsWithCoherence } from "../eval/coherence.ts";
 import type { RunResult } from "./run.ts";
+import type { RunState } from "./run_status.ts";
 import type { SweptConfig } from "./sweep_config.ts";
 
 /** A run in a sweep's summary. */
 export interface SweepOutcome {
   /** Its folder within that of the sweep. */
   readonly directory: string;
+  /** What became of it. */
+  readonly state: RunState;
   /** What the lists of the configuration say about this run. */
   readonly changes: SweptConfig["changes"];
   /** Steps made. */
@@ -30,18 +34,27 @@ export interface SweepOutcome {
   readonly warnings: readonly string[];
 }
 
+/** What a summary needs to know of a run that has ended, or may have. */
+export interface RunEnd extends Pick<RunResult, "steps" | "warnings"> {
+  /** In a word. */
+  readonly state: RunState;
+  /** `null` where it was not evaluated. */
+  readonly metrics: Pick<MetricsWithCoherence, "nmse" | "l0" | "dead_fraction"> | null;
+  /** Why its numbers let it go no further. */
+  readonly diverged: Pick<Error, "message"> | null;
+  /** What else ended it. */
+  readonly failed: Pick<Error, "message"> | null;
+}
+
 /** The summary of one run. */
 export function outcomeOf(
   directory: string,
   { changes }: Pick<SweptConfig, "changes">,
-  { metrics, steps, diverged, failed, warnings }: Pick<
-    RunResult,
-    "metrics" | "steps" | "diverged" | "failed" | "warnings"
-  >,
+  { state, metrics, steps, diverged, failed, warnings }: RunEnd,
 ): SweepOutcome {
   const { nmse = null, l0 = null, dead_fraction = null } = metrics ?? {};
   const ends = { diverged: diverged?.message ?? null, failed: failed?.message ?? null };
-  return { directory, changes: shownChanges(changes), steps, nmse, l0, dead_fraction, ...ends, warnings };
+  return { directory, state, changes: shownChanges(changes), steps, nmse, l0, dead_fraction, ...ends, warnings };
 }
 
 /** The same without what an address may not show. */

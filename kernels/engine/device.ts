@@ -372,6 +372,11 @@ export function adapterName({ adapterInfo }: GPUDevice): string {
   return description || `${vendor} ${architecture}`.trim() || "an adapter without a name";
 }
 
+/** Whether the adapter of a device computes on the CPU. */
+export function isSoftware({ adapterInfo }: GPUDevice): boolean {
+  return adapterInfo?.isFallbackAdapter === true;
+}
+
 /** The context of a device, made on first use. */
 export function contextOf(device: GPUDevice): DeviceContext {
   return contexts.get(device) ?? new DeviceContext(device);

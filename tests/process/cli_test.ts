@@ -446,6 +446,73 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   assertMatch(again.stderr, /^error: runs\/sweep\/0 already holds a run[^\n]*\n$/);
 });
 
+Deno.test("the tasks of a job array make what the sweep makes in one process, and collect says what is missing", async () => {
+  await using made = await folder({
+    "sweep.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 2\nlr = [1e-3, 1e-2]") +
+      "[slurm]\nallow_software = true\ngpus = 0\n",
+    "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
+  });
+  const [seeds, inside] = [["--seeds", "2"], { cwd: made.path }];
+  const run = (...args: string[]) => saev(["train", ...args], inside);
+  const written = await run("sweep.toml", ...seeds, "--slurm", "--out", "array");
+  assertEquals([written.code, written.stdout], [0, ""], written.stderr);
+  assertStringIncludes(written.stderr, "array/slurm.sbatch: 2 tasks for 4 runs\n");
+  const script = await Deno.readTextFile(`${made.path}/array/slurm.sbatch`);
+  assertStringIncludes(script, `--relative-to ${await Deno.realPath(made.path)} \\\n`);
+  const collect = async () => {
+    const { code, stdout } = await saev(["collect", "array", "--json"], inside);
+    return [code, JSON.parse(stdout).missing.map(({ task }: { task: number }) => task)];
+  };
+  assertEquals(await collect(), [1, [0, 1]]);
+  // The sweep is what it was when the script was written, wherever a task runs.
+  const task = (i: number) =>
+    saev(
+      ["train", `${made.path}/array/config.toml`, "--relative-to", made.path, "--out", `${made.path}/array`]
+        .concat("--resume=auto", "--stage", `${made.path}/stage`, "--task", String(i)),
+      { cwd: "/" },
+    );
+  const first = await task(1);
+  assertEquals(first.code, 0, first.stderr);
+  assertMatch(first.stderr, /^copying [^\n]*a\.npy to [^\n]*\ntask 1 of 2: 2 of 4 runs, on \S/);
+  assertEquals(await collect(), [1, [0]]);
+  const [second, local] = await Promise.all([task(0), run("sweep.toml", ...seeds, "--out", "local")]);
+  assertEquals([second.code, local.code], [0, 0], second.stderr + local.stderr);
+  assertEquals(await collect(), [0, []]);
+  for (let i = 0; i < 4; i++) {
+    const model = (where: string) => Deno.readFile(`${made.path}/${where}/${i}/sae.pt`);
+    assertEquals(await model("array"), await model("local"), `run ${i}`);
+  }
+  const summary = (where: string) => Deno.readTextFile(`${made.path}/${where}/sweep.json`);
+  assertEquals(JSON.parse(await summary("array")), JSON.parse(await summary("local")));
+
+  const mistakes: [args: string[], message: string][] = [
+    [["--task", "2"], "--task is 2; the configuration has 2 groups, from 0 to 1"],
+    [["--task", "0", "--overwrite"], "--task trains some runs of a sweep, and --overwrite replaces all of them"],
+    [["--submit"], "--submit is for the job array of --slurm"],
+    [["--train.seed", "[1, 2]"], "train.seed is a list, and --seeds makes one"],
+    [["--slurm.time", "soon"], 'slurm.time must be minutes, hours:minutes:seconds or days-hours, found "soon"'],
+  ];
+  for (const [args, message] of mistakes) {
+    const { code, stderr } = await run("sweep.toml", ...seeds, ...args);
+    assertEquals(code, 2, stderr);
+    assertStringIncludes(stderr, message);
+  }
+  const submitted = await run(
+    "sweep.toml",
+    "--slurm",
+    "--submit",
+    "--out",
+    "other",
+    "--slurm.options",
+    '["--no-such"]',
+  );
+  assertEquals(submitted.code, 1);
+  assertMatch(
+    submitted.stderr,
+    /error: submitting \S*other\/slurm\.sbatch: (?:found no sbatch here|sbatch ended with)/,
+  );
+});
+
 Deno.test("a sweep of which a run diverges goes on and ends with 1", async () => {
   await using made = await folder({
     "sweep.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 0\nlr = [1e9, 1e-3]"),

@@ -77,6 +77,7 @@ Deno.test("each command works with the permissions that its help names, and no o
         "--out",
         "codes",
       ]],
+      [["--allow-read", "--allow-write=job"], ["train", "a.toml", "--out", "job", "--slurm"]],
       [["--allow-read=a.pt,b", "--allow-write=b"], ["convert", "a.pt", "b/b.pt", "--to", "saev"]],
       [[], ["tune", "--budget", "0", "--batch-size", "8", "--d-model", "8", "--d-sae", "8"]],
       [[`--allow-read=demo,${ROOT}examples/demo/photos`, "--allow-write=demo"], [
@@ -88,9 +89,11 @@ Deno.test("each command works with the permissions that its help names, and no o
     ];
     const ended = await Promise.all(cases.map(([flags, args]) => saev(path, flags, args)));
     for (const [i, { code, stderr }] of ended.entries()) assertEquals(code, 0, `${cases[i]![1].join(" ")}: ${stderr}`);
+    const collected = await saev(path, ["--allow-read=out", "--allow-write=out"], ["collect", "out"]);
+    assertEquals([collected.code, collected.stderr], [0, "1 of 1 runs are finished\n"]);
     assertMatch(ended[0]!.stdout, /^format {4}saev, schema 5\n/);
     assertEquals(ended[0]!.stderr, "");
-    assertStringIncludes(ended[5]!.stderr, "the results were not saved");
+    assertStringIncludes(ended[6]!.stderr, "the results were not saved");
     assertStringIncludes(await Deno.readTextFile(`${path}/out/report.html`), "<!doctype html>");
     using again = await load(`${path}/b/b.pt`);
     assert(again.cfg.d_model === 8);

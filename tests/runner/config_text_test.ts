@@ -13,6 +13,7 @@ import {
   LOG_FIELDS,
   LOOP_FIELDS,
   SECTIONS,
+  SLURM_FIELDS,
 } from "../../runner/config_sections.ts";
 import { UPSTREAM } from "../../runner/defaults.ts";
 import { configText } from "../../runner/config_text.ts";
@@ -89,7 +90,7 @@ Deno.test("every field of every table is in the text", () => {
     }
   };
   allTables().forEach(check);
-  assertEquals(listFields().toSorted(), ["data.ignore_labels", "objective.group_sizes"]);
+  assertEquals(listFields().toSorted(), ["data.ignore_labels", "objective.group_sizes", "slurm.options"]);
 });
 
 Deno.test("no line is wider than asked for", () => {
@@ -114,6 +115,7 @@ const DOCUMENTED: readonly [file: string, name: string, fields: Readonly<Record<
   ["runner/config_sections.ts", "DataConfig", { ...DATA_FIELDS }],
   ["runner/config_sections.ts", "LoopConfig", { ...LOOP_FIELDS }],
   ["runner/config_sections.ts", "LogConfig", { ...LOG_FIELDS }],
+  ["runner/config_sections.ts", "SlurmConfig", { ...SLURM_FIELDS }],
   ...interfaces("nn/activations", { ...ACTIVATION_FIELDS }),
   ...interfaces("nn/loss_terms.ts", { ...SPARSITIES, ...AUXILIARIES }),
   ...interfaces("objectives", { ...OBJECTIVES }),

@@ -402,3 +402,58 @@ Deno.test("once another process has the run, this one writes nothing", () =>
     await assertRejects(() => directory.write("report.html", "two"), RangeError, "process 1 on other");
     assertEquals(await Deno.readTextFile(`${path}/report.html`), "one");
   }));
+
+Deno.test("tasks have the folders of their own runs at the same time, and a sweep as a whole none meanwhile", () =>
+  inFolder({}, async (path) => {
+    const task = (places: number[], options: object = {}) =>
+      RunDirectory.openTask(path, { n_runs: 11, places, start: "auto", configToml: "a", patienceMs: 0, ...options });
+    // Nobody has prepared the folder: whoever comes first does, and all at once do no harm.
+    const [first, second] = await Promise.all([task([0, 10]), task([1])]);
+    assertEquals(first.runs.map(({ path: at }) => at), [`${path}/00`, `${path}/10`]);
+    const { "run.json": text, "config.toml": config } = await contents(path);
+    assertEquals([JSON.parse(text!).kind, JSON.parse(text!).runs.length, config], ["sweep", 11, "a"]);
+    await assertRejects(() => task([10]), RangeError, `${path}/10 is in use`);
+    const whole = () => RunDirectory.openSweep(path, 11, { start: "auto", configToml: "a" });
+    await assertRejects(whole, RangeError, `${path}/00 is in use`);
+    for (const tasks of [first, second]) await tasks[Symbol.asyncDispose]();
+    await assertRejects(() => task([0], { configToml: "b" }), RangeError, "its config.toml says another");
+    const fewer = () => RunDirectory.openTask(path, { n_runs: 9, places: [0], start: "auto", configToml: "a" });
+    await assertRejects(fewer, RangeError, "found the run 00; the configuration describes 9 runs");
+    {
+      await using _ = await whole();
+      await assertRejects(() => task([0]), RangeError, `${path} is in use`);
+    }
+  }));
+
+Deno.test("the script of a job array stays when its runs begin or are resumed, and goes when they are replaced", async () => {
+  for (const n_runs of [1, 2]) {
+    await inFolder({}, async (path) => {
+      const options = { configToml: "a", hasJobScript: true } as const;
+      {
+        await using directories = await RunDirectory.openSweep(path, n_runs, options);
+        await directories.whole.write("slurm.sbatch", "text");
+      }
+      const names = async () => Object.keys(await contents(path)).filter((name) => !name.includes("/")).toSorted();
+      for (let times = 0; times < 2; times++) {
+        await using task = await RunDirectory.openTask(path, { n_runs, places: [0], start: "auto", configToml: "a" });
+        await task.runs[0]!.begin();
+        assertEquals((await names()).filter((name) => name !== "run.lock"), [
+          "config.toml",
+          "run.json",
+          "slurm.sbatch",
+        ]);
+      }
+      await using directories = await RunDirectory.openSweep(path, n_runs, { configToml: "a", start: "overwrite" });
+      await directories.whole.begin();
+      assertEquals((await names()).filter((name) => name !== "run.lock"), ["config.toml", "run.json"]);
+    });
+    // One that is somebody else's is not touched.
+    await inFolder({ "slurm.sbatch": "mine" }, async (path) => {
+      const opening = () => RunDirectory.openSweep(path, n_runs, { configToml: "a", hasJobScript: true });
+      await assertRejects(opening, RangeError, "slurm.sbatch is not a file of this run");
+      await using directories = await RunDirectory.openSweep(path, n_runs, { configToml: "a" });
+      await directories.whole.begin();
+      assertEquals((await contents(path))["slurm.sbatch"], "mine");
+    });
+  }
+});

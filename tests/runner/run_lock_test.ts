@@ -94,3 +94,26 @@ Deno.test("a file that is no lock stays", () =>
       assertEquals(await Deno.readTextFile(`${path}/run.lock`), text);
     }
   }));
+
+Deno.test("a successor waits until the lock of its predecessor on another machine is stale, and no longer", () =>
+  inFolder(async (path) => {
+    const left = await leave(path, "there");
+    const said: string[] = [];
+    let time = left;
+    const patient = (patienceMs: number) =>
+      RunLock.take(path, {
+        host: "here",
+        now: () => time,
+        patienceMs,
+        sleep: (ms) => {
+          time += ms;
+          return Promise.resolve();
+        },
+        say: (line) => said.push(line),
+      });
+    await assertRejects(() => patient(50_000), RangeError, "is in use by process 7 on there");
+    assertEquals(time, left + 50_000);
+    await using _ = await patient(200_000);
+    assertEquals(time, left + 100_000);
+    assertEquals(said.map((line) => line.split(" ")[0]), ["waiting:", "waiting:", `${path}:`]);
+  }));
