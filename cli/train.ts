@@ -188,7 +188,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   };
   const trained = isSweep
     ? runSweep(runs, options)
-    : runTraining(runs[0]!.cfg, runs[0]!.source, { ...runs[0]!, ...options });
+    : runTraining(runs[0]!.cfg, runs[0]!.source, { ...options, directory: runs[0]!.directory });
   const results = [
     await trained.finally(() => [progress, runTable].forEach((shown) => shown?.[Symbol.dispose]()))
       .catch(async (error: unknown) => {

@@ -5,10 +5,11 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { openTraining } from "../train/training_file.ts";
 import { writeBytes } from "../io/files.ts";
 import { findFolder, PREVIOUS_STATE, RECORD, STATE } from "./run_files.ts";
-import { RunLock, type RunLockOptions } from "./run_lock.ts";
+import { LOCK_OPTIONS, RunLock, type RunLockOptions } from "./run_lock.ts";
 import { completeSweep, groupRuns } from "./sweep_config.ts";
 import { outcomeOf, type RunEnd, type SweepOutcome } from "./sweep_summary.ts";
 
@@ -29,6 +30,7 @@ export interface CollectedRun extends SweepOutcome {
 /**
  * Looks at every run of a sweep, or at the one run of a folder. `config` is what `config.toml` in it says, as objects.
  *
+ * @throws {TypeError} for an option that there is not.
  * @throws {RangeError} for the folder of something else, or where the configuration describes other runs than the folder.
  */
 export async function collectSweep(
@@ -36,6 +38,7 @@ export async function collectSweep(
   config: Readonly<Record<string, unknown>>,
   options: RunLockOptions = {},
 ): Promise<CollectedSweep> {
+  checkOptions("collectSweep", options, LOCK_OPTIONS);
   const { kind, runs: names } = await findFolder(path);
   const sweep = completeSweep(config, { maxRuns: Infinity });
   const n_folders = kind === "run" ? 1 : kind === "sweep" ? names.length : 0;

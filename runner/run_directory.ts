@@ -24,7 +24,7 @@ import {
   type RunRecord,
   STATE,
 } from "./run_files.ts";
-import { RunLock, type RunLockOptions, STALE_MS } from "./run_lock.ts";
+import { LOCK_OPTIONS, RunLock, type RunLockOptions, STALE_MS } from "./run_lock.ts";
 import type { RunSession } from "./run_record.ts";
 
 /**
@@ -48,7 +48,6 @@ export interface RunDirectoryOptions extends RunLockOptions {
   readonly hasJobScript?: boolean;
 }
 
-const LOCK_OPTIONS = { host: true, now: true, heartbeatMs: true, patienceMs: true, sleep: true, say: true } as const;
 const DIRECTORY_OPTIONS = { ...LOCK_OPTIONS, start: true, configToml: true, hasJobScript: true } as const;
 
 /** The folders of a sweep. */

@@ -24,6 +24,16 @@ export interface RunLockOptions {
   readonly say?: (line: string) => void;
 }
 
+/** The names of {@link RunLockOptions}. */
+export const LOCK_OPTIONS = {
+  host: true,
+  now: true,
+  heartbeatMs: true,
+  patienceMs: true,
+  sleep: true,
+  say: true,
+} as const;
+
 /** Who has a run, as the lock's file says. */
 interface Holder {
   readonly host: string | null;

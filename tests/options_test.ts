@@ -74,6 +74,9 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   open: ({ wrong }) => runner.RunDirectory.open("/nowhere", wrong),
   openDemo: ({ wrong }) => runner.RunDirectory.openDemo("/nowhere", wrong),
   openSweep: ({ wrong }) => runner.RunDirectory.openSweep("/nowhere", 2, wrong),
+  openTask: ({ wrong }) => runner.RunDirectory.openTask("/nowhere", { n_runs: 2, places: [0], ...wrong }),
+  collectSweep: ({ wrong }) => runner.collectSweep("/nowhere", {}, wrong),
+  stageRows: ({ wrong }) => runner.stageRows("/nowhere", "/nowhere", wrong),
   runSweep: ({ wrong }) => runner.runSweep([], wrong),
   runTraining: ({ wrong, rows }) =>
     runner.runTraining(runner.completeRunConfig({ data: { path: "nowhere" } }), rows, wrong as runner.RunOptions),

@@ -450,7 +450,7 @@ Deno.test("the script of a job array stays when its runs begin or are resumed, a
     // One that is somebody else's is not touched.
     await inFolder({ "slurm.sbatch": "mine" }, async (path) => {
       const opening = () => RunDirectory.openSweep(path, n_runs, { configToml: "a", hasJobScript: true });
-      await assertRejects(opening, RangeError, "slurm.sbatch is not a file of this run");
+      await assertRejects(opening, RangeError, "slurm.sbatch does not belong to this run");
       await using directories = await RunDirectory.openSweep(path, n_runs, { configToml: "a" });
       await directories.whole.begin();
       assertEquals((await contents(path))["slurm.sbatch"], "mine");

@@ -67,10 +67,10 @@ Deno.test("runs are counted before any is made", () => {
   assertThrows(() => sweep(many), RangeError, "its lists make 1,004,006,004,001 runs");
   assertThrows(() => sweep({ ...many, optim: [] }), TypeError, "train.optim is an empty list");
   assertEquals(sweep({ seed: values(1001) }, 1001).length, 1001);
-  assertThrows(() => sweep({ seed: values(3) }, 2), RangeError, "its lists make 3 runs, more than 2");
+  assertThrows(() => sweep({ seed: values(3) }, 2), RangeError, "its lists make 3 runs; expected at most 2");
   // Lists of alternatives with lists of their own are added up; one that is a list by itself is one value.
   const activation = [{ key: "relu" }, { key: "top-k", top_k: [1, 2, 3] }];
   const objective = { key: "matryoshka", group_sizes: [[1, 2], [3]] };
   const found = { data, sae: { activation }, objective };
-  assertThrows(() => completeSweep(found, { maxRuns: 7 }), RangeError, "its lists make 8 runs, more than 7");
+  assertThrows(() => completeSweep(found, { maxRuns: 7 }), RangeError, "its lists make 8 runs; expected at most 7");
 });
