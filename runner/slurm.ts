@@ -33,10 +33,12 @@ export interface SlurmPlan {
  *
  * @throws {DeviceError} if it is software and may not be, or there is none.
  */
-export async function taskAdapter({ allow_software }: Pick<SlurmConfig, "allow_software">): Promise<string> {
+export async function taskAdapter(
+  { allow_software: allowsSoftware }: Pick<SlurmConfig, "allow_software">,
+): Promise<string> {
   const device = await defaultDevice();
   const name = adapterName(device);
-  if (!isSoftware(device) || allow_software) return name;
+  if (!isSoftware(device) || allowsSoftware) return name;
   throw new DeviceError(
     `the adapter is ${name}, which computes on the CPU; a task of a sweep expects a GPU. See that the machine has one ` +
       "and its Vulkan driver, or set slurm.allow_software = true",
