@@ -43,7 +43,7 @@ const SUFFIX = ".npy";
  * Opens an archive; only its directory is read now.
  *
  * @throws {CheckpointError} naming what was found, for any other file.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function openNpz(source: Source, options: NpzOptions = {}): Promise<Npz> {
   checkOptions("openNpz", options, { mostDeflated: true });
