@@ -20,7 +20,7 @@ export { DeviceError, KernelError, ShapeError } from "./engine/errors.ts";
 export * from "./forms/f16.ts";
 export * from "./engine/kernel.ts";
 export * from "./matmul.ts";
-export type { Layout, ProductClass, ProductShape, TileName } from "./matmul_tiles.ts";
+export { type Layout, MAXIMA_COLUMNS, type ProductClass, type ProductShape, type TileName } from "./matmul_tiles.ts";
 export * from "./muon.ts";
 export * from "./newton_schulz.ts";
 export * from "./random.ts";
