@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
  * The command line: `saev demo`, `activations`, `config`, `train`,
- * `collect`, `evaluate`, `encode`, `inspect`, `convert` and `tune`.
+ * `collect`, `evaluate`, `encode`, `probe`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
  * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
@@ -22,6 +22,7 @@ import { encodeCommand } from "./encode.ts";
 import { evaluateCommand } from "./evaluate.ts";
 import { inspectCommand } from "./inspect.ts";
 import { Interruption, Interrupts } from "./interruption.ts";
+import { probeCommand } from "./probe.ts";
 import { trainCommand } from "./train.ts";
 import { tuneCommand } from "./tune.ts";
 
@@ -33,6 +34,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   collect: collectCommand,
   evaluate: evaluateCommand,
   encode: encodeCommand,
+  probe: probeCommand,
   inspect: inspectCommand,
   convert: convertCommand,
   tune: tuneCommand,

@@ -1,26 +1,26 @@
 /**
- * How well one number separates each class of examples from all others, exactly and for all classes at once.
+ * How well one number tells each class of examples from all others, exactly and for all classes at once.
  *
- * For N examples of which P are in class c, AUROC_c is the share of pairs (one in c, one outside) in which the example
- * in c has the larger value, ties counted as half; by midranks r, `(Σ_{c} r − P (P + 1) / 2) / (P (N − P))`. The
- * average precision is `Σ_g (R_g − R_{g−1}) P_g` over groups of equal values, the largest first, as in scikit-learn.
- * Examples that are not listed have the value 0, below all listed ones.
+ * With the values of N examples, of which P are of class c: AUROC_c is the share of pairs of one in c and one outside in
+ * which the one in c has the larger value, ties counted as half; by midranks r, `(Σ_{c} r − P (P + 1) / 2) / (P (N − P))`.
+ * The average precision is `Σ_g (R_g − R_{g−1}) P_g` over groups of equal values, the largest first: equal values are taken
+ * together, as scikit-learn does. Examples that are not listed have the value 0.
  *
- * The cost is one sort of the listed values, for any number of classes.
+ * It costs one sort of the listed values, whatever the number of classes.
  *
  * @module
  */
 
 /** The scores of one class. */
 export interface ClassScore {
-  /** NaN if no example, or every example, is in the class. */
+  /** NaN for a class of no examples, or of all. */
   readonly auroc: number;
-  /** NaN if no example is in the class. */
+  /** NaN for a class of no examples. */
   readonly average_precision: number;
 }
 
 /**
- * The scores of each class, from the positive values of the listed examples.
+ * The score of each class, from the values of some examples; all others have the value 0.
  *
  * @param classOf the class of each listed example
  * @param counts [classes], examples of each class, listed or not
@@ -39,29 +39,40 @@ export function classScores(
     new Float64Array(nClasses),
     new Float64Array(nClasses),
   ];
+  const unlisted = Float64Array.from(counts);
+  for (const i of order) unlisted[classOf[i]!]!--;
+  let nUnlisted = nExamples - order.length;
+  let above = 0;
   const inGroup = new Map<number, number>();
-  /** The examples `above` … `above + size`, counted from the largest, have one value. */
-  const addGroup = (above: number, size: number): void => {
+  /** The next examples, by falling value, of which `inGroup` has so many of each class, have one value. */
+  const addGroup = (size: number): void => {
     const midrank = nExamples - above - (size - 1) / 2;
+    above += size;
     for (const [c, n] of inGroup) {
       ranks[c]! += n * midrank;
       found[c]! += n;
-      precision[c]! += n * found[c]! / (above + size);
+      precision[c]! += n * found[c]! / above;
     }
     inGroup.clear();
   };
+  const addUnlisted = (nListed: number): void => {
+    for (let c = 0; c < nClasses; c++) {
+      if (unlisted[c]! > 0) inGroup.set(c, (inGroup.get(c) ?? 0) + unlisted[c]!);
+    }
+    addGroup(nListed + nUnlisted);
+    nUnlisted = 0;
+  };
   for (let from = 0, to = 0; from < order.length; from = to) {
     const value = values[order[from]!]!;
+    if (value < 0 && nUnlisted > 0) addUnlisted(0);
     for (; to < order.length && values[order[to]!] === value; to++) {
       const c = classOf[order[to]!]!;
       inGroup.set(c, (inGroup.get(c) ?? 0) + 1);
     }
-    addGroup(from, to - from);
+    if (value === 0) addUnlisted(to - from);
+    else addGroup(to - from);
   }
-  if (order.length < nExamples) {
-    for (let c = 0; c < nClasses; c++) if (counts[c]! > found[c]!) inGroup.set(c, counts[c]! - found[c]!);
-    addGroup(order.length, nExamples - order.length);
-  }
+  if (nUnlisted > 0) addUnlisted(0);
   return Array.from({ length: nClasses }, (_, c) => {
     const n = counts[c]!;
     return {
@@ -71,7 +82,7 @@ export function classScores(
   });
 }
 
-/** The share of the most frequent class; NaN for an empty list. */
+/** The share of the commonest class; NaN of none. */
 export function purity(classes: readonly number[]): number {
   const counts = new Map<number, number>();
   for (const c of classes) counts.set(c, (counts.get(c) ?? 0) + 1);

@@ -1,5 +1,6 @@
 /**
- * Evaluation of trained models: metrics on data, similarity of decoder rows, and which latents fire on which rows.
+ * What a trained model is worth, and what its latents do: metrics on data, how alike decoder rows are, which latents fire
+ * on which rows.
  *
  * @module
  */
@@ -22,6 +23,19 @@ export {
 } from "./coherence.ts";
 export { type MeasuredModel, metricsTable } from "./metrics_table.ts";
 export { type MeasuredMetrics, type PartialMetric, undefinedMetrics } from "./undefined_metrics.ts";
+export type { LabelledCodes } from "./code_columns.ts";
+export {
+  coverage,
+  fitProbes,
+  type ProbeMeasures,
+  type ProbeOptions,
+  probeR,
+  type Probes,
+  type ProbeScores,
+  purityAt,
+  scoreProbes,
+  type TopLabels,
+} from "./probes.ts";
 export type { TokenMetrics } from "./token_sums.ts";
 export {
   encodeRows,

@@ -1,9 +1,10 @@
 /**
- * The sums over tokens behind the Python package's inference folder: how often and how strongly each latent fires, and
- * the errors of the reconstruction. They can be saved and resumed.
+ * The sums over tokens that the Python package's inference folder is made of: how often and how strongly each latent
+ * fires, and the errors of the reconstruction. They can be saved and continued.
  *
- * For N tokens with rows x_n [D], reconstructions x̂_n [D], codes f_n [S] and mean row x̄: mean_values[s] = Σ_n f_ns /
- * #(f_ns ≠ 0), sparsity[s] = #(f_ns ≠ 0) / N, sse_recon = Σ_n ‖x_n − x̂_n‖², sse_baseline = Σ_n ‖x_n − x̄‖².
+ * With rows x_n [D], reconstructions x̂_n [D] and codes f_n [S] of N tokens, x̄ the mean row:
+ * mean_values[s] = Σ_n f_ns / #(f_ns ≠ 0), sparsity[s] = #(f_ns ≠ 0) / N,
+ * sse_recon = Σ_n ‖x_n − x̂_n‖², sse_baseline = Σ_n ‖x_n − x̄‖².
  *
  * Sums are kept in float64, row by row: they do not depend on how rows are split into batches.
  *
@@ -12,7 +13,7 @@
 
 import type { CodeArrays } from "../nn/codes.ts";
 
-/** The content of `metrics.json` in an inference folder. If all rows are equal, normalized_mse is NaN or infinite. */
+/** `metrics.json` of an inference folder. Where rows do not vary, normalized_mse is NaN or infinite. */
 export interface TokenMetrics {
   /** sse_recon / n_elements. */
   readonly mse_per_dim: number;
@@ -28,23 +29,23 @@ export interface TokenMetrics {
   readonly sse_recon: number;
   /** Σ‖x − x̄‖². */
   readonly sse_baseline: number;
-  /** Tokens counted. */
+  /** Tokens that count. */
   readonly n_tokens: number;
-  /** Width of a token. */
+  /** Numbers in a token. */
   readonly d_model: number;
   /** n_tokens × d_model. */
   readonly n_elements: number;
 }
 
-/** {@link TokenSums} in the form stored as JSON, without loss. */
+/** {@link TokenSums} as JSON keeps them, exactly. */
 export interface SavedTokenSums {
-  /** Tokens counted. */
+  /** Tokens that count. */
   readonly n_tokens: number;
   /** Σ‖x − x̂‖². */
   readonly errors: number;
   /** Σ‖x − origin‖². */
   readonly squares: number;
-  /** [D], the first row counted; empty before there is one. */
+  /** [D], the first row that counts; empty before there is one. */
   readonly origin: readonly number[];
   /** [D], Σ (x − origin). */
   readonly sums: readonly number[];
@@ -54,7 +55,7 @@ export interface SavedTokenSums {
   readonly strengths: readonly number[];
 }
 
-/** A batch with its reconstruction and codes. */
+/** A batch with what a model makes of it. */
 export interface EncodedBatch {
   /** [B, D], the rows. */
   readonly x_BD: Float32Array;
@@ -62,7 +63,7 @@ export interface EncodedBatch {
   readonly x_hat_BD: Float32Array;
   /** Their codes. */
   readonly codes: CodeArrays;
-  /** The number of the batch's first row among all rows. */
+  /** The number of the batch's first row among all. */
   readonly firstRow: number;
 }
 
@@ -78,7 +79,7 @@ export class TokenSums {
   readonly #fired_S: Float64Array;
   readonly #strengths_S: Float64Array;
 
-  /** Starts from zeros, or from `saved`. */
+  /** Zeros, or those that were `saved`. */
   constructor(d_model: number, d_sae: number, saved?: SavedTokenSums) {
     this.#d_model = d_model;
     this.#sums_D = saved ? Float64Array.from(saved.sums) : new Float64Array(d_model);
@@ -130,7 +131,7 @@ export class TokenSums {
     this.#squares += squares;
   }
 
-  /** The sums in the form stored as JSON. */
+  /** As JSON keeps them. */
   save(): SavedTokenSums {
     return {
       n_tokens: this.#n_tokens,
@@ -143,7 +144,7 @@ export class TokenSums {
     };
   }
 
-  /** [S], the mean activation of each latent where it fires; NaN if it never does. */
+  /** [S], the mean of a latent's values where it fires; NaN if it never does. */
   meanValues(): Float32Array<ArrayBuffer> {
     return Float32Array.from(this.#strengths_S, (sum, s) => sum / this.#fired_S[s]!);
   }
@@ -153,7 +154,7 @@ export class TokenSums {
     return Float32Array.from(this.#fired_S, (fired) => fired / this.#n_tokens);
   }
 
-  /** The reconstruction metrics. */
+  /** How well the tokens are reconstructed. */
   metrics(): TokenMetrics {
     const [n_tokens, d_model, sse_recon] = [this.#n_tokens, this.#d_model, this.#errors];
     const n_elements = n_tokens * d_model;

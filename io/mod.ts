@@ -66,6 +66,7 @@ export {
 export type { ParsedCheckpoint } from "./model.ts";
 export { type NpyMatrix, openNpy, readNpy, writeNpy } from "./npy.ts";
 export { type Npz, type NpzOptions, openNpz } from "./npz.ts";
+export { type CsrMatrix, type CsrRows, openScipyCsr } from "./scipy_csr.ts";
 export type { ArrayPlace } from "./array_place.ts";
 export type { FloatType, IntegerType, NumberType } from "./numbers.ts";
 export { formatSafetensors, readSafetensors, type Safetensors, writeSafetensors } from "./safetensors.ts";

@@ -160,6 +160,17 @@ export async function readNpy(source: Source): Promise<NpyMatrix> {
   return { data: await tensor.read(), rows: rows!, cols: cols! };
 }
 
+/** The text of an array of type `|S<length>` and no dimensions, in all bytes of its file. */
+export function readNpyText(bytes: Uint8Array, what: string): string {
+  const start = headerEnd(bytes, what);
+  const header = new TextDecoder().decode(bytes.subarray(headerStart(bytes), start));
+  const [, length] = /^\{'descr': '\|S(\d+)', 'fortran_order': False, 'shape': \(\), \}\s*$/.exec(header) ?? [];
+  if (length === undefined || bytes.length !== start + Number(length)) {
+    fail(what, `found ${bytes.length} bytes with the header ${quote(header)}; expected one string of type S`);
+  }
+  return String.fromCharCode(...bytes.subarray(start));
+}
+
 /** The header in a file's first bytes, which may end anywhere behind it. */
 function parseNpy(bytes: Uint8Array, content: NpyContent): NpyHeader {
   const { what } = content;

@@ -7,11 +7,11 @@
 import { checkOptions } from "../kernels/engine/options.ts";
 import { CheckpointError, quote } from "./errors.ts";
 import type { ArrayPlace } from "./array_place.ts";
-import { formatNpyHeader, locateNpy, openNpyContent } from "./npy.ts";
-import type { FilePart, LazyBytes, Source } from "./source.ts";
+import { formatNpyHeader, locateNpy, openNpyContent, readNpyText } from "./npy.ts";
+import { type FilePart, joinBytes, type LazyBytes, type Source } from "./source.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
 import { readZip, type ZipMember } from "./zip.ts";
-import { formatDeflatedZip } from "./zip_writer.ts";
+import { formatDeflatedZip, formatZip, zipRecord } from "./zip_writer.ts";
 
 /** The arrays of an archive. */
 export interface Npz {
@@ -23,6 +23,12 @@ export interface Npz {
    * @throws {CheckpointError} where there is none, or it is not an array of numbers or bools.
    */
   open(name: string): Promise<StoredTensor>;
+  /**
+   * The text of an array of one string in ASCII, NumPy's type `S`.
+   *
+   * @throws {CheckpointError} where there is none, or it is something else.
+   */
+  text(name: string): Promise<string>;
   /**
    * Where the array of that name lies, whose checksum is then not compared; one that is compressed is read into memory.
    *
@@ -38,12 +44,13 @@ export interface NpzOptions {
 }
 
 const SUFFIX = ".npy";
+const MAX_TEXT_BYTES = 2 ** 10;
 
 /**
  * Opens an archive; only its directory is read now.
  *
  * @throws {CheckpointError} naming what was found, for any other file.
- * @throws {TypeError} for an unknown option.
+ * @throws {TypeError} for an option that there is not.
  */
 export async function openNpz(source: Source, options: NpzOptions = {}): Promise<Npz> {
   checkOptions("openNpz", options, { mostDeflated: true });
@@ -74,6 +81,7 @@ export async function openNpz(source: Source, options: NpzOptions = {}): Promise
         pieces: () => member.pieces(),
       });
     },
+    text: async (name) => await readNpyText(await find(name).head(MAX_TEXT_BYTES), called(name).what),
     locate: async (name) => await locateNpy(await find(name).open(), called(name)),
   };
 }
@@ -88,6 +96,15 @@ export interface NpzArray {
   readonly shape: readonly number[];
   /** Its elements in C order. */
   readonly bytes: FilePart;
+}
+
+/** The archive that `numpy.savez` writes of arrays in memory, up to what says nothing of the arrays. */
+export function formatNpz(arrays: readonly (NpzArray & { readonly bytes: Uint8Array })[]): Uint8Array[] {
+  return formatZip(
+    arrays.map(({ name, descr, shape, bytes }) =>
+      zipRecord(name + SUFFIX, joinBytes([formatNpyHeader(descr, shape), bytes]))
+    ),
+  );
 }
 
 /** The archive that `numpy.savez_compressed` writes, up to what says nothing of the arrays. It is compressed when it is written. */

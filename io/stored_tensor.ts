@@ -37,6 +37,8 @@ export interface StoredTensor {
   readIntegers(): Promise<Float64Array>;
   /** What {@link StoredTensor.read} reads, in pieces of any length, of which none stays in memory where the tensor is row-major. */
   pieces(): AsyncIterable<Float32Array>;
+  /** What {@link StoredTensor.readIntegers} reads, likewise. */
+  integerPieces(): AsyncIterable<Float64Array>;
   /** How many bytes of the file it takes to read them: all of what they lie in, which other tensors may share. */
   readonly storedBytes: number;
   /** Whether the elements lie one after the other. */
@@ -132,16 +134,25 @@ export class TensorView implements StoredTensor {
   }
 
   async readIntegers(): Promise<Float64Array> {
-    const { what, dtype, isLittleEndian } = this.#run;
-    if (isFloatType(dtype)) throw new CheckpointError(`reading ${what}: found ${dtype}; expected integers`);
-    const convert = (bytes: Uint8Array): Float64Array => readIntegers(bytes, dtype, isLittleEndian);
-    return await this.#collect(convert, (length) => new Float64Array(length));
+    return await this.#collect(this.#integers(), (length) => new Float64Array(length));
   }
 
   async *pieces(): AsyncGenerator<Float32Array> {
     this.#requireFloats();
     if (this.isRowMajor) yield* this.#runPieces((bytes) => this.#floats(bytes), countElements(this.shape));
     else yield await this.read();
+  }
+
+  async *integerPieces(): AsyncGenerator<Float64Array> {
+    const convert = this.#integers();
+    if (this.isRowMajor) yield* this.#runPieces(convert, countElements(this.shape));
+    else yield await this.readIntegers();
+  }
+
+  #integers(): (bytes: Uint8Array) => Float64Array {
+    const { what, dtype, isLittleEndian } = this.#run;
+    if (isFloatType(dtype)) throw new CheckpointError(`reading ${what}: found ${dtype}; expected integers`);
+    return (bytes) => readIntegers(bytes, dtype, isLittleEndian);
   }
 
   #requireFloats(): void {

@@ -22,7 +22,7 @@ const COMMENT_COLUMN = 36;
 /**
  * The complete default configuration, as TOML.
  *
- * @throws {TypeError} for an unknown option.
+ * @throws {TypeError} for an option that there is not.
  */
 export function configText(options: ConfigTextOptions = {}): string {
   checkOptions("configText", options, { alternatives: true, width: true });

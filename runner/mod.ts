@@ -61,6 +61,8 @@ export {
   withoutImages,
 } from "./activations.ts";
 export { encodeToFolder, type EncodingPlan, type EncodingResult, type EncodingSurroundings } from "./encode.ts";
+export { openLabels, type TokenLabels } from "./labels.ts";
+export { probeFolders, type ProbePlan, type ProbeResult, type TokensToProbe } from "./probe.ts";
 export { openTokens, type Tokens } from "./tokens.ts";
 export type { ExampleCounts } from "../eval/feature_examples.ts";
 export type {

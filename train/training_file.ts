@@ -1,7 +1,7 @@
 /**
- * The file from which training resumes: the model in its own units, all state beside the parameters, and the losses so
- * far, as safetensors. A resumed run equals, bit by bit, one that never stopped. One checksum per tensor and one of all
- * other texts reveal a damaged file.
+ * The file that training is resumed from: the model in its own units, everything beside the parameters, and the losses so
+ * far, as safetensors. A resumed run is bit by bit the run that was never stopped. A checksum of each tensor, and one of all
+ * other texts, tell a damaged file from a whole one.
  *
  * @module
  */
@@ -19,32 +19,32 @@ import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { RECENT_ERRORS, TrainState, type TrainStateData } from "../nn/state.ts";
 import { lossAt, lossColumnNames, lossColumns, type TrainLoss } from "../objectives/loss_record.ts";
 
-/** Input of {@link saveTraining}. */
+/** What {@link saveTraining} writes. */
 export interface TrainingToSave {
   /** The model. */
   readonly sae: SparseAutoencoder;
-  /** Its training state. */
+  /** Its training. */
   readonly state: TrainState;
-  /** Losses of the steps so far; none if left out. */
+  /** Of the steps so far; none if left out. */
   readonly losses?: readonly TrainLoss[];
-  /** Any text, returned unchanged when the file is opened; empty if left out. */
+  /** A text that comes back as it is; empty if left out. */
   readonly note?: string;
 }
 
-/** What {@link openTraining} returns, before the numbers are read. */
+/** What {@link openTraining} finds, before the numbers are read. */
 export interface SavedTraining {
-  /** Number of updates done. */
+  /** Updates done. */
   readonly step: number;
-  /** The note that was saved. */
+  /** What was noted. */
   readonly note: string;
   /**
    * Reads the whole file and compares its checksums, once. Files of 0.1.0 have none.
    *
-   * @throws {CheckpointError} if the file is damaged; the message names the tensor.
+   * @throws {CheckpointError} if the file is damaged, naming the tensor.
    */
   verify(): Promise<void>;
   /**
-   * Restores the model and its training state on a device, by default the shared one.
+   * The model and its training on a device, the shared default one if left out.
    *
    * @throws {CheckpointError} if the file is damaged.
    * @throws {DeviceError} if there is no usable GPU.
@@ -52,27 +52,27 @@ export interface SavedTraining {
   restore(options?: { readonly device?: GPUDevice }): Promise<RestoredTraining>;
 }
 
-/** A model ready for more training. The caller disposes of it. */
+/** A model that can be trained on. Yours to dispose of. */
 export interface RestoredTraining extends Disposable {
   /** The model. */
   readonly sae: SparseAutoencoder;
-  /** Its training state. */
+  /** Its training. */
   readonly state: TrainState;
-  /** Losses of the steps that were saved. */
+  /** Of the steps that were saved. */
   readonly losses: readonly TrainLoss[];
 }
 
-/** The metadata key of the description. */
+/** Where the description stands in the file's metadata. */
 const DESCRIPTION = "saev_nn_training";
-/** The metadata key of the checksums of tensors, by name. */
+/** Where the checksum of each tensor stands, by its name. */
 const CHECKSUMS = "checksums";
-/** The metadata key of the checksum of the other texts. */
+/** Where the checksum of the other texts stands. */
 const CHECKSUM = "checksum";
 const VERSION = 3;
-/** Format of 0.1.0: it stored only the first squared error, and no checksums. */
+/** Of 0.1.0: it kept the first squared error, nothing of those after it, and no checksums. */
 const WITHOUT_RECENT_ERRORS = 2;
 
-/** The description in the metadata. */
+/** What stands there. */
 interface Description {
   readonly version: number;
   readonly cfg: SparseAutoencoderConfig;
@@ -84,7 +84,7 @@ interface Description {
 const STATE = ["step", "n_tokens", "seed", "stepsAbove", "control", "controlledL0", "thresholdSeen"] as const;
 
 /**
- * Writes a model and its training state. A file at a path is replaced atomically.
+ * Writes a model and its training; at a path the file is replaced at once or not at all.
  *
  * @example
  * ```ts
@@ -102,7 +102,7 @@ const STATE = ["step", "n_tokens", "seed", "stepsAbove", "control", "controlledL
  * console.log(again.state.step); // 2; train again.sae on, with again.state
  * ```
  *
- * @throws {RangeError} if the state belongs to another model; then nothing is written.
+ * @throws {RangeError} if the state was made for another model; nothing is written then.
  */
 export async function saveTraining(to: ByteTarget, training: TrainingToSave): Promise<void> {
   const { sae, state, losses = [], note = "" } = training;
@@ -138,16 +138,16 @@ function asHex(checksum: number): string {
   return checksum.toString(16).padStart(8, "0");
 }
 
-/** The checksum of all texts except itself. */
+/** That of the texts, but for itself. */
 function checksumOf(metadata: ReadonlyMap<string, string>): string {
   const texts = [...metadata].filter(([name]) => name !== CHECKSUM).sort(([a], [b]) => a < b ? -1 : 1);
   return asHex(crc32(new TextEncoder().encode(JSON.stringify(texts))));
 }
 
 /**
- * Opens what {@link saveTraining} wrote. Only the file's header is read.
+ * Opens what {@link saveTraining} wrote. Only the file's header is read now.
  *
- * @throws {CheckpointError} for any other file; the message says what was found.
+ * @throws {CheckpointError} for any other file, naming what was found.
  */
 export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   const source = await openSource(from);
@@ -183,7 +183,7 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   };
 }
 
-/** @throws {CheckpointError} that names the first tensor whose bytes have changed. */
+/** @throws {CheckpointError} naming the first tensor whose bytes are not those that were written. */
 async function verifyTensors(
   doing: string,
   tensors: ReadonlyMap<string, StoredTensor>,
@@ -253,7 +253,7 @@ function lastErrors(mse: Float32Array): Float32Array {
   return recent;
 }
 
-/** The same bits as int32, which the file format supports. */
+/** The same bits as int32, which files have a type for. */
 function asSigned({ buffer, byteOffset, length }: Uint32Array): Int32Array {
   return new Int32Array(buffer, byteOffset, length);
 }
@@ -262,7 +262,7 @@ function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [
   for (const [name, values] of Object.entries(arrays)) if (values) yield [`${group}.${name}`, values];
 }
 
-/** Names of the columns of losses in a file. */
+/** The columns of losses in a file. */
 function columnNames(cfg: SparseAutoencoderConfig): string[] {
   return lossColumnNames(parameterLayout(cfg).own.map(({ name }) => name));
 }
@@ -286,7 +286,7 @@ function shapesOf(
   return shapes;
 }
 
-/** @throws {CheckpointError} for a text that does not describe a training. */
+/** @throws {CheckpointError} for a text that describes no training. */
 function readDescription(doing: string, text: string | undefined): Description {
   if (text === undefined) throw new CheckpointError(`${doing}: its metadata has no ${DESCRIPTION}`);
   try {

@@ -1,5 +1,5 @@
 /**
- * Finds settings that cannot work, before a training has cost an hour.
+ * What can be known to be in vain before a training has cost an hour.
  *
  * @module
  */
@@ -9,21 +9,21 @@ import { auxCapabilities } from "../nn/loss_terms.ts";
 import type { Objective } from "../objectives/objective.ts";
 import { type ModelOptions, TRAIN_DEFAULTS } from "./options.ts";
 
-/** The part of a training that decides what it can reach. */
+/** A training, as far as what it can reach depends on it. */
 export interface Prospect {
   /** The model. */
   readonly cfg: SparseAutoencoderConfig;
-  /** The objective to minimise. */
+  /** What it minimises. */
   readonly objective: Objective;
-  /** Its options. */
+  /** How it is trained. */
   readonly options: ModelOptions;
-  /** Number of steps of the whole training. */
+  /** Steps at the end, from the first one on. */
   readonly n_steps: number;
-  /** Number of rows of the whole training. */
+  /** Rows at the end. */
   readonly n_tokens: number;
 }
 
-/** One line for each schedule that does not finish and each setting without effect, with the remedy. */
+/** One line for each schedule that does not end, and for each setting that has no effect, with what mends it. */
 export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }: Prospect): string[] {
   const { activation, d_sae } = cfg;
   const {

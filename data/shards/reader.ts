@@ -106,7 +106,8 @@ export async function isShardsFolder(folder: FileSet): Promise<boolean> {
   return json !== null && json.has("layers") && json.has("cls_token");
 }
 
-async function readFolderMetadata(folder: FileSet): Promise<ShardsMetadata> {
+/** What a folder of shards says of itself. @throws {CheckpointError} if it is none. */
+export async function readFolderMetadata(folder: FileSet): Promise<ShardsMetadata> {
   const source = await folder.find("metadata.json");
   if (source === null) {
     throw new CheckpointError(`reading ${folder.name}: found no metadata.json; expected a folder of activation shards`);
@@ -264,7 +265,8 @@ function shardRows(
 /** Largest number of concurrent reads. */
 const MAX_READS = 16;
 
-async function readLabels(folder: FileSet, metadata: ShardsMetadata): Promise<Uint8Array | null> {
+/** A label for each patch; `null` where the folder has no `labels.bin`. */
+export async function readLabels(folder: FileSet, metadata: ShardsMetadata): Promise<Uint8Array | null> {
   const source = await folder.find("labels.bin");
   if (source === null) return null;
   const { n_examples, content_tokens_per_example } = metadata;

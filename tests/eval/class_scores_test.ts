@@ -31,8 +31,13 @@ Deno.test("AUROC and average precision are those of the definitions, with ties a
     const [n, nClasses] = [random.integer(1, 40), random.integer(1, 5)];
     const classOf = Array.from({ length: n }, () => random.integer(0, nClasses - 1));
     const isRound = round % 2 === 0;
-    const values = Array.from(random.normal(n), (value) => Math.max(0, isRound ? Math.round(2 * value) : value));
-    const listed = values.flatMap((value, i) => value > 0 ? [i] : []);
+    const isSigned = round % 3 === 0;
+    const values = Array.from(random.normal(n), (value) => {
+      const found = isRound ? Math.round(2 * value) : value;
+      return isSigned ? found : Math.max(0, found);
+    });
+    // A zero may be listed, and is one of the silent ones all the same.
+    const listed = values.flatMap((value, i) => value !== 0 || (isSigned && i % 2 === 0) ? [i] : []);
     const counts = Array.from({ length: nClasses }, (_, c) => classOf.filter((found) => found === c).length);
     const got = classScores(listed.map((i) => values[i]!), listed.map((i) => classOf[i]!), counts);
     for (const [c, want] of byDefinition(values, classOf, nClasses).entries()) {

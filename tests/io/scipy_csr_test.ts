@@ -2,8 +2,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { littleEndianBytes } from "../../io/numbers.ts";
-import { openNpz } from "../../io/npz.ts";
-import { type CsrToWrite, formatScipyCsr } from "../../io/scipy_csr.ts";
+import { formatCompressedNpz, openNpz } from "../../io/npz.ts";
+import { type CsrToWrite, formatScipyCsr, openScipyCsr } from "../../io/scipy_csr.ts";
 import { bytesSource, joinBytes } from "../../io/source.ts";
 import { readZip } from "../../io/zip.ts";
 
@@ -73,4 +73,88 @@ Deno.test("a matrix without entries is written", async () => {
   const npz = await openNpz(bytesSource(await written(csr([3, 4], [0, 0, 0], [], new Float32Array()))));
   assertEquals([...await (await npz.open("indptr")).readIntegers()], [0, 0, 0, 0]);
   assertEquals((await npz.open("data")).shape, [0]);
+});
+
+async function readAll(bytes: Uint8Array) {
+  const { shape, n_entries, rows } = await openScipyCsr(bytesSource(bytes));
+  const found: { counts: number[]; indices: number[]; values: number[] } = { counts: [], indices: [], values: [] };
+  for await (const { row_starts, indices, values } of rows()) {
+    for (let i = 0; i + 1 < row_starts.length; i++) found.counts.push(row_starts[i + 1]! - row_starts[i]!);
+    found.indices.push(...indices);
+    found.values.push(...values);
+  }
+  return { shape, n_entries, ...found };
+}
+
+Deno.test("SciPy's matrix is read row by row, as often as wanted", async () => {
+  const theirs = Deno.readFileSync(SCIPYS);
+  const npz = await openNpz(bytesSource(theirs));
+  const { shape, n_entries, counts, indices, values } = await readAll(theirs);
+  assertEquals([shape, n_entries], [[240, 32], 540]);
+  assertEquals(indices, [...await (await npz.open("indices")).readIntegers()]);
+  assertEquals(values, [...await (await npz.open("data")).read()]);
+  let start = 0;
+  assertEquals([0, ...counts.map((count) => start += count)], [...await (await npz.open("indptr")).readIntegers()]);
+
+  // More rows than are read at a time, some of them empty.
+  const many = Array.from({ length: 2500 }, (_, row) => row % 3);
+  const entries = many.flatMap((count) => Array.from({ length: count }, (_, i) => 2 * i + 1));
+  const data = Float32Array.from(entries, (_, i) => i + 0.5);
+  const ours = await readAll(await written(csr([2500, 4], many, entries, data)));
+  assertEquals([ours.counts, ours.indices, ours.values], [many, entries, [...data]]);
+});
+
+Deno.test("what is no such matrix is refused by name", async () => {
+  const good = csr([2, 4], [1, 2], [0, 1, 3], Float32Array.of(1, 2, 3));
+  for (
+    const [matrix, message] of [
+      [
+        { ...good, indices: csr([2, 4], [], [0, 4, 3], Float32Array.of()).indices },
+        "entry 1 is in column 4; expected 0 to 3",
+      ],
+      [
+        { ...good, values: csr([2, 4], [], [], Float32Array.of(1, NaN, 3)).values },
+        "entry 1 is NaN; expected a finite number",
+      ],
+    ] as const
+  ) {
+    await assertRejects(async () => await readAll(await written(matrix)), CheckpointError, message);
+  }
+  const npy = (descr: string, shape: number[], bytes: Uint8Array) => ({ descr, shape, bytes });
+  const parts = {
+    indices: npy("<i4", [3], new Uint8Array(12)),
+    indptr: npy("<i4", [3], new Uint8Array(Int32Array.of(0, 1, 3).buffer)),
+    format: npy("|S3", [], new TextEncoder().encode("csr")),
+    shape: npy("<i8", [2], new Uint8Array(BigInt64Array.of(2n, 4n).buffer)),
+    data: npy("<f4", [3], new Uint8Array(12)),
+  };
+  const made = async (change: Partial<typeof parts>, without = "") => {
+    const arrays = Object.entries({ ...parts, ...change }).filter(([name]) => name !== without);
+    return joinBytes(
+      await Array.fromAsync(formatCompressedNpz(arrays.map(([name, array]) => ({ name, ...array }))).pieces()),
+    );
+  };
+  await readAll(await made({}));
+  for (
+    const [bytes, message] of [
+      [
+        made({ format: npy("|S3", [], new TextEncoder().encode("csc")) }),
+        `in the format "csc"; in Python, .tocsr() makes it csr`,
+      ],
+      [made({ format: npy("<i4", [], new Uint8Array(4)) }), "expected one string of type S"],
+      [made({}, "indptr"), `found no array "indptr"; expected those of scipy.sparse.save_npz`],
+      [made({ shape: npy("<i8", [1], new Uint8Array(8)) }), "found no shape of rows and columns"],
+      [made({ data: npy("<f4", [2], new Uint8Array(8)) }), "found indptr [3], indices [3] and data [2] for 2 rows"],
+      [made({ data: npy("<i4", [3], new Uint8Array(12)) }), "expected floating-point numbers"],
+      [made({ indptr: npy("<i4", [3], new Uint8Array(Int32Array.of(0, 2, 1).buffer)) }), "indptr of row 1 ends at 1"],
+      [made({ indptr: npy("<i4", [3], new Uint8Array(Int32Array.of(0, 1, 4).buffer)) }), "indptr of row 1 ends at 4"],
+      [
+        made({ indptr: npy("<i4", [3], new Uint8Array(Int32Array.of(0, 1, 2).buffer)) }),
+        "its rows have 2 entries; expected 3",
+      ],
+      [made({ indptr: npy("<i4", [3], new Uint8Array(Int32Array.of(1, 1, 3).buffer)) }), "indptr begins with 1"],
+    ] as const
+  ) {
+    await assertRejects(async () => await readAll(await bytes), CheckpointError, message);
+  }
 });

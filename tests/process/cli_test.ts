@@ -115,7 +115,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   [
     "frobnicate",
     2,
-    "unknown command frobnicate; expected one of demo, activations, config, train, evaluate, encode, inspect, convert, tune",
+    "unknown command frobnicate; expected one of demo, activations, config, train, collect, evaluate, encode, probe, inspect, convert, tune",
   ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
@@ -159,6 +159,9 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["encode a.pt --data a.npy", 2, "encode needs --out, the output folder, because a.pt is not a folder"],
   ["encode a.pt --data a.npy --ignore-labels 3,x", 2, "--ignore-labels must be integers from 0 to 255"],
   ["encode no-such.pt --data a.npy --out codes", 1, "no-such.pt"],
+  ["probe run", 2, "probe needs --labels, the classes of the tokens"],
+  ["probe run --labels a.npy --test-codes x", 2, "--test-codes needs --test, their classes"],
+  ["probe run --labels no-such", 1, "no-such"],
   ["tune --d-sae 0", 2, '--d-sae must be a number of at least 1, found "0"'],
   ["tune here", 2, "tune takes no arguments, found here"],
 ];
@@ -327,6 +330,42 @@ Deno.test("the codes of a run, and of any checkpoint, are written where the Pyth
   const { out, n_kept, n_tokens, n_entries, d_model } = JSON.parse(json!.stdout);
   assertEquals([out, n_kept, n_tokens, d_model], ["foreign", 0, 400, 8]);
   assert(n_entries > 0 && n_entries % 1 === 0);
+});
+
+Deno.test("probes say which latent tells a class, on the rows of another split", async () => {
+  const goldens = new URL("../goldens/probe1d", import.meta.url).pathname;
+  await using made = await folder();
+  const cwd = made.path;
+  const args = ["probe", "run", "--labels", `${goldens}/train`, "--test", `${goldens}/test`];
+  const without = await saev(args, { cwd });
+  assertEquals([without.code, without.stdout], [1, ""]);
+  assertStringIncludes(
+    without.stderr,
+    "probing run: found no token_acts.npz in run/inference/9d34fdb2 or run; saev encode run",
+  );
+  for (const [split, hash] of [["train", "9d34fdb2"], ["test", "982225a7"]]) {
+    await Deno.mkdir(`${cwd}/run/inference/${hash}`, { recursive: true });
+    await Deno.copyFile(`${goldens}/${split}/token_acts.npz`, `${cwd}/run/inference/${hash}/token_acts.npz`);
+  }
+  const [shown, json, alone, same] = await Promise.all([
+    args,
+    [...args, "--json", "--ridge", "1e-6"],
+    ["probe", "run/inference/9d34fdb2", "--labels", `${goldens}/train`],
+    ["probe", "run/inference/9d34fdb2", "--labels", `${goldens}/train`, "--test", `${goldens}/test`],
+  ].map((args) => saev(args, { cwd })));
+  assertEquals(shown!.code, 0, shown!.stderr);
+  assertMatch(shown!.stdout, /probes +24 latents × 5 classes\n +scored on +the rows of --test\n/);
+  assertMatch(shown!.stdout, /mAP +0\.6433\n +coverage at 0\.3 +1\.000\n +purity@16 +0\.6375\n/);
+  assertMatch(shown!.stdout, /\n {2}class 0 +latent 16 +AP 1\.000 +F1 1\.000 +133 rows\n/);
+  assertStringIncludes(shown!.stdout, "\nrun/inference/982225a7/probe1d_metrics__train-9d34fdb2.npz\n");
+  assertEquals(json!.code, 0, json!.stderr);
+  const { classes, purity_at_16_of_latents: purities, mean_ap } = JSON.parse(json!.stdout);
+  assertEquals([classes.length, classes[3].latent, purities.length, purities[23]], [5, 3, 24, null]);
+  assert(mean_ap > 0.6 && mean_ap < 0.7);
+  assertEquals(alone!.code, 0, alone!.stderr);
+  assertStringIncludes(alone!.stdout, "the rows on which they were fitted");
+  assertEquals(same!.code, 2);
+  assertStringIncludes(same!.stderr, "--test has the codes of --labels, run/inference/9d34fdb2; give --test-codes too");
 });
 
 Deno.test("warnings have a line each, and rows that are not finite are an error that names them", async () => {

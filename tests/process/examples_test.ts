@@ -17,6 +17,7 @@ const DOCUMENTED = [
   "data/rows.ts",
   "eval/evaluate.ts",
   "eval/latents.ts",
+  "eval/probes.ts",
   "eval/stability.ts",
   "eval/undefined_metrics.ts",
   "io/checkpoints/checkpoint.ts",

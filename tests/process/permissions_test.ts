@@ -31,6 +31,10 @@ async function inFolder(use: (path: string) => Promise<void>): Promise<void> {
     await Deno.copyFile(CHECKPOINT, `${path}/a.pt`);
     await Deno.writeFile(`${path}/a.npy`, writeNpy({ data: new Random(1).normal(400 * 8), rows: 400, cols: 8 }));
     await Deno.writeTextFile(`${path}/a.toml`, RUN);
+    await Deno.mkdir(`${path}/probed`);
+    for (const name of ["token_acts.npz", "labels.bin", "metadata.json"]) {
+      await Deno.copyFile(`${ROOT}tests/goldens/probe1d/train/${name}`, `${path}/probed/${name}`);
+    }
     await use(path);
   } finally {
     await Deno.remove(path, { recursive: true });
@@ -78,6 +82,7 @@ Deno.test("each command works with the permissions that its help names, and no o
         "codes",
       ]],
       [["--allow-read", "--allow-write=job"], ["train", "a.toml", "--out", "job", "--slurm"]],
+      [["--allow-read=probed", "--allow-write=probed"], ["probe", "probed", "--labels", "probed"]],
       [["--allow-read=a.pt,b", "--allow-write=b"], ["convert", "a.pt", "b/b.pt", "--to", "saev"]],
       [[], ["tune", "--budget", "0", "--batch-size", "8", "--d-model", "8", "--d-sae", "8"]],
       [[`--allow-read=demo,${ROOT}examples/demo/photos`, "--allow-write=demo"], [
@@ -93,7 +98,7 @@ Deno.test("each command works with the permissions that its help names, and no o
     assertEquals([collected.code, collected.stderr], [0, "1 of 1 runs are finished\n"]);
     assertMatch(ended[0]!.stdout, /^format {4}saev, schema 5\n/);
     assertEquals(ended[0]!.stderr, "");
-    assertStringIncludes(ended[6]!.stderr, "the results were not saved");
+    assertStringIncludes(ended[7]!.stderr, "the results were not saved");
     assertStringIncludes(await Deno.readTextFile(`${path}/out/report.html`), "<!doctype html>");
     using again = await load(`${path}/b/b.pt`);
     assert(again.cfg.d_model === 8);

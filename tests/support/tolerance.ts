@@ -46,6 +46,9 @@ const FLOAT64 = 1e-12;
 /** Schedules in f64: the last bits of `cos` differ among standard libraries. */
 const SCHEDULE_ULPS = 4;
 
+/** The loss of a logistic regression of two parameters, where it has its optimum in float32. */
+const PROBE = 1e-6;
+
 /** Frequencies of draws: how many standard deviations χ² may lie above its expectation. */
 const CHI_SQUARE_DEVIATIONS = 4;
 
@@ -172,6 +175,26 @@ export function assertFloat16Close(got: Numbers, want: Numbers, what = "tensor")
 /** What some steps from `start` made of a parameter, where one side rounds to bfloat16: ‖got − want‖ ≤ 2⁻⁵ ‖want − start‖. */
 export function assertBfloat16Close(got: Numbers, want: Numbers, start: Numbers, what = "parameter"): number {
   return judge(got, want, distance(got, want), BFLOAT16 * distance(want, start), what);
+}
+
+/** Loss of a fitted probe: no less than the optimum − 1e-6, and no more than the optimum + 1e-6. */
+export function assertProbeOptimal(got: Numbers, optimum: Numbers, what = "probe losses"): number {
+  return compare(got, optimum, () => PROBE, what);
+}
+
+/** The same where the Python package has stopped: no less than the optimum − 1e-6, no more than the package's loss + 1e-5. */
+export function assertProbeBetween(got: Numbers, optimum: Numbers, theirs: Numbers, what = "probe losses"): void {
+  for (let i = 0; i < optimum.length; i++) {
+    if (got[i]! >= optimum[i]! - PROBE && got[i]! <= theirs[i]! + 10 * PROBE) continue;
+    throw new AssertionError(
+      `${what}: [${i}] is ${got[i]}; the optimum is ${optimum[i]}, the package has ${theirs[i]}`,
+    );
+  }
+}
+
+/** Sums of n terms in which an exponential is, off by 3 + 2 |η| ulps with |η| ≤ 10, and a dozen roundings. */
+export function assertProbeSums(got: Numbers, want: Numbers, sizes: Numbers, n: number, what = "probe sums"): number {
+  return compare(got, want, (i) => (n + 64) * U * sizes[i]!, what);
 }
 
 /** A gradient written by hand against central differences of the float64 loss. */

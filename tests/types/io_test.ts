@@ -25,6 +25,7 @@ Deno.test("@saev/nn/io has these functions, classes and constants", () => {
       | "openFiles"
       | "openNpy"
       | "openNpz"
+      | "openScipyCsr"
       | "openSource"
       | "parseCheckpoint"
       | "pathFrom"
@@ -390,4 +391,22 @@ Deno.test("what @saev/nn/io exports keeps its type", () => {
     >
   >(true);
   assertType<IsExact<typeof io.readOnnxModel, (bytes: Uint8Array, name?: string) => io.OnnxModel>>(true);
+  assertType<IsExact<typeof io.openScipyCsr, (source: io.Source) => Promise<io.CsrMatrix>>>(true);
+  assertType<
+    Keeps<
+      io.CsrMatrix,
+      {
+        readonly name: string;
+        readonly shape: readonly [rows: number, columns: number];
+        readonly n_entries: number;
+        rows: () => AsyncIterable<io.CsrRows>;
+      }
+    >
+  >(true);
+  assertType<
+    Keeps<
+      io.CsrRows,
+      { readonly row_starts: Uint32Array; readonly indices: Uint32Array; readonly values: Float32Array }
+    >
+  >(true);
 });

@@ -6,13 +6,21 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { Commands, type Counted } from "../../../kernels/engine/commands.ts";
-import { DeviceContext } from "../../../kernels/engine/device.ts";
+import { contextOf, DeviceContext } from "../../../kernels/engine/device.ts";
 import { fill } from "../../../kernels/elementwise.ts";
 import { KernelError } from "../../../kernels/engine/errors.ts";
-import { defineKernel, reads, writes } from "../../../kernels/engine/kernel.ts";
+import { defineKernel, reads, readsAcross, readsOften, writes } from "../../../kernels/engine/kernel.ts";
 import { Tensor } from "../../../kernels/engine/tensor.ts";
-import { caseContext, caseDevice, check, type KernelCase, mutants } from "../../support/kernel_harness.ts";
-import { countBuffers } from "../../support/gpu.ts";
+import {
+  caseContext,
+  caseDevice,
+  check,
+  type KernelCase,
+  mutants,
+  type Recording,
+  TEXTURES,
+} from "../../support/kernel_harness.ts";
+import { countBuffers, freshDevice } from "../../support/gpu.ts";
 import { assertExact } from "../../support/tolerance.ts";
 
 /** Writes its own number where it is told to. */
@@ -274,6 +282,133 @@ Deno.test("rows bind their part and nothing else", async () => {
   });
 });
 
+/** result[i] = 2 x[i]. */
+const doubled = defineKernel({
+  name: "doubled",
+  dims: ["size"],
+  bindings: { x: readsOften("f32", "size"), result: writes("f32", "size") },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 64),
+  cost: ({ size }) => ({ flops: size, bytes: 8 * size }),
+  body: "  if (group * 64u + lane < dims.size) { result[group * 64u + lane] = 2.0 * x[group * 64u + lane]; }",
+});
+
+/** Counts the copies from buffers to textures from now on. */
+function countCopies(device: GPUDevice): () => number {
+  let copies = 0;
+  const createCommandEncoder = device.createCommandEncoder.bind(device);
+  device.createCommandEncoder = (descriptor) => {
+    const encoder = createCommandEncoder(descriptor);
+    const copy = encoder.copyBufferToTexture.bind(encoder);
+    encoder.copyBufferToTexture = (...given) => {
+      copies++;
+      copy(...given);
+    };
+    return encoder;
+  };
+  return () => copies;
+}
+
+Deno.test("what is read often comes from a texture, copied when something has changed it and not else", async () => {
+  const device = await freshDevice(TEXTURES);
+  const context = contextOf(device);
+  const copies = countCopies(device);
+  const commands = new Commands(context);
+  // 33 lines of the texture, of which the last is not full.
+  const size = 4 * 1024 * 32 + 100;
+  const values = Float32Array.from({ length: size }, (_, i) => i);
+  using x = Tensor.from(context, values, [size / 2, 2], "x");
+  using factor = Tensor.from(context, Float32Array.of(3), [1], "factor");
+  using result = new Tensor(context, "f32", [size], "result");
+  using rest = new Tensor(context, "f32", [100], "the rest's result");
+  const expectTimes = async (times: number, copied: number) => {
+    commands.run(doubled, { size, x, result });
+    commands.run(doubled, { size: 100, x: x.rows((size - 100) / 2, size / 2), result: rest });
+    commands.submit();
+    const [all, end] = await Promise.all([result.read(), rest.read()]);
+    assertExact(all, values.map((value) => times * value));
+    assertExact(end, all.subarray(size - 100));
+    assertEquals(copies(), copied);
+  };
+  await expectTimes(2, 2);
+  await expectTimes(2, 2);
+  scale(commands, x, size, factor);
+  await expectTimes(6, 4);
+  x.writeAt(0, values.subarray(0, size - 50).map((value) => 5 * value));
+  x.writeAt(size - 50, values.subarray(size - 50).map((value) => 5 * value));
+  await expectTimes(10, 6);
+  device.destroy();
+});
+
+/** result[i] = row[i mod columns]. */
+const repeated = defineKernel({
+  name: "repeated",
+  dims: ["size", "columns"],
+  bindings: { row: readsAcross("f32", "columns", "size"), result: writes("f32", "size") },
+  workgroup: 64,
+  grid: ({ size }) => Math.ceil(size / 64),
+  cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
+  body: `
+  let i = group * 64u + lane;
+  if (i < dims.size) { result[i] = row[i % dims.columns]; }`,
+});
+
+Deno.test("a small array comes from a texture where enough of it is read in all", async () => {
+  const device = await freshDevice({ textureCopyBytes: 64 });
+  const context = contextOf(device);
+  const copies = countCopies(device);
+  const commands = new Commands(context);
+  using row = Tensor.from(context, Float32Array.of(5, 6, 7, 8), [4], "row");
+  for (const [size, copied] of [[31, 0], [32, 1], [31, 1]] as const) {
+    using result = new Tensor(context, "f32", [size], "result");
+    commands.run(repeated, { size, columns: 4, row, result });
+    commands.submit();
+    assertExact(await result.read(), Float32Array.from({ length: size }, (_, i) => 5 + i % 4));
+    assertEquals(copies(), copied, `${size} values of 4`);
+  }
+  device.destroy();
+});
+
+Deno.test("one copy is for all runs of a dispatch, which read enough together", async () => {
+  const device = await freshDevice({ textureCopyBytes: 64 });
+  const context = contextOf(device);
+  const copies = countCopies(device);
+  const rows = [5, 50].map((first) => Tensor.from(context, Float32Array.of(first, first + 1), [2], "row"));
+  const results = rows.map(() => new Tensor(context, "f32", [16], "result"));
+  const lists = rows.map((row, i) => {
+    const commands = new Commands(context);
+    commands.run(repeated, { size: 16, columns: 2, row, result: results[i]! });
+    return commands;
+  });
+  Commands.submitTogether(lists);
+  for (const [i, first] of [5, 50].entries()) {
+    assertExact(await results[i]!.read(), Float32Array.from({ length: 16 }, (_, c) => first + c % 2));
+  }
+  assertEquals(copies(), 1);
+  device.destroy();
+});
+
+Deno.test("a buffer of more lines than textures have lies in longer ones", async () => {
+  const device = await freshDevice(TEXTURES);
+  const context = contextOf(device);
+  const commands = new Commands(context);
+  const [width, most] = [64, 4 * 1024 * 8192];
+  const rows = most / width + 1000;
+  using x = new Tensor(context, "f32", [rows, width], "x");
+  using result = new Tensor(context, "f32", [4 * width], "result");
+  const ends = [0, rows / 2, rows - 4].map((first) => ({
+    first,
+    values: Float32Array.from({ length: 4 * width }, (_, i) => first + i),
+  }));
+  for (const { first, values } of ends) x.writeAt(first * width, values);
+  for (const { first, values } of ends) {
+    commands.run(doubled, { size: 4 * width, x: x.rows(first, first + 4), result });
+    commands.submit();
+    assertExact(await result.read(), values.map((value) => 2 * value));
+  }
+  device.destroy();
+});
+
 Deno.test("runs and reads create no buffers once they have run", async () => {
   const context = await caseContext();
   using x = new Tensor(context, "f32", [100], "x");
@@ -288,4 +423,124 @@ Deno.test("runs and reads create no buffers once they have run", async () => {
   const { labels } = countBuffers(context.device);
   for (let i = 0; i < 3; i++) await round();
   assertEquals(labels, []);
+});
+
+/** result[i] = factor · x[i] + offset[0], a vector of four at a time, and counts its runs. */
+const scaled = defineKernel({
+  name: "scaled",
+  dims: ["size"],
+  scalars: ["factor"],
+  bindings: {
+    x: reads("vec4f", "size"),
+    offset: reads("f32", "1"),
+    result: writes("vec4f", "size"),
+    runs: writes("atomic<u32>", "1"),
+  },
+  workgroup: 8,
+  grid: ({ size }) => Math.ceil(size / 32),
+  cost: ({ size }) => ({ flops: 2 * size, bytes: 8 * size }),
+  body: `
+  let i = group * 8u + lane;
+  if (i == 0u) { atomicAdd(&runs[0], 1u); }
+  if (i < dims.size / 4u) { result[i] = fma(vec4f(dims.factor), x[i], vec4f(offset[0])); }`,
+});
+
+/** One list's tensors, of which only the rows 64 to 64 + rows are used. */
+function listOf(gpu: Recording, { rows, first }: { rows: number; first: number }, offset: Tensor) {
+  const values = Float32Array.from({ length: (rows + 64) * 4 }, (_, i) => first + i);
+  const x = gpu.f32(values, rows + 64, 4);
+  const [between, result, runs] = [gpu.out(rows, 4), gpu.out(rows, 4), gpu.u32([0])];
+  const commands = new Commands(gpu.context);
+  const size = rows * 4;
+  commands.run(scaled, { size, factor: first, x: x.rows(64, 64 + rows), offset, result: between, runs });
+  commands.run(scaled, { size, factor: 2, x: between, offset, result, runs });
+  const want = values.subarray(256).map((value) => 2 * (first * value + 5) + 5);
+  const expect = () => {
+    gpu.expect(result, (got) => assertExact(got, want));
+    gpu.expect(runs, (got) => assertExact(got, [2]));
+  };
+  return { commands, expect, tensors: { x, between, result, runs } };
+}
+
+Deno.test("lists that are alike share their dispatches, whatever their sizes and numbers", async () => {
+  await check((gpu) => {
+    const offset = gpu.f32([5]);
+    const lists = [1, 9, 3, 16].map((rows, i) => listOf(gpu, { rows, first: i + 2 }, offset));
+    let dispatches = 0;
+    gpu.context.onDispatch = () => dispatches++;
+    Commands.submitTogether(lists.map(({ commands }) => commands));
+    gpu.context.onDispatch = undefined;
+    assertEquals(dispatches, 2);
+    for (const { expect } of lists) expect();
+  });
+});
+
+Deno.test("more lists than a dispatch takes, more runs than a submission holds", async () => {
+  await check((gpu) => {
+    const offset = gpu.f32([5]);
+    const lists = Array.from({ length: 40 }, (_, i) => listOf(gpu, { rows: 2, first: i }, offset));
+    const counters = lists.map(({ commands }) => {
+      const list = gpu.u32([0]);
+      for (let i = 0; i < 60; i++) commands.run(double, { size: 1, list });
+      return list;
+    });
+    Commands.submitTogether(lists.map(({ commands }) => commands));
+    for (const { expect } of lists) expect();
+    for (const counter of counters) gpu.expect(counter, (got) => assertExact(got, [2 ** 32 - 1]));
+  });
+});
+
+Deno.test("what cannot share a dispatch has its own", async () => {
+  await check((gpu) => {
+    /** The dispatches of lists that each double one tensor. */
+    const doubled = (...lists: Tensor<"u32">[]): number => {
+      let dispatches = 0;
+      gpu.context.onDispatch = () => dispatches++;
+      Commands.submitTogether(lists.map((list) => {
+        const commands = new Commands(gpu.context);
+        commands.run(double, { size: list.size, list });
+        return commands;
+      }));
+      gpu.context.onDispatch = undefined;
+      return dispatches;
+    };
+    const [a, b, c, d] = [0, 1, 2, 3].map((first) => gpu.u32([first]));
+    assertEquals(doubled(a!, b!), 1);
+    assertEquals(doubled(a!, c!), 2, "what is joined with another");
+    assertEquals(doubled(d!, d!), 2, "the same result");
+    // The first list reads what the second, which writes to one of its own, also reads.
+    const [common, own, result] = [gpu.f32([1, 2, 3, 4]), gpu.f32([5, 6, 7, 8]), gpu.out(4)];
+    const given = { size: 4, factor: 1, offset: gpu.f32([0]) };
+    const [reader, writer] = [new Commands(gpu.context), new Commands(gpu.context)];
+    reader.run(scaled, { ...given, x: common, result, runs: gpu.u32([0]) });
+    writer.run(scaled, { ...given, x: own, result: gpu.out(4), runs: gpu.u32([0]) });
+    writer.run(scaled, { ...given, x: common, result: own, runs: gpu.u32([0]) });
+    reader.run(scaled, { ...given, x: common, result: gpu.out(4), runs: gpu.u32([0]) });
+    Commands.submitTogether([reader, writer]);
+    gpu.expect(own, (got) => assertExact(got, [1, 2, 3, 4]));
+    gpu.expect(result, (got) => assertExact(got, [1, 2, 3, 4]));
+    const [large, larger] = [gpu.u32(new Uint32Array(10_000)), gpu.u32(new Uint32Array(10_001))];
+    assertEquals(doubled(large, larger), 2, "together more than a binding holds");
+    const [one, other] = [new Commands(gpu.context), new Commands(gpu.context)];
+    one.run(double, { size: 1, list: a! });
+    other.run(note, { size: 1, at: 0, number: 8, list: b! });
+    Commands.submitTogether([one, other]);
+    for (const [tensor, want] of [[a!, 7], [b!, 8], [c!, 5], [d!, 15]] as const) {
+      gpu.expect(tensor, (got) => assertExact(got, [want]));
+    }
+    for (const tensor of [large, larger]) gpu.expect(tensor, (got) => assertExact(got.subarray(0, 2), [1, 0]));
+  }, { bindingLimit: 65_536 });
+});
+
+Deno.test("mutants of what a list sees of a joined dispatch are found", async () => {
+  await mutants("scaled", [
+    ["joined_dims[group_id.z]", "joined_dims[0]"],
+    ["x[dims.start_x + ", "x["],
+    ["result[dims.start_result + ", "result["],
+  ], (gpu) => {
+    const offset = gpu.f32([5]);
+    const lists = [3, 9].map((rows, i) => listOf(gpu, { rows, first: i + 2 }, offset));
+    Commands.submitTogether(lists.map(({ commands }) => commands));
+    for (const { expect } of lists) expect();
+  });
 });
