@@ -1,5 +1,5 @@
 /**
- * `saev activations`: from a folder of images and an ONNX model to activations on disk.
+ * `saev activations`: writes the activations of an ONNX model on a folder of images to disk.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What every command that opens a checkpoint shares: its options, its help, and how downloads show.
+ * What commands that open a checkpoint share: options, help, and the display of downloads.
  *
  * @module
  */
@@ -12,7 +12,7 @@ export const CHECKPOINT_DETAILS =
   `CHECKPOINT is a file, a folder, a web address, or hf:owner/repository/path@revision, in the format of saev, SAELens,
 dictionary_learning, sparsify, OpenAI, Gemma Scope, ViT-Prisma, Llamascopium or Llama Scope. The format is detected from the content.`;
 
-/** What a file may leave open and its user know. */
+/** Options for what a file may leave open and its user may know. */
 export const READ_OPTIONS: Readonly<Record<string, Option>> = {
   "subtract-b-dec": {
     value: "WHETHER",
@@ -42,7 +42,7 @@ export function readOptions(args: Arguments): ReadOptions {
   };
 }
 
-/** Shows the way of whatever is downloaded meanwhile, and says what holds it up. */
+/** Shows the progress of downloads during `work`, and reports delays. */
 export async function opening<T>(signal: AbortSignal, work: (source: SourceOptions) => Promise<T>): Promise<T> {
   using line = new DownloadLine();
   const onNotice = (notice: string): void => {
@@ -54,7 +54,7 @@ export async function opening<T>(signal: AbortSignal, work: (source: SourceOptio
 
 const CONCESSIONS = ["normalised-rows", "rescaled-codes"] as const satisfies readonly Concession[];
 
-/** What programs say, as a command line does. */
+/** The command-line form of each remedy. */
 const FLAGS: Readonly<Record<keyof typeof REMEDIES, string>> = {
   normalisedRows: "--accept normalised-rows",
   rescaledCodes: "--accept rescaled-codes",
@@ -70,14 +70,14 @@ const FLAGS: Readonly<Record<keyof typeof REMEDIES, string>> = {
   ownSchema: "--to saev_nn",
 };
 
-/** A message of the library as a user of the command line needs it. */
+/** A message of the library, with its remedies as command-line flags. */
 export function inFlags(message: string): string {
   const remedies = Object.keys(REMEDIES) as (keyof typeof REMEDIES)[];
   return remedies.reduce((text, remedy) => text.replaceAll(REMEDIES[remedy], FLAGS[remedy]), message);
 }
 
-/** Says what a file leaves open. */
+/** Prints the warnings about a file. */
 export function warn(warnings: readonly string[]): void {
-  // A line each, whatever line ends a file has in its names.
+  // One line each, whatever line breaks the names in a file contain.
   for (const warning of warnings) say(`warning: ${printable(inFlags(warning))}`);
 }

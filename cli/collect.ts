@@ -1,5 +1,5 @@
 /**
- * `saev collect`: what there is of a sweep whose runs were trained by several processes.
+ * `saev collect`: summarises a sweep whose runs were trained by several processes.
  *
  * @module
  */
@@ -60,12 +60,12 @@ function rowsOf(runs: readonly CollectedRun[]): string[] {
   return cells.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());
 }
 
-/** Returns the exit code. */
+/** Prints the missing runs and returns the exit code. */
 async function sayMissing(path: string, { runs, missing }: CollectedSweep): Promise<number> {
   const n_finished = runs.filter(({ state }) => state === "finished").length;
   say(`${n_finished} of ${runs.length} runs are finished`);
   if (missing.length === 0) return 0;
-  // What is under way needs nobody, and what diverged would diverge again.
+  // Runs in progress need no restart, and a diverged run would diverge again.
   const isOpen = (place: number) => !["training", "diverged", "finished"].includes(runs[place]!.state);
   const open = missing.filter(({ runs: places }) => places.some(isOpen)).map(({ task }) => task);
   if (open.length === 0) return 1;

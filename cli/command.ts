@@ -8,14 +8,14 @@ import { parseArgs } from "@std/cli/parse-args";
 import { nearest, printable, writeStderr } from "../runner/mod.ts";
 import { Interruption } from "./interruption.ts";
 
-/** One option of a command. */
+/** An option of a command. */
 export interface Option {
-  /** What its value is called in the help; a flag has none. */
+  /** The name of its value in the help; a flag has none. */
   readonly value?: string;
-  /** What may stand after the flag, as in `--resume=auto`. */
+  /** Values that a flag may take, as in `--resume=auto`. */
   readonly choices?: readonly string[];
   readonly help: string;
-  /** Whether it may be given several times. */
+  /** Whether the option may be repeated. */
   readonly isMany?: true;
 }
 
@@ -24,31 +24,31 @@ export interface Command {
   readonly summary: string;
   readonly positionals: readonly string[];
   readonly options: Readonly<Record<string, Option>>;
-  /** Whether it has also an option for each field of a configuration: `--train.lr 1e-3`. */
+  /** Whether every field of a configuration is an option too: `--train.lr 1e-3`. */
   readonly takesFields?: true;
-  /** The flags of `deno run` that it needs at least, with what the help calls its arguments. */
+  /** The `deno run` flags that the command needs at least, in terms of its arguments. */
   readonly permissions: string;
-  /** Paragraphs, which the help fills; those that begin with a space stay as they are. */
+  /** Paragraphs that the help wraps; one that begins with a space is kept as it is. */
   readonly details?: string;
-  /** Does the work and returns the exit code; rejects with the signal's reason where that ended it early. */
+  /** Does the work and returns the exit code; rejects with the signal's reason if that ended it early. */
   readonly run: (args: Arguments, signal: AbortSignal) => Promise<number>;
 }
 
-/** A mistake in the command as typed. */
+/** A mistake in the command line. */
 export class UsageError extends Error {}
 
 /** The arguments of one command, checked against its declaration. */
 export class Arguments {
   readonly positionals: readonly string[];
-  /** Fields of the configuration, as they were typed. */
+  /** Fields of the configuration, as typed. */
   readonly fields: ReadonlyMap<string, string>;
   readonly #values: Readonly<Record<string, unknown>>;
 
-  /** @throws {UsageError} for what the command does not have. */
+  /** @throws {UsageError} for arguments that the command does not take. */
   constructor(name: string, { options, positionals, takesFields }: Command, args: readonly string[]) {
     const names = Object.keys(options);
     const isFlag = (option: string) => options[option]!.value === undefined && !options[option]!.choices;
-    // A flag that may have a value never takes the next argument for it.
+    // A flag with an optional value never takes the next argument as its value.
     const alone = new Set(names.filter((option) => options[option]!.choices).map((option) => `--${option}`));
     const known = [...names.map((option) => `--${option}`), "--help"];
     const { fields, others } = takesFields ? withoutFields(args) : { fields: new Map(), others: args };
@@ -92,7 +92,7 @@ export class Arguments {
     return this.#values[option] as string | undefined;
   }
 
-  /** Every value of an option that may be given several times. */
+  /** All values of a repeatable option. */
   texts(option: string): readonly string[] {
     return this.#values[option] as string[];
   }
@@ -105,7 +105,7 @@ export class Arguments {
     throw new UsageError(`--${option} is ${JSON.stringify(found)}; ${hint}`);
   }
 
-  /** What stands after a flag: `""` where it stands alone. */
+  /** The value of a flag: `""` if it has none. */
   given<T extends string>(option: string, choices: readonly T[]): T | "" | undefined {
     return this.text(option) === "" ? "" : this.choice(option, choices);
   }
@@ -133,7 +133,7 @@ export class Arguments {
   }
 }
 
-/** The options that are named as fields of a configuration, and the other arguments. */
+/** Separates options that are fields of a configuration from the other arguments. */
 function withoutFields(args: readonly string[]): {
   readonly fields: ReadonlyMap<string, string>;
   readonly others: readonly string[];
@@ -157,7 +157,7 @@ function withoutFields(args: readonly string[]): {
   return { fields, others };
 }
 
-/** The arguments, with a number below 0 joined to the option whose value it is. */
+/** Joins each negative number to the option before it. */
 function withNegativeNumbers(args: readonly string[], options: Command["options"]): string[] {
   const joined: string[] = [];
   for (const arg of args) {
@@ -175,7 +175,7 @@ export function unknown(what: string, found: string, known: readonly string[]): 
   return new UsageError(`unknown ${what} ${found}; ${hint}`);
 }
 
-/** Columns of the help. */
+/** Width of the help in columns. */
 const HELP_WIDTH = 100;
 
 export function commandHelp(name: string, command: Command): string {
@@ -206,7 +206,7 @@ export function table(rows: readonly (readonly [string, string])[]): string {
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
 }
 
-/** Two columns, of which the right one is filled. */
+/** Two columns, the right one wrapped. */
 export function helpTable(rows: readonly (readonly [string, string])[]): string {
   const width = HELP_WIDTH - 4 - Math.max(...rows.map(([left]) => left.length));
   return table(
@@ -216,7 +216,7 @@ export function helpTable(rows: readonly (readonly [string, string])[]): string 
   );
 }
 
-/** The words of a text on lines of at most so many columns. */
+/** Wraps a text at `width` columns. */
 function filled(text: string, width = HELP_WIDTH): string[] {
   const lines: string[] = [];
   for (const word of text.split(/\s+/)) {
@@ -227,21 +227,21 @@ function filled(text: string, width = HELP_WIDTH): string[] {
   return lines;
 }
 
-/** A line for people, on stderr. Whatever a file, a server or a folder has put into it, no terminal obeys it. */
+/** Prints a line for people on stderr, with terminal control characters escaped. */
 export function say(line: string): void {
   writeStderr(`${inLines(line)}\n`);
 }
 
-/** Text that may have several lines, each without anything that a terminal would obey. */
+/** Text of one or more lines, with terminal control characters escaped. */
 function inLines(text: string): string {
   return text.split("\n").map(printable).join("\n");
 }
 
 /**
- * A result, on stdout; on a terminal as {@link say} shows it, and as it is for a program that reads it.
+ * Prints a result on stdout; on a terminal with control characters escaped, elsewhere unchanged.
  *
- * @throws {Interruption} if its reader has gone, as `head` has after its lines.
- * @throws {Error} where it cannot be written, because a disk is full.
+ * @throws {Interruption} if the reader has gone, as `head` does after its lines.
+ * @throws {Error} if stdout cannot be written, for example on a full disk.
  */
 export function print(result: string, isTerminal: boolean = Deno.stdout.isTerminal()): void {
   const bytes = new TextEncoder().encode(`${isTerminal ? inLines(result) : result}\n`);

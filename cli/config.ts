@@ -1,5 +1,5 @@
 /**
- * `saev config`: a configuration file with every field at its default, each with what it is and may be.
+ * `saev config`: a configuration file with every field, its default, its meaning and its range.
  *
  * @module
  */

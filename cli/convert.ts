@@ -1,5 +1,5 @@
 /**
- * `saev convert`: a checkpoint of any format in another one.
+ * `saev convert`: converts a checkpoint from any format to another.
  *
  * @module
  */
@@ -51,7 +51,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     lossy: args.flag("lossy"),
     ...schema && { schema: schema === "1" ? 1 : 5 },
   });
-  // What is written into may be stdout, which then holds nothing else.
+  // A target may be stdout, which must then hold nothing else.
   const tell = targets.some(({ target }) => target === "stream") ? say : print;
   if (args.flag("json")) tell(JSON.stringify({ format, paths, folded, lost, perhapsLost }));
   else {

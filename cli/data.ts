@@ -1,5 +1,5 @@
 /**
- * What every command that opens rows shares: its options and its help.
+ * What commands that open rows share: options and help.
  *
  * @module
  */
@@ -13,7 +13,7 @@ it is a path, a web address, or hf:owner/repository/path@revision. Its type is d
 A file of bare numbers such as acts.bin needs acts.json beside it, {"shape": [rows, columns], "dtype": "float32"},
 or --format.`;
 
-/** What a file of rows may leave open. */
+/** Options for what a file of rows may leave open. */
 export const DATA_OPTIONS: Readonly<Record<string, Option>> = {
   format: { value: "FORMAT", help: "type of the numbers in a DATA file of bare numbers: f16, bf16, f32 or f64" },
   key: { value: "NAME", help: "name of the array in a .npz or safetensors DATA" },

@@ -1,5 +1,5 @@
 /**
- * `saev demo`: photographs that come with the package, a dictionary, a report.
+ * `saev demo`: trains on the package's photographs and writes a report.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `saev encode`: the codes of rows, in the folder that the Python package's own tools read.
+ * `saev encode`: writes codes to the folder that the Python package's tools read.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `saev evaluate`: what a checkpoint is worth on a matrix.
+ * `saev evaluate`: measures a checkpoint on rows.
  *
  * @module
  */
@@ -62,7 +62,7 @@ latent and column of FILE.`,
   run,
 };
 
-/** `null` if it is not wanted, or takes long and was not asked for. */
+/** `null` if coherence is not wanted, or is slow and was not requested. */
 async function coherenceOf(sae: SparseAutoencoder, args: Arguments, signal: AbortSignal): Promise<Coherence | null> {
   if (args.flag("no-coherence")) return null;
   const slow = slowCoherence(sae);

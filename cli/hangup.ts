@@ -1,19 +1,19 @@
 /**
- * Whether a hang-up of the terminal is to be survived.
+ * Whether the process survives a hang-up of its terminal.
  *
  * @module
  */
 
 /**
- * Whether this process was started to ignore SIGHUP, as `nohup` does. It is asked when this is loaded: with the first
- * listener of any signal, Deno makes SIGHUP end the process, and a listener of that alone prevents it.
+ * Whether this process was started to ignore SIGHUP, as `nohup` does. This is checked on load, because with the first
+ * listener for any signal Deno makes SIGHUP end the process, unless SIGHUP has a listener of its own.
  *
- * Only Linux tells. Elsewhere, and where that may not be read, a process counts as started so if neither of its outputs is
- * a terminal, which is how `nohup` leaves them.
+ * Only Linux reports it. Elsewhere, and without permission, a process counts as started so if none of its outputs is a
+ * terminal, as `nohup` leaves them.
  */
 export const IGNORES_HANGUP: boolean = ignoredAtStart() ?? (!Deno.stdout.isTerminal() && !Deno.stderr.isTerminal());
 
-/** What Linux says of this process, without asking anybody for permission; `undefined` where it does not. */
+/** Linux's answer, without asking for permission; `undefined` if there is none. */
 function ignoredAtStart(): boolean | undefined {
   const path = "/proc/self/status";
   const { state } = Deno.permissions.querySync({ name: "read", path });
@@ -21,7 +21,7 @@ function ignoredAtStart(): boolean | undefined {
   try {
     return /^SigIgn:\s*[0-9a-f]*[13579bdf]$/m.test(Deno.readTextFileSync(path));
   } catch {
-    // Permission to read all files is not enough for Deno here.
+    // Deno wants more than permission to read all files here.
     return undefined;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * `saev inspect`: what a checkpoint of any format is.
+ * `saev inspect`: describes a checkpoint of any format.
  *
  * @module
  */
@@ -32,7 +32,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   return 0;
 }
 
-/** Lines, which may hold anything that the file says. */
+/** Lines of text, which may contain anything from the file. */
 function describe({ format, schema, configs, tensors, formula, where, accept }: Inspection): string[] {
   const lines = [`format    ${format}${schema === null ? "" : `, schema ${schema}`}`];
   for (const [i, line] of formula.entries()) lines.push(`${i === 0 ? "computes" : "        "}  ${line}`);
@@ -44,7 +44,7 @@ function describe({ format, schema, configs, tensors, formula, where, accept }: 
   return [...lines, "", "tensors:", ...table(tensors.map(describeTensor)).split("\n")];
 }
 
-/** The fields of a configuration, a line each; those of an object in it behind its name. */
+/** The fields of a configuration, one per line, with nested objects flattened. */
 function configLines(config: unknown, path = ""): string[] {
   const isObject = typeof config === "object" && config !== null && !Array.isArray(config);
   const fields = isObject ? Object.entries(config) : [];

@@ -1,5 +1,5 @@
 /**
- * What ends a command before its work is done: a signal, or a reader of its results who has gone.
+ * What ends a command early: a signal, or a reader of its results who has gone.
  *
  * @module
  */
@@ -7,14 +7,14 @@
 import { writeStderr } from "../runner/mod.ts";
 import { IGNORES_HANGUP } from "./hangup.ts";
 
-/** What may end a command, by the number that its exit code is made of. */
+/** Signals that end a command, and their numbers, from which the exit code follows. */
 const NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGPIPE: 13, SIGTERM: 15, SIGBREAK: 21 } as const;
 
 type SignalName = keyof typeof NUMBERS;
 
 /** A command that ended before its work was done. */
 export class Interruption extends Error {
-  /** 128 and the number of the signal, as shells count. */
+  /** 128 plus the number of the signal, as in shells. */
   readonly exitCode: number;
 
   constructor(name: SignalName) {
@@ -23,19 +23,19 @@ export class Interruption extends Error {
   }
 }
 
-/** What {@link Interrupts} needs of the world. */
+/** The environment of {@link Interrupts}, for tests. */
 export interface InterruptsOptions {
   /** Whether a person at a terminal presses the keys. */
   readonly isTerminal?: boolean;
   /** Ends the process. */
   readonly exit?: (code: number) => void;
-  /** Where text for people goes. */
+  /** Writes text for people. */
   readonly write?: (text: string) => void;
-  /** Does something a moment later; returns what prevents it. */
+  /** Calls a function a moment later; returns a function that cancels it. */
   readonly wait?: (then: () => void) => () => void;
 }
 
-/** Milliseconds, waited for twice, after which a SIGINT is no copy of the one before. */
+/** Milliseconds, waited for twice, after which a SIGINT is not a copy of the one before. */
 const COPIES_WITHIN = 100;
 
 function wait(then: () => void): () => void {
@@ -44,12 +44,12 @@ function wait(then: () => void): () => void {
 }
 
 /**
- * Listens for the signals that end a command. The first one aborts, so that the command ends after what is under way; a
+ * Listens for the signals that end a command. The first aborts, so that the command ends after the work under way; a
  * second Ctrl-C ends the process at once.
  *
- * Other signals may come any number of times: schedulers send SIGTERM to every process of a job, and a parent passes its
- * own copy on. Without a terminal, so may SIGINT at first. Copies can be told late, after a computation that blocks this
- * thread; they are told before the second of two timers ends.
+ * Other signals may arrive any number of times: schedulers signal every process of a job, and a parent passes on its
+ * own copy. Without a terminal, SIGINT may too. Copies may be delivered late, after a computation that blocks this
+ * thread, but before the second of two timers ends.
  */
 export class Interrupts implements Disposable {
   readonly #aborter = new AbortController();
@@ -80,7 +80,7 @@ export class Interrupts implements Disposable {
     return this.#aborter.signal;
   }
 
-  /** Takes note of a signal. */
+  /** Handles a signal. */
   receive(name: SignalName): void {
     if (this.signal.aborted) {
       if (name === "SIGINT" && this.#mayExit) this.#options.exit(new Interruption(name).exitCode);

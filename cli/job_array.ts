@@ -1,5 +1,5 @@
 /**
- * `saev train --slurm`: the script of a job array, and its submission.
+ * `saev train --slurm`: writes the script of a job array, and submits it if asked.
  *
  * @module
  */
@@ -42,7 +42,7 @@ export async function writeJobArray(array: JobArray, submits: boolean): Promise<
   return 0;
 }
 
-/** The number of the job. */
+/** Submits the script and returns the number of the job. */
 async function submit(script: string): Promise<string> {
   const command = new Deno.Command("sbatch", { args: ["--parsable", script], stdout: "piped", stderr: "piped" });
   const { code, stdout, stderr } = await command.output().catch((cause: unknown) => {
@@ -59,13 +59,13 @@ async function submit(script: string): Promise<string> {
   throw new Error(`submitting ${script}: sbatch ended with ${code}: ${complaint}`);
 }
 
-/** The program as `deno run` takes it. */
+/** The main module, as `deno run` takes it. */
 function mainModule(): string {
   const { mainModule } = Deno;
   return mainModule.startsWith("file://") ? decodeURIComponent(new URL(mainModule).pathname) : mainModule;
 }
 
-/** A path from the root. */
+/** An absolute path. */
 function fromRoot(path: string): string {
   if (/^(?:https?|hf):/i.test(path)) return path;
   const parts: string[] = [];

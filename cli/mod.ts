@@ -3,9 +3,9 @@
  * The command line: `saev demo`, `activations`, `config`, `train`,
  * `collect`, `evaluate`, `encode`, `probe`, `inspect`, `convert` and `tune`.
  *
- * Each command has a file beside this one, which parses its arguments; the work is done in `runner/` and `examples/`.
- * Results go to stdout, progress and errors to stderr. A mistake in the arguments or in a configuration file ends with 2,
- * any other failure with 1, a signal with 128 and its number (Ctrl-C with 130).
+ * Each command has a file beside this one, which parses its arguments; `runner/` and `examples/` do the work. Results
+ * go to stdout, progress and errors to stderr. The exit code is 2 for a mistake in the arguments or in a configuration
+ * file, 1 for any other failure, and 128 plus its number for a signal (130 for Ctrl-C).
  *
  * @module
  */
@@ -99,7 +99,8 @@ ${helpTable(rows)}
 }
 
 if (import.meta.main) {
-  // Heard, it does not end the process: the write that goes past the limit on files' sizes fails, and names its file.
+  // With a listener, SIGXFSZ does not end the process: the write that exceeds the file-size limit fails and names its
+  // file.
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGXFSZ", () => {});
   Deno.exit(await main(Deno.args));
 }

@@ -1,6 +1,6 @@
 /**
- * ONNX Runtime and an image decoder, fetched from npm by the commands that need them, and by no other: their names are put
- * together only when they are wanted.
+ * ONNX Runtime and an image decoder, fetched from npm only by the commands that need them: the package names are built
+ * at run time.
  *
  * @module
  */
@@ -9,17 +9,17 @@ import type { ByteImage, ImageDecoder, ModelTensor, OpenModel } from "../data/mo
 import { furtherOutputs, type OnnxModel } from "../io/mod.ts";
 import { say } from "./command.ts";
 
-/** Which ONNX Runtime: in WebAssembly on one thread, or native, which is several times faster. */
+/** Which ONNX Runtime: WebAssembly on one thread, or native code, which is several times faster. */
 export type OnnxRuntime = "web" | "node";
 
-/** What is fetched, and how large the downloads are that it takes on one system. */
+/** The packages, and the size of their downloads on one system. */
 const PACKAGES = {
   web: { specifier: "onnxruntime-web@1.30.0", path: "/wasm", megabytes: 34 },
   node: { specifier: "onnxruntime-node@1.30.0", path: "", megabytes: 114 },
   sharp: { specifier: "sharp@0.35.5", path: "", megabytes: 17 },
 } as const;
 
-/** Imports a package. Deno keeps it, so that it is downloaded once. */
+/** Imports a package. Deno caches it, so it is downloaded once. */
 async function fetchPackage(name: keyof typeof PACKAGES): Promise<unknown> {
   const { specifier, path, megabytes } = PACKAGES[name];
   say(`using the npm package ${specifier}; the first run downloads ${megabytes} MB`);
@@ -27,7 +27,7 @@ async function fetchPackage(name: keyof typeof PACKAGES): Promise<unknown> {
   return name === "web" ? found : found.default ?? found;
 }
 
-/** As much of ONNX Runtime as is used here. */
+/** The part of ONNX Runtime that is used here. */
 interface Ort {
   readonly env: { readonly wasm: { numThreads: number }; logLevel: string };
   readonly InferenceSession: {
@@ -47,31 +47,31 @@ interface OrtTensor {
   readonly dims: readonly number[];
 }
 
-/** What a model is opened with. */
+/** Input of {@link openModel}. */
 export interface ModelToOpen {
   /** The file. */
   readonly bytes: Uint8Array;
-  /** What was read of it. */
+  /** The parsed model. */
   readonly model: OnnxModel;
-  /** The tensors that it is to return, in this order. */
+  /** The tensors to return, in this order. */
   readonly layers: readonly string[];
-  /** Its folder, and the constants that lie there in files of their own. */
+  /** The model's folder, which may hold constants in separate files. */
   readonly folder: string;
-  /** Reads one of those. */
+  /** Reads such a file. */
   readonly readExternal: (path: string) => Promise<Uint8Array>;
-  /** Who runs it. */
+  /** Which runtime to use. */
   readonly runtime: OnnxRuntime;
 }
 
-/** The number of float16 in onnx.proto3. */
+/** The code of float16 in onnx.proto3. */
 const FLOAT16 = 10;
 
-/** Opens a model whose inner tensors are outputs too. */
+/** Opens a model so that inner tensors are outputs too. */
 export async function openModel(given: ModelToOpen): Promise<OpenModel> {
   const { bytes, model, layers, folder, readExternal, runtime } = given;
   const ort = await fetchPackage(runtime) as Ort;
   ort.env.logLevel = "error";
-  // More than one thread needs workers from addresses that Deno does not open.
+  // More threads would need workers from addresses that Deno does not open.
   if (runtime === "web") ort.env.wasm.numThreads = 1;
   else takeHalvesAsIntegers(ort);
   const further = furtherOutputs(layers.filter((layer) => !model.outputs.includes(layer)));
@@ -99,8 +99,8 @@ export async function openModel(given: ModelToOpen): Promise<OpenModel> {
 }
 
 /**
- * The native runtime reads nothing out of a Float16Array. With its first tensor it looks whether there is such a thing;
- * where there is none, it takes and gives the bits as Uint16Array.
+ * The native runtime cannot read a Float16Array. With its first tensor it checks whether the class exists; where it
+ * does not, the runtime uses the bits as Uint16Array.
  */
 function takeHalvesAsIntegers(ort: Ort): void {
   const scope = globalThis as { Float16Array?: Float16ArrayConstructor };
@@ -113,7 +113,7 @@ function takeHalvesAsIntegers(ort: Ort): void {
   }
 }
 
-/** As float32; `null` for a tensor of whole numbers or truth values. */
+/** The tensor as float32; `null` for integers or booleans. */
 function tensorOf({ type, data, dims }: OrtTensor): ModelTensor | null {
   if (type === "float32") return { shape: dims, data: data as Float32Array };
   if (type === "float64") return { shape: dims, data: Float32Array.from(data) };
@@ -122,7 +122,7 @@ function tensorOf({ type, data, dims }: OrtTensor): ModelTensor | null {
   return { shape: dims, data: Float32Array.from(halves) };
 }
 
-/** As much of sharp as is used here. */
+/** The part of sharp that is used here. */
 interface Sharp {
   metadata(): Promise<{
     readonly channels: number;
@@ -139,7 +139,7 @@ interface Sharp {
   }>;
 }
 
-/** Opens the decoder. As with Pillow, how a camera was held does not turn an image, and colour profiles stay unused. */
+/** Opens the decoder. As with Pillow, EXIF orientation and colour profiles are ignored. */
 export async function openDecoder(): Promise<ImageDecoder> {
   const sharp = await fetchPackage("sharp") as (path: string) => Sharp;
   const bytesOf = async (image: Sharp): Promise<ByteImage> => {
@@ -150,7 +150,7 @@ export async function openDecoder(): Promise<ImageDecoder> {
     decode: (path) => bytesOf(sharp(path).removeAlpha().toColourspace("srgb")),
     async decodeMask(path) {
       const { channels, depth, isPalette = false } = await sharp(path).metadata();
-      // The decoder would give a palette's colours, and not the labels that stand in the file.
+      // For a palette the decoder would return colours instead of the labels in the file.
       const found = isPalette ? "a palette" : channels > 1 ? `${channels} channels` : depth !== "uchar" ? depth : null;
       if (found !== null) {
         throw new RangeError(

@@ -1,5 +1,5 @@
 /**
- * Fields of a configuration on the command line: `--train.lr 1e-3` sets what CONFIG says, or does not say, of `train.lr`.
+ * Fields of a configuration on the command line: `--train.lr 1e-3` sets `train.lr`, whether or not CONFIG has it.
  *
  * @module
  */
@@ -7,17 +7,17 @@
 import { EXCLUSIVE_FIELDS, fieldsWithKey } from "../runner/mod.ts";
 import { parseToml } from "./toml.ts";
 
-/** Values as they were typed, by the paths of their fields. */
+/** Typed values by the paths of their fields. */
 export type Settings = ReadonlyMap<string, string>;
 
 /**
- * A configuration with fields set from the command line. Values are TOML; what is no TOML is a text, so that
- * `--train.optim muon` needs no quotes.
+ * A configuration with fields set from the command line. Values are TOML; anything that is not TOML is a string, so
+ * that `--train.optim muon` needs no quotes.
  *
- * Another `key` than the file's leaves the values of its table that it has too, and drops the others and the tables in it.
- * A field that excludes another replaces it.
+ * Another `key` than the file's keeps the values of its table that the new kind has too, and drops the others and the
+ * nested tables. A field replaces one that it excludes.
  *
- * @throws {TypeError} for a field in what is no table.
+ * @throws {TypeError} for a field within something that is not a table.
  */
 export function withSettings(found: Readonly<Record<string, unknown>>, settings: Settings): Record<string, unknown> {
   let all: Record<string, unknown> = { ...found };
@@ -27,7 +27,7 @@ export function withSettings(found: Readonly<Record<string, unknown>>, settings:
       for (const path of pair) if (path !== set) all = without(all, path.split("."));
     }
   }
-  // A key before the fields that it has, and a table before those in it.
+  // A key comes before the fields it allows, and a table before those nested in it.
   const ordered = [...settings].toSorted(([a], [b]) =>
     a.split(".").length - b.split(".").length || Number(b.endsWith(".key")) - Number(a.endsWith(".key"))
   );
@@ -46,9 +46,9 @@ export function withSettings(found: Readonly<Record<string, unknown>>, settings:
 }
 
 /**
- * A configuration whose runs are repeated with several seeds: `train.seed`, and those that follow it.
+ * A configuration whose runs are repeated with several seeds: `train.seed`, and the ones after it.
  *
- * @throws {TypeError} where `train.seed` is a list already.
+ * @throws {TypeError} if `train.seed` is a list already.
  */
 export function withSeeds(found: Readonly<Record<string, unknown>>, n_seeds: number): Record<string, unknown> {
   const seed = valueAt(found, ["train", "seed"]) ?? 0;
@@ -61,7 +61,7 @@ function valueAt(found: unknown, names: readonly string[]): unknown {
   return names.reduce((table, name) => isTable(table) && Object.hasOwn(table, name) ? table[name] : undefined, found);
 }
 
-/** A table without a field, which may be in a table in it. */
+/** A table without a field, which may be in a nested table. */
 function without(
   table: Readonly<Record<string, unknown>>,
   [name, ...rest]: readonly string[],
@@ -94,7 +94,7 @@ function withSetting(
 function valueOf(typed: string): unknown {
   try {
     const { value, ...others } = parseToml(`value = ${typed}`);
-    // No field is a date, but a folder may be called like one.
+    // No field is a date, but a folder may have a name like one.
     const isText = Object.keys(others).length > 0 || value instanceof Date;
     return isText ? typed : value;
   } catch (error) {

@@ -1,36 +1,36 @@
 /**
- * Configuration files: TOML of limited size and depth, in which every key is given once. Of two equal keys the parser takes
- * the last, so the keys are checked here first.
+ * Configuration files: TOML of limited size and depth, with every key given once. The parser would take the last of two
+ * equal keys, so the keys are checked here first.
  *
  * @module
  */
 
 import { parse } from "@std/toml";
 
-/** The largest file that is read; a configuration has a few hundred bytes. */
+/** The largest file that is read; a usual configuration has a few hundred bytes. */
 export const MAX_TOML_BYTES: number = 2 ** 18;
 
-/** How deep tables and lists may lie within one another; those of a configuration are four deep. */
+/** Largest nesting depth of tables and lists; configurations are four deep. */
 const MAX_DEPTH = 16;
 
 /**
  * The values of a TOML document.
  *
- * @throws {SyntaxError} naming the line, for a key that is given twice, what lies too deep, and what is no TOML.
+ * @throws {SyntaxError} that names the line, for a key given twice, excessive nesting, and invalid TOML.
  */
 export function parseToml(text: string): Record<string, unknown> {
   new KeyReader(text).read();
   return parse(text);
 }
 
-/** A table as far as its keys are known. */
+/** The keys of a table found so far. */
 interface Table {
-  /** Where it was first mentioned. */
+  /** The line where it was first mentioned. */
   readonly line: number;
   readonly entries: Map<string, Table | Value>;
-  /** Whether more keys may be added: by a header, by dotted keys, or not at all. */
+  /** How more keys may be added: by a header, by dotted keys, or not at all. */
   by: "header" | "mention" | "dots" | "inline";
-  /** Whether it is one of several under the same name. */
+  /** Whether it is an element of an array of tables. */
   readonly isElement: boolean;
 }
 
@@ -39,7 +39,7 @@ interface Value {
   readonly line: number;
 }
 
-/** Reads the keys of a document and what lies between them, one character after the other. */
+/** Reads the keys of a document and what lies between them, character by character. */
 class KeyReader {
   readonly #text: string;
   #at = 0;
@@ -49,7 +49,7 @@ class KeyReader {
     this.#text = text;
   }
 
-  /** Reads everything. */
+  /** Reads the whole document. */
   read(): void {
     const root: Table = { line: 1, entries: new Map(), by: "header", isElement: false };
     let table = root;
@@ -99,7 +99,7 @@ class KeyReader {
     return keys.reduce((inner, _, i) => this.#enter(inner, keys.slice(0, i + 1), by), table);
   }
 
-  /** The table of that name in another, made if there is none. */
+  /** The table of that name inside another, created if absent. */
   #enter(table: Table, keys: readonly string[], by: "mention" | "dots"): Table {
     const key = keys.at(-1)!;
     const there = table.entries.get(key);
@@ -120,7 +120,7 @@ class KeyReader {
       const sign = this.#peek();
       const key = sign === '"' || sign === "'" ? this.#string() : this.#take(/[A-Za-z0-9_-]*/y);
       if (key === "") this.#fail(`found ${this.#found()}; expected a key`);
-      // Written so, one key could be given in two ways; and the parser loses this name.
+      // Otherwise one key could be written in two ways, and the parser drops this name.
       if (key.includes("\\") || key === "__proto__") this.#fail(`unknown field ${key}`);
       keys.push(key);
       this.#skip(false);
@@ -129,7 +129,7 @@ class KeyReader {
     return keys;
   }
 
-  /** A value; of an inline table its keys. */
+  /** Reads a value; for an inline table, its keys. */
   #value(depth: number): Table | undefined {
     this.#checkDepth(depth);
     const sign = this.#peek();
@@ -137,7 +137,7 @@ class KeyReader {
     else if (this.#takes("[")) this.#list(depth + 1);
     else if (this.#takes("{")) return this.#inlineTable(depth);
     else {
-      // Numbers, dates and the like are for the parser to read.
+      // The parser reads numbers, dates and so on.
       const bare = this.#take(/(?:[^\s,\]}#]+(?: [0-9][^\s,\]}#]*)?)?/y);
       if (bare === "") this.#fail(`found ${this.#found()}; expected a value`);
     }
@@ -169,7 +169,7 @@ class KeyReader {
     return this.#takes(",");
   }
 
-  /** What stands in a text of any kind, as it is written. */
+  /** The raw content of a string of any kind. */
   #string(): string {
     const quote = this.#peek();
     const isLong = this.#text.startsWith(quote.repeat(3), this.#at);
@@ -181,7 +181,7 @@ class KeyReader {
     return isLong ? whole.slice(3, -3) : whole.slice(1, -1);
   }
 
-  /** Skips blanks and comments, and the ends of lines too if asked. */
+  /** Skips blanks and comments, and line ends if asked. */
   #skip(lines: boolean): void {
     this.#take(lines ? /(?:[ \t\r\n]|#[^\n]*)*/y : /[ \t\r]*(?:#[^\n]*)?/y);
   }
@@ -196,7 +196,7 @@ class KeyReader {
     return true;
   }
 
-  /** What matches here, which may be nothing. */
+  /** The text that matches here, possibly empty. */
   #take(pattern: RegExp): string {
     pattern.lastIndex = this.#at;
     const [taken] = pattern.exec(this.#text)!;

@@ -42,7 +42,7 @@ import { withSeeds, withSettings } from "./settings.ts";
 import { MAX_TOML_BYTES, parseToml } from "./toml.ts";
 import { TUNED, useTuning } from "./tuning.ts";
 
-/** What may stand after `--resume=`. */
+/** Values of `--resume=`. */
 const RESUMES = ["auto", "previous"] as const;
 
 /** The command. */
@@ -158,7 +158,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (await useTuning()) say(TUNED);
   let progress: ProgressLine | undefined;
   const runTable = isSweep ? new RunTable({ runs: mine }) : undefined;
-  // Runs of a sweep have most of them in common.
+  // Runs of a sweep share most warnings.
   const said = new Set<string>();
   const options = {
     signal,
@@ -193,7 +193,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     await trained.finally(() => [progress, runTable].forEach((shown) => shown?.[Symbol.dispose]()))
       .catch(async (error: unknown) => {
         if (error === signal.reason) say("stopped before the first step");
-        // Before it there is nothing to say of checkpoints.
+        // Before the start there are no checkpoints to mention.
         if (progress === undefined || error === signal.reason) throw error;
         const message = error instanceof Error ? error.message : String(error);
         throw new Error(`${message}; ${await whatIsKept(out, runs, error)}`, { cause: error });
@@ -232,7 +232,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   return 0;
 }
 
-/** What the folders hold after a failure, in a sentence. */
+/** A sentence about what the folders hold after a failure. */
 async function whatIsKept(out: string, runs: readonly SweepRun[], error: unknown): Promise<string> {
   const found = await Promise.all(runs.map(({ directory }) => directory.openTraining().catch(() => undefined)));
   const states = found.filter((state) => state !== undefined);
@@ -241,7 +241,7 @@ async function whatIsKept(out: string, runs: readonly SweepRun[], error: unknown
     ? `states of ${states.length} of ${runs.length} runs`
     : `the state of step ${states[0]!.step}`;
   const kept = `${out} holds ${what}`;
-  // From a state before an explosion the same run would explode again.
+  // From a state before an explosion the run would explode again.
   if (error instanceof DivergenceError && !error.isOfRows) return `${kept}, the last good one`;
   if (error instanceof DivergenceError) {
     return `${kept}; use --resume --changed-data to continue from it with other rows`;
@@ -249,7 +249,7 @@ async function whatIsKept(out: string, runs: readonly SweepRun[], error: unknown
   return `${kept}; use ${states.length < runs.length ? "--resume=auto" : "--resume"} to continue`;
 }
 
-/** Four decimals, or why there are none. */
+/** Four decimals, or the reason why there is no value. */
 function definedOr(nmse: number): string {
   return Number.isNaN(nmse) ? "none (the rows do not vary)" : nmse.toFixed(4);
 }
@@ -268,7 +268,7 @@ function startOf(args: Arguments): RunStart {
   return resume === "" ? "resume" : resume;
 }
 
-/** The places of the runs of --task; `undefined` without it. */
+/** The indices of the runs of --task; `undefined` without it. */
 function placesOf(args: Arguments, groups: readonly (readonly number[])[], start: RunStart) {
   const task = args.integer("task", 0);
   if (task === undefined) return undefined;
@@ -282,9 +282,9 @@ function placesOf(args: Arguments, groups: readonly (readonly number[])[], start
 }
 
 /**
- * The runs of a file with fields set on the command line, and the text of a file that says it all.
+ * The runs that a file and the fields on the command line describe, and the text of a complete configuration file.
  *
- * @throws {UsageError} for a configuration that says what it cannot.
+ * @throws {UsageError} for an invalid configuration.
  */
 function sweepOf(
   file: string,

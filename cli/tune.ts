@@ -1,5 +1,5 @@
 /**
- * `saev tune`: the fastest products on this device.
+ * `saev tune`: finds the fastest matrix kernels for this device.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What `saev tune` found, for the commands that multiply.
+ * Loads the results of `saev tune` for commands that multiply matrices.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { defaultDevice, restoreTuning } from "../kernels/mod.ts";
 import { TunerFile } from "../runner/mod.ts";
 import { say } from "./command.ts";
 
-/** Multiplies as `saev tune` found best on this machine, if it was asked; says whether it was. */
+/** Uses the results of `saev tune` for this machine; returns whether there are any. */
 export async function useTuning(): Promise<boolean> {
   const store = await TunerFile.open();
   if (store.problem !== null) say(`not using results of saev tune: ${store.problem}`);

@@ -1,5 +1,5 @@
 /**
- * What every command that runs a vision model shares: opening it, and how images are prepared for it.
+ * What commands that run a vision model share: opening it and preprocessing images.
  *
  * @module
  */
@@ -27,7 +27,7 @@ const RESAMPLINGS = [
 
 const RUNTIMES = ["web", "node"] as const satisfies readonly OnnxRuntime[];
 
-/** How a model is run, and how images are prepared for it. */
+/** Options for the model's runtime and the preprocessing. */
 export const VISION_OPTIONS: Readonly<Record<string, Option>> = {
   preprocessor: { value: "FILE", help: "preprocessor_config.json (default: the one beside MODEL, if any)" },
   size: { value: "N|HxW", help: "size to resize images to; with --crop, N is the shorter edge" },
@@ -41,7 +41,7 @@ export const VISION_OPTIONS: Readonly<Record<string, Option>> = {
   },
 };
 
-/** Opens the model at a path, to be run as the options say. */
+/** Opens the model at a path with the runtime that the options name. */
 export async function openVision(args: Arguments, path: string): Promise<VisionModel> {
   const runtime = args.choice("runtime", RUNTIMES) ?? "web";
   const source = await openSource(path);
@@ -61,7 +61,7 @@ export async function openVision(args: Arguments, path: string): Promise<VisionM
   };
 }
 
-/** What the options say, or a file, or else what ImageNet's models use, at the model's own size. */
+/** The preprocessing from the options, else from a file, else that of ImageNet models at the model's own size. */
 export async function preprocessingOf(args: Arguments, model: string, size: ImageSize | null): Promise<Preprocessing> {
   const beside = await (await openFiles(model)).find("preprocessor_config.json");
   const file = args.text("preprocessor") ?? beside;
@@ -88,7 +88,7 @@ export async function preprocessingOf(args: Arguments, model: string, size: Imag
   };
 }
 
-/** The size that an option says. */
+/** The size given by an option. */
 export function sizeOf(args: Arguments, option: string): ImageSize | null {
   const text = args.text(option);
   if (text === undefined) return null;

@@ -1,8 +1,8 @@
 /**
  * From a folder of images and an ONNX model to a folder of activation shards.
  *
- * Runtime and decoder are put in. What was stopped, and asked for again in the same words, is completed from its last whole
- * file on.
+ * The caller supplies runtime and decoder. A stopped extraction continues after its last complete file when it is
+ * requested again with the same settings.
  *
  * @module
  */
@@ -29,33 +29,33 @@ import { targetOf } from "./run_files.ts";
 import { RunLock } from "./run_lock.ts";
 import { nearest } from "../kernels/engine/nearest.ts";
 
-/** A model of images: what was read of it, and what opens it with tensors as outputs. */
+/** A vision model: its parsed graph, and a function that opens it with chosen tensors as outputs. */
 export interface VisionModel {
-  /** What messages and metadata call it. */
+  /** Its name in messages and metadata. */
   readonly name: string;
-  /** What was read of it. */
+  /** The parsed model. */
   readonly model: OnnxModel;
-  /** Makes it ready to run and to return these tensors. */
+  /** Opens it so that it returns these tensors. */
   readonly open: (tensors: readonly string[]) => Promise<OpenModel>;
 }
 
 /** A tensor of a model that can be a layer. */
 export interface LayerSummary {
-  /** What the model calls it. */
+  /** Its name in the model. */
   readonly name: string;
-  /** The operator that makes it. */
+  /** The operator that produces it. */
   readonly op: string;
-  /** Tokens of an image, all of them. */
+  /** Number of tokens per image, including all prefix tokens. */
   readonly n_tokens: number;
   /** Numbers in an activation. */
   readonly d_model: number;
-  /** Whether it is what the blocks of a transformer add to. */
+  /** Whether it belongs to the residual stream. */
   readonly isResidual: boolean;
-  /** Where its tokens lie; `null` where that cannot be told. */
+  /** Where its tokens lie; `null` if that is unknown. */
   readonly tokens: TokenLayout | null;
 }
 
-/** What {@link extractToShards} is asked for. */
+/** Input of {@link extractToShards}. */
 export interface ExtractionPlan {
   /** The model. */
   readonly vision: VisionModel;
@@ -65,23 +65,23 @@ export interface ExtractionPlan {
   readonly images: ImageFolder;
   /** Names of tensors. */
   readonly layers: readonly string[];
-  /** Which tokens are kept. */
+  /** Which tokens to keep. */
   readonly keep: KeptTokens;
-  /** Where tokens lie, where that is not to be told from the model. */
+  /** Where tokens lie, if that cannot be inferred from the model. */
   readonly tokens?: TokenLayout;
-  /** What is done with an image. */
+  /** How images are preprocessed. */
   readonly preprocessing: Preprocessing;
-  /** Images at a time, unless the model takes a fixed number. */
+  /** Images per batch, unless the model takes a fixed number. */
   readonly batch_size: number;
-  /** The folder of the shards. */
+  /** The output folder of the shards. */
   readonly out: string;
-  /** Bytes in a file. */
+  /** Bytes per file. */
   readonly shardBytes: number;
-  /** The family that upstream's readers are told. */
+  /** The model family to record for upstream's readers. */
   readonly family: string;
-  /** A folder with a mask of the same name for each image, and how its pixels decide about a patch. */
+  /** A folder with a mask of the same name for each image, and how its pixels determine the label of a patch. */
   readonly masks?: { readonly root: string; readonly pixel_agg: PixelAggregation; readonly bg_label: number };
-  /** Images that are left out, and why. */
+  /** Images that are skipped, and why. */
   readonly skipped?: readonly SkippedImage[];
 }
 
@@ -89,13 +89,13 @@ export interface ExtractionPlan {
 export interface SkippedImage {
   /** Its path below the folder. */
   readonly path: string;
-  /** What the decoder says. */
+  /** The decoder's message. */
   readonly reason: string;
 }
 
-/** How an extraction is watched and stopped. */
+/** Progress and cancellation of an extraction. */
 export interface ExtractionSurroundings {
-  /** Told how many images are done. */
+  /** Called with the number of images done. */
   readonly onProgress?: (done: number) => void;
   /** Ends it after the batch under way. */
   readonly signal?: AbortSignal;
@@ -103,26 +103,26 @@ export interface ExtractionSurroundings {
 
 const EXTRACTION_SURROUNDINGS = { onProgress: true, signal: true } as const;
 
-/** What became of an extraction. */
+/** The result of an extraction. */
 export interface ExtractionResult {
   /** What the folder says of itself. */
   readonly metadata: ShardsMetadata;
-  /** Images whose activations stood in the folder before. */
+  /** Images whose activations were in the folder before. */
   readonly n_kept: number;
 }
 
-/** float32, float16 and float64, as onnx.proto3 numbers them. */
+/** The codes of float32, float16 and float64 in onnx.proto3. */
 const FLOATS = [1, 10, 11];
 
 /** The input that takes pixels, [B, 3, height, width] or [B, height, width, 3]. */
 interface PixelInput {
   readonly order: "channels-first" | "channels-last";
-  /** Images at a time, where the model takes so many and no other number. */
+  /** The batch size, if the model takes only one. */
   readonly fixedBatch: number | null;
   readonly size: ImageSize;
 }
 
-/** @throws {RangeError} for a model that does not take images, or images of another size. */
+/** @throws {RangeError} for a model that does not take images, or takes images of another size. */
 function pixelInput({ name, model: { inputs } }: VisionModel, preprocessing: Preprocessing): PixelInput {
   const doing = `reading ${name}`;
   const isPixels = ({ type, shape }: OnnxInput) =>
@@ -146,19 +146,18 @@ function pixelInput({ name, model: { inputs } }: VisionModel, preprocessing: Pre
   return { order, fixedBatch: input.shape[0] ?? null, size };
 }
 
-/** The size of the images that a model takes, where it says so. */
+/** The size of the images that a model takes, if it is fixed. */
 export function modelSize({ inputs: [input] }: OnnxModel): ImageSize | null {
   const sizes = input?.shape[1] === 3 ? input.shape.slice(2) : input?.shape.slice(1, 3);
   const [height, width] = sizes ?? [];
   return height && width ? { height, width } : null;
 }
 
-/** Tensors that are had at a time, so that those of a large model fit in memory. */
+/** Tensors requested at a time, so that those of a large model fit in memory. */
 const AT_ONCE = 128;
 
 /**
- * Runs the model on one image and lists each of its tensors of floating-point numbers that are [B, T, D], in the order of
- * the graph.
+ * Runs the model on one image and lists each floating-point tensor of shape [B, T, D], in graph order.
  *
  * @throws {RangeError} for a model that does not take images.
  */
@@ -194,7 +193,7 @@ export async function listLayers(
   return found;
 }
 
-/** Runs one batch whose first image is this one; a tensor of other than floating-point numbers has no shape. */
+/** The shapes for one batch whose first image is this one; tensors of other types have none. */
 async function shapesOf(
   { run }: OpenModel,
   { input: { order, fixedBatch, size }, decoder, preprocessing, image }: {
@@ -214,7 +213,7 @@ async function shapesOf(
 }
 
 /**
- * Decodes every image once, and says which cannot be.
+ * Decodes every image once and returns those that fail.
  *
  * @throws whatever the signal is aborted with.
  * @throws {TypeError} for an option that there is not.
@@ -240,7 +239,7 @@ export async function findBadImages(
   return bad;
 }
 
-/** The same folder without some of its images. */
+/** The same folder without the skipped images. */
 export function withoutImages(folder: ImageFolder, skipped: readonly SkippedImage[]): ImageFolder {
   const left = new Set(skipped.map(({ path }) => path));
   const kept = folder.paths.map((path) => !left.has(path));
@@ -299,7 +298,7 @@ export async function extractToShards(
     family: plan.family,
     ckpt: vision.name,
     layers: numbers,
-    // Where CLS alone is kept, upstream's layout has it as the one token of its kind that it has.
+    // If only CLS is kept, it is stored as the one content token.
     content_tokens_per_example: patches || 1,
     cls_token: cls === 1 && patches > 0,
     d_model,
@@ -356,7 +355,7 @@ export async function extractToShards(
   return { metadata, n_kept };
 }
 
-/** Removes what an extraction that was killed left half written. */
+/** Removes files that a killed extraction left half written. */
 async function removeLeftovers(out: string): Promise<void> {
   for await (const { name } of Deno.readDir(out)) {
     const isOurs = /^(?:acts\d+\.bin|labels\.bin|(?:metadata|shards|extraction|labels)\.json)$/.test(targetOf(name));
@@ -364,7 +363,7 @@ async function removeLeftovers(out: string): Promise<void> {
   }
 }
 
-/** @throws {RangeError} for a layer that the model does not make. */
+/** @throws {RangeError} for a layer that the model does not produce. */
 function checkLayers({ name, model }: VisionModel, layers: readonly string[]): void {
   const made = new Set([...model.operators.flatMap(({ outputs }) => outputs)].filter((output) => output !== ""));
   for (const layer of layers) {
@@ -379,7 +378,7 @@ function checkLayers({ name, model }: VisionModel, layers: readonly string[]): v
   if (new Set(layers).size < layers.length) throw new RangeError(`a layer is given twice: ${layers.join(", ")}`);
 }
 
-/** Tokens and width, which all layers share. */
+/** The number of tokens and the width, which all layers share. */
 function commonShape(
   layers: readonly string[],
   shapes: readonly (readonly number[] | null)[],
@@ -403,8 +402,8 @@ function commonShape(
 }
 
 /**
- * The numbers that shards know layers by: that of the block in the tensor's name, `/encoder/layer.5/Add`, where every name
- * has one of its own; otherwise 0, 1, 2 in the order given.
+ * The numbers of layers in shards: the block number in the tensor's name (`/encoder/layer.5/Add`) if every name has a
+ * different one, else 0, 1, 2 in the order given.
  */
 export function layerNumbers(layers: readonly string[]): number[] {
   const numbers = layers.map((layer) => Number(/(?:layers?|blocks?|resblocks|h)[._/](\d+)/i.exec(layer)?.[1] ?? NaN));

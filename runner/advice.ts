@@ -1,6 +1,6 @@
 /**
- * What a run says before its first step, and after its last, of settings that make a poor dictionary: a line each, with the
- * setting that mends it.
+ * Warnings before the first step of a run and after its last: settings and rows that make a poor dictionary, one line
+ * each, with the remedy.
  *
  * The thresholds are measured; DECISIONS.md has the numbers.
  *
@@ -13,37 +13,40 @@ import type { Metrics } from "../eval/metrics.ts";
 import { readRows, type RowSource } from "../nn/rows.ts";
 import type { RunConfig } from "./run_config.ts";
 
-/** Rows that are looked at: so many blocks of neighbours, evenly over all. */
+/** Rows to examine: this many blocks of neighbours, spread evenly. */
 const BLOCKS = 16;
 const BLOCK_ROWS = 256;
 
-/** Rows that are zero, above which there may be padding. */
+/** Share of zero rows above which there may be padding. */
 const ZERO_SHARE = 0.01;
-/** ‖mean row‖ / ‖deviations‖ above which the mean has to go. */
+/** ‖mean row‖ / ‖deviations‖ above which the mean should be subtracted. */
 const MAX_GAMMA = 0.5;
-/** A column's share of the variance, and of it in fair shares, above which it is an outlier. */
+/** A column is an outlier above this share of the variance, and above this multiple of a fair share. */
 const COLUMN_SHARE = 0.5;
 const FAIR_SHARES = 10;
-/** The far rows' share of the variance above which they are what is learned. */
+/** Share of the variance in far rows above which mostly those are learned. */
 const FAR_SHARE = 0.05;
-/** The share of the variance between blocks above which neighbours are alike, and the blocks of a buffer that suffice. */
+/**
+ * Share of the variance between blocks above which neighbours are alike, and the number of blocks in a buffer that
+ * suffices.
+ */
 const BETWEEN_SHARE = 0.1;
 const ENOUGH_BLOCKS = 16;
-/** Steps in which no dictionary forms. */
+/** Fewer steps than this form no dictionary. */
 const FEW_STEPS = 100;
 
-/** What some thousands of rows say of all of them. */
+/** Advice about the rows, from a few thousand of them. */
 export interface RowAdvice {
-  /** What is wrong with them, in lines. */
+  /** Problems with the rows, one line each. */
   readonly warnings: readonly string[];
-  /** Their variance around their mean row, Σ σ_d². */
+  /** Their variance around the mean row, Σ σ_d². */
   readonly variance: number;
 }
 
 /**
- * What is wrong with the rows to train on, by some thousands of them.
+ * Finds problems with the training rows, from a few thousand of them.
  *
- * @throws {RangeError} whatever reading them throws.
+ * @throws {RangeError} whatever reading the rows throws.
  */
 export async function adviceOnRows({ data }: Pick<RunConfig, "data">, training: RowSource): Promise<RowAdvice> {
   const { n_rows, d_model } = training;
@@ -111,7 +114,7 @@ function rowWarnings(data: RunConfig["data"], { n_rows, d_model }: RowSource, ex
   return warnings;
 }
 
-/** What is wrong with a run's length. */
+/** Problems with the length of a run. */
 export function lengthWarnings({ train }: Pick<RunConfig, "train">, n_steps: number): string[] {
   if (n_steps >= FEW_STEPS) return [];
   const { n_epochs, batch_size } = train;
@@ -121,7 +124,7 @@ export function lengthWarnings({ train }: Pick<RunConfig, "train">, n_steps: num
   return [`${n_steps} steps are too few for a dictionary to form; ${remedy}`];
 }
 
-/** What is wrong with what a run came to. */
+/** Problems with the result of a run. */
 export function resultWarnings(
   { data, train }: Pick<RunConfig, "data" | "train">,
   { nmse }: Pick<Metrics, "nmse">,

@@ -1,6 +1,5 @@
 /**
- * What there is of a sweep, from its folder alone: whoever trained its runs, on whichever machines, and whether or not they
- * still do.
+ * The state of a sweep from its folder alone, whichever machines trained its runs and whether or not they still do.
  *
  * @module
  */
@@ -13,25 +12,25 @@ import { LOCK_OPTIONS, RunLock, type RunLockOptions } from "./run_lock.ts";
 import { completeSweep, groupRuns } from "./sweep_config.ts";
 import { outcomeOf, type RunEnd, type SweepOutcome } from "./sweep_summary.ts";
 
-/** What there is of a sweep. */
+/** The state of a sweep. */
 export interface CollectedSweep {
   /** Each run, in the order of the configuration. */
   readonly runs: readonly CollectedRun[];
-  /** The groups that are not finished, as `--task` numbers them, with the places of their runs that are not. */
+  /** The unfinished groups, numbered as for `--task`, with the indices of their unfinished runs. */
   readonly missing: readonly { readonly task: number; readonly runs: readonly number[] }[];
 }
 
-/** What there is of a run. */
+/** The state of a run. */
 export interface CollectedRun extends SweepOutcome {
-  /** What is wrong, or left to do; `null` for a run that is finished. */
+  /** What is wrong or left to do; `null` for a finished run. */
   readonly problem: string | null;
 }
 
 /**
- * Looks at every run of a sweep, or at the one run of a folder. `config` is what `config.toml` in it says, as objects.
+ * Examines every run of a sweep, or the one run of a folder. `config` is the parsed `config.toml` in it.
  *
  * @throws {TypeError} for an option that there is not.
- * @throws {RangeError} for the folder of something else, or where the configuration describes other runs than the folder.
+ * @throws {RangeError} if the folder is not that of a run or sweep, or the configuration does not match its runs.
  */
 export async function collectSweep(
   path: string,
@@ -62,13 +61,13 @@ export async function collectSweep(
   return { runs, missing };
 }
 
-/** Writes `sweep.json` as a sweep does that ends in one process. */
+/** Writes `sweep.json` as a sweep in one process does. */
 export async function writeCollected(path: string, { runs }: CollectedSweep): Promise<void> {
   const outcomes = runs.map(({ problem: _, ...outcome }) => outcome);
   await writeBytes(`${path}/sweep.json`, [new TextEncoder().encode(`${JSON.stringify(outcomes, null, 2)}\n`)]);
 }
 
-/** What the files of a run say. */
+/** What the files of a run show. */
 interface Found extends RunEnd, Pick<CollectedRun, "problem"> {}
 
 async function lookAt(folder: string, isSweepUnderWay: boolean, options: RunLockOptions): Promise<Found> {
@@ -89,7 +88,7 @@ async function lookAt(folder: string, isSweepUnderWay: boolean, options: RunLock
     return { ...nothing, state: "diverged", steps, warnings, diverged: new Error(diverged), problem: diverged };
   }
   if (metrics !== null && found.ours.has("sae.pt")) {
-    // JSON has no NaN: the rows do not vary.
+    // JSON has no NaN: all rows are equal.
     return {
       ...nothing,
       state: "finished",
@@ -109,18 +108,18 @@ async function lookAt(folder: string, isSweepUnderWay: boolean, options: RunLock
   }
 }
 
-/** The step of the state in the folder of a run; 0 if there is none yet. */
+/** The step of the state in a run's folder; 0 if there is no state yet. */
 async function stepOf(folder: string): Promise<number> {
   const { ours } = await findFolder(folder);
   return ours.has(STATE) ? (await openTraining(`${folder}/${STATE}`)).step : 0;
 }
 
-/** Whether a living process has it. */
+/** Whether a living process holds the run. */
 async function isInUse(folder: string, options: RunLockOptions): Promise<boolean> {
   return await RunLock.check(folder, options).then(() => false, () => true);
 }
 
-/** What a file of JSON holds; nothing if there is none, or it is none. */
+/** The content of a JSON file; an empty object if there is none or it is invalid. */
 // deno-lint-ignore no-explicit-any
 async function readJson(path: string): Promise<Readonly<Record<string, any>>> {
   try {

@@ -1,5 +1,5 @@
 /**
- * Types of fields that only the configuration of a run has.
+ * Types of fields that only run configurations have.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Which fields a configuration may have: every name in a file is looked up in the tables of fields, and an unknown one
- * refused with the nearest that exists.
+ * Names of fields in a configuration: each is looked up in the tables of fields, and an unknown one is refused with the
+ * nearest known name.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { SECTIONS } from "./config_sections.ts";
 
 type Found = Readonly<Record<string, unknown>>;
 
-/** The tables of a file, with nothing in them that their fields do not name; one that is left out is empty. */
+/** The tables of a file, with only known fields; a missing table is empty. */
 export function checkedTables(found: Found): Readonly<Record<keyof typeof SECTIONS, Found>> {
   checkNames("", found, Object.keys(SECTIONS));
   const tables = Object.entries(SECTIONS).map(([name, section]) => {
@@ -28,7 +28,7 @@ export function checkedTables(found: Found): Readonly<Record<keyof typeof SECTIO
   return Object.fromEntries(tables);
 }
 
-/** Checks a table whose `key` says which other fields it may have. */
+/** Checks a table whose `key` determines its other fields. */
 function checkKeyed(path: string, found: Found, kinds: Kinds): void {
   const { key } = found;
   const fields = typeof key === "string" && Object.hasOwn(kinds, key) ? kinds[key] : undefined;
@@ -36,7 +36,7 @@ function checkKeyed(path: string, found: Found, kinds: Kinds): void {
   checkTable(path, found, ["key", ...Object.keys(fields)], fields);
 }
 
-/** Checks the names of a table and of the tables in it. */
+/** Checks the names in a table and in its nested tables. */
 function checkTable(path: string, found: Found, names: readonly string[], fields: AnyFields): void {
   checkNames(path, found, names);
   for (const [name, { kinds }] of Object.entries(fields)) {

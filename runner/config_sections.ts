@@ -1,8 +1,8 @@
 /**
- * Every field of a run's configuration, declared once: type, range, default and a sentence. Checks, `saev config`, the help
- * of `saev train` and its options `--section.field` are made from these tables.
+ * Every field of a run's configuration, declared once: type, range, default and a sentence. Checks, `saev config`, the
+ * help of `saev train` and its `--section.field` options come from these tables.
  *
- * Fields of models, activations, penalties and objectives are declared where these are.
+ * Fields of models, activations, penalties and objectives are declared with these.
  *
  * @module
  */
@@ -283,7 +283,7 @@ export const SLURM_FIELDS: EachField<SlurmConfig> = {
   allow_software: boolean({ otherwise: false, about: "Whether a task may train on a software adapter." }),
 };
 
-/** A table of the file; one with `kinds` has a `key`, which says what its other fields are. */
+/** A table of the file; one with `kinds` has a `key` that determines its other fields. */
 export type Section =
   | { readonly about: string; readonly fields: AnyFields }
   | { readonly about: string; readonly kinds: Kinds; readonly otherwise: string };
@@ -316,7 +316,7 @@ export const EXCLUSIVE_FIELDS: readonly (readonly string[])[] = [
   ["objective.n_prefixes", "objective.group_sizes"],
 ];
 
-/** The objectives' fields; in a run, when a latent is dead depends on its length. */
+/** The objectives' fields. In a run, the default of `dead_threshold_tokens` depends on the length. */
 function objectives(): Kinds {
   const usual = DEAD_THRESHOLD_TOKENS.toLocaleString("en");
   return Object.fromEntries(
@@ -344,10 +344,7 @@ export function listFields(): string[] {
   });
 }
 
-/**
- * The fields that the table `path` has with a `key`, without the tables in it; `undefined` where it is no table whose `key`
- * says so.
- */
+/** The fields of the table `path` for this `key`, without nested tables; `undefined` if the table has no `key`. */
 export function fieldsWithKey(path: string, key: unknown): readonly string[] | undefined {
   const [name, ...rest] = path.split(".");
   const section = Object.entries(SECTIONS).find(([one]) => one === name)?.[1];

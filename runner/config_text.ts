@@ -1,5 +1,5 @@
 /**
- * A configuration file with every field at its default and a comment beside it. What has no default stands behind a `#`.
+ * A configuration file with every field, its default and a comment. Fields without a default are commented out.
  *
  * @module
  */
@@ -8,15 +8,18 @@ import { checkOptions } from "../kernels/engine/options.ts";
 import type { AnyFields, Field, Kinds } from "../nn/fields.ts";
 import { SECTIONS } from "./config_sections.ts";
 
-/** What {@link configText} shows. */
+/** Options of {@link configText}. */
 export interface ConfigTextOptions {
-  /** Shows every activation, penalty, auxiliary loss and objective, those behind a `#` that are no defaults; `true` if left out. */
+  /**
+   * Whether to show every activation, penalty, auxiliary loss and objective, commented out unless it is the default;
+   * `true` if left out.
+   */
   readonly alternatives?: boolean;
-  /** Columns of a line; 120 if left out. */
+  /** Line width in columns; 120 if left out. */
   readonly width?: number;
 }
 
-/** The column of comments. */
+/** The column where comments begin. */
 const COMMENT_COLUMN = 36;
 
 /**
@@ -38,7 +41,7 @@ export function configText(options: ConfigTextOptions = {}): string {
 
 type Layout = Required<ConfigTextOptions>;
 
-/** A table, and those in it after it. */
+/** A table, followed by its nested tables. */
 function tableLines(path: string, about: string, fields: AnyFields, layout: Layout): string[] {
   return [
     ...commented(`[${path}]`, about, layout),
@@ -47,7 +50,7 @@ function tableLines(path: string, about: string, fields: AnyFields, layout: Layo
   ];
 }
 
-/** A table whose `key` says which fields it has: with the default one, and then with each of the others. */
+/** A table whose `key` determines its fields: the default kind first, then each of the others. */
 function keyedLines(
   path: string,
   about: string,
@@ -77,7 +80,7 @@ function keyedLines(
   return lines;
 }
 
-/** The tables in a table. */
+/** The nested tables of a table. */
 function innerLines(
   path: string,
   fields: AnyFields,
@@ -91,7 +94,7 @@ function innerLines(
   });
 }
 
-/** The fields of a table that are no tables. */
+/** The fields of a table that are not tables. */
 function valueLines(fields: AnyFields, values: Readonly<Record<string, unknown>>, layout: Layout): string[] {
   return Object.entries(fields).flatMap(([name, field]) => {
     if (field.kinds !== undefined) return [];
@@ -101,12 +104,12 @@ function valueLines(fields: AnyFields, values: Readonly<Record<string, unknown>>
   });
 }
 
-/** What a field is, and what it may be where its value does not show it. */
+/** The description of a field, with its range if the value does not show it. */
 function sentences({ about, takes }: Field<unknown>): string {
   return ["true or false", "a string"].includes(takes) ? about : `${about} ${capital(takes)}.`;
 }
 
-/** Some text with a comment beside it, which goes over several lines where one is too short. */
+/** A line with a comment beside it, which may continue on further lines. */
 function commented(text: string, comment: string, { width }: Layout): string[] {
   const lines: string[] = [];
   for (const word of comment.split(" ")) {

@@ -1,9 +1,9 @@
 /**
- * What a configuration file leaves out and only the run's length can say: how long the learning rate warms up, and after how
- * many rows without firing a latent counts as dead.
+ * Defaults that depend on the length of the run: the warm-up of the learning rate, and the number of rows without
+ * firing after which a latent is dead.
  *
- * The library's constants, 500 steps and 10,000,000 rows, are upstream's, for runs of 100 million rows. On a small file
- * training would end within the warm-up, and AuxK would never act.
+ * The library's constants, 500 steps and 10,000,000 rows, are upstream's, for runs of 100 million rows. With a small
+ * file, training would end within the warm-up and AuxK would never act.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { TRAIN_DEFAULTS } from "../train/options.ts";
 import type { LoopConfig } from "./config_sections.ts";
 import type { RunConfig } from "./run_config.ts";
 
-/** A configuration of which nothing is left to its run. */
+/** A configuration with these defaults filled in. */
 export interface ResolvedConfig extends RunConfig {
   /** `[objective]` */
   readonly objective: ObjectiveOptions & { readonly dead_threshold_tokens: number };
@@ -22,7 +22,7 @@ export interface ResolvedConfig extends RunConfig {
   readonly train: LoopConfig & { readonly n_lr_warmup: number };
 }
 
-/** What a run was begun with, where the file does not say it. */
+/** The defaults that a run was started with, where the file does not set them. */
 export type ResolvedDefaults = Readonly<
   Partial<Record<"train.n_lr_warmup" | "objective.dead_threshold_tokens", number>>
 >;
@@ -34,8 +34,8 @@ export const UPSTREAM = {
 } as const;
 
 /**
- * `n_lr_warmup = min(500, ⌊n_steps / 10⌋)` and `dead_threshold_tokens = min(10⁷, max(8 · batch_size, ⌊rows trained / 10⌋))`,
- * where the configuration leaves them out; a run that is resumed keeps those it was `begun` with.
+ * `n_lr_warmup = min(500, ⌊n_steps / 10⌋)` and `dead_threshold_tokens = min(10⁷, max(8 · batch_size, ⌊rows trained /
+ * 10⌋))`, if the configuration leaves them out. A resumed run keeps those that it was `begun` with.
  */
 export function resolveDefaults(
   cfg: RunConfig,

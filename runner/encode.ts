@@ -1,8 +1,8 @@
 /**
- * From rows to codes on disk, in the folder that the Python package's own inference writes and its tools read.
+ * From rows to codes on disk, in the folder that the Python package's inference writes and its tools read.
  *
- * Codes go to files of parts while they are made, and become `token_acts.npz` at the end: memory holds a batch at a time.
- * What was stopped is continued from its last saved row on, to the bytes of a run that was never stopped.
+ * Codes are first written to part files and become `token_acts.npz` at the end, so memory holds one batch at a time. A
+ * stopped encoding continues after its last saved row, and its files have the same bytes as without the stop.
  *
  * @module
  */
@@ -30,23 +30,23 @@ import { type DataFingerprint, fingerprintOf, modelFingerprint } from "./fingerp
 import { targetOf } from "./run_files.ts";
 import { RunLock } from "./run_lock.ts";
 
-/** What {@link encodeToFolder} is asked for. */
+/** Input of {@link encodeToFolder}. */
 export interface EncodingPlan {
-  /** The model, which is used as it is outside training: a BatchTopK with its threshold. */
+  /** The model, in inference form: a BatchTopK applies its threshold. */
   readonly sae: SparseAutoencoder;
-  /** The rows; of shards, their content tokens. Row i of every output is row i of these. */
+  /** The rows; for shards, their content tokens. Row i of every output is row i of these. */
   readonly rows: RowSource;
-  /** A label for each row, and those whose rows are left empty and do not count. */
+  /** A label per row, and the labels whose rows stay empty and are not counted. */
   readonly ignored?: { readonly labels: Uint8Array; readonly ignore_labels: readonly number[] };
-  /** The folder of the outputs. */
+  /** The output folder. */
   readonly out: string;
-  /** Latents whose codes go into `distributions.pt`, the first ones; 25 if left out, as upstream. */
+  /** Number of latents in `distributions.pt`, the first ones; 25 if left out, as upstream. */
   readonly n_dists?: number;
-  /** Rows at a time, which changes no bit; 2048 if left out. */
+  /** Rows per batch, which changes no bit; 2048 if left out. */
   readonly batch_size?: number;
-  /** Whether codes of another model or of other rows in the folder are removed. */
+  /** Whether to remove codes of another model or of other rows from the folder. */
   readonly overwrite?: boolean;
-  /** What `config.json` says of the model and the rows. */
+  /** The description of the model and the rows in `config.json`. */
   readonly about: {
     readonly run: string;
     readonly shards: string;
@@ -55,27 +55,27 @@ export interface EncodingPlan {
   };
 }
 
-/** How an encoding is watched and stopped. */
+/** Progress, cancellation and clock of an encoding. */
 export interface EncodingSurroundings {
-  /** Told how many rows are done; first, how many were before. */
+  /** Called with the number of rows done, first with those done before. */
   readonly onProgress?: (done: number) => void;
-  /** Ends it after the batch under way, which is saved. */
+  /** Stops after the current batch, which is saved. */
   readonly signal?: AbortSignal;
-  /** Milliseconds, from any moment on. */
+  /** Milliseconds since any fixed moment. */
   readonly now?: () => number;
 }
 
-/** What became of an encoding. */
+/** The result of an encoding. */
 export interface EncodingResult {
-  /** What `metrics.json` says. */
+  /** The content of `metrics.json`. */
   readonly metrics: TokenMetrics;
   /** Entries of `token_acts.npz`. */
   readonly n_entries: number;
-  /** Rows that were encoded before. */
+  /** Rows encoded before this call. */
   readonly n_kept: number;
 }
 
-/** The outputs, in the order in which they are written; the folder is whole once the last is there. */
+/** The outputs in the order in which they are written; the folder is complete once the last exists. */
 const OUTPUTS = [
   "token_acts.npz",
   "mean_values.pt",
@@ -85,35 +85,35 @@ const OUTPUTS = [
   "config.json",
 ] as const;
 
-/** The folder of the parts. */
+/** The folder of the part files. */
 const PARTIAL = "partial";
 const PARTS = ["indices", "values", "counts", "distributions"] as const;
 const STATE = "state.json";
 
-/** A kill costs so much work at most. */
+/** A kill loses at most this much work. */
 const SAVE_EVERY_MS = 10_000;
 
-/** What is read of a part at a time. */
+/** Bytes read from a part at a time. */
 const PIECE_BYTES = 2 ** 20;
 
-/** What the outputs depend on. */
+/** Everything that the outputs depend on. */
 interface Identity {
   /** The SHA-256 of configuration and parameters. */
   readonly model: string;
   readonly d_sae: number;
   readonly rows: DataFingerprint;
   readonly ignore_labels: readonly number[];
-  /** The checksum of the labels, where some are ignored. */
+  /** The checksum of the labels, if some are ignored. */
   readonly labels: number | null;
   readonly n_dists: number;
 }
 
-/** How far the parts are. */
+/** The progress of the parts. */
 interface SavedState {
   /** The version of this file. */
   readonly saev_nn_encoding: 1;
   readonly identity: Identity;
-  /** The adapters that made the codes, each once. */
+  /** The adapters that computed the codes, each once. */
   readonly adapters: readonly string[];
   readonly n_rows: number;
   readonly n_entries: number;
@@ -124,7 +124,7 @@ interface SavedState {
 
 /**
  * Encodes all rows and writes `token_acts.npz` (a SciPy CSR matrix of rows × latents), `mean_values.pt`, `sparsity.pt`,
- * `distributions.pt`, `metrics.json` and `config.json`. A folder that holds all of it is left as it is.
+ * `distributions.pt`, `metrics.json` and `config.json`. A folder that already holds all of them is left as it is.
  *
  * Where the Python package (commit 3d73f1f) is wrong, this is right: a BatchTopK applies its threshold, a latent fires where
  * its code is not 0, sparsity is of the rows that count, and row i of the distributions is row i.
@@ -170,7 +170,7 @@ export async function encodeToFolder(
   return result;
 }
 
-/** Makes the parts, or the rest of them, and the outputs of them. */
+/** Encodes the rows that are missing, and writes the outputs. */
 async function encodeParts(
   plan: EncodingPlan,
   { identity, saved, isIgnored, ...surroundings }: EncodingSurroundings & {
@@ -202,7 +202,11 @@ async function encodeParts(
   return { metrics, n_entries, n_kept };
 }
 
-/** Whether a row is left empty. @throws {RangeError} if all are, or there is not one label for each row. */
+/**
+ * Whether a row stays empty.
+ *
+ * @throws {RangeError} if all rows do, or the number of labels is wrong.
+ */
 function ignoredRows({ rows, ignored }: EncodingPlan): (row: number) => boolean {
   if (ignored === undefined) return () => false;
   const { labels, ignore_labels } = ignored;
@@ -251,7 +255,7 @@ async function encodeRows(
 
 // ------------------------------------------------------------------------------------------------------------ the parts
 
-/** The files of parts, open for writing. */
+/** The part files, open for writing. */
 class Parts implements Disposable {
   readonly #folder: string;
   readonly #files: ReadonlyMap<string, Deno.FsFile>;
@@ -273,7 +277,11 @@ class Parts implements Disposable {
     this.#crc32 = saved?.crc32 ?? 0;
   }
 
-  /** Opens them, with what was saved alone. @throws {CheckpointError} if that is not there. */
+  /**
+   * Opens the parts at their last saved state.
+   *
+   * @throws {CheckpointError} if a part is shorter than that.
+   */
   static async open(
     folder: string,
     from: { readonly n_dists: number; readonly saved: SavedState | null },
@@ -299,12 +307,12 @@ class Parts implements Disposable {
     return parts;
   }
 
-  /** Rows in them. */
+  /** Number of rows in the parts. */
   get n_rows(): number {
     return this.#n_rows;
   }
 
-  /** Entries in them. */
+  /** Number of entries in the parts. */
   get n_entries(): number {
     return this.#n_entries;
   }
@@ -314,7 +322,7 @@ class Parts implements Disposable {
     return name === "distributions" ? 4 * this.#n_dists * this.#n_rows : 4 * this.#n_entries;
   }
 
-  /** Adds the codes of a batch: the entries that are not 0, of the rows that count. */
+  /** Appends the codes of a batch: the entries that are not 0, in the rows that are counted. */
   async append({ row_starts, indices, values }: CodeArrays, counts: readonly boolean[]): Promise<void> {
     const kept = { indices: new Int32Array(values.length), values: new Float32Array(values.length) };
     const n_kept = new Int32Array(counts.length);
@@ -355,7 +363,7 @@ class Parts implements Disposable {
     }
   }
 
-  /** Makes what is written last through a crash, and only then says so. */
+  /** Flushes the parts to disk, and only then records their length. */
   async save(state: Pick<SavedState, "identity" | "adapters" | "sums">): Promise<void> {
     for (const file of this.#files.values()) await file.syncData();
     const [n_rows, n_entries] = [this.#n_rows, this.#n_entries];
@@ -363,7 +371,7 @@ class Parts implements Disposable {
     await writeBytes(`${this.#folder}/${STATE}`, [utf8(JSON.stringify(saved))]);
   }
 
-  /** `token_acts.npz`, [rows, d_sae], which is read from the parts when it is written. */
+  /** `token_acts.npz`, [rows, d_sae], read from the parts as it is written. */
   matrix(d_sae: number): FilePart {
     return formatScipyCsr({
       shape: [this.#n_rows, d_sae],
@@ -411,10 +419,10 @@ class Parts implements Disposable {
 
 // ----------------------------------------------------------------------------------------------------------- the folder
 
-/** What stands in the folder of the outputs. */
+/** The content of the output folder. */
 interface FoundOutputs {
   readonly names: ReadonlySet<string>;
-  /** What `config.json` says; `undefined` for one that is not ours. */
+  /** The parsed `config.json`; `undefined` if it is not this library's. */
   readonly config: { readonly identity: Identity; readonly n_entries: number } | undefined;
   readonly metrics: TokenMetrics | undefined;
   readonly state: SavedState | null;
@@ -435,7 +443,7 @@ async function findOutputs(out: string): Promise<FoundOutputs> {
   };
 }
 
-/** `undefined` for what is not there, or no JSON. */
+/** `undefined` if the file is missing or not JSON. */
 async function readJson(path: string): Promise<unknown> {
   try {
     return JSON.parse(await Deno.readTextFile(path));
@@ -446,9 +454,9 @@ async function readJson(path: string): Promise<unknown> {
 }
 
 /**
- * The result of an encoding that is whole; `undefined` where there is none, or the parts of one.
+ * The result of a complete encoding; `undefined` if there is none, or only parts of one.
  *
- * @throws {RangeError} if what is there is of something else.
+ * @throws {RangeError} if the folder holds something else.
  */
 function checkFound(
   out: string,
@@ -470,7 +478,7 @@ function checkFound(
   return isWhole ? { metrics, n_entries: config.n_entries } : undefined;
 }
 
-/** In which other codes can differ, and what is said then. */
+/** How other codes can differ, and the words for it. */
 const DIFFERENCES: readonly (readonly [field: keyof Identity, what: (there: Identity) => string])[] = [
   ["model", () => "of another model"],
   ["d_sae", () => "of another model"],
@@ -480,7 +488,7 @@ const DIFFERENCES: readonly (readonly [field: keyof Identity, what: (there: Iden
   ["n_dists", ({ n_dists }) => `with distributions of ${n_dists} latents`],
 ];
 
-/** Removes the outputs, the one that says that they are whole first. */
+/** Removes the outputs, first the one that marks them as complete. */
 async function removeOutputs(out: string): Promise<void> {
   for (const name of OUTPUTS.toReversed()) await removeIfThere(`${out}/${name}`);
   await removePartial(out);
@@ -494,7 +502,7 @@ async function removePartial(out: string): Promise<void> {
   await syncFolder(out);
 }
 
-/** Removes what an encoding that was killed left half written. */
+/** Removes files that a killed encoding left half written. */
 async function removeLeftovers(out: string): Promise<void> {
   const names: string[] = [...OUTPUTS, STATE];
   for (const folder of [out, `${out}/${PARTIAL}`]) {
@@ -515,7 +523,7 @@ function utf8(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** As upstream lays it out; a number that is not defined is null. */
+/** In upstream's layout; an undefined number is null. */
 function metricsText(metrics: TokenMetrics): string {
   const isInteger = ["n_tokens", "d_model", "n_elements"];
   const fields = Object.entries(metrics).map(([name, value]) => {
@@ -525,7 +533,7 @@ function metricsText(metrics: TokenMetrics): string {
   return `{\n${fields.join(",\n")}\n}`;
 }
 
-/** Upstream's fields, and one of our own that says what the codes are of. */
+/** Upstream's fields, and one of our own that identifies the codes. */
 function configText(
   { about: { run, shards, tokens, layer }, batch_size = 2048 }: EncodingPlan,
   { identity, adapters, n_entries }: {

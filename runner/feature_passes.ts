@@ -37,7 +37,7 @@ const N_TOGETHER = 8;
 
 /** The folder of what is not finished, and whether something in it can be continued. */
 export interface PartialFolder {
-  /** Where it is. */
+  /** Its path. */
   readonly path: string;
   /** Whether it is of the same plan. */
   readonly continues: boolean;

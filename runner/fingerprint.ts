@@ -1,6 +1,6 @@
 /**
- * Fingerprints of rows and of models. That of rows is their number, their width, and a hash of blocks of them: it tells data
- * from other data of the same shape, and does not see a change in a few rows between the blocks.
+ * Fingerprints of rows and of models. The fingerprint of rows is their number, their width, and a hash of some blocks:
+ * it distinguishes data of the same shape, but misses a change in rows between the blocks.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { RowSource } from "../nn/rows.ts";
 
 /** What identifies rows. */
 export interface DataFingerprint {
-  /** How many there are. */
+  /** Their number. */
   readonly n_rows: number;
   /** Numbers in a row. */
   readonly d_model: number;
@@ -20,11 +20,11 @@ export interface DataFingerprint {
   readonly sha256: string;
 }
 
-/** Bytes of a block, and how many are spread over the rows: the first at their start, the last at their end. */
+/** Bytes per block, and the number of blocks spread over the rows, from their start to their end. */
 const BLOCK_BYTES = 2 ** 16;
 const BLOCKS = 64;
 
-/** Reads the blocks, or all rows where these are not more. */
+/** Hashes the blocks, or all rows if these are not more. */
 export async function fingerprintOf(source: RowSource): Promise<DataFingerprint> {
   const { n_rows, d_model } = source;
   const perBlock = Math.max(1, Math.floor(BLOCK_BYTES / (4 * d_model)));
@@ -39,7 +39,7 @@ export async function fingerprintOf(source: RowSource): Promise<DataFingerprint>
   return { n_rows, d_model, sha256: hash.toHex() };
 }
 
-/** The SHA-256 of a model's configuration and of its parameters' checksums, with what standardises its inputs. */
+/** The SHA-256 of a model's configuration, the checksums of its parameters, and its input scaling. */
 export async function modelFingerprint(sae: Dumpable): Promise<string> {
   const checksums: [string, number][] = [];
   for (const [name, { pieces }] of Object.entries(sae.readPieces())) {

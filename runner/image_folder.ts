@@ -1,27 +1,29 @@
 /**
- * The images of a folder, in an order that does not depend on the file system, and the classes that its folders are.
+ * The images of a folder, in an order that does not depend on the file system, and their classes by subfolder.
  *
  * @module
  */
 
 /** The images of a folder. */
 export interface ImageFolder {
-  /** Where it is. */
+  /** Its path. */
   readonly root: string;
   /** Paths of the images below the folder, with `/` between names, in order of their UTF-16 units. */
   readonly paths: readonly string[];
-  /** The folders that hold the images, as classes in order, and the class of each image; `null` for images without. */
+  /**
+   * The subfolders that hold the images, as classes in order, and the class of each image; `null` without subfolders.
+   */
   readonly classes: { readonly names: readonly string[]; readonly labels: readonly number[] } | null;
 }
 
-/** What counts as an image, as torchvision's `ImageFolder` has it, and what else decoders read. */
+/** Extensions of images, as in torchvision's `ImageFolder`, plus others that decoders read. */
 const EXTENSIONS = /\.(?:jpe?g|png|ppm|bmp|pgm|tiff?|webp|gif|avif|heic)$/i;
 
 /**
- * Lists the images of a folder and of those below it. Where every image lies in a folder of its own kind, `root/cat/1.jpg`,
- * the names of these folders are the classes. Names that begin with a dot are passed over.
+ * Lists the images of a folder and of those below it. If every image is in a subfolder, as in `root/cat/1.jpg`, the
+ * names of the subfolders are the classes. Names that begin with a dot are skipped.
  *
- * @throws {RangeError} if there is no image.
+ * @throws {RangeError} if there are no images.
  */
 export async function listImages(root: string): Promise<ImageFolder> {
   const paths = (await Array.fromAsync(imagesBelow(root, ""))).sort();
@@ -38,7 +40,7 @@ export async function listImages(root: string): Promise<ImageFolder> {
 
 async function* imagesBelow(root: string, folder: string, above: readonly string[] = []): AsyncGenerator<string> {
   const real = await Deno.realPath(`${root}/${folder}`);
-  // A link to a folder counts as that folder, unless it leads back up.
+  // A link to a folder counts as a folder, unless it leads back up.
   if (above.includes(real)) return;
   for await (const { name } of Deno.readDir(real)) {
     if (name.startsWith(".")) continue;

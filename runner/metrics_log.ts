@@ -1,7 +1,7 @@
 /**
- * `metrics.jsonl`: one line of JSON for each step, written while a run trains. It has the step, counted from 1, every number of
- * its loss, its learning rate, and the seconds of training until these numbers were known; and `validation` after a step at
- * which rows that were kept back were measured.
+ * `metrics.jsonl`: one line of JSON per step, written during training. It has the step, counted from 1, every number of
+ * its loss, the learning rate, and the seconds of training until these numbers were known; and `validation` after a
+ * step with a validation.
  *
  * @module
  */
@@ -12,25 +12,25 @@ import type { RunDirectory } from "./run_directory.ts";
 /** The file's name. */
 export const METRICS_LOG = "metrics.jsonl";
 
-/** What a log needs to begin. */
+/** Input of {@link MetricsLog.open}. */
 export interface MetricsLogOptions {
-  /** Of the steps that were made before. */
+  /** Losses of the steps before. */
   readonly losses: readonly TrainLoss[];
-  /** The learning rate of step 0, 1, … */
+  /** The learning rate of step 0, 1, …. */
   readonly rate: (step: number) => number;
-  /** Of how many of these steps it is known how long they took together, where there is no line of them. */
+  /** How many of these steps were timed, and their time together, if the log does not hold it. */
   readonly timed?: Timed;
 }
 
-/** What rows that were kept back say of the model after a step. */
+/** A validation after a step. */
 export interface Validation {
   /** The step, counted from 1. */
   readonly step: number;
-  /** Rows. */
+  /** Number of rows. */
   readonly n_rows: number;
-  /** The unexplained share of the variance; `null` where the rows do not vary. */
+  /** The unexplained share of the variance; `null` if all rows are equal. */
   readonly nmse: number | null;
-  /** Active latents, mean over rows. */
+  /** Active latents per row, on average. */
   readonly l0: number;
   /** The share of latents that are active on none of these rows. */
   readonly dead_fraction: number;
@@ -38,16 +38,16 @@ export interface Validation {
 
 /** How long training took. */
 export interface Timed {
-  /** How many steps were timed. */
+  /** Number of steps timed. */
   readonly steps: number;
-  /** Seconds that these took together. */
+  /** Their time together, in seconds. */
   readonly seconds: number;
 }
 
 /** A run's log, open for more lines. */
 export class MetricsLog {
   readonly #directory: RunDirectory;
-  /** The learning rate of step 0, 1, … */
+  /** The learning rate of step 0, 1, …. */
   readonly rate: (step: number) => number;
   #step = 0;
   #timed: Timed;
@@ -60,8 +60,8 @@ export class MetricsLog {
   }
 
   /**
-   * Begins the log of a run, or continues it: lines after the resumed step are removed, and so are broken ones. Missing
-   * lines are written again, with `null` for their seconds.
+   * Starts the log of a run, or continues it: lines after the resumed step, and broken lines, are removed. Missing
+   * lines are rewritten with `null` for their seconds.
    */
   static async open(
     directory: RunDirectory,
@@ -76,21 +76,21 @@ export class MetricsLog {
     return log;
   }
 
-  /** How many steps were timed, and how long they took. */
+  /** The number of steps timed, and their time. */
   get timed(): Timed {
     return this.#timed;
   }
 
-  /** Those of all steps so far, also of those before it was resumed. */
+  /** All validations so far, including those before a resume. */
   get validations(): readonly Validation[] {
     return this.#validations;
   }
 
-  /** Adds the next steps, which took so many seconds together, and a validation after one of them. */
+  /** Appends the next steps, their time in seconds, and a validation if there was one. */
   async append(losses: readonly TrainLoss[], seconds: number, validation?: Validation): Promise<void> {
     if (losses.length === 0) return;
     if (validation) this.#validations.push(validation);
-    // Rounded as in the file, so that a resumed run counts from the same number.
+    // Rounded as in the file, so that a resumed run continues from the same number.
     const total = Math.round(1000 * (this.#timed.seconds + seconds)) / 1000;
     this.#timed = { steps: this.#timed.steps + losses.length, seconds: total };
     await this.#write(losses, this.#timed.seconds, validation);
@@ -113,21 +113,21 @@ export class MetricsLog {
   }
 }
 
-/** The lines of the first steps, as far as they are whole. */
+/** The complete lines of the first steps. */
 async function keptLines(
   lines: AsyncIterable<string>,
   most: number,
 ): Promise<KeptLines> {
   let [steps, bytes, timed] = [0, 0, { steps: 0, seconds: 0 }];
   const validations: Validation[] = [];
-  // A line counts once another, which may be empty, follows: then its end is there.
+  // A line counts only if another (possibly empty) line follows it: then it is complete.
   let whole: string | undefined;
   for await (const next of lines) {
     if (whole !== undefined) {
       const line = lineOf(whole);
       if (steps === most || line?.step !== steps + 1) break;
       steps++;
-      // Every character of it is ASCII.
+      // Every character of a line is ASCII.
       bytes += whole.length + 1;
       if (line.seconds !== null) timed = { steps: timed.steps + 1, seconds: line.seconds };
       if (line.validation) validations.push({ step: steps, ...line.validation });
@@ -137,7 +137,7 @@ async function keptLines(
   return { steps, bytes, timed, validations };
 }
 
-/** What is kept of a log. */
+/** The part of a log that is kept. */
 interface KeptLines {
   readonly steps: number;
   readonly bytes: number;
@@ -145,14 +145,14 @@ interface KeptLines {
   readonly validations: Validation[];
 }
 
-/** A line as far as it is read again. */
+/** The fields of a line that are read again. */
 interface LogLine {
   readonly step: number;
   readonly seconds: number | null;
   readonly validation?: Omit<Validation, "step">;
 }
 
-/** `undefined` for what is no line of a log. */
+/** `undefined` for text that is not a line of a log. */
 function lineOf(text: string): LogLine | undefined {
   try {
     const { step, seconds, validation } = JSON.parse(text);

@@ -1,5 +1,5 @@
 /**
- * Runs from their configurations to their folders: what `saev train` does, and what needs a file system or a terminal.
+ * Runs, from configuration to folder: what `saev train` does, and everything that needs a file system or a terminal.
  *
  * @module
  */

@@ -35,7 +35,7 @@ export interface ProbePlan {
   readonly ridge?: number;
 }
 
-/** What became of it. */
+/** Its outcome. */
 export interface ProbeResult {
   /** The probes. */
   readonly probes: Probes;

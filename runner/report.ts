@@ -1,5 +1,6 @@
 /**
- * A run as one HTML file that needs nothing else: numbers, curves, the density of the features, pictures, configuration.
+ * The report of a run as one self-contained HTML file: numbers, curves, the density of the features, pictures,
+ * configuration.
  *
  * @module
  */
@@ -8,19 +9,19 @@ import { densityHistogram } from "../eval/metrics.ts";
 import type { PageDensity, PageLine, PageNumber, PagePicture, PageTable, ReportData } from "./pages/data.ts";
 import { renderPage } from "./pages/page.ts";
 
-/** One number that sums the run up. */
+/** One of the main results of the run. */
 export type ReportNumber = PageNumber;
 
 /** A table of plain values. */
 export type ReportTable = PageTable;
 
-/** Numbers over the steps of a run. */
+/** Values over the steps of a run. */
 export interface ReportCurve {
-  /** What it is. */
+  /** Its configuration. */
   readonly title: string;
   /** [points] */
   readonly values: ArrayLike<number>;
-  /** [points], the step of each, ascending; 1, 2, … if left out. */
+  /** [points], the step of each, in ascending order; 1, 2, … if left out. */
   readonly steps?: ArrayLike<number>;
 }
 
@@ -32,23 +33,23 @@ export interface ReportPicture {
   readonly width: number;
   /** In pixels. */
   readonly height: number;
-  /** For those who cannot see it. */
+  /** Alternative text. */
   readonly alt: string;
 }
 
-/** One feature, what it looks like and what excites it. */
+/** One feature: what it looks like and what activates it. */
 export interface ReportFeature {
   /** Its number in the model. */
   readonly index: number;
-  /** The share of rows that it is active on. */
+  /** The share of rows on which it is active. */
   readonly density: number;
-  /** Its decoder row, where that is a picture. */
+  /** Its decoder row, if that can be shown as a picture. */
   readonly feature?: ReportPicture;
   /** The inputs with its largest activations, largest first. */
   readonly examples: ReportPicture;
 }
 
-/** What a report says. */
+/** The content of a report. */
 export interface Report {
   /** At the top. */
   readonly title: string;
@@ -62,7 +63,7 @@ export interface Report {
   readonly density: ArrayLike<number>;
   /** Plain data; tables within it are flattened to `table.field`. */
   readonly configuration: Readonly<Record<string, unknown>>;
-  /** What was warned of, a sentence each. */
+  /** Warnings, one sentence each. */
   readonly warnings?: readonly string[];
   /** Shown before the configuration. */
   readonly tables?: readonly ReportTable[];
@@ -104,12 +105,12 @@ function pictureOf({ png, width, height, alt }: ReportPicture): PagePicture {
   return { src: `data:image/png;base64,${png.toBase64()}`, width, height, alt };
 }
 
-/** Points of a line that a page is given at most. */
+/** Largest number of points of a line in a page. */
 const MAX_POINTS = 1000;
 
 /**
- * A line of at most `most` points, 1000 if left out: where there are more values, the means of groups of neighbours, each at
- * the middle of its steps. What is not finite is left out of the mean, and of the line where nothing else is there.
+ * A line of at most `most` points, 1000 if left out. Longer lines are averaged over groups of neighbours, each at the
+ * middle of its steps. Values that are not finite are left out of the averages; a group of only such values is dropped.
  */
 export function pageLine(values: ArrayLike<number>, steps?: ArrayLike<number>, most = MAX_POINTS): PageLine {
   const size = Math.max(1, Math.ceil(values.length / most));
@@ -117,7 +118,7 @@ export function pageLine(values: ArrayLike<number>, steps?: ArrayLike<number>, m
     const [from, to] = [i * size, Math.min((i + 1) * size, values.length)];
     const finite = Array.from({ length: to - from }, (_, j) => values[from + j]!).filter(Number.isFinite);
     const [first, last] = steps ? [steps[from]!, steps[to - 1]!] : [from + 1, to];
-    // Six digits are more than a chart shows, and half of what the page would weigh with all of them.
+    // Six digits are more than a chart shows, and halve the size of the page.
     const y = finite.length === 0 ? null : finite.reduce((sum, value) => sum + value, 0) / finite.length;
     return { x: (first + last) / 2, y: y === null ? null : Number(y.toPrecision(6)) };
   });
@@ -131,7 +132,7 @@ export function pageDensity(density: ArrayLike<number>): PageDensity {
   return { n_latents: density.length, n_dead: density.length - n_active, ...histogram };
 }
 
-/** Tables within tables as `outer.inner`. */
+/** Nested tables as `outer.inner`. */
 export function flatten(table: Readonly<Record<string, unknown>>, prefix = ""): [string, string][] {
   return Object.entries(table).flatMap(([name, value]): [string, string][] =>
     typeof value === "object" && value !== null && !Array.isArray(value)

@@ -1,5 +1,5 @@
 /**
- * Whether a run may be resumed from the state in its folder: everything that decides its result must be the same.
+ * Whether a run may be resumed from the state in its folder: everything that determines its result must be the same.
  *
  * @module
  */
@@ -17,20 +17,20 @@ import { RECORD } from "./run_files.ts";
 export interface Resumption {
   /** The state. */
   readonly saved: SavedTraining;
-  /** The configuration that the run was begun with. */
+  /** The configuration that the run was started with. */
   readonly cfg: ResolvedConfig;
-  /** What of it the file does not say. */
+  /** The defaults in it that the file does not set. */
   readonly resolved: ResolvedDefaults;
-  /** The hash of the rows before, if these are others. */
+  /** The hash of the earlier rows, if the rows have changed. */
   readonly changedFrom: string | undefined;
 }
 
 /**
- * The state that the folder holds, if it holds one. What the configuration leaves out stays as the run was begun with it.
+ * The state in the folder, if there is one. Defaults that the configuration leaves out stay as the run was started
+ * with.
  *
- * @throws {RangeError} if it is that of a run that was begun with another configuration, or with other rows where these
- * may not have changed.
- * @throws {CheckpointError} if it is damaged.
+ * @throws {RangeError} if the run was started with another configuration, or with other rows and these may not change.
+ * @throws {CheckpointError} if the state is damaged.
  */
 export async function savedOf(
   directory: RunDirectory,
@@ -49,7 +49,7 @@ export async function savedOf(
   } catch (cause) {
     throw new CheckpointError(`resuming ${directory.path}: its saved state holds no run configuration`, { cause });
   }
-  // 0.1.0 left it to the library.
+  // 0.1.0 left this to the library.
   const deadAfter = "objective.dead_threshold_tokens";
   if (!found.has(deadAfter)) found.set(deadAfter, String(UPSTREAM.dead_threshold_tokens));
   const begun = Object.fromEntries(
@@ -57,10 +57,10 @@ export async function savedOf(
   );
   const whole = resolveDefaults(cfg, n_steps, begun);
   const wanted = fieldsOf(noteOf(whole.cfg, data));
-  // A file says itself what it is, unless both say it: 0.1.0 always did.
+  // A file's content gives its type; `format` matters only if both name it. 0.1.0 always did.
   const format = "data.format";
   if (!wanted.has(format) || !found.has(format)) [wanted, found].forEach((fields) => fields.delete(format));
-  // Nor did 0.1.0 look at the rows.
+  // 0.1.0 did not hash the rows either.
   const hash = found.get("data.sha256");
   for (const fields of [wanted, found]) fields.delete("data.sha256");
   const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
@@ -82,7 +82,7 @@ export async function savedOf(
   );
 }
 
-/** All that decides what a run comes to, as JSON. */
+/** Everything that determines the result of a run, as JSON. */
 export function noteOf(
   { data, sae, init, objective, train }: ResolvedConfig,
   { n_rows, d_model, sha256 }: DataFingerprint,
@@ -98,7 +98,7 @@ export function noteOf(
   return JSON.stringify(complete);
 }
 
-/** Every value in a JSON text by its path, `train.lr`; `null` is as if it was not there. */
+/** Every value in a JSON text by its path (`train.lr`); `null` counts as absent. */
 function fieldsOf(note: string): Map<string, string> {
   const fields = new Map<string, string>();
   const visit = (path: string, value: unknown): void => {

@@ -1,5 +1,5 @@
 /**
- * Training runs from their configurations to their folders: read rows, train, evaluate, write checkpoint, metrics, report.
+ * Training runs, from configuration to folder: read rows, train, evaluate, write checkpoint, metrics and report.
  *
  * @module
  */
@@ -44,32 +44,32 @@ import { streamOf } from "./sweep_config.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
-  /** What it is. */
+  /** Its configuration. */
   readonly cfg: RunConfig;
-  /** Its rows; runs that train together take those of the first. */
+  /** Its rows; runs that train together use those of the first. */
   readonly source: RowSource;
-  /** Where its files go, and whether it continues from what it holds. */
+  /** Its folder, opened to start or to resume. */
   readonly directory: RunDirectory;
 }
 
-/** What a sweep is given besides its runs. */
+/** Options of {@link runSweep}. */
 export interface SweepOptions {
-  /** Ends it early, with checkpoints of the step it has come to. Nothing is begun or evaluated after that. */
+  /** Stops early, with checkpoints of the step reached. Nothing is started or evaluated after that. */
   readonly signal?: AbortSignal;
-  /** Lets a run go on with rows that are not those it was begun with, as its record then says. */
+  /** Whether a run may be resumed with other rows than it was started with; its record then says so. */
   readonly mayChangeData?: boolean;
-  /** Milliseconds since any fixed moment, for `checkpoint_minutes` and what is said of time. */
+  /** Milliseconds since any fixed moment, for `checkpoint_minutes` and reported times. */
   readonly now?: () => number;
-  /** Told once before the first step of runs that train together. */
+  /** Called once before the first step of runs that train together. */
   readonly onStart?: (plan: RunPlan) => void;
   /**
-   * Told, in a line each with what mends it, of rows, settings and results that make a poor dictionary: before the first
-   * step and after the last. `run` is the run's place in the list. Each run's `metrics.json` has its own in `warnings`.
+   * Called with one line for each problem with rows, settings or results, including the remedy: before the first step
+   * and after the last. `run` is the index of the run. Each run's `metrics.json` holds its own in `warnings`.
    */
   readonly onWarning?: (warning: string, run: number) => void;
-  /** Told every `log_every` steps; of several models the mean, without those that have diverged. */
+  /** Called every `log_every` steps; for several models with the mean, without those that have diverged. */
   readonly onProgress?: (state: ProgressState) => void;
-  /** Told of each run whenever its state changes, and every `log_every` steps while it trains. */
+  /** Called for each run when its state changes, and every `log_every` steps during training. */
   readonly onStatus?: (status: RunStatus) => void;
 }
 
@@ -83,65 +83,67 @@ const SWEEP_OPTIONS = {
   onStatus: true,
 } as const satisfies Record<keyof SweepOptions, true>;
 
-/** What a run is given besides its configuration and its rows. */
+/** Options of {@link runTraining}. */
 export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory"> {}
 
-/** What runs that train together are going to do. */
+/** The plan of runs that train together. */
 export interface RunPlan {
-  /** How many they are. */
+  /** Number of models. */
   readonly n_models: number;
-  /** Steps. */
+  /** Number of steps. */
   readonly n_steps: number;
-  /** Steps that have been made already. */
+  /** Steps done before. */
   readonly firstStep: number;
-  /** Rows in a step. */
+  /** Rows per step. */
   readonly batch_size: number;
   /** Numbers in a row. */
   readonly d_model: number;
-  /** Rows to train on. */
+  /** Number of training rows. */
   readonly n_rows: number;
-  /** Rows kept back for validation. */
+  /** Number of rows held out for validation. */
   readonly n_validation: number;
-  /** What the configuration leaves out, and the run's length says. */
+  /** Defaults set from the length of the run. */
   readonly resolved: ResolvedDefaults;
-  /** Who computes. */
+  /** The name of the adapter. */
   readonly adapter: string;
 }
 
-/** What became of a run, in a word. */
+/** The outcome of a run, in one word. */
 export function stateOf({ diverged, failed, isInterrupted }: RunResult): RunState {
   return diverged ? "diverged" : failed ? "failed" : isInterrupted ? "stopped" : "finished";
 }
 
-/** What became of a run; also in its `metrics.json`, beside a column of `losses` for each number of {@link TrainLoss}. */
+/**
+ * The outcome of a run; also in its `metrics.json`, beside a column of `losses` for each number of {@link TrainLoss}.
+ */
 export interface RunResult {
-  /** Steps made. */
+  /** Steps done. */
   readonly steps: number;
-  /** Whether the signal ended it, in training or after that. Then there is a checkpoint, and nothing was evaluated. */
+  /** Whether the signal ended it, in training or later. Then there is a checkpoint but no evaluation. */
   readonly isInterrupted: boolean;
   /**
-   * Why it could not go on, if it could not. Where rows were not finite, the checkpoint is of the step before them; else it
-   * is the last one that was written while all was well, if there was one.
+   * Why it could not continue, if so. If rows were not finite, the checkpoint is of the step before them; otherwise it
+   * is the last good one, if there is one.
    */
   readonly diverged: DivergenceError | null;
   /**
-   * What else ended it, such as a full disk or rows that cannot be read; `null` if nothing did. Its `run.json` says so too,
-   * where that can still be written.
+   * What else ended it, such as a full disk or unreadable rows; `null` if nothing did. `run.json` records it too, if
+   * that can still be written.
    */
   readonly failed: Error | null;
-  /** Seconds of training, however often it was resumed; of all models that trained together. */
+  /** Seconds of training, across resumes; for all models that trained together. */
   readonly seconds: number;
-  /** Rows a second while training; `null` where that is not known. */
+  /** Rows per second of training; `null` if unknown. */
   readonly examples_per_second: number | null;
-  /** The rows kept back, or those of training if none were. */
+  /** Whether validation or training rows were evaluated; the latter if none were held out. */
   readonly evaluated_on: "validation" | "training";
-  /** On those rows, and of the dictionary; `null` after an interruption. */
+  /** Metrics of those rows and of the dictionary; `null` after an interruption. */
   readonly metrics: MetricsWithCoherence | null;
-  /** What `onWarning` was told. */
+  /** The warnings given to `onWarning`. */
   readonly warnings: readonly string[];
 }
 
-/** Rows in a batch of the evaluation. */
+/** Rows per batch of the evaluation. */
 const EVALUATION_BATCH = 2048;
 
 /**
@@ -150,7 +152,7 @@ const EVALUATION_BATCH = 2048;
  * What the checkpoint holds depends on the configuration, the rows and the adapter alone, never on time. Where upstream's
  * format has no place for something, such as a standardisation, it is folded into the parameters.
  *
- * A run that is resumed leaves what one leaves that was never stopped, bit by bit.
+ * A resumed run ends with the same bits as one that never stopped.
  *
  * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take,
  * or a run is resumed that was begun with another configuration.
@@ -178,9 +180,9 @@ export async function runTraining(
 }
 
 /**
- * {@link runTraining} for each of many configurations. Those that go through the same rows in the same batches train
- * together, the others one after the other; each leaves the checkpoint that it leaves alone, bit by bit. A run that
- * diverges or fails says so in its result, and the others continue.
+ * Runs {@link runTraining} for many configurations. Runs with the same rows in the same batches train together, the
+ * others one after the other; each leaves the same bits as when trained alone. A run that diverges or fails says so in
+ * its result, and the others continue.
  *
  * @throws {RangeError | CheckpointError | DeviceError} for what refuses one of the runs before any is begun, as
  * {@link runTraining}.
@@ -199,7 +201,7 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
     fingerprints.set(source, fingerprint);
     opened.push(await open(run, { place, fingerprint, mayChangeData }));
   }
-  // Folders are changed once nothing can refuse a run any more, but for the rows and the adapter.
+  // Folders change only after nothing but the rows and the adapter can still refuse a run.
   const begin = async () => {
     for (const run of opened) await unlessFailed(run, () => run.directory.begin());
   };
@@ -223,7 +225,7 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions 
 }
 
 /**
- * @throws {RangeError} for batches that no step takes.
+ * @throws {RangeError} for batches larger than a step takes.
  * @throws {DeviceError} if there is no usable GPU, or it cannot hold one of the models or batches.
  */
 async function checkDeviceHolds(runs: readonly SweepRun[]): Promise<void> {
@@ -235,7 +237,7 @@ async function checkDeviceHolds(runs: readonly SweepRun[]): Promise<void> {
   }
 }
 
-/** What became of a run that was not evaluated. */
+/** The outcome of a run that was not evaluated. */
 function resultOf(run: OpenedRun & Partial<Started>): RunResult {
   const { cfg, saved, losses, diverged = null, failure, log, warnings } = run;
   const { seconds, steps } = log?.timed ?? { seconds: 0, steps: 0 };
@@ -252,21 +254,21 @@ function resultOf(run: OpenedRun & Partial<Started>): RunResult {
   };
 }
 
-/** What is known of a run without its losses. */
+/** The status of a run without its losses. */
 function statusOf({ place, plan, saved, failure, diverged }: OpenedRun & Partial<Started>, state: RunState): RunStatus {
   const unknown = { l0: null, nmse: null, dead_fraction: null };
   const problem = (diverged ?? failure)?.message ?? null;
   return { run: place, state, step: saved?.step ?? 0, n_steps: plan.n_steps, ...unknown, problem };
 }
 
-/** What the evaluation says of it. */
+/** The status from the evaluation. */
 function evaluatedAs(
   { l0, nmse, dead_fraction }: MetricsWithCoherence,
 ): Pick<RunStatus, "l0" | "nmse" | "dead_fraction"> {
   return { l0, nmse, dead_fraction };
 }
 
-/** Does a part of a run's work, unless it has failed. If that fails, the run is over, and others continue. */
+/** Does a part of a run's work, unless the run has failed. If that fails, the run is over, and others continue. */
 async function unlessFailed(run: OpenedRun & Partial<Started>, work: () => Promise<void>): Promise<void> {
   if (run.failure !== null) return;
   try {
@@ -276,7 +278,7 @@ async function unlessFailed(run: OpenedRun & Partial<Started>, work: () => Promi
   }
 }
 
-/** Ends a run, with a checkpoint of the last step where one can still be written. */
+/** Ends a run, with a checkpoint of the last step if one can still be written. */
 async function fail(run: OpenedRun & Partial<Started>, error: unknown): Promise<void> {
   if (run.failure !== null) return;
   run.failure = error instanceof Error ? error : new Error(String(error));
@@ -290,28 +292,28 @@ function isStarted(run: OpenedRun & Partial<Started>): run is Started {
   return run.state !== undefined;
 }
 
-/** A run, and what it continues from. */
+/** A run, and what it resumes from. */
 interface OpenedRun extends SweepRun {
-  /** Its rows by an address that may be shown and written down. */
+  /** The configuration, with the rows' address in a form that may be shown and stored. */
   readonly cfg: ResolvedConfig;
-  /** What must be the same in runs that train together. */
+  /** What must be equal for runs to train together. */
   readonly stream: string;
-  /** What of it the configuration file does not say. */
+  /** The defaults that the configuration file does not set. */
   readonly resolved: ResolvedDefaults;
   readonly plan: Plan;
   readonly fingerprint: DataFingerprint;
   readonly saved: SavedTraining | undefined;
-  /** The hash of the rows that it had before, if it continues with others. */
+  /** The hash of its earlier rows, if it continues with others. */
   readonly changedFrom: string | undefined;
-  /** Its place among the runs. */
+  /** The index of the run. */
   readonly place: number;
-  /** What was said of it so far. */
+  /** Its warnings so far. */
   readonly warnings: string[];
-  /** What has ended it, besides its numbers. */
+  /** What has ended it, other than its numbers. */
   failure: Error | null;
 }
 
-/** @throws {RangeError} for a run that cannot be, or was begun with another configuration or other rows. */
+/** @throws {RangeError} for a run that is not possible, or was started with another configuration or other rows. */
 async function open(
   run: SweepRun,
   { place, fingerprint, mayChangeData }: {
@@ -338,19 +340,19 @@ async function open(
   };
 }
 
-/** A run under way. */
+/** A run in progress. */
 interface Started extends OpenedRun {
   readonly sae: SparseAutoencoder;
   readonly state: TrainState;
   readonly training: Training;
-  /** The configuration as files have it. */
+  /** The configuration as written to files. */
   readonly config: WrittenConfig;
   readonly losses: TrainLoss[];
   /** The step of the state in its folder. */
   savedStep: number | undefined;
-  /** Once its files are begun. */
+  /** Set once its files exist. */
   log: MetricsLog | undefined;
-  /** Why it cannot go on, once it cannot. */
+  /** Why it cannot continue, if so. */
   diverged: DivergenceError | null;
 }
 
@@ -399,7 +401,7 @@ async function runTogether(
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
   const batches = shuffledBatches(stoppable, order);
   const every = kept && firstStep < n_steps ? validationEvery({ log, train }, n_steps) : null;
-  // Rows that cannot be read are no reason not to train on others: the evaluation at the end says what is wrong with them.
+  // Unreadable validation rows do not prevent training: the evaluation at the end reports them.
   const sample = every === null ? null : await validationSample(untilAborted(kept!, signal)).catch(() => null);
   let measuredAt = now();
   const loop = {
@@ -432,19 +434,19 @@ async function runTogether(
       const isDue = Math.floor((step - length) / everySteps) < Math.floor(step / everySteps) ||
         now() - written >= everyMinutes * 60_000;
       if (!isDue || step === n_steps) continue;
-      // After a step that may be the first of an explosion, the last checkpoint is the better one.
+      // After a step that may be the first of an explosion, the earlier checkpoint is the better one.
       for (const [i, run] of begun.entries()) {
         if (!run.diverged && progress[i]!.stepsAbove === 0) await unlessFailed(run, () => writeCheckpoint(run));
       }
       written = now();
     }
   } catch (error) {
-    // The rows cannot be read, or the like: the models are those of the last step. If the device is lost, or the disk full,
-    // nothing can be written, and what the folders hold stays.
+    // The rows cannot be read, or similar: the models are those of the last step. If the device is lost or the disk
+    // full, nothing can be written, and the folders keep what they hold.
     for (const run of begun) if (!run.diverged) await fail(run, error);
   }
   for (const run of begun) {
-    // Rows that are at fault have changed nothing; after an explosion, the last checkpoint is the last good one.
+    // Bad rows have changed nothing; after an explosion, the last checkpoint is the last good one.
     if (!run.diverged || run.diverged.isOfRows) await unlessFailed(run, () => writeCheckpoint(run));
     if (run.diverged) run.diverged = await withPlace(run.diverged, { data, training, order });
   }
@@ -485,7 +487,7 @@ function trainingStatus(run: Started, variance: number): RunStatus {
   };
 }
 
-/** The same error, with file, row and column where rows of its step are at fault. */
+/** The same error, with file, row and column if rows of its step are at fault. */
 async function withPlace(
   error: DivergenceError,
   { data, training, order }: {
@@ -508,7 +510,7 @@ async function withPlace(
   return error;
 }
 
-/** The same rows, of which none are read once the signal is aborted. */
+/** The same rows, of which none are read after the signal is aborted. */
 function untilAborted(source: RowSource, signal: AbortSignal | undefined): RowSource {
   const { n_rows, d_model } = source;
   const read = (from: number, to: number): Promise<Float32Array> => {
@@ -518,10 +520,10 @@ function untilAborted(source: RowSource, signal: AbortSignal | undefined): RowSo
   return { n_rows, d_model, read };
 }
 
-/** What a model is made from. */
+/** Rows for initial values. */
 interface InitialRows {
   readonly training: RowSource;
-  /** Measures them, once for all models. */
+  /** Measures the scaling, once for all models. */
   readonly scaling: () => Promise<InputScaling>;
 }
 
@@ -557,11 +559,11 @@ async function start(
   };
 }
 
-/** What the folder has of a run before its first step: its configuration, its record, its log. */
+/** Writes the files of a run before its first step: configuration, record, log. */
 async function beginFiles(run: Started, n_steps: number): Promise<void> {
   const { cfg, config, directory, fingerprint, changedFrom, losses, sae, state } = run;
   const { warnings, timed } = await metricsBefore(run);
-  // Of a run that was finished, what was said of its training is not said again.
+  // For a finished run, the warnings about its training are not repeated.
   if (state.step === n_steps) run.warnings.push(...warnings);
   await directory.writeJson("config.json", config);
   await directory.addSession(
@@ -575,7 +577,7 @@ async function beginFiles(run: Started, n_steps: number): Promise<void> {
   run.log = await MetricsLog.open(directory, { losses, rate: learningRate(cfg.train, n_steps), ...timed && { timed } });
 }
 
-/** What the folder of a resumed run says of the steps it has made: runs of 0.1.0 have no log. */
+/** What the folder of a resumed run records of its earlier steps; runs of 0.1.0 have no log. */
 async function metricsBefore(
   { directory, losses, cfg: { train } }: Started,
 ): Promise<Pick<MetricsLogOptions, "timed"> & { readonly warnings: readonly string[] }> {
@@ -612,7 +614,7 @@ function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): n
 
 async function writeCheckpoint(run: Started): Promise<void> {
   const { cfg, fingerprint, sae, state, losses, directory } = run;
-  // The state first: a model alone could not be gone on from. The same step again would push out the one before it.
+  // The state first: a model alone cannot be resumed. Saving the same step again would push out the state before it.
   if (run.savedStep !== state.step) {
     await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, fingerprint) });
     run.savedStep = state.step;
@@ -620,7 +622,7 @@ async function writeCheckpoint(run: Started): Promise<void> {
   await directory.writeCheckpoint(sae);
 }
 
-/** Measures what was trained, and writes that down. */
+/** Evaluates the trained model and writes the results. */
 async function finish(
   run: Started,
   given: {
@@ -662,7 +664,7 @@ async function finish(
   return { ...result, diverged, failed: null };
 }
 
-/** `null` where the signal ended it. */
+/** `null` if the signal ended it. */
 async function measure(
   sae: SparseAutoencoder,
   rows: RowSource,
@@ -679,17 +681,17 @@ async function measure(
   }
 }
 
-/** What a run goes through. */
+/** The rows and the length of a run. */
 interface Plan {
   readonly training: RowSource;
-  /** The rows kept back; those that are not finite are refused. */
+  /** The validation rows; those that are not finite are refused. */
   readonly validation: RowSource | null;
-  /** The same with all that is in them. */
+  /** The same rows, unchecked. */
   readonly kept: RowSource | null;
   readonly n_steps: number;
 }
 
-/** Which rows train, which are kept back, and how many steps there will be. */
+/** Splits rows into training and validation, and computes the number of steps. */
 function plan(
   { data, sae, train: { n_epochs, n_steps, batch_size } }: RunConfig,
   source: RowSource,
@@ -699,7 +701,7 @@ function plan(
     throw new RangeError(`sae.d_model is ${sae.d_model}, but the rows of ${data.path} have width ${d_model}`);
   }
   const rounded = n_rows - Math.round(n_rows * data.validation_share);
-  // Patches of one image are alike: the split parts no example.
+  // Patches of one image are alike, so the split keeps examples whole.
   const end = rounded < n_rows ? source.exampleStart?.(rounded) ?? rounded : n_rows;
   const training = rowRange(source, 0, end);
   const validation = end < n_rows ? rowRange(finiteRows(source, data.path), end, n_rows) : null;
@@ -714,10 +716,10 @@ function plan(
   return { training, validation, kept, n_steps: steps };
 }
 
-/** Rows that initial values are made from, as many as upstream takes; more where the dictionary needs them. */
+/** Rows for initial values, as many as upstream takes; more if the dictionary needs them. */
 const INITIAL_ROWS = 65536;
 
-/** Rows in the order in which training is going to see them, if the initial values are made from any. */
+/** The first rows in training order, if the initial values use any. */
 async function initialData(
   { init, data, train: { seed } }: RunConfig,
   training: RowSource,

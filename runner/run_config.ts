@@ -1,6 +1,6 @@
 /**
- * What a training run is: the tables `[data]`, `[sae]`, `[init]`, `[objective]`, `[train]` and `[log]` of its configuration file,
- * checked field by field, with every default filled in; and `[slurm]`, which says nothing of runs.
+ * The configuration of a training run: the tables `[data]`, `[sae]`, `[init]`, `[objective]`, `[train]` and `[log]` of
+ * its file, checked field by field, with every default filled in; and `[slurm]`, which does not concern runs.
  *
  * @module
  */
@@ -41,9 +41,9 @@ export interface RunConfig {
 }
 
 /**
- * Checks what a configuration file says and fills in the rest.
+ * Checks a configuration and fills in the defaults.
  *
- * @throws {TypeError} for an unknown field, with the nearest one that exists, or a field of the wrong type.
+ * @throws {TypeError} for an unknown field (the message names the nearest known one), or a field of the wrong type.
  * @throws {RangeError} for a number outside its range, or an unknown `key`.
  */
 export function completeRunConfig(found: Readonly<Record<string, unknown>>): RunConfig {
@@ -60,7 +60,7 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
 }
 
 /**
- * Checks what a configuration file says in `[slurm]`, and fills in the rest.
+ * Checks the `[slurm]` table of a configuration and fills in the defaults.
  *
  * @throws {TypeError | RangeError} as {@link completeRunConfig}.
  */
@@ -86,7 +86,7 @@ function completeLoop(found: Readonly<Record<string, unknown>>): LoopConfig {
   return loop.n_steps === null ? loop : { ...loop, n_epochs: null };
 }
 
-/** Says at once what a model, its objective and its schedules would say when the run starts. */
+/** Raises the errors that a model, its objective and its schedules would raise when the run starts. */
 function checkRun(sae: SparseAutoencoderOptions, options: ObjectiveOptions, loop: LoopConfig): void {
   const cfg = completeConfig(sae);
   const objective = getObjective(options);
@@ -95,7 +95,7 @@ function checkRun(sae: SparseAutoencoderOptions, options: ObjectiveOptions, loop
   stepSchedule(cfg, scheduleOptions(loop));
 }
 
-/** What {@link train} is told about schedules. */
+/** The options of {@link train} about schedules. */
 export function scheduleOptions(
   { n_sparsity_warmup, k_start, n_k_warmup }: LoopConfig,
 ): Pick<ModelOptions, "n_sparsity_warmup" | "k_start" | "n_k_warmup"> {

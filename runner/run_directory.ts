@@ -1,6 +1,6 @@
 /**
- * The folder of a run, or of a sweep's runs: what may be done with what stands there, and its files. Each file is replaced
- * at once or not at all, and what is not ours is never touched.
+ * The folder of a run, or of a sweep's runs: which starts its content allows, and its files. Each file is replaced
+ * atomically, and files of others are never touched.
  *
  * @module
  */
@@ -28,21 +28,22 @@ import { LOCK_OPTIONS, RunLock, type RunLockOptions, STALE_MS } from "./run_lock
 import type { RunSession } from "./run_record.ts";
 
 /**
- * What happens to what a folder holds.
+ * How a run starts in its folder.
  *
- * - `new`: it must hold no checkpoint of ours.
- * - `overwrite`: our files in it are removed, those of the state first.
- * - `resume`: it must hold a state.
- * - `previous`: it must hold the state before the last, and is resumed from that.
- * - `auto`: it is resumed if it holds a state; it is started if it is absent, empty, or ours before its first checkpoint.
+ * - `new`: the folder must hold no checkpoint of ours.
+ * - `overwrite`: our files are removed, those of the state first.
+ * - `resume`: the folder must hold a state.
+ * - `previous`: the folder must hold the state before the last, from which the run resumes.
+ * - `auto`: the run resumes if the folder holds a state; it starts if the folder is absent, empty, or ours without a
+ *   checkpoint.
  */
 export type RunStart = "new" | "overwrite" | "resume" | "previous" | "auto";
 
 /** How a folder is opened. */
 export interface RunDirectoryOptions extends RunLockOptions {
-  /** What happens to what it holds; `new` if left out. */
+  /** How the run starts; `new` if left out. */
   readonly start?: RunStart;
-  /** The text of `config.toml`, which the run begins with; without it there is no such file. */
+  /** The text of `config.toml`; without it there is no such file. */
   readonly configToml?: string;
   /** Whether there will be a script for a scheduler, `slurm.sbatch`. */
   readonly hasJobScript?: boolean;
@@ -52,21 +53,21 @@ const DIRECTORY_OPTIONS = { ...LOCK_OPTIONS, start: true, configToml: true, hasJ
 
 /** The folders of a sweep. */
 export interface SweepDirectories extends AsyncDisposable {
-  /** That of the summary, in which the others lie. */
+  /** The folder of the sweep, which holds the summary and the others. */
   readonly whole: RunDirectory;
-  /** One for each run. */
+  /** One folder per run. */
   readonly runs: readonly RunDirectory[];
 }
 
 /** The folders of some runs of a sweep. */
 export interface TaskDirectories extends AsyncDisposable {
-  /** No process has the folder of the summary meanwhile. */
+  /** No process holds the sweep's folder meanwhile. */
   readonly whole: null;
-  /** Each with its name in the sweep's folder, in the order of the places asked for. */
+  /** The folders, in the order of the indices given. */
   readonly runs: readonly RunDirectory[];
 }
 
-/** What {@link RunDirectory} is made of. */
+/** How a folder is opened. */
 interface Opening {
   readonly path: string;
   readonly kind: RunKind;
@@ -76,19 +77,19 @@ interface Opening {
   /** The folders of a sweep's runs. */
   readonly runs: readonly string[];
   readonly options: RunLockOptions;
-  /** The folder of the sweep that it belongs to, which has the lock. */
+  /** The folder of its sweep, which holds the lock. */
   readonly parent: RunDirectory | null;
 }
 
-/** The folder of a run. Others are kept out until it is disposed of. */
+/** The folder of a run. Other processes are kept out until it is disposed of. */
 export class RunDirectory implements AsyncDisposable {
-  /** Where it is. */
+  /** Its path. */
   readonly path: string;
-  /** Whether what it holds is resumed; a run, from its state. */
+  /** Whether its content is resumed; for a run, from its state. */
   readonly resumes: boolean;
   readonly #opening: Opening;
   readonly #found: FoundFolder;
-  /** That of the sweep, for one of its runs. */
+  /** For a run of a sweep, the lock of the sweep. */
   readonly #lock: RunLock;
   #record: RunRecord;
   #begun: Promise<void> | undefined;
@@ -119,7 +120,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Opens the folder of a run. Until {@link RunDirectory.begin}, nothing is written but the folder and its lock.
+   * Opens the folder of a run. Until {@link RunDirectory.begin}, only the folder and its lock are created.
    *
    * @throws {RangeError} if what stands there does not allow this start, if a name that the run needs is that of a file
    * which is not ours, or if another process has the run.
@@ -156,7 +157,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Opens the folder of a sweep and that of each of its runs, `0`, `1`, …; of one run, its folder alone.
+   * Opens the folder of a sweep and of each of its runs, `0`, `1`, …; for a single run only its folder.
    *
    * @throws {RangeError} as {@link RunDirectory.open}, for any of them.
    * @throws {TypeError} for an option that there is not.
@@ -205,12 +206,11 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Opens the folders of those runs of a sweep that are at these places, each with a lock of its own: other processes can
-   * have the others meanwhile, on other machines too. What the sweep's folder says of the sweep is written if it is not
-   * there; it is the same whichever process writes it. A process that was killed and its successor may meet: the second
-   * waits until the first's lock is stale.
+   * Opens the folders of the runs of a sweep with these indices, each with a lock of its own: other processes, also on
+   * other machines, can hold the other runs meanwhile. The files of the sweep's folder are written if they are missing;
+   * they are the same whichever process writes them. The successor of a killed process waits until its lock is stale.
    *
-   * @throws {RangeError} as {@link RunDirectory.openSweep}, and where the folder's `config.toml` says another sweep.
+   * @throws {RangeError} as {@link RunDirectory.openSweep}, and if the folder's `config.toml` describes another sweep.
    */
   static async openTask(
     path: string,
@@ -246,7 +246,7 @@ export class RunDirectory implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     if (!before.exists) stack.defer(() => removeIfEmpty(path));
     const lock = stack.use(await RunLock.take(path, options));
-    // Another process may have had it in between.
+    // Another process may have held it in between.
     const found = { ...await findFolder(path), exists: before.exists };
     check(found, opening);
     stack.move();
@@ -254,8 +254,8 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Makes the folder this run's: removes older files where they are to be replaced, and what killed processes have left
-   * half written. Whatever may still refuse the run comes before.
+   * Makes the folder this run's: removes older files if they are to be replaced, and files that killed processes left
+   * half written. Everything that may refuse the run comes before.
    */
   begin(): Promise<void> {
     return this.#begun ??= this.#begin();
@@ -266,7 +266,7 @@ export class RunDirectory implements AsyncDisposable {
     await parent?.begin();
     await Deno.mkdir(path, { recursive: true });
     const { names, ours, leftovers } = this.#found;
-    // In a folder with only other files they may be another program's.
+    // In a folder with only foreign files they may belong to another program.
     const stale = ours.size > 0 || names.size === 0 ? leftovers : [];
     for (const name of [...stale, ...ours.has(NEXT_STATE) ? [NEXT_STATE] : []]) await removeIfThere(`${path}/${name}`);
     if (start === "previous" && kind === "run") {
@@ -281,7 +281,7 @@ export class RunDirectory implements AsyncDisposable {
     }
   }
 
-  /** Until the last file is gone, `run.json` says that what is left must not be resumed. */
+  /** Until the last file is gone, `run.json` records that the rest must not be resumed. */
   async #removeOlder(): Promise<void> {
     const { path } = this;
     const { kind, ours, runs, sessions } = this.#found;
@@ -294,19 +294,19 @@ export class RunDirectory implements AsyncDisposable {
     await syncFolder(path);
   }
 
-  /** What the record has of the times that it was started or resumed, this time's included. */
+  /** The sessions in the record, including the current one. */
   get sessions(): readonly unknown[] {
     return this.#record.sessions;
   }
 
-  /** Adds to the record what this time's training is made with. */
+  /** Adds the current session to the record. */
   async addSession(session: RunSession): Promise<void> {
     await this.begin();
     this.#record = { ...this.#record, sessions: [...this.#record.sessions, session] };
     await this.#writeRecord();
   }
 
-  /** Has the record say, until the run is resumed, what has ended it. Nothing happens before it is begun. */
+  /** Records what has ended the run, until it is resumed. Does nothing before the run is begun. */
   async noteFailure(message: string): Promise<void> {
     if (this.#begun === undefined) return;
     await this.#prepare();
@@ -314,15 +314,15 @@ export class RunDirectory implements AsyncDisposable {
     await this.#writeRecord();
   }
 
-  /** Writes `sae.pt`, as Python reads it, or in our own schema where Python has no such function. */
+  /** Writes `sae.pt` as Python reads it, or in our own schema if Python has no such function. */
   async writeCheckpoint(sae: Dumpable): Promise<void> {
     await this.#prepare();
     await dump(this.#file("sae.pt"), sae, { schema: schemaThatKeeps(sae) });
   }
 
   /**
-   * Writes `training.safetensors`, which {@link RunDirectory.openTraining} opens. The one before it is kept as
-   * `training.previous.safetensors`; at no moment is there none.
+   * Writes `training.safetensors`, which {@link RunDirectory.openTraining} opens. The previous one is kept as
+   * `training.previous.safetensors`; at every moment there is at least one.
    */
   async writeTraining(training: TrainingToSave): Promise<void> {
     await this.#prepare();
@@ -335,9 +335,9 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * The state to resume from; `undefined` for a run that has none yet.
+   * The state to resume from; `undefined` if the run has none yet.
    *
-   * @throws {CheckpointError} if it is damaged, saying whether the state before it is whole.
+   * @throws {CheckpointError} if it is damaged; the message says whether the state before it is intact.
    */
   async openTraining(): Promise<SavedTraining | undefined> {
     if (!this.resumes && !this.#hasState) return undefined;
@@ -360,12 +360,12 @@ export class RunDirectory implements AsyncDisposable {
     await this.#write(name, content);
   }
 
-  /** Writes a file of JSON; typed arrays go in as arrays, and what is not finite as `null`. */
+  /** Writes a JSON file; typed arrays become arrays, and values that are not finite become `null`. */
   async writeJson(name: string, value: unknown): Promise<void> {
     await this.write(name, asJson(value));
   }
 
-  /** The text of a file; empty if there is none. */
+  /** The text of a file; empty if the file is missing. */
   async readText(name: string): Promise<string> {
     try {
       return await Deno.readTextFile(this.#file(name));
@@ -375,7 +375,7 @@ export class RunDirectory implements AsyncDisposable {
     }
   }
 
-  /** The lines of a file, as they are read; what follows the last end of a line is one too. None if there is no file. */
+  /** The lines of a file, including an incomplete last one; none if the file is missing. */
   async *lines(name: string): AsyncGenerator<string> {
     let file: Deno.FsFile;
     try {
@@ -393,14 +393,14 @@ export class RunDirectory implements AsyncDisposable {
     yield rest;
   }
 
-  /** Cuts a file off after so many bytes; an empty one is made where there is none. */
+  /** Truncates a file to this many bytes, or creates an empty one. */
   async truncate(name: string, bytes: number): Promise<void> {
     await this.#prepare();
     using file = await Deno.open(this.#file(name), { write: true, create: true });
     await file.truncate(bytes);
   }
 
-  /** Adds a text to a file. */
+  /** Appends text to a file. */
   async append(name: string, text: string): Promise<void> {
     await this.#prepare();
     await Deno.writeTextFile(this.#file(name), text, { append: true }).catch((cause: Error) => {
@@ -411,14 +411,14 @@ export class RunDirectory implements AsyncDisposable {
     });
   }
 
-  /** Lets others have the folder. If nothing was begun in it and it did not exist before, it is removed. */
+  /** Releases the folder. If the run was not begun and the folder is new, it is removed. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#opening.parent) return;
     await this.#lock[Symbol.asyncDispose]();
     if (this.#begun === undefined && !this.#found.exists) await removeIfEmpty(this.path);
   }
 
-  /** Before every write: the run is this process's. */
+  /** Before every write: checks that this process still holds the run. */
   async #prepare(): Promise<void> {
     await this.begin();
     await this.#lock.assertHeld();
@@ -455,18 +455,18 @@ function namesOf({ kind, configToml, hasJobScript }: Opening): string[] {
   );
 }
 
-/** Whether a run that begins leaves this file of an older try: the script that began it. */
+/** Whether a run that begins keeps this file of an older one: the script that started it. */
 function isKept(name: string, { start }: Opening): boolean {
   return name === JOB_SCRIPT && start === "auto";
 }
 
-/** What the folders of so many runs are called. */
+/** The folder names of this many runs. */
 export function runNames(n_runs: number): string[] {
   const digits = String(n_runs - 1).length;
   return Array.from({ length: n_runs }, (_, i) => String(i).padStart(digits, "0"));
 }
 
-/** Writes what the folder of a sweep has before any of its runs, unless it is there. */
+/** Writes the files of a sweep's folder that come before any run, unless they exist. */
 async function prepareSweep(path: string, runs: readonly string[], options: RunDirectoryOptions): Promise<void> {
   const { configToml } = options;
   const opening: Opening = {
@@ -501,7 +501,7 @@ function isResumed(found: FoundFolder, { kind, start }: Opening): boolean {
 
 const A: Readonly<Record<RunKind, string>> = { run: "a run", sweep: "a sweep", demo: "a demo" };
 
-/** @throws {RangeError} if what was found does not allow this start. */
+/** @throws {RangeError} if the content does not allow this start. */
 function check(found: FoundFolder, opening: Opening): void {
   const { path, start } = opening;
   if (start === "new") checkNew(found, opening);
@@ -520,7 +520,7 @@ function notOurs(path: string, name: string): RangeError {
   );
 }
 
-/** @throws {RangeError} for a `config.toml` that is not ours, unless it says the same: then it stays as it is. */
+/** @throws {RangeError} for a foreign `config.toml`, unless it has the same text: then it stays. */
 async function checkConfigToml({ names, ours }: FoundFolder, { path, configToml }: Opening): Promise<void> {
   if (configToml === undefined || !names.has("config.toml") || ours.has("config.toml")) return;
   if (await Deno.readTextFile(`${path}/config.toml`) !== configToml) throw notOurs(path, "config.toml");
@@ -572,17 +572,17 @@ function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening):
   refuse(`there is no ${wanted}${there.length > 0 ? ` beside ${there.join(" and ")}` : ""}; ${hint}`);
 }
 
-/** Replaces a file, at once, by a second name of another or a copy of it. */
+/** Replaces a file atomically by a hard link to another, or a copy of it. */
 async function putInPlaceOf(file: string, other: string): Promise<void> {
   const temporary = `${other}.${crypto.randomUUID()}.tmp`;
-  // Some file systems have no second names.
+  // Some file systems have no hard links.
   await Deno.link(file, temporary).catch(() => Deno.copyFile(file, temporary));
   await Deno.rename(temporary, other);
-  // To rename one of two names of a file to the other does nothing.
+  // Renaming one hard link of a file to another does nothing.
   await removeIfThere(temporary);
 }
 
-/** Removes one run of an older sweep; its folder too, if nothing else is in it. */
+/** Removes one run of an older sweep, and its folder if nothing else is in it. */
 async function removeRun(path: string): Promise<void> {
   const { kind, ours } = await findFolder(path);
   if (kind !== "run") return;

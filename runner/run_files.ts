@@ -9,22 +9,22 @@ import { openSource, readBytes } from "../io/files.ts";
 import { readSafetensors } from "../io/safetensors.ts";
 import { LOCK_FILE } from "./run_lock.ts";
 
-/** What a folder can be of: one run, the runs of a sweep, or the demo. */
+/** What a folder can hold: one run, the runs of a sweep, or the demo. */
 export type RunKind = "run" | "sweep" | "demo";
 
-/** The record of a run, and the sign that the folder is ours. */
+/** The record of a run, which marks the folder as ours. */
 export const RECORD = "run.json";
-/** What training is resumed from. */
+/** The state to resume from. */
 export const STATE = "training.safetensors";
 /** The state before that. */
 export const PREVIOUS_STATE = "training.previous.safetensors";
-/** A state on its way to become {@link STATE}. */
+/** A state that is being written, before it becomes {@link STATE}. */
 export const NEXT_STATE = "training.next.safetensors";
 
-/** What a scheduler is given; it stays when the runs that it begins replace what an older try has left. */
+/** The script for a scheduler; it is kept when its runs replace what an older try left. */
 export const JOB_SCRIPT = "slurm.sbatch";
 
-/** The names that each kind needs, in the order in which they are removed: nothing can be resumed once the first is gone. */
+/** The names that each kind needs, in the order of removal: without the first, nothing can be resumed. */
 export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
   run: [
     STATE,
@@ -42,23 +42,23 @@ export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
   demo: ["sae.pt", "metrics.json", "features.png", "report.html"],
 };
 
-/** What stands in a folder. */
+/** The content of a folder. */
 export interface FoundFolder {
-  /** Whether there is a folder at all. */
+  /** Whether the folder exists. */
   readonly exists: boolean;
   /** Everything in it but a lock and leftovers. */
   readonly names: ReadonlySet<string>;
-  /** Files with names of ours that a process was writing when it was killed. */
+  /** Files with our names that a killed process was writing. */
   readonly leftovers: readonly string[];
-  /** What it is of; `null` if it is not ours. */
+  /** What it holds; `null` if it is not ours. */
   readonly kind: RunKind | null;
   /** Our files. */
   readonly ours: ReadonlySet<string>;
   /** The folders of a sweep's runs. */
   readonly runs: readonly string[];
-  /** Whether its files were being removed, to be replaced, when the process ended. */
+  /** Whether the process ended while it was replacing the files. */
   readonly isReplaced: boolean;
-  /** Its record, as far as it is of a version that we know. */
+  /** Its sessions, if the record has a version that we know. */
   readonly sessions: readonly unknown[];
 }
 
@@ -66,24 +66,24 @@ export interface FoundFolder {
 export interface RunRecord {
   /** The version of this file. */
   readonly saev_nn_run: 1;
-  /** What the folder is of. */
+  /** What the folder holds. */
   readonly kind: RunKind;
-  /** The names that are ours here. */
+  /** The names that are ours in this folder. */
   readonly files: readonly string[];
   /** The folders of a sweep's runs. */
   readonly runs?: readonly string[];
   /** Set while older files are being removed. */
   readonly replacing?: true;
-  /** What ended the last session, besides a signal and the run's numbers. */
+  /** What ended the last session, other than a signal or the run's numbers. */
   readonly failed?: string;
-  /** One for each time that it was started or resumed. */
+  /** One entry for each start or resume. */
   readonly sessions: readonly unknown[];
 }
 
 /**
- * Looks at a folder, and changes nothing.
+ * Examines a folder without changing it.
  *
- * @throws {RangeError} if something else than a folder stands there.
+ * @throws {RangeError} if the path is not a folder.
  */
 export async function findFolder(path: string): Promise<FoundFolder> {
   const names = await namesIn(path);
@@ -105,12 +105,12 @@ function isLeftover(name: string): boolean {
   return target === RECORD || Object.values(NAMES).flat().includes(target);
 }
 
-/** What a temporary file of this library was to become; `""` for any other file. */
+/** The name that a temporary file of this library was to get; `""` for any other file. */
 export function targetOf(name: string): string {
   return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1] ?? "";
 }
 
-/** What 0.1.0 has left in a folder. */
+/** What a run of 0.1.0 left in a folder. */
 async function findOldFolder(path: string, names: ReadonlySet<string>): Promise<Partial<FoundFolder>> {
   const metrics = await readJson(`${path}/metrics.json`);
   const isDemo = typeof at(metrics, "config", "data", "held_out") === "object";
@@ -124,7 +124,7 @@ async function findOldFolder(path: string, names: ReadonlySet<string>): Promise<
   if (isOurs.get("config.json") || isOurs.get(STATE)) {
     const report = names.has("report.html") ? await Deno.readTextFile(`${path}/report.html`) : "";
     isOurs.set("report.html", /<title>A sparse autoencoder of [\d,]+ latents<\/title>/.test(report));
-    // These two were written by every run, whatever stood there.
+    // Every run wrote these two, whatever was there before.
     for (const name of ["sae.pt", "config.toml", STATE]) isOurs.set(name, names.has(name));
     return { kind: "run", ours: new Set([...isOurs].filter(([, is]) => is).map(([name]) => name)) };
   }
@@ -153,7 +153,7 @@ async function namesIn(path: string): Promise<Set<string> | null> {
   }
 }
 
-/** `undefined` for what is no JSON. */
+/** `undefined` for text that is not JSON. */
 async function readJson(path: string): Promise<unknown> {
   try {
     return JSON.parse(new TextDecoder().decode(await readBytes(path)));
@@ -162,7 +162,7 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-/** A value within JSON; `undefined` where there is none. */
+/** A value within JSON; `undefined` if absent. */
 function at(value: unknown, ...fields: readonly string[]): unknown {
   return fields.reduce((inner, field) => (inner as Record<string, unknown> | null | undefined)?.[field], value);
 }
@@ -177,7 +177,7 @@ async function isState(path: string): Promise<boolean> {
   return await read().catch(() => false);
 }
 
-/** `undefined` for JSON that is no record of ours. */
+/** `undefined` for JSON that is not a record of ours. */
 function readRecord(value: unknown): RunRecord | undefined {
   const isNames = (list: unknown) =>
     Array.isArray(list) && list.every((name) => typeof name === "string" && !/[/\\]|^\.\.?$/.test(name));

@@ -1,6 +1,6 @@
 /**
- * One process a run. The operating system keeps the lock, which ends with the process however that ends. Machines that
- * share files but not locks go by the heartbeat: the time of the lock's file, renewed every ten seconds.
+ * One process per run. The operating system holds the lock, which ends with the process however that ends. Machines
+ * that share files but not locks use the heartbeat: the time of the lock file, renewed every ten seconds.
  *
  * @module
  */
@@ -8,19 +8,19 @@
 import { Worker } from "node:worker_threads";
 import { mayUse } from "../io/disk.ts";
 
-/** What {@link RunLock.take} needs of the world. */
+/** The environment of {@link RunLock.take}. */
 export interface RunLockOptions {
-  /** This machine's name; `null` where it may not be asked for. */
+  /** This machine's name; `null` if it may not be read. */
   readonly host?: string | null;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
-  /** Milliseconds between two heartbeats; 10,000 if left out, as others take for granted. */
+  /** Milliseconds between two heartbeats; 10,000 if left out, which other processes assume. */
   readonly heartbeatMs?: number;
-  /** Milliseconds that a process waits for its holder to end; 0 if left out. */
+  /** Milliseconds to wait for the holder to end; 0 if left out. */
   readonly patienceMs?: number;
-  /** Waits so many milliseconds. */
+  /** Waits this many milliseconds. */
   readonly sleep?: (ms: number) => Promise<void>;
-  /** Told in one line that a lock was left by a process on another machine, and taken from it. */
+  /** Called with a line when a stale lock of another machine is taken over. */
   readonly say?: (line: string) => void;
 }
 
@@ -34,25 +34,25 @@ export const LOCK_OPTIONS = {
   say: true,
 } as const;
 
-/** Who has a run, as the lock's file says. */
+/** The holder of a run, from the lock file. */
 interface Holder {
   readonly host: string | null;
   readonly pid: number;
-  /** Tells one holder from another with the same number. */
+  /** Distinguishes holders with the same process number. */
   readonly id: string;
 }
 
-/** The lock's name in the folder of a run. */
+/** The name of the lock file in a run's folder. */
 export const LOCK_FILE = "run.lock";
 
 const HEARTBEAT_MS = 10_000;
-/** A machine that has missed so many is taken for dead. */
+/** A machine that has missed this many heartbeats counts as dead. */
 const MISSED_HEARTBEATS = 10;
-/** The lock of a process that has ended without removing it can be taken after so long at the latest. */
+/** Longest time until the lock of a process that ended without removing it can be taken. */
 export const STALE_MS: number = MISSED_HEARTBEATS * HEARTBEAT_MS;
 const RETRY_MS = 1000;
 
-/** Renews the time of a file. On a thread of its own, since a slow step may block this one for minutes. */
+/** Renews the time of a file, on its own thread because a slow step may block this one for minutes. */
 const HEART = `
 const { workerData: { path, every } } = require("node:worker_threads");
 setInterval(() => {
@@ -60,7 +60,7 @@ setInterval(() => {
   try { Deno.utimeSync(path, now, now); } catch { /* its folder was moved, or removed */ }
 }, every);`;
 
-/** The lock of a run. Dispose of it to let others have the run. */
+/** The lock of a run. Dispose of it to release the run. */
 export class RunLock implements AsyncDisposable {
   readonly #path: string;
   readonly #file: Deno.FsFile;
@@ -76,9 +76,9 @@ export class RunLock implements AsyncDisposable {
   }
 
   /**
-   * Takes the lock of a folder, which must exist; waits for it as long as the options say.
+   * Takes the lock of an existing folder, waiting for it as long as the options allow.
    *
-   * @throws {RangeError} if a living process has it, or the file is no lock.
+   * @throws {RangeError} if a living process holds it, or the file is not a lock.
    */
   static async take(folder: string, options: RunLockOptions = {}): Promise<RunLock> {
     const { host = await hostname(), heartbeatMs = HEARTBEAT_MS, say = () => {} } = options;
@@ -108,10 +108,10 @@ export class RunLock implements AsyncDisposable {
   }
 
   /**
-   * Makes sure that no living process has the lock of a folder, and leaves it as it is. A folder that the program may not
-   * use has no holder: a run that may write to its own folder alone need not ask for the one above.
+   * Checks that no living process holds the lock of a folder, without changing it. A folder that the program may not
+   * use has no holder: a run that may write only to its own folder need not check the one above.
    *
-   * @throws {RangeError} if one has.
+   * @throws {RangeError} if one does.
    */
   static async check(folder: string, options: RunLockOptions = {}): Promise<void> {
     const { host = await hostname() } = options;
@@ -130,7 +130,7 @@ export class RunLock implements AsyncDisposable {
   }
 
   /**
-   * Makes sure that the lock was not taken away, as it is from a machine that slept for a while.
+   * Checks that the lock was not taken over, as happens to a machine that slept for a while.
    *
    * @throws {RangeError} if it was.
    */
@@ -151,16 +151,16 @@ export class RunLock implements AsyncDisposable {
       await this.assertHeld();
       await Deno.remove(this.#path);
     } catch {
-      // Another's, or gone already.
+      // It belongs to another process, or is gone already.
     }
     this.#file.close();
   }
 }
 
 /**
- * What keeps this process from the lock, because a living one has it; `null` if nothing does.
+ * Why this process cannot have the lock: a living one holds it. `null` if it can.
  *
- * @throws {RangeError} if the file is no lock.
+ * @throws {RangeError} if the file is not a lock.
  */
 async function claim(
   folder: string,
@@ -194,7 +194,7 @@ function nameOf({ host, pid }: Holder): string {
   return `process ${pid} on ${host ?? "an unnamed machine"}`;
 }
 
-/** The text of an open file; empty if another process has locked it and the system is Windows. */
+/** The text of an open file; empty if another process has locked it on Windows. */
 function textOf(file: Deno.FsFile): string {
   const bytes = new Uint8Array(4096);
   try {
@@ -205,7 +205,7 @@ function textOf(file: Deno.FsFile): string {
   }
 }
 
-/** `undefined` for a text that no lock holds. */
+/** `undefined` for text that no lock contains. */
 function readHolder(text: string): Holder | undefined {
   try {
     const { saev_nn_lock: version, host, pid, id } = JSON.parse(text);
@@ -216,7 +216,7 @@ function readHolder(text: string): Holder | undefined {
   }
 }
 
-/** Whether the path leads to the open file. */
+/** Whether the path still leads to the open file. */
 async function isAt(path: string, file: Deno.FsFile): Promise<boolean> {
   const [there, open] = await Promise.all([Deno.stat(path).catch(() => null), file.stat()]);
   return there !== null && there.ino === open.ino && there.dev === open.dev;

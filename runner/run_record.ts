@@ -9,25 +9,25 @@ import { mayUse } from "../io/disk.ts";
 import type { ResolvedDefaults } from "./defaults.ts";
 import type { DataFingerprint } from "./fingerprint.ts";
 
-/** One start of a run, or one time that it was resumed. */
+/** One start or resume of a run. */
 export interface RunSession {
-  /** When, in ISO 8601. */
+  /** The time, in ISO 8601. */
   readonly date: string;
-  /** Steps that had been made before. */
+  /** Steps done before. */
   readonly step: number;
   /** The version of this package. */
   readonly package: string;
-  /** The version of Deno, and what it is built for. */
+  /** The version of Deno and its target. */
   readonly deno: string;
-  /** What the adapter says of itself. */
+  /** What the adapter reports about itself. */
   readonly adapter: Readonly<Record<string, string>>;
-  /** What is known of its driver: the version, where the system tells it, and the variables that choose one. */
+  /** The driver's version, if the system reports it, and the variables that select a driver. */
   readonly driver: Readonly<Record<string, string>>;
   /** The rows. */
   readonly data: DataFingerprint & { readonly path: string };
-  /** What the configuration leaves out, and the length of the run says. */
+  /** Defaults set from the length of the run. */
   readonly resolved: ResolvedDefaults;
-  /** The hash of the rows before, if the run was resumed with other rows. */
+  /** The hash of the earlier rows, if the run was resumed with other rows. */
   readonly changed_data?: { readonly from: string };
 }
 
@@ -47,12 +47,12 @@ export async function newSession(
   };
 }
 
-/** Variables by which the driver is chosen. */
+/** Variables that select the driver. */
 const VARIABLES = ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES", "SAEV_SOFTWARE_DRIVER"];
 
 async function driver(): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
-  // WebGPU tells no versions of drivers; NVIDIA's kernel module does.
+  // WebGPU reports no driver versions; NVIDIA's kernel module does.
   const module = "/sys/module/nvidia/version";
   const nvidia = mayUse(module, "read") ? await Deno.readTextFile(module).catch(() => "") : "";
   if (nvidia !== "") found.nvidia = nvidia.trim();

@@ -1,5 +1,5 @@
 /**
- * The report of a run: which of its numbers are shown, and what each means.
+ * The report of a run: which of its numbers are shown, and their meaning.
  *
  * @module
  */
@@ -12,40 +12,40 @@ import { renderReport, type ReportCurve, type ReportTable } from "./report.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunSession } from "./run_record.ts";
 
-/** A run's configuration as files have it. */
+/** A run's configuration as written to files. */
 export type WrittenConfig = Readonly<Record<string, unknown>> & Pick<RunConfig, "data" | "train" | "log">;
 
 /** What the report shows of a run. */
 export interface MeasuredRun {
-  /** Steps made. */
+  /** Steps done. */
   readonly steps: number;
   /** Seconds of training. */
   readonly seconds: number;
-  /** Rows a second while training; `null` where that is not known. */
+  /** Rows per second of training; `null` if unknown. */
   readonly examples_per_second: number | null;
-  /** The rows kept back, or those of training if none were. */
+  /** Whether validation or training rows were evaluated; the latter if none were held out. */
   readonly evaluated_on: "validation" | "training";
-  /** On those rows, and of the dictionary. */
+  /** Metrics of those rows and of the dictionary. */
   readonly metrics: MetricsWithCoherence;
-  /** Who computed. */
+  /** The name of the adapter. */
   readonly adapter: string;
-  /** What was warned of. */
+  /** The warnings. */
   readonly warnings: readonly string[];
 }
 
-/** What happened on the way. */
+/** What was logged during the run. */
 export interface RunHistory {
   /** [steps] */
   readonly losses: readonly TrainLoss[];
-  /** The learning rate of step 0, 1, … */
+  /** The learning rate of step 0, 1, …. */
   readonly rate: (step: number) => number;
-  /** What the rows kept back said meanwhile. */
+  /** The validations during training. */
   readonly validations: readonly Validation[];
-  /** Each start and resumption, as `run.json` has them. */
+  /** Each start and resume, as in `run.json`. */
   readonly sessions: readonly unknown[];
 }
 
-/** So many decimals, or `none` for what is not defined. */
+/** This many decimals, or `none` for an undefined value. */
 function decimals(value: number, n: number): string {
   return Number.isFinite(value) ? value.toFixed(n) : "none";
 }
@@ -128,13 +128,13 @@ function validationCurves(validations: readonly Validation[]): ReportCurve[] {
   }];
 }
 
-/** Steps in the table of the largest gradients. */
+/** Rows in the table of the largest gradients. */
 const LARGEST = 8;
 
 function largestGradients(losses: readonly TrainLoss[]): ReportTable {
   const steps = losses.map((_, step) => step)
     .sort((a, b) => losses[b]!.grad_norm - losses[a]!.grad_norm || a - b).slice(0, LARGEST);
-  // What no model of this activation trains is zero at every step.
+  // Parameters that this activation does not train are zero at every step.
   const names = Object.keys(losses[0]?.grad_norms ?? {}) as (keyof TrainLoss["grad_norms"])[];
   const trained = names.filter((name) => steps.some((step) => losses[step]!.grad_norms[name] !== 0));
   return {

@@ -1,6 +1,6 @@
 /**
- * How far each run of a sweep has come, as a table: on a terminal it is redrawn in place; elsewhere a run's row is written
- * when its state changes, and at every quarter of the way.
+ * The progress of each run of a sweep as a table. On a terminal it is redrawn in place; elsewhere a run's row is
+ * written when its state changes and at every quarter of its steps.
  *
  * @module
  */
@@ -8,38 +8,38 @@
 import { checkOptions } from "../kernels/engine/options.ts";
 import { duration, printable, quietly, terminalSize, writeStderr } from "./terminal.ts";
 
-/** What a run is doing, or came to. `failed` is what else than its numbers ended it. */
+/** The state or outcome of a run. `failed` means that something other than its numbers ended it. */
 export type RunState = "waiting" | "training" | "evaluating" | "finished" | "diverged" | "failed" | "stopped";
 
-/** How far a run has come. */
+/** The progress of a run. */
 export interface RunStatus {
-  /** Its place among the runs. */
+  /** The index of the run. */
   readonly run: number;
-  /** What it is doing, or came to. */
+  /** Its state or outcome. */
   readonly state: RunState;
-  /** Steps made. */
+  /** Steps done. */
   readonly step: number;
-  /** Steps to make. */
+  /** Number of steps. */
   readonly n_steps: number;
-  /** Active latents a row: of the last step, or as evaluated. */
+  /** Active latents per row, of the last step or as evaluated. */
   readonly l0: number | null;
-  /** While it trains of the last step and with the mean over prefixes, so an estimate; then as evaluated. */
+  /** During training an estimate from the last step, with the mean over prefixes; later as evaluated. */
   readonly nmse: number | null;
-  /** Dead latents, as a share: as training counts them, or as evaluated. */
+  /** Share of dead latents, as training counts them or as evaluated. */
   readonly dead_fraction: number | null;
   /** Why it diverged or failed. */
   readonly problem: string | null;
 }
 
-/** What {@link RunTable} needs of the world. */
+/** The environment of {@link RunTable}. */
 export interface RunTableOptions {
-  /** Each run's name and what it differs from the others by, in their order. */
+  /** Each run's name and its changes, in order. */
   readonly runs: readonly { readonly name: string; readonly about: string }[];
-  /** Whether text can be redrawn; without it, whether stderr is a terminal. */
+  /** Whether text can be redrawn; if left out, whether stderr is a terminal. */
   readonly isTerminal?: boolean;
-  /** Columns and rows of the terminal; as it says if left out. */
+  /** Columns and rows of the terminal; asked of it if left out. */
   readonly size?: () => { readonly columns: number; readonly rows: number };
-  /** Where text goes; stderr if left out. If it throws, the text is lost. */
+  /** Writes text; to stderr if left out. If it throws, the text is lost. */
   readonly write?: (text: string) => void;
   /** Milliseconds since any fixed moment. */
   readonly now?: () => number;
@@ -49,11 +49,11 @@ export interface RunTableOptions {
 interface Row extends RunStatus {
   readonly name: string;
   readonly about: string;
-  /** When it was first seen to train, and the step it had made then. */
+  /** When it was first seen training, and its step then. */
   readonly since: { readonly time: number; readonly step: number } | null;
 }
 
-/** How often a run that trains is written where nothing can be redrawn. */
+/** How often a run in training is written if nothing can be redrawn. */
 const QUARTERS = 4;
 const CLEAR_LINE = "\r\x1b[K";
 const HEAD = ["run", "state", "step", "L0", "NMSE", "dead", "left", ""];
@@ -66,7 +66,7 @@ export class RunTable implements Disposable {
   #drawn = 0;
   #isHeadWritten = false;
 
-  /** Nothing is written before the first news. */
+  /** Writes nothing before the first news. */
   constructor(options: RunTableOptions) {
     checkOptions("a RunTable", options, { runs: true, isTerminal: true, size: true, write: true, now: true });
     const {
@@ -89,7 +89,7 @@ export class RunTable implements Disposable {
     this.#rows = runs.map(({ name, about }, run) => ({ run, name, about, ...nothing, since: null }));
   }
 
-  /** Call it as often as there is news of a run. */
+  /** Shows news of a run. */
   show(status: RunStatus): void {
     const before = this.#rows[status.run]!;
     const since = before.since ??
@@ -105,7 +105,7 @@ export class RunTable implements Disposable {
     this.#isHeadWritten = true;
   }
 
-  /** Leaves the table standing; the next news draws a new one below. */
+  /** Leaves the table in place; the next news draws a new one below. */
   [Symbol.dispose](): void {
     this.#drawn = 0;
     this.#isHeadWritten = false;
@@ -117,12 +117,12 @@ export class RunTable implements Disposable {
     const lines = this.#lines(this.#fitting(rows - 3)).concat(this.#hidden(rows - 3));
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
     const drawn = lines.map((line) => `${CLEAR_LINE}${[...line].slice(0, columns - 1).join("").trimEnd()}\n`);
-    // A table that has become shorter leaves no rest of the longer one.
+    // Clears the rest of a longer earlier table.
     write(`${up}${drawn.join("")}\x1b[J`);
     this.#drawn = lines.length;
   }
 
-  /** The rows that fit: where not all do, those under way, then those that came to nothing, then the last that are done. */
+  /** The rows that fit. If not all do: runs in progress first, then failed ones, then the last that are done. */
   #fitting(most: number): readonly Row[] {
     if (this.#rows.length <= most) return this.#rows;
     const order: readonly RunState[] = [
@@ -138,7 +138,7 @@ export class RunTable implements Disposable {
     return ranked.slice(0, Math.max(1, most)).toSorted((a, b) => a.run - b.run);
   }
 
-  /** How many are in which state, where not all rows are shown. */
+  /** The number of runs in each state, if not all rows are shown. */
   #hidden(most: number): readonly string[] {
     if (this.#rows.length <= most) return [];
     const counts = Map.groupBy(this.#rows, ({ state }) => state);
@@ -146,7 +146,7 @@ export class RunTable implements Disposable {
     return [`  ${this.#rows.length.toLocaleString("en")} runs: ${parts.join(", ")}`];
   }
 
-  /** The head and some rows, in columns. */
+  /** The header and some rows, in columns. */
   #lines(rows: readonly Row[]): string[] {
     const widths = [Math.max(3, ...this.#rows.map(({ name }) => name.length)), 10, this.#stepWidth(), 8, 7, 7, 12];
     return [HEAD, ...rows.map((row) => this.#cells(row))].map((cells) =>

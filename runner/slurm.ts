@@ -12,26 +12,26 @@ import { VERSION } from "../io/checkpoints/saev_schemas.ts";
 import { printable } from "./terminal.ts";
 import type { SlurmConfig } from "./config_sections.ts";
 
-/** What {@link slurmScript} needs to know. */
+/** Input of {@link slurmScript}. */
 export interface SlurmPlan {
   /** `[slurm]` */
   readonly slurm: SlurmConfig;
-  /** The folder of the sweep, from the root. */
+  /** The absolute path of the sweep's folder. */
   readonly out: string;
-  /** Its configuration, from the root. */
+  /** The absolute path of its configuration. */
   readonly config: string;
-  /** The folder from which relative paths in the configuration lead. */
+  /** The folder to which relative paths in the configuration refer. */
   readonly base: string;
-  /** How saev is called, as words of a shell. */
+  /** The command for saev, as words of a shell. */
   readonly command: string;
-  /** The groups, in order, and of each run its name and what it differs by. */
+  /** The groups in order, with each run's name and changes. */
   readonly groups: readonly (readonly { readonly name: string; readonly about: string }[])[];
 }
 
 /**
- * The name of the adapter that a task is going to train on.
+ * The name of the adapter that a task will train on.
  *
- * @throws {DeviceError} if it is software and may not be, or there is none.
+ * @throws {DeviceError} if there is no adapter, or a software adapter that is not allowed.
  */
 export async function taskAdapter(
   { allow_software: allowsSoftware }: Pick<SlurmConfig, "allow_software">,
@@ -45,15 +45,15 @@ export async function taskAdapter(
   );
 }
 
-/** Seconds before the end of a task's time at which it writes a checkpoint; at most a quarter of that time. */
+/** Seconds before the time limit at which a task writes a checkpoint; at most a quarter of the limit. */
 const WARNING_SECONDS = 300;
-/** Runs of a task that are listed. */
+/** Largest number of runs of a task that are listed. */
 const MOST_LISTED = 8;
 
 /**
  * The text of the script.
  *
- * @throws {RangeError} for a path that no `#SBATCH` line can hold.
+ * @throws {RangeError} for a path that a `#SBATCH` line cannot hold.
  */
 export function slurmScript({ slurm, out, config, base, command, groups }: SlurmPlan): string {
   const n_runs = groups.flat().length;
@@ -120,7 +120,7 @@ exit "$code"
 `;
 }
 
-/** Seconds of a time as Slurm spells it: minutes, m:s, h:m:s, d-h, d-h:m or d-h:m:s; without end for `null`. */
+/** Seconds of a time in Slurm's spelling: minutes, m:s, h:m:s, d-h, d-h:m or d-h:m:s; `null` means no limit. */
 function secondsOf(time: string | null): number {
   if (time === null) return Infinity;
   const [days, rest] = time.includes("-") ? time.split("-") : [null, time];

@@ -1,6 +1,6 @@
 /**
- * A copy of rows on a disk that is nearer: the file, the files of a pattern with what says what they are, or the folder of
- * shards. Files that are there already are not copied again.
+ * Copies rows to a nearer disk: the file, the files of a pattern with the JSON that describes them, or the folder of
+ * shards. Files that exist already are not copied again.
  *
  * @module
  */
@@ -8,11 +8,11 @@
 import { checkOptions } from "../kernels/engine/options.ts";
 import { printable } from "./terminal.ts";
 
-/** How {@link stageRows} is watched and stopped. */
+/** Progress and cancellation of {@link stageRows}. */
 export interface StagingOptions {
-  /** Ends it. */
+  /** Stops copying. */
   readonly signal?: AbortSignal;
-  /** Told, in lines, what is copied. */
+  /** Called with lines about what is copied. */
   readonly say?: (line: string) => void;
 }
 
@@ -24,10 +24,10 @@ interface StagedFile {
 }
 
 /**
- * Copies the rows at a path into a folder below `folder`, and returns the path of the copy. An address is returned as it
- * is: what is downloaded has a cache of its own.
+ * Copies the rows at a path into a folder below `folder`, and returns the path of the copy. An address is returned
+ * unchanged: downloads have a cache of their own.
  *
- * @throws {Error} naming the file and its bytes, where it cannot be copied.
+ * @throws {Error} that names the file and its bytes, if it cannot be copied.
  * @throws {TypeError} for an option that there is not.
  * @throws {unknown} the signal's reason, if it is aborted.
  */
@@ -42,7 +42,7 @@ export async function stageRows(path: string, folder: string, options: StagingOp
   const from = isFolder ? whole : at < 0 ? "." : whole.slice(0, at) || "/";
   const name = isFolder ? "" : whole.slice(at + 1);
   const files = await filesOf(from, name);
-  // An absent file is left to whoever opens it, who says what was expected.
+  // A missing file is reported where it is opened, with what was expected.
   if (files.length === 0) return path;
   const real = await Deno.realPath(from);
   const to = `${folder}/${await shortHash(real)}`;
@@ -60,7 +60,7 @@ export async function stageRows(path: string, folder: string, options: StagingOp
   return staged;
 }
 
-/** The files of a folder; of one file or a pattern also those of JSON, which may say what its numbers are. */
+/** The files of a folder; for one file or a pattern, also JSON that may describe its numbers. */
 async function filesOf(folder: string, name: string): Promise<StagedFile[]> {
   const fits = new RegExp(`^${name.split("*").map(RegExp.escape).join(".*")}$`);
   const found: StagedFile[] = [];
@@ -97,7 +97,7 @@ async function copy(from: string, to: string, { size, mtime }: StagedFile, signa
   }
 }
 
-/** What tells a folder from others of its name. */
+/** Distinguishes a folder from others of its name. */
 async function shortHash(text: string): Promise<string> {
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return new Uint8Array(hash).toHex().slice(0, 16);

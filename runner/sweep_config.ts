@@ -1,5 +1,5 @@
 /**
- * The runs of a sweep: one for each combination of what stands in lists where a configuration has single values.
+ * The runs of a sweep: one for each combination of the values in lists.
  *
  * @module
  */
@@ -10,9 +10,9 @@ import { completeRunConfig, completeSlurm, type RunConfig } from "./run_config.t
 
 /** One run of a sweep. */
 export interface SweptConfig {
-  /** What the lists of the file say about this run: `{ "train.lr": 0.001 }`; empty if there are none. */
+  /** The values from the lists for this run, such as `{ "train.lr": 0.001 }`; empty if there are none. */
   readonly changes: Readonly<Record<string, unknown>>;
-  /** The whole of it. */
+  /** Its complete configuration. */
   readonly cfg: RunConfig;
 }
 
@@ -33,7 +33,7 @@ export function completeSweep(
 ): SweptConfig[] {
   checkOptions("completeSweep", options, { maxRuns: true });
   const { maxRuns = 1000 } = options;
-  // What a scheduler gives is the same for all, and its lists are no sweeps.
+  // Scheduler settings are the same for all runs, and their lists are not sweeps.
   const { slurm, ...swept } = found;
   completeSlurm({ slurm });
   const lists: string[] = [];
@@ -50,19 +50,19 @@ export function completeSweep(
   }));
 }
 
-/** What must be the same in runs that train together, as text. */
+/** What must be equal for runs to train together, as text. */
 export function streamOf({ data, train, log: { validation_every } }: RunConfig): string {
   const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes, seed } =
     train;
   return JSON.stringify({ data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed, validation_every });
 }
 
-/** The runs that share a stream of rows, as places in the list: the groups in the order of their first runs. */
+/** The runs that share a stream of rows, as indices, in the order of their first runs. */
 export function groupRuns(cfgs: readonly RunConfig[]): (readonly number[])[] {
   return [...Map.groupBy(cfgs.keys(), (i) => streamOf(cfgs[i]!)).values()];
 }
 
-/** How many {@link combinations} there are; says which lists they come from. */
+/** The number of {@link combinations}; also collects the names of the lists. */
 function countRuns(found: unknown, path: string, lists: string[]): number {
   if (isList(found, path)) {
     if (found.length === 0) throw new TypeError(`${path} is an empty list; a sweep needs at least one value`);
@@ -76,7 +76,7 @@ function countRuns(found: unknown, path: string, lists: string[]): number {
   );
 }
 
-/** Whether it stands for several values. */
+/** Whether it is a list of several values to sweep. */
 function isList(found: unknown, path: string): found is readonly unknown[] {
   return Array.isArray(found) && (!LISTS.includes(path) || Array.isArray(found[0]));
 }
@@ -85,7 +85,7 @@ function isTable(found: unknown): found is Readonly<Record<string, unknown>> {
   return typeof found === "object" && found !== null && !Array.isArray(found);
 }
 
-/** One way to take a value out of every list. */
+/** One choice of a value from every list. */
 interface Combination {
   readonly value: unknown;
   readonly changes: Readonly<Record<string, unknown>>;

@@ -1,5 +1,5 @@
 /**
- * `sweep.json`: what became of each run of a sweep, in its order.
+ * `sweep.json`: the outcome of each run of a sweep, in order.
  *
  * @module
  */
@@ -12,35 +12,35 @@ import type { SweptConfig } from "./sweep_config.ts";
 
 /** A run in a sweep's summary. */
 export interface SweepOutcome {
-  /** Its folder within that of the sweep. */
+  /** Its folder within the sweep's. */
   readonly directory: string;
-  /** What became of it. */
+  /** Its outcome. */
   readonly state: RunState;
-  /** What the lists of the configuration say about this run. */
+  /** The values from the lists of the configuration for this run. */
   readonly changes: SweptConfig["changes"];
-  /** Steps made. */
+  /** Steps done. */
   readonly steps: number;
-  /** The unexplained share of the variance; `null` where it was not evaluated. */
+  /** The unexplained share of the variance; `null` if not evaluated. */
   readonly nmse: number | null;
-  /** Active latents a row. */
+  /** Active latents per row. */
   readonly l0: number | null;
-  /** The share of latents that fired on no row of the evaluation. */
+  /** The share of latents that fired on no evaluated row. */
   readonly dead_fraction: number | null;
-  /** Why its numbers let it go no further. */
+  /** Why its numbers stopped it. */
   readonly diverged: string | null;
   /** What else ended it. */
   readonly failed: string | null;
-  /** What was said of it. */
+  /** Its warnings. */
   readonly warnings: readonly string[];
 }
 
-/** What a summary needs to know of a run that has ended, or may have. */
+/** The facts about a run that has ended, or may have, for its summary. */
 export interface RunEnd extends Pick<RunResult, "steps" | "warnings"> {
-  /** In a word. */
+  /** Its outcome. */
   readonly state: RunState;
-  /** `null` where it was not evaluated. */
+  /** `null` if not evaluated. */
   readonly metrics: Pick<MetricsWithCoherence, "nmse" | "l0" | "dead_fraction"> | null;
-  /** Why its numbers let it go no further. */
+  /** Why its numbers stopped it. */
   readonly diverged: Pick<Error, "message"> | null;
   /** What else ended it. */
   readonly failed: Pick<Error, "message"> | null;
@@ -57,18 +57,18 @@ export function outcomeOf(
   return { directory, state, changes: shownChanges(changes), steps, nmse, l0, dead_fraction, ...ends, warnings };
 }
 
-/** The same without what an address may not show. */
+/** The changes, with addresses in a form that may be shown. */
 function shownChanges(changes: SweptConfig["changes"]): SweptConfig["changes"] {
   const shown = (value: unknown) => typeof value === "string" ? shownAddress(value) : value;
   return Object.fromEntries(Object.entries(changes).map(([field, value]) => [field, shown(value)]));
 }
 
-/** What a run differs from the others by, in a line: `train.lr 0.001, train.seed 2`. */
+/** A run's changes in one line: `train.lr 0.001, train.seed 2`. */
 export function aboutChanges(changes: SweptConfig["changes"]): string {
   return Object.entries(shownChanges(changes)).map(([field, value]) => `${field} ${JSON.stringify(value)}`).join(", ");
 }
 
-/** What became of a run, in a line. */
+/** A run's outcome in one line. */
 export function aboutOutcome({ nmse, l0, diverged, failed }: SweepOutcome): string {
   if (nmse === null || l0 === null) return diverged ?? failed ?? "stopped";
   return `NMSE ${Number.isNaN(nmse) ? "none (the rows do not vary)" : nmse.toFixed(4)}, L0 ${l0.toFixed(1)}`;

@@ -1,61 +1,60 @@
 /**
- * Progress for people: on a terminal one line that is redrawn, elsewhere plain lines at every twentieth of the way.
+ * Progress for people: on a terminal one line that is redrawn, elsewhere plain lines at every twentieth of the work.
  *
  * @module
  */
 
 import { checkOptions } from "../kernels/engine/options.ts";
 
-/** How far a run has come. */
+/** The progress of a run. */
 export interface ProgressState {
   /** Steps done. */
   readonly step: number;
-  /** Of the last step. */
+  /** Loss of the last step. */
   readonly loss: number;
-  /** Active latents a row, of the last step. */
+  /** Active latents per row in the last step. */
   readonly l0: number;
 }
 
-/** Where a line of progress goes. */
+/** Where progress is written. */
 export interface LineOptions {
-  /** Whether a line can be redrawn; without it, whether stderr is a terminal. */
+  /** Whether a line can be redrawn; if left out, whether stderr is a terminal. */
   readonly isTerminal?: boolean;
-  /** Where text goes; without it stderr, so that results on stdout stay clean. If it throws, the text is lost. */
+  /** Writes text; to stderr if left out, so that results on stdout stay clean. If it throws, the text is lost. */
   readonly write?: (text: string) => void;
   /** Milliseconds since any fixed moment. */
   readonly now?: () => number;
 }
 
-/** What {@link ProgressLine} is given. */
+/** Input of {@link ProgressLine}. */
 export interface ProgressOptions extends LineOptions {
-  /** Steps the run will make, when that is known. */
+  /** Number of steps, if known. */
   readonly n_steps?: number;
-  /** Steps that a resumed run had made before. */
+  /** Steps that a resumed run did before. */
   readonly firstStep?: number;
-  /** Rows in a step. */
+  /** Rows per step. */
   readonly batch_size: number;
 }
 
-/** How far a download has come. */
+/** The progress of a download. */
 export interface DownloadState {
   /** The file. */
   readonly path: string;
   /** Bytes that have arrived. */
   readonly received: number;
-  /** Bytes of the whole file; `null` where that is not known. */
+  /** Size of the file in bytes; `null` if unknown. */
   readonly size: number | null;
 }
 
 /**
- * Writes to stderr. Progress that cannot be shown, because its reader has gone or the disk behind it is full, is no
- * reason to end the work that it tells of.
+ * Writes to stderr. If progress cannot be written, because its reader has gone or the disk is full, the work continues.
  */
 export const writeStderr: (text: string) => void = quietly((text) => {
   const bytes = new TextEncoder().encode(text);
   for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
 });
 
-/** The same where what cannot be written is lost. */
+/** The same function, but text that cannot be written is lost. */
 export function quietly(write: (text: string) => void): (text: string) => void {
   return (text) => {
     try {
@@ -66,14 +65,14 @@ export function quietly(write: (text: string) => void): (text: string) => void {
   };
 }
 
-/** Plain lines a run writes, at least. */
+/** Smallest number of plain lines per run. */
 const LINES = 20;
 const BAR = 20;
 const CLEAR_LINE = "\r\x1b[K";
 
 const LINE_OPTIONS = { isTerminal: true, write: true, now: true } as const satisfies Record<keyof LineOptions, true>;
 
-/** A line that is redrawn on a terminal; elsewhere there is one at every twentieth of the way. */
+/** A line that is redrawn on a terminal; elsewhere one at every twentieth of the work. */
 class Line {
   readonly isTerminal: boolean;
   readonly now: () => number;
@@ -89,7 +88,7 @@ class Line {
     this.#write = quietly(write);
   }
 
-  /** Shows the text; `share` is how much of the way is done, or `undefined` where nobody knows how long it is. */
+  /** Shows the text; `share` is the part done, or `undefined` if the whole is unknown. */
   show(share: number | undefined, text: string): void {
     if (this.isTerminal) {
       this.#write(redrawn((share === undefined ? "" : `${bar(share)} `) + text));
@@ -102,14 +101,14 @@ class Line {
     this.#write(`${text}\n`);
   }
 
-  /** Leaves what was shown last standing. */
+  /** Leaves the last text in place. */
   end(): void {
     if (this.#isOpen) this.#write("\n");
     this.#isOpen = false;
   }
 }
 
-/** Says how far a run has come, how fast it goes, and how long it will take. */
+/** Shows the progress of a run, its speed and the time left. */
 export class ProgressLine implements Disposable {
   readonly #line: Line;
   readonly #n_steps: number | undefined;
@@ -128,7 +127,7 @@ export class ProgressLine implements Disposable {
     this.#start = this.#line.now();
   }
 
-  /** Call it as often as there is news. */
+  /** Shows news. */
   show({ step, loss, l0 }: ProgressState): void {
     const n_steps = this.#n_steps;
     const made = step - this.#firstStep;
@@ -143,7 +142,7 @@ export class ProgressLine implements Disposable {
     this.#line.show(n_steps === undefined ? undefined : step / n_steps, parts.join(" · "));
   }
 
-  /** Leaves the last state standing and starts the next line. */
+  /** Leaves the last state in place and starts the next line. */
   [Symbol.dispose](): void {
     this.#line.end();
   }
@@ -152,7 +151,7 @@ export class ProgressLine implements Disposable {
 /** Milliseconds between two drawings of a download. */
 const REDRAWN_EVERY = 100;
 
-/** Says how far downloads have come, on a terminal; elsewhere nothing. */
+/** Shows the progress of downloads on a terminal; elsewhere nothing. */
 export class DownloadLine implements Disposable {
   readonly #line: Line;
   #path: string | undefined;
@@ -166,7 +165,7 @@ export class DownloadLine implements Disposable {
     this.#line = new Line(options);
   }
 
-  /** Call it as often as there is news; every file gets a line of its own. */
+  /** Shows news; every file gets its own line. */
   show({ path, received, size }: DownloadState): void {
     if (!this.#line.isTerminal) return;
     const time = this.#line.now();
@@ -177,7 +176,7 @@ export class DownloadLine implements Disposable {
     const isWhole = size !== null && received >= size;
     if (!isWhole && time - this.#drawnAt < REDRAWN_EVERY) return;
     this.#drawnAt = time;
-    // What was there already when the download was taken up says nothing of its speed.
+    // Bytes from before a resumed download do not count towards its speed.
     const speed = (received - this.#receivedBefore) / Math.max(time - this.#start, 1) * 1000;
     const known = size === null ? "" : ` of ${megabytes(size)}`;
     const parts = [`${megabytes(received)}${known} MB`, `${megabytes(speed)} MB/s`];
@@ -186,21 +185,21 @@ export class DownloadLine implements Disposable {
     this.#line.show(share, [...parts, printable(path)].join(" · "));
   }
 
-  /** Leaves the last state standing and starts the next line. */
+  /** Leaves the last state in place and starts the next line. */
   [Symbol.dispose](): void {
     this.#line.end();
     this.#path = undefined;
   }
 }
 
-/** Says how many of a known number of things are done: on a terminal a line, elsewhere one at every twentieth. */
+/** Shows how many items of a known number are done: on a terminal one line, elsewhere one at every twentieth. */
 export class CountLine implements Disposable {
   readonly #line: Line;
   readonly #what: string;
   readonly #total: number;
   #first: { readonly done: number; readonly time: number } | undefined;
 
-  /** `what` is the plural of what is counted. */
+  /** `what` is the plural name of the items. */
   constructor(what: string, total: number, options: LineOptions = {}) {
     checkOptions("a CountLine", options, LINE_OPTIONS);
     this.#what = what;
@@ -208,7 +207,7 @@ export class CountLine implements Disposable {
     this.#line = new Line(options);
   }
 
-  /** Call it as often as there is news; the first call says how many were done before. */
+  /** Shows news; the first call gives the number done before. */
   show(done: number): void {
     const time = this.#line.now();
     this.#first ??= { done, time };
@@ -221,7 +220,7 @@ export class CountLine implements Disposable {
     this.#line.show(this.#total === 0 ? 1 : done / this.#total, parts.join(" · "));
   }
 
-  /** Leaves the last state standing and starts the next line. */
+  /** Leaves the last state in place and starts the next line. */
   [Symbol.dispose](): void {
     this.#line.end();
   }
@@ -232,7 +231,7 @@ function bar(part: number): string {
   return "█".repeat(filled) + "░".repeat(BAR - filled);
 }
 
-/** A line in place of the one before, no longer than the terminal is wide. */
+/** Replaces the previous line, cut to the width of the terminal. */
 function redrawn(line: string): string {
   return CLEAR_LINE + [...line].slice(0, terminalSize().columns - 1).join("");
 }
@@ -242,9 +241,8 @@ function megabytes(bytes: number): string {
 }
 
 /**
- * Text from elsewhere without anything that a terminal would obey or that would change the direction of what stands beside
- * it: control and format characters, line separators and halves of characters become escapes such as `\\u202e`. JSON text
- * stays the same JSON.
+ * Foreign text without anything that a terminal would obey or that would change text direction: control and format
+ * characters, line separators and lone surrogates become escapes such as `\\u202e`. JSON text stays the same JSON.
  */
 export function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
@@ -254,10 +252,10 @@ export function printable(text: string): string {
     ).join(""));
 }
 
-/** Columns and rows of the terminal; 80 and 24 where it does not know them. */
+/** Columns and rows of the terminal; 80 and 24 if unknown. */
 export function terminalSize(): { readonly columns: number; readonly rows: number } {
   try {
-    // 0 where a terminal does not know it.
+    // 0 if the terminal does not know it.
     const { columns, rows } = Deno.consoleSize();
     return { columns: columns || 80, rows: rows || 24 };
   } catch {

@@ -1,5 +1,5 @@
 /**
- * Rows with what a folder of activation shards says beyond them: the labels of its patches, and the shards' name.
+ * Rows, with what a folder of activation shards adds: the labels of its patches, and the shards' name.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import { openShards } from "../data/shards/reader.ts";
 import type { RowSource } from "../nn/rows.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 
-/** Rows, and what is known of them. */
+/** Rows and what is known about them. */
 export interface Tokens {
   /** The rows. */
   readonly rows: RowSource;
-  /** The label of each row, where these are the content tokens of shards with `labels.bin`. */
+  /** The label of each row, for the content tokens of shards with `labels.bin`. */
   readonly labels: Uint8Array | null;
-  /** Eight digits: of shards what the Python package calls them, of other rows those of their fingerprint. */
+  /** Eight digits: for shards their name in the Python package, for other rows part of their fingerprint. */
   readonly hash: string;
   /** The layer of shards. */
   readonly layer: number | null;

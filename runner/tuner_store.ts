@@ -1,5 +1,5 @@
 /**
- * What the tuner found, in a file of the user's cache folder, so that later programs need not measure.
+ * The tuner's results in a file of the user's cache folder, so that later programs need not measure.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import { mayUse } from "../io/disk.ts";
 import { userCacheFolder, writeBytes } from "../io/files.ts";
 import type { TunerStore } from "../kernels/mod.ts";
 
-/** A file of JSON: one object, a string under each key. Where it cannot be used, nothing is kept but in memory. */
+/** A JSON file: one object with a string for each key. If the file cannot be used, values are kept only in memory. */
 export class TunerFile implements TunerStore {
-  /** Where it is; `null` where the user has no folder for it. */
+  /** Its path; `null` if the user has no folder for it. */
   readonly path: string | null;
   readonly #entries = new Map<string, string>();
   #problem: string | null = null;
@@ -21,8 +21,8 @@ export class TunerFile implements TunerStore {
   }
 
   /**
-   * Reads the file, the one in the user's cache folder if left out. One that is missing or damaged holds nothing: what was
-   * in it can be measured again. One that cannot be read holds nothing either, see {@link TunerFile.problem}.
+   * Reads the file, by default the one in the user's cache folder. A missing or damaged file counts as empty, because
+   * its values can be measured again. So does one that cannot be read; see {@link TunerFile.problem}.
    */
   static async open(path: string | null = userFile()): Promise<TunerFile> {
     const file = new TunerFile(path);
@@ -30,17 +30,19 @@ export class TunerFile implements TunerStore {
     return file;
   }
 
-  /** Why the file cannot be used, with its path; `null` where it can. */
+  /** Why the file cannot be used, with its path; `null` if it can. */
   get problem(): string | null {
     return this.#problem;
   }
 
-  /** What was set under a key. */
+  /** The value set for a key. */
   get(key: string): string | undefined {
     return this.#entries.get(key);
   }
 
-  /** Adds a value to the file, with those that other programs have added meanwhile. The file is replaced at once. */
+  /**
+   * Adds a value to the file, keeping those that other programs have added meanwhile. The file is replaced atomically.
+   */
   async set(key: string, value: string): Promise<void> {
     this.#entries.set(key, value);
     const entries = new Map([...await this.#read(), [key, value]]);
@@ -60,7 +62,7 @@ export class TunerFile implements TunerStore {
     }
   }
 
-  /** Does something with the file, unless that has failed before. */
+  /** Uses the file, unless that failed before. */
   async #use<T>(how: "read" | "write", work: (path: string) => Promise<T>): Promise<T | undefined> {
     const { path } = this;
     if (path === null || this.#problem !== null) return undefined;

@@ -1,5 +1,5 @@
 /**
- * What is measured of the rows kept back while a run trains: a few of them, every time the same.
+ * Validation during training: a sample of the held-out rows, the same each time.
  *
  * @module
  */
@@ -10,16 +10,16 @@ import type { Metrics } from "../eval/metrics.ts";
 import type { Validation } from "./metrics_log.ts";
 import type { RunConfig } from "./run_config.ts";
 
-/** Rows that are taken at most. */
+/** Largest number of rows. */
 export const VALIDATION_ROWS = 4096;
 
 /** Rows that lie together in the file, so that few reads are needed. */
 const TOGETHER = 256;
 
-/** Validations of a run whose configuration does not say how many. */
+/** Validations per run if the configuration does not set their interval. */
 const VALIDATIONS = 20;
 
-/** Steps between two validations; `null` for none. A report comes every `log_every` steps, and a validation with it. */
+/** Steps between two validations; `null` for none. Validations coincide with the reports every `log_every` steps. */
 export function validationEvery(
   { log: { validation_every }, train: { log_every } }: Pick<RunConfig, "log" | "train">,
   n_steps: number,
@@ -29,8 +29,8 @@ export function validationEvery(
 }
 
 /**
- * At most {@link VALIDATION_ROWS} rows, in pieces that lie evenly over all, and held in memory. Rows that are not finite are
- * left out here: the evaluation at the end says where they are. `null` if there are no others.
+ * At most {@link VALIDATION_ROWS} rows, in pieces spread evenly, held in memory. Rows that are not finite are skipped
+ * here; the evaluation at the end reports them. `null` if there are no others.
  */
 export async function validationSample(rows: RowSource): Promise<RowSource | null> {
   const { n_rows, d_model } = rows;
@@ -51,7 +51,7 @@ export async function validationSample(rows: RowSource): Promise<RowSource | nul
   return rowsOf(together, d_model);
 }
 
-/** What a log keeps of them. */
+/** The fields of a validation that the log keeps. */
 export function validationOf(step: number, { n_rows, nmse, l0, dead_fraction }: Metrics): Validation {
   return { step, n_rows, nmse: Number.isFinite(nmse) ? nmse : null, l0, dead_fraction };
 }

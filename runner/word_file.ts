@@ -29,7 +29,7 @@ export class WordFile implements AsyncDisposable {
     }
   }
 
-  /** How many there are. */
+  /** Their number. */
   get words(): number {
     return this.#words;
   }
