@@ -314,7 +314,7 @@ const ends = (room: Room) => ({ ends: room.integers([1], () => room.sizes.S), pa
  */
 export const KERNEL_ROWS: readonly KernelRow[] = [
   ...SHAPES.map((shape, at): KernelRow => ({
-    file: "matmul",
+    file: "matmul_kernel",
     name: shapeName(shape),
     make: (room) => {
       const { layout, M, N, K } = room.sizes.products[at]!;
@@ -325,7 +325,7 @@ export const KERNEL_ROWS: readonly KernelRow[] = [
     },
   })),
   {
-    file: "matmul",
+    file: "matmul_kernel",
     name: "gathered",
     make: (room) => {
       const { B: M, D: K, S } = room.sizes;

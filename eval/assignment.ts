@@ -1,19 +1,21 @@
 /**
- * One row to one column so that the values taken are large: exactly, or greedily where that takes too long.
+ * Assigns one column to each row so that the sum of the chosen values is large: exactly, or greedily where that takes
+ * too long.
  *
  * @module
  */
 
-/** Rows that are assigned before others get a turn. */
+/** Rows assigned before other work gets a turn. */
 const ROWS_PER_TURN = 64;
 
 /**
- * The column of each row, no column twice, with the largest possible sum of values. values [rows, columns], rows ≤ columns.
+ * The column of each row, no column used twice, with the largest possible sum of values. values [rows, columns], rows ≤
+ * columns.
  *
- * Shortest augmenting paths (Crouse 2016, "On implementing 2D rectangular assignment algorithms"), O(rows² columns): with
- * u, v the prices of rows and columns, every pair has −value ≥ u + v, and a pair that is taken has equality.
+ * Shortest augmenting paths (Crouse 2016, "On implementing 2D rectangular assignment algorithms"), O(rows² columns):
+ * with u, v the prices of rows and columns, every pair has −value ≥ u + v, and a pair that is taken has equality.
  *
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function largestAssignment(
   values: Float32Array,
@@ -42,7 +44,7 @@ export async function largestAssignment(
           distance[c] = through;
           previous[c] = row;
         }
-        // Of equally near columns, one that nobody has ends the path.
+        // Among equally near columns, a free one ends the path.
         if (distance[c]! < nearest || (distance[c] === nearest && rowOf[c]! < 0)) [nearest, at] = [distance[c]!, i];
       }
       shortest = nearest;
@@ -67,22 +69,22 @@ export async function largestAssignment(
   return Uint32Array.from(columnOf);
 }
 
-/** The largest values of some rows. */
+/** The largest values of a row. */
 export interface Candidates {
   /** The row. */
   readonly row: number;
-  /** Its columns by falling values, of equal ones the lower first: the best, or all. */
+  /** Its columns by descending value, the lower column first on ties: the best ones, or all. */
   readonly columns: Uint32Array;
   /** Their values. */
   readonly values: Float32Array;
-  /** Whether no columns are left out. */
+  /** Whether `columns` holds all columns. */
   readonly isComplete: boolean;
 }
 
 /**
- * The column of each row, no column twice: again and again the pair with the largest value, of equal ones that of the lower
- * row, is taken. `candidatesOf` finds the best columns of rows among those that are still free, and is asked again when
- * those of a row are all taken.
+ * The column of each row, no column used twice, chosen greedily: the pair with the largest value first, the lower row
+ * on ties. `candidatesOf` finds the best free columns of rows; it is called again when all candidates of a row are
+ * taken.
  */
 export async function greedyAssignment(
   rows: number,
@@ -105,7 +107,7 @@ export async function greedyAssignment(
     const pairs = candidates.flatMap(({ row, columns, values }) =>
       Array.from(columns, (column, i) => ({ row, column, value: values[i]! }))
     ).sort((a, b) => b.value - a.value || a.row - b.row || a.column - b.column);
-    // What a row without free candidates would take has at most the value of its last candidate.
+    // Beyond its candidates, a row cannot get more than the value of the last one.
     let unknown = -Infinity;
     for (const { row, column, value } of pairs) {
       if (value <= unknown) break;

@@ -1,5 +1,5 @@
 /**
- * Rows for one pass of a model over data: batches, or all rows of a source, as many at a time as the model can encode.
+ * Rows for one pass of a model over data, from batches or a source, in pieces that the model can encode.
  *
  * @module
  */
@@ -10,14 +10,14 @@ import { encodableRows } from "../nn/model.ts";
 import { type Batch, type Batches, checkBatches, isRowSource, type RowSource } from "../nn/rows.ts";
 import { checkWidth, countRows, type SparseAutoencoder, valuesOf } from "../nn/sparse_autoencoder.ts";
 
-/** Rows of a source in a batch. */
+/** Rows per batch when reading a source. */
 const SOURCE_ROWS = 2048;
 
 /**
- * The rows in their order, each piece an array or a tensor of whole rows.
+ * The rows in order, in pieces of whole rows, each an array or a tensor.
  *
- * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function* batchPieces(
   sae: SparseAutoencoder,
@@ -34,7 +34,7 @@ export async function* batchPieces(
   }
 }
 
-/** A batch, or its rows a few at a time where the model cannot encode all at once. */
+/** Yields a batch, split if the model cannot encode all of it at once. */
 async function* pieces(sae: SparseAutoencoder, batch: Batch): AsyncGenerator<Float32Array | Tensor> {
   const { d_model } = sae.cfg;
   const n_rows = countRows(batch, sae);

@@ -1,26 +1,26 @@
 /**
- * How well one number tells each class of examples from all others, exactly and for all classes at once.
+ * How well one number separates each class of examples from all others, exactly and for all classes at once.
  *
- * With the values of N examples, of which P are of class c: AUROC_c is the share of pairs of one in c and one outside in
- * which the one in c has the larger value, ties counted as half; by midranks r, `(Σ_{c} r − P (P + 1) / 2) / (P (N − P))`.
- * The average precision is `Σ_g (R_g − R_{g−1}) P_g` over groups of equal values, the largest first: equal values are taken
- * together, as scikit-learn does. Examples that are not listed have the value 0.
+ * For N examples of which P are in class c, AUROC_c is the share of pairs (one in c, one outside) in which the example
+ * in c has the larger value, ties counted as half; by midranks r, `(Σ_{c} r − P (P + 1) / 2) / (P (N − P))`. The
+ * average precision is `Σ_g (R_g − R_{g−1}) P_g` over groups of equal values, the largest first, as in scikit-learn.
+ * Examples that are not listed have the value 0.
  *
- * It costs one sort of the listed values, whatever the number of classes.
+ * The cost is one sort of the listed values, for any number of classes.
  *
  * @module
  */
 
 /** The scores of one class. */
 export interface ClassScore {
-  /** NaN for a class of no examples, or of all. */
+  /** NaN if no example, or every example, is in the class. */
   readonly auroc: number;
-  /** NaN for a class of no examples. */
+  /** NaN if no example is in the class. */
   readonly average_precision: number;
 }
 
 /**
- * The score of each class, from the values of some examples; all others have the value 0.
+ * The scores of each class, from the values of the listed examples; all others have the value 0.
  *
  * @param classOf the class of each listed example
  * @param counts [classes], examples of each class, listed or not
@@ -82,7 +82,7 @@ export function classScores(
   });
 }
 
-/** The share of the commonest class; NaN of none. */
+/** The share of the most frequent class; NaN for an empty list. */
 export function purity(classes: readonly number[]): number {
   const counts = new Map<number, number>();
   for (const c of classes) counts.set(c, (counts.get(c) ?? 0) + 1);

@@ -1,5 +1,5 @@
 /**
- * How much alike the rows of a dictionary are.
+ * How similar the rows of a dictionary are.
  *
  * @module
  */
@@ -14,37 +14,37 @@ import type { Metrics } from "./metrics.ts";
 /** The cosines between the rows of W_dec. */
 export interface Coherence {
   /**
-   * The largest |cos(W_dec[i], W_dec[j])|, i ≠ j: 1 where two latents have the same direction, or opposite ones. Python's
-   * saev logs it as `dictionary_coherence`. NaN for a dictionary of one.
+   * The largest |cos(W_dec[i], W_dec[j])|, i ≠ j: 1 if two latents have the same or opposite directions. Python's saev
+   * logs it as `dictionary_coherence`. NaN for a single latent.
    */
   readonly max: number;
-  /** The mean of `per_latent`: how near the nearest other latent is. */
+  /** The mean of `per_latent`: how close the nearest other latent is on average. */
   readonly mean_max: number;
   /** [S], the largest |cos(W_dec[i], W_dec[j])| over j ≠ i. */
   readonly per_latent: Float32Array;
 }
 
-/** {@link Metrics} on some data, and the coherence of the dictionary. */
+/** {@link Metrics} on some data, with the coherence of the dictionary. */
 export interface MetricsWithCoherence extends Metrics {
-  /** How much alike the rows of W_dec are; `null` where it was not measured. */
+  /** How similar the rows of W_dec are; `null` if not measured. */
   readonly coherence: Coherence | null;
 }
 
-/** How to measure coherence. */
+/** Options of {@link measureCoherence}. */
 export interface CoherenceOptions {
-  /** Ends it with the signal's reason, between some rows and the next. */
+  /** Stops between two tiles of rows, with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Told how many of the rows of W_dec have been compared with all others. */
+  /** Called with the number of rows of W_dec compared so far. */
   readonly onProgress?: (done: number) => void;
 }
 
-/** Multiply-adds that take about a minute on two CPU cores; and on a GPU, of which few are slower than a hundred times that. */
+/** Multiply-adds that take about a minute on two CPU cores; most GPUs do a hundred times as many. */
 const MINUTE_OF_SOFTWARE = 1e12;
 const MINUTE_OF_HARDWARE = 1e14;
 
 /**
- * Why the coherence of a model should not be measured unasked: it takes d_sae² · d_model multiply-adds, more than its device
- * does in some minute. `null` where it does them.
+ * Why coherence should not be measured unasked: d_sae² · d_model multiply-adds take more than about a minute. `null` if
+ * they do not.
  */
 export function slowCoherence({ cfg: { d_model, d_sae }, device }: SparseAutoencoder): string | null {
   const most = device.adapterInfo?.isFallbackAdapter ? MINUTE_OF_SOFTWARE : MINUTE_OF_HARDWARE;
@@ -54,15 +54,14 @@ export function slowCoherence({ cfg: { d_model, d_sae }, device }: SparseAutoenc
 }
 
 /**
- * Measures the coherence of a model's dictionary; W_dec ŵ [S, D] with unit rows → the largest off the diagonal of |ŵ ŵᵀ|.
- * A row of zeros has a cosine of 0 with every other.
+ * Measures the coherence of a model's dictionary; from ŵ [S, D], the unit rows of W_dec, the largest off-diagonal
+ * element of |ŵ ŵᵀ|. A row of zeros has cosine 0 with every other.
  *
- * It costs what encoding d_sae rows costs, and room for 512 of them. It depends on the model alone, which it does not
- * change.
+ * It costs as much as encoding d_sae rows, with memory for 512 of them. It does not change the model.
  *
- * @throws {DeviceError} if the GPU goes away.
- * @throws {unknown} the signal's reason, once it is aborted.
- * @throws {TypeError} for an option that there is not.
+ * @throws {DeviceError} if the GPU is lost.
+ * @throws {unknown} the signal's reason, if it is aborted.
+ * @throws {TypeError} for an unknown option.
  */
 export async function measureCoherence(
   sae: SparseAutoencoder,
@@ -85,7 +84,7 @@ export async function measureCoherence(
   });
   for await (const { rows } of tiles) onProgress?.(rows.to);
   const largest = new Float32Array((await bits.read()).buffer);
-  // Rounding may carry a cosine of 1 past it.
+  // Rounding can push a cosine of 1 above 1.
   const per_latent = largest.map((cosine) => Math.min(cosine, 1));
   return {
     max: per_latent.reduce((most, cosine) => Math.max(most, cosine)),

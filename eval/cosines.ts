@@ -1,5 +1,5 @@
 /**
- * The cosines between the rows of two dictionaries, a tile of rows at a time: ŵ_A ŵ_Bᵀ, from [S_A, D] and [S_B, D].
+ * The cosines between the rows of two dictionaries, one tile of rows at a time: ŵ_A ŵ_Bᵀ, from [S_A, D] and [S_B, D].
  *
  * @module
  */
@@ -9,12 +9,12 @@ import type { DeviceContext } from "../kernels/engine/device.ts";
 import { rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import { matmul } from "../kernels/matmul.ts";
 
-/** Rows of the product that are there at a time. */
+/** Rows of the product held at a time. */
 const TILE_ROWS = 512;
-/** Multiply-adds between two looks at the signal: a software driver takes about a second. */
+/** Multiply-adds between two checks of the signal: about a second on a software driver. */
 const TILE_WORK = 2 ** 34;
 
-/** The rows made unit length in float64; rows of zeros stay. */
+/** Normalises the rows in float64; rows of zeros stay zero. */
 export function unitRows(matrix: Float32Array, columns: number): Float32Array {
   const unit = new Float32Array(matrix.length);
   for (let from = 0; from < matrix.length; from += columns) {
@@ -26,7 +26,7 @@ export function unitRows(matrix: Float32Array, columns: number): Float32Array {
   return unit;
 }
 
-/** What {@link cosineTiles} takes. */
+/** Input of {@link cosineTiles}. */
 export interface CosineTilesOptions {
   /** [S_A, D], rows of unit length. */
   readonly a: Float32Array;
@@ -34,15 +34,15 @@ export interface CosineTilesOptions {
   readonly b: Float32Array;
   /** D */
   readonly d_model: number;
-  /** Records what is done with the cosines [rows, S_B] of some rows of A, in the submission that makes them. */
+  /** Records work on the cosines [rows, S_B] of some rows of A, into the submission that computes them. */
   readonly record?: (commands: Commands, rows: Span, cosines: TensorRows) => void;
-  /** Ends it with the signal's reason, between one tile and the next. */
+  /** Stops between two tiles, with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Makes the cosines tile by tile and yields which rows of A a tile is of, once they are there: [rows, S_B], valid until the
- * next. Each tile is one submission, so that no submission is so long that the system takes the GPU for hung.
+ * Computes the cosines tile by tile and yields the range of rows of A that each tile covers: [rows, S_B], valid until
+ * the next tile. Each tile is one submission, short enough that the system does not consider the GPU hung.
  */
 export async function* cosineTiles(
   context: DeviceContext,

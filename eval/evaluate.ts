@@ -1,5 +1,5 @@
 /**
- * What a trained model is worth on data, in one pass over any number of rows.
+ * Evaluates a trained model on data, in one pass over any number of rows.
  *
  * @module
  */
@@ -11,31 +11,31 @@ import { batchPieces } from "./batch_pieces.ts";
 import { type DensityThresholds, type Metrics, MetricSums } from "./metrics.ts";
 import { type Monosemanticity, MonosemanticitySums } from "./monosemanticity.ts";
 
-/** What monosemanticity compares: the model's inputs themselves, or embeddings of another kind, one for each row. */
+/** What monosemanticity compares: the model's inputs themselves (`true`), or other embeddings, one per row. */
 export type MonosemanticityEmbeddings = true | {
   /** [N, E], in the order of the rows. */
   readonly embeddings: RowSource;
 };
 
-/** How {@link evaluate} measures. */
+/** Options of {@link evaluate}. */
 export interface EvaluateOptions extends DensityThresholds {
-  /** Ends it after the batch under way. */
+  /** Stops after the current batch. */
   readonly signal?: AbortSignal;
 }
 
 /** {@link Metrics} and the monosemanticity of each latent. */
 export interface MetricsWithMonosemanticity extends Metrics {
-  /** How alike the rows are that excite each latent. */
+  /** How similar the rows are that activate each latent. */
   readonly monosemanticity: Monosemanticity;
 }
 
 /**
- * Encodes and decodes all batches, or all rows of a source, with the full dictionary, changing nothing. How the rows are
- * split into batches does not change a bit of the result.
+ * Encodes and decodes all batches, or all rows of a source, with the full dictionary. The model does not change, and
+ * the split into batches does not change a bit of the result.
  *
- * With `monosemanticity`, the result has that of each latent too. It costs d_sae × E sums in float64 (100 MB for 16384
- * latents and embeddings of 768), and as many steps as the rows have active latents times E. Its cosines are around zero:
- * of embeddings with a large common part, give their differences from their mean.
+ * With `monosemanticity`, the result includes that of each latent. It needs d_sae × E sums in float64 (100 MB for 16384
+ * latents and embeddings of 768), and N · L0 · E operations. Cosines are taken around zero: subtract the mean from
+ * embeddings with a large common part.
  *
  * @example
  * ```ts
@@ -49,10 +49,10 @@ export interface MetricsWithMonosemanticity extends Metrics {
  * console.log(metrics.explained_variance, metrics.l0, metrics.n_dense, metrics.monosemanticity.mean);
  * ```
  *
- * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
- * @throws {TypeError} for an option that there is not.
- * @throws {RangeError} if there are no rows, or not as many as embeddings, or a threshold is not from 0 to 1.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
+ * @throws {TypeError} for an unknown option.
+ * @throws {RangeError} if there are no rows, fewer embeddings than rows, or a threshold outside 0 to 1.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export function evaluate(
   sae: SparseAutoencoder,
@@ -62,10 +62,10 @@ export function evaluate(
 /**
  * The same without monosemanticity.
  *
- * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
- * @throws {TypeError} for an option that there is not.
- * @throws {RangeError} if there are no rows, or a threshold is not from 0 to 1.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
+ * @throws {TypeError} for an unknown option.
+ * @throws {RangeError} if there are no rows, or a threshold is outside 0 to 1.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export function evaluate(
   sae: SparseAutoencoder,

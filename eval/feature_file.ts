@@ -119,7 +119,7 @@ export interface FeatureAnnotation {
 export interface FeatureStability {
   /** How many other runs. */
   readonly n_others: number;
-  /** From which cosine on a latent recurs. */
+  /** A latent recurs from this cosine on. */
   readonly threshold: number;
   /** The mean share of runs in which latents recur, after training and before it. */
   readonly mean_recurrence: readonly [trained: number, initial: number | null];

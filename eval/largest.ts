@@ -1,10 +1,10 @@
 /**
- * The places of the largest of some values.
+ * The places of the largest values.
  *
  * @module
  */
 
-/** Places of the largest values, the largest first; of equal ones the earlier first. */
+/** Places of the largest values, the largest first, the earlier place on ties. */
 export function largestOf(values: ArrayLike<number>, k: number): number[] {
   const best: number[] = [];
   for (let i = 0; i < values.length; i++) {

@@ -1,6 +1,6 @@
 /**
- * Which latents fire on which rows: the codes of each row, the strongest latents of a row, the strongest rows of a latent,
- * and the latents nearest to one.
+ * Which latents fire on which rows: the codes of each row, the strongest latents of a row, the strongest rows of a
+ * latent, and the nearest latents of a latent.
  *
  * @module
  */
@@ -14,15 +14,15 @@ import { StrongestRows } from "./strongest_rows.ts";
 
 /** The code of one row: the latents that fire on it. */
 export interface RowCode {
-  /** The number of the row among all that were given. */
+  /** The number of the row among all rows given. */
   readonly row: number;
-  /** Latents, ascending. */
+  /** Latents in ascending order. */
   readonly latents: Uint32Array;
-  /** How strongly each fires. */
+  /** Their activations. */
   readonly values: Float32Array;
 }
 
-/** A latent and how strongly it fires. */
+/** A latent and its activation. */
 export interface FiringLatent {
   /** Its number. */
   readonly latent: number;
@@ -30,16 +30,16 @@ export interface FiringLatent {
   readonly value: number;
 }
 
-/** A row and how strongly a latent fires on it. */
+/** A row and the activation of a latent on it. */
 export interface FiringRow {
-  /** Its number among all that were given. */
+  /** Its number among all rows given. */
   readonly row: number;
   /** The latent's activation. */
   readonly value: number;
 }
 
 /**
- * The code of each row, in their order. A batch is encoded at a time.
+ * The code of each row, in order, encoded batch by batch.
  *
  * @example
  * ```ts
@@ -52,7 +52,7 @@ export interface FiringRow {
  * for await (const code of encodeRows(sae, rows)) console.log(code.row, topLatents(code, 2));
  * ```
  *
- * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
  */
 export async function* encodeRows(sae: SparseAutoencoder, rows: Batches | RowSource): AsyncGenerator<RowCode> {
   let first = 0;
@@ -67,34 +67,34 @@ export async function* encodeRows(sae: SparseAutoencoder, rows: Batches | RowSou
   }
 }
 
-/** The `k` latents that fire most strongly on a row, the strongest first; of equal ones the lower first. */
+/** The `k` latents with the largest activations on a row, the largest first, the lower latent on ties. */
 export function topLatents({ latents, values }: Omit<RowCode, "row">, k = 10): FiringLatent[] {
   return Array.from(latents, (latent, i) => ({ latent, value: values[i]! }))
     .sort((a, b) => b.value - a.value || a.latent - b.latent)
     .slice(0, k);
 }
 
-/** How {@link topRows} looks for rows. */
+/** Options of {@link topRows}. */
 export interface TopRowsOptions {
-  /** Rows that are kept for each latent; 16 if left out. */
+  /** Rows kept per latent; 16 if left out. */
   readonly k?: number;
   /**
-   * Keeps of each example, as an image is to its patches, only the row on which a latent fires most strongly, so that the
-   * rows are of `k` examples. Takes a source that knows its examples; where it does not, a row is an example of its own.
+   * Keeps only the strongest row of each example (an image with its patches), so that the rows come from `k` examples.
+   * Needs a source that knows its examples; otherwise each row is an example of its own.
    */
   readonly oneOfExample?: boolean;
-  /** Ends it after the batch under way. */
+  /** Stops after the current batch. */
   readonly signal?: AbortSignal;
 }
 
 /** The strongest rows of each latent. */
 export interface TopRows {
-  /** The rows on which a latent fires most strongly, the strongest first; of equal ones the lower first. */
+  /** The rows on which a latent fires most strongly, the strongest first, the lower row on ties. */
   of(latent: number): FiringRow[];
 }
 
 /**
- * Finds the rows on which each latent fires most strongly, in one pass. It keeps 12 bytes for each latent and row kept.
+ * Finds the rows on which each latent fires most strongly, in one pass. It needs 12 bytes per latent and row kept.
  *
  * @example
  * ```ts
@@ -108,9 +108,9 @@ export interface TopRows {
  * console.log(top.of(0)); // up to three { row, value }; rows.read(row, row + 1) has its numbers
  * ```
  *
- * @throws {ShapeError} if rows are of another width than the model's inputs, or a batch is not a whole number of rows.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
  * @throws {RangeError} if `k` is not a positive integer.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function topRows(
   sae: SparseAutoencoder,
@@ -124,7 +124,7 @@ export async function topRows(
   }
   const strongest = new StrongestRows(sae.cfg.d_sae, k);
   const exampleStart = oneOfExample && isRowSource(rows) ? rows.exampleStart?.bind(rows) : undefined;
-  /** The strongest row of the example under way, of each latent that fires on it. */
+  /** For each latent that fires on the current example, its strongest row. */
   const ofExample = new Map<number, FiringRow>();
   const endExample = (): void => {
     for (const [latent, { row, value }] of ofExample) strongest.add(latent, row, value);
@@ -156,7 +156,7 @@ export async function topRows(
   };
 }
 
-/** A latent and how near its decoder row is. */
+/** A latent and the cosine of its decoder row. */
 export interface NearLatent {
   /** Its number. */
   readonly latent: number;
@@ -165,8 +165,8 @@ export interface NearLatent {
 }
 
 /**
- * The `k` latents whose decoder rows have the largest cosine with that of a latent, the nearest first. A row of zeros has
- * the cosine 0 with every other.
+ * The `k` latents whose decoder rows have the largest cosine with that of a latent, the nearest first. A row of zeros
+ * has cosine 0 with every other.
  *
  * @example
  * ```ts

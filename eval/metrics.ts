@@ -1,12 +1,12 @@
 /**
- * What a model is worth on data: the definitions, and the sums they are made of.
+ * Metrics of a model on data: their definitions, and the sums they are computed from.
  *
- * With rows x_n [D] of the data, reconstructions x̂_n [D], codes f_n [S], n = 1 … N, and x̄ the mean row. Everything is in
- * the units of the rows as they were given. Libraries use the same names for different numbers; each field of
- * {@link Metrics} says where others differ.
+ * For rows x_n [D], reconstructions x̂_n [D] and codes f_n [S], n = 1 … N, with mean row x̄. Everything is in the units
+ * of the given rows. Libraries use the same names for different numbers; each field of {@link Metrics} says where
+ * others differ.
  *
- * Sums are kept in float64, row by row: they do not depend on how rows are split into batches, and neither many rows nor a
- * mean far from zero spoils them.
+ * Sums are kept in float64, row by row: they do not depend on how rows are split into batches, and neither many rows
+ * nor a mean far from zero makes them inaccurate.
  *
  * @module
  */
@@ -14,63 +14,72 @@
 import { shown } from "../kernels/engine/errors.ts";
 import type { CodeArrays } from "../nn/codes.ts";
 
-/** Which latents {@link Metrics} counts as almost dead and as dense. */
+/** Thresholds for almost dead and dense latents in {@link Metrics}. */
 export interface DensityThresholds {
-  /** Latents of a density below this are almost dead; 1e-7 if left out, as in Python's saev. */
+  /** Latents with a density below this are almost dead; 1e-7 if left out, as in Python's saev. */
   readonly almost_dead_below?: number;
-  /** Latents of a density above this are dense; 0.01 if left out, as in Python's saev. */
+  /** Latents with a density above this are dense; 0.01 if left out, as in Python's saev. */
   readonly dense_above?: number;
 }
 
 /** The metrics of a model on some data. */
 export interface Metrics {
-  /** Rows seen, N. */
+  /** Number of rows, N. */
   readonly n_rows: number;
   /**
-   * Σ‖x − x̂‖² / (N D), the mean over all elements. SAELens's is D times that; dictionary_learning's `l2_loss` is the mean
-   * of ‖x − x̂‖, not squared.
+   * Σ‖x − x̂‖² / (N D), the mean over all elements. SAELens's is D times as large; dictionary_learning's `l2_loss` is
+   * the mean of ‖x − x̂‖, not squared.
    */
   readonly mse: number;
   /**
-   * Σ‖x − x̂‖² / Σ‖x − x̄‖²: the unexplained share of the variance around the mean row, over all rows at once. Also called
-   * FVU. NaN where the data do not vary. sparsify's is relative to the mean of each batch; OpenAI's is the mean over rows
-   * of ‖x − x̂‖² / ‖x‖², relative to zero, which is small for any model where the rows' mean is far from zero.
+   * Σ‖x − x̂‖² / Σ‖x − x̄‖²: the unexplained share of the variance around the mean row, over all rows. Also called FVU.
+   * NaN if all rows are equal. sparsify's is relative to the mean of each batch; OpenAI's is the mean over rows of ‖x −
+   * x̂‖² / ‖x‖², relative to zero, which is small for any model if the mean row is far from zero.
    */
   readonly nmse: number;
   /**
-   * 1 − nmse. Also called R². Python's saev logs 1 − Var(x − x̂) / Var(x) over all elements of a batch, and overcomplete's
-   * R² has the mean of all elements in place of the mean row; dictionary_learning's 1 − Σ_d Var(x_d − x̂_d) / Σ_d Var(x_d)
-   * does not see a constant error; SAELens's was at times relative to zero, or the mean over rows of their own ratios.
+   * 1 − nmse. Also called R². Python's saev logs 1 − Var(x − x̂) / Var(x) over all elements of a batch, and
+   * overcomplete's R² uses the mean of all elements instead of the mean row; dictionary_learning's 1 − Σ_d Var(x_d −
+   * x̂_d) / Σ_d Var(x_d) ignores a constant error; SAELens's was at times relative to zero, or the mean of the ratios
+   * of single rows.
    */
   readonly explained_variance: number;
   /**
-   * Mean of cos(x, x̂) over the rows with x ≠ 0: a row of zeros has no direction and is left out, one that is
-   * reconstructed as zeros counts as 0. NaN if all rows are zero.
+   * Mean of cos(x, x̂) over rows with x ≠ 0; rows of zeros have no direction. A row reconstructed as zeros counts as 0.
+   * NaN if all rows are zero.
    */
   readonly cosine: number;
-  /** Mean of ‖x̂‖ / ‖x‖ over the rows with x ≠ 0; below 1 where codes shrink. Also called L2 ratio. NaN if all rows are zero. */
+  /**
+   * Mean of ‖x̂‖ / ‖x‖ over rows with x ≠ 0; below 1 if codes shrink. Also called L2 ratio. NaN if all rows are zero.
+   */
   readonly norm_ratio: number;
   /**
-   * γ = Σ‖x̂‖² / Σ x·x̂: what all x̂ would have to be divided by to come nearest to x; below 1 where codes shrink. Also called
-   * relative reconstruction bias.
+   * γ = Σ‖x̂‖² / Σ x·x̂, the divisor that brings all x̂ closest to x; below 1 if codes shrink. Also called relative
+   * reconstruction bias.
    */
   readonly reconstruction_bias: number;
   /**
-   * Latents with f ≠ 0, mean over rows: a count, also of the negative values that a TopK may keep. overcomplete's is the
-   * share of all latents, MSAE's the share of zeros.
+   * Mean over rows of the number of latents with f ≠ 0, including negative values that a TopK may keep. overcomplete's
+   * is the share of all latents, MSAE's the share of zeros.
    */
   readonly l0: number;
-  /** Σ |f|, mean over rows. */
+  /** Mean over rows of Σ |f|. */
   readonly l1: number;
-  /** Latents that never fired on these rows. (In a training loss: that have not fired for so many rows.) */
+  /**
+   * Latents that never fired on these rows. (In a training loss: latents that have not fired for a given number of
+   * rows.)
+   */
   readonly n_dead: number;
   /** n_dead / d_sae. */
   readonly dead_fraction: number;
-  /** Latents that are dead, or of a density below `almost_dead_below`; on fewer rows than its inverse, the dead alone. */
+  /**
+   * Latents that are dead or have a density below `almost_dead_below`. With fewer rows than its inverse, only dead
+   * ones.
+   */
   readonly n_almost_dead: number;
   /** The threshold of `n_almost_dead`. */
   readonly almost_dead_below: number;
-  /** Latents of a density above `dense_above`. */
+  /** Latents with a density above `dense_above`. */
   readonly n_dense: number;
   /** The threshold of `n_dense`. */
   readonly dense_above: number;
@@ -83,26 +92,31 @@ export interface Metrics {
   readonly density_histogram: DensityHistogram;
 }
 
-/** How many latents have which density, in quarters of a decade. Dead latents are in no bin. */
+/** The number of latents by density, in bins of a quarter of a decade. Dead latents are in no bin. */
 export interface DensityHistogram {
-  /** [33], log10 of the bins' edges: −8, −7.75, …, 0. */
+  /** [33], log10 of the bin edges: −8, −7.75, …, 0. */
   readonly log10_edges: readonly number[];
-  /** [32], latents from one edge up to the next; the first bin has those below it too, the last those of density 1. */
+  /**
+   * [32], latents from each edge up to the next. The first bin includes those below it, the last those of density 1.
+   */
   readonly counts: readonly number[];
 }
 
 const MODEL_AT_FAULT = "the model's parameters are not finite, or too large";
 
-/** Bins of {@link DensityHistogram} in a decade. */
+/** Bins of {@link DensityHistogram} per decade. */
 export const BINS_PER_DECADE = 4;
 const LEAST_DECADE = -8;
 const LOG10_EDGES: readonly number[] = Object.freeze(
   Array.from({ length: 1 - LEAST_DECADE * BINS_PER_DECADE }, (_, edge) => LEAST_DECADE + edge / BINS_PER_DECADE),
 );
-/** The same as densities. Those of decades are the numbers as written, so that a density of 1 in 1000 lies on its edge. */
+/**
+ * The edges as densities. Those of whole decades are parsed from text, so that a density of 1 in 1000 lies exactly on
+ * its edge.
+ */
 const EDGES = LOG10_EDGES.map((edge) => Number(`1e${Math.floor(edge)}`) * 10 ** (edge - Math.floor(edge)));
 
-/** How many of the densities are in which quarter of a decade. */
+/** Counts densities by quarter of a decade. */
 export function densityHistogram(density: ArrayLike<number>): DensityHistogram {
   const counts = new Array<number>(LOG10_EDGES.length - 1).fill(0);
   for (const share of Array.from(density)) {
@@ -118,13 +132,16 @@ export function typedArraysAsArrays(_key: string, value: unknown): unknown {
   return ArrayBuffer.isView(value) ? Array.from(value as Float64Array) : value;
 }
 
-/** The sums over rows that {@link Metrics} are made of. */
+/** The sums over rows from which {@link Metrics} are computed. */
 export class MetricSums {
   readonly #d_model: number;
   readonly #almostDeadBelow: number;
   readonly #denseAbove: number;
   #rows = 0;
-  /** [D], the first row. Sums around it lose nothing to the rows' mean, and the variance does not depend on it. */
+  /**
+   * [D], the first row. Sums around it lose no precision to the mean of the rows, and the variance does not depend on
+   * it.
+   */
   #origin_D: Float32Array | undefined;
   /** [D], Σ (x − origin). */
   readonly #sums_D: Float64Array;
@@ -239,7 +256,7 @@ export class MetricSums {
   /**
    * The metrics of all rows so far.
    *
-   * @throws {RangeError} if there are none.
+   * @throws {RangeError} if there are no rows.
    */
   result(): Metrics {
     const n_rows = this.#rows;

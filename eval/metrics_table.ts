@@ -1,5 +1,5 @@
 /**
- * The metrics as a table for a terminal: what each number is, its value, and what it says.
+ * The metrics as a table for a terminal: name, value and meaning.
  *
  * @module
  */
@@ -9,16 +9,18 @@ import { BINS_PER_DECADE, type Metrics } from "./metrics.ts";
 import type { Monosemanticity } from "./monosemanticity.ts";
 import { undefinedMetrics } from "./undefined_metrics.ts";
 
-/** What {@link metricsTable} shows. */
+/** Input of {@link metricsTable}. */
 export interface MeasuredModel extends MetricsWithCoherence {
-  /** How alike the rows are that excite each latent, if it was measured. */
+  /** How similar the rows are that activate each latent, if measured. */
   readonly monosemanticity?: Monosemanticity;
 }
 
-/** One line of a section: a name, a value, what it means. */
+/** One line of a section: name, value, meaning. */
 type Line = readonly [name: string, value: string, meaning: string];
 
-/** The table, of lines of less than 100 characters. A metric without a value is `none`, and the line says why. */
+/**
+ * The table, in lines of fewer than 100 characters. A metric without a value is `none`, with the reason on its line.
+ */
 export function metricsTable(metrics: MeasuredModel): string {
   const { density, n_dead, n_almost_dead, n_dense, coherence, monosemanticity } = metrics;
   const reasons = undefinedMetrics(metrics);
@@ -79,10 +81,10 @@ export function metricsTable(metrics: MeasuredModel): string {
   ].map((lines) => lines.join("\n")).join("\n\n");
 }
 
-/** Cells of the longest bar. */
+/** Cells in the longest bar. */
 const BAR = 40;
 
-/** A bar for each decade from the lowest that is not empty, and one for the dead. */
+/** One bar per decade, from the lowest that is not empty, and one for dead latents. */
 function densityLines({ density_histogram: { log10_edges, counts }, n_dead }: Metrics): string[] {
   const decades = Array.from({ length: counts.length / BINS_PER_DECADE }, (_, decade): [string, number] => {
     const first = decade * BINS_PER_DECADE;
@@ -99,7 +101,7 @@ function densityLines({ density_histogram: { log10_edges, counts }, n_dead }: Me
   );
 }
 
-/** Four digits, without zeros at the end; `none` for what is not defined. */
+/** Four significant digits without trailing zeros; `none` for an undefined value. */
 function significant(value: number): string {
   if (!Number.isFinite(value)) return "none";
   return value.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: false });

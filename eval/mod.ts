@@ -1,6 +1,5 @@
 /**
- * What a trained model is worth, and what its latents do: metrics on data, how alike decoder rows are, which latents fire
- * on which rows.
+ * Evaluation of trained models: metrics on data, similarity of decoder rows, and which latents fire on which rows.
  *
  * @module
  */

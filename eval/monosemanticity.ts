@@ -1,14 +1,15 @@
 /**
- * Monosemanticity: how alike the rows are that excite a latent, in one pass over any number of rows.
+ * Monosemanticity: how similar the rows are that activate a latent, in one pass over any number of rows.
  *
- * For latent s, with a_i its activation on row i, zeros included, scaled so that its least is 0 and its largest 1, and e_i
- * the unit vector along row i's embedding:
+ * For latent s, let a_i be its activation on row i (zeros included), scaled so that the smallest is 0 and the largest
+ * 1, and e_i the unit vector along row i's embedding:
  *
  *     MS_s = Σ_{i<j} a_i a_j e_i·e_j / Σ_{i<j} a_i a_j
  *
- * The largest cancels. So with m the least and c_i = A_i − m, for A_i as it comes from the model, and P = Σ_{i<j} c_i e_i over
- * the rows before j, both sums grow row by row by c_j e_j·P and c_j Σ_{i<j} c_i: N rows cost N · L0 · E steps, and not the
- * N² pairs. ½(‖Σ c e‖² − Σ c²) would be the same number, but the difference of two large ones where a few rows dominate.
+ * The largest cancels. So with m the smallest, c_i = A_i − m for the unscaled activation A_i, and P = Σ_{i<j} c_i e_i
+ * over the rows before j, both sums grow row by row by c_j e_j·P and c_j Σ_{i<j} c_i. N rows cost N · L0 · E operations
+ * instead of N² pairs. ½(‖Σ c e‖² − Σ c²) is the same number, but as a difference of two large ones where a few rows
+ * dominate.
  *
  * Source: Pach et al. 2025, arXiv 2504.02821.
  *
@@ -17,34 +18,35 @@
 
 import type { CodeArrays } from "../nn/codes.ts";
 
-/** How alike the rows are that excite each latent: the mean cosine of their embeddings, weighted by how much they do. */
+/** How similar the rows are that activate each latent: the mean cosine of their embeddings, weighted by activation. */
 export interface Monosemanticity {
   /**
-   * [S], Σ_{i<j} a_i a_j cos(e_i, e_j) / Σ_{i<j} a_i a_j for each latent: 1 where all its rows are alike. NaN where fewer
-   * than two rows excite it above its least activation.
+   * [S], Σ_{i<j} a_i a_j cos(e_i, e_j) / Σ_{i<j} a_i a_j for each latent: 1 if all its rows are alike. NaN if fewer
+   * than two rows activate it above its smallest activation.
    */
   readonly per_latent: Float64Array;
-  /** Latents that have one. */
+  /** Number of latents that have a value. */
   readonly n_latents: number;
-  /** Mean over them; NaN without any. */
+  /** Mean over those latents; NaN if there are none. */
   readonly mean: number;
 }
 
 /**
- * The sums over rows that {@link Monosemanticity} is made of: one [S, E] matrix in float64, and some of [S] and [E].
+ * The sums over rows from which {@link Monosemanticity} is computed: one [S, E] matrix in float64, and a few of [S] and
+ * [E].
  *
- * A latent's sums are those of c = A − base. The base is 0 from the first row on which the latent is silent, so that silent
- * rows add nothing. While it has fired on every row, the base is the least activation so far: of activations far from zero
- * only the differences count, and sums of the whole would lose them.
+ * A latent's sums are those of c = A − base. The base is 0 from the first row on which the latent is silent, so that
+ * silent rows add nothing. While the latent has fired on every row, the base is its smallest activation so far: if
+ * activations are far from zero only their differences count, and sums of the full values would lose them.
  */
 export class MonosemanticitySums {
   readonly #d_sae: number;
   readonly #d_embedding: number;
-  /** Rows so far; those among them whose embedding is not zero, which has no direction; latents in `#constant`. */
+  /** Rows so far; those with a non-zero embedding, which has a direction; latents in `#constant`. */
   readonly #counts = new Float64Array(3);
   /** [E], Σ e. */
   readonly #all_E: Float64Array;
-  /** [E], e of the row at hand. */
+  /** [E], e of the current row. */
   readonly #row_E: Float64Array;
   /** [S, E], Σ c e. */
   readonly #weighted_SE: Float64Array;
@@ -56,14 +58,16 @@ export class MonosemanticitySums {
   readonly #pairs_S: Float64Array;
   /** [S], 0 unless the latent has fired on every row. */
   readonly #base_S: Float64Array;
-  /** [S], rows on which the latent fired, the least of its activations there, and how many rows have that. */
+  /**
+   * [S], rows on which the latent fired, its smallest activation there, and the number of rows with that activation.
+   */
   readonly #fired_S: Float64Array;
   readonly #least_S: Float64Array;
   readonly #atLeast_S: Float64Array;
   /** Latents that have fired on every row, in the first places. */
   readonly #constant: Uint32Array;
 
-  /** Of no rows yet. */
+  /** Starts with no rows. */
   constructor(d_sae: number, d_embedding: number) {
     this.#d_sae = d_sae;
     this.#d_embedding = d_embedding;
@@ -88,7 +92,7 @@ export class MonosemanticitySums {
     return this.#counts[2]!;
   }
 
-  /** All that there is to it: written back into the arrays of other sums of the same size, they continue from there. */
+  /** Its whole state: written back into the arrays of other sums of the same size, they continue from there. */
   arrays(): Readonly<Record<string, Float64Array | Uint32Array>> {
     return {
       counts: this.#counts,
@@ -123,7 +127,7 @@ export class MonosemanticitySums {
     }
   }
 
-  /** Makes e of a row; says whether it has one. */
+  /** Computes e of a row; returns whether it has a direction. */
   #point(embeddings_BE: Float32Array, row: number): boolean {
     const E = this.#d_embedding;
     let squares = 0;
@@ -140,7 +144,7 @@ export class MonosemanticitySums {
     return norm !== 0;
   }
 
-  /** The latent has this activation on the row at hand. */
+  /** Adds the activation of a latent on the current row. */
   #fire(s: number, activation: number): void {
     if (this.#rows === 0) {
       this.#constant[this.#counts[2]!++] = s;
@@ -168,7 +172,7 @@ export class MonosemanticitySums {
     this.#weight_S[s]! += c;
   }
 
-  /** Latents that fired on every row before and not on this one have the base 0 from now on. */
+  /** Latents that fired on every earlier row but not on this one get the base 0. */
   #releaseSilent(): void {
     let kept = 0;
     for (let at = 0; at < this.#constants; at++) {
@@ -179,7 +183,7 @@ export class MonosemanticitySums {
     this.#counts[2] = kept;
   }
 
-  /** Turns a latent's sums over the rows before this one into those of another base. */
+  /** Converts a latent's sums over the earlier rows to another base. */
   #setBase(s: number, base: number): void {
     const shift = this.#base_S[s]! - base;
     const { similarity, pairs } = this.#shifted(s, shift);
@@ -193,8 +197,8 @@ export class MonosemanticitySums {
   }
 
   /**
-   * Both sums over pairs with c + shift in place of c on every row:
-   * Σ_{i<j} (c_i + t)(c_j + t) e_i·e_j = Σ_{i<j} c_i c_j e_i·e_j + t (Σ c e · Σ e − Σ c) + t² ½(‖Σ e‖² − N).
+   * Both sums over pairs with c + shift instead of c on every row: Σ_{i<j} (c_i + t)(c_j + t) e_i·e_j = Σ_{i<j} c_i c_j
+   * e_i·e_j + t (Σ c e · Σ e − Σ c) + t² ½(‖Σ e‖² − N).
    */
   #shifted(s: number, shift: number): { similarity: number; pairs: number } {
     const N = this.#rows;

@@ -1,13 +1,12 @@
 /**
- * What dictionaries that were trained with other seeds have in common.
+ * What dictionaries trained with different seeds have in common.
  *
- * With unit decoder rows ŵ, latent i of A has its best match in B: `s_i = max_j ⟨ŵ_i^A, ŵ_j^B⟩`. A latent recurs in B if
- * s_i ≥ τ. An assignment pairs each latent of the smaller dictionary with one of the other so that Σ ⟨ŵ_i, ŵ_π(i)⟩ is as
- * large as can be; its cost is Σ (1 − ⟨ŵ_i, ŵ_π(i)⟩) / S. Paired latents are alike in what they do if they fire most
- * strongly on the same examples: |E_i ∩ E_j| / |E_i ∪ E_j|, E the K strongest of each.
+ * With unit decoder rows ŵ, the best match of latent i of A in B is `s_i = max_j ⟨ŵ_i^A, ŵ_j^B⟩`. A latent recurs in B
+ * if s_i ≥ τ. An assignment pairs each latent of the smaller dictionary with one of the other so that Σ ⟨ŵ_i, ŵ_π(i)⟩
+ * is maximal; its cost is Σ (1 − ⟨ŵ_i, ŵ_π(i)⟩) / S. Paired latents behave alike if they fire most strongly on the same
+ * examples: |E_i ∩ E_j| / |E_i ∪ E_j|, where E are the K strongest of each.
  *
- * All of these are above 0 for dictionaries that have learned nothing, so that they say something only beside the same
- * numbers of the dictionaries before training.
+ * All of these are above 0 even for untrained dictionaries, so compare them with the same numbers before training.
  *
  * @module
  */
@@ -21,42 +20,45 @@ import { type Candidates, greedyAssignment, largestAssignment } from "./assignme
 import { cosineTiles, unitRows } from "./cosines.ts";
 import { topRows } from "./latents.ts";
 
-/** The largest dictionary whose assignment is exact, from all cosines at once: 64 MiB of them. */
+/** The largest dictionary with an exact assignment, which needs all cosines at once: 64 MiB. */
 export const MAX_EXACT_LATENTS = 4096;
 
-/** Best columns of a row that are kept for the greedy assignment. */
+/** Best columns kept per row for the greedy assignment. */
 const N_CANDIDATES = 32;
 
-/** What of a model {@link measureStability} compares. It stays valid when the model is disposed of. */
+/** The part of a model that {@link measureStability} compares. It stays valid after the model is disposed of. */
 export interface StabilityMember {
-  /** Its numbers in a row. */
+  /** Width of the inputs. */
   readonly d_model: number;
-  /** Its latents. */
+  /** Number of latents. */
   readonly d_sae: number;
   /** [S, D], rows of unit length. */
   readonly unit_SD: Float32Array;
-  /** The first rows of the examples on which each latent fires most strongly, ascending, if rows were given. */
+  /**
+   * For each latent, the first rows of the examples on which it fires most strongly, in ascending order; `null` if no
+   * rows were given.
+   */
   readonly examples: readonly Float64Array[] | null;
-  /** What the library keeps for the device on which it is compared. */
+  /** The device context used for the comparison. */
   readonly context: DeviceContext;
 }
 
-/** What of a model is compared besides its decoder. */
+/** What to compare besides the decoder. */
 export interface StabilityMemberOptions {
-  /** The rows that show on which examples latents fire; a row is an example of its own where a source has no examples. */
+  /** Rows that show on which examples latents fire. If the source has no examples, each row is one. */
   readonly rows?: RowSource;
-  /** Strongest examples of each latent; 16 if left out. */
+  /** Strongest examples per latent; 16 if left out. */
   readonly k?: number;
-  /** Ends it after the batch under way. */
+  /** Stops after the current batch. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Takes from a model what is compared.
+ * Extracts from a model what is to be compared.
  *
  * @throws {RangeError} if W_dec has a value that is not finite, or `k` is not a positive integer.
- * @throws {ShapeError} if rows are of another width than the model's inputs.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {ShapeError} if the rows do not have width d_model.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function stabilityMember(
   sae: SparseAutoencoder,
@@ -82,38 +84,38 @@ export async function stabilityMember(
 
 /** How two dictionaries match. */
 export interface PairStability {
-  /** Places of the two in the list, the first before the second. */
+  /** Indices of the two in the list, the first before the second. */
   readonly members: readonly [a: number, b: number];
-  /** [S_A] and [S_B], the best match of each latent in the other dictionary. */
+  /** [S_A] and [S_B], the cosine of each latent's best match in the other dictionary. */
   readonly best: readonly [a: Float32Array, b: Float32Array];
-  /** [S_A] and [S_B], which latent that is. */
+  /** [S_A] and [S_B], the latent that is the best match. */
   readonly nearest: readonly [a: Uint32Array, b: Uint32Array];
-  /** The mean of `best`, over the latents of both. */
+  /** The mean of `best` over the latents of both. */
   readonly mean_best: number;
-  /** The share of the latents of both whose best match is at least the threshold. */
+  /** The share of the latents of both whose best match reaches the threshold. */
   readonly share_recurring: number;
   /** Latents paired one to one. */
   readonly assignment: {
-    /** Whether the sum of the cosines is the largest there is; otherwise the nearest pairs were taken first. */
+    /** Whether the sum of cosines is maximal; otherwise the pairs were chosen greedily. */
     readonly is_exact: boolean;
-    /** [S_A], the latent of B, −1 for latents that are left over. */
+    /** [S_A], the latent of B, or −1 for unpaired latents. */
     readonly latents: Int32Array;
     /** The mean cosine of the pairs. */
     readonly mean_cosine: number;
-    /** Σ (1 − cos) over the pairs, divided by their number. */
+    /** Mean of 1 − cos over the pairs. */
     readonly cost: number;
-    /** The mean Jaccard index of the pairs' strongest examples; `null` without examples, or where nothing fires. */
+    /** The mean Jaccard index of the pairs' strongest examples; `null` without examples or if nothing fires. */
     readonly mean_jaccard: number | null;
   };
 }
 
 /** What several dictionaries have in common. */
 export interface Stability {
-  /** From which cosine on a latent recurs. */
+  /** A latent recurs from this cosine on. */
   readonly threshold: number;
   /** Every pair. */
   readonly pairs: readonly PairStability[];
-  /** [S] of each dictionary: the share of the others in which a latent recurs. */
+  /** [S] for each dictionary: the share of the other dictionaries in which a latent recurs. */
   readonly recurrence: readonly Float32Array[];
   /** The mean of `pairs[].mean_best`. */
   readonly mean_best: number;
@@ -123,17 +125,17 @@ export interface Stability {
   readonly share_in_all: number;
   /** The mean of `pairs[].assignment.mean_cosine`. */
   readonly mean_assigned: number;
-  /** The mean of `pairs[].assignment.mean_jaccard`; `null` where none has one. */
+  /** The mean of `pairs[].assignment.mean_jaccard`; `null` if none has one. */
   readonly mean_jaccard: number | null;
 }
 
-/** How {@link measureStability} compares. */
+/** Options of {@link measureStability}. */
 export interface StabilityOptions {
-  /** From which cosine on a latent recurs; 0.7 if left out. */
+  /** A latent recurs from this cosine on; 0.7 if left out. */
   readonly threshold?: number;
-  /** Ends it with the signal's reason. */
+  /** Stops with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Told how many pairs are done. */
+  /** Called with the number of pairs done. */
   readonly onProgress?: (done: number, pairs: number) => void;
 }
 
@@ -156,10 +158,10 @@ export interface StabilityOptions {
  * console.log(mean_best, mean_recurrence, share_in_all);
  * ```
  *
- * @throws {RangeError} for fewer than two members, or a threshold that is not from −1 to 1.
+ * @throws {RangeError} for fewer than two members, or a threshold outside −1 to 1.
  * @throws {ShapeError} if they differ in d_model.
- * @throws {DeviceError} if they lie on different devices, or the GPU goes away.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {DeviceError} if they are on different devices, or the GPU is lost.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function measureStability(
   members: readonly StabilityMember[],
@@ -231,7 +233,7 @@ async function comparePair(
   [a, b]: readonly [StabilityMember, StabilityMember],
   { threshold, signal }: { readonly threshold: number; readonly signal: AbortSignal | undefined },
 ): Promise<PairStability> {
-  // The assignment wants at least as many columns as rows.
+  // The assignment needs at least as many columns as rows.
   const isSwapped = a.d_sae > b.d_sae;
   const [few, many] = isSwapped ? [b, a] : [a, b];
   const [rows, columns] = [few.d_sae, many.d_sae];
@@ -286,7 +288,7 @@ interface CosineRows {
   readonly cosines: Float32Array;
 }
 
-/** The cosines of some rows after the other. Rounding may carry a cosine of 1 past it. */
+/** The cosines of some rows at a time. Rounding can push a cosine of 1 above 1. */
 async function* tilesOf(
   a: Pick<StabilityMember, "unit_SD" | "d_model" | "context">,
   b: Pick<StabilityMember, "unit_SD">,
@@ -314,7 +316,7 @@ function bestOf(row: number, cosines: Float32Array): Candidates {
   return { row, columns, values, isComplete: n === cosines.length };
 }
 
-/** The greedy assignment; after the first round, only what is left is compared. */
+/** The greedy assignment; after the first round, only unpaired latents are compared. */
 async function greedyPairs(
   few: StabilityMember,
   many: StabilityMember,
@@ -350,7 +352,7 @@ function cosineOf(a: StabilityMember, i: number, b: StabilityMember, j: number):
   return sum;
 }
 
-/** The mean over the pairs of which at least one fires. */
+/** The mean over the pairs in which at least one latent fires. */
 function jaccardOf(a: StabilityMember, b: StabilityMember, latents: Int32Array): number | null {
   if (a.examples === null || b.examples === null) return null;
   const found: number[] = [];

@@ -1,21 +1,21 @@
 /**
- * The rows on which each latent fires most strongly, kept while rows pass by.
+ * The rows on which each latent fires most strongly, collected while rows pass.
  *
  * @module
  */
 
-/** The strongest rows of each latent: 12 bytes for each of them. */
+/** The strongest rows of each latent, 12 bytes per row kept. */
 export class StrongestRows {
   /** [S], rows kept so far. */
   readonly counts: Uint32Array;
-  /** [S, k], by falling activation; of equal ones the earlier row first. */
+  /** [S, k], by descending activation, the earlier row on ties. */
   readonly rows: Float64Array;
   /** [S, k], their activations. */
   readonly values: Float32Array;
-  /** k, the most rows of a latent. */
+  /** The largest number of rows per latent, k. */
   readonly k: number;
 
-  /** Of no rows yet. */
+  /** Starts with no rows. */
   constructor(d_sae: number, k: number) {
     this.k = k;
     this.counts = new Uint32Array(d_sae);
@@ -23,7 +23,7 @@ export class StrongestRows {
     this.values = new Float32Array(d_sae * k);
   }
 
-  /** Keeps a row if it is among the strongest; it goes behind an equal one. */
+  /** Keeps a row if it is among the strongest, after an equal one. */
   add(latent: number, row: number, value: number): void {
     const { k, counts, rows, values } = this;
     const start = latent * k;

@@ -1,10 +1,9 @@
 /**
- * The sums over tokens that the Python package's inference folder is made of: how often and how strongly each latent
- * fires, and the errors of the reconstruction. They can be saved and continued.
+ * The sums over tokens behind the Python package's inference folder: how often and how strongly each latent fires, and
+ * the errors of the reconstruction. They can be saved and resumed.
  *
- * With rows x_n [D], reconstructions x̂_n [D] and codes f_n [S] of N tokens, x̄ the mean row:
- * mean_values[s] = Σ_n f_ns / #(f_ns ≠ 0), sparsity[s] = #(f_ns ≠ 0) / N,
- * sse_recon = Σ_n ‖x_n − x̂_n‖², sse_baseline = Σ_n ‖x_n − x̄‖².
+ * For N tokens with rows x_n [D], reconstructions x̂_n [D], codes f_n [S] and mean row x̄: mean_values[s] = Σ_n f_ns /
+ * #(f_ns ≠ 0), sparsity[s] = #(f_ns ≠ 0) / N, sse_recon = Σ_n ‖x_n − x̂_n‖², sse_baseline = Σ_n ‖x_n − x̄‖².
  *
  * Sums are kept in float64, row by row: they do not depend on how rows are split into batches.
  *
@@ -13,7 +12,7 @@
 
 import type { CodeArrays } from "../nn/codes.ts";
 
-/** `metrics.json` of an inference folder. Where rows do not vary, normalized_mse is NaN or infinite. */
+/** The content of `metrics.json` in an inference folder. If all rows are equal, normalized_mse is NaN or infinite. */
 export interface TokenMetrics {
   /** sse_recon / n_elements. */
   readonly mse_per_dim: number;
@@ -29,23 +28,23 @@ export interface TokenMetrics {
   readonly sse_recon: number;
   /** Σ‖x − x̄‖². */
   readonly sse_baseline: number;
-  /** Tokens that count. */
+  /** Tokens counted. */
   readonly n_tokens: number;
-  /** Numbers in a token. */
+  /** Width of a token. */
   readonly d_model: number;
   /** n_tokens × d_model. */
   readonly n_elements: number;
 }
 
-/** {@link TokenSums} as JSON keeps them, exactly. */
+/** {@link TokenSums} in the form stored as JSON, without loss. */
 export interface SavedTokenSums {
-  /** Tokens that count. */
+  /** Tokens counted. */
   readonly n_tokens: number;
   /** Σ‖x − x̂‖². */
   readonly errors: number;
   /** Σ‖x − origin‖². */
   readonly squares: number;
-  /** [D], the first row that counts; empty before there is one. */
+  /** [D], the first row counted; empty before there is one. */
   readonly origin: readonly number[];
   /** [D], Σ (x − origin). */
   readonly sums: readonly number[];
@@ -55,7 +54,7 @@ export interface SavedTokenSums {
   readonly strengths: readonly number[];
 }
 
-/** A batch with what a model makes of it. */
+/** A batch with its reconstruction and codes. */
 export interface EncodedBatch {
   /** [B, D], the rows. */
   readonly x_BD: Float32Array;
@@ -63,7 +62,7 @@ export interface EncodedBatch {
   readonly x_hat_BD: Float32Array;
   /** Their codes. */
   readonly codes: CodeArrays;
-  /** The number of the batch's first row among all. */
+  /** The number of the batch's first row among all rows. */
   readonly firstRow: number;
 }
 
@@ -79,7 +78,7 @@ export class TokenSums {
   readonly #fired_S: Float64Array;
   readonly #strengths_S: Float64Array;
 
-  /** Zeros, or those that were `saved`. */
+  /** Starts from zeros, or from `saved`. */
   constructor(d_model: number, d_sae: number, saved?: SavedTokenSums) {
     this.#d_model = d_model;
     this.#sums_D = saved ? Float64Array.from(saved.sums) : new Float64Array(d_model);
@@ -131,7 +130,7 @@ export class TokenSums {
     this.#squares += squares;
   }
 
-  /** As JSON keeps them. */
+  /** The sums in the form stored as JSON. */
   save(): SavedTokenSums {
     return {
       n_tokens: this.#n_tokens,
@@ -144,7 +143,7 @@ export class TokenSums {
     };
   }
 
-  /** [S], the mean of a latent's values where it fires; NaN if it never does. */
+  /** [S], the mean activation of each latent where it fires; NaN if it never does. */
   meanValues(): Float32Array<ArrayBuffer> {
     return Float32Array.from(this.#strengths_S, (sum, s) => sum / this.#fired_S[s]!);
   }
@@ -154,7 +153,7 @@ export class TokenSums {
     return Float32Array.from(this.#fired_S, (fired) => fired / this.#n_tokens);
   }
 
-  /** How well the tokens are reconstructed. */
+  /** The reconstruction metrics. */
   metrics(): TokenMetrics {
     const [n_tokens, d_model, sse_recon] = [this.#n_tokens, this.#d_model, this.#errors];
     const n_elements = n_tokens * d_model;

@@ -1,5 +1,5 @@
 /**
- * Why a metric has no value.
+ * Reasons why a metric has no value.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { Coherence } from "./coherence.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Monosemanticity } from "./monosemanticity.ts";
 
-/** A metric that some rows, or some models, do not have. */
+/** A metric that may be undefined for some rows or models. */
 export type PartialMetric =
   | "nmse"
   | "explained_variance"
@@ -18,11 +18,11 @@ export type PartialMetric =
   | "coherence"
   | "monosemanticity";
 
-/** Metrics, with or without those of the model alone. */
+/** Metrics on data, optionally with those of the model alone. */
 export interface MeasuredMetrics extends Metrics {
-  /** How much alike the rows of W_dec are. */
+  /** How similar the rows of W_dec are. */
   readonly coherence?: Coherence | null;
-  /** How alike the rows are that excite each latent. */
+  /** How similar the rows are that activate each latent. */
   readonly monosemanticity?: Monosemanticity;
 }
 

@@ -126,11 +126,11 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
 /**
  * Opens anything that bytes can come from. Nothing need be closed.
  *
- * A file of the hub is downloaded into a folder of the user's, where there is one, and read from there; see
- * {@link HubOptions}.
+ * A file of the hub is downloaded into a folder of the user's, where there is one, and read from there; see {@link
+ * HubOptions}.
  *
  * @throws {CheckpointError} where a server does not answer with a file.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function openSource(from: ByteSource, options: SourceOptions = {}): Promise<Source> {
   checkOptions("openSource", options, SOURCE_OPTIONS);
@@ -153,7 +153,7 @@ async function openOne(from: ByteSource, options: HubOptions, onCopy: (copy: Cop
  * Opens files that belong together: those of a folder, those beside a file, or what a user picked.
  *
  * @throws {CheckpointError} where a server does not answer with files.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function openFiles(from: FilesSource, options: SourceOptions = {}): Promise<FileSet> {
   checkOptions("openFiles", options, SOURCE_OPTIONS);

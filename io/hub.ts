@@ -63,7 +63,7 @@ export interface HubOptions {
   readonly clock?: Clock;
 }
 
-/** @throws {TypeError} for an option that there is not. */
+/** @throws {TypeError} for an unknown option. */
 export function checkHubOptions(hub: HubOptions): void {
   checkOptions("hub", hub, {
     endpoint: true,

@@ -50,7 +50,7 @@ const MAX_TEXT_BYTES = 2 ** 10;
  * Opens an archive; only its directory is read now.
  *
  * @throws {CheckpointError} naming what was found, for any other file.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function openNpz(source: Source, options: NpzOptions = {}): Promise<Npz> {
   checkOptions("openNpz", options, { mostDeflated: true });

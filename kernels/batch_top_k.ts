@@ -16,7 +16,7 @@ import type { Commands } from "./engine/commands.ts";
 import type { DeviceContext } from "./engine/device.ts";
 import { fill } from "./elementwise.ts";
 import { type Binding, defineKernel, reads, readsOften, readsOnce, writes } from "./engine/kernel.ts";
-import { MAXIMA_COLUMNS } from "./matmul.ts";
+import { MAXIMA_COLUMNS } from "./matmul_tiles.ts";
 import { Tensor } from "./engine/tensor.ts";
 import { KEY_WGSL } from "./engine/wgsl.ts";
 

@@ -135,3 +135,31 @@ export function defaultTile(context: DeviceContext, of: ProductClass, aligned: b
   if (context.lanes > 8 && !isTall && !isFlat) return "workgroup 4x4";
   return isLarge && bearsLarge && aligned ? "register 16x16" : "register 8x8";
 }
+
+/** Neighbouring columns of C that share a maximum. */
+export const MAXIMA_COLUMNS = 8;
+
+/** Invocations of a subgroup that loads A together. */
+export const SUBGROUP = 8;
+/** Invocations of a workgroup that loads A and B together, in rows of so many. */
+export const SIDE = 16;
+
+/** Rows and columns of C that a workgroup computes. */
+export function blockOf({ sharing, rows, columns }: Tile, lanes: number): { readonly M: number; readonly N: number } {
+  return sharing === "workgroup" ? { M: SIDE * rows, N: SIDE * columns } : { M: rows, N: lanes * columns };
+}
+
+/** Whether an invocation has all the columns that share a maximum, for rows in fours. */
+export function canHaveMaxima(layout: Layout, tile: Tile): boolean {
+  return tile.columns % MAXIMA_COLUMNS === 0 && tile.rows % 4 === 0 && !isSpread(layout, tile);
+}
+
+/** A tile that can have maxima, on any device. */
+export function maximaTile(context: DeviceContext, aligned: boolean): TileName {
+  return canUse(context, TILES.get("subgroup 32x8")!, aligned) ? "subgroup 32x8" : "register 8x8";
+}
+
+/** Whether the columns of an invocation lie apart, so that neighbours read from different banks of workgroup memory. */
+export function isSpread(layout: Layout, { sharing }: Tile): boolean {
+  return layout === "nt" && sharing === "workgroup";
+}

@@ -19,7 +19,7 @@
 import type { Bindable, Commands } from "./engine/commands.ts";
 import type { DeviceContext } from "./engine/device.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
-import { MAXIMA_COLUMNS } from "./matmul.ts";
+import { MAXIMA_COLUMNS } from "./matmul_tiles.ts";
 import type { Tensor } from "./engine/tensor.ts";
 import { KEY_WGSL } from "./engine/wgsl.ts";
 

@@ -9,7 +9,8 @@
 import type { Commands } from "../kernels/engine/commands.ts";
 import type { DeviceContext } from "../kernels/engine/device.ts";
 import { subtractRow } from "../kernels/elementwise.ts";
-import { gatheredMatmul, matmul, MAXIMA_COLUMNS } from "../kernels/matmul.ts";
+import { gatheredMatmul, matmul } from "../kernels/matmul.ts";
+import { MAXIMA_COLUMNS } from "../kernels/matmul_tiles.ts";
 import { columnSums, subtractWeightedRows } from "../kernels/reduce.ts";
 import { alignedRows, rowsPerBlock, type Span, spans, Tensor, type TensorRows } from "../kernels/engine/tensor.ts";
 import { sparseColumnSums, spmmTransposed } from "../kernels/spmm_transposed.ts";

@@ -216,7 +216,7 @@ async function shapesOf(
  * Decodes every image once and returns those that fail.
  *
  * @throws whatever the signal is aborted with.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function findBadImages(
   { root, paths }: ImageFolder,
@@ -252,14 +252,14 @@ export function withoutImages(folder: ImageFolder, skipped: readonly SkippedImag
 }
 
 /**
- * Writes the shards. Beside them go `extraction.json`, which says how they were made and which image each example is, and
- * for images in folders of classes `labels.json`.
+ * Writes the shards. Beside them go `extraction.json`, which says how they were made and which image each example is,
+ * and for images in folders of classes `labels.json`.
  *
- * @throws {RangeError} for a layer that the model does not have, naming the nearest, layers of different widths, an image
- * that cannot be decoded, or an activation that is not finite.
+ * @throws {RangeError} for a layer that the model does not have, naming the nearest, layers of different widths, an
+ * image that cannot be decoded, or an activation that is not finite.
  * @throws {RangeError} also if another process writes into the folder.
  * @throws {CheckpointError} if the folder holds other files, or shards that were made otherwise.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function extractToShards(
   plan: ExtractionPlan,

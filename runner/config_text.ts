@@ -25,7 +25,7 @@ const COMMENT_COLUMN = 36;
 /**
  * The complete default configuration, as TOML.
  *
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export function configText(options: ConfigTextOptions = {}): string {
   checkOptions("configText", options, { alternatives: true, width: true });

@@ -126,13 +126,13 @@ interface SavedState {
  * Encodes all rows and writes `token_acts.npz` (a SciPy CSR matrix of rows × latents), `mean_values.pt`, `sparsity.pt`,
  * `distributions.pt`, `metrics.json` and `config.json`. A folder that already holds all of them is left as it is.
  *
- * Where the Python package (commit 3d73f1f) is wrong, this is right: a BatchTopK applies its threshold, a latent fires where
- * its code is not 0, sparsity is of the rows that count, and row i of the distributions is row i.
+ * Where the Python package (commit 3d73f1f) is wrong, this is right: a BatchTopK applies its threshold, a latent fires
+ * where its code is not 0, sparsity is of the rows that count, and row i of the distributions is row i.
  *
- * @throws {RangeError} if the folder holds codes of another model or of other rows, or other files by these names, if no
- * row counts, if a row or a code is not finite, or another process writes into the folder.
+ * @throws {RangeError} if the folder holds codes of another model or of other rows, or other files by these names, if
+ * no row counts, if a row or a code is not finite, or another process writes into the folder.
  * @throws {CheckpointError} if the parts of a stopped encoding are damaged.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function encodeToFolder(
   plan: EncodingPlan,

@@ -27,7 +27,7 @@ const N_PURITY = 16;
  * The records of the latents that are shown, by ascending numbers.
  *
  * @throws {RangeError} if no latent fires, or one that was asked for does not.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function selectRecords(
   plan: FeaturesPlan,

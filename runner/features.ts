@@ -29,12 +29,12 @@ export interface MadeFeatures {
 const OURS = ["features.json", "index.html", "data", "images", PARTIAL, LOCK_FILE];
 
 /**
- * Measures the latents and chooses what is shown of them. `use` writes the page, while the heat-maps are there; the images
- * stand in `images/` by then.
+ * Measures the latents and chooses what is shown of them. `use` writes the page, while the heat-maps are there; the
+ * images stand in `images/` by then.
  *
  * @throws {RangeError} if rows are not whole images, there are not as many images, classes or labels, a latent that was
  * asked for does not exist or never fires, the folder holds something else, or another process writes into it.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function makeFeatures(
   plan: FeaturesPlan,

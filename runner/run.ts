@@ -149,22 +149,23 @@ const EVALUATION_BATCH = 2048;
 /**
  * Trains on the rows of a source as the configuration says.
  *
- * What the checkpoint holds depends on the configuration, the rows and the adapter alone, never on time. Where upstream's
- * format has no place for something, such as a standardisation, it is folded into the parameters.
+ * What the checkpoint holds depends on the configuration, the rows and the adapter alone, never on time. Where
+ * upstream's format has no place for something, such as a standardisation, it is folded into the parameters.
  *
  * A resumed run ends with the same bits as one that never stopped.
  *
- * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to take,
- * or a run is resumed that was begun with another configuration.
- * @throws {DeviceError} if there is no usable GPU, or it cannot hold the model or a batch: before a row is read, or a folder
- * changed, of any of the runs.
+ * @throws {RangeError} if there are fewer rows than a batch takes, or rows of another width than the model is said to
+ * take, or a run is resumed that was begun with another configuration.
+ * @throws {DeviceError} if there is no usable GPU, or it cannot hold the model or a batch: before a row is read, or a
+ * folder changed, of any of the runs.
  * @throws {CheckpointError} if what a run is resumed from is damaged.
  * @throws {DivergenceError} if the run cannot go on, naming row and column where rows are not finite: then there is a
  * checkpoint of the step before them; else the one that the folder holds by then stays.
  * @throws {RangeError} if rows of the evaluation are not finite, naming row and column, once there is a checkpoint.
- * @throws {unknown} the signal's reason, if it is aborted before there is a model. Whatever else ends training, such as rows
- * that cannot be read, is thrown once there is a checkpoint of the step it had come to, where one can still be written.
- * @throws {TypeError} for an option that there is not.
+ * @throws {unknown} the signal's reason, if it is aborted before there is a model. Whatever else ends training, such as
+ * rows that cannot be read, is thrown once there is a checkpoint of the step it had come to, where one can still be
+ * written.
+ * @throws {TypeError} for an unknown option.
  */
 export async function runTraining(
   cfg: RunConfig,
@@ -184,10 +185,10 @@ export async function runTraining(
  * others one after the other; each leaves the same bits as when trained alone. A run that diverges or fails says so in
  * its result, and the others continue.
  *
- * @throws {RangeError | CheckpointError | DeviceError} for what refuses one of the runs before any is begun, as
- * {@link runTraining}.
+ * @throws {RangeError | CheckpointError | DeviceError} for what refuses one of the runs before any is begun, as {@link
+ * runTraining}.
  * @throws {unknown} the signal's reason, if it is aborted before there is a model.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
   checkOptions("runSweep", options, SWEEP_OPTIONS);

@@ -124,7 +124,7 @@ export class RunDirectory implements AsyncDisposable {
    *
    * @throws {RangeError} if what stands there does not allow this start, if a name that the run needs is that of a file
    * which is not ours, or if another process has the run.
-   * @throws {TypeError} for an option that there is not.
+   * @throws {TypeError} for an unknown option.
    */
   static async open(path: string, options: RunDirectoryOptions = {}): Promise<RunDirectory> {
     checkOptions("RunDirectory.open", options, DIRECTORY_OPTIONS);
@@ -146,7 +146,7 @@ export class RunDirectory implements AsyncDisposable {
    * Opens the folder of a demo, whose older files are replaced.
    *
    * @throws {RangeError} as {@link RunDirectory.open}, and for the folder of a run.
-   * @throws {TypeError} for an option that there is not.
+   * @throws {TypeError} for an unknown option.
    */
   static async openDemo(path: string, options: RunLockOptions = {}): Promise<RunDirectory> {
     checkOptions("RunDirectory.openDemo", options, LOCK_OPTIONS);
@@ -160,7 +160,7 @@ export class RunDirectory implements AsyncDisposable {
    * Opens the folder of a sweep and of each of its runs, `0`, `1`, …; for a single run only its folder.
    *
    * @throws {RangeError} as {@link RunDirectory.open}, for any of them.
-   * @throws {TypeError} for an option that there is not.
+   * @throws {TypeError} for an unknown option.
    */
   static async openSweep(path: string, n_runs: number, options: RunDirectoryOptions = {}): Promise<SweepDirectories> {
     checkOptions("RunDirectory.openSweep", options, DIRECTORY_OPTIONS);

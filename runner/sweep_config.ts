@@ -20,12 +20,12 @@ export interface SweptConfig {
 const LISTS = listFields();
 
 /**
- * The runs that a configuration file describes: one for each combination of what stands in lists, the first list changing
- * slowest. A field that is a list by itself is swept by a list of lists.
+ * The runs that a configuration file describes: one for each combination of what stands in lists, the first list
+ * changing slowest. A field that is a list by itself is swept by a list of lists.
  *
- * @throws {TypeError | RangeError} as {@link completeRunConfig}, for an empty list, and for more than `maxRuns` runs, 1000 if
- * left out.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError | RangeError} as {@link completeRunConfig}, for an empty list, and for more than `maxRuns` runs,
+ * 1000 if left out.
+ * @throws {TypeError} for an unknown option.
  */
 export function completeSweep(
   found: Readonly<Record<string, unknown>>,

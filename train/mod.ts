@@ -1,5 +1,5 @@
 /**
- * The training loop and the file that it resumes from.
+ * The training loop, and the file from which training resumes.
  *
  * @module
  */

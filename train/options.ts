@@ -1,5 +1,5 @@
 /**
- * How one model is trained.
+ * Options for training one model.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { OptimizerOptions } from "../nn/optim/adam.ts";
 import type { TrainState } from "../nn/state.ts";
 
-/** What options are where they are left out. */
+/** Defaults of the options. */
 export const TRAIN_DEFAULTS = {
   lr: 4e-4,
   n_lr_warmup: 500,
@@ -18,25 +18,25 @@ export const TRAIN_DEFAULTS = {
   seed: 0,
 } as const;
 
-/** How one model is trained. */
+/** Options for training one model. */
 export interface ModelOptions {
   /** Peak learning rate; 4e-4 if left out. */
   readonly lr?: number;
   /** Steps of linear warm-up from 0; 500 if left out. */
   readonly n_lr_warmup?: number;
-  /** Steps in which the penalty's weight grows from 0 to what it is; 0 if left out. */
+  /** Steps of linear warm-up of the penalty's weight from 0; 0 if left out. */
   readonly n_sparsity_warmup?: number;
-  /** What a TopK or BatchTopK keeps a row at first, going in a straight line to its `top_k`; that from the start if left out. */
+  /** Initial k of a TopK or BatchTopK, which then changes linearly to `top_k`; no schedule if left out. */
   readonly k_start?: number;
-  /** Steps of that line. */
+  /** Steps of that schedule. */
   readonly n_k_warmup?: number;
-  /** Adam if left out. Muon costs about 20 · min(d_model, d_sae) / B encoder products more a step. */
+  /** Adam if left out. Muon costs about 20 · min(d_model, d_sae) / B more encoder products per step. */
   readonly optimizer?: OptimizerOptions;
-  /** Largest norm of all gradients together; 1 if left out, `false` for no clipping. */
+  /** Largest norm of all gradients together; 1 if left out, `false` turns clipping off. */
   readonly grad_clip?: number | false;
   /**
-   * Moments of the same optimizer and counters to go on with, also those of a run that a {@link DivergenceError} ended; a
-   * fresh state if left out. The caller's to dispose of.
+   * A state to continue from, with moments of the same optimizer; also that of a run that ended in a {@link
+   * DivergenceError}. A new state if left out. The caller disposes of it.
    */
   readonly state?: TrainState;
 }

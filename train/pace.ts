@@ -1,19 +1,19 @@
 /**
- * How many steps are on their way to the GPU before somebody waits for it.
+ * How many steps may be in flight before the loop waits for the GPU.
  *
  * @module
  */
 
-/** Steps that wait at most: each holds its rows in memory. */
+/** Largest number of steps in flight: each holds its rows in memory. */
 const MAX_STEPS = 256;
 
-/** Steps before the first wait, which tells how long one takes. */
+/** Steps before the first wait, which measures how long a step takes. */
 const FIRST_STEPS = 4;
 
-/** Milliseconds between two waits, about. A wait costs some 11 ms in Deno; between two, no signal is heard. */
+/** Milliseconds between two waits, approximately. A wait costs some 11 ms in Deno; between two, no signal is heard. */
 const BETWEEN = { least: 500, most: 2000 };
 
-/** Waits for the GPU now and then: seldom where steps are short, after each one where they take seconds. */
+/** Waits for the GPU at intervals: rarely if steps are short, after every step if they take seconds. */
 export class Pace {
   readonly #wait: () => Promise<unknown>;
   readonly #now: () => number;
@@ -21,14 +21,14 @@ export class Pace {
   #steps = 0;
   #since: number;
 
-  /** `wait` ends when all steps so far are done. */
+  /** `wait` resolves when all steps so far are done. */
   constructor(wait: () => Promise<unknown>, now: () => number = () => performance.now()) {
     this.#wait = wait;
     this.#now = now;
     this.#since = now();
   }
 
-  /** After a step was submitted. */
+  /** Call after submitting a step. */
   async step(): Promise<void> {
     if (++this.#steps < this.#most) return;
     await this.#wait();
@@ -38,7 +38,7 @@ export class Pace {
     this.restart();
   }
 
-  /** After something else has waited for all steps so far. */
+  /** Call after something else has waited for all steps so far. */
   restart(): void {
     this.#steps = 0;
     this.#since = this.#now();

@@ -1,9 +1,9 @@
 /**
- * The training loop, of one model or of many on the same batches.
+ * The training loop, for one model or several on the same batches.
  *
- * One step, in upstream's order: rows of W_dec made unit length, loss and gradients, the parallel part of grad_W_dec
- * removed, gradients clipped by their global norm, Adam or Muon. All of it, of all models, is one submission to the GPU
- * without waiting; losses stay there and come back together.
+ * One step, in upstream's order: normalise the rows of W_dec, compute loss and gradients, remove the parallel part of
+ * grad_W_dec, clip gradients by their global norm, and update with Adam or Muon. The step of all models is one
+ * submission to the GPU without waiting; losses stay on the GPU and are read together.
  *
  * @module
  */
@@ -35,58 +35,59 @@ import { trainingWarnings } from "./warnings.ts";
 
 /** What {@link train} yields. */
 export interface Progress {
-  /** Updates done since the state was new. */
+  /** Updates since the state was new. */
   readonly step: number;
-  /** One for each step since the last yield, in order. */
+  /** One loss per step since the last yield, in order. */
   readonly losses: readonly TrainLoss[];
   /** Learning rate of the last step. */
   readonly lr: number;
-  /** The newest validation, if there was one since the last yield. */
+  /** The latest validation, if there was one since the last yield. */
   readonly validation?: Metrics;
   /**
-   * How many of the last steps in a row had a squared error above 10⁴ times the median of the 16 before; 0 while all is
-   * well. The third ends the run.
+   * The number of last steps in a row whose squared error exceeded 10⁴ times the median of the 16 before; normally 0.
+   * At 3 the run ends.
    */
   readonly stepsAbove: number;
-  /** Why {@link trainMany} trains this model no further; {@link train} throws it. */
+  /** Why {@link trainMany} no longer trains this model; {@link train} throws it. */
   readonly diverged?: DivergenceError;
 }
 
-/** What all models that train together have in common. */
+/** Options shared by models that train together. */
 export interface LoopOptions {
   /**
-   * Ends training after so many steps, with the rate going down to 0 along half a cosine; constant and endless if left out.
-   * Fewer batches are an error.
+   * Ends training after this many steps, with the rate falling to 0 along half a cosine. If left out, the rate is
+   * constant and training continues until the batches end. Fewer batches are an error.
    */
   readonly n_steps?: number;
-  /** Steps between yields; 25 if left out. It never changes a bit of the result. */
+  /** Steps between yields; 25 if left out. Never changes a bit of the result. */
   readonly log_every?: number;
-  /** Stops after the steps under way: the losses so far are yielded, and the loop ends. */
+  /** Stops after the steps in flight: the losses so far are yielded, and the loop ends. */
   readonly signal?: AbortSignal;
-  /** Evaluates these batches, or the rows of this source, after every `every` steps. */
+  /** Evaluates these batches, or the rows of this source, every `every` steps. */
   readonly validation?: { readonly every: number; readonly batches: () => Batches | RowSource };
-  /** Rows of a {@link RowSource} in a step; 4096 if left out. Batches have a size of their own. */
+  /** Rows of a {@link RowSource} per step; 4096 if left out. Batches have their own size. */
   readonly batch_size?: number;
-  /** Of the order in which a {@link RowSource} is taken; 0 if left out. */
+  /** Seed of the order of a {@link RowSource}; 0 if left out. */
   readonly seed?: number;
   /**
-   * Told once, in a line with what mends it, what a training cannot reach: a warm-up that is longer than it, dead latents
-   * that it has too few rows to see, a `top_k` that keeps everything. Before the first step, or at the end where `n_steps`
-   * is left out. `model` is the place in the list of {@link trainMany}.
+   * Called once for each setting that this training cannot use, with a line that also gives the remedy: a warm-up
+   * longer than the training, too few rows for a latent to count as dead, a `top_k` that keeps everything. Called
+   * before the first step, or at the end if `n_steps` is left out. `model` is the index in the list of {@link
+   * trainMany}.
    */
   readonly onWarning?: (warning: string, model: number) => void;
 }
 
-/** How {@link train} trains. */
+/** Options of {@link train}. */
 export interface TrainOptions extends ModelOptions, LoopOptions {}
 
 /** One model of {@link trainMany}. */
 export interface Training {
   /** The model. */
   readonly sae: SparseAutoencoder;
-  /** What it minimises. */
+  /** The objective to minimise. */
   readonly objective: Objective;
-  /** How. */
+  /** Its options. */
   readonly options?: ModelOptions;
 }
 
@@ -111,27 +112,26 @@ const MODEL_OPTIONS = {
 } as const satisfies Record<keyof ModelOptions, true>;
 
 /**
- * A run that cannot go on. It halts at the first step with a number that is not finite, and at the third in a row whose
- * squared error is above 10⁴ times the median of the last 16 before it that were finite and not zero. One batch of
- * outliers, or of padding, ends nothing.
+ * A run that cannot continue. It halts at the first step with a number that is not finite, or at the third step in a
+ * row whose squared error exceeds 10⁴ times the median of the last 16 that were finite and not zero. A single batch of
+ * outliers or padding does not end a run.
  *
- * The first two steps above the bound update the model as any step does: what a step makes of its rows depends on them
- * alone. The step that halts changes nothing any more, and neither does any after it, however many were under way: the model
- * and its state are those after `step` updates. Whoever keeps checkpoints has the last good one in that of the last step
- * with {@link Progress.stepsAbove} 0; where the rows were at fault, the model as it stands is the last good one.
+ * The first two steps above the bound update the model as usual. The step that halts, and any already in flight after
+ * it, change nothing: the model and its state are those after `step` updates. The last good checkpoint is that of the
+ * last step with {@link Progress.stepsAbove} 0; if the rows were at fault, the model itself is still good.
  */
 export class DivergenceError extends Error {
   /** Always `"DivergenceError"`. */
   override readonly name = "DivergenceError";
-  /** The step, counted from 0, that halted the run: as many updates were made. */
+  /** The step that halted the run, counted from 0; equals the number of updates. */
   readonly step: number;
   /** What went wrong first: `x`, `f_x`, `x_hat`, `sparsity`, `aux`, their sum `loss`, or a gradient. */
   readonly tensor: string;
 
-  /** Whether the rows of the step were at fault, not finite or too large for float32, and not the model. */
+  /** Whether the rows of the step, and not the model, were at fault: not finite, or too large for float32. */
   readonly isOfRows: boolean;
 
-  /** Of `tensor` at `step`: what is wrong with it, and what to do. */
+  /** `what` says what is wrong with `tensor` at `step`, and what to do. */
   constructor(step: number, tensor: string, what: string, { isOfRows = false }: { readonly isOfRows?: boolean } = {}) {
     super(`training stopped at step ${step}: ${tensor} ${what}`);
     this.step = step;
@@ -140,25 +140,25 @@ export class DivergenceError extends Error {
   }
 }
 
-/** How far a squared error may lie above the median of those before, and how many in a row may not before a run halts. */
+/** The bound on a squared error relative to the earlier median, and how many steps in a row above it halt a run. */
 const EXPLODED = 1e4;
 const MAX_ABOVE = 3;
 
-/** Inputs whose gradients may have no square in float32. */
+/** Beyond this size of inputs, squared gradients may overflow float32. */
 const HUGE = 1e6;
 
 /**
  * Trains a model on batches of rows, or on the rows of a source.
  *
- * A batch is {@link Rows} as loaders yield them; or a bare `Float32Array` of whole rows or [B, d_model] tensor (which stays
- * the caller's), where nobody can tell an array of rows of another width. A source is taken as `shuffledBatches` takes it,
- * `batch_size` rows a step in the order of `seed`, from the state's step on, so that a resumed run sees the rows that one
- * would that was never stopped. Since a source has no end, `n_steps` must be there.
+ * A batch is {@link Rows} as loaders yield them, a tensor [B, d_model] (which stays the caller's), or a bare
+ * `Float32Array` of whole rows, whose width cannot be checked. A source is read as by `shuffledBatches`, `batch_size`
+ * rows per step in the order of `seed`, from the state's step on, so that a resumed run sees the same rows as one that
+ * never stopped. A source has no end, so it requires `n_steps`.
  *
- * Yields after every `log_every` steps, and once more for the rest at the end. Leaving the loop early leaves the model at
- * the yielded step.
+ * Yields after every `log_every` steps, and once more for the rest at the end. Leaving the loop early leaves the model
+ * at the yielded step.
  *
- * The rate of step t = 0, 1, … is 0 at t = 0 and then that of upstream's schedulers: warm-up, and with `n_steps` the cosine.
+ * The learning rate follows upstream's schedulers: 0 at step 0, then the warm-up, and with `n_steps` the cosine.
  *
  * @example
  * ```ts
@@ -175,12 +175,12 @@ const HUGE = 1e6;
  * ```
  *
  * @throws {DivergenceError} if a loss or gradient is not finite, or the squared error explodes.
- * @throws {ShapeError} if rows are of another width than the models' inputs, or a batch is not a whole number of rows.
- * @throws {TypeError} for an option that there is not.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
+ * @throws {TypeError} for an unknown option.
  * @throws {RangeError} for an option outside its range, a state of another model, a model or state that another loop is
- * training, or, when everything was yielded, fewer batches than `n_steps`.
- * @throws {DeviceError} if the GPU goes away, cannot hold a batch, or has no memory left for what training needs: then the
- * model is as it was, and can be trained with smaller batches.
+ * training, or (after the last yield) fewer batches than `n_steps`.
+ * @throws {DeviceError} if the GPU is lost, cannot hold a batch, or lacks memory for training. In the last case the
+ * model is unchanged and can be trained with smaller batches.
  */
 export async function* train(
   sae: SparseAutoencoder,
@@ -196,15 +196,15 @@ export async function* train(
 }
 
 /**
- * Trains several models of one device on the same batches, which are uploaded once. Every model becomes what
- * {@link train} makes of it alone, bit by bit.
+ * Trains several models of one device on the same batches, which are uploaded once. Every model ends with the same bits
+ * as if {@link train} had trained it alone.
  *
- * Yields as {@link train} does, the progress of each model in its place. A model that cannot go on says so in `diverged`
- * and stays as {@link DivergenceError} says; the others go on without it.
+ * Yields as {@link train} does, with the progress of each model at its index. A model that cannot continue has
+ * `diverged` set and stays as described at {@link DivergenceError}; the others continue.
  *
- * What models of the same kind do at the same point of a step is one dispatch, for which their arrays move next to each
- * other: memory is freed when the last of the models and states is disposed of. Models may differ in size and in every
- * number; it is of use where a model alone is too small to keep the GPU busy.
+ * Models of the same kind share dispatches, for which their arrays move into common buffers; memory is freed when the
+ * last of the models and states is disposed of. Models may differ in size and in every number. This helps where one
+ * model is too small to keep the GPU busy.
  *
  * @example
  * ```ts
@@ -224,12 +224,12 @@ export async function* train(
  * }
  * ```
  *
- * @throws {ShapeError} if rows are of another width than the models' inputs, or a batch is not a whole number of rows.
- * @throws {TypeError} for an option that there is not.
+ * @throws {ShapeError} if the rows do not have width d_model, or a batch does not hold whole rows.
+ * @throws {TypeError} for an unknown option.
  * @throws {RangeError} for an option outside its range, models of several devices or widths, states at several steps, a
- * model or state that another loop is training, or, when everything was yielded, fewer batches than `n_steps`.
- * @throws {DeviceError} if the GPU goes away, cannot hold a batch, or has no memory left for what training needs: then the
- * model is as it was, and can be trained with smaller batches.
+ * model or state that another loop is training, or (after the last yield) fewer batches than `n_steps`.
+ * @throws {DeviceError} if the GPU is lost, cannot hold a batch, or lacks memory for training. In the last case the
+ * models are unchanged and can be trained with smaller batches.
  */
 export async function* trainMany(
   trainings: readonly Training[],
@@ -295,7 +295,7 @@ async function* trainTogether(
     room = n_rows;
   };
   const failures: unknown[] = [];
-  // Where a batch cannot be had, the steps before it are told first.
+  // If the next batch cannot be read, the steps before it are reported first.
   const uploaded = async function* (): AsyncGenerator<Tensor> {
     try {
       for await (const batch of taken) {
@@ -337,7 +337,7 @@ async function* trainTogether(
 /** Models and states that a loop is training. */
 const claimed = new WeakSet<object>();
 
-/** @throws {RangeError} for what another loop is training; two would mix their steps. */
+/** @throws {RangeError} for a model or state that another loop is training; two loops would mix their steps. */
 function claim(stack: DisposableStack, sae: SparseAutoencoder, state: TrainState | undefined): void {
   for (const [what, owned] of [["model", sae], ["state", state]] as const) {
     if (!owned) continue;
@@ -366,7 +366,7 @@ function checkTogether(trainings: readonly Training[]): void {
   }
 }
 
-/** The batches of a source from a step on. */
+/** The batches of a source from a given step on. */
 function sourceBatches(source: RowSource, firstStep: number, options: LoopOptions): Batches {
   const { batch_size = TRAIN_DEFAULTS.batch_size, seed = TRAIN_DEFAULTS.seed, n_steps = Infinity } = options;
   return shuffledBatches(source, { batch_size, seed, n_steps, firstStep });
@@ -374,8 +374,9 @@ function sourceBatches(source: RowSource, firstStep: number, options: LoopOption
 
 /**
  * @throws {ShapeError} if a source has rows of another width.
- * @throws {RangeError | DeviceError} if no step takes batches of so many.
- * @throws {TypeError} if it has no end, or there are no batches, or batches are to be of a size or an order that they have already.
+ * @throws {RangeError | DeviceError} if a batch has more rows than a step takes.
+ * @throws {TypeError} if a source is given without `n_steps`, there are no batches, or batches are given with a size or
+ * seed.
  */
 function checkRows(
   batches: Batches | RowSource,
@@ -405,10 +406,10 @@ function checkRows(
   );
 }
 
-/** How many sizes of batches keep their buffer: the usual one, and the shorter last batch of a pass. */
+/** Sizes of batches that keep their buffer: the usual one, and the shorter last batch of a pass. */
 const KEPT_UPLOADS = 2;
 
-/** Batches on their way to the GPU. The queue orders what is written after the steps before it. */
+/** Uploads batches. The queue orders each write after the steps before it. */
 class Uploads implements Disposable {
   readonly #sae: SparseAutoencoder;
   readonly #tensors: Tensor[] = [];
@@ -417,7 +418,7 @@ class Uploads implements Disposable {
     this.#sae = sae;
   }
 
-  /** [B, D]; arrays are copied to where the next of the same size will be. */
+  /** [B, D]; arrays are copied into the buffer that the next batch of the same size will reuse. */
   take(batch: Batch): Tensor {
     const { cfg: { d_model }, context } = this.#sae;
     const n_rows = countRows(batch, this.#sae);
@@ -440,21 +441,21 @@ class Uploads implements Disposable {
 class Trainer implements Disposable {
   readonly sae: SparseAutoencoder;
   readonly state: TrainState;
-  /** What the next step is recorded into. */
+  /** The commands that the next step is recorded into. */
   readonly commands: Commands;
-  /** Why it cannot go on. */
+  /** Why it cannot continue. */
   diverged: DivergenceError | undefined;
   readonly #objective: Objective;
   readonly #rate: (step: number) => number;
   readonly #schedule: (step: number) => ModelSchedule;
-  /** The step from which on the controller of L0 aims at the target itself. */
+  /** From this step on the L0 controller aims at the target itself. */
   readonly #atTarget: number;
   readonly #mostNorm: number;
   readonly #muon: Muon | undefined;
   readonly #norm: GradientNorm;
   readonly #losses: Tensor;
   readonly #owned: DisposableStack;
-  /** Rows of the steps since the last report. */
+  /** Rows of each step since the last report. */
   #waiting: number[] = [];
   #stepsAbove = 0;
   #validated: Metrics | undefined;
@@ -485,13 +486,13 @@ class Trainer implements Disposable {
     this.#muon = optimizer.key === "muon" ? stack.use(new Muon(sae, optimizer)) : undefined;
     this.#norm = stack.use(new GradientNorm(sae));
     this.#losses = stack.use(new Tensor(sae.context, "f32", [loop.log_every, RECORD_WIDTH], "losses"));
-    // A state whose run was halted may be trained on, with other rows.
+    // A state whose run was halted may be trained further, with other rows.
     this.state.halted.write(Uint32Array.of(0));
     this.commands = new Commands(sae.context);
     this.#owned = stack.move();
   }
 
-  /** Makes what steps with batches of `n_rows` need, if it is not there. */
+  /** Allocates what steps with batches of `n_rows` need, unless it exists. */
   buffers(n_rows: number): Disposable {
     const { sae, state } = this;
     const n_prefixes = this.#objective.prefixes(sae.cfg.d_sae, state).length;
@@ -531,20 +532,20 @@ class Trainer implements Disposable {
     this.#waiting.push(x.shape[0]!);
   }
 
-  /** Evaluates it as it is, unless it has been halted: then there is nothing to learn of it but why. */
+  /** Evaluates the current model, unless it has been halted: then only the reason is of interest. */
   async validate(batches: Batches | RowSource): Promise<void> {
     if ((await this.state.halted.read())[0] !== 0) return;
     this.#validated = await evaluate(this.sae, batches);
   }
 
-  /** What became of the steps since the last report. */
+  /** The outcome of the steps since the last report. */
   async report(): Promise<Progress> {
     const { state } = this;
     const waiting = this.#waiting.length;
     const first = state.step - waiting;
     const losses: TrainLoss[] = [];
     if (waiting > 0) {
-      // While no latent can be dead, the next steps leave out what selects dead latents.
+      // While no latent can be dead, the next steps skip the selection of dead latents.
       const selectsDead = auxCapabilities(this.sae.cfg.activation.aux).k_aux > 0;
       const [rows] = await Promise.all([this.#losses.read(), selectsDead && state.measureWait()]);
       for (let slot = 0; slot < waiting && !this.diverged; slot++) {
@@ -578,7 +579,7 @@ class Trainer implements Disposable {
 }
 
 /**
- * The rate of step t = 0, 1, …; upstream's first step has rate 0 whatever the schedule.
+ * The learning rate of step t = 0, 1, …. As in upstream, the first step always has rate 0.
  *
  * @throws {RangeError} for an option outside its range.
  */
@@ -594,13 +595,13 @@ export function learningRate(
   return (step) => step === 0 ? 0 : schedule.at(step);
 }
 
-/** What a model's own options say about a step. */
+/** The options of a model that decide about a step. */
 type ModelSchedule = Pick<StepSchedule, "sparsity" | "top_k" | "mostK">;
 
 /**
- * What the penalty is multiplied with, and what a row keeps, at step t = 0, 1, …
+ * The factor of the penalty, and k, at step t = 0, 1, ….
  *
- * @throws {RangeError | TypeError} for numbers outside their range, or a k of what keeps none.
+ * @throws {RangeError | TypeError} for numbers outside their range, or a k for an activation without k.
  */
 export function stepSchedule(
   { activation, d_sae }: SparseAutoencoder["cfg"],
@@ -630,7 +631,9 @@ function wholeNumber(name: string, found: number, least: number): void {
   }
 }
 
-/** Why a step halted the run, if it did: the first thing, in the order of the step, that is not finite, or an explosion. */
+/**
+ * Why a step halted the run, if it did: the first thing, in the order of the step, that is not finite, or an explosion.
+ */
 function badRow(row: LossRow, step: number, stepsAbove: number): DivergenceError | undefined {
   const numbers: [tensor: string, value: number][] = [
     ["x", row("largest_x")],
@@ -665,9 +668,9 @@ function badRow(row: LossRow, step: number, stepsAbove: number): DivergenceError
 }
 
 /**
- * Notes the norms, and halts the run at the first bad step, before anything is updated: at one with a number that is not
- * finite, and at the third in a row with mse > 10⁴ · median(recentErrors). The median of an even number of errors is the
- * lower of the two in the middle, so that an explosion after two good steps is seen.
+ * Records the norms and halts the run at the first bad step, before any update: a number that is not finite, or the
+ * third step in a row with mse > 10⁴ · median(recentErrors). With an even number of errors the lower middle one counts,
+ * so that an explosion after two good steps is seen.
  */
 const verdictKernel = defineKernel({
   name: "verdict",
@@ -718,7 +721,7 @@ fn finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x
     return;
   }
   stepsAbove[0] = above;
-  // Numbers below the normal ones are zero on some adapters, and so count as zero on all.
+  // Some adapters flush denormal numbers to zero, so they count as zero on all.
   if ((bitcast<u32>(mse) & 0x7f800000u) == 0u) { return; }
   for (var i = 1u; i < ${RECENT_ERRORS}u; i += 1u) { recentErrors[i - 1u] = recentErrors[i]; }
   recentErrors[${RECENT_ERRORS - 1}] = mse;`,

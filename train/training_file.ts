@@ -1,7 +1,7 @@
 /**
- * The file that training is resumed from: the model in its own units, everything beside the parameters, and the losses so
- * far, as safetensors. A resumed run is bit by bit the run that was never stopped. A checksum of each tensor, and one of all
- * other texts, tell a damaged file from a whole one.
+ * The file from which training resumes: the model in its own units, all state beside the parameters, and the losses so
+ * far, as safetensors. A resumed run equals, bit by bit, one that never stopped. One checksum per tensor and one of all
+ * other texts reveal a damaged file.
  *
  * @module
  */
@@ -19,32 +19,32 @@ import { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { RECENT_ERRORS, TrainState, type TrainStateData } from "../nn/state.ts";
 import { lossAt, lossColumnNames, lossColumns, type TrainLoss } from "../objectives/loss_record.ts";
 
-/** What {@link saveTraining} writes. */
+/** Input of {@link saveTraining}. */
 export interface TrainingToSave {
   /** The model. */
   readonly sae: SparseAutoencoder;
-  /** Its training. */
+  /** Its training state. */
   readonly state: TrainState;
-  /** Of the steps so far; none if left out. */
+  /** Losses of the steps so far; none if left out. */
   readonly losses?: readonly TrainLoss[];
-  /** A text that comes back as it is; empty if left out. */
+  /** Any text, returned unchanged when the file is opened; empty if left out. */
   readonly note?: string;
 }
 
-/** What {@link openTraining} finds, before the numbers are read. */
+/** What {@link openTraining} returns, before the numbers are read. */
 export interface SavedTraining {
-  /** Updates done. */
+  /** Number of updates done. */
   readonly step: number;
-  /** What was noted. */
+  /** The note that was saved. */
   readonly note: string;
   /**
    * Reads the whole file and compares its checksums, once. Files of 0.1.0 have none.
    *
-   * @throws {CheckpointError} if the file is damaged, naming the tensor.
+   * @throws {CheckpointError} if the file is damaged; the message names the tensor.
    */
   verify(): Promise<void>;
   /**
-   * The model and its training on a device, the shared default one if left out.
+   * Restores the model and its training state on a device, by default the shared one.
    *
    * @throws {CheckpointError} if the file is damaged.
    * @throws {DeviceError} if there is no usable GPU.
@@ -52,27 +52,27 @@ export interface SavedTraining {
   restore(options?: { readonly device?: GPUDevice }): Promise<RestoredTraining>;
 }
 
-/** A model that can be trained on. Yours to dispose of. */
+/** A model ready for more training. The caller disposes of it. */
 export interface RestoredTraining extends Disposable {
   /** The model. */
   readonly sae: SparseAutoencoder;
-  /** Its training. */
+  /** Its training state. */
   readonly state: TrainState;
-  /** Of the steps that were saved. */
+  /** Losses of the steps that were saved. */
   readonly losses: readonly TrainLoss[];
 }
 
-/** Where the description stands in the file's metadata. */
+/** The metadata key of the description. */
 const DESCRIPTION = "saev_nn_training";
-/** Where the checksum of each tensor stands, by its name. */
+/** The metadata key of the checksums of tensors, by name. */
 const CHECKSUMS = "checksums";
-/** Where the checksum of the other texts stands. */
+/** The metadata key of the checksum of the other texts. */
 const CHECKSUM = "checksum";
 const VERSION = 3;
-/** Of 0.1.0: it kept the first squared error, nothing of those after it, and no checksums. */
+/** Format of 0.1.0: it stored only the first squared error, and no checksums. */
 const WITHOUT_RECENT_ERRORS = 2;
 
-/** What stands there. */
+/** The description in the metadata. */
 interface Description {
   readonly version: number;
   readonly cfg: SparseAutoencoderConfig;
@@ -84,7 +84,7 @@ interface Description {
 const STATE = ["step", "n_tokens", "seed", "stepsAbove", "control", "controlledL0", "thresholdSeen"] as const;
 
 /**
- * Writes a model and its training; at a path the file is replaced at once or not at all.
+ * Writes a model and its training state. A file at a path is replaced atomically.
  *
  * @example
  * ```ts
@@ -102,7 +102,7 @@ const STATE = ["step", "n_tokens", "seed", "stepsAbove", "control", "controlledL
  * console.log(again.state.step); // 2; train again.sae on, with again.state
  * ```
  *
- * @throws {RangeError} if the state was made for another model; nothing is written then.
+ * @throws {RangeError} if the state belongs to another model; then nothing is written.
  */
 export async function saveTraining(to: ByteTarget, training: TrainingToSave): Promise<void> {
   const { sae, state, losses = [], note = "" } = training;
@@ -138,16 +138,16 @@ function asHex(checksum: number): string {
   return checksum.toString(16).padStart(8, "0");
 }
 
-/** That of the texts, but for itself. */
+/** The checksum of all texts except itself. */
 function checksumOf(metadata: ReadonlyMap<string, string>): string {
   const texts = [...metadata].filter(([name]) => name !== CHECKSUM).sort(([a], [b]) => a < b ? -1 : 1);
   return asHex(crc32(new TextEncoder().encode(JSON.stringify(texts))));
 }
 
 /**
- * Opens what {@link saveTraining} wrote. Only the file's header is read now.
+ * Opens what {@link saveTraining} wrote. Only the file's header is read.
  *
- * @throws {CheckpointError} for any other file, naming what was found.
+ * @throws {CheckpointError} for any other file; the message says what was found.
  */
 export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   const source = await openSource(from);
@@ -183,7 +183,7 @@ export async function openTraining(from: ByteSource): Promise<SavedTraining> {
   };
 }
 
-/** @throws {CheckpointError} naming the first tensor whose bytes are not those that were written. */
+/** @throws {CheckpointError} that names the first tensor whose bytes have changed. */
 async function verifyTensors(
   doing: string,
   tensors: ReadonlyMap<string, StoredTensor>,
@@ -253,7 +253,7 @@ function lastErrors(mse: Float32Array): Float32Array {
   return recent;
 }
 
-/** The same bits as int32, which files have a type for. */
+/** The same bits as int32, which the file format supports. */
 function asSigned({ buffer, byteOffset, length }: Uint32Array): Int32Array {
   return new Int32Array(buffer, byteOffset, length);
 }
@@ -262,7 +262,7 @@ function* arraysOf(group: string, arrays: ParameterArrays): Generator<readonly [
   for (const [name, values] of Object.entries(arrays)) if (values) yield [`${group}.${name}`, values];
 }
 
-/** The columns of losses in a file. */
+/** Names of the columns of losses in a file. */
 function columnNames(cfg: SparseAutoencoderConfig): string[] {
   return lossColumnNames(parameterLayout(cfg).own.map(({ name }) => name));
 }
@@ -286,7 +286,7 @@ function shapesOf(
   return shapes;
 }
 
-/** @throws {CheckpointError} for a text that describes no training. */
+/** @throws {CheckpointError} for a text that does not describe a training. */
 function readDescription(doing: string, text: string | undefined): Description {
   if (text === undefined) throw new CheckpointError(`${doing}: its metadata has no ${DESCRIPTION}`);
   try {

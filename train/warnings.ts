@@ -1,5 +1,5 @@
 /**
- * What can be known to be in vain before a training has cost an hour.
+ * Finds settings that cannot work, before a training has cost an hour.
  *
  * @module
  */
@@ -9,21 +9,21 @@ import { auxCapabilities } from "../nn/loss_terms.ts";
 import type { Objective } from "../objectives/objective.ts";
 import { type ModelOptions, TRAIN_DEFAULTS } from "./options.ts";
 
-/** A training, as far as what it can reach depends on it. */
+/** The part of a training that decides what it can reach. */
 export interface Prospect {
   /** The model. */
   readonly cfg: SparseAutoencoderConfig;
-  /** What it minimises. */
+  /** The objective to minimise. */
   readonly objective: Objective;
-  /** How it is trained. */
+  /** Its options. */
   readonly options: ModelOptions;
-  /** Steps at the end, from the first one on. */
+  /** Number of steps of the whole training. */
   readonly n_steps: number;
-  /** Rows at the end. */
+  /** Number of rows of the whole training. */
   readonly n_tokens: number;
 }
 
-/** One line for each schedule that does not end, and for each setting that has no effect, with what mends it. */
+/** One line for each schedule that does not finish and each setting without effect, with the remedy. */
 export function trainingWarnings({ cfg, objective, options, n_steps, n_tokens }: Prospect): string[] {
   const { activation, d_sae } = cfg;
   const {

@@ -69,12 +69,12 @@ export interface Dumped {
  * Python's format has no place for `subtract_b_dec`, nor for a mean and a scale of the inputs. They are folded into the
  * parameters, and the result says so; {@link DumpOptions} has other ways.
  *
- * At a path or a `file:` URL folders are made, and a file that stands there is replaced, at once or not at all: what may be
- * replaced is the program's own decision. A link is followed to its target; a pipe or a device is written into. An open
- * file handle or stream stays open.
+ * At a path or a `file:` URL folders are made, and a file that stands there is replaced, at once or not at all: what
+ * may be replaced is the program's own decision. A link is followed to its target; a pipe or a device is written into.
+ * An open file handle or stream stays open.
  *
- * Parameters go from the device to the file in pieces: beside the device's memory it takes some 100 MB, however large the
- * model is. Folding holds them as a whole meanwhile, up to three times.
+ * Parameters go from the device to the file in pieces: beside the device's memory it takes some 100 MB, however large
+ * the model is. Folding holds them as a whole meanwhile, up to three times.
  *
  * @example
  * ```ts
@@ -89,7 +89,7 @@ export interface Dumped {
  *
  * @throws {CheckpointError} where no such file can say what the model computes; see {@link DumpOptions}. Nothing is
  * written then. Also where a matrix changes meanwhile: the model must not be trained before this is done.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions = {}): Promise<Dumped> {
   const { parts, folded } = await checkpointParts(sae, options);
@@ -98,11 +98,11 @@ export async function dump(to: ByteTarget, sae: Dumpable, options: DumpOptions =
 }
 
 /**
- * The bytes that {@link dump} writes. Equal models give equal bytes. With `fold: false` they are never those of a folded
- * model.
+ * The bytes that {@link dump} writes. Equal models give equal bytes. With `fold: false` they are never those of a
+ * folded model.
  *
  * @throws {CheckpointError} as {@link dump}.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function dumpBytes(sae: Dumpable, options: DumpOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
   const { parts } = await checkpointParts(sae, options);
@@ -155,15 +155,16 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  * Reads a model from a path, a web address, the Hugging Face hub (`hf:owner/repository/sae.pt@revision`), a browser's
  * file, or bytes; for formats of several files from their folder, or from one of them beside the others.
  *
- * The format is known by what the files hold: `saev` in all its schemas, SAELens, dictionary_learning, sparsify, OpenAI,
- * Gemma Scope 1 and 2, ViT-Prisma, Llamascopium, Llama Scope. The model computes what the library computes from the file, or there is an
- * error that names the field with which it could not. Nothing in a file is executed, and everything in it is checked: the
- * archive's checksums, the configuration's fields, names and shapes of the tensors, and that every number is finite.
+ * The format is known by what the files hold: `saev` in all its schemas, SAELens, dictionary_learning, sparsify,
+ * OpenAI, Gemma Scope 1 and 2, ViT-Prisma, Llamascopium, Llama Scope. The model computes what the library computes from
+ * the file, or there is an error that names the field with which it could not. Nothing in a file is executed, and
+ * everything in it is checked: the archive's checksums, the configuration's fields, names and shapes of the tensors,
+ * and that every number is finite.
  *
- * Parameters go to the device as they are read: beside the device's memory it takes some 100 MB, however large the file is.
- * Weights that have to be computed from those in the file (a SAELens topk with `rescale_acts_by_decoder_norm`,
- * Llamascopium's topk with `sparsity_include_decoder_norm`, every Llama Scope) are held as a whole meanwhile, up to three
- * times.
+ * Parameters go to the device as they are read: beside the device's memory it takes some 100 MB, however large the file
+ * is. Weights that have to be computed from those in the file (a SAELens topk with `rescale_acts_by_decoder_norm`,
+ * Llamascopium's topk with `sparsity_include_decoder_norm`, every Llama Scope) are held as a whole meanwhile, up to
+ * three times.
  *
  * What a file leaves open stands in the model's `warnings`: nothing is printed.
  *
@@ -177,8 +178,9 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  * ```
  *
  * @throws {CheckpointError} naming what was found, for any file that is not such a checkpoint.
- * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than any half.
- * @throws {TypeError} for an option that there is not.
+ * @throws {RangeError} for other `weights` than there are, or `"f16"` where a matrix has values that are larger than
+ * any half.
+ * @throws {TypeError} for an unknown option.
  */
 export async function load(from: FilesSource, options: LoadOptions = {}): Promise<LoadedAutoencoder> {
   checkOptions("load", options, { ...READ_OPTIONS, ...SOURCE_OPTIONS, device: true, weights: true });
@@ -198,7 +200,7 @@ export async function load(from: FilesSource, options: LoadOptions = {}): Promis
  * What {@link load} reads, without a GPU: the configuration, and the parameters as arrays.
  *
  * @throws {CheckpointError} as {@link load}.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function readCheckpoint(
   from: FilesSource,

@@ -86,7 +86,7 @@ const MAX_SHARED = 16;
  * is the reason in `refused`.
  *
  * @throws {CheckpointError} for files of no known format, or too damaged to say what they hold.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function inspectCheckpoint(
   from: FilesSource,

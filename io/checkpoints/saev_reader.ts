@@ -64,7 +64,7 @@ export interface ReadCheckpoint extends ParsedCheckpoint {
  *
  * @throws {CheckpointError} naming what was found, for an unknown schema, class or field, parameters that are missing,
  * unexpected, of other shapes or not finite, and for damaged or malicious bytes.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function parseCheckpoint(source: Source, options: ParseOptions = {}): Promise<ReadCheckpoint> {
   checkOptions("parseCheckpoint", options, { subtract_b_dec: true });

@@ -42,7 +42,7 @@ const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc"] as const;
  * The file of a model. Equal models give equal bytes.
  *
  * @throws {CheckpointError} where the schema cannot say exactly what the model computes, or its numbers are not finite.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export function formatCheckpoint(
   cfg: SparseAutoencoderConfig,

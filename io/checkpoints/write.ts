@@ -81,7 +81,7 @@ export interface WriteTarget {
  * Where {@link writeCheckpoint} would write, and what stands there.
  *
  * @throws {RangeError} where it would refuse to.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function findTargets(
   to: string | URL,
@@ -104,13 +104,13 @@ export async function findTargets(
 }
 
 /**
- * Writes a model in another's format. `to` is a file's path or URL, or a folder's, for formats of several files; folders
- * are made, and the files are replaced together or not at all. Links are followed; a device or a pipe can take a format of
- * one file.
+ * Writes a model in another's format. `to` is a file's path or URL, or a folder's, for formats of several files;
+ * folders are made, and the files are replaced together or not at all. Links are followed; a device or a pipe can take
+ * a format of one file.
  *
  * @throws {CheckpointError} where the format cannot compute what the model does. Nothing is written then.
  * @throws {RangeError} if a folder stands where a file should go, or a file where `overwrite` is `false`.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function writeCheckpoint(
   to: string | URL,
@@ -138,7 +138,7 @@ function placeOf(to: string | URL, name: string): string | URL {
  * The files that {@link writeCheckpoint} writes. Equal models give equal bytes.
  *
  * @throws {CheckpointError} as {@link writeCheckpoint}.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export function formatModel(
   given: ParsedCheckpoint,

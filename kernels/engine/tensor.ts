@@ -8,7 +8,7 @@ import { checkOptions } from "./options.ts";
 import type { DeviceContext } from "./device.ts";
 import { DeviceError, kindOf, ShapeError } from "./errors.ts";
 import { toF16 } from "../forms/f16.ts";
-import { TEXTURE_GAP } from "./kernel.ts";
+import { copyToTexture, newTextureCopy, type TextureCopy } from "../forms/texture_copies.ts";
 
 /** What an element is: a 32-bit float or a 32-bit unsigned integer. */
 export type ElementType = "f32" | "u32";
@@ -44,16 +44,6 @@ interface Storage {
   written?: number;
   /** A copy of its values in a texture. */
   textureCopy?: TextureCopy;
-}
-
-/** A texture with the values of a buffer, four scalars a texel, in lines that end in a {@link TEXTURE_GAP}. */
-export interface TextureCopy {
-  /** What is bound. */
-  readonly view: GPUTextureView;
-  /** The texture. */
-  readonly texture: GPUTexture;
-  /** How often the buffer's values had changed when they were copied; -1 before. */
-  copied: number;
 }
 
 let storages = 0;
@@ -212,11 +202,10 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   textureCopy(copy: (record: (encoder: GPUCommandEncoder) => void) => void): TextureCopy {
     const storage = this.#storage!;
     const { buffer, changes } = storage;
-    const textureCopy = storage.textureCopy ??= newTextureCopy(this, buffer);
+    const textureCopy = storage.textureCopy ??= newTextureCopy(this.context.device, this, buffer);
     if (textureCopy.copied !== changes) {
-      copy((encoder) =>
-        copyToTexture(encoder, { buffer, texelBytes: 4 * this.valueBytes, texture: textureCopy.texture })
-      );
+      const { valueBytes } = this;
+      copy((encoder) => copyToTexture(encoder, { buffer, texture: textureCopy.texture, valueBytes }));
       textureCopy.copied = changes;
     }
     return textureCopy;
@@ -387,48 +376,6 @@ function aligned(bytes: number): number {
 function newStorage(context: DeviceContext, size: number, label: string, tensors: number): Storage {
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
   return { buffer: context.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
-}
-
-/** TextureCopy of a line, for textures of up to {@link MAX_LINES} lines, which every adapter accepts, and for larger ones. */
-const [SHORT_LINES, LONG_LINES] = [1024, 4096];
-const MAX_LINES = 8192;
-
-/** A texture for a copy of a tensor's buffer: four scalars a texel, of 16 bytes, or of 8 for f16. */
-function newTextureCopy(
-  { context: { device }, type, isF16, valueBytes }: Tensor<ElementType>,
-  { size, label }: GPUBuffer,
-): TextureCopy {
-  const texels = size / (4 * valueBytes);
-  const columns = texels <= SHORT_LINES * MAX_LINES ? SHORT_LINES : LONG_LINES;
-  const texture = device.createTexture({
-    label: `texture copy of ${label}`,
-    size: [columns + TEXTURE_GAP, Math.ceil(texels / columns)],
-    format: isF16 ? "rgba16float" : type === "u32" ? "rgba32uint" : "rgba32float",
-    usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
-  });
-  return { texture, view: texture.createView(), copied: -1 };
-}
-
-function copyToTexture(
-  encoder: GPUCommandEncoder,
-  { buffer, texelBytes, texture }: {
-    readonly buffer: GPUBuffer;
-    readonly texelBytes: number;
-    readonly texture: GPUTexture;
-  },
-): void {
-  const columns = texture.width - TEXTURE_GAP;
-  const bytesPerRow = columns * texelBytes;
-  const lines = Math.floor(buffer.size / bytesPerRow);
-  const rest = buffer.size % bytesPerRow;
-  if (lines > 0) encoder.copyBufferToTexture({ buffer, bytesPerRow }, { texture }, [columns, lines]);
-  if (rest > 0) {
-    encoder.copyBufferToTexture(
-      { buffer, offset: lines * bytesPerRow, bytesPerRow },
-      { texture, origin: [0, lines] },
-      [rest / texelBytes, 1],
-    );
-  }
 }
 
 /** What decides how much of a tensor is bound at once. */

@@ -1,11 +1,13 @@
 /**
- * f16 tensors: how float32 values are rounded to 16 bits (IEEE 754 binary16).
+ * f16 tensors: how float32 values are rounded to 16 bits (IEEE 754 binary16), and how a kernel that reads floats reads them.
  *
  * The CPU rounds them and not the GPU, since WGSL lets an adapter round up or down, and leaves values that are too large
  * undefined.
  *
  * @module
  */
+
+import type { Binding } from "../engine/kernel.ts";
 
 /** The largest finite f16 value. */
 const LARGEST = 65504;
@@ -29,4 +31,26 @@ export function toF16(values: Float32Array, what: string): Float16Array<ArrayBuf
     }
   }
   return rounded;
+}
+
+/** Whether an f16 tensor can be bound: kernels read its values as floats, or its packed words. */
+export function takesF16({ element, access }: Pick<Binding, "element" | "access">): boolean {
+  return element === "f16" || access === "read" && (element === "f32" || element === "vec4f");
+}
+
+/** The WGSL element of an f16 tensor's buffer where a kernel reads floats: two values share a word. */
+export function f16Words(element: string): "vec2u" | "u32" {
+  return element === "vec4f" ? "vec2u" : "u32";
+}
+
+/** WGSL: `f16_NAME(i)`, what `NAME[i]` is where the buffer is an f16 tensor. */
+export function f16Wgsl(name: string, element: string): string {
+  return element === "vec4f"
+    ? `fn f16_${name}(i: u32) -> vec4f {
+  let words = ${name}[i];
+  return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+`
+    : `fn f16_${name}(i: u32) -> f32 { return unpack2x16float(${name}[i / 2u])[i % 2u]; }
+`;
 }

@@ -1,6 +1,6 @@
 /**
- * Whether float32 can tell what a step decides, and what its gradients are: not where a pre-activation lies as near to an
- * edge as its own rounding, and not where a gradient is what two much larger sums have left of each other.
+ * Whether float32 can decide what the reference decides in float64, and hold its gradients. It cannot where a pre-activation
+ * lies within its rounding of an edge, or where a gradient is the difference of two much larger sums.
  *
  * @module
  */
@@ -11,14 +11,14 @@ import { lossAndGradients, type Problem } from "../reference/objective.ts";
 import { Random } from "../support/random.ts";
 import { isSensitive, isSensitiveDifference, seededBound, U } from "../support/tolerance.ts";
 
-/** float32 cannot tell what a step is. */
+/** A comparison that says nothing, since float32 cannot decide. */
 export class Undecided extends Error {
   override readonly name = "Undecided";
 }
 
 /**
  * @param threshold of a BatchTopK outside training
- * @throws {Undecided} unless float32 can tell which latents fire, and which windows they are in.
+ * @throws {Undecided} unless float32 can decide which latents fire, which dead ones AuxK uses, and which windows hold them.
  */
 export function checkDecided(problem: Problem, p: Parameters, threshold?: number): void {
   const { cfg: { activation, d_sae: S }, x_BD, dead_S } = problem;
@@ -59,10 +59,10 @@ export function sizesOf({ cfg, x_BD }: Pick<Problem, "cfg" | "x_BD">, p: Paramet
   return encode({ ...cfg, subtract_b_dec: false }, { ...p, W_enc: sizes(p.W_enc), b_enc: sizes(p.b_enc) }, x);
 }
 
-/** Ways of rounding that are tried. */
+/** How many ways of rounding are tried. */
 const ROUNDINGS = 6;
 
-/** Whether the k-th largest and the next are too near to each other. */
+/** Whether the k-th largest value and the next could change places. */
 function isTied(values: Float64Array, bounds: Float64Array, k: number, eligible?: Uint8Array): boolean {
   const kept = largest(values, k, eligible);
   const more = largest(values, k + 1, eligible);
@@ -81,7 +81,7 @@ function magnitudesTie(p: Parameters, h_BS: Float64Array, bound_BS: Float64Array
   });
 }
 
-/** @throws {Undecided} if the loss or a gradient moves by much of what it may be off when its inputs are rounded once. */
+/** @throws {Undecided} if rounding the inputs once moves the loss or a gradient by much of its tolerance. */
 export function checkConditioned(
   problem: Problem,
   p: Parameters,
@@ -108,7 +108,7 @@ export function checkConditioned(
   }
 }
 
-/** A property of what float32 can tell; of anything else it says nothing, unless it is one of those that must be told. */
+/** A property of fast-check that skips what float32 cannot decide, unless it is one of `always`. */
 export function decidedOnly<T>(
   check: (value: T) => Promise<void>,
   always: readonly T[] = [],

@@ -1,9 +1,9 @@
 /**
- * The comparisons that drawn configurations go through: codes and reconstruction outside training, loss and gradients of a
+ * What is compared of a drawn configuration: codes and reconstruction outside training, loss and gradients of a
  * step, and three steps of training with their schedules. Everything is held against the float64 reference, which decides
- * for itself who fires, who is dead and what a step weighs.
+ * for itself which latents fire, which are dead, and how much the penalty weighs.
  *
- * Where float32 cannot tell these, nothing is compared: {@link Undecided}.
+ * They throw `Undecided` where float32 cannot decide that.
  *
  * @module
  */
@@ -16,10 +16,10 @@ import { isOnL0, type Sparsity } from "../../nn/loss_terms.ts";
 import { SparseAutoencoder } from "../../nn/sparse_autoencoder.ts";
 import { TrainState, type TrainStateData } from "../../nn/state.ts";
 import type { Gradients } from "../../nn/parameters.ts";
-import type { Loss, TrainLoss } from "../../objectives/loss_record.ts";
+import type { Loss } from "../../objectives/loss_record.ts";
 import { getObjective } from "../../objectives/objective.ts";
 import { samplePrefixes } from "../../objectives/prefixes.ts";
-import { train } from "../../train/train.ts";
+import { type Progress, train } from "../../train/train.ts";
 import { control, FRESH } from "../reference/controller.ts";
 import {
   activate,
@@ -65,7 +65,7 @@ const ROUNDINGS = 32;
 /** Those of a step of the controller. */
 const CONTROL_ROUNDINGS = 24;
 
-/** What the reference is told. A test that must fail replaces one of these by what a bug makes of it. */
+/** What the reference computes with. A test that must fail replaces one of these with what a bug makes of it. */
 export interface Reference {
   /** Learning rate of a step. */
   readonly rate: (step: number) => number;
@@ -82,7 +82,7 @@ export interface Reference {
   readonly deadAfter: number;
 }
 
-/** What is right of a trial. */
+/** What is right for a trial. */
 export function referenceOf({ cfg: { activation, d_sae }, train, n_steps, objective, weights }: Trial): Reference {
   const { lr = NaN, n_lr_warmup = NaN, n_sparsity_warmup = NaN, k_start, n_k_warmup, optimizer } = train;
   const last = "top_k" in activation ? activation.top_k : 0;
@@ -99,7 +99,7 @@ export function referenceOf({ cfg: { activation, d_sae }, train, n_steps, object
   };
 }
 
-/** Codes and reconstructions outside training are those of the matrices as they lie on the device. */
+/** Codes and reconstructions outside training, from the matrices as they lie on the device. */
 export async function checkCodes(trial: Trial, device: GPUDevice, changed: Partial<Reference> = {}): Promise<void> {
   const { cfg, weights, threshold } = trial;
   const reference = { ...referenceOf(trial), ...changed };
@@ -174,75 +174,73 @@ export async function checkTraining(trial: Trial, device: GPUDevice, changed: Pa
   using state = new TrainState(sae, { seed, optimizer: optimizer.key });
   state.tokens_since_active.write(trial.waited_S);
   const options = { ...trial.train, state, log_every: 1, ...n_steps !== undefined && { n_steps } };
-  const steps = train(sae, objective, batches, options);
+  // A step that float32 cannot decide leaves the loop early.
+  await using steps = train(sae, objective, batches, options);
   let controller = FRESH;
   let n_thresholds = 0;
   for (let step = 0; step < N_STEPS; step++) {
-    const x_BD = reference.input(batches[step]!, input);
+    const where = ` of step ${step}`;
     const before = await state.read();
     const found = widen(await sae.parameters.read());
     const [start = 0] = await sae.threshold.read();
     const p = widen(found);
     if (cfg.normalize_w_dec) normalizeRows(p.W_dec, cfg.d_model);
-    const at = { step, waited_S: before.tokens_since_active, x_BD, k: reference.k(step) };
     const lr = reference.rate(step);
-    const unweighted = problemOf(trial, reference, p, at);
-    const { value: progress } = await steps.next() as { readonly value: { losses: readonly TrainLoss[]; lr: number } };
-    const { losses: [loss], lr: usedRate } = progress;
-    assertScheduleClose([usedRate], [lr], `rate of step ${step}`);
+    const problem = problemOf(trial, reference, p, {
+      step,
+      waited_S: before.tokens_since_active,
+      x_BD: reference.input(batches[step]!, input),
+      k: reference.k(step),
+    });
+    const { value: progress } = await steps.next();
+    const { losses: [loss], lr: usedRate } = progress as Progress;
+    assertScheduleClose([usedRate], [lr], `rate${where}`);
 
-    const weight = { of: coefficientOf(unweighted.sparsity!) * reference.penalty(step), size: 0 };
+    const coeff = coefficientOf(problem.sparsity) * reference.penalty(step);
     const { target_l0 } = trial.objective;
     if (target_l0) {
-      const { l0 } = forward(unweighted, p, decide(unweighted, p)).loss;
+      const { l0 } = forward(problem, p, decide(problem, p)).loss;
       const stepsToTarget = (n_steps ?? Infinity) / 3 - step;
       const { next, factor } = control(controller, {
         l0,
         target_l0,
         lr,
         stepsToTarget,
-        isOnL0: isOnL0(unweighted.sparsity!),
+        isOnL0: isOnL0(problem.sparsity),
       });
       // The size of the two terms that the factor is the sum of, the second with a logarithm of about 1.
-      weight.size = weight.of * 14 * Math.cosh(next.integral);
-      weight.of *= factor;
+      const size = coeff * 14 * Math.cosh(next.integral);
+      const roundings = CONTROL_ROUNDINGS * (step + 1);
+      assertSumBound([loss!.sparsity_coeff], [coeff * factor], size, roundings, `weight of the penalty${where}`);
       controller = next;
-      assertSumBound(
-        [loss!.sparsity_coeff],
-        [weight.of],
-        weight.size,
-        CONTROL_ROUNDINGS * (step + 1),
-        `weight of the penalty in step ${step}`,
-      );
-    } else assertScalarClose(loss!.sparsity_coeff, weight.of, `weight of the penalty in step ${step}`);
+    } else assertScalarClose(loss!.sparsity_coeff, coeff, `weight of the penalty${where}`);
 
-    // The adapter's own weight: a controller that comes near 0 leaves little of it to be compared with.
-    const problem = { ...unweighted, sparsity: withCoefficient(unweighted.sparsity!, loss!.sparsity_coeff) };
-    const right = lossAndGradients(problem, p);
-    checkConditioned(problem, p, right);
-    assertLoss(loss!, right.record.loss, ` of step ${step}`);
+    // With the adapter's own weight: near 0, a controller's has lost most of its digits.
+    const weighted = { ...problem, sparsity: withCoefficient(problem.sparsity, loss!.sparsity_coeff) };
+    const right = lossAndGradients(weighted, p);
+    checkConditioned(weighted, p, right);
+    assertLoss(loss!, right.record.loss, where);
     const gradients = await remainingGradients(trial, { found, state, wanted: right.gradients, step, device });
+    assertScalarClose(loss!.grad_norm, clip(widen(gradients), false), `norm of the gradients${where}`);
 
-    assertScalarClose(loss!.grad_norm, clip(widen(gradients), false), `norm of the gradients of step ${step}`);
     const factor = grad_clip === false ? 1 : Math.min(1, grad_clip / (loss!.grad_norm + 1e-6));
     const clipped = widen(gradients);
     for (const name of parameterNames(p)) clipped[name]!.forEach((g, i) => clipped[name]![i] = g * factor);
     const [after, now] = await Promise.all([state.read(), sae.parameters.read()]);
     assertUpdated(trial, { before, p, clipped, lr, step, after, now: widen(now) }, reference.nesterov);
 
-    const counted = countSinceActive(before.tokens_since_active, right.record.f_BS);
-    assertExact(await state.tokens_since_active.read(), counted, `rows since each latent last fired, step ${step}`);
+    const { f_BS } = right.record;
+    const counted = countSinceActive(before.tokens_since_active, f_BS);
+    assertExact(after.tokens_since_active, counted, `rows since each latent last fired, step ${step}`);
     if (cfg.activation.key === "batch-top-k") {
-      const { f_BS } = right.record;
       const at = leastPositive(f_BS);
       const least = at === undefined ? undefined : { f: f_BS[at]!, size: sizesOf(problem, p)[at]! };
       if (least) n_thresholds++;
       const want = estimated(cfg.activation, { start, least, n_thresholds });
-      const got = (await sae.threshold.read())[0]!;
-      assertSumBound([got], [want.value], want.size, cfg.d_model + ROUNDINGS, `threshold after step ${step}`);
+      const got = await sae.threshold.read();
+      assertSumBound(got, [want.value], want.size, cfg.d_model + ROUNDINGS, `threshold after step ${step}`);
     }
   }
-  await steps.return();
 }
 
 /** What a step depends on. */
@@ -259,7 +257,7 @@ function problemOf(
   { deadAfter }: Reference,
   p: Parameters,
   { step, waited_S, x_BD, k }: StepInput,
-): Problem {
+): Problem & { readonly sparsity: Sparsity } {
   const { activation } = trial.cfg;
   const ofStep = "top_k" in activation
     ? { ...activation, top_k: k }

@@ -6,7 +6,7 @@
 
 import { BatchTopK, type MatrixRows } from "../../kernels/batch_top_k.ts";
 import { aboveThreshold } from "../../kernels/elementwise.ts";
-import { MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { MAXIMA_COLUMNS } from "../../kernels/matmul_tiles.ts";
 import { spans } from "../../kernels/engine/tensor.ts";
 import { columnMaxima } from "../reference/keys.ts";
 import { check, type KernelCase, mutants, type Recording, TEXTURES } from "../support/kernel_harness.ts";

@@ -7,8 +7,8 @@
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/engine/commands.ts";
 import { KernelError, ShapeError } from "../../kernels/engine/errors.ts";
-import { gatheredMatmul, type Limit, matmul, type Matrix, MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
-import { canUse, type Layout, type TileName, TILES } from "../../kernels/matmul_tiles.ts";
+import { gatheredMatmul, type Limit, matmul, type Matrix } from "../../kernels/matmul.ts";
+import { canUse, type Layout, MAXIMA_COLUMNS, type TileName, TILES } from "../../kernels/matmul_tiles.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import {
   caseContext,

@@ -6,7 +6,7 @@
 
 import { assertThrows } from "@std/assert";
 import { Commands } from "../../kernels/engine/commands.ts";
-import { MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { MAXIMA_COLUMNS } from "../../kernels/matmul_tiles.ts";
 import { topK, type TopKArguments } from "../../kernels/top_k.ts";
 import {
   caseContext,

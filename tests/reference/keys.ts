@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MAXIMA_COLUMNS } from "../../kernels/matmul.ts";
+import { MAXIMA_COLUMNS } from "../../kernels/matmul_tiles.ts";
 
 /** The place of each value among all numbers. */
 export function keysOf(values: Float32Array): Uint32Array {

@@ -12,7 +12,8 @@
 import { encodeRows, evaluate, measureCoherence } from "../../eval/mod.ts";
 import { Commands } from "../../kernels/engine/commands.ts";
 import { DeviceContext } from "../../kernels/engine/device.ts";
-import { type Binding, defineKernel, type FormedKernel, type Kernel, kernelForm } from "../../kernels/engine/kernel.ts";
+import { type Binding, defineKernel, type Kernel } from "../../kernels/engine/kernel.ts";
+import { type FormedKernel, kernelForm } from "../../kernels/forms/form.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import { matmul, type MatmulArguments } from "../../kernels/matmul.ts";
 import { canUse, type Layout, TILES } from "../../kernels/matmul_tiles.ts";
