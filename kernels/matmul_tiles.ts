@@ -106,6 +106,8 @@ export function candidates(context: DeviceContext, of: ProductClass): TileName[]
   return NAMES.filter((name) => {
     const tile = TILES.get(name)!;
     if (!canUse(context, tile, true)) return false;
+    // An invocation of a GPU has 256 registers at most: sums and loads of larger tiles spill.
+    if (context.lanes > 8 && tile.sharing === "register" && tile.rows * tile.columns > 64) return false;
     if (of.endsWith("few rows")) return tile.rows <= FEW && tile.sharing !== "workgroup";
     if (of.endsWith("few columns")) return tile.columns <= 8 && tile.sharing !== "workgroup";
     return tile.rows * tile.columns >= 64 || tile.sharing === "workgroup";

@@ -10,6 +10,7 @@ import {
   chromiumPackageObstacle,
   unpackChromiumPackage,
 } from "./chromium_package.ts";
+import { findEntry, NON_INTERACTIVE, registerUnpacked, unpackDebianPackages } from "./debian_packages.ts";
 import { must, type Run } from "./programs.ts";
 import { fillFolder } from "./user_cache.ts";
 
@@ -45,30 +46,13 @@ interface SoftwareDriver {
   fetch(machine: Machine): Promise<void>;
 }
 
-/** A C library other than the one the dynamic loader belongs to crashes every program that is told to load it. */
-const NEVER_UNPACKED = new Set(["libc6", "libc-bin"]);
-
-const NON_INTERACTIVE = { DEBIAN_FRONTEND: "noninteractive" };
-
 /** Only this driver and, where given, these libraries. Loaders before 1.3.207 read the second name. */
-function select(icd: string, libraryFolders: readonly string[] = []): Environment {
+export function select(icd: string, libraryFolders: readonly string[] = []): Environment {
   const env: Environment = { DENO_WEBGPU_BACKEND: "vulkan", VK_DRIVER_FILES: icd, VK_ICD_FILENAMES: icd };
   if (libraryFolders.length > 0) {
     env.LD_LIBRARY_PATH = [...libraryFolders, Deno.env.get("LD_LIBRARY_PATH")].filter(Boolean).join(":");
   }
   return env;
-}
-
-/** The path of the first entry of `folder` whose name matches. */
-async function findEntry(folder: string, pattern: RegExp): Promise<string | null> {
-  try {
-    const names = (await Array.fromAsync(Deno.readDir(folder))).map((entry) => entry.name).sort();
-    const name = names.find((name) => pattern.test(name));
-    return name === undefined ? null : `${folder}/${name}`;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
 }
 
 /** Debian, Ubuntu and their like have it. */
@@ -107,55 +91,13 @@ const unpackedMesa: SoftwareDriver = {
   },
   obstacle: aptObstacle,
   fetch(machine) {
-    return fillFolder(`${machine.cache}/mesa`, async (temporary) => {
-      const apt = `${temporary}/apt`;
-      await Deno.mkdir(`${apt}/lists/partial`, { recursive: true });
-      await Deno.mkdir(`${apt}/archives/partial`, { recursive: true });
-      // Package lists of our own: the machine's may be missing or stale, and only root may renew them.
-      const options = [
-        `Dir::State::Lists=${apt}/lists/`,
-        `Dir::Cache=${apt}/`,
-        "Dir::Cache::Archives=archives/",
-        "Acquire::Languages=none",
-        "APT::Sandbox::User=root",
-        "Debug::NoLocking=true",
-      ].flatMap((option) => ["-o", option]);
-      await machine.run("apt-get", ["update", ...options], { env: NON_INTERACTIVE });
-      const install = ["install", "-s", "--no-install-recommends", ...options, "libvulkan1", "mesa-vulkan-drivers"];
-      const plan = await must(machine.run, "apt-get", install, { env: NON_INTERACTIVE });
-      const packages = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!)
-        .filter((name) => !NEVER_UNPACKED.has(name.split(":")[0]!));
-      if (packages.length === 0) throw new Error("apt-get reports that Mesa's packages are installed already");
-      await must(machine.run, "apt-get", ["download", ...options, ...packages], { cwd: temporary });
-      for await (const { name } of Deno.readDir(temporary)) {
-        if (!name.endsWith(".deb")) continue;
-        await must(machine.run, "dpkg-deb", ["-x", `${temporary}/${name}`, `${temporary}/unpacked`]);
-        await Deno.remove(`${temporary}/${name}`);
-      }
-      await Deno.remove(apt, { recursive: true });
-      await registerUnpacked(temporary, `${machine.cache}/mesa`);
+    const folder = `${machine.cache}/mesa`;
+    return fillFolder(folder, async (temporary) => {
+      await unpackDebianPackages(machine.run, ["libvulkan1", "mesa-vulkan-drivers"], temporary);
+      await registerUnpacked("lvp", temporary, folder);
     });
   },
 };
-
-/** Writes the driver's registration with the path it will have in `folder`, and the list of library folders. */
-async function registerUnpacked(temporary: string, folder: string): Promise<void> {
-  const original = await findEntry(`${temporary}/unpacked/usr/share/vulkan/icd.d`, /^lvp_icd.*\.json$/);
-  if (original === null) throw new Error("the packages contain no lvp_icd.json");
-  const registration = JSON.parse(await Deno.readTextFile(original));
-  const library = registration.ICD.library_path.split("/").at(-1);
-  for await (const { name: triple } of Deno.readDir(`${temporary}/unpacked/usr/lib`)) {
-    if (!await findEntry(`${temporary}/unpacked/usr/lib/${triple}`, new RegExp(`^${RegExp.escape(library)}$`))) {
-      continue;
-    }
-    registration.ICD.library_path = `${folder}/unpacked/usr/lib/${triple}/${library}`;
-    const libraryFolders = [`${folder}/unpacked/usr/lib/${triple}`, `${folder}/unpacked/lib/${triple}`];
-    await Deno.writeTextFile(`${temporary}/library_folders`, libraryFolders.join("\n"));
-    await Deno.writeTextFile(`${temporary}/lvp_icd.json`, JSON.stringify(registration));
-    return;
-  }
-  throw new Error(`the packages contain no ${library}`);
-}
 
 const swiftShader: SoftwareDriver = {
   name: "SwiftShader",

@@ -16,7 +16,7 @@ import { type Binding, defineKernel, type Kernel } from "../../kernels/engine/ke
 import { type FormedKernel, kernelForm } from "../../kernels/forms/form.ts";
 import { Tensor } from "../../kernels/engine/tensor.ts";
 import { matmul, type MatmulArguments } from "../../kernels/matmul.ts";
-import { canUse, type Layout, TILES } from "../../kernels/matmul_tiles.ts";
+import { canUse, type Layout, type TileName, TILES } from "../../kernels/matmul_tiles.ts";
 import { csrToDense } from "../../kernels/mod.ts";
 import { type ActivationOptions, ACTIVATIONS, parameterShapes } from "../../nn/activations/mod.ts";
 import type { ParameterArrays, PiecewiseParameters } from "../../nn/arrays.ts";
@@ -59,6 +59,12 @@ const [B, SIZES] = [128, [[32, 648], [30, 649]]] as const;
 
 /** Widths at which an invocation owns one load of a row, two, and so on, by fours and one by one. */
 const WIDTHS = [64, 128, 256, 384, 512, 640, 768, 1024, 2048, 7, 15, 61, 93, 125, 157, 189, 255, 509];
+
+/** Of which sizes models are made: d_model with d_sae, and d_model alone for a smaller model of each activation. */
+interface ModelSizes {
+  readonly sizes: readonly (readonly [d_model: number, d_sae: number])[];
+  readonly widths: readonly number[];
+}
 
 const OBJECTIVES: readonly ObjectiveOptions[] = [
   { key: "vanilla", dead_threshold_tokens: 1 },
@@ -126,9 +132,12 @@ function isPossible(options: SparseAutoencoderOptions): boolean {
   }
 }
 
-/** The kernels of models on one profile, each as it runs there. */
-export function modelKernels(profile: Profile): Promise<FormedKernel[]> {
-  return collect(profile, ({ device }) => trainEverything(device));
+/** The kernels of models on one profile, each as it runs there; of all sizes that make a difference if none is given. */
+export function modelKernels(
+  profile: Profile,
+  { sizes = SIZES, widths = WIDTHS }: Partial<ModelSizes> = {},
+): Promise<FormedKernel[]> {
+  return collect(profile, ({ device }) => trainEverything(device, { sizes, widths }));
 }
 
 /** The same, where a binding has 64 KiB: sums continue from one block of rows to the next. */
@@ -141,9 +150,12 @@ export function blockKernels(profile: Profile): Promise<FormedKernel[]> {
   });
 }
 
-/** The kernels of products that a caller, or the tuner, may ask for on one profile. */
-export function productKernels(profile: Profile): Promise<FormedKernel[]> {
-  return collect(profile, recordProducts);
+/** The kernels of products with some tiles; with all that a caller, or the tuner, may ask for on one profile. */
+export function productKernels(
+  profile: Profile,
+  { tiles = [...TILES.keys()], aligned = [true, false] }: Partial<ProductKinds> = {},
+): Promise<FormedKernel[]> {
+  return collect(profile, (context) => recordProducts(context, { tiles, aligned }));
 }
 
 async function collect(
@@ -158,8 +170,8 @@ async function collect(
 }
 
 /** Whatever a model is for, so that also what only some of it runs comes up. */
-async function trainEverything(device: GPUDevice): Promise<void> {
-  for (const [d_model, d_sae] of SIZES) {
+async function trainEverything(device: GPUDevice, { sizes, widths }: ModelSizes): Promise<void> {
+  for (const [d_model, d_sae] of sizes) {
     for (const cfg of configurations()) {
       for (const objective of OBJECTIVES) await trainModel(device, { ...cfg, d_model, d_sae }, objective);
     }
@@ -171,7 +183,7 @@ async function trainEverything(device: GPUDevice): Promise<void> {
     await trainModel(device, { d_model, d_sae, activation: controlled }, { key: "vanilla", target_l0: 4 });
     await useModel(device, { d_model, d_sae, activation });
   }
-  for (const d_model of WIDTHS) {
+  for (const d_model of widths) {
     for (const key of Object.keys(ACTIVATIONS)) {
       await trainModel(device, { d_model, d_sae: 64, activation: activationOptions(key) }, OBJECTIVES[1]!);
     }
@@ -238,11 +250,17 @@ function someRows({ d_model }: SparseAutoencoderOptions): Float32Array<ArrayBuff
   return Float32Array.from({ length: B * d_model! }, (_, i) => Math.sin(i * i));
 }
 
+/** With which tiles, and of rows that start at multiples of four or not. */
+interface ProductKinds {
+  readonly tiles: readonly TileName[];
+  readonly aligned: readonly boolean[];
+}
+
 /** What happens to a product before it is stored. */
 const EPILOGUES = ["plain", "bias", "bias and ReLU", "accumulate", "maxima", "limit M", "limit N", "limit K"] as const;
 
 /** Products with every tile, layout and epilogue, of rows that start at multiples of four, or not. */
-function recordProducts(context: DeviceContext): void {
+function recordProducts(context: DeviceContext, { tiles, aligned }: ProductKinds): void {
   using stack = new DisposableStack();
   const commands = new Commands(context);
   const size = 64;
@@ -250,15 +268,15 @@ function recordProducts(context: DeviceContext): void {
   const limitBy = stack.use(Tensor.from(context, Uint32Array.of(3), [1], "limit"));
   const maxima = stack.use(new Tensor(context, "u32", [size / 8, size], "maxima"));
   const bias = stack.use(new Tensor(context, "f32", [size], "bias"));
-  for (const stride of [size, size + 1]) {
+  for (const isAligned of aligned) {
+    const stride = isAligned ? size : size + 1;
     const [a, b, c] = [make(stride, "A"), make(stride, "B"), make(stride, "C")];
-    for (const [name, tile] of TILES) {
-      if (!canUse(context, tile, stride === size)) continue;
+    for (const tile of tiles) {
+      if (!canUse(context, TILES.get(tile)!, isAligned)) continue;
       for (const layout of ["nn", "nt", "tn"] satisfies Layout[]) {
         for (
           const [epilogue, K] of EPILOGUES.flatMap((epilogue) => [[epilogue, size], [epilogue, size - 1]] as const)
         ) {
-          // One product a submission: none waits for another's tensors.
           const given: MatmulArguments = {
             layout,
             M: size,
@@ -267,7 +285,7 @@ function recordProducts(context: DeviceContext): void {
             a: { in: a },
             b: { in: b },
             c: { in: c },
-            tile: name,
+            tile,
             ...(epilogue.startsWith("bias") || epilogue === "maxima" ? { bias } : {}),
             ...(epilogue === "bias and ReLU" ? { relu: true } : {}),
             ...(epilogue === "accumulate" ? { accumulate: true } : {}),

@@ -5,11 +5,12 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { contextOf } from "../../../kernels/engine/device.ts";
+import { contextOf, DeviceContext } from "../../../kernels/engine/device.ts";
 import { KernelError } from "../../../kernels/engine/errors.ts";
-import type { ProductShape, TileName } from "../../../kernels/matmul_tiles.ts";
+import { candidates, type ProductShape, type TileName } from "../../../kernels/matmul_tiles.ts";
 import { Tensor } from "../../../kernels/engine/tensor.ts";
 import { restoreTuning, tune, type Tuning } from "../../../kernels/engine/tuner.ts";
+import { recordingDevice } from "../../../tools/gpu/recording_device.ts";
 import { freshDevice } from "../../support/gpu.ts";
 
 /** Few rows: the class whose candidates compile fastest. */
@@ -167,4 +168,12 @@ Deno.test("the first shape of each class is measured, on the clock of the CPU if
   assertEquals(tunings[0]!.shape, SHAPE);
   assert(tunings.every(({ tiles }) => tiles[0]!.gflops! > 0));
   device.destroy();
+});
+
+Deno.test("tiles that spill the registers of a GPU are candidates on software drivers alone", () => {
+  const of = (lanes: number) => candidates(new DeviceContext(recordingDevice().device, { lanes }), "nt, large");
+  for (const tile of ["register 16x8", "register 16x16"] as const) {
+    assertEquals([of(8).includes(tile), of(32).includes(tile)], [true, false], tile);
+  }
+  assert(of(32).includes("workgroup 8x8"));
 });
