@@ -7,7 +7,7 @@
 
 import { type ByteTarget, writeBytes } from "./files.ts";
 import type { ArrayPlace } from "./array_place.ts";
-import { CheckpointError, quote } from "./errors.ts";
+import { CheckpointError, naming, quote } from "./errors.ts";
 import { decodeText, describeValue, type JsonObject, type JsonValue, parseJson } from "./json.ts";
 import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.ts";
 import { readPieces, type Source } from "./source.ts";
@@ -64,7 +64,7 @@ interface Place {
  * types and fields, and where the tensors overlap, leave a gap, or do not fill the file exactly.
  */
 export async function readSafetensors(source: Source): Promise<Safetensors> {
-  const { metadata, places, start } = await readPlaces(source);
+  const { metadata, places, start } = await naming(source.name, () => readPlaces(source));
   const tensors = new Map(places.map((place) => [place.name, tensorAt(source, start, place)]));
   return { tensors, metadata };
 }
@@ -75,7 +75,7 @@ export async function readSafetensors(source: Source): Promise<Safetensors> {
  * @throws {CheckpointError} as {@link readSafetensors}.
  */
 export async function locateSafetensors(source: Source): Promise<ReadonlyMap<string, ArrayPlace>> {
-  const { places, start } = await readPlaces(source);
+  const { places, start } = await naming(source.name, () => readPlaces(source));
   return new Map(places.map(({ name, dtype, shape, begin }): [string, ArrayPlace] => [name, {
     what: `tensor ${quote(name)} of ${source.name}`,
     python: `safetensors.numpy.load_file(${JSON.stringify(source.name)})[${JSON.stringify(name)}]`,

@@ -5,7 +5,7 @@
  */
 
 import { crc32 } from "./crc32.ts";
-import { CheckpointError, quote } from "./errors.ts";
+import { CheckpointError, naming, quote } from "./errors.ts";
 import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.ts";
 import {
   MAX_PICKLE_BYTES,
@@ -105,7 +105,7 @@ export class PickledTensor extends PickledObject {
  * @throws {CheckpointError} naming what was found.
  */
 export async function readTorchFile(source: Source): Promise<Map<string, StoredTensor>> {
-  return readStateDict(await readTorchObject(source));
+  return await naming(source.name, async () => readStateDict(await readTorchObject(source)));
 }
 
 /** The id of a file, which depends on all of its records; `null` in files of PyTorch before 2.1, which have none. */

@@ -122,7 +122,7 @@ Deno.test("refused: files that are cut, lack something, hold something else, or 
     ],
     [(_, text) => Object.assign(text, { version: 1 }), "version 1; expected 2 or 3"],
     [(all) => all.delete("recent_errors"), "found no recent_errors; expected [16]"],
-    [(_, text) => Object.assign(text, { version: 2 }), 'found "recent_errors"'],
+    [(_, text) => Object.assign(text, { version: 2 }), 'found the unexpected tensor "recent_errors"'],
     [(_, text) => Object.assign(text, { state: { ...description.state, stepsAbove: 0.5 } }), "stepsAbove 0.5"],
     [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 8 } }), "expected [8]"],
     [(_, text) => Object.assign(text, { cfg: { ...description.cfg, d_sae: 0 } }), "d_sae must be"],
