@@ -24,7 +24,7 @@ export interface AdamStep {
   readonly step: number;
 }
 
-/** What {@link adam} takes: four arrays of one shape, and what only the GPU knows. */
+/** Arguments of {@link adam}: four arrays of one shape, and values that only the GPU knows. */
 export interface AdamArguments extends AdamStep {
   /** What is updated. */
   readonly parameter: Tensor;
@@ -36,9 +36,9 @@ export interface AdamArguments extends AdamStep {
   readonly moment2: Tensor;
   /** [1], multiplies the gradient. */
   readonly factor: Tensor;
-  /** [1], anything but 0 stops the update. */
+  /** [1], a value other than 0 stops the update. */
   readonly halted: Tensor<"u32">;
-  /** [rows], how much of each of the parameter's rows is taken away from the gradient's before; nothing if left out. */
+  /** [rows], the multiple of each parameter row that is first subtracted from its gradient row; none if left out. */
   readonly parallel?: Tensor | undefined;
 }
 
@@ -86,7 +86,7 @@ const bindings = (element: string) => ({
   halted: reads("u32", "1"),
 });
 
-/** WGSL: what is the same for all elements, read once and not at every turn. */
+/** WGSL: values that all elements share, read once outside the loop. */
 const START = `
   if (halted[0] != 0u) { return; }
   let clip = factor[0];
@@ -118,7 +118,7 @@ const declareFlat = (threads: number, { element, scalars }: VectorWidth) =>
   }`,
   });
 
-/** A workgroup a row. */
+/** One workgroup a row. */
 const declareRows = (threads: number, { element, scalars }: VectorWidth) =>
   defineKernel({
     name: "adam_without_parallel",
@@ -144,5 +144,8 @@ const declareShapes = (threads: number) => ({
   rows: perVectorWidth((width) => declareRows(threads, width)),
 });
 
-/** A CPU has one SIMD vector go through its part of the arrays, a GPU as many invocations as hide its memory. */
+/**
+ * On a CPU one SIMD vector works through a workgroup's part of the arrays; on a GPU many invocations hide the latency
+ * of memory.
+ */
 const adamKernels = { narrow: declareShapes(8), wide: declareShapes(64) };

@@ -1,13 +1,14 @@
 /**
- * The k largest of a whole matrix, exactly, without a sort: sparse rows with k entries altogether.
+ * The k largest values of a whole matrix, exactly and without a sort, as sparse rows with k entries in all.
  *
- * Values compare as in `top_k.ts`; among equal ones the first in row-major order win. One row may have all the entries.
+ * Values compare as in `top_k.ts`; among equal values the first in row-major order win. One row may hold all entries.
  *
- * The matrix is never whole anywhere: it comes some rows at a time, each time with the maxima of neighbouring columns. If k
- * of the maxima seen so far reach a bound, then so does the k-th largest value; only values that reach it are collected,
- * a few times k. A radix select among those finds the k-th key and how many of its equals are taken; then every row writes
- * its own entries, in ascending order. Where they do not fit (many equal values, or rows whose values grow and grow), the
- * matrix is asked for again, once for each digit of the key and once to be written; without need none of that runs.
+ * The matrix is never stored whole: it arrives some rows at a time, with the maxima of neighbouring columns. If k of
+ * the maxima seen so far reach a bound, so does the k-th largest value; only the values that reach the bound become
+ * candidates, a few times k. A radix select among the candidates finds the k-th key and how many values equal to it are
+ * kept; then every row writes its own entries in ascending order. If the candidates do not fit (many equal values, or
+ * rows whose values keep growing), the matrix is computed again, once for each digit of the key and once to write the
+ * result; otherwise none of that runs.
  *
  * @module
  */
@@ -22,21 +23,21 @@ import { KEY_WGSL } from "./engine/wgsl.ts";
 
 const THREADS = 64;
 const SCANNERS = 256;
-/** Keys are compared digit by digit, from the top: thirteen bits, thirteen, and six. */
+/** Keys are compared digit by digit from the top: 13 bits, 13 bits, 6 bits. */
 const SHIFTS = [19, 6, 0] as const;
 const BINS = 8192;
-/** Values of a tile that one invocation looks at. */
+/** Values of a tile that one invocation reads. */
 const VALUES_EACH = 16;
-/** Columns up to which eight invocations take a row: a software driver ends loops at 65,535 turns. */
+/** Columns up to which eight invocations share a row: a software driver ends loops at 65,535 turns. */
 const MAX_NARROW = 65536;
-/** How many candidates there is room for, as a multiple of k. Rows in random order have about four. */
+/** Capacity for candidates, as a multiple of k. Rows in random order have about four times k. */
 const CANDIDATES = 8;
 
 /** Some rows of the matrix. */
 export interface MatrixRows {
   /** [≥ rows, columns] */
   readonly values: Tensor;
-  /** [⌈columns / {@link MAXIMA_COLUMNS}⌉, ≥ rows], the largest key of neighbours. */
+  /** [⌈columns / {@link MAXIMA_COLUMNS}⌉, ≥ rows], the largest key of neighbouring columns. */
   readonly maxima: Tensor<"u32">;
   /** First row. */
   readonly from: number;
@@ -44,9 +45,9 @@ export interface MatrixRows {
   readonly to: number;
 }
 
-/** What is selected, and where the results go. */
+/** What to select, and where the results go. */
 export interface BatchTopKArguments {
-  /** How many; not more than the matrix has elements, than `capacity`, or than the selection was made for. */
+  /** How many values to keep: at most the number of elements, `capacity`, and the k of the constructor. */
   readonly k: number;
   /** Size of `indices` and `selected`. */
   readonly capacity: number;
@@ -56,11 +57,14 @@ export interface BatchTopKArguments {
   readonly indices: Tensor<"u32">;
   /** [capacity] */
   readonly selected: Tensor;
-  /** Records how all rows are made, in order, and hands them over in turn: the same ones whenever it is called. */
+  /**
+   * Records the kernels that compute the rows, in order, and calls `use` after each block; every call must give the
+   * same rows.
+   */
   readonly forEach: (use: (rows: MatrixRows) => void) => void;
 }
 
-/** How many rows should come at a time, so that the first of them have enough maxima for a bound. */
+/** How many rows a block should have, so that the first block has enough maxima for a bound. */
 export function batchTopKRows(rows: number, columns: number, k: number): number {
   return Math.min(rows, 64 * Math.ceil(2 * MAXIMA_COLUMNS * k / columns / 64));
 }
@@ -136,7 +140,7 @@ export class BatchTopK implements Disposable {
     commands.onlyIf(this.#overflow, () => this.#again(commands, given));
   }
 
-  /** Candidates of all rows: what reaches the bound that the rows up to there give. */
+  /** Collects the candidates of all rows: the values that reach the bound of the rows so far. */
   #collect(commands: Commands, { k, forEach }: BatchTopKArguments): void {
     const columns = this.#columns;
     fill(commands, this.#histogram, BINS, 0);
@@ -168,7 +172,7 @@ export class BatchTopK implements Disposable {
     });
   }
 
-  /** The same without candidates: every digit takes the whole matrix, and so does the result. */
+  /** The same without candidates: reads the whole matrix for every digit and for the result. */
   #again(commands: Commands, given: BatchTopKArguments): void {
     const columns = this.#columns;
     const { k, capacity, starts, indices, selected, forEach } = given;
@@ -225,7 +229,7 @@ export class BatchTopK implements Disposable {
   }
 }
 
-/** Counts the first digits of the maxima that reach the bound so far: it only rises. */
+/** Counts the first digits of the maxima that reach the bound so far; the bound only rises. */
 const maximaHistogramKernel = defineKernel({
   name: "maxima_histogram",
   dims: ["rows", "blocks", "stride"],
@@ -244,7 +248,7 @@ const maximaHistogramKernel = defineKernel({
   if (key >= bound[0]) { atomicAdd(&histogram[key >> ${SHIFTS[0]}u], 1u); }`,
 });
 
-/** Counts the next digit of the keys that begin with what has been found. */
+/** Counts the next digit of the keys that begin with the digits found so far. */
 const histogramKernel = defineKernel({
   name: "key_histogram",
   dims: ["size", "shift"],
@@ -266,7 +270,7 @@ const histogramKernel = defineKernel({
     let i = (group * ${VALUES_EACH}u + turn) * ${THREADS}u + lane;
     if (i < end) {
       let key = key_of(values[i]);
-      // What an earlier run left behind is not known yet.
+      // For the first digit, found still holds the result of an earlier run.
       if (is_first || key >> above == found[0] >> above) {
         atomicAdd(&histogram[(key >> dims.shift) & ${BINS - 1}u], 1u);
       }
@@ -275,8 +279,8 @@ const histogramKernel = defineKernel({
 });
 
 /**
- * found = (the bits of the k-th key so far, how many of the keys with these bits are wanted, 0); the key is 0 if there are
- * not so many.
+ * found = (the bits of the k-th key so far, how many keys with these bits are wanted, 0); the key is 0 if there are
+ * fewer than k.
  */
 const pickKernel = defineKernel({
   name: "pick_digit",
@@ -287,7 +291,7 @@ const pickKernel = defineKernel({
   cost: () => ({ flops: 0, bytes: 4 * BINS }),
   declarations: `var<workgroup> sums: array<u32, ${SCANNERS}>;`,
   body: `
-  // Every invocation has a stretch of the bins, the first one the highest.
+  // Every invocation has a range of the bins, the first invocation the highest.
   let top = ${BINS}u - lane * ${BINS / SCANNERS}u;
   var sum = 0u;
   for (var i = 1u; i <= ${BINS / SCANNERS}u; i += 1u) { sum += histogram[top - i]; }
@@ -313,9 +317,9 @@ const pickKernel = defineKernel({
 });
 
 /**
- * A workgroup a row: its values that reach the bound, in order, into a stretch of the candidates. Every invocation has a
- * stretch of the row; it marks which of 32 groups can matter before it looks into those, so that neighbours in a SIMD vector
- * do not wait for each other's.
+ * One workgroup a row: copies the values that reach the bound, in order, into a range of the candidates. Every
+ * invocation has a range of the row; it first marks which of 32 groups can hold candidates and then reads only those,
+ * so that neighbours in a SIMD vector do not wait for each other.
  */
 const declareCollect = (threads: number) => {
   const neighbours = Array.from({ length: MAXIMA_COLUMNS }, (_, i) => i);
@@ -380,10 +384,10 @@ var<workgroup> fits: u32;`,
   });
 };
 
-/** One SIMD vector a row on a CPU; more on a GPU, where latency counts. */
+/** One SIMD vector a row on a CPU; more on a GPU, to hide latency. */
 const collectKernels = { narrow: declareCollect(8), wide: declareCollect(64) };
 
-/** Where a row's values are: candidates lie in stretches with their columns, a tile's rows one after the other. */
+/** Where a row's values are: candidates in ranges, with their columns; rows of a tile one after the other. */
 interface Lie<B extends string> {
   readonly name: string;
   readonly first: string;
@@ -408,7 +412,7 @@ const TILE_ROWS: Lie<never> = {
   bindings: {},
 };
 
-/** WGSL: every invocation has a stretch of the row, `low` to `high`; `larger` and `same` are its counts. */
+/** WGSL: every invocation has a range of the row, `low` to `high`; `larger` and `same` are its counts. */
 const countsOfLane = ({ first, length }: Pick<Lie<never>, "first" | "length">) => `
   let first = ${first};
   let length = ${length};
@@ -460,8 +464,8 @@ const countCandidatesKernel = declareCount(CANDIDATE_ROWS);
 const countRowsKernel = declareCount(TILE_ROWS);
 
 /**
- * The first rows take the equals, whose number replaces that of those there are; starts are the running sums of what rows
- * have, going on from the rows before, which have taken found[2] equals.
+ * The first rows keep the values equal to the k-th key; how many a row keeps replaces how many it has. Starts are
+ * running sums of the kept values; they continue from the rows before, which have kept found[2] of the equal values.
  */
 const startsKernel = defineKernel({
   name: "batch_starts",

@@ -8,7 +8,7 @@ import type { Commands } from "./engine/commands.ts";
 import { defineKernel, reads, writes } from "./engine/kernel.ts";
 import type { Tensor } from "./engine/tensor.ts";
 
-/** The most terms: one invocation adds them, and a software driver ends its loop at 65,535 turns. */
+/** The most terms: one invocation adds them all, and a software driver ends loops at 65,535 turns. */
 const MAX_TERMS = 65000;
 
 /**
@@ -21,8 +21,10 @@ export function clipFactor(
   given: { readonly squares: Tensor; readonly norm: Tensor; readonly factor: Tensor; readonly most: number },
 ): void {
   const { squares, norm, factor, most } = given;
-  if (squares.size > MAX_TERMS) throw new RangeError(`a norm has at most ${MAX_TERMS} terms, found ${squares.size}`);
-  // WGSL has no infinity; a negative limit stands for none.
+  if (squares.size > MAX_TERMS) {
+    throw new RangeError(`clipping: a norm must have at most ${MAX_TERMS} terms, found ${squares.size}`);
+  }
+  // WGSL has no infinity: a negative value means no limit.
   commands.run(clipKernel, { size: squares.size, most: most === Infinity ? -1 : most, squares, norm, factor });
 }
 

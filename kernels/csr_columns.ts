@@ -1,8 +1,8 @@
 /**
- * Some columns of sparse rows, each with a line through it.
+ * Selected columns of sparse rows, each mapped by an affine function.
  *
- * `result[r, m] = factors[m] · x[r, columns[m]] + addends[m]`, where x [rows, ·] is sparse: an element that a row does not
- * list is 0. Indices ascend in each row, so each is found by bisection.
+ * `result[r, m] = factors[m] · x[r, columns[m]] + addends[m]`, where x [rows, ·] is sparse: an element without an entry
+ * is 0. Indices ascend in each row, so each is found by bisection.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import type { Csr } from "./csr.ts";
 
-/** What {@link csrColumns} takes. */
+/** Arguments of {@link csrColumns}. */
 export interface CsrColumnsArguments {
   /** x: the indices of each row ascend. */
   readonly sparse: Csr;

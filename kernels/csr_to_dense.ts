@@ -8,7 +8,7 @@ import type { Csr } from "./csr.ts";
 import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 
-/** What {@link csrToDense} takes. */
+/** Arguments of {@link csrToDense}. */
 export interface CsrToDenseArguments {
   /** The sparse matrix. */
   readonly sparse: Csr;

@@ -11,28 +11,28 @@ import { sumBeforeWgsl } from "./engine/wgsl.ts";
 
 const SCANNERS = 256;
 /**
- * The most columns of an invocation: a software driver ends its loops at 65,535 turns in all, and it takes up to nine for
- * every word of each of two passes, and one for every element that is kept.
+ * The most columns of an invocation: a software driver ends its loops at 65,535 turns in all, and an invocation takes
+ * up to nine turns for each word in each of two passes and one for each element that it keeps.
  */
 const MAX_OF_LANE = 32000;
-/** Invocations that share a row; one SIMD vector of a CPU where that is enough, since its barriers cost. */
+/** Invocations that share a row: one SIMD vector where that is enough, since barriers are slow on a CPU. */
 const NARROW = 8;
 const WIDE = 64;
 const MAX_COLUMNS = MAX_OF_LANE * WIDE;
-/** Columns whose bits are in one word: which of them are kept. */
+/** Columns in one word of bits, each of which says whether its column is kept. */
 const WORD = 32;
 
 /** Which elements are kept besides those above max(thresholds[c], 0). */
 export interface Nearby {
   /** [columns] */
   readonly thresholds: Bindable;
-  /** Elements closer to it than half of this are kept. */
+  /** Elements closer to their threshold than half of this are kept. */
   readonly width: number;
   /** [columns], 1 where all elements of a column are kept. */
   readonly whole: Bindable;
 }
 
-/** What {@link denseToCsr} takes. */
+/** Arguments of {@link denseToCsr}. */
 export interface DenseToCsrArguments {
   /** [rows, columns] */
   readonly dense: Bindable;
@@ -40,33 +40,33 @@ export interface DenseToCsrArguments {
   readonly rows: number;
   /** Columns. */
   readonly columns: number;
-  /** Which row of the sparse matrix the first one is; those before it must be there already. */
+  /** Row of the sparse matrix at which these rows start; the rows before it must have been appended. */
   readonly firstRow: number;
   /** Rows of the sparse matrix. */
   readonly allRows: number;
   /** [allRows + 1] */
   readonly starts: Bindable;
-  /** Size of `indices` and `values`. Rows that do not fit whole are counted and left out. */
+  /** Size of `indices` and `values`. A row that does not fit whole is counted and left out. */
   readonly capacity: number;
   /** [capacity] */
   readonly indices: Bindable;
   /** [capacity] */
   readonly values: Bindable;
-  /** Keeps those above and near a threshold, zeros among them; all that are not zero if left out. */
+  /** Keeps elements above or near a threshold, zeros included; if left out, all elements that are not 0. */
   readonly nearby?: Nearby;
 }
 
 /**
  * Appends rows to a sparse matrix, in order; NaN is kept.
  *
- * Starts count what there is also past the capacity, up to 2³¹.
+ * Starts count all kept elements, also those beyond the capacity, up to 2³¹.
  *
  * @throws {RangeError} for rows of more than 2,048,000 columns.
  */
 export function denseToCsr(commands: Commands, given: DenseToCsrArguments): void {
   const { dense, rows, columns, firstRow, allRows, starts, capacity, indices, values, nearby } = given;
   if (columns > MAX_COLUMNS) {
-    throw new RangeError(`sparse rows have at most ${MAX_COLUMNS} columns, found ${columns}`);
+    throw new RangeError(`sparse rows must have at most ${MAX_COLUMNS} columns, found ${columns}`);
   }
   const sizes = { rows, columns, firstRow, allRows };
   const source = { ...sizes, dense, starts };
@@ -131,7 +131,7 @@ fn is_nearby(value: Load, limit: Load, width: f32) -> Answers {
   answers: (value, i) => `is_nearby(${value}, thresholds[${i}], dims.width) | (whole[${i}] != Words(0u))`,
 });
 
-/** Loads of a turn that looks at a word: few, since they are compiled one by one. */
+/** Loads of one turn over a word: few, since each is compiled separately. */
 const UNROLL = 4;
 
 /** WGSL: `mask`, which of the elements of `word` are kept. */
@@ -148,7 +148,10 @@ const maskOfWord = ({ scalars }: ScanLayout, { answers }: Pick<Kept, "answers">)
 }
     }`;
 
-/** WGSL: the words of each invocation, neighbours, so that positions ascend with the columns, and how many elements it keeps. */
+/**
+ * WGSL: the words of each invocation, which are neighbours so that positions ascend with the columns, and how many
+ * elements it keeps.
+ */
 const countOfLane = (layout: ScanLayout, kept: Pick<Kept, "answers">): string => `
   let loads = dims.columns / ${layout.scalars}u;
   let words = (dims.columns + ${WORD - 1}u) / ${WORD}u;
@@ -191,7 +194,7 @@ const countKernel = <B extends string>(layout: ScanLayout, kept: Kept<B>) => {
   } as const;
 };
 
-/** Counts become starts, going on from the rows before; they stop where 32 bits would end. */
+/** Counts become starts that continue from the rows before; they saturate instead of overflowing 32 bits. */
 const rowStartsKernel = defineKernel({
   name: "row_starts",
   dims: ["rows", "columns", "firstRow", "allRows"],

@@ -1,5 +1,5 @@
 /**
- * Kernels that treat every element on its own.
+ * Elementwise kernels.
  *
  * @module
  */
@@ -173,7 +173,7 @@ const copyColumnsKernel = defineKernel({
     x[row + dims.targetColumn + column] = x[row + dims.source + column];`),
 });
 
-/** What {@link aboveThreshold} takes. */
+/** Arguments of {@link aboveThreshold}. */
 export interface AboveThresholdArguments {
   /** [size] */
   readonly x: Bindable;
@@ -181,9 +181,9 @@ export interface AboveThresholdArguments {
   readonly size: number;
   /** [thresholds] */
   readonly threshold: Bindable;
-  /** How many: 1 for all elements, or one for each column of rows that long. */
+  /** Number of thresholds: 1 for all elements, or one for each column. */
   readonly thresholds: number;
-  /** [size], which gets the results; x itself if left out. */
+  /** [size], the results; x itself if left out. */
   readonly to?: Bindable;
 }
 

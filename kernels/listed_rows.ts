@@ -1,8 +1,8 @@
 /**
- * Some rows of a matrix, as a list on the GPU says: brought together, and brought back; and sparse rows spread out over the
+ * Rows of a matrix that a list on the GPU names: gathered, and scattered back; and sparse rows written out over the
  * listed columns.
  *
- * A list is longer than what it lists: only the first `count[0]` of its numbers count, and only the GPU knows how many.
+ * Only the first `count[0]` numbers of a list are valid, and only the GPU knows how many these are.
  *
  * @module
  */
@@ -12,11 +12,11 @@ import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import { perVectorWidth, type VectorWidth } from "./engine/vector_width.ts";
 import type { Csr } from "./csr.ts";
 
-/** What {@link gatherRows} and {@link scatterRows} take. */
+/** Arguments of {@link gatherRows} and {@link scatterRows}. */
 export interface ListedRowsArguments {
   /** Some rows of the matrix, [to − from, columns]. */
   readonly matrix: Bindable;
-  /** Which rows these are; listed rows outside are left alone. */
+  /** First of these rows; listed rows outside them are left alone. */
   readonly from: number;
   /** One past the last. */
   readonly to: number;
@@ -26,11 +26,11 @@ export interface ListedRowsArguments {
   readonly list: Bindable;
   /** Size of the list. */
   readonly listSize: number;
-  /** [1], how many of them count. */
+  /** [1], how many of its numbers are valid. */
   readonly count: Bindable;
   /** [most, columns], the listed rows in order. */
   readonly packed: Bindable;
-  /** The most there can be. */
+  /** The most rows that can be listed. */
   readonly most: number;
 }
 
@@ -66,7 +66,7 @@ const declareListedRows = (name: "gather" | "scatter", { element, scalars }: Vec
     body: `
   if (group >= count[0]) { return; }
   let row = list[group];
-  // Rows before the first wrap around.
+  // For rows before the first, the difference wraps around.
   if (row - dims.first >= dims.extent) { return; }
   let loads = dims.columns / ${scalars}u;
   for (var c = lane; c < loads; c += 8u) {
@@ -80,7 +80,7 @@ const declareListedRows = (name: "gather" | "scatter", { element, scalars }: Vec
 const gatherKernel = perVectorWidth((width) => declareListedRows("gather", width));
 const scatterKernel = perVectorWidth((width) => declareListedRows("scatter", width));
 
-/** What {@link spreadEntries} and {@link keepEntries} take. */
+/** Arguments of {@link spreadEntries} and {@link keepEntries}. */
 export interface SpreadEntriesArguments {
   /** The sparse rows; every index is listed. */
   readonly sparse: Csr;
@@ -92,7 +92,7 @@ export interface SpreadEntriesArguments {
   readonly places: Bindable;
   /** Size of `places`. */
   readonly placesSize: number;
-  /** [1], how many columns of the result there are; 0 leaves everything alone. */
+  /** [1], how many columns of the result are listed; with 0 nothing is written. */
   readonly count: Bindable;
   /** Elements from one row of the result to the next. */
   readonly stride: number;
@@ -134,7 +134,7 @@ const spreadKernel = defineKernel({
   }`,
 });
 
-/** Zeros everywhere in the listed columns of `dense` but where the entries are. */
+/** Sets the listed columns of `dense` to 0 except where the entries are. */
 export function keepEntries(commands: Commands, given: SpreadEntriesArguments): void {
   const { sparse, firstRow, rows, places, placesSize, count, stride, dense } = given;
   const { starts, indices, rows: allRows, capacity } = sparse;

@@ -59,18 +59,18 @@ export interface MatmulArguments {
   /** The sums start from what C holds. */
   readonly accumulate?: boolean;
   /**
-   * [⌈N / {@link MAXIMA_COLUMNS}⌉, ≥ M] u32, the largest key (`KEY_WGSL`) of so many neighbouring columns of C each: a row
-   * of C is a column here, so that one invocation's maxima lie together. Stride and offset are multiples of four, and what
-   * is between M and the next multiple of four is overwritten.
+   * [⌈N / {@link MAXIMA_COLUMNS}⌉, ≥ M] u32, which gets the largest key (`KEY_WGSL`) of each group of neighbouring
+   * columns of C. A row of C is a column here, so that the maxima of one invocation are contiguous. Stride and offset
+   * must be multiples of four; values between M and the next multiple of four are overwritten.
    */
   readonly maxima?: Matrix;
-  /** One of the sizes is smaller than it says, as only the GPU knows: what is beyond is neither read nor written. */
+  /** Limits one of the sizes by a number on the GPU: elements beyond it are neither read nor written. */
   readonly limit?: Limit;
-  /** Who computes what, which changes no bit; what the device takes for the shape if left out. */
+  /** Tile to compute with, which changes no bit; the device's choice for the shape if left out. */
   readonly tile?: TileName;
 }
 
-/** The smaller of a size and `by[0]` is the size. */
+/** A size becomes the smaller of itself and `by[0]`. */
 export interface Limit {
   /** Which. */
   readonly size: "M" | "N" | "K";
@@ -78,11 +78,14 @@ export interface Limit {
   readonly by: Tensor<"u32">;
 }
 
-/** `nt` with the rows of B (and of the bias) picked by a list whose length only the GPU knows. */
+/**
+ * Arguments of {@link gatheredMatmul}: an `nt` product whose rows of B (and elements of the bias) are picked by a list
+ * whose length only the GPU knows.
+ */
 export interface GatheredMatmulArguments {
   /** Rows of C. */
   readonly M: number;
-  /** The most columns there can be. */
+  /** The most columns that can be listed. */
   readonly N: number;
   /** Terms of each sum. */
   readonly K: number;
@@ -102,20 +105,20 @@ export interface GatheredMatmulArguments {
   readonly count: Tensor<"u32">;
 }
 
-/** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn takes four. */
+/** Terms of one dispatch: a software driver ends loops at 65,535 turns, and a turn adds four terms. */
 const MAX_TERMS = 65536;
 
 /**
  * C = A · B [+ bias] [ReLU], or C += A · B.
  *
  * @throws {ShapeError} if a matrix does not lie inside its tensor.
- * @throws {KernelError} if the device cannot compute with the tile that was asked for.
+ * @throws {KernelError} if the device cannot use the requested tile.
  */
 export function matmul(commands: Commands, given: MatmulArguments): void {
   const { layout, M, N, K, bias, relu = false, limit } = given;
   if (M === 0 || N === 0) return;
   if (limit?.size === "K" && K > MAX_TERMS) {
-    throw new ShapeError(`a product whose terms are limited has at most ${MAX_TERMS} of them, found ${K}`);
+    throw new ShapeError(`product: a limited K must be at most ${MAX_TERMS}, found ${K}`);
   }
   const a = place("A", given.a, layout === "tn" ? K : M, layout === "tn" ? M : K);
   const b = place("B", given.b, layout === "nt" ? N : K, layout === "nt" ? K : N);
@@ -130,7 +133,7 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
     throw new KernelError(`product: ${tile} needs subgroups of eight, and rows of A that start at multiples of four`);
   }
   const counted = limit && countedBlocks(commands, tile, { M, N }, limit);
-  // Past the limit of a driver's loops, each dispatch continues the sums of the one before.
+  // Beyond the limit of a driver's loops, each dispatch continues the sums of the previous one.
   for (let from = 0; from === 0 || from < K; from += MAX_TERMS) {
     const last = from + MAX_TERMS >= K;
     const kernel = matmulKernel({
@@ -182,11 +185,11 @@ export function matmul(commands: Commands, given: MatmulArguments): void {
 export function gatheredMatmul(commands: Commands, given: GatheredMatmulArguments): void {
   const { M, N, K, bias, rows, count, firstRow } = given;
   if (M === 0 || N === 0) return;
-  if (K > MAX_TERMS) throw new ShapeError(`a gathered product has at most ${MAX_TERMS} terms, found ${K}`);
+  if (K > MAX_TERMS) throw new ShapeError(`gathered product: K must be at most ${MAX_TERMS}, found ${K}`);
   const a = place("A", given.a, M, K);
   const b = place("B", given.b, 0, K);
   const c = place("C", given.c, M, N);
-  // Nobody knows how many columns there will be: often none.
+  // The number of columns is unknown, and often 0.
   const tile = defaultTile(commands.context, "nt, few columns", a.aligned);
   const kernel = matmulKernel({
     layout: "nt",
@@ -225,7 +228,9 @@ export function gatheredMatmul(commands: Commands, given: GatheredMatmulArgument
   }, countedBlocks(commands, tile, { M, N }, { size: "N", by: count }));
 }
 
-/** Only the blocks of C that there are: a software driver computes those without results as if they had some. */
+/**
+ * Counts the blocks of C that exist: a software driver spends as much time on a block without results as on any other.
+ */
 function countedBlocks(
   commands: Commands,
   name: TileName,
@@ -246,7 +251,7 @@ interface Placed {
   readonly aligned: boolean;
 }
 
-/** Where a matrix of `rows` × `columns` starts in what is bound, checked. */
+/** Where a matrix of `rows` × `columns` lies in what is bound, checked. */
 function place(name: string, matrix: Matrix, rows: number, columns: number): Placed {
   const { in: bound, offset = 0 } = matrix;
   const tensor = bound instanceof Tensor ? bound : bound.tensor;
@@ -255,18 +260,20 @@ function place(name: string, matrix: Matrix, rows: number, columns: number): Pla
   const end = rows === 0 || columns === 0 ? 0 : offset + (rows - 1) * stride + columns;
   if (end > size || (rows > 1 && stride < columns)) {
     throw new ShapeError(
-      `product: ${name} of ${rows} × ${columns} with stride ${stride} at ${offset} does not lie in ${tensor.label}, which has ${size} values there`,
+      `product: ${name} of ${rows} × ${columns} with stride ${stride} at ${offset} does not fit ${tensor.label}, which has ${size} values there`,
     );
   }
   if (size % stride !== 0) {
-    throw new ShapeError(`product: ${name} has rows of ${stride} values, and ${tensor.label} has ${size}, no multiple`);
+    throw new ShapeError(
+      `product: ${name} has rows of ${stride} values; ${tensor.label} must have a multiple of that, found ${size}`,
+    );
   }
   // Loads of four need every row to start at a multiple of four, and a binding of whole fours.
   const aligned = stride % 4 === 0 && offset % 4 === 0 && size % 4 === 0;
   return { in: bound, rows: size / stride, stride, offset, aligned };
 }
 
-/** Who computes what: invocations of a workgroup, and what each of them does. */
+/** How a tile divides the work: its invocations, and what its kernel needs. */
 function sharing({ context }: Commands, name: TileName): Pick<Variant, "tile" | "lanes" | "directive"> {
   const tile = TILES.get(name)!;
   return {

@@ -94,12 +94,12 @@ function declare(variant: Variant): MatmulKernel {
     }
   }`
   );
-  // What C holds; in rows and columns that are not there it does not matter.
+  // What C holds; rows and columns beyond its end may hold anything.
   const held = rows.flatMap((i) => [
     `let held_row${i} = dims.c_from + min(row + ${i}u, M - 1u) * dims.ldc;`,
     ...vectors.map((j) => `let held${i}_${j} = c[(held_row${i} + ${column(j)}) >> 2u];`),
   ]);
-  // The key 0 belongs to no value: columns that do not exist stay below all others.
+  // No value has the key 0: columns that do not exist stay below all others.
   const largest = (i: number, first: number) =>
     range(MAXIMA_COLUMNS).map((j) => first + j)
       .map((j) => `select(0u, key_of(${result(i, j)}), column + ${j}u < columns)`)
@@ -155,7 +155,7 @@ ${maxima ? KEY_WGSL : ""}`,
   ${each((i, j) => `var c${i}_${j} = ${accumulate ? start(i, j) : "0.0"};`).join("\n  ")}
   ${loop}
   ${
-      // Once a column, not once an element; of columns that are not there it does not matter.
+      // Read once a column, not once an element; columns beyond the end may read anything.
       bias
         ? columns.map((j) => `let bias${j} = bias[${gather ? `listed${j} - dims.firstRow` : column(j)}];`).join("\n  ")
         : ""}

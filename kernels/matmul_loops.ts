@@ -1,5 +1,6 @@
 /**
- * The main loops of a matrix product in WGSL: who loads the factors, and in which order terms are added.
+ * The main loops of a matrix product in WGSL: which invocations load the factors, and the order in which terms are
+ * added.
  *
  * @module
  */
@@ -27,7 +28,10 @@ export interface MainLoop {
   readonly loop: string;
 }
 
-/** Every invocation loads what it multiplies, or the lanes of a subgroup load A for each other. */
+/**
+ * The loop of a `register` tile, whose invocations load what they multiply, or of a `subgroup` tile, whose lanes load A
+ * for each other.
+ */
 export function laneLoop({ layout, vectorA, vectorB, tail, gather, tile }: LoopVariant): MainLoop {
   const rows = range(tile.rows);
   const columns = range(tile.columns);
@@ -41,9 +45,11 @@ export function laneLoop({ layout, vectorA, vectorB, tail, gather, tile }: LoopV
   const one = (name: string, vector: boolean, index: string) =>
     vector ? `${name}[(${index}) >> 2u][(${index}) & 3u]` : `${name}[${index}]`;
 
-  // Four terms at a time: where four neighbours along k (or along the rows or columns) lie together, one load brings them.
+  // Four terms at a time: one load fetches four neighbours along k (or along the rows or columns) where they are
+  // contiguous.
   const loads: string[] = [];
-  // Lanes hear of each other's vectors when they need them, once for four columns: keeping all of them costs more.
+  // Lanes broadcast their vectors when the others need them, once for four columns: keeping all of them would cost
+  // more.
   const heard = (i: number): string[] => {
     if (!together) return [];
     if (layout !== "tn") return [`let a${i} = subgroupBroadcast(own${i >> 3}, ${i & 7}u);`];
@@ -106,9 +112,9 @@ export function laneLoop({ layout, vectorA, vectorB, tail, gather, tile }: LoopV
 }
 
 /**
- * 16 × 16 invocations bring some terms of all their rows and columns into workgroup memory, each one vector of either, in
- * the direction in which they lie, and multiply them there. Lines along k are a vector apart from a power of two, so that
- * neighbours read from different banks.
+ * The loop of a `workgroup` tile: 16 × 16 invocations load some terms of all their rows and columns into workgroup
+ * memory, one vector of each factor per invocation, along the direction in which the factor is contiguous. The pitch of
+ * lines along k is one vector more than a power of two, so that neighbours read from different banks.
  */
 export function workgroupLoop({ layout, vectorA, vectorB, tile }: LoopVariant): MainLoop {
   const terms = 4 * SIDE / tile.rows;
@@ -183,7 +189,7 @@ export function workgroupLoop({ layout, vectorA, vectorB, tile }: LoopVariant): 
   };
 }
 
-/** Four terms of a sum in one expression, so that the sum is read and written once for all of them. */
+/** Four terms of a sum in one expression, so that the sum is read and written once. */
 function fourTerms(
   i: number,
   j: number,

@@ -1,5 +1,5 @@
 /**
- * Who computes what in a matrix product: the tiles there are, and which of them a device takes for a shape.
+ * The tiles of a matrix product, and which of them a device uses for a shape.
  *
  * @module
  */
@@ -23,11 +23,11 @@ export interface ProductShape {
   readonly K: number;
 }
 
-/** How the work of a product is shared out. */
+/** How a product is divided among invocations. */
 export interface Tile {
   /**
-   * Who loads: each invocation for itself (`register`), a subgroup of eight A together (`subgroup`), or a workgroup of
-   * 16 × 16 both A and B together (`workgroup`).
+   * Which invocations share loads: none (`register`), a subgroup of eight those of A (`subgroup`), or a workgroup of 16
+   * × 16 those of A and B (`workgroup`).
    */
   readonly sharing: "register" | "subgroup" | "workgroup";
   /** Rows of C that an invocation computes. */
@@ -36,7 +36,7 @@ export interface Tile {
   readonly columns: number;
 }
 
-/** A tile's name: who loads, and the rows and columns of an invocation. */
+/** A tile's name: how it shares loads, and the rows and columns of an invocation. */
 export type TileName =
   | "register 4x4"
   | "register 8x8"
@@ -52,7 +52,7 @@ export type TileName =
   | "workgroup 4x4"
   | "workgroup 8x8";
 
-// Of each kind the quickest to compile first.
+// The fastest to compile of each kind comes first.
 const NAMES: readonly TileName[] = [
   "register 4x4",
   "register 8x8",
@@ -69,7 +69,7 @@ const NAMES: readonly TileName[] = [
   "workgroup 8x8",
 ];
 
-/** Every tile there is. */
+/** All tiles, by name. */
 export const TILES: ReadonlyMap<TileName, Tile> = new Map(NAMES.map((name) => [name, parse(name)]));
 
 function parse(name: string): Tile {
@@ -77,15 +77,15 @@ function parse(name: string): Tile {
   return { sharing: sharing as Tile["sharing"], rows: Number(rows), columns: Number(columns) };
 }
 
-/** Products that share a choice of tile: of one layout, and alike in size. */
+/** Products that share a choice of tile: the same layout and a similar size. */
 export type ProductClass = `${Layout}, ${"few rows" | "few columns" | "small" | "large"}`;
 
-/** Rows or columns up to here are few. */
+/** Up to this many rows or columns count as few. */
 const FEW = 16;
 
 /**
- * Multiply-adds from which a product is large: then the time that a big tile takes to compile is soon made up for. A big
- * tile compiles quickly only where the terms come in fours.
+ * Multiply-adds from which a product counts as large: a big tile then soon makes up for the time it takes to compile. A
+ * big tile compiles quickly only if the number of terms is a multiple of four.
  */
 const LARGE = 2 ** 28;
 
@@ -96,12 +96,12 @@ export function productClass({ layout, M, N, K }: ProductShape): ProductClass {
   return `${layout}, ${M * N * K >= LARGE && K % 4 === 0 ? "large" : "small"}`;
 }
 
-/** Whether a device can compute with a tile; subgroups load vectors of A, so that its rows must start at multiples of four. */
+/** Whether a device can use a tile. Subgroups load vectors of A, so its rows must start at multiples of four. */
 export function canUse(context: DeviceContext, { sharing }: Tile, aligned: boolean): boolean {
   return sharing !== "subgroup" || (aligned && context.subgroups !== undefined);
 }
 
-/** The tiles among which a choice makes sense for a class, on this device. */
+/** The tiles worth measuring for a class on this device. */
 export function candidates(context: DeviceContext, of: ProductClass): TileName[] {
   return NAMES.filter((name) => {
     const tile = TILES.get(name)!;
@@ -114,7 +114,7 @@ export function candidates(context: DeviceContext, of: ProductClass): TileName[]
   });
 }
 
-/** The tile of a product: the one that was chosen by measuring, where that has been done and it can be used, or the default. */
+/** The tile of a product: the measured choice if there is one and it can be used, otherwise the default. */
 export function chosenTile(context: DeviceContext, shape: ProductShape, aligned: boolean): TileName {
   const of = productClass(shape);
   const measured = context.tuned.get(of) as TileName | undefined;
@@ -123,8 +123,8 @@ export function chosenTile(context: DeviceContext, shape: ProductShape, aligned:
 }
 
 /**
- * The tile that is taken without a measurement. On software drivers as measured on Mesa 22.3.6 and 25.0.7; the largest
- * tiles only with the former's compiler, since the latter's spills them. On GPUs, which share what is loaded near, untested.
+ * The tile used without a measurement. For software drivers, measured on Mesa 22.3.6 and 25.0.7; the largest tiles only
+ * with the compiler of 22.3.6, since that of 25.0.7 spills registers. For GPUs, untested.
  */
 export function defaultTile(context: DeviceContext, of: ProductClass, aligned: boolean): TileName {
   const [isLarge, isTall, isFlat] = [of.endsWith("large"), of.endsWith("few columns"), of.endsWith("few rows")];
@@ -143,7 +143,7 @@ export const MAXIMA_COLUMNS = 8;
 
 /** Invocations of a subgroup that loads A together. */
 export const SUBGROUP = 8;
-/** Invocations of a workgroup that loads A and B together, in rows of so many. */
+/** Side of the square of invocations that loads A and B together. */
 export const SIDE = 16;
 
 /** Rows and columns of C that a workgroup computes. */
@@ -151,12 +151,12 @@ export function blockOf({ sharing, rows, columns }: Tile, lanes: number): { read
   return sharing === "workgroup" ? { M: SIDE * rows, N: SIDE * columns } : { M: rows, N: lanes * columns };
 }
 
-/** Whether an invocation has all the columns that share a maximum, for rows in fours. */
+/** Whether a tile can write maxima: an invocation must hold all columns that share a maximum, and rows in fours. */
 export function canHaveMaxima(layout: Layout, tile: Tile): boolean {
   return tile.columns % MAXIMA_COLUMNS === 0 && tile.rows % 4 === 0 && !isSpread(layout, tile);
 }
 
-/** A tile that can have maxima, on any device. */
+/** A tile that can write maxima, on any device. */
 export function maximaTile(context: DeviceContext, aligned: boolean): TileName {
   return canUse(context, TILES.get("subgroup 32x8")!, aligned) ? "subgroup 32x8" : "register 8x8";
 }

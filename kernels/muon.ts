@@ -1,5 +1,5 @@
 /**
- * Muon: momentum, brought near orthogonality (Jordan et al. 2024), in the form and order of PyTorch's.
+ * Muon: orthogonalised momentum (Jordan et al. 2024), in the form and order of PyTorch's.
  *
  * PyTorch orthogonalises in bfloat16; this does it in float32.
  *
@@ -13,7 +13,7 @@ import { divideByNorm, newtonSchulz, STEEPEST } from "./newton_schulz.ts";
 import { rowsPerBlock, spans, Tensor } from "./engine/tensor.ts";
 import { perVectorWidth } from "./engine/vector_width.ts";
 
-/** Steps of Newton and Schulz's iteration, and the least norm that it divides by. */
+/** Steps of the Newton-Schulz iteration, and the smallest norm that it divides by. */
 const STEPS = 5;
 const LEAST_NORM = 1e-7;
 
@@ -21,17 +21,17 @@ const LEAST_NORM = 1e-7;
 export interface MuonStep {
   /** Learning rate. */
   readonly lr: number;
-  /** Multiplies the rate of the update, and not that of the decay. */
+  /** Multiplies the learning rate of the update but not that of the weight decay. */
   readonly ratio: number;
   /** Decay of the momentum. */
   readonly momentum: number;
-  /** Whether the update looks one step of the momentum ahead. */
+  /** Whether to use Nesterov momentum. */
   readonly nesterov: boolean;
-  /** The part of the parameter that a rate of 1 would take away. */
+  /** Weight decay: the fraction of the parameter that a step with lr 1 would subtract. */
   readonly weight_decay: number;
 }
 
-/** What {@link muonMomentum} takes: three matrices of one shape, and a factor and a verdict that only the GPU knows. */
+/** Arguments of {@link muonMomentum}: three matrices of one shape, and a factor and a flag that only the GPU knows. */
 export interface MuonMomentumArguments extends Pick<MuonStep, "momentum" | "nesterov"> {
   /** The gradient. */
   readonly grad: Tensor;
@@ -41,21 +41,21 @@ export interface MuonMomentumArguments extends Pick<MuonStep, "momentum" | "nest
   readonly x: Tensor;
   /** [1], multiplies the gradient. */
   readonly factor: Tensor;
-  /** [1], anything but 0 keeps mean and update. */
+  /** [1], a value other than 0 leaves mean and update as they are. */
   readonly halted: Tensor<"u32">;
 }
 
-/** What {@link muonStep} takes. */
+/** Arguments of {@link muonStep}. */
 export interface MuonStepArguments extends Pick<MuonStep, "lr" | "ratio" | "weight_decay"> {
   /** What is updated. */
   readonly parameter: Tensor;
-  /** By this, a matrix of the same shape. */
+  /** The update, a matrix of the same shape. */
   readonly update: Tensor;
-  /** [1], anything but 0 keeps the parameter. */
+  /** [1], a value other than 0 leaves the parameter as it is. */
   readonly halted: Tensor<"u32">;
 }
 
-/** What {@link muon} takes. */
+/** Arguments of {@link muon}. */
 export interface MuonArguments extends MuonStep {
   /** What is updated. */
   readonly parameter: Tensor;
@@ -67,7 +67,7 @@ export interface MuonArguments extends MuonStep {
   readonly buffers: MuonBuffers;
   /** [1], multiplies the gradient. */
   readonly factor: Tensor;
-  /** [1], anything but 0 stops the update. */
+  /** [1], a value other than 0 stops the update. */
   readonly halted: Tensor<"u32">;
 }
 
@@ -108,8 +108,8 @@ export class MuonBuffers implements Disposable {
 }
 
 /**
- * An update of one matrix: {@link muonMomentum}, divided by its norm, through five steps of {@link newtonSchulz}, and
- * {@link muonStep}. The same matrix transposed gets the same update, transposed.
+ * Updates one matrix: {@link muonMomentum}, division by the norm, five steps of {@link newtonSchulz}, {@link muonStep}.
+ * The transposed matrix gets the transposed update.
  */
 export function muon(commands: Commands, given: MuonArguments): void {
   const { buffers: { x, spare, gram, square, squares, total } } = given;

@@ -1,8 +1,8 @@
 /**
- * Matrices brought near orthogonality by Newton and Schulz's iteration, in its quintic form (Jordan et al. 2024, "Muon").
+ * Orthogonalisation by the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon").
  *
- * A step X ← aX + bX XᵀX + cX (XᵀX)² maps every singular value σ to aσ + bσ³ + cσ⁵ and leaves the singular vectors.
- * With the coefficients below and 0 < σ ≤ 1, five steps bring σ near 1, to about 0.7 … 1.2, but for the smallest.
+ * A step X ← aX + bX XᵀX + cX (XᵀX)² maps every singular value σ to aσ + bσ³ + cσ⁵ and keeps the singular vectors. With
+ * the coefficients below and 0 < σ ≤ 1, five steps bring all but the smallest σ to about 0.7 … 1.2.
  *
  * @module
  */
@@ -15,13 +15,13 @@ import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 import { perVectorWidth } from "./engine/vector_width.ts";
 import { rowSquares } from "./unit_rows.ts";
 
-/** What a step makes of a singular value: aσ + bσ³ + cσ⁵. */
+/** Coefficients of a step, which maps a singular value σ to aσ + bσ³ + cσ⁵. */
 export type Quintic = readonly [a: number, b: number, c: number];
 
-/** Jordan's coefficients, the steepest at 0 that stay bounded. */
+/** Jordan's coefficients: the steepest at 0 that stay bounded. */
 export const STEEPEST: Quintic = [3.4445, -4.775, 2.0315];
 
-/** What {@link newtonSchulz} takes: X, and room for what it computes. */
+/** Arguments of {@link newtonSchulz}: X, and buffers for intermediate results. */
 export interface NewtonSchulzArguments {
   /** [rows, columns], X; overwritten. */
   readonly x: Tensor;
@@ -47,7 +47,7 @@ export function newtonSchulz(commands: Commands, given: NewtonSchulzArguments): 
   let [x, next] = [given.x, given.spare];
   const [rows = 0, columns = 0] = x.shape;
   for (let step = 0; step < steps; step++) {
-    // G and its polynomial are symmetric, bit by bit, so that each product may take the layout that suits it.
+    // G and its polynomial are symmetric to the bit, so each product may use the layout that suits it.
     (columns <= rows ? productTN : productNT)(commands, x, x, gram);
     productNT(commands, gram, gram, square);
     polynomial(commands, gram, square, coefficients);
@@ -123,7 +123,10 @@ const polynomialKernel = defineKernel({
   }`,
 });
 
-/** X ← X / max(‖X‖, least) with Frobenius' norm, so that no singular value exceeds 1; `squares` is [rows], `total` [1]. */
+/**
+ * X ← X / max(‖X‖, least) with the Frobenius norm, so that no singular value exceeds 1; `squares` is [rows], `total`
+ * [1].
+ */
 export function divideByNorm(
   commands: Commands,
   given: { readonly x: Tensor; readonly squares: Tensor; readonly total: Tensor; readonly least: number },

@@ -1,8 +1,8 @@
 /**
  * Counter-based random numbers: Philox 4×32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
  *
- * The n-th number of a stream at a step is a function of (seed, stream, step, n), so nothing has to be stored to go on.
- * The same function runs on the CPU and on the GPU.
+ * The n-th number of a stream at a step is a function of (seed, stream, step, n), so nothing has to be stored to
+ * continue a stream. The same function runs on the CPU and on the GPU.
  *
  * @module
  */
@@ -59,7 +59,7 @@ export class RandomStream {
   #words: number[] = [];
 
   /**
-   * At its first number.
+   * Starts at the first number.
    *
    * @throws {RangeError} if an argument is not an unsigned integer (of 53 bits for the seed, 32 for the others).
    */
@@ -92,7 +92,7 @@ export class RandomStream {
 
   /** Uniform among 0 … n − 1, for n up to 2³². */
   below(n: number): number {
-    // The largest multiple of n: what lies above it is drawn again, so that no number is favoured.
+    // The largest multiple of n: draws above it are rejected, so that no number is favoured.
     const fair = Math.floor(2 ** 32 / n) * n;
     for (;;) {
       const bits = this.bits();
@@ -105,8 +105,8 @@ export class RandomStream {
 export const STREAMS = { decoder: 0, encoder: 1, lengths: 2, shuffle: 3, selfCheck: 4, initialRows: 5 } as const;
 
 /**
- * WGSL: `fn philox(counter: vec4u, key: vec2u) -> vec4u`, the same as {@link philox}, for the declarations of kernels that
- * draw as they go. {@link RandomStream} counts `vec4u(block, step, stream, 0)` with the seed's low and high words as key.
+ * WGSL: `fn philox(counter: vec4u, key: vec2u) -> vec4u`, the same as {@link philox}, for kernels that draw numbers
+ * themselves. {@link RandomStream} counts `vec4u(block, step, stream, 0)` with the seed's low and high words as key.
  */
 export const PHILOX_WGSL = `
 fn mul_high(a: u32, b: u32) -> u32 {

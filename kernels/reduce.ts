@@ -16,7 +16,7 @@ const CHUNK = 16384;
 /** The most elements of one dispatch of the second stage: a software driver ends loops at 65,535 turns. */
 const MAX_TERMS = 32768 * THREADS;
 
-/** Invocations that share a row, and the columns that they can go through in that many turns. */
+/** Invocations that share a row, and the columns that they can read in that many turns. */
 const ROW_THREADS = 64;
 const MAX_COLUMNS = 65_000 * ROW_THREADS;
 
@@ -35,7 +35,8 @@ fn inverse_scale_of(bits: u32) -> f32 { return bitcast<f32>((254u - scale_expone
 /**
  * bits[0] = the largest |x| as f32 bits, which for NaN and infinities are those of NaN and infinity.
  *
- * Integer order of the bits is the order of the absolute values, with NaN on top, so nothing is lost to the order.
+ * The integer order of the bits is the order of the absolute values, with NaN at the top, so the result does not depend
+ * on the order of the reduction.
  */
 export function maxAbsBits(commands: Commands, x: Tensor, partials: Tensor<"u32">, bits: Tensor<"u32">): void {
   const [rows = 0] = x.shape;
@@ -99,7 +100,7 @@ const maxKernel = defineKernel({
   if (lane == 0u) { bits[0] = select(all, max(all, bits[0]), dims.accumulate == 1u); }`,
 });
 
-/** What {@link rowMaxAbsBits} takes. */
+/** Arguments of {@link rowMaxAbsBits}. */
 export interface RowMaxAbsArguments {
   /** [rows, columns] */
   readonly x: Bindable;
@@ -107,7 +108,7 @@ export interface RowMaxAbsArguments {
   readonly rows: number;
   /** Columns. */
   readonly columns: number;
-  /** Which row of the whole matrix the first one is. */
+  /** Index of the first row in the whole matrix. */
   readonly firstRow: number;
   /** [allRows] */
   readonly bits: Bindable;
@@ -123,7 +124,7 @@ export interface RowMaxAbsArguments {
  */
 export function rowMaxAbsBits(commands: Commands, given: RowMaxAbsArguments): void {
   if (given.columns > MAX_COLUMNS) {
-    throw new RangeError(`the maximum of a row is over at most ${MAX_COLUMNS} columns, found ${given.columns}`);
+    throw new RangeError(`row maxima: rows must have at most ${MAX_COLUMNS} columns, found ${given.columns}`);
   }
   commands.run(rowMaxAbsKernel, { ...given });
 }
@@ -147,7 +148,7 @@ const rowMaxAbsKernel = defineKernel({
   if (lane == 0u) { bits[diagonal] = all; }`,
 });
 
-/** What {@link sum} takes. */
+/** Arguments of {@link sum}. */
 export interface SumArguments {
   /** [size] */
   readonly x: Bindable;
@@ -163,7 +164,7 @@ export interface SumArguments {
 
 /** into[at] = Σ x, each of 256 invocations a strided part, then a tree. */
 export function sum(commands: Commands, { x, size, into, results, at }: SumArguments): void {
-  if (size > MAX_TERMS) throw new RangeError(`a sum has at most ${MAX_TERMS} terms, found ${size}`);
+  if (size > MAX_TERMS) throw new RangeError(`a sum must have at most ${MAX_TERMS} terms, found ${size}`);
   commands.run(sumKernel, { size, results, at, x, into });
 }
 
@@ -182,7 +183,7 @@ const sumKernel = defineKernel({
   if (lane == 0u) { into[dims.at] = all; }`,
 });
 
-/** What {@link columnSums} takes. */
+/** Arguments of {@link columnSums}. */
 export interface ColumnSumsArguments {
   /** [rows, stride] */
   readonly x: Bindable;
@@ -198,7 +199,7 @@ export interface ColumnSumsArguments {
   readonly result: Bindable;
   /** Whether sums start from what the result holds. */
   readonly accumulate: boolean;
-  /** [1], how many of the columns matter, if only the GPU knows: it does not matter what is in the result for the others. */
+  /** [1], how many columns are wanted, if only the GPU knows; the result for the others is undefined. */
   readonly count?: Tensor<"u32">;
 }
 
@@ -206,7 +207,7 @@ export interface ColumnSumsArguments {
 export function columnSums(commands: Commands, given: ColumnSumsArguments): void {
   const { x, rows, stride, offset, columns, result, accumulate, count } = given;
   const kernel = columnSumsKernel(stride, offset, columns);
-  // A driver that ends loops at 65,535 turns still sees every row: each dispatch continues the sums of the last.
+  // A driver may end loops at 65,535 turns: each dispatch continues the sums of the previous one.
   for (let from = 0; from === 0 || from < rows; from += 32768) {
     commands.run(
       kernel,
@@ -249,7 +250,7 @@ const columnSumsKernel = perVectorWidth(({ element, scalars }) =>
   })
 );
 
-/** What {@link subtractWeightedRows} takes. */
+/** Arguments of {@link subtractWeightedRows}. */
 export interface SubtractWeightedRowsArguments {
   /** [rows] */
   readonly weights: Bindable;

@@ -14,7 +14,7 @@ import { spans } from "./engine/tensor.ts";
 import { perVectorWidth, type VectorWidth, vectorWidth } from "./engine/vector_width.ts";
 import { dot } from "./row_layout.ts";
 
-/** What {@link sddmm} takes. */
+/** Arguments of {@link sddmm}. */
 export interface SddmmArguments {
   /** Which products are wanted: the entries' rows and indices. */
   readonly sparse: Csr;

@@ -12,7 +12,7 @@ import type { Bindable, Commands } from "./engine/commands.ts";
 import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import { columnGroups, columnsOfLane, everyColumn, MAX_TERMS, perRowShare } from "./row_share.ts";
 
-/** What {@link spmm} takes. */
+/** Arguments of {@link spmm}. */
 export interface SpmmArguments {
   /** The sparse factor. */
   readonly sparse: Csr;

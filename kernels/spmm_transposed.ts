@@ -13,7 +13,7 @@ import { defineKernel, reads, readsOften, writes } from "./engine/kernel.ts";
 import { spans } from "./engine/tensor.ts";
 import { columnGroups, columnsOfLane, everyColumn, MAX_TERMS, perRowShare, type RowShare } from "./row_share.ts";
 
-/** What {@link spmmTransposed} takes. */
+/** Arguments of {@link spmmTransposed}. */
 export interface SpmmTransposedArguments {
   /** The transposed sparse factor. */
   readonly sparse: Csc;
@@ -194,7 +194,7 @@ const spmmTransposedKernel = perRowShare((share) =>
   })
 );
 
-/** What {@link sparseColumnSums} takes. */
+/** Arguments of {@link sparseColumnSums}. */
 export interface SparseColumnSumsArguments {
   /** The transposed sparse matrix. */
   readonly sparse: Csc;

@@ -1,17 +1,17 @@
 /**
  * The k largest of each row, exactly, without a sort.
  *
- * Values compare as numbers (−0 equals 0), NaN is larger than everything, and among equal values the lowest index wins.
- * A row's results stand in ascending order of index.
+ * Values compare as numbers (−0 equals 0), NaN is larger than every number, and among equal values the lowest index
+ * wins. A row's results are in ascending order of index.
  *
- * Small k: the k-th largest of 128 group maxima bounds the k-th largest value from below, and few values reach that bound;
- * those are collected and ranked. Where the product that made the values has left the maxima of neighbouring columns, they
- * are read in the values' place, and then only columns whose maximum reaches the bound. Large k, or ties that overflow the
- * collection: a radix select of 4 × 8 bits finds the k-th key, then the row is compacted in order. All give the same result.
+ * Small k: the k-th largest of 128 group maxima bounds the k-th largest value from below, and few values reach that
+ * bound; those are collected and ranked. If the product that computed the values also wrote the maxima of neighbouring
+ * columns, these are read instead of the values, and then only the columns whose maximum reaches the bound. Large k, or
+ * ties that overflow the collection: a radix select of 4 × 8 bits finds the k-th key, then the row is compacted in
+ * order. All three give the same result.
  *
- * In a subgroup of eight, invocations count by telling each other, and compare in loops: on a CPU, where it is one SIMD
- * vector, atomics take one lane after the other, barriers cost as much as loads do, and what stands behind an `if` is
- * computed in any case.
+ * A subgroup of eight counts by broadcasts and compares in loops: on a CPU, where it is one SIMD vector, atomics run
+ * one lane after the other, barriers cost as much as loads, and both sides of an `if` are computed.
  *
  * @module
  */
@@ -40,7 +40,7 @@ export interface TopKArguments {
   readonly stride: number;
   /** Columns. */
   readonly n: number;
-  /** How many to keep; more than n keeps all. */
+  /** How many values to keep; more than n keeps all. */
   readonly k: number;
   /** Row r's results go to position `starts[firstRow + r]`. */
   readonly firstRow: number;
@@ -56,7 +56,7 @@ export interface TopKArguments {
   readonly selected: Bindable;
   /** If given, only `count[0]` columns exist, and column j is reported as `names[j]`. */
   readonly listed?: { readonly names: Bindable; readonly count: Bindable; readonly size: number };
-  /** [⌈n / {@link MAXIMA_COLUMNS}⌉, ≥ rows], if given, what the product that made the values has left beside them. */
+  /** [⌈n / {@link MAXIMA_COLUMNS}⌉, ≥ rows], the maxima that the product wrote along with the values, if it did. */
   readonly maxima?: Tensor<"u32">;
 }
 
@@ -70,7 +70,7 @@ const MAX_COLUMNS = 1_000_000;
  */
 export function topK(commands: Commands, given: TopKArguments): void {
   const { values, rows, stride, n, k, firstRow, starts, allRows, capacity, indices, selected, listed, maxima } = given;
-  if (n > MAX_COLUMNS) throw new RangeError(`a selection has at most ${MAX_COLUMNS} columns, found ${n}`);
+  if (n > MAX_COLUMNS) throw new RangeError(`top-k: rows must have at most ${MAX_COLUMNS} columns, found ${n}`);
   const shared = {
     rows,
     stride,
@@ -84,8 +84,8 @@ export function topK(commands: Commands, given: TopKArguments): void {
     indices,
     selected,
   };
-  // One SIMD vector a row on a CPU, where barriers and idle lanes cost; more on a GPU, where latency does. A software
-  // driver ends loops at 65,535 turns, so wide rows take more invocations there too.
+  // One SIMD vector a row on a CPU, where barriers and idle lanes are slow; more on a GPU, to hide latency. A software
+  // driver ends loops at 65,535 turns, so wide rows need more invocations there too.
   const { context } = commands;
   const { plain, listing, ofMaxima } = context.lanes === 8 && n <= 65536 ? narrowKernels(context, k) : wide;
   if (listed) {
@@ -136,18 +136,18 @@ interface Source {
   readonly name: (column: string) => string;
   /** Whether there are maxima of neighbouring columns. */
   readonly hasMaxima: boolean;
-  /** What a kernel of a subgroup of eight says first; `undefined` for any other. */
+  /** The directive of a kernel that uses subgroups of eight; `undefined` for any other. */
   readonly subgroups: string | undefined;
-  /** How many candidates a subgroup of eight keeps to itself. */
+  /** How many candidates a subgroup of eight keeps in registers. */
   readonly kept: number;
 }
 
-/** How many candidates a subgroup of eight keeps to itself: there are seldom more than twice as many as are wanted. */
+/** How many candidates a subgroup of eight keeps in registers: there are seldom more than twice k. */
 function keptFor(k: number): number {
   return 2 * (k <= 16 ? 16 : k <= 32 ? 32 : FILTERED_K);
 }
 
-/** WGSL: few candidates stay where they are, in a subgroup of eight that tells each of them of all others. */
+/** WGSL: ranks few candidates in registers: a subgroup of eight broadcasts each of them to all others. */
 function rankInSubgroup({ name, kept }: Source): string {
   const own = Array.from({ length: kept / 8 }, (_, index) => index);
   const eachOther = (heard: string, statement: (i: number) => string) =>
@@ -209,7 +209,7 @@ function body(source: Source): string {
   const keyOf = (item: string) =>
     hasMaxima ? `maxima[(${item}) * dims.columns + group]` : `key_of(values[first + ${item}])`;
   const inSubgroup = subgroups !== undefined;
-  // Both ways leave the number of what was found in `chosen` and what is listed for all to see.
+  // Both ways leave the number found in `chosen`, and the list visible to all invocations.
   const list = (
     from: {
       readonly item: string;
@@ -260,7 +260,7 @@ function body(source: Source): string {
     return;
   }
   if (k <= ${FILTERED_K}u) {
-    // The key 0 belongs to no value: groups without any column stay below all others.
+    // No value has the key 0: groups without columns stay below all others.
     ${own.map((i) => `var largest${i} = 0u;`).join(" ")}
     for (var j = lane; j < ${items}; j += ${GROUPS}u) {
       ${
@@ -316,7 +316,7 @@ function body(source: Source): string {
       }
     }
     let found_items = workgroupUniformLoad(&chosen);
-    // Too many to be listed are too many to be ranked.
+    // If there are too many to list, there are too many to rank.
     if (found_items <= ${COLLECTED}u) {
       let columns = ${MAXIMA_COLUMNS}u * found_items;
       ${
@@ -326,7 +326,7 @@ function body(source: Source): string {
           turns: "columns",
           wanted: "j < n && key >= bound",
           store: "keys[at] = key; places[at] = j;",
-          // Every lane has the number of an item, and all look at the columns of one after the other.
+          // Every lane holds the number of an item; all lanes read the columns of one item after the other.
           eachEight: (statement) =>
             `for (var turn = 0u; turn < found_items; turn += 8u) {
         let ahead = spare[min(turn + lane, found_items - 1u)];
@@ -376,7 +376,7 @@ function body(source: Source): string {
         if (before >= k) { spare[atomicAdd(&reaching, 1u)] = place; }
       }
       workgroupBarrier();
-      // Few candidates are not kept: only those move the others down.
+      // Few candidates are dropped, and only these move the others down.
       let dropped = candidates - k;
       for (var i = lane; i < candidates; i += ${threads}u) {
         let place = places[i];

@@ -1,5 +1,5 @@
 /**
- * A matrix transposed as it arrives, row by row: `result[c, at + r] = rows[r, c]`.
+ * Transposes a matrix as it arrives, row by row: `result[c, at + r] = rows[r, c]`.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export interface TransposedRows {
 /**
  * Writes rows of a matrix into the columns of its transpose.
  *
- * @throws {ShapeError} if the rows are of another length than the transpose has columns, or there are not so many.
+ * @throws {ShapeError} if the length of the rows is not the height of the transpose, or the rows go beyond its width.
  * @throws {KernelError} if one of them is an f16 tensor and the other is not.
  */
 export function transposeRows(commands: Commands, { rows, result, at }: TransposedRows): void {
@@ -31,7 +31,9 @@ export function transposeRows(commands: Commands, { rows, result, at }: Transpos
   const [height = 0, width = 0] = result.shape;
   if (columns !== height || at + n_rows > width) {
     throw new ShapeError(
-      `rows ${at} to ${at + n_rows} of ${columns} values were to be columns of ${result.label} [${height}, ${width}]`,
+      `transposing rows ${at} to ${
+        at + n_rows
+      } of ${columns} values into ${result.label} [${height}, ${width}]: they must have ${height} values and end at ${width}`,
     );
   }
   const kernel = result.isF16 ? transposeF16Kernel : transposeRowsKernel;
@@ -66,7 +68,10 @@ const transposeRowsKernel = defineKernel({
   }`,
 });
 
-/** The same bits, two in a word: where both are here, who has the first of them writes it, and otherwise the other stays. */
+/**
+ * The same bits, two in a word: if both values of a word are among the rows, the invocation with the first one writes
+ * the word; otherwise the other value stays.
+ */
 const transposeF16Kernel = defineKernel({
   name: "transpose_f16",
   dims: ["rows", "columns", "first", "height", "width", "at"],

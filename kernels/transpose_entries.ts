@@ -1,8 +1,8 @@
 /**
  * The entries of a sparse matrix listed by column: a counting sort whose result never depends on timing.
  *
- * Entries of a column are first placed in any order. In a column of few, every entry then goes to the place that the number
- * of lower ones says; each of the others marks its rows in a bit set and counts those before an entry's.
+ * The entries of a column are first placed in any order. In a column of few entries, the number of lower entries gives
+ * each its place; a column of many marks its rows in a bit set and counts the marks before each entry's row.
  *
  * @module
  */
@@ -14,20 +14,23 @@ import { Tensor } from "./engine/tensor.ts";
 import { sumBeforeWgsl } from "./engine/wgsl.ts";
 import type { DeviceContext } from "./engine/device.ts";
 
-/** A software driver ends loops at 65,535 turns: more rows than this could need more. */
+/** The most rows: with more, loops could exceed the 65,535 turns at which a software driver ends them. */
 export const MAX_ROWS = 262144;
 /** Rows whose bits fit the workgroup's memory at once. */
 const ROWS_AT_ONCE = 32768;
 const THREADS = 64;
-/** Entries of a workgroup: as few workgroups as that for a matrix with far fewer entries than there is room for. */
+/**
+ * Entries of a workgroup: several for each invocation, so that a matrix with far fewer entries than its capacity has
+ * few workgroups.
+ */
 const ENTRIES = 4 * THREADS;
-/** Invocations that scan the counts, each a stretch. */
+/** Invocations that scan the counts, a range each. */
 const SCANNERS = 256;
 
-/** Entries of a column up to which each is compared with all others; only columns with more have a workgroup. */
+/** Up to this many entries of a column, each is compared with all others; a column with more has a workgroup. */
 const FEW = 32;
 
-/** Buffers that the transposition needs and what it results in, for one shape. */
+/** Lists the entries of sparse matrices of one shape by column: its buffers and results. */
 export class Transposition implements Disposable {
   readonly #rows: number;
   readonly #counts: Tensor<"u32">;
@@ -47,7 +50,7 @@ export class Transposition implements Disposable {
    * @throws {RangeError} for more than 262,144 rows.
    */
   constructor(context: DeviceContext, rows: number, columns: number, capacity: number, label: string) {
-    if (rows > MAX_ROWS) throw new RangeError(`${label} may have ${MAX_ROWS} rows at once, found ${rows}`);
+    if (rows > MAX_ROWS) throw new RangeError(`${label} must have at most ${MAX_ROWS} rows, found ${rows}`);
     const make = (size: number, name: string) => new Tensor(context, "u32", [size], `${label}: ${name}`);
     this.#rows = rows;
     this.#counts = make(columns, "entries a column");
@@ -108,7 +111,10 @@ export class Transposition implements Disposable {
   }
 }
 
-/** The row of an entry by bisection of the row starts; counts per column, and no column of many yet. */
+/**
+ * Finds the row of each entry by bisection of the row starts, counts entries a column, and resets the count of columns
+ * of many.
+ */
 const countKernel = defineKernel({
   name: "count_entries",
   dims: ["rows", "columns", "capacity"],
@@ -159,7 +165,7 @@ export const scanKernel: Kernel<"n", never, "counts" | "starts"> = defineKernel(
   if (lane == ${SCANNERS - 1}u) { starts[dims.n] = sum; }`,
 });
 
-/** Puts every entry somewhere into its column's stretch; the counts are zero again afterwards. */
+/** Places every entry somewhere in its column's range; the counts are 0 again afterwards. */
 const placeKernel = defineKernel({
   name: "place_entries",
   dims: ["rows", "columns", "capacity"],
@@ -181,7 +187,7 @@ const placeKernel = defineKernel({
   }`,
 });
 
-/** An invocation an entry: those of columns of few go to their places, and the others' columns are listed. */
+/** One invocation an entry: places the entries of columns of few, and lists the other columns. */
 const orderFewKernel = defineKernel({
   name: "order_entries",
   dims: ["columns", "capacity", "listSize"],
@@ -213,7 +219,7 @@ const orderFewKernel = defineKernel({
   }`,
 });
 
-/** A workgroup a column of many: the place of an entry is the number of the column's rows before its own. */
+/** One workgroup a column of many: the place of an entry is the number of the column's rows before its own. */
 const declareOrderMany = (threads: number) =>
   defineKernel({
     name: "order_many_entries",
@@ -281,7 +287,10 @@ var<workgroup> sums: array<u32, ${threads}>;
   }`,
   });
 
-/** One SIMD vector a column on a CPU, where barriers and idle lanes cost; more for tall matrices, for the sake of loops. */
+/**
+ * One SIMD vector a column on a CPU, where barriers and idle lanes are slow; more for tall matrices, to keep loops
+ * short.
+ */
 const orderManyKernels = { narrow: declareOrderMany(8), wide: declareOrderMany(64), tall: declareOrderMany(256) };
 
 function orderManyKernel({ lanes }: DeviceContext, rows: number): typeof orderManyKernels.wide {

@@ -1,8 +1,8 @@
 /**
- * Row operations on a matrix: unit length, removal of what is parallel to another matrix's rows, sums of squares, and the
- * gradient of lengths.
+ * Row operations on a matrix: unit length, removal of the component along another matrix's rows, sums of squares, and
+ * the gradient of row norms.
  *
- * A workgroup a row. A row's sum is made of eight strided partial sums and a tree over them, whatever the device: the
+ * One workgroup a row. A row's sum is made of eight strided partial sums and a tree over them on every device: the
  * order depends on the number of columns alone.
  *
  * @module
@@ -15,10 +15,13 @@ import { rowsPerBlock, spans, type Tensor } from "./engine/tensor.ts";
 import { perVectorWidth } from "./engine/vector_width.ts";
 
 const THREADS = 8;
-/** The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and a row may be read twice. */
+/**
+ * The longest row: a software driver ends an invocation's loops at 65,535 turns in all, and some kernels read a row
+ * twice.
+ */
 const MAX_COLUMNS = 32000 * THREADS;
 
-/** What a declaration has in common with the others. */
+/** What all declarations share. */
 const sums = (layout: RowLayout) => ({
   ...rowTotal(layout, THREADS),
   workgroup: THREADS,
@@ -39,12 +42,12 @@ const loadsOfRow = ({ scalars }: RowLayout): string => `let loads = dims.columns
 function blocks(commands: Commands, matrix: Tensor): Iterable<{ readonly from: number; readonly to: number }> {
   const rows = matrix.shape[0] ?? 0;
   if (matrix.rowSize > MAX_COLUMNS) {
-    throw new RangeError(`rows of ${matrix.label} may have ${MAX_COLUMNS} columns, found ${matrix.rowSize}`);
+    throw new RangeError(`rows of ${matrix.label} must have at most ${MAX_COLUMNS} columns, found ${matrix.rowSize}`);
   }
   return spans(rows, rowsPerBlock(commands.context, rows, matrix.rowSize * matrix.valueBytes, matrix.label));
 }
 
-/** Every row divided by its length; rows of zeros stay, and so does everything if `halted[0]` is not 0. */
+/** Divides every row by its norm; rows of zeros stay, and all rows stay if `halted[0]` is not 0. */
 export function unitRows(commands: Commands, matrix: Tensor, halted: Tensor<"u32">): void {
   const columns = matrix.rowSize;
   const kernel = unitRowsKernel(columns, commands.context);
@@ -71,19 +74,20 @@ const unitRowsKernel = perRowLayout((layout) =>
   })
 );
 
-/** What {@link parallelRows} and {@link subtractParallelRows} take. */
+/** Arguments of {@link parallelRows} and {@link subtractParallelRows}. */
 export interface ParallelRowsArguments {
   /** [rows, columns] */
   readonly grad: Tensor;
   /** [rows, columns] */
   readonly matrix: Tensor;
-  /** [rows], how much of each row of the matrix is in that of the gradient. */
+  /** [rows], the multiple of each matrix row that its gradient row contains. */
   readonly parallel: Bindable;
 }
 
 /**
- * parallel[r] = ⟨grad[r], matrix[r]⟩ / ‖matrix[r]‖², 0 for a row of zeros, and squares[r] = ‖grad[r] − parallel[r] matrix[r]‖²,
- * of which nothing is kept: {@link subtractParallelRows} and `adam` take it away.
+ * parallel[r] = ⟨grad[r], matrix[r]⟩ / ‖matrix[r]‖², 0 for a row of zeros, and squares[r] = ‖grad[r] − parallel[r]
+ * matrix[r]‖², neither of which changes the gradient: {@link subtractParallelRows} and `adam` subtract the parallel
+ * part.
  */
 export function parallelRows(
   commands: Commands,
@@ -105,7 +109,7 @@ export function parallelRows(
   }
 }
 
-/** WGSL: `removed`, what is left of gradients `g` without `parallel_part` times `w`: `g` itself where there is no such part. */
+/** WGSL: `removed`, the gradients `g` minus `parallel_part` times `w`; `g` itself where the part is 0. */
 export const withoutParallel = (element: string, g: string, w: string): string =>
   `let removed = select(fma(${element}(-parallel_part), ${w}, ${g}), ${g}, parallel_part == 0.0);`;
 

@@ -174,7 +174,7 @@ export class SparseAutoencoder implements Model, Disposable {
    * @throws {RangeError | TypeError} as {@link fromParameters}.
    * @throws {ShapeError} if a parameter has more or fewer values; whatever the pieces throw is thrown on.
    * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
-   * @throws {TypeError} for an option that there is not.
+   * @throws {TypeError} for an unknown option.
    */
   static async fromPieces(
     options: SparseAutoencoderOptions,

@@ -62,7 +62,7 @@ export const RECENT_ERRORS = 16;
 /** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
 const KEPT_BUFFERS = 2;
 
-/** Moments, counters and buffers of one model's training. Whoever creates it disposes of it. */
+/** Moments, counters and buffers of one model's training. The code that creates it must dispose of it. */
 export class TrainState implements Disposable {
   /** Updates done. */
   step = 0;
@@ -98,8 +98,8 @@ export class TrainState implements Disposable {
   /**
    * A fresh state for a model.
    *
-   * @throws {TypeError} for an option that there is not, or a model whose weights are f16: what an update adds to them
-   * would be rounded away.
+   * @throws {TypeError} for an unknown option, or a model whose weights are f16: what an update adds to them would be
+   * rounded away.
    * @throws {RangeError} for an optimizer that there is not.
    */
   constructor(

@@ -87,7 +87,7 @@ export class Objective {
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} for prefixes that do not ascend to d_sae, or a source without rows.
-   * @throws {TypeError} for an option that there is not.
+   * @throws {TypeError} for an unknown option.
    */
   async loss(
     model: Model,
@@ -125,7 +125,7 @@ export class Objective {
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} for prefixes that do not ascend to d_sae, or a state of another model.
-   * @throws {TypeError} for an option that there is not.
+   * @throws {TypeError} for an unknown option.
    */
   lossAndGradients(
     model: Model,

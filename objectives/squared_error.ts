@@ -90,7 +90,7 @@ export class SquaredError implements Disposable {
   }
 }
 
-/** What {@link residuals} takes. */
+/** Arguments of {@link residuals}. */
 export interface ResidualsArguments {
   /** [rows, D] */
   readonly x: Bindable;
@@ -234,7 +234,7 @@ const keepingResidualsKernel = perLayoutAndLoads((layout, atOnce) =>
   })
 );
 
-/** What {@link auxiliaryResiduals} takes. */
+/** Arguments of {@link auxiliaryResiduals}. */
 export interface AuxiliaryResidualsArguments {
   /** [rows, D], what is to be reconstructed: a constant here. */
   readonly residual: Bindable;
@@ -321,7 +321,7 @@ const auxiliaryResidualsKernel = perRowLayout((layout) =>
  * Unlike upstream's April 2025 version, an all-zero x gives numbers and not NaN.
  *
  * @throws {ShapeError} if the shapes differ.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export function meanSquaredErr(x_hat: Tensor, x: Tensor, options: { readonly norm?: boolean } = {}): Tensor {
   checkOptions("meanSquaredErr", options, { norm: true });

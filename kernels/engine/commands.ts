@@ -43,7 +43,7 @@ export class Commands {
   /**
    * Adds one run; with `counted`, one whose number of workgroups the GPU counts.
    *
-   * @throws {KernelError} for a dim that is no unsigned 32-bit integer, or a missing binding.
+   * @throws {KernelError} for a dim that is not an unsigned 32-bit integer, or a missing binding.
    * @throws {ShapeError} for a binding whose size is not what its shape says.
    */
   run<D extends string, F extends string, B extends string>(
@@ -67,10 +67,10 @@ export class Commands {
   }
 
   /**
-   * The runs that `record` adds happen only if `condition[0]`, which they leave alone, is not 0 when the GPU comes to
-   * them. Nobody waits for the answer: a run that does not happen has no workgroups.
+   * The runs that `record` adds happen only if `condition[0]`, which they must not write, is not 0 when the GPU reaches
+   * them. The CPU does not wait for the answer: a run that does not happen has no workgroups.
    *
-   * @throws {KernelError} inside of another condition.
+   * @throws {KernelError} inside another condition.
    */
   onlyIf(condition: Tensor<"u32">, record: () => void): void {
     if (this.#condition) {
@@ -84,15 +84,15 @@ export class Commands {
     }
   }
 
-  /** Hands everything recorded to the GPU, without waiting. The list is empty again. */
+  /** Submits everything recorded to the GPU without waiting, and empties the list. */
   submit(): void {
     Commands.submitTogether([this]);
   }
 
   /**
-   * Hands several lists of one device to the GPU in one submission. None may use what another writes. In lists of one
-   * length, runs of one kernel at the same place become one dispatch, whatever their arguments; the tensors that they
-   * bind move into one buffer the first time. No result depends on it.
+   * Submits several lists of one device together. No list may use what another writes. In lists of equal length, runs
+   * of one kernel at the same place become one dispatch, whatever their arguments; the first time, the tensors that
+   * they bind move into one buffer. Results do not depend on it.
    */
   static submitTogether(lists: readonly Commands[]): void {
     const [first] = lists;
@@ -138,10 +138,10 @@ export class Commands {
         `kernel ${kernel.name}: ${name} (${tensor.label}) has ${needed} bytes, and this device binds at most ${this.#context.bindingLimit}`,
       );
     }
-    // Throws if it was disposed of.
+    // Throws if the tensor was disposed of.
     void tensor.buffer;
     const from = whole ? 0 : bindable.from * tensor.rowSize * tensor.valueBytes;
-    // What fills a tensor up belongs to the binding when the last row does, so that tests' guards are inside it.
+    // The padding of a tensor belongs to the binding if the last row does, so that the guards of tests are inside it.
     const last = whole || bindable.to === tensor.shape[0];
     return { tensor, from, bytes: last ? tensor.bytes - from : needed };
   }

@@ -1,5 +1,5 @@
 /**
- * Compiles kernels, and explains what a compiler refuses.
+ * Compiles kernels, and turns a compiler's refusal into an error with the line.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export function compiled(context: DeviceContext, kernel: FormedKernel): Compiled
   const { device } = context;
   const { name } = kernel;
   const code = context.shader(name, kernel.wgsl);
-  // What a driver says of a shader that its language let through is an internal error.
+  // A driver reports an internal error for a shader that is valid WGSL and that it cannot compile.
   device.pushErrorScope("internal");
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ label: name, code });

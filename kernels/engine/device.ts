@@ -1,8 +1,8 @@
 /**
- * A `GPUDevice` and what belongs to it: limits, compiled pipelines, staging buffers, and its end.
+ * What the library keeps for a `GPUDevice`: limits, compiled pipelines, staging buffers, and failures.
  *
- * Every `GPUDevice` has one {@link DeviceContext}, made on first sight by {@link contextOf}. Users pass plain
- * `GPUDevice`s around and never see contexts.
+ * Every `GPUDevice` has one {@link DeviceContext}, which {@link contextOf} makes on first use. Users pass plain
+ * `GPUDevice`s and never see contexts.
  *
  * @module
  */
@@ -11,9 +11,9 @@ import { checkOptions } from "./options.ts";
 import { DeviceError, KernelError } from "./errors.ts";
 import type { DispatchTimings } from "./timings.ts";
 
-/** What tests change about a device. Everything has the device's own value as default. */
+/** Settings of a device that tests change; each defaults to the device's own value. */
 export interface DeviceContextOptions {
-  /** Bytes of the largest storage binding; smaller than the device's own makes tensors go in row blocks. */
+  /** Bytes of the largest storage binding; with less than the device's own, kernels process tensors in row blocks. */
   readonly bindingLimit?: number;
   /** Words of all-ones bits (NaN as f32) after the end of every tensor, inside its binding. */
   readonly guardWords?: number;
@@ -21,7 +21,7 @@ export interface DeviceContextOptions {
   readonly rewriteShader?: (name: string, wgsl: string) => string;
   /** Invocations that work on neighbouring columns of one row. */
   readonly lanes?: number;
-  /** Bytes from which on what kernels read often is brought into textures first; `Infinity` for never. */
+  /** Bytes of reading from which a texture copy pays; `Infinity` turns texture copies off. */
   readonly textureCopyBytes?: number;
 }
 
@@ -31,11 +31,11 @@ export interface CompiledKernel {
   readonly pipeline: GPUComputePipeline;
   /** Its only bind group layout. */
   readonly layout: GPUBindGroupLayout;
-  /** Bind groups that it had of late, by what they bind. */
+  /** Recent bind groups, by what they bind. */
   readonly bindGroups: Map<string, BindGroup>;
 }
 
-/** A bind group, and the buffers of tensors in it, by the number that no other buffer has. */
+/** A bind group, and the unique numbers of the tensors' buffers in it. */
 export interface BindGroup {
   /** What is set. */
   readonly group: GPUBindGroup;
@@ -47,24 +47,24 @@ const contexts = new WeakMap<GPUDevice, DeviceContext>();
 
 /** Bytes between two uniform slots: the alignment that every adapter accepts. */
 export const SLOT_BYTES = 256;
-/** The words of a slot that are a run's own; the others say on what it depends. */
+/** The words of a slot that hold a run's arguments; the others say what the run depends on. */
 export const SLOT_FIELDS: number = SLOT_BYTES / 4 - 3;
-/** Which word says what decides about a dispatch, in the slot of its first run; 0 where nothing does. */
+/** The word, in the slot of a dispatch's first run, with the number of the decision that it depends on; 0 for none. */
 export const DECISION_WORD: number = SLOT_FIELDS;
-/** Which word of that slot says how many runs the dispatch has. */
+/** The word of that slot with the number of runs in the dispatch. */
 export const RUNS_WORD: number = SLOT_FIELDS + 1;
-/** Which word says where a run's flag is among those that are decided together. */
+/** The word with the place of a run's flag among those that are decided together. */
 export const FLAG_WORD: number = SLOT_FIELDS + 2;
 
 /** Bytes of the three numbers of workgroups of a dispatch. */
 export const GROUPS_BYTES = 12;
 
-/** How many dispatches one submission may hold before another is begun. */
+/** Dispatches that one submission may hold before another begins. */
 const SLOTS = 2048;
-/** How many decisions and counts it may hold. */
+/** Decisions and counts that one submission may hold. */
 const DECISIONS = 256;
 
-/** How many sets of arguments one dispatch takes; their slots fit the uniform binding of any adapter. */
+/** Sets of arguments that one dispatch may take: their slots fit the uniform binding of any adapter. */
 export const MAX_JOINED = 32;
 
 /** The state that this library keeps for a `GPUDevice`. */
@@ -75,35 +75,35 @@ export class DeviceContext {
   readonly bindingLimit: number;
   /** Words of NaN bits after every tensor (0 but in tests). */
   readonly guardWords: number;
-  /** Invocations that work on neighbouring columns of one row: as many as the adapter's SIMD width is likely to have. */
+  /** Invocations that work on neighbouring columns of one row: the adapter's likely SIMD width. */
   readonly lanes: number;
-  /** Bytes from which on what kernels read often is brought into textures first, where that has the faster loads. */
+  /** Bytes of reading from which a texture copy pays; `Infinity` where textures are not faster than buffers. */
   textureCopyBytes: number;
   /** One uniform buffer for all dispatches of a submission, a slot each. */
   readonly slots: GPUBuffer;
-  /** The numbers of workgroups of those dispatches that the GPU decides about, by slot. */
+  /** The numbers of workgroups of dispatches that the GPU decides about, by slot. */
   readonly conditionalGroups: GPUBuffer;
   /** How many slots there are. */
   readonly slotCount: number = SLOTS;
-  /** The same for what decides about dispatches, which writes to the slots of their runs. */
+  /** The uniform slots of the kernels that decide about dispatches, which write to the slots of those runs. */
   readonly decisionSlots: GPUBuffer;
-  /** How many of these there are. */
+  /** How many of these slots there are. */
   readonly decisionCount: number = DECISIONS;
-  /** What they are going to hold. */
+  /** Their contents at the next submission. */
   readonly decisionWords: Uint32Array<ArrayBuffer> = new Uint32Array(DECISIONS * SLOT_BYTES / 4);
-  /** What the slots are going to hold. */
+  /** The contents of the slots at the next submission. */
   readonly slotWords: Uint32Array<ArrayBuffer> = new Uint32Array(SLOTS * SLOT_BYTES / 4);
   /** Compiled kernels, by what declares them. */
   readonly pipelines: Map<object, CompiledKernel> = new Map();
-  /** What a kernel says first when it uses subgroups of eight; `undefined` where it cannot. */
+  /** The directive of a kernel that uses subgroups of eight; `undefined` where the device has none. */
   subgroups: string | undefined;
-  /** Variants of kernels that were chosen by measuring, by what they were chosen for. */
+  /** Measured choices of kernel variants, by what they were chosen for. */
   readonly tuned: Map<string, string> = new Map();
-  /** Times every dispatch, when somebody measures. */
+  /** Times every dispatch, if set. */
   timings: DispatchTimings | undefined;
   /** Bytes of the buffers of tensors that have not been disposed of. */
   heldBytes = 0;
-  /** Told of every dispatch and what it binds, when somebody counts. */
+  /** Called with every dispatch and the labels of what it binds, if set. */
   onDispatch: ((name: string, bound: readonly string[]) => void) | undefined;
 
   readonly #rewriteShader: ((name: string, wgsl: string) => string) | undefined;
@@ -111,7 +111,7 @@ export class DeviceContext {
   readonly #pending = new Set<Promise<void>>();
   readonly #lost: Promise<never>;
   #failure: Error | undefined;
-  /** Buffers of tensors that are destroyed, and may still stand in bind groups. */
+  /** Destroyed buffers that bind groups may still refer to. */
   readonly #gone = new Set<number>();
   #submissions = 0;
   /** Since the last of them. */
@@ -134,7 +134,7 @@ export class DeviceContext {
     this.textureCopyBytes = options.textureCopyBytes ?? (hasFasterTextures(device) ? TEXTURE_COPY_BYTES : Infinity);
     this.slots = device.createBuffer({
       label: "uniform slots",
-      // A joined dispatch binds as many slots as it could need, whichever it begins with.
+      // A joined dispatch always binds as many slots as it could need, wherever it begins.
       size: (SLOTS + MAX_JOINED) * SLOT_BYTES,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
     });
@@ -161,7 +161,7 @@ export class DeviceContext {
       if (error instanceof GPUOutOfMemoryError) {
         return this.fail(this.#outOfMemory("another buffer", this.heldBytes));
       }
-      // Some errors of drivers have no message in Deno.
+      // In Deno, some driver errors have no message.
       this.fail(
         new KernelError(
           `${this.adapter} refused a command: ${error.message || `${error.constructor.name}, without a message`}`,
@@ -176,17 +176,19 @@ export class DeviceContext {
     this.#failure ??= error;
   }
 
-  /** Whether the device is of no more use. */
+  /** Whether the device has failed and cannot be used any more. */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** What messages call the adapter. */
+  /** The adapter's name for messages. */
   get adapter(): string {
     return adapterName(this.device);
   }
 
-  /** A buffer; if the device has no room for it, that is the device's failure, which says what it was for. */
+  /**
+   * A new buffer. If the device has no memory for it, the device fails with an error that says what the buffer was for.
+   */
   createBuffer(descriptor: GPUBufferDescriptor & { readonly label: string }): GPUBuffer {
     const held = this.heldBytes;
     this.device.pushErrorScope("out-of-memory");
@@ -201,14 +203,14 @@ export class DeviceContext {
   }
 
   /**
-   * What `make` gives, once the device has said that it had room for all of it. If it had not, what was made is disposed
-   * of, and the device is as good as before.
+   * What `make` returns, once the device has confirmed that it had memory for all of it. Otherwise the result is
+   * disposed of, and the device stays usable.
    *
-   * @throws {DeviceError} if it had no room, beginning with `what`.
+   * @throws {DeviceError} if there was not enough memory; the message begins with `what`.
    */
   async making<T extends Disposable>(what: string, make: () => T): Promise<T> {
     this.check();
-    // Whatever is written to what there was no room for is an error too.
+    // Writing to a buffer that could not be allocated is a validation error too.
     this.device.pushErrorScope("validation");
     let made: T;
     let refusal: Promise<GPUError | null>;
@@ -228,7 +230,7 @@ export class DeviceContext {
     throw new DeviceError(`${what}: ${failure.message}`, { cause: failure });
   }
 
-  /** Notes that a buffer is destroyed. Once many are, the bind groups that they stand in are let go. */
+  /** Notes that a buffer was destroyed. After many, drops the bind groups that refer to them. */
   forget(buffer: number): void {
     this.#gone.add(buffer);
     if (this.#gone.size < MAX_GONE) return;
@@ -253,8 +255,8 @@ export class DeviceContext {
   }
 
   /**
-   * What `work` gives, or why the device refuses a kernel of it, which is then no failure of the device. Nothing else may
-   * use the device meanwhile.
+   * What `work` returns, or the error with which the device refuses one of its kernels, which then does not fail the
+   * device. Nothing else may use the device meanwhile.
    */
   async attempt<T>(work: () => Promise<T>): Promise<T | KernelError> {
     this.check();
@@ -278,7 +280,7 @@ export class DeviceContext {
 
   /**
    * Writes to a buffer. Implementations keep a copy of the data, and the buffer even if it is destroyed, until the next
-   * submission: no other may follow for long, as where models are only loaded.
+   * submission. Loading models alone may not submit anything for long, so this submits after many bytes.
    */
   write(buffer: GPUBuffer, offset: number, data: ArrayBufferView<ArrayBufferLike>): void {
     // As bytes: Dawn does not know the size of a Float16Array's elements, and ends the process.
@@ -288,19 +290,19 @@ export class DeviceContext {
     if (this.#writtenBytes >= MAX_WRITTEN_BYTES) this.submit();
   }
 
-  /** How often something was submitted. */
+  /** How many submissions there have been. */
   get submissions(): number {
     return this.#submissions;
   }
 
-  /** Hands command buffers to the GPU, or without any, what was written since the last submission. */
+  /** Submits command buffers or, without any, the writes since the last submission. */
   submit(commands: readonly GPUCommandBuffer[] = []): void {
     this.device.queue.submit([...commands]);
     this.#submissions++;
     this.#writtenBytes = 0;
   }
 
-  /** Waits until everything submitted or written so far is done, so that what was held for it is free again. */
+  /** Waits until everything submitted or written so far is done and its memory is free again. */
   async drained(): Promise<void> {
     this.submit();
     await this.settled(this.device.queue.onSubmittedWorkDone());
@@ -346,27 +348,27 @@ export class DeviceContext {
   }
 }
 
-/** What {@link DeviceContext.making} recovers from. */
+/** The failure that {@link DeviceContext.making} recovers from. */
 class OutOfMemoryError extends DeviceError {}
 
-/** Destroyed buffers after which bind groups are looked through: as many as a training has. */
+/** Destroyed buffers after which bind groups are searched for them: about as many as a training run has. */
 const MAX_GONE = 128;
 
-/** Bytes that are written between two submissions at most. */
+/** The most bytes written between two submissions. */
 const MAX_WRITTEN_BYTES = 2 ** 25;
 
-/** Bytes that are read often for which a copy, some 50 µs, is soon made up for. */
+/** Bytes of reading that make up for a copy, which takes about 50 µs. */
 const TEXTURE_COPY_BYTES = 2 ** 16;
 
 /**
- * Whether loads from textures are faster than those from buffers. Mesa's software driver takes the invocations of a vector
- * one by one through its checks of a buffer's bounds, and all of them together through a texture's.
+ * Whether loads from textures are faster than loads from buffers. Mesa's software driver checks a buffer's bounds for
+ * one invocation of a vector after the other, and a texture's for all of them at once.
  */
 function hasFasterTextures({ adapterInfo }: GPUDevice): boolean {
   return /\bllvmpipe\b/.test(adapterInfo?.description ?? "");
 }
 
-/** What an adapter calls itself; browsers keep the description to themselves. */
+/** An adapter's name; browsers do not reveal the description. */
 export function adapterName({ adapterInfo }: GPUDevice): string {
   const { description = "", vendor = "", architecture = "" } = adapterInfo ?? {};
   return description || `${vendor} ${architecture}`.trim() || "an adapter without a name";
@@ -382,11 +384,11 @@ export function contextOf(device: GPUDevice): DeviceContext {
   return contexts.get(device) ?? new DeviceContext(device);
 }
 
-/** Where a device is asked for, as far as it matters here. */
+/** The parts of `globalThis` that asking for a device needs. */
 export interface Surroundings {
-  /** Who has the GPU. */
+  /** Where the GPU is. */
   readonly navigator?: Pick<Navigator, "gpu" | "userAgent">;
-  /** Whether a page came safely; other platforms do not say. */
+  /** Whether a page is a secure context; undefined on other platforms. */
   readonly isSecureContext?: boolean;
 }
 
@@ -398,7 +400,7 @@ export interface Surroundings {
 export async function requestDevice(surroundings: Surroundings = globalThis as Surroundings): Promise<GPUDevice> {
   const { navigator, isSecureContext } = surroundings;
   const gpu = navigator?.gpu;
-  // Every browser calls itself so; Deno, Node and Bun do not.
+  // All browsers call themselves Mozilla; Deno, Node and Bun do not.
   const isBrowser = /^Mozilla\//.test(navigator?.userAgent ?? "");
   if (!gpu) {
     const remedy = !isBrowser
@@ -435,8 +437,8 @@ export async function requestDevice(surroundings: Surroundings = globalThis as S
 }
 
 /**
- * Finds out whether kernels may use subgroups of eight, and whether they must say so: some implementations demand the
- * line `enable subgroups;` and others refuse it. Without an answer, kernels do without; results are the same.
+ * Finds out whether kernels may use subgroups of eight, and with which directive: some implementations require `enable
+ * subgroups;` and others refuse it. If neither compiles, kernels do not use subgroups; results are the same.
  */
 export async function probeSubgroups(context: DeviceContext): Promise<void> {
   const { device } = context;
@@ -455,7 +457,7 @@ export async function probeSubgroups(context: DeviceContext): Promise<void> {
 }
 
 /**
- * Finds out whether kernels may read from textures: the shaders of OpenGL cannot hand one to a function. Without, kernels
+ * Finds out whether kernels may read from textures: OpenGL's shaders cannot pass one to a function. If not, kernels
  * read from buffers; results are the same.
  */
 export async function probeTextureCopies(context: DeviceContext): Promise<void> {

@@ -22,12 +22,12 @@ export class DeviceError extends Error {
   override readonly name = "DeviceError";
 }
 
-/** What a message calls the kind of a value that types did not let through: `Float64Array`, `Array`, `Undefined`. */
+/** The kind of a value of the wrong type, for messages: `Float64Array`, `Array`, `Undefined`. */
 export function kindOf(value: unknown): string {
   return Object.prototype.toString.call(value).slice("[object ".length, -1);
 }
 
-/** A value as messages show it: `"4"` is not 4. */
+/** A value for messages: the string `"4"` looks different from the number 4. */
 export function shown(value: unknown): string {
   if (typeof value === "string" || typeof value === "boolean" || value === null) return JSON.stringify(value);
   return typeof value === "number" || value === undefined ? String(value) : `a value of type ${typeof value}`;

@@ -2,7 +2,7 @@
  * How a kernel is declared and checked.
  *
  * A declaration names the dims (unsigned integers), scalars (floats) and bindings, how many workgroups there are and
- * what they cost; the WGSL text is only the body. `@binding` lines, the uniform struct and the entry point are
+ * what they cost; the WGSL text is only the body. The `@binding` lines, the uniform struct and the entry point are
  * generated. The body may use
  *
  * - `dims.NAME` for every dim and scalar,
@@ -29,8 +29,8 @@ export interface Binding {
   /** Sizes in scalars as dim names, `NAME+1`, or integers, separated by spaces. */
   readonly shape: string;
   /**
-   * How many values a run reads, where that is known: each once, each several times, or as many as this shape says. It may
-   * pay to bring the values into a texture first.
+   * How many values a run reads, if known: each once, each several times, or as many in all as the shape `total` says.
+   * If that is much, the values may be read from a texture copy.
    */
   readonly reading?: "once" | "often" | { readonly total: string };
 }
@@ -40,17 +40,17 @@ export function reads(element: string, shape: string): Binding {
   return { access: "read", element, shape };
 }
 
-/** A read-only binding all of which a run reads once. */
+/** A read-only binding whose values a run reads once each. */
 export function readsOnce(element: string, shape: string): Binding {
   return { ...reads(element, shape), reading: "once" };
 }
 
-/** A read-only binding that a run reads through several times over. */
+/** A read-only binding whose values a run reads several times each. */
 export function readsOften(element: string, shape: string): Binding {
   return { ...reads(element, shape), reading: "often" };
 }
 
-/** A read-only binding of few values, of which a run reads as many in all as the shape `total` says. */
+/** A read-only binding of few values that a run reads often: as many reads in all as the shape `total` says. */
 export function readsAcross(element: string, shape: string, total: string): Binding {
   return { ...reads(element, shape), reading: { total } };
 }
@@ -61,8 +61,8 @@ export function writes(element: string, shape: string): Binding {
 }
 
 /**
- * A binding whose elements are changed where they are: the kernel reads each as `old_NAME[index]`, before the same
- * invocation writes it.
+ * A binding whose elements are updated in place: an invocation reads an element as `old_NAME[index]` before it writes
+ * it.
  */
 export function updates(element: string, shape: string): Binding {
   return { ...writes(element, shape), reading: "once" };
@@ -70,7 +70,7 @@ export function updates(element: string, shape: string): Binding {
 
 /** A kernel's declaration. */
 export interface KernelDeclaration<D extends string, F extends string, B extends string> {
-  /** What errors and timings call it. */
+  /** Its name in errors and timings. */
   readonly name: string;
   /** Unsigned integers of the uniform struct. */
   readonly dims: readonly D[];
@@ -108,7 +108,7 @@ export function defineKernel<const D extends string, const B extends string, con
   declaration: KernelDeclaration<D, F, B>,
 ): Kernel<D, F, B> {
   const { name, dims, scalars = [], bindings, declarations = "" } = declaration;
-  // A joined dispatch knows them in the entry point alone.
+  // In a joined dispatch they are known in the entry point only.
   const misplaced = new RegExp(`\\bdims\\.|\\b(?:${Object.keys(bindings).join("|")})\\[`).exec(declarations)?.[0];
   if (misplaced) {
     throw new KernelError(`kernel ${name}: declarations cannot use ${misplaced.slice(0, -1)}, only the body can`);
@@ -153,7 +153,7 @@ export function inPlace({ body, bindings }: AnyDeclaration, except?: ReadonlySet
     .reduce((text, name) => text.replaceAll(new RegExp(`\\bold_${name}\\[`, "g"), `${name}[`), body);
 }
 
-/** The whole WGSL text of a kernel, around what a form says. */
+/** The whole WGSL text of a kernel in some form. */
 export function kernelWgsl(
   { workgroup, directives = "", declarations = "" }: AnyDeclaration,
   { uniforms, bound, loads = "", dims = "", body }: {
@@ -163,7 +163,7 @@ export function kernelWgsl(
     readonly bound: readonly string[];
     /** Functions that load from them. */
     readonly loads?: string;
-    /** What the entry point says first. */
+    /** The first statements of the entry point. */
     readonly dims?: string;
     readonly body: string;
   },

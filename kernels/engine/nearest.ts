@@ -1,5 +1,5 @@
 /**
- * The name that somebody probably meant.
+ * The name that a user probably meant.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Does this device compute? Some drivers are present and return nonsense, so every device answers a known question first.
+ * Checks that a device computes: some drivers return nonsense, so every device first computes a known result.
  *
  * @module
  */

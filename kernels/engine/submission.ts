@@ -36,7 +36,7 @@ function f16Of({ bindings }: Kernel, bound: readonly Bound[]): ReadonlySet<strin
 /** Bind groups that a kernel keeps; a step of training has fewer. */
 const MAX_BIND_GROUPS = 256;
 
-/** A stretch of a buffer, or a texture, which has a name of its own. */
+/** A range of a buffer, or a texture, with an id of its own. */
 interface Resource {
   readonly id: string;
   /** The number of its buffer, if it is a tensor's. */
@@ -44,10 +44,10 @@ interface Resource {
   readonly bound: GPUBindingResource;
 }
 
-/** What a copy costs beside the dispatch that needs it. */
+/** The cost of a texture copy, which counts for its dispatch. */
 const FREE: Cost = { flops: 0, bytes: 0 };
 
-/** What a dispatch costs, if the GPU does not decide about it. */
+/** The cost of a dispatch, unless the GPU decides about it. */
 function costOf(runs: readonly Run[]): Cost | undefined {
   let [flops, bytes] = [0, 0];
   for (const { kernel, values, condition, counted } of runs) {
@@ -59,7 +59,7 @@ function costOf(runs: readonly Run[]): Cost | undefined {
   return { flops, bytes };
 }
 
-/** Where uniforms are: a buffer of slots, what it is going to hold, and which slot is the next. */
+/** Uniform slots: their buffer, its contents at the next submission, and how many are used. */
 interface Slots {
   readonly buffer: GPUBuffer;
   readonly words: Uint32Array<ArrayBuffer>;
@@ -71,17 +71,20 @@ function slotsIn(buffer: GPUBuffer, words: Uint32Array<ArrayBuffer>): Slots {
   return { buffer, words, floats: new Float32Array(words.buffer), used: 0 };
 }
 
-/** One submission in the making. */
+/** One submission being recorded. */
 export class Submission {
   readonly #context: DeviceContext;
   readonly #slots: Slots;
-  /** Of what decides about dispatches. */
+  /** The slots of the kernels that decide about dispatches. */
   readonly #decisionSlots: Slots;
-  /** How many slots the dispatches still to come take. */
+  /** Slots that the remaining dispatches take. */
   #ahead: number;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
-  /** By the buffer of their flags, the decisions that hold for all slots to come, and what had changed the flags by then. */
+  /**
+   * The decisions that hold for all remaining slots, by the buffer of their flags, and how often the flags had changed
+   * by then.
+   */
   readonly #decided = new Map<GPUBuffer, { readonly number: number; readonly changes: number }>();
   #decisions = 0;
 
@@ -98,7 +101,7 @@ export class Submission {
     const [first] = runs as [Run];
     const { kernel, bound, condition, groups } = first;
     const isJoined = runs.length > 1;
-    // Those of a joined dispatch end themselves where they have nothing to do.
+    // In a joined dispatch, workgroups without work return by themselves.
     const counted = isJoined ? undefined : first.counted;
     const slots = this.#slots;
     const isFull = slots.used + runs.length > context.slotCount;
@@ -149,7 +152,7 @@ export class Submission {
       const encoder = this.#encoder ??= this.#context.device.createCommandEncoder();
       const timing = this.#context.timings?.writesOf(runs[0]!.kernel.name, costOf(runs) && FREE);
       if (!timing) return record(encoder);
-      // Copies have no clock of their own: two empty passes note when it begins and ends.
+      // Copies cannot be timed: two empty passes note when the copy begins and ends.
       const { querySet, beginningOfPassWriteIndex, endOfPassWriteIndex } = timing;
       encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex } }).end();
       record(encoder);
@@ -158,7 +161,7 @@ export class Submission {
     return { id: `texture copy ${tensor.bufferId}`, buffer: tensor.bufferId, bound: view };
   }
 
-  /** Hands everything to the GPU. */
+  /** Submits everything. */
   end(): void {
     if (!this.#encoder) return;
     const { queue } = this.#context.device;
@@ -174,8 +177,8 @@ export class Submission {
   }
 
   /**
-   * The number of a decision: the workgroups of the dispatches after it that depend on a flag in the same buffer are those
-   * of their runs whose flags are not 0.
+   * Records a decision and returns its number: in the dispatches after it that depend on flags of this buffer, only
+   * runs whose flag is not 0 get workgroups.
    */
   #decide({ buffer, bufferId, changes }: Tensor<"u32">): number {
     const { slots, slotCount, conditionalGroups } = this.#context;
@@ -205,7 +208,7 @@ export class Submission {
     const { slotCount, conditionalGroups } = this.#context;
     const resources = [
       wholeTensor(count),
-      // A count of 0 is as good as a condition.
+      // Without a condition, a count of 0 serves as one.
       wholeTensor(condition ?? count),
       { id: "groups", bound: { buffer: conditionalGroups } },
     ];
@@ -227,7 +230,7 @@ export class Submission {
     this.#context.onDispatch?.(kernel.name, []);
   }
 
-  /** The pass, with the kernel and what it binds; the next slot is that of the first run. */
+  /** The pass, with the kernel and its bind group set; the next slot is that of the first run. */
   #prepare(
     kernel: FormedKernel,
     resources: readonly Resource[],
@@ -254,7 +257,7 @@ export class Submission {
     }
     this.#encoder ??= context.device.createCommandEncoder();
     const timestampWrites = context.timings?.writesOf(kernel.name, costOf(runs));
-    // A timed dispatch has a pass of its own.
+    // Each timed dispatch gets its own pass.
     if (timestampWrites) this.#endPass();
     this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
     this.#pass.setPipeline(pipeline);
@@ -268,7 +271,7 @@ export class Submission {
   }
 }
 
-/** Fills the next slot, and says where in the words it begins. */
+/** Fills the next slot, and returns where it begins among the words. */
 function fillSlot(
   { groups, values, bound }: Run,
   { dims, scalars = [], bindings, starts, f16 }: FormedKernel,
@@ -300,8 +303,8 @@ function wholeTensor(tensor: Tensor<ElementType>): Resource {
 }
 
 /**
- * Of every dispatch from the first slot on that depends on the decision: the workgroups of its runs, or none, each in its
- * slot, and the most of them.
+ * For every dispatch from the first slot on that depends on the decision: writes the workgroups of each run into its
+ * slot, 0 where its flag is 0, and the largest of them for the dispatch.
  */
 const decideKernel = defineKernel({
   name: "decide",
@@ -348,7 +351,7 @@ const countKernel = defineKernel({
   body: `
   let counted = select(0u, count[0], condition[0] != 0u);
   let shares = counted / dims.per + u32(counted % dims.per > 0u);
-  // The product may be larger than an integer.
+  // The product may exceed 32 bits.
   let groups = select(shares * dims.times, dims.most, shares > dims.most / max(dims.times, 1u));
   let x = min(groups, ${MAX_GROUPS}u);
   groups_of[3u * dims.slot] = x;

@@ -10,7 +10,7 @@ import { DeviceError, kindOf, ShapeError } from "./errors.ts";
 import { toF16 } from "../forms/f16.ts";
 import { copyToTexture, newTextureCopy, type TextureCopy } from "../forms/texture_copies.ts";
 
-/** What an element is: a 32-bit float or a 32-bit unsigned integer. */
+/** Element type: 32-bit float or 32-bit unsigned integer. */
 export type ElementType = "f32" | "u32";
 
 /** The array that a tensor of a type is read into. */
@@ -40,7 +40,7 @@ interface Storage {
   tensors: number;
   /** How often its values have changed. */
   changes: number;
-  /** How many submissions there had been when it was last written to from outside of the device. */
+  /** The number of submissions when the CPU last wrote to it. */
   written?: number;
   /** A copy of its values in a texture. */
   textureCopy?: TextureCopy;
@@ -51,10 +51,10 @@ let storages = 0;
 /** A multiple that every adapter accepts as the offset of a binding. */
 const OFFSET_BYTES = 256;
 
-/** Values that are read back at once, where not all are wanted in memory: each read costs milliseconds, whatever its size. */
+/** Values read back at once by `pieces`: each read takes milliseconds, whatever its size. */
 const PIECE_SIZE = 2 ** 22;
 
-/** A row-major array in a GPU buffer. Whoever creates it disposes of it. */
+/** A row-major array in a GPU buffer. The code that creates it must dispose of it. */
 export class Tensor<T extends ElementType = "f32"> implements Disposable {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];
@@ -64,11 +64,11 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   readonly rowSize: number;
   /** Element type. */
   readonly type: T;
-  /** What errors call it. */
+  /** Its name in errors. */
   readonly label: string;
   /** Whether it stores its floats as f16, two in a word. Kernels can read an f16 tensor but not compute into one. */
   readonly isF16: boolean;
-  /** Bytes that it has in its buffer, with those that fill it up. */
+  /** Bytes that it takes in its buffer, padding included. */
   readonly bytes: number;
   /** The device it lives on. */
   readonly context: DeviceContext;
@@ -159,18 +159,18 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     return this.isF16 ? 2 : 4;
   }
 
-  /** Bytes of the words that the first `size` values lie in. */
+  /** Bytes of the words that hold the first `size` values. */
   bytesOf(size: number): number {
     return Math.ceil(size * this.valueBytes / 4) * 4;
   }
 
-  /** The GPU's buffer. @throws {DeviceError} after dispose. */
+  /** The GPU buffer. @throws {DeviceError} after dispose. */
   get buffer(): GPUBuffer {
     if (!this.#storage) throw new DeviceError(`${this.label} was used after it was disposed of`);
     return this.#storage.buffer;
   }
 
-  /** A number that no other buffer has. */
+  /** The unique number of its buffer. */
   get bufferId(): number {
     return this.#storage?.id ?? 0;
   }
@@ -180,24 +180,24 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     return this.#offset;
   }
 
-  /** Notes that something writes to it, for who copies its buffer's values. */
+  /** Notes that its buffer was written to, so that copies of it become stale. */
   change(): void {
     if (this.#storage) this.#storage.changes++;
   }
 
-  /** How often something has written to its buffer. */
+  /** How often its buffer has been written to. */
   get changes(): number {
     return this.#storage?.changes ?? 0;
   }
 
-  /** Whether there is a texture with the values that its buffer has now. */
+  /** Whether its buffer has a texture copy that is up to date. */
   get hasTextureCopy(): boolean {
     return this.#storage?.textureCopy?.copied === this.changes;
   }
 
   /**
-   * A texture with the values of its whole buffer. Where they have changed since they were last copied, `copy` is asked to
-   * record that now.
+   * The texture copy of its whole buffer. If the values have changed since the last copy, `copy` must record a new one
+   * now.
    */
   textureCopy(copy: (record: (encoder: GPUCommandEncoder) => void) => void): TextureCopy {
     const storage = this.#storage!;
@@ -211,7 +211,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     return textureCopy;
   }
 
-  /** Whether its buffer is its own. */
+  /** Whether no other tensor shares its buffer. */
   get isAlone(): boolean {
     return this.#storage?.tensors === 1;
   }
@@ -222,9 +222,9 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /**
-   * Moves tensors of one device, each alone in its buffer, into one buffer, so that a single dispatch can bind them all.
-   * Values, labels and owners stay what they are; the memory is freed with the last of them. Nothing that uses them may
-   * be encoded and not yet submitted.
+   * Moves tensors of one device, each alone in its buffer, into one buffer, so that a single dispatch can bind them
+   * all. Values, labels and owners stay; the memory is freed with the last of the tensors. No commands that use them
+   * may be encoded but not submitted.
    */
   static join(tensors: readonly Tensor<ElementType>[]): void {
     const [{ context, label }] = tensors as [Tensor<ElementType>];
@@ -299,7 +299,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.#storage!.written = this.context.submissions;
   }
 
-  /** The bytes of another kind of array would be other numbers here, and more of them an error of the whole device. */
+  /** The bytes of another kind of array would be read as other numbers, and too many of them would fail the device. */
   #checkArray(data: unknown): void {
     const { name } = ARRAYS[this.type];
     if (!(data instanceof ARRAYS[this.type])) {
@@ -308,9 +308,9 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /**
-   * Brings the values back, row-major, after all work submitted before; with `size`, the first so many of them.
+   * Reads the values back, row-major, after all work submitted before; with `size`, only the first `size` values.
    *
-   * @throws {RangeError} if it has not so many.
+   * @throws {RangeError} if it has fewer than `size` values.
    * @throws {DeviceError} if the device was lost, also while waiting.
    * @throws {KernelError} if a kernel before it failed.
    */
@@ -320,7 +320,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
   }
 
   /**
-   * The values in pieces of `size`, row-major. Each is read when it is taken, as they are then.
+   * The values in pieces of `size`, row-major. Each piece is read when it is requested.
    *
    * @throws {DeviceError | KernelError} as {@link Tensor.read}.
    */
@@ -364,7 +364,7 @@ export class Tensor<T extends ElementType = "f32"> implements Disposable {
     this.context.forget(storage.id);
     this.context.heldBytes -= storage.buffer.size;
     storage.textureCopy?.texture.destroy();
-    // What was written to it would keep it until somebody submits something.
+    // A pending write would keep its memory until the next submission.
     if (storage.written === this.context.submissions) this.context.submit();
   }
 }
@@ -378,7 +378,7 @@ function newStorage(context: DeviceContext, size: number, label: string, tensors
   return { buffer: context.createBuffer({ label, size, usage }), id: ++storages, tensors, changes: 0 };
 }
 
-/** What decides how much of a tensor is bound at once. */
+/** The limits on how much of a tensor a binding holds. */
 export type Limits = Pick<DeviceContext, "bindingLimit" | "guardWords">;
 
 /** How many 4-byte elements fit a binding. */

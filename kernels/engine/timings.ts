@@ -12,11 +12,11 @@ export interface Cost {
   readonly bytes: number;
 }
 
-/** How long a dispatch took, or a copy that it needed. */
+/** How long a dispatch took, or a texture copy for it. */
 export interface DispatchTiming {
   /** The kernel's name. */
   readonly name: string;
-  /** What it does, nothing for a copy; `undefined` where the GPU decides whether or how much. */
+  /** Its cost; nothing for a copy, `undefined` where the GPU decides whether or how much is done. */
   readonly cost: Cost | undefined;
   /** How long. */
   readonly milliseconds: number;
@@ -49,7 +49,7 @@ export class DispatchTimings implements Disposable {
     });
   }
 
-  /** Where the next dispatch, or a copy before it, notes its beginning and end. */
+  /** The timestamps that the next dispatch, or a copy for it, writes. */
   writesOf(name: string, cost: Cost | undefined): Required<GPUComputePassTimestampWrites> | undefined {
     const at = this.#timed.length;
     if (at === this.#capacity) return undefined;
@@ -57,7 +57,7 @@ export class DispatchTimings implements Disposable {
     return { querySet: this.#queries, beginningOfPassWriteIndex: 2 * at, endOfPassWriteIndex: 2 * at + 1 };
   }
 
-  /** The dispatches since the last call, and copies before them, in order, once they are done. */
+  /** The timings of the dispatches and copies since the last call, in order, once they are done. */
   async take(): Promise<DispatchTiming[]> {
     const timed = this.#timed;
     this.#timed = [];

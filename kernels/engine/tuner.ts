@@ -1,7 +1,7 @@
 /**
- * Which tile a device multiplies fastest with, found by measuring, and remembered where the caller says.
+ * Measures which tile makes products fastest on a device, and remembers it in the caller's store.
  *
- * Every tile gives the same bits, so that a choice changes nothing but time. Nobody has to measure: there are defaults.
+ * All tiles give the same bits, so the choice changes nothing but time. Measuring is optional: there are defaults.
  *
  * @module
  */
@@ -27,35 +27,38 @@ import { Tensor } from "./tensor.ts";
 
 /** Where choices are remembered: a file, a browser's storage, a `Map`. */
 export interface TunerStore {
-  /** What was set under a key. */
+  /** The value of a key, if one was set. */
   get(key: string): Promise<string | undefined> | string | undefined;
-  /** Remembers a value under a key. */
+  /** Sets the value of a key. */
   set(key: string, value: string): unknown;
 }
 
 /** How to measure. */
 export interface TuneOptions {
-  /** Remembers the choices; without it they last as long as the device. */
+  /** Where to remember the choices; without a store they last as long as the device. */
   readonly store?: TunerStore;
-  /** What to measure; of each class the first. */
+  /** Shapes to measure; only the first of each class is. */
   readonly shapes: readonly ProductShape[];
-  /** Seconds that measuring a class may take, but for the candidate at work; 60 if left out. */
+  /** Seconds that measuring a class may take, not counting the candidate under way; 60 if left out. */
   readonly budget?: number;
-  /** Ends it after the measurement under way; the classes that are done keep their choices. */
+  /** Stops after the measurement under way; finished classes keep their choices. */
   readonly signal?: AbortSignal;
   /** Milliseconds until the GPU has done what `run` submits; by the CPU's clock if left out. */
   readonly time?: (run: () => void, tile: TileName) => Promise<number>;
 }
 
-/** What became of a candidate. */
+/** How a candidate did. */
 export interface MeasuredTile {
   /** Which. */
   readonly tile: TileName;
-  /** `timed` to the end, `slower` and given up early, `wrong`, `refused` by the device, or `untried` for want of time. */
+  /**
+   * `timed` to the end, `slower` and dropped early, `wrong` results, `refused` by the device, or `untried` for lack of
+   * time.
+   */
   readonly state: "timed" | "slower" | "wrong" | "refused" | "untried";
-  /** GFLOP/s in the best of its samples, where there is one. */
+  /** GFLOP/s of its best sample; `null` without one. */
   readonly gflops: number | null;
-  /** Milliseconds to its first result, compilation included, where it was tried. */
+  /** Milliseconds to its first result, compilation included; `null` if untried. */
   readonly compileMs: number | null;
 }
 
@@ -73,23 +76,23 @@ export interface Tuning {
   readonly tiles: readonly MeasuredTile[];
 }
 
-/** Raised with every change of the generator that may change which tile is fastest. */
+/** Raised whenever the generated code changes in a way that may change which tile is fastest. */
 const GENERATOR = 2;
 
-/** Samples of each candidate that is not given up. */
+/** Samples of each candidate that is not dropped. */
 const ROUNDS = 3;
-/** Products in a sample at most. */
+/** The most products in a sample. */
 const MAX_TIMES = 200;
-/** Milliseconds of a sample, so that waiting for its end, some 11 ms in Deno, hardly counts. */
+/** Milliseconds of a sample: long enough that the wait for its end, some 11 ms in Deno, hardly counts. */
 const SAMPLE = 250;
-/** A candidate this many times slower than the best is given up. */
+/** A candidate this many times slower than the best is dropped. */
 const SLOWER = 1.25;
 /** How much faster than the default a tile must be to replace it. */
 const GAIN = 0.97;
-/** Milliseconds to compile after which no larger tile of the kind is tried. */
+/** If a tile takes this many milliseconds to compile, no larger tile of its kind is tried. */
 const COMPILE = 6000;
 
-/** Under which key a store keeps the choice for a class: that of this adapter, driver and version of the generator. */
+/** The store's key for a class: it names the adapter, the driver and the version of the generated code. */
 function keyOf({ device }: DeviceContext, of: ProductClass): string {
   const { vendor = "", architecture = "", device: model = "", description = "" } = device.adapterInfo ?? {};
   return JSON.stringify(["matmul", GENERATOR, vendor, architecture, model, description, of]);
@@ -99,8 +102,8 @@ const LAYOUTS = ["nn", "nt", "tn"] as const;
 const SIZES = ["few rows", "few columns", "small", "large"] as const;
 
 /**
- * Uses what a store remembers for this device, without measuring anything; returns how many classes have a choice. What is
- * no tile of this version, or cannot be used here, is as if it were not there.
+ * Applies the choices that a store remembers for this device, without measuring; returns how many classes have one.
+ * Names that are not tiles of this version, or that this device cannot use, are ignored.
  *
  * @throws {DeviceError} if the device computes nonsense.
  */
@@ -122,10 +125,11 @@ export async function restoreTuning(device: GPUDevice, store: TunerStore): Promi
 }
 
 /**
- * Measures the tiles for the classes of some shapes on this device, uses the fastest from now on, and remembers it.
+ * Measures the tiles for the classes of some shapes on this device, uses the fastest from now on, and stores the
+ * choice.
  *
- * A candidate first has to compute a small product rightly and with the default's bits. Samples of all candidates are
- * interleaved; who falls behind is given up. The default stays unless another is faster by three parts in a hundred.
+ * A candidate must first compute a small product correctly and with the default's bits. Samples of all candidates are
+ * interleaved, and slow candidates are dropped. The default stays unless another tile is at least 3 % faster.
  *
  * ```ts
  * import { requestDevice, restoreTuning, tune } from "@saev/nn/kernels";
@@ -140,7 +144,7 @@ export async function restoreTuning(device: GPUDevice, store: TunerStore): Promi
  * @throws {DeviceError} if the device computes nonsense.
  * @throws {KernelError} if it refuses the default.
  * @throws {unknown} the signal's reason, once it is aborted.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  */
 export async function tune(device: GPUDevice, options: TuneOptions): Promise<Tuning[]> {
   checkOptions("tune", options, { store: true, shapes: true, budget: true, signal: true, time: true });
@@ -162,11 +166,11 @@ export async function tune(device: GPUDevice, options: TuneOptions): Promise<Tun
   return tunings;
 }
 
-/** A candidate at work. */
+/** A candidate being measured. */
 interface Runner {
   readonly tile: TileName;
   state: MeasuredTile["state"];
-  /** Milliseconds of a product, in the best sample. */
+  /** Milliseconds of a product in the best sample. */
   least: number;
   compile: number | null;
 }
@@ -224,7 +228,7 @@ async function tuneClass(
   };
 }
 
-/** Lets those candidates into the race that compute rightly, until the time is up. */
+/** Checks which candidates compute correctly, until the time is up. */
 async function check(
   context: DeviceContext,
   layout: Layout,
@@ -250,23 +254,26 @@ async function check(
     const [integers, fractions] = found;
     if (runner.compile > COMPILE) hardToCompile.add(sharing);
     const isExact = integers.every((value, at) => value === exact[at]);
-    if (!isExact && usual === undefined) throw new DeviceError(`this device computes ${layout} products wrongly`);
+    if (!isExact && usual === undefined) throw new DeviceError(`this device computes wrong ${layout} products`);
     usual ??= fractions;
     const isRight = isExact && hasBits(fractions, usual);
     runner.state = isRight ? "timed" : "wrong";
   }
 }
 
-/** Two matrices as they lie. */
+/** Two factors, in their layout. */
 interface Factors {
   readonly a: Float32Array;
   readonly b: Float32Array;
 }
 
-/** What every candidate is asked: ragged in every tile but the smallest, in rows that start at multiples of four. */
+/**
+ * The product that checks every candidate: ragged for every tile but the smallest, with rows that start at multiples of
+ * four.
+ */
 const ASKED = { M: 132, N: 260, K: 24 } as const;
 
-/** The factors of what is asked, as they lie: integers from -8 to 8, or fractions of normal size. */
+/** The factors of that product: integers from -8 to 8, or fractions of normal size. */
 function askedFactors(kind: "integers" | "fractions"): Factors {
   const { M, N, K } = ASKED;
   const random = new RandomStream(0, STREAMS.selfCheck, 1);
@@ -304,7 +311,7 @@ function hasBits(found: Float32Array, wanted: Float32Array): boolean {
   return left!.every((word, at) => word === right![at]);
 }
 
-/** A product that can be submitted again and again. */
+/** A product that can be submitted repeatedly. */
 class Product implements Disposable {
   /** Its result. */
   readonly c: Tensor;
@@ -313,7 +320,7 @@ class Product implements Disposable {
   readonly #a: Tensor;
   readonly #b: Tensor;
 
-  /** Without factors, of numbers that do not matter in rows that start at multiples of four. */
+  /** Without factors, of arbitrary numbers in rows that start at multiples of four. */
   constructor(context: DeviceContext, shape: ProductShape, factors?: Factors) {
     const { layout, M, N, K } = shape;
     const make = (rows: number, columns: number, label: string, values?: Float32Array): Tensor => {

@@ -96,7 +96,7 @@ Deno.test("rows that do not fit the transpose are refused", async () => {
   assertThrows(
     () => transposeRows(commands, { rows: rows.rows(0, 2), result: other, at: 0 }),
     ShapeError,
-    "were to be columns of another [4, 4]",
+    "values into another [4, 4]",
   );
 });
 
