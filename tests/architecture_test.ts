@@ -248,6 +248,24 @@ Deno.test("architecture: what CONTRIBUTING says to touch is there", async () => 
   assertEquals(missing, []);
 });
 
+Deno.test("architecture: tests/types holds the type of every name that users import", async () => {
+  const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
+  const missing: string[] = [];
+  for (const entry of ["mod", "train", "data", "eval", "io"]) {
+    const file = entry === "mod" ? "mod.ts" : `${entry}/mod.ts`;
+    const names = exportedNames(await read(file));
+    assert(names.length > 5, file);
+    const held = await read(`tests/types/${entry}_test.ts`);
+    missing.push(...names.filter((name) => !new RegExp(`\\.${name}\\b`).test(held)).map((name) => `${file}: ${name}`));
+  }
+  assertEquals(missing, []);
+});
+
+function exportedNames(text: string): string[] {
+  const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].map(([, list]) => list!);
+  return lists.flatMap((list) => [...list.matchAll(/(\w+)\s*(?:,|$)/g)].map(([, name]) => name!));
+}
+
 Deno.test("architecture: nothing published imports tests or benches", async () => {
   const imports = await readImports(await publishedFiles());
   assertEquals(imports.filter(({ target }) => TEST_CODE.test(target)), []);

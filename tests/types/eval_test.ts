@@ -133,6 +133,89 @@ Deno.test("what @saev/nn/eval exports keeps its type", () => {
       (metrics: evaluation.MeasuredMetrics) => Readonly<Partial<Record<evaluation.PartialMetric, string>>>
     >
   >(true);
+  assertType<Keeps<evaluation.LabelledCodes, { readonly codes: io.CsrMatrix; readonly labels: Uint16Array }>>(true);
+  assertType<IsExact<typeof evaluation.coverage, (ap: ArrayLike<number>, threshold?: number) => number>>(true);
+  assertType<
+    IsExact<
+      typeof evaluation.fitProbes,
+      (train: evaluation.LabelledCodes, options?: evaluation.ProbeOptions) => Promise<evaluation.Probes>
+    >
+  >(true);
+  assertType<
+    Keeps<
+      evaluation.ProbeMeasures,
+      {
+        readonly loss: Float32Array;
+        readonly tp: Float32Array;
+        readonly fp: Float32Array;
+        readonly tn: Float32Array;
+        readonly fn: Float32Array;
+        readonly n_rows_of: Float64Array;
+      }
+    >
+  >(true);
+  assertType<
+    Keeps<
+      evaluation.ProbeOptions,
+      {
+        readonly ridge?: number;
+        readonly n_classes?: number;
+        readonly max_iter?: number;
+        readonly device?: GPUDevice;
+        readonly signal?: AbortSignal;
+        readonly onProgress?: (done: number, n_latents: number) => void;
+      }
+    >
+  >(true);
+  assertType<IsExact<typeof evaluation.probeR, (losses: ArrayLike<number>, n_rows_of: ArrayLike<number>) => number>>(
+    true,
+  );
+  assertType<
+    Keeps<
+      evaluation.Probes,
+      {
+        readonly n_latents: number;
+        readonly n_classes: number;
+        readonly weights: Float32Array;
+        readonly biases: Float32Array;
+        readonly train: evaluation.ProbeMeasures;
+        readonly best: Uint32Array;
+        readonly n_unfinished: number;
+      }
+    >
+  >(true);
+  assertType<
+    Keeps<
+      evaluation.ProbeScores,
+      {
+        readonly measures: evaluation.ProbeMeasures;
+        readonly ap: Float32Array;
+        readonly precision: Float32Array;
+        readonly recall: Float32Array;
+        readonly f1: Float32Array;
+        readonly top: evaluation.TopLabels;
+        readonly mean_ap: number;
+        readonly probe_r: number;
+        readonly purity_at_16: number;
+      }
+    >
+  >(true);
+  assertType<IsExact<typeof evaluation.purityAt, (given: evaluation.TopLabels, latent: number, k?: number) => number>>(
+    true,
+  );
+  assertType<
+    IsExact<
+      typeof evaluation.scoreProbes,
+      (
+        probes: evaluation.Probes,
+        test: evaluation.LabelledCodes,
+        options?: Pick<evaluation.ProbeOptions, "device" | "signal" | "onProgress">,
+      ) => Promise<evaluation.ProbeScores>
+    >
+  >(true);
+  assertType<
+    Keeps<evaluation.TopLabels, { readonly k: number; readonly counts: Uint32Array; readonly labels: Uint16Array }>
+  >(true);
   assertType<
     Keeps<
       evaluation.TokenMetrics,
@@ -376,93 +459,5 @@ Deno.test("what @saev/nn/eval exports keeps its type", () => {
       typeof evaluation.openFeatures,
       (from: io.FilesSource, options?: io.SourceOptions) => Promise<evaluation.Features>
     >
-  >(true);
-  assertType<
-    Keeps<evaluation.LabelledCodes, { readonly codes: io.CsrMatrix; readonly labels: Uint16Array }>
-  >(true);
-  assertType<
-    Keeps<
-      evaluation.ProbeOptions,
-      {
-        readonly ridge?: number;
-        readonly n_classes?: number;
-        readonly max_iter?: number;
-        readonly device?: GPUDevice;
-        readonly signal?: AbortSignal;
-        readonly onProgress?: (done: number, n_latents: number) => void;
-      }
-    >
-  >(true);
-  assertType<
-    IsExact<
-      typeof evaluation.fitProbes,
-      (train: evaluation.LabelledCodes, options?: evaluation.ProbeOptions) => Promise<evaluation.Probes>
-    >
-  >(true);
-  assertType<
-    IsExact<
-      typeof evaluation.scoreProbes,
-      (
-        probes: evaluation.Probes,
-        test: evaluation.LabelledCodes,
-        options?: Pick<evaluation.ProbeOptions, "device" | "signal" | "onProgress">,
-      ) => Promise<evaluation.ProbeScores>
-    >
-  >(true);
-  assertType<
-    Keeps<
-      evaluation.Probes,
-      {
-        readonly n_latents: number;
-        readonly n_classes: number;
-        readonly weights: Float32Array;
-        readonly biases: Float32Array;
-        readonly train: evaluation.ProbeMeasures;
-        readonly best: Uint32Array;
-        readonly n_unfinished: number;
-      }
-    >
-  >(true);
-  assertType<
-    Keeps<
-      evaluation.ProbeMeasures,
-      {
-        readonly loss: Float32Array;
-        readonly tp: Float32Array;
-        readonly fp: Float32Array;
-        readonly tn: Float32Array;
-        readonly fn: Float32Array;
-        readonly n_rows_of: Float64Array;
-      }
-    >
-  >(true);
-  assertType<
-    Keeps<
-      evaluation.ProbeScores,
-      {
-        readonly measures: evaluation.ProbeMeasures;
-        readonly ap: Float32Array;
-        readonly precision: Float32Array;
-        readonly recall: Float32Array;
-        readonly f1: Float32Array;
-        readonly top: evaluation.TopLabels;
-        readonly mean_ap: number;
-        readonly probe_r: number;
-        readonly purity_at_16: number;
-      }
-    >
-  >(true);
-  assertType<
-    Keeps<
-      evaluation.TopLabels,
-      { readonly k: number; readonly counts: Uint32Array; readonly labels: Uint16Array }
-    >
-  >(true);
-  assertType<
-    IsExact<typeof evaluation.purityAt, (top: evaluation.TopLabels, latent: number, k?: number) => number>
-  >(true);
-  assertType<IsExact<typeof evaluation.coverage, (ap: ArrayLike<number>, threshold?: number) => number>>(true);
-  assertType<
-    IsExact<typeof evaluation.probeR, (losses: ArrayLike<number>, n_rows_of: ArrayLike<number>) => number>
   >(true);
 });

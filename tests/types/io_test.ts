@@ -277,12 +277,31 @@ Deno.test("what @saev/nn/io exports keeps its type", () => {
       {
         readonly names: readonly string[];
         open: (name: string) => Promise<io.StoredTensor>;
+        text: (name: string) => Promise<string>;
         locate: (name: string) => Promise<io.ArrayPlace>;
       }
     >
   >(true);
   assertType<Keeps<io.NpzOptions, { readonly mostDeflated?: number }>>(true);
   assertType<IsExact<typeof io.openNpz, (source: io.Source, options?: io.NpzOptions) => Promise<io.Npz>>>(true);
+  assertType<
+    Keeps<
+      io.CsrMatrix,
+      {
+        readonly name: string;
+        readonly shape: readonly [number, number];
+        readonly n_entries: number;
+        rows: () => AsyncIterable<io.CsrRows>;
+      }
+    >
+  >(true);
+  assertType<
+    Keeps<
+      io.CsrRows,
+      { readonly row_starts: Uint32Array; readonly indices: Uint32Array; readonly values: Float32Array }
+    >
+  >(true);
+  assertType<IsExact<typeof io.openScipyCsr, (source: io.Source) => Promise<io.CsrMatrix>>>(true);
   assertType<
     Keeps<
       io.ArrayPlace,
@@ -355,6 +374,7 @@ Deno.test("what @saev/nn/io exports keeps its type", () => {
         read: () => Promise<Float32Array>;
         readIntegers: () => Promise<Float64Array>;
         pieces: () => AsyncIterable<Float32Array>;
+        integerPieces: () => AsyncIterable<Float64Array>;
         transposed: () => io.StoredTensor;
       }
     >
@@ -391,22 +411,4 @@ Deno.test("what @saev/nn/io exports keeps its type", () => {
     >
   >(true);
   assertType<IsExact<typeof io.readOnnxModel, (bytes: Uint8Array, name?: string) => io.OnnxModel>>(true);
-  assertType<IsExact<typeof io.openScipyCsr, (source: io.Source) => Promise<io.CsrMatrix>>>(true);
-  assertType<
-    Keeps<
-      io.CsrMatrix,
-      {
-        readonly name: string;
-        readonly shape: readonly [rows: number, columns: number];
-        readonly n_entries: number;
-        rows: () => AsyncIterable<io.CsrRows>;
-      }
-    >
-  >(true);
-  assertType<
-    Keeps<
-      io.CsrRows,
-      { readonly row_starts: Uint32Array; readonly indices: Uint32Array; readonly values: Float32Array }
-    >
-  >(true);
 });
