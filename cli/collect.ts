@@ -25,7 +25,7 @@ export const collectCommand: Command = {
   permissions: `--allow-read=DIR --allow-write=DIR; with --allow-sys=hostname it knows the processes of this machine.`,
   details:
     `DIR is a folder of saev train: of a sweep in one process, of a job array, or of a single run. Nothing but DIR is
-looked at, so any machine that has it will do, also while runs are under way. sweep.json in it is written anew.
+looked at, so any machine that has it will do, also while runs are under way. sweep.json and compare.html in it are written anew.
 
 The exit code is 0 if all runs are finished, and 1 if any is not. A run that is not finished is begun or
 continued by the command that is shown.`,

@@ -22,6 +22,7 @@ export interface Option {
 /** One command. */
 export interface Command {
   readonly summary: string;
+  /** What its arguments are called; the last may stand for several, as in `RUN...`. */
   readonly positionals: readonly string[];
   readonly options: Readonly<Record<string, Option>>;
   /** Whether every field of a configuration is an option too: `--train.lr 1e-3`. */
@@ -75,13 +76,16 @@ export class Arguments {
         throw new UsageError(`--${option} needs a value: ${options[option]!.help}`);
       }
     }
-    if (found.length !== positionals.length) {
+    const takesMore = positionals.at(-1)?.endsWith("...") ?? false;
+    if (found.length < positionals.length || (found.length > positionals.length && !takesMore)) {
       const expected = positionals.length === 0 ? "no arguments" : positionals.join(" ");
       const given = found.length === 0 ? "none" : found.join(" ");
       throw new UsageError(`${name} takes ${expected}, found ${given}; see saev ${name} --help`);
     }
     const empty = found.indexOf("");
-    if (empty >= 0) throw new UsageError(`${name}: ${positionals[empty]} is empty; see saev ${name} --help`);
+    if (empty >= 0) {
+      throw new UsageError(`${name}: ${positionals[empty] ?? positionals.at(-1)} is empty; see saev ${name} --help`);
+    }
   }
 
   flag(option: string): boolean {

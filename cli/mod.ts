@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
  * The command line: `saev demo`, `activations`, `config`, `train`,
- * `collect`, `evaluate`, `encode`, `probe`, `inspect`, `convert` and `tune`.
+ * `collect`, `compare`, `evaluate`, `encode`, `probe`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; `runner/` and `examples/` do the work. Results
  * go to stdout, progress and errors to stderr. The exit code is 2 for a mistake in the arguments or in a configuration
@@ -15,6 +15,7 @@ import { activationsCommand } from "./activations.ts";
 import { inFlags } from "./checkpoint.ts";
 import { Arguments, type Command, commandHelp, helpTable, print, say, unknown, UsageError } from "./command.ts";
 import { collectCommand } from "./collect.ts";
+import { compareCommand } from "./compare.ts";
 import { configCommand } from "./config.ts";
 import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
@@ -32,6 +33,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   config: configCommand,
   train: trainCommand,
   collect: collectCommand,
+  compare: compareCommand,
   evaluate: evaluateCommand,
   encode: encodeCommand,
   probe: probeCommand,

@@ -10,6 +10,9 @@ import { openSource, pathFrom, splitPath } from "../io/mod.ts";
 import {
   aboutChanges,
   aboutOutcome,
+  compare,
+  type ComparedRun,
+  comparisonFiles,
   completeSlurm,
   completeSweep,
   configText,
@@ -17,7 +20,9 @@ import {
   outcomeOf,
   ProgressLine,
   type ProgressState,
+  readRun,
   RunDirectory,
+  runFoldersAt,
   runNames,
   type RunPlan,
   type RunResult,
@@ -77,7 +82,7 @@ export const trainCommand: Command = {
 write FOLDER, --slurm --allow-read, and --submit --allow-run=sbatch.`,
   details:
     `CONFIG is a TOML file. A list instead of a single value, such as lr = [1e-3, 1e-4], makes a sweep: one run for each combination of the listed
-values, in which the first list varies slowest. Each run has its own folder in DIR; sweep.json summarises them. Runs with the
+values, in which the first list varies slowest. Each run has its own folder in DIR; sweep.json summarises them, and compare.html shows them side by side. Runs with the
 same rows, batches and seed train together and load their data once; each gives the same result as when trained alone.
 
 With --slurm, saev writes a job array that trains the sweep. Each task trains one group of runs with the same rows, batches
@@ -207,8 +212,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     say(table(
       outcomes.map((outcome) => [`${outcome.directory}  ${aboutChanges(outcome.changes)}`, aboutOutcome(outcome)]),
     ));
-    if (places) say(`saev collect ${out} shows the state of the whole sweep`);
-    else say(`report: ${runs[0]!.directory.path}/report.html, and one in each other run's folder`);
+    if (directories.whole) await compareRuns(directories.whole);
+    else say(`saev collect ${out} shows the state of the whole sweep`);
     if (results.some(({ isInterrupted }) => isInterrupted)) {
       say("stopped; use --resume=auto to continue");
       throw signal.reason;
@@ -230,6 +235,15 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   );
   say(`report: ${out}/report.html`);
   return 0;
+}
+
+/** Writes the page and the table about all runs of a sweep that could be begun into its folder. */
+async function compareRuns(whole: RunDirectory): Promise<void> {
+  const runs: ComparedRun[] = [];
+  for (const folder of await runFoldersAt(whole.path) ?? []) runs.push(await readRun(folder));
+  if (runs.length === 0) return;
+  for (const { name, text } of comparisonFiles(compare(runs), whole.path)) await whole.write(name, text);
+  say(`comparison: ${whole.path}/compare.html`);
 }
 
 /** A sentence about what the folders hold after a failure. */

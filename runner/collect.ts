@@ -7,6 +7,7 @@
 import { checkOptions } from "../kernels/engine/options.ts";
 import { openTraining } from "../train/training_file.ts";
 import { writeBytes } from "../io/files.ts";
+import { writeComparison } from "./comparison.ts";
 import { findFolder, PREVIOUS_STATE, RECORD, STATE } from "./run_files.ts";
 import { LOCK_OPTIONS, RunLock, type RunLockOptions } from "./run_lock.ts";
 import { completeSweep, groupRuns } from "./sweep_config.ts";
@@ -61,10 +62,11 @@ export async function collectSweep(
   return { runs, missing };
 }
 
-/** Writes `sweep.json` as a sweep in one process does. */
+/** Writes `sweep.json`, `compare.html` and `compare.csv` as a sweep in one process does. */
 export async function writeCollected(path: string, { runs }: CollectedSweep): Promise<void> {
   const outcomes = runs.map(({ problem: _, ...outcome }) => outcome);
   await writeBytes(`${path}/sweep.json`, [new TextEncoder().encode(`${JSON.stringify(outcomes, null, 2)}\n`)]);
+  if (runs.some(({ state }) => state !== "waiting")) await writeComparison([path], path);
 }
 
 /** What the files of a run show. */

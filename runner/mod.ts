@@ -87,6 +87,24 @@ export {
   type ProgressState,
   writeStderr,
 } from "./terminal.ts";
+export {
+  type ComparedRun,
+  measuredCheckpoint,
+  type MeasuredNumbers,
+  measuredRun,
+  readRun,
+  runFoldersAt,
+} from "./compared_runs.ts";
+export {
+  compare,
+  type Comparison,
+  comparisonFiles,
+  type PickedRun,
+  pickRuns,
+  writeComparison,
+  writeComparisonFiles,
+} from "./comparison.ts";
+export type { ComparedCurve, FieldDifference, PageDensity, PageLine } from "./pages/data.ts";
 export { TunerFile } from "./tuner_store.ts";
 export {
   renderReport,

@@ -96,7 +96,7 @@ export function renderReport(report: Report): string {
     curves: curves.map(({ title, values, steps }) => ({ title, ...pageLine(values, steps) })),
     density: pageDensity(report.density),
     tables,
-    configuration: flatten(report.configuration),
+    configuration: flatten(report.configuration).filter(([, value]) => value !== "null"),
   };
   return renderPage("report", { title, data });
 }

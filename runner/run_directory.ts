@@ -12,7 +12,9 @@ import { CheckpointError } from "../io/errors.ts";
 import { syncFolder, writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "../eval/metrics.ts";
 import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } from "../train/training_file.ts";
+import { fileLines } from "./file_lines.ts";
 import {
+  COMPARISON_FILES,
   findFolder,
   type FoundFolder,
   JOB_SCRIPT,
@@ -376,21 +378,8 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /** The lines of a file, including an incomplete last one; none if the file is missing. */
-  async *lines(name: string): AsyncGenerator<string> {
-    let file: Deno.FsFile;
-    try {
-      file = await Deno.open(this.#file(name));
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return;
-      throw error;
-    }
-    let rest = "";
-    for await (const text of file.readable.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop()!;
-      yield* lines;
-    }
-    yield rest;
+  lines(name: string): AsyncIterable<string> {
+    return fileLines(this.#file(name));
   }
 
   /** Truncates a file to this many bytes, or creates an empty one. */
@@ -486,7 +475,7 @@ async function prepareSweep(path: string, runs: readonly string[], options: RunD
     );
   }
   if (found.kind !== null) return;
-  const files = ["sweep.json", ...configToml === undefined ? [] : ["config.toml"]];
+  const files = ["sweep.json", ...COMPARISON_FILES, ...configToml === undefined ? [] : ["config.toml"]];
   const record: RunRecord = { saev_nn_run: 1, kind: "sweep", files, runs, sessions: [] };
   await Deno.mkdir(path, { recursive: true });
   const write = (name: string, text: string) => writeBytes(`${path}/${name}`, [new TextEncoder().encode(text)]);

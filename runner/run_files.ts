@@ -24,6 +24,9 @@ export const NEXT_STATE = "training.next.safetensors";
 /** The script for a scheduler; it is kept when its runs replace what an older try left. */
 export const JOB_SCRIPT = "slurm.sbatch";
 
+/** What a comparison of runs is written to. */
+export const COMPARISON_FILES = ["compare.html", "compare.csv"] as const;
+
 /** The names that each kind needs, in the order of removal: without the first, nothing can be resumed. */
 export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
   run: [
@@ -38,7 +41,7 @@ export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
     "config.toml",
     JOB_SCRIPT,
   ],
-  sweep: ["sweep.json", "config.toml", JOB_SCRIPT],
+  sweep: ["sweep.json", ...COMPARISON_FILES, "config.toml", JOB_SCRIPT],
   demo: ["sae.pt", "metrics.json", "features.png", "report.html"],
 };
 

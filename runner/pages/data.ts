@@ -90,17 +90,17 @@ export interface ReportData {
   readonly configuration: readonly (readonly [name: string, value: string])[];
 }
 
-/** What {@link ComparisonData} draws over steps. */
-export const COMPARED_CURVES = {
+/** What a comparison draws over steps. */
+export type ComparedCurve = "loss" | "l0" | "n_dead" | "lr" | "validation";
+
+/** What each is called. */
+export const COMPARED_CURVES: Readonly<Record<ComparedCurve, string>> = {
   loss: "Loss",
   l0: "L0, active latents per row",
   n_dead: "Dead latents",
   lr: "Learning rate",
-  validation: "validation NMSE",
-} as const;
-
-/** One of {@link COMPARED_CURVES}. */
-export type ComparedCurve = keyof typeof COMPARED_CURVES;
+  validation: "Validation NMSE",
+};
 
 /** One run, or one checkpoint, beside others. */
 export interface ComparedModel {
@@ -134,6 +134,14 @@ export interface ComparedModel {
   readonly curves: Readonly<Partial<Record<ComparedCurve, PageLine>>>;
 }
 
+/** A field of the configuration that is not the same everywhere. */
+export interface FieldDifference {
+  /** Its path: `train.lr`. */
+  readonly field: string;
+  /** One value for each model; `null` where a model has none. */
+  readonly values: readonly (string | null)[];
+}
+
 /** A page about many runs. */
 export interface ComparisonData {
   /** At the top. */
@@ -144,6 +152,6 @@ export interface ComparisonData {
   readonly warnings: readonly string[];
   /** In the order in which they were given. */
   readonly models: readonly ComparedModel[];
-  /** The fields of the configuration that differ, with a value for each model; `null` where a model has none. */
-  readonly differences: readonly { readonly field: string; readonly values: readonly (string | null)[] }[];
+  /** The fields of the configuration that differ. */
+  readonly differences: readonly FieldDifference[];
 }

@@ -60,6 +60,7 @@ Deno.test("help is everywhere", async () => {
         "demo",
         "config",
         "train CONFIG",
+        "compare RUN...",
         "evaluate CHECKPOINT DATA",
         "encode RUN",
         "inspect CHECKPOINT",
@@ -115,7 +116,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   [
     "frobnicate",
     2,
-    "unknown command frobnicate; expected one of demo, activations, config, train, collect, evaluate, encode, probe, inspect, convert, tune",
+    "unknown command frobnicate; expected one of demo, activations, config, train, collect, compare, evaluate, encode, probe, inspect, convert, tune",
   ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
@@ -150,6 +151,9 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ],
   ["config plain.toml", 2, "config takes no arguments, found plain.toml; see saev config --help"],
   ["train wide.toml --out wide", 1, "sae.d_model is 9, but the rows of a.npy have width 8"],
+  ["compare", 2, "compare takes RUN..., found none"],
+  ["compare a.npy", 2, "a.npy is not the folder of a run or a sweep; to compare another checkpoint, give --data too"],
+  ["compare a.npy --pick 0", 2, "--pick must be a number of at least 1"],
   ["evaluate no-such.pt a.npy", 1, "no-such.pt"],
   ["evaluate a.npy a.npy", 1, "reading"],
   ["evaluate a.pt a.npy --dense-above 1.5", 2, '--dense-above must be a number from 0 to 1, found "1.5"'],
@@ -457,7 +461,7 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   const { code, stdout, stderr } = await saev(["train", "sweep.toml"], { cwd: made.path });
   assertEquals([code, stdout], [0, ""], stderr);
   const said = ["a sweep of 2 runs in runs/sweep\n", "2 models, 18 steps of 50"];
-  for (const text of [...said, "  1  train.lr 0.01   NMSE 0.", "report: runs/sweep/0/report.html"]) {
+  for (const text of [...said, "  1  train.lr 0.01   NMSE 0.", "comparison: runs/sweep/compare.html"]) {
     assertStringIncludes(stderr, text);
   }
   const summary = JSON.parse(await Deno.readTextFile(`${made.path}/runs/sweep/sweep.json`));
@@ -481,6 +485,27 @@ Deno.test("lists in the configuration are swept, each run in its folder, with a 
   assertEquals([data, train], [{ ...data, path: "../../a.npy" }, { ...train, lr: 1e-2 }]);
   const model = (path: string) => Deno.readFile(`${made.path}/runs/${path}/sae.pt`);
   assertEquals(await model("sweep/1"), await model("single"));
+  // The sweep's own comparison is what compare writes; with rows, any checkpoint stands beside runs.
+  const compared = await saev(["compare", "runs/sweep"], { cwd: made.path });
+  assertEquals([compared.code, compared.stderr], [0, "comparison: compare/compare.html\n"]);
+  assertMatch(compared.stdout, /^ {3}run +L0 +NMSE +dead +dense +state +train\.lr\n/);
+  const csv = (path: string) => Deno.readTextFile(`${made.path}/${path}/compare.csv`);
+  assertEquals(await csv("compare"), await csv("runs/sweep"));
+  assertStringIncludes(await Deno.readTextFile(`${made.path}/compare/compare.html`), "../runs/sweep/1/report.html");
+  const mixed = ["compare", "runs/sweep", "runs/single/sae.pt", "--data", "a.npy", "--pick", "1", "--out", "all"];
+  const measured = await saev(mixed, { cwd: made.path });
+  assertEquals(measured.code, 0, measured.stderr);
+  assertMatch(
+    measured.stderr,
+    /^picked all\/picked\/[01]\/sae\.pt: L0 [\d.]+, NMSE [\d.]+\ncomparison: all\/compare\.html\n$/,
+  );
+  const rows = (await csv("all")).trimEnd().split("\n").map((line) => line.split(","));
+  assertEquals(rows.map(([name, state]) => [name, state]).slice(1), [
+    ["0", "trained"],
+    ["1", "trained"],
+    ["runs/single/sae.pt", "measured"],
+  ]);
+  assertEquals(rows[2]!.slice(5, 10), rows[3]!.slice(5, 10), "the same model has the same numbers");
   const again = await saev(["train", "sweep.toml"], { cwd: made.path });
   assertMatch(again.stderr, /^error: runs\/sweep\/0 already holds a run[^\n]*\n$/);
 });

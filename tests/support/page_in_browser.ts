@@ -38,6 +38,7 @@ export async function inBrowser(
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, offline: true });
   try {
     const page = await context.newPage();
+    page.setDefaultTimeout(10_000);
     const complaints: string[] = [];
     page.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) complaints.push(message.text());

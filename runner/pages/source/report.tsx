@@ -45,7 +45,7 @@ function Report({ data }: { readonly data: ReportData }): VNode {
           <DataTable columns={columns} rows={rows} />
         </Section>
       ))}
-      <Section id="configuration" title="Configuration">
+      <Section id="configuration" title="Configuration" caption="Fields that are not set are left out.">
         <NamedValues values={configuration} />
       </Section>
     </Page>

@@ -36,7 +36,9 @@ export interface ChartProps {
   /** What is said of the place that the pointer is at, and where that stands. */
   readonly hover?: (plot: uPlot, left: number, top: number) => Hover | null;
   /** What lies over the chart, given where values are on it. */
-  readonly overlay?: (place: Place) => ComponentChildren;
+  readonly overlay?: (place: Place, width: number) => ComponentChildren;
+  /** The series that stands out among the others, if one does. */
+  readonly focus?: number | null;
   /** All numbers, shown where the reader asks for them. */
   readonly table?: () => VNode;
 }
@@ -79,7 +81,7 @@ const N_COLOURS = 8;
 
 /** The chart. */
 export function Chart(props: ChartProps): VNode {
-  const { title, description, data, series, x, y, height = 240, hover, overlay, table } = props;
+  const { title, description, data, series, x, y, height = 240, hover, overlay, focus = null, table } = props;
   const holder = useRef<HTMLDivElement>(null);
   const [hovered, setHovered] = useState<Hover | null>(null);
   const [area, setArea] = useState<uPlot.BBox & { readonly plot: uPlot } | null>(null);
@@ -111,6 +113,10 @@ export function Chart(props: ChartProps): VNode {
     };
   }, [data, series, x, y, height]);
 
+  useEffect(() => {
+    area?.plot.setSeries((focus === null ? null : focus + 1) as number, { focus: true });
+  }, [area?.plot, focus]);
+
   // A finger that leaves the chart leaves its last words there.
   useEffect(() => {
     if (hovered === null) return;
@@ -126,11 +132,11 @@ export function Chart(props: ChartProps): VNode {
       <figcaption>{title}</figcaption>
       <div class="chart" ref={holder} role="img" aria-label={`${title}. ${description}`}></div>
       {area && (
-        <div class="over" style={{ left: area.left, top: area.top, width: area.width, height: area.height }}>
+        <div class="over" style={boxOf(area)}>
           {overlay?.({
             x: (value) => area.plot.valToPos(value, "x"),
             y: (value) => area.plot.valToPos(value, "y"),
-          })}
+          }, area.width)}
           {hovered && <Tooltip {...hovered} width={area.width} />}
         </div>
       )}
@@ -145,7 +151,10 @@ export function Tooltip({ left, top, lines, width }: Hover & { readonly width: n
   return (
     <div
       class="tooltip"
-      style={{ [isRight ? "right" : "left"]: (isRight ? width - left : left) + 10, top: Math.max(0, top - 12) }}
+      style={{
+        [isRight ? "right" : "left"]: `${(isRight ? width - left : left) + 10}px`,
+        top: `${Math.max(0, top - 12)}px`,
+      }}
     >
       {lines.map((line) => <div key={line}>{line}</div>)}
     </div>
@@ -161,6 +170,10 @@ function AsTable({ title, table }: { readonly title: string; readonly table: () 
       {isOpen && table()}
     </details>
   );
+}
+
+function boxOf({ left, top, width, height }: uPlot.BBox): Record<string, string> {
+  return { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` };
 }
 
 /** The drawing area in pixels of the page. */
@@ -208,6 +221,7 @@ function optionsOf(
       },
       { ...style, size: 52, ...yLabel === undefined ? {} : { label: yLabel }, splits: () => ticksOf(y, 5) },
     ],
+    focus: { alpha: 0.2 },
     legend: { show: false },
     cursor: { x: false, y: false, points: { show: false }, drag: { x: false, y: false } },
     hooks: { setCursor: [onCursor], draw: [onDraw] },

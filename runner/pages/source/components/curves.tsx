@@ -25,12 +25,15 @@ export interface NamedLine extends PageLine {
 const REACH = 40;
 
 /** One or many lines over steps; of a single one with many points also the means of its neighbours. */
-export function Curves({ title, lines, highlighted }: {
+export function Curves({ title, lines, isAmongOthers = false, highlighted = null }: {
   readonly title: string;
   readonly lines: readonly NamedLine[];
+  /** Whether each line has the colour and the name of its place, also where it is alone. */
+  readonly isAmongOthers?: boolean;
+  /** The place of the line that stands out. */
   readonly highlighted?: number | null;
 }): VNode | null {
-  const drawn = useMemo(() => prepared(lines, highlighted ?? null), [lines, highlighted]);
+  const drawn = useMemo(() => prepared(lines, isAmongOthers), [lines, isAmongOthers]);
   if (drawn === null) {
     return (
       <figure>
@@ -39,7 +42,8 @@ export function Curves({ title, lines, highlighted }: {
       </figure>
     );
   }
-  const { data, series, x, y } = drawn;
+  const { data, series, places, x, y } = drawn;
+  const focus = highlighted === null ? -1 : places.indexOf(highlighted);
   const hover = (plot: uPlot, left: number, top: number): Hover | null => {
     let nearest: Hover | null = null;
     let least = REACH ** 2;
@@ -49,9 +53,9 @@ export function Curves({ title, lines, highlighted }: {
       const place = { left: plot.valToPos(x[i]!, "x"), top: plot.valToPos(y[i]!, "y") };
       // The horizontal distance is that to the next point, which may be far where there are few.
       const distance = (place.top - top) ** 2 + Math.min(REACH / 2, Math.abs(place.left - left)) ** 2;
-      if (lines.length > 1 && distance >= least) continue;
+      if (isAmongOthers && distance >= least) continue;
       least = distance;
-      nearest = { ...place, lines: [...lines.length > 1 ? [name] : [], `${short(y[i]!, 4)} at step ${short(x[i]!)}`] };
+      nearest = { ...place, lines: [...isAmongOthers ? [name] : [], `${short(y[i]!, 4)} at step ${short(x[i]!)}`] };
     }
     return nearest;
   };
@@ -65,29 +69,35 @@ export function Curves({ title, lines, highlighted }: {
       y={y}
       xLabel="step"
       hover={hover}
+      focus={focus < 0 ? null : focus}
       table={() => <LinesTable lines={lines} />}
     />
   );
 }
 
-function prepared(lines: readonly NamedLine[], highlighted: number | null) {
+function prepared(lines: readonly NamedLine[], isAmongOthers: boolean) {
   const filled = lines.filter(({ y }) => y.some((value) => value !== null));
   if (filled.length === 0) return null;
   const all = filled.flatMap(({ y }) => y);
   const [only] = filled.length === 1 ? filled : [];
-  const isNoisy = only !== undefined && only.x.length > 120;
+  const isNoisy = !isAmongOthers && only !== undefined && only.x.length > 120;
   const drawn = isNoisy ? [only, smoothed(only)] : filled;
   const last = Math.max(...filled.map(({ x }) => x.at(-1)!));
   const data = uPlot.join(drawn.map(({ x, y }): uPlot.AlignedData => [[...x], [...y]]));
   const series = drawn.map((line, i): uPlot.Series => ({
-    stroke: () => colour(lines.length > 1 ? seriesColour(line.index) : isNoisy && i === 0 ? "--quiet" : "--accent"),
-    width: isNoisy && i === 0 ? 1 : line.index === highlighted ? 3.5 : filled.length > 12 ? 1.25 : 2,
-    alpha: highlighted === null || line.index === highlighted ? 1 : 0.25,
-    dash: lines.length > 1 ? seriesDash(line.index) : [],
+    stroke: () => colour(isAmongOthers ? seriesColour(line.index) : isNoisy && i === 0 ? "--quiet" : "--accent"),
+    width: isNoisy && i === 0 ? 1 : filled.length > 12 ? 1.25 : 2,
+    dash: isAmongOthers ? seriesDash(line.index) : [],
     spanGaps: true,
     points: { show: line.x.length <= 30, size: 6, fill: () => colour("--card") },
   }));
-  return { data, series, x: { from: 0, to: Math.max(1, last), isLog: false }, y: axisOf(all) };
+  return {
+    data,
+    series,
+    places: drawn.map(({ index }) => index),
+    x: { from: 0, to: Math.max(1, last), isLog: false },
+    y: axisOf(all),
+  };
 }
 
 /** The means of groups of neighbours, each at its middle. */

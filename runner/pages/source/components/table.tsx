@@ -38,16 +38,14 @@ export function DataTable({ columns, rows }: {
 /** Names and values, a line each. */
 export function NamedValues({ values }: { readonly values: readonly (readonly [string, string])[] }): VNode {
   return (
-    <table class="named">
-      <tbody>
-        {values.map(([name, value]) => (
-          <tr key={name}>
-            <th scope="row">{name}</th>
-            <td>{value}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <dl class="named">
+      {values.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
   );
 }
 
