@@ -115,7 +115,10 @@ wait "$saev"; code=$?
 # A signal ends wait before training has ended.
 while kill -0 "$saev" 2>/dev/null; do wait "$saev"; code=$?; done
 echo "ended with $code: $(date -u +%FT%TZ)"
-if [ "$requeue" = yes ] && [ "$code" = 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+if [ "$requeue" = yes ] && [ "$code" = 143 ]; then
+  # $SLURM_JOB_ID may be that of the whole array.
+  scontrol requeue "\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+fi
 exit "$code"
 `;
 }
