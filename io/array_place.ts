@@ -7,17 +7,17 @@
 import type { NumberType } from "./numbers.ts";
 import type { Source } from "./source.ts";
 
-/** An array whose numbers lie one after the other in a source. */
+/** An array whose numbers are contiguous in a source. */
 export interface ArrayPlace {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly what: string;
-  /** How Python loads it, for messages: `numpy.load("a.npy")`. */
+  /** Python code that loads it, for messages: `numpy.load("a.npy")`. */
   readonly python: string;
-  /** Where it lies. */
+  /** The source. */
   readonly source: Source;
-  /** The byte of the source at which its numbers start. */
+  /** The offset of its numbers in the source, in bytes. */
   readonly start: number;
-  /** Of each number. */
+  /** The type of its numbers. */
   readonly type: NumberType;
   /** The byte order. */
   readonly isLittleEndian: boolean;

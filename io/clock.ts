@@ -1,18 +1,18 @@
 /**
- * Time, as far as reading over a network needs it; tests bring their own.
+ * The clock for network access, which tests replace.
  *
  * @module
  */
 
-/** What tells the time and waits. */
+/** A clock. */
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
-  /** Calls `then` after so many milliseconds, unless what it returns is called before. */
+  /** Calls `then` after this time, unless the returned function is called before. */
   after(milliseconds: number, then: () => void): () => void;
 }
 
-/** The platform's own. */
+/** The platform's clock. */
 export const SYSTEM_CLOCK: Clock = {
   now: () => Date.now(),
   after(milliseconds, then) {
@@ -21,7 +21,7 @@ export const SYSTEM_CLOCK: Clock = {
   },
 };
 
-/** Waits; the signal's reason is thrown where it ends the wait. */
+/** Waits; throws the signal's reason if that ends the wait. */
 export async function sleep(clock: Clock, milliseconds: number, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted();
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -1,12 +1,12 @@
 /**
  * Copies of remote files in a folder on disk, where there is a file system.
  *
- * A copy is named `TAG=SIZE=SHA256`, so that it says itself what it must be. It is written as a partial, checked against
- * what the server says of it, and only then renamed.
+ * A copy is named `TAG=SIZE=SHA256`, so that it can be checked by itself. It is written as a partial file, checked
+ * against the server's size and hash, and only then renamed.
  *
  * Under Deno the partial is `TAG.partial`. The process that writes it holds a lock, which ends with the process; others
- * wait for it, and take over where nothing comes for ten minutes. Node and Bun have no locks of files: there each download
- * writes a partial with a name of its own, the first to finish stays, and an interrupted one is not continued.
+ * wait for it, and take over if the file does not grow for ten minutes. Node and Bun cannot lock files: there each
+ * download writes its own partial, the first to finish stays, and an interrupted one is not resumed.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { CheckpointError } from "./errors.ts";
 import { disk, hasCode, lacksPermission } from "./disk.ts";
 import type { Digest } from "./hub.ts";
 
-/** The folder for copies cannot be used. */
+/** The cache folder cannot be used. */
 export class CacheError extends Error {
   /** `"CacheError"` */
   override readonly name = "CacheError";
@@ -29,52 +29,52 @@ export interface Copy {
   readonly path: string;
   /** Its length in bytes. */
   readonly size: number;
-  /** What its bytes had when it was kept. */
+  /** The SHA-256 of its bytes when it was kept. */
   readonly sha256: string;
 }
 
-/** What is to be kept. */
+/** A file to keep a copy of. */
 export interface Original {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
-  /** Tells it from other versions; empty where the server does not. */
+  /** Distinguishes versions; empty if the server gives no tag. */
   readonly tag: string;
-  /** Its length, where that is known. */
+  /** Its length, if known. */
   readonly size: number | null;
-  /** What its bytes must have, where that is known. */
+  /** The hash that its bytes must have, if known. */
   readonly digest: Digest | null;
-  /** The bytes from one on; from the first where {@link Original.canResume} is not set. */
+  /** The bytes from an offset on; from the start unless {@link Original.canResume} is set. */
   stream(from: number): AsyncIterable<Uint8Array>;
-  /** Whether bytes of an interrupted download are worth keeping. */
+  /** Whether an interrupted download can be resumed. */
   readonly canResume: boolean;
 }
 
-/** How keeping is watched. */
+/** Progress, cancellation and clock. */
 export interface KeepOptions {
-  /** Told how many bytes are there. */
+  /** Called with the number of bytes received. */
   readonly onBytes?: (received: number) => void;
-  /** Told in one line of waiting and of what is thrown away. */
+  /** Called with one line about waiting, and about files that are removed. */
   readonly onNotice?: (line: string) => void;
   /** Ends the wait for another process. */
   readonly signal?: AbortSignal;
-  /** The platform's if left out. */
+  /** The platform's clock if left out. */
   readonly clock?: Clock;
 }
 
-/** Milliseconds before the first look at a download of another process, and at most between two later ones. */
+/** Milliseconds before the first look at another process's download, and at most between later looks. */
 const [FIRST_LOOK, LOOK_EVERY] = [250, 2000];
-/** Milliseconds without a further byte after which a download of another process is taken over. */
+/** Milliseconds without growth after which another process's download is taken over. */
 const STALE = 600_000;
 const PARTIAL = ".partial";
-/** Bytes of a file's name that file systems take. */
+/** Longest file name, in bytes, that file systems accept. */
 const MAX_NAME = 255;
 
-/** One name for a file, whatever is in the text: what is too long is cut and ends with a hash of the whole. */
+/** A file name for any text: a long one is cut and ends with a hash of the whole. */
 export function asFileName(text: string, most = MAX_NAME): string {
   const name = encodeURIComponent(text.toWellFormed())
     .replace(/[!'()*~]|^\.+$/g, (sign) => [...sign].map((one) => `%${one.charCodeAt(0).toString(16)}`).join(""));
   if (name.length <= most) return name;
-  // No other name has this sign.
+  // No other name contains this sign.
   return `${name.slice(0, most - 65)}=${sha256Of(new TextEncoder().encode(text))}`;
 }
 
@@ -84,14 +84,14 @@ export class Copies {
   readonly #onNotice: (line: string) => void;
   readonly #options: KeepOptions;
 
-  /** Those in a folder that holds nothing else. */
+  /** The copies in a folder that holds nothing else. */
   constructor(folder: string, options: KeepOptions = {}) {
     this.#folder = folder;
     this.#options = options;
     this.#onNotice = options.onNotice ?? (() => {});
   }
 
-  /** A copy with that tag; with any, if left out. One of another length than it must have is removed. */
+  /** A copy with this tag, or with any if left out. A copy of the wrong length is removed. */
   async find(tag?: string): Promise<Copy | null> {
     const names = await disk().readdir(this.#folder).catch((error) => {
       if (hasCode(error, "ENOENT")) return [];
@@ -115,15 +115,15 @@ export class Copies {
   }
 
   /**
-   * A copy of a file, made if there is none.
+   * A copy of a file, downloaded if there is none.
    *
-   * @throws {CheckpointError} where the bytes that arrive are not those that they must be.
-   * @throws {CacheError} where they cannot be kept.
+   * @throws {CheckpointError} if the bytes that arrive have the wrong size or hash.
+   * @throws {CacheError} if they cannot be stored.
    */
   async keep(wanted: Original): Promise<Copy> {
     const { name, tag } = wanted;
     const hasLocks = typeof Deno !== "undefined";
-    // No later download finds a partial with a name of its own.
+    // Later downloads do not find a partial with a unique name.
     const original = hasLocks ? wanted : { ...wanted, canResume: false };
     const own = hasLocks ? "" : `.${crypto.randomUUID()}`;
     const partial = `${this.#folder}/${tagName(tag)}${own}${PARTIAL}`;
@@ -135,7 +135,7 @@ export class Copies {
       await using file = hasLocks
         ? await this.#lock(partial, original, failure)
         : await onDisk(() => ownFile(partial), failure);
-      // While this one waited, another process finished.
+      // Another process finished while this one waited.
       if (file === null) continue;
       const copy = await this.#fill(file, partial, original, failure);
       if (copy !== null) return copy;
@@ -150,7 +150,7 @@ export class Copies {
     }
   }
 
-  /** The partial file, to write to; `null` where another process has finished it meanwhile. */
+  /** The partial file, open for writing; `null` if another process has finished it meanwhile. */
   async #lock(
     partial: string,
     { name, tag }: Original,
@@ -162,7 +162,7 @@ export class Copies {
       const file = await onDisk(() => Deno.open(partial, { read: true, write: true, create: true }), failure);
       using stack = new DisposableStack();
       stack.use(file);
-      // What another process renamed or removed between the two calls is no longer the partial.
+      // If another process renamed or removed it between the two calls, it is no longer the partial.
       if (await onDisk(() => file.tryLock(true), failure)) {
         if (await isAt(file, partial)) {
           stack.move();
@@ -187,7 +187,7 @@ export class Copies {
     }
   }
 
-  /** Writes what is missing, and checks and renames the file; `null` where a start that was there proves wrong. */
+  /** Downloads what is missing, checks the file and renames it; `null` if an existing start proves wrong. */
   async #fill(
     file: PartialFile,
     partial: string,
@@ -207,7 +207,7 @@ export class Copies {
       }
       await onDisk(() => file.sync(), failure);
     } catch (error) {
-      // A full disk is not to stay full, and what cannot be gone on with is of no use.
+      // Free the disk if it is full, and remove what cannot be resumed.
       if (error instanceof CacheError || !canResume) await removeQuietly(partial);
       throw error;
     }
@@ -234,19 +234,19 @@ export class Copies {
   }
 }
 
-/** Whether a copy still is what was kept. */
+/** Whether a copy is still intact. */
 export async function isWhole({ path, size, sha256 }: Copy): Promise<boolean> {
   await using handle = await disk().open(path);
   const file = handleFile(handle);
   return await file.size() === size && await hashOf(file, "sha256", size) === sha256;
 }
 
-/** The name of a tag, with room for length, hash and suffix. */
+/** The file name of a tag, with room for length, hash and suffix. */
 function tagName(tag: string): string {
   return asFileName(tag, 120);
 }
 
-/** Does something with files, whose failures are the cache's. */
+/** Does file work whose failures are failures of the cache. */
 async function onDisk<T>(work: () => Promise<T>, failure: (error: unknown) => CacheError): Promise<T> {
   try {
     return await work();
@@ -255,7 +255,7 @@ async function onDisk<T>(work: () => Promise<T>, failure: (error: unknown) => Ca
   }
 }
 
-/** What is wrong with a place on disk, in a few words. */
+/** What is wrong with a path, in a few words. */
 export function reason(error: unknown): string {
   if (lacksPermission(error)) return "the program has no permission to use it (--allow-read, --allow-write)";
   if (hasCode(error, "EACCES", "EPERM")) return "permission denied";
@@ -263,42 +263,42 @@ export function reason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Nothing, where an error says that there is nothing. */
+/** `null` for a missing file; rethrows other errors. */
 function unlessMissing(error: unknown): null {
   if (hasCode(error, "ENOENT")) return null;
   throw error;
 }
 
-/** The failure that led here matters more than one of the removal. */
+/** The original failure matters more than one of the removal. */
 async function removeQuietly(path: string): Promise<void> {
   await disk().unlink(path).catch(() => {});
 }
 
 // --------------------------------------------------------------------------------------------------------- open files
 
-/** A file that is read anywhere in it. */
+/** A file that can be read anywhere. */
 interface ReadableFile {
   size(): Promise<number>;
-  /** Reads from a byte on, and says how many; 0 at the end. */
+  /** Reads from an offset and returns the number of bytes; 0 at the end. */
   readAt(bytes: Uint8Array, at: number): Promise<number>;
 }
 
-/** A file that is written, and read again to check it. */
+/** A file that is written, and then read to check it. */
 interface PartialFile extends ReadableFile, AsyncDisposable {
   writeAt(bytes: Uint8Array, at: number): Promise<number>;
-  /** Gives it the name of a copy, if nothing has that name. */
+  /** Renames it to a copy, unless that name is taken. */
   keepAs(path: string): Promise<void>;
   truncate(size: number): Promise<void>;
   sync(): Promise<void>;
 }
 
-/** One of Deno's, which alone can be locked. */
+/** A file of Deno's, which alone can be locked. */
 function lockedFile(file: Deno.FsFile, partial: string): PartialFile {
   const seek = (at: number): Promise<number> => file.seek(at, Deno.SeekMode.Start);
   return {
     size: async () => (await file.stat()).size,
     async keepAs(path) {
-      // Another process that held this one for stuck may have put its own in this place.
+      // Another process that considered this one stuck may have put its own file here.
       if (!await isAt(file, partial)) throw new Error("another process took it over");
       await disk().rename(partial, path);
     },
@@ -310,13 +310,13 @@ function lockedFile(file: Deno.FsFile, partial: string): PartialFile {
   };
 }
 
-/** A new one of Node's or Bun's, which no other process knows. */
+/** A new file under Node or Bun, which no other process knows. */
 async function ownFile(partial: string): Promise<PartialFile> {
   const handle = await disk().open(partial, "wx+");
   return {
     ...handleFile(handle),
     async keepAs(path) {
-      // The first to finish stays: it may be read already. Some file systems have no links.
+      // The first to finish stays, since it may be in use. Some file systems have no links.
       await disk().link(partial, path).catch(async (error) => {
         if (!hasCode(error, "EEXIST")) await disk().rename(partial, path);
       });
@@ -347,7 +347,7 @@ async function writeAll(file: PartialFile, bytes: Uint8Array, from: number): Pro
 
 // ------------------------------------------------------------------------------------------------------------- hashes
 
-/** As much of Node's module as is used: the Web's own hashes want all bytes at once. */
+/** The part of Node's module that is used: the Web's own hashes need all bytes at once. */
 interface NodeCrypto {
   createHash(name: "sha256" | "sha1"): { update(bytes: Uint8Array): void; digest(as: "hex"): string };
 }
@@ -363,7 +363,7 @@ function sha256Of(bytes: Uint8Array): string {
   return hash.digest("hex");
 }
 
-/** SHA-256 of a file, or what git calls it: SHA-1 of `blob SIZE`, a zero byte, and the bytes. */
+/** The SHA-256 of a file, or its git id: SHA-1 of `blob SIZE`, a zero byte, and the bytes. */
 async function hashOf(file: ReadableFile, kind: Digest["kind"], size: number): Promise<string> {
   const hash = createHash(kind === "git" ? "sha1" : "sha256");
   if (kind === "git") hash.update(new TextEncoder().encode(`blob ${size}\0`));

@@ -1,5 +1,5 @@
 /**
- * CRC-32 as zip files use it (polynomial 0xEDB88320, reflected), four bytes a turn.
+ * CRC-32 as in zip files (polynomial 0xEDB88320, reflected), four bytes per iteration.
  *
  * @module
  */
@@ -18,7 +18,7 @@ function makeTables(): Uint32Array[] {
   return tables;
 }
 
-/** The CRC-32 of the bytes, unsigned; of bytes that follow others, where it is given that of the others. */
+/** The unsigned CRC-32 of the bytes; `before` is the CRC-32 of bytes that come before them. */
 export function crc32(bytes: Uint8Array, before = 0): number {
   const [t0, t1, t2, t3] = TABLES as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
   const whole = bytes.length - bytes.length % 4;

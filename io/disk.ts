@@ -1,6 +1,6 @@
 /**
- * The file system of Deno, Node and Bun, which have Node's module in common. It is asked of the runtime, not imported: a
- * browser, which has none, loads the same files.
+ * The file system of Deno, Node and Bun, through Node's module. It is requested from the runtime rather than imported,
+ * so that browsers, which have none, can load the same files.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import type * as NodeFiles from "node:fs/promises";
 import type { PathSystem } from "./paths.ts";
 
-/** As much of Node's `process` as is used. */
+/** The part of Node's `process` that is used. */
 interface NodeProcess {
   getBuiltinModule?(name: "node:fs/promises"): typeof NodeFiles | undefined;
   readonly platform: string;
@@ -19,21 +19,21 @@ function nodeProcess(): NodeProcess | undefined {
   return (globalThis as { process?: NodeProcess }).process;
 }
 
-/** `node:fs/promises`, where there is a file system. */
+/** `node:fs/promises`, if there is a file system. */
 function nodeFiles(): typeof NodeFiles | undefined {
   return nodeProcess()?.getBuiltinModule?.("node:fs/promises");
 }
 
-/** Whether files can be read and written by their paths. */
+/** Whether files can be read and written by path. */
 export function hasDisk(): boolean {
   return nodeFiles() !== undefined;
 }
 
 /**
- * Node's functions for files. A failure is an `Error` with Node's `code`, such as `"ENOENT"`, in every runtime; where Deno
+ * Node's file functions. A failure is an `Error` with Node's `code`, such as `"ENOENT"`, in every runtime; if Deno
  * lacks a permission, it is a `Deno.errors.NotCapable`.
  *
- * @throws {TypeError} where there is no file system.
+ * @throws {TypeError} if there is no file system.
  */
 export function disk(): typeof NodeFiles {
   const files = nodeFiles();
@@ -41,7 +41,7 @@ export function disk(): typeof NodeFiles {
   return files;
 }
 
-/** Whose rules paths follow here. */
+/** The rules that paths follow on this system. */
 export function pathSystem(): PathSystem {
   return nodeProcess()?.platform === "win32" ? "windows" : "linux";
 }
@@ -51,28 +51,28 @@ export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && codes.includes((error as { code?: string }).code ?? "");
 }
 
-/** Whether the program, or its user, may not do what failed. */
+/** Whether a failure means that the program or its user lacks the right. */
 export function isForbidden(error: unknown): boolean {
   return lacksPermission(error) || hasCode(error, "EACCES", "EPERM");
 }
 
-/** Whether Deno was not given the permission for what failed. */
+/** Whether a failure means that Deno lacks a permission. */
 export function lacksPermission(error: unknown): boolean {
   return error instanceof Error && error.name === "NotCapable";
 }
 
-/** A failure in other words; its code stays. */
+/** The failure with another message and the same code. */
 export function retold(message: string, cause: Error): Error {
   const { code } = cause as { code?: string };
   return Object.assign(new Error(message, { cause }), code !== undefined && { code });
 }
 
-/** Whether the runtime lets the program use a path without asking anybody: only Deno asks. */
+/** Whether the program may use a path without a permission prompt; only Deno prompts. */
 export function mayUse(path: string, name: "read" | "write"): boolean {
   return hasDisk() && isGranted({ name, path });
 }
 
-/** A variable of the environment that is set to something, and may be read without asking anybody. */
+/** A variable of the environment, if it is set, not empty, and readable without a prompt. */
 export function environment(variable: string): string | undefined {
   if (!hasDisk() || !isGranted({ name: "env", variable })) return undefined;
   return nodeProcess()?.env[variable] || undefined;

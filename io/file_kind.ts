@@ -1,5 +1,5 @@
 /**
- * What kind of file it is, by its content; names and their endings say nothing.
+ * Detects the kind of a file by its content; names and extensions do not matter.
  *
  * @module
  */
@@ -10,11 +10,11 @@ import type { Source } from "./source.ts";
 import { readZip } from "./zip.ts";
 
 /**
- * What a file can be.
+ * Kinds of files.
  *
- * - `saev`: a line of JSON, and what PyTorch writes behind it
- * - `torch`: what `torch.save` writes since PyTorch 1.6
- * - `pickle`: a bare pickle, which `torch.save` wrote before
+ * - `saev`: a line of JSON, followed by a PyTorch file
+ * - `torch`: a file of `torch.save` since PyTorch 1.6
+ * - `pickle`: a bare pickle, as `torch.save` wrote before
  * - `safetensors`
  * - `npz`, `npy`: NumPy's archives and arrays
  * - `json`: JSON text
@@ -23,7 +23,7 @@ export type FileKind = "saev" | "torch" | "pickle" | "safetensors" | "npz" | "np
 
 const ZIP_STARTS = ["PK\x03\x04", "PK\x05\x06"];
 
-/** What is often found where a checkpoint should be, by how it starts. */
+/** Files often found instead of a checkpoint, by how they start. */
 const OTHERS: readonly [start: RegExp, what: string][] = [
   [/^version https:\/\/git-lfs/, "a Git LFS pointer instead of the file; fetch the file itself"],
   [/^\s*<(?:!doctype|html|\?xml|head|body)/i, "a web page; the address may point to a page about the file"],
@@ -41,15 +41,15 @@ const OTHERS: readonly [start: RegExp, what: string][] = [
 const ONNX = /^\x08[\x03-\x0f]\x12/;
 
 /**
- * Says what a file is, from its first bytes, and its directory where it is an archive. Whether it is a whole and right
- * one only reading it can tell.
+ * Detects what a file is from its first bytes, and from its directory if it is an archive. Whether it is complete and
+ * valid shows only when it is read.
  *
- * @throws {CheckpointError} for every other file, saying what was found.
+ * @throws {CheckpointError} for any other file; the message says what was found.
  */
 export async function recognise(source: Source): Promise<FileKind> {
   const { name, size } = source;
   const head = await source.read(0, Math.min(512, size));
-  // One character for each byte.
+  // One character per byte.
   const start = String.fromCharCode(...head.subarray(0, 8));
   if (size === 0) fail(name, "an empty file");
   if (ZIP_STARTS.some((zip) => start.startsWith(zip))) return await recogniseZip(source, fail);
@@ -67,14 +67,14 @@ function otherKind(text: string): string | undefined {
   return OTHERS.find(([start]) => start.test(text))?.[1];
 }
 
-/** Text of so many characters is not what numbers look like by chance. */
+/** Numbers rarely look like this many characters of text. */
 const LEAST_TEXT = 32;
 
 /**
- * Says what a file is that may also be bare numbers, which can begin with any bytes: `null` unless it begins as numbers
- * hardly can, with four bytes or more that only such files have.
+ * Detects what a file is that may also hold bare numbers, which can begin with any bytes. `null` unless it begins in a
+ * way that numbers hardly can: with at least four bytes that only such files have.
  *
- * @throws {CheckpointError} for files of other kinds, such as text, saying what was found.
+ * @throws {CheckpointError} for files of other kinds, such as text; the message says what was found.
  */
 export async function recogniseMarked(source: Source): Promise<Exclude<FileKind, "json"> | null> {
   const { name, size } = source;
@@ -98,7 +98,7 @@ export async function recogniseMarked(source: Source): Promise<Exclude<FileKind,
   );
 }
 
-/** A header's length that fits the file, and JSON of that length. */
+/** Whether the header's length fits the file, and the header looks like JSON of that length. */
 async function hasSafetensorsHeader(source: Source): Promise<boolean> {
   if (source.size < 10) return false;
   const head = await source.read(0, 10);
@@ -108,7 +108,10 @@ async function hasSafetensorsHeader(source: Source): Promise<boolean> {
   return last === 0x7d || last === 0x20;
 }
 
-/** As PyTorch wrote before 1.6, or with a first frame that fits, or a first opcode that fits and the last one at the end. */
+/**
+ * Whether it looks like a pickle: PyTorch's form before 1.6, or a fitting first frame, or a fitting first opcode with
+ * the last opcode at the end.
+ */
 async function isPickle(source: Source, text: string): Promise<boolean> {
   // deno-lint-ignore no-control-regex
   if (/^\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9/.test(text)) return true;
@@ -130,7 +133,7 @@ async function recogniseZip(source: Source, fail: (name: string, what: string) =
   return fail(source.name, `a zip archive of ${found}, which neither PyTorch nor NumPy wrote`);
 }
 
-/** The header's length, which text would make an enormous one, and the header's start. */
+/** Checks the header's length (enormous for text) and the header's start. */
 function isSafetensors(head: Uint8Array): boolean {
   return head[8] === 0x7b && head.subarray(4, 8).every((byte) => byte === 0);
 }

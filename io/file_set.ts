@@ -1,5 +1,5 @@
 /**
- * Files that belong together: a folder, or what a user picked.
+ * Files that belong together: a folder, or files that a user picked.
  *
  * @module
  */
@@ -9,26 +9,26 @@ import { blobSource, type Source } from "./source.ts";
 
 /** Files that belong together, wherever they are. */
 export interface FileSet {
-  /** What messages call them. */
+  /** Their name in messages. */
   readonly name: string;
-  /** The one that was pointed at, where it was a file and not a folder. */
+  /** The file that was given, if a file and not a folder was given. */
   readonly main: string | null;
-  /** Names of the files in the folder itself, and of the folders in it, which end with `/`. */
+  /** Names in the folder itself; those of folders end with `/`. */
   list(): Promise<readonly string[]>;
   /**
-   * The file at a path below the folder, written with `/`; `null` where there is none.
+   * The file at a path below the folder, written with `/`; `null` if there is none.
    *
-   * @throws {CheckpointError} for a path that leads elsewhere.
+   * @throws {CheckpointError} for a path that leads out of the folder.
    */
   find(path: string): Promise<Source | null>;
-  /** The file of that name in the folder above; `null` where there is none. Left out where that folder cannot be read. */
+  /** The file of that name in the folder above; `null` if there is none. Left out if that folder cannot be read. */
   findAbove?(name: string): Promise<Source | null>;
 }
 
 /**
  * The file at a path below the folder.
  *
- * @throws {CheckpointError} where there is none; the message says what there is.
+ * @throws {CheckpointError} if there is none; the message lists what there is.
  */
 export async function requireFile(files: FileSet, path: string): Promise<Source> {
   const source = await files.find(path);
@@ -41,7 +41,7 @@ export async function requireFile(files: FileSet, path: string): Promise<Source>
   );
 }
 
-/** @throws {CheckpointError} for a path that is not a way down from a folder, on any system. */
+/** @throws {CheckpointError} for a path that leads out of a folder, on any system. */
 export function checkPath(path: string): void {
   const isPlain = (segment: string): boolean => segment !== "" && segment !== "." && segment !== "..";
   // deno-lint-ignore no-control-regex
@@ -52,7 +52,7 @@ export function checkPath(path: string): void {
   }
 }
 
-/** The names among paths that stand in the folder itself, and the folders there. */
+/** The names in the folder itself, and its folders, from paths below it. */
 export function namesIn(paths: Iterable<string>): string[] {
   const names = new Set<string>();
   for (const path of paths) {
@@ -62,7 +62,7 @@ export function namesIn(paths: Iterable<string>): string[] {
   return [...names].sort();
 }
 
-/** One file without others. */
+/** A single file. */
 export function singleFile(source: Source): FileSet {
   const { name } = source;
   return {
@@ -74,14 +74,14 @@ export function singleFile(source: Source): FileSet {
 }
 
 /**
- * What a user picked or dropped in a browser: files, or all files of one folder, whose own name then does not count.
+ * Files that a user picked or dropped in a browser, or all files of one folder, whose own name is then ignored.
  *
- * @throws {CheckpointError} where two have the same name.
+ * @throws {CheckpointError} if two have the same name.
  */
 export function pickedFiles(picked: Iterable<File>): FileSet {
   const files = new Map<string, File>();
   for (const file of picked) {
-    // Of a folder's file it is the path that begins with the folder's name.
+    // For a file in a picked folder, the path begins with the folder's name.
     const path = (file as { webkitRelativePath?: string }).webkitRelativePath || file.name;
     if (files.has(path)) throw new CheckpointError(`reading the files picked: ${quote(path)} was picked twice`);
     files.set(path, file);

@@ -1,5 +1,5 @@
 /**
- * Bytes from and to places: paths, URLs, file handles, streams. Where there is no file system (in a browser), URLs can be
+ * Reads and writes bytes at paths, URLs, file handles and streams. Without a file system, as in a browser, URLs can be
  * read and handles written.
  *
  * @module
@@ -42,62 +42,62 @@ import {
 import { pathFrom, pathOfUrl, splitPath } from "./paths.ts";
 
 /**
- * Where bytes can come from. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
- * `hf:owner/repository/sae.pt@main`. Without a file system it is an address, which may be relative to the page's.
+ * A source of bytes. A string is a path, an `http(s)` address, or an address on the Hugging Face hub such as
+ * `hf:owner/repository/sae.pt@main`. Without a file system a string is an address, which may be relative to the page's.
  */
 export type ByteSource = string | URL | Uint8Array | ArrayBuffer | Blob | FileHandle | Source;
 
-/** Where files that belong together can come from: a folder, or what bytes can come from, or what a user picked. */
+/** A source of files that belong together: a folder, a source of bytes, or files that a user picked. */
 export type FilesSource = ByteSource | Iterable<File> | FileSet;
 
-/** How to get at bytes elsewhere. */
+/** Options for opening sources. */
 export interface SourceOptions {
   /**
-   * For addresses on the Hugging Face hub. What it says of a cache, of progress and notices, of bounds and of an end
-   * holds for other addresses too.
+   * Options for addresses on the Hugging Face hub. Cache, progress, notices, bounds and signal apply to other addresses
+   * too.
    */
   readonly hub?: HubOptions;
-  /** Ends every read, with its reason. */
+  /** Aborts every read, with its reason. */
   readonly signal?: AbortSignal;
 }
 
 /** The names of {@link SourceOptions}. */
 export const SOURCE_OPTIONS = { hub: true, signal: true } as const satisfies Record<keyof SourceOptions, true>;
 
-/** A file that a browser's user picked or that lies in its private file system: a `FileSystemFileHandle`. */
+/** A `FileSystemFileHandle`: a file that a browser's user picked, or one in the browser's private file system. */
 export interface FileHandle {
-  /** The file as it is now. */
+  /** The current file. */
   getFile(): Promise<File>;
 }
 
-/** Something open for writing, such as a `Deno.FsFile`. It stays open. */
+/** A handle open for writing, such as a `Deno.FsFile`. It stays open. */
 export interface ByteSink {
-  /** Writes some of the bytes and says how many. */
+  /** Writes some of the bytes and returns how many. */
   write(bytes: Uint8Array): number | Promise<number>;
-  /** Flushes what was written to disk. */
+  /** Flushes the written bytes to disk. */
   sync?(): void | Promise<void>;
 }
 
-/** Where bytes can go to. A stream stays open. */
+/** A target for bytes. A stream stays open. */
 export type ByteTarget = string | URL | ByteSink | WritableStream<Uint8Array>;
 
-/** A file open for reading anywhere in it. */
+/** A file open for reading anywhere. */
 export interface OpenFile extends AsyncDisposable {
   /** Its length in bytes. */
   readonly size: number;
-  /** Differs where the file was replaced or written since. */
+  /** Changes if the file is replaced or written. */
   readonly identity: string;
   /** `length` bytes from `start` on. */
   read(start: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /**
- * Opens a file, for what is too large to be read whole.
+ * Opens a file that may be too large to be read at once.
  *
- * @throws {RangeError} if the path is that of a folder or of anything else that has no end.
+ * @throws {RangeError} if the path is a folder, or something without a fixed size.
  */
 export async function openFile(path: string | URL): Promise<OpenFile> {
-  // To open a pipe would wait until somebody writes into it.
+  // Opening a pipe would wait until somebody writes into it.
   const found = await statToRead(path);
   if (!found.isFile()) throw new RangeError(`reading ${path}: found ${kindOf(found)}, expected a file`);
   await using stack = new AsyncDisposableStack();
@@ -124,7 +124,7 @@ export async function openFile(path: string | URL): Promise<OpenFile> {
 }
 
 /**
- * Opens anything that bytes can come from. Nothing need be closed.
+ * Opens any source of bytes. There is nothing to close.
  *
  * A file of the hub is downloaded into a folder of the user's, where there is one, and read from there; see {@link
  * HubOptions}.
@@ -137,7 +137,7 @@ export async function openSource(from: ByteSource, options: SourceOptions = {}):
   return stoppable(await openOne(from, hubOptions(options), () => {}), options.signal);
 }
 
-/** Opens one file; `onCopy` is told where it is read from a copy. */
+/** Opens one file; `onCopy` is called if it is read from a copy. */
 async function openOne(from: ByteSource, options: HubOptions, onCopy: (copy: Copy) => void): Promise<Source> {
   if (from instanceof Uint8Array) return bytesSource(from);
   if (from instanceof ArrayBuffer) return bytesSource(new Uint8Array(from));
@@ -150,7 +150,7 @@ async function openOne(from: ByteSource, options: HubOptions, onCopy: (copy: Cop
 }
 
 /**
- * Opens files that belong together: those of a folder, those beside a file, or what a user picked.
+ * Opens files that belong together: those of a folder, those beside a file, or those that a user picked.
  *
  * @throws {CheckpointError} where a server does not answer with files.
  * @throws {TypeError} for an unknown option.
@@ -160,7 +160,7 @@ export async function openFiles(from: FilesSource, options: SourceOptions = {}):
   return stoppableFiles(await openTogether(from, hubOptions(options), () => {}), options.signal);
 }
 
-/** The same files, which are read no more once the signal is aborted. */
+/** The same files, with reads that stop once the signal is aborted. */
 function stoppableFiles(files: FileSet, signal: AbortSignal | undefined): FileSet {
   if (signal === undefined) return files;
   const stop = (source: Source | null): Source | null => source && stoppable(source, signal);
@@ -179,9 +179,8 @@ function hubOptions({ hub = {}, signal }: SourceOptions): HubOptions {
 }
 
 /**
- * Does something with files that belong together. Where one of them proves to be at fault, the message names it and the
- * copies that were read, and those that are no longer what was kept are removed; `explain` does the same for a message
- * that is not thrown.
+ * Works with files that belong together. If one of them proves bad, the message also names it and the copies that were
+ * read, and damaged copies are removed; `explain` does the same for a message that is not thrown.
  */
 export async function withFiles<T>(
   from: FilesSource,
@@ -204,7 +203,7 @@ export async function withFiles<T>(
   }
 }
 
-/** What a message adds about a copy that was read. */
+/** The addition to a message about a copy that was read. */
 async function blame(copy: Copy, message: string): Promise<string> {
   if (!await isWhole(copy).catch(() => false)) {
     await removeQuietly(copy.path);
@@ -232,7 +231,7 @@ async function openTogether(
   return singleFile(await openOne(from, options, onCopy));
 }
 
-/** Files at web addresses, of which there is no list. */
+/** Files at web addresses, which cannot be listed. */
 function webFiles(url: URL, options: HubOptions, onCopy: (copy: Copy) => void): FileSet {
   const base = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
   const main = base === "" ? null : base;
@@ -289,7 +288,7 @@ async function localFiles(path: string | URL): Promise<FileSet> {
       try {
         return (await statOrNull(place))?.isFile() ? await fileSource(place) : null;
       } catch (error) {
-        // A program that may read the file's folder alone has nothing above it.
+        // If the program may read only the file's folder, there is nothing above it.
         if (isForbidden(error)) return null;
         throw error;
       }
@@ -297,21 +296,21 @@ async function localFiles(path: string | URL): Promise<FileSet> {
   };
 }
 
-/** What stands at a path, as messages call it. */
+/** The kind of an entry, for messages. */
 function kindOf(found: Stats): string {
   if (found.isFile()) return "a file";
   if (found.isDirectory()) return "a folder";
   return found.isFIFO() ? "a pipe, which can be read only once" : found.isSocket() ? "a socket" : "a device";
 }
 
-/** What stands at a path that is to be read. */
+/** The status of a path that is to be read. */
 async function statToRead(path: string | URL): Promise<Stats> {
   return await disk().stat(path).catch((cause: Error) => {
     throw hasCode(cause, "ENOENT") ? retold(`reading ${path}: there is no such file or folder`, cause) : cause;
   });
 }
 
-/** What stands at a path, at the end of links unless `look` is `"lstat"`; `null` where nothing does. */
+/** The status of a path, following links unless `look` is `"lstat"`; `null` if nothing is there. */
 async function statOrNull(path: string | URL, look: "stat" | "lstat" = "stat"): Promise<Stats | null> {
   try {
     return await disk()[look](path);
@@ -322,8 +321,8 @@ async function statOrNull(path: string | URL, look: "stat" | "lstat" = "stat"): 
 }
 
 /**
- * A file on disk. It is opened for each read and closed again, so there is nothing to close, and is an error once it is
- * another file than it was.
+ * A file on disk. It is opened for each read and closed again, so there is nothing to close; a changed file is an
+ * error.
  */
 async function fileSource(path: string | URL, name = String(path)): Promise<Source> {
   await using first = await openFile(path);
@@ -342,7 +341,7 @@ async function fileSource(path: string | URL, name = String(path)): Promise<Sour
 
 // -------------------------------------------------------------------------------------------------- remote files' copies
 
-/** A file of the hub: its copy, made if there is none, or ranges of it where no copy can be kept. */
+/** A hub file: its copy, downloaded if needed, or ranges of it if no copy can be kept. */
 async function openHub(address: HubAddress, options: HubOptions, onCopy: (copy: Copy) => void): Promise<Source> {
   const access = hubAccess(options);
   const name = formatHubAddress(address);
@@ -354,13 +353,13 @@ async function openHub(address: HubAddress, options: HubOptions, onCopy: (copy: 
   });
 }
 
-/** A file at a web address. A copy is kept only where the server knows no ranges. */
+/** A file at a web address. A copy is kept only if the server does not support ranges. */
 async function openWeb(address: string | URL, options: HubOptions, onCopy: (copy: Copy) => void): Promise<Source> {
   const url = webAddress(address);
   const name = shownAddress(url);
   const { signal, onNotice, maxBytes, clock } = options;
   const given = { name, ...defined({ signal, onNotice, maxBytes, clock }) };
-  // A query may be a signature, which is not for the names of files.
+  // A query may be a signature, which must not get into file names.
   const place = ["web", url.host, await hexDigest(url.href)];
   return await fromCopy(options, place, { name, path: url.pathname }, onCopy, {
     isPinned: false,
@@ -369,11 +368,11 @@ async function openWeb(address: string | URL, options: HubOptions, onCopy: (copy
   });
 }
 
-/** How to get at the bytes of a remote file. */
+/** How to read a remote file. */
 interface RemoteWays {
-  /** Whether they never change. */
+  /** Whether its bytes never change. */
   readonly isPinned: boolean;
-  /** Whether a copy is kept of what can be read by ranges. */
+  /** Whether to keep a copy even if ranges can be read. */
   readonly keepsRanged?: boolean;
   readonly open: (
     more: { onBytes?: (count: number) => void; store?: (whole: WholeAnswer) => Promise<Source> },
@@ -424,7 +423,7 @@ async function fromCopy(
     }
     total = size;
     const digest = digestOf({ etag, linked });
-    // Only what can be checked as a whole may be put together of two downloads.
+    // Only what can be checked as a whole may be joined from two downloads.
     const stream = (from: number): AsyncIterable<Uint8Array> => remote.stream(from, size);
     return await opened(await copies.keep({ name, tag, size, digest, canResume: digest !== null, stream }));
   }, async () => {
@@ -441,12 +440,12 @@ async function fromCopy(
   });
 }
 
-/** The hub, as folders are called. */
+/** The hub's name in folder names. */
 function hubName({ endpoint }: HubAccess): string {
   return shownAddress(endpoint).replace(/\/+$/, "");
 }
 
-/** The names in a folder of the hub; those of a commit never change, and are kept. */
+/** The names in a folder of the hub; those of a commit never change, and are cached. */
 async function listHub(address: HubAddress, options: HubOptions): Promise<readonly string[]> {
   const access = hubAccess(options);
   const list = (): Promise<readonly string[]> => listHubFolder(address, access);
@@ -454,7 +453,7 @@ async function listHub(address: HubAddress, options: HubOptions): Promise<readon
   const { repo, revision, path } = address;
   return await inCache(options, async (cache) => {
     const folders = [hubName(access), repo, revision, ...path.split("/").filter(Boolean)];
-    // No file's folder has a name with this sign.
+    // No folder of a file contains this sign.
     const place = `${[cache, ...folders.map((part) => asFileName(part))].join("/")}/=list.json`;
     const kept = await keptList(place);
     if (kept !== null) return kept;
@@ -468,7 +467,7 @@ async function listHub(address: HubAddress, options: HubOptions): Promise<readon
   }, list);
 }
 
-/** A list of names that was kept; `null` where there is none, or it is damaged. */
+/** A cached list of names; `null` if there is none, or it is damaged. */
 async function keptList(path: string): Promise<string[] | null> {
   try {
     const found: unknown = JSON.parse(await disk().readFile(path, "utf8"));
@@ -479,12 +478,12 @@ async function keptList(path: string): Promise<string[] | null> {
   }
 }
 
-/** Folders of the user's that could not be used, which is said once. */
+/** User cache folders that failed, which is reported once. */
 const useless = new Set<string>();
 
 /**
- * Does something with the folder for copies, or without where there is none. One that the program gave must be usable;
- * the user's own need not.
+ * Works with the cache folder, or without one. A folder that the program gave must be usable; the user's own need not
+ * be.
  */
 async function inCache<T>(
   { cache: given, onNotice }: HubOptions,
@@ -513,7 +512,7 @@ async function hexDigest(text: string): Promise<string> {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The environment is asked only where the program may read it. */
+/** The environment is read only if the program may read it. */
 function hubAccess({ endpoint, token, signal, onNotice, maxBytes, clock }: HubOptions): HubAccess {
   return {
     endpoint: endpoint ?? environment("HF_ENDPOINT") ?? HUB_ENDPOINT,
@@ -521,7 +520,7 @@ function hubAccess({ endpoint, token, signal, onNotice, maxBytes, clock }: HubOp
   };
 }
 
-/** The user's own folder for copies, where it can be had without asking anybody. */
+/** The user's own cache folder for copies, if it is accessible without a prompt. */
 function userCache(): string | null {
   const folder = userCacheFolder();
   if (folder === null) return null;
@@ -529,7 +528,7 @@ function userCache(): string | null {
   return mayUse(path, "read") && mayUse(path, "write") ? path : null;
 }
 
-/** This package's folder among the user's caches; `null` where that cannot be known. It need not be there. */
+/** This package's folder in the user's cache; `null` if unknown. It need not exist. */
 export function userCacheFolder(): string | null {
   const home = environment(pathSystem() === "windows" ? "USERPROFILE" : "HOME");
   const base = environment("XDG_CACHE_HOME") ?? (home && `${home}/.cache`);
@@ -554,10 +553,10 @@ function isRemote(from: string | URL): boolean {
 }
 
 /**
- * Writes all parts. At a path or a `file:` URL, either the whole new file stands there afterwards or the old one: of a link
- * at the file that it leads to. A pipe or a device is written into, as is what a name such as `/dev/stdout` stands for.
+ * Writes all parts. At a path or a `file:` URL, the file is replaced atomically; symbolic links are followed. A pipe or
+ * a device is written into, as is what a name such as `/dev/stdout` stands for.
  *
- * @throws {RangeError} if a folder stands at the path, or a link leads in a circle.
+ * @throws {RangeError} if the path is a folder, or a link that leads back to itself.
  */
 export async function writeBytes(to: ByteTarget, parts: readonly FilePart[]): Promise<void> {
   if (typeof to === "string" || to instanceof URL) return await writeAtPath(to, parts);
@@ -585,19 +584,19 @@ async function writeAll(sink: ByteSink, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** How a path is written to. */
+/** What is at a path that is to be written. */
 export type Target =
-  /** Nothing stands there. */
+  /** Nothing. */
   | "absent"
-  /** A file stands there, and is replaced. */
+  /** A file, which is replaced. */
   | "file"
-  /** A device, or what a name such as `/dev/stdout` stands for: it is written into. */
+  /** A device, or what a name such as `/dev/stdout` stands for; it is written into. */
   | "stream"
-  /** A pipe, which is written into once somebody reads it. */
+  /** A pipe, which is written into once it has a reader. */
   | "pipe";
 
 /**
- * What {@link writeBytes} finds at a path, at the end of links.
+ * What {@link writeBytes} finds at a path, after following links.
  *
  * @throws {RangeError} for a folder.
  */
@@ -609,7 +608,7 @@ export async function targetAt(path: string | URL): Promise<Target> {
   return found.isFile() ? "file" : found.isFIFO() ? "pipe" : "stream";
 }
 
-/** Names of what this process has open. */
+/** Names of this process's open files. */
 const DESCRIPTOR = /^\/(?:dev\/(?:stdout|stderr|fd\/\d+)|proc\/(?:self|\d+)\/fd\/\d+)$/;
 
 async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promise<void> {
@@ -621,7 +620,7 @@ async function writeAtPath(to: string | URL, parts: readonly FilePart[]): Promis
   const path = to instanceof URL ? pathOfUrl(to, pathSystem()) : to;
   const target = await targetAt(path);
   if (target === "absent" || target === "file") return await replaceFile(await followLinks(path), parts);
-  // What a shell appends to is not truncated.
+  // Files to which a shell appends are not truncated.
   await using stream = await disk().open(path, "a");
   const failed = (cause: Error): never => {
     const why = hasCode(cause, "EPIPE") ? "its reader stopped before everything was written" : cause.message;
@@ -636,7 +635,7 @@ function sinkOf(file: OpenHandle): { write(bytes: Uint8Array): Promise<number> }
 
 const MAX_LINKS = 40;
 
-/** Where a link leads, whether or not something stands there yet. */
+/** The end of a chain of links, whether or not anything is there. */
 async function followLinks(path: string): Promise<string> {
   let at = path;
   for (let n = 0; n < MAX_LINKS; n++) {
@@ -647,9 +646,9 @@ async function followLinks(path: string): Promise<string> {
 }
 
 /**
- * Makes the folders, writes a temporary file beside the target, flushes it to disk, renames it, and flushes the new name.
- * Whatever fails, the temporary file is removed and what stood at the target still stands there; if it is the disk, the
- * message says how much the file takes.
+ * Creates the folders, writes a temporary file beside the target, flushes it, renames it, and flushes the new name. On
+ * any failure the temporary file is removed and the target is unchanged; if the disk failed, the message gives the size
+ * of the file.
  */
 async function replaceFile(to: string, parts: readonly FilePart[]): Promise<void> {
   const temporary = await writeBeside(to, parts);
@@ -666,7 +665,7 @@ function parentOf(path: string): string {
   return splitPath(path, pathSystem()).folder || ".";
 }
 
-/** Writes a temporary file beside a path, whose folder is made, and says where. */
+/** Writes a temporary file beside a path, creating its folder, and returns its path. */
 async function writeBeside(to: string, parts: readonly FilePart[]): Promise<string> {
   const temporary = `${to}.${crypto.randomUUID()}.tmp`;
   const bytes = parts.reduce((sum, { length }) => sum + length, 0).toLocaleString("en");
@@ -696,12 +695,12 @@ async function writeBeside(to: string, parts: readonly FilePart[]): Promise<stri
   }
 }
 
-/** Failures that are those of a path, which their messages name. */
+/** Failures about a path, whose messages name it. */
 const PATH_CODES = ["EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ELOOP", "EBUSY"];
 
 /**
- * Flushes the names in a folder to disk: a file that was renamed there has its new name even after a power failure. Where
- * folders cannot be flushed, as on Windows and some network file systems, or must not be read, nothing happens.
+ * Flushes the names in a folder to disk, so that a renamed file keeps its new name even after a power failure. Does
+ * nothing where folders cannot be flushed (Windows, some network file systems) or must not be read.
  */
 export async function syncFolder(path: string): Promise<void> {
   if (!mayUse(path, "read")) return;
@@ -709,14 +708,14 @@ export async function syncFolder(path: string): Promise<void> {
     await using folder = await disk().open(path);
     await folder.sync();
   } catch {
-    // The file itself is on disk.
+    // The file itself is on disk already.
   }
 }
 
 /**
- * Writes files that belong together, at paths or `file:` URLs. All are written beside their places first; then those that
- * stand there are moved away, and only then the new ones move in, so that never one of them stands beside one of the old.
- * Whatever fails, what stood there stands there again.
+ * Writes files that belong together, at paths or `file:` URLs. All are written under temporary names first; then the
+ * old files are moved away, and only then are the new ones moved in, so that new and old files are never mixed. On any
+ * failure the old files are restored.
  *
  * @throws {RangeError} as {@link writeBytes}, before anything is written.
  */
@@ -765,7 +764,7 @@ function baseOf(path: string | URL): string {
   return splitPath(path, pathSystem()).name;
 }
 
-/** A path below a folder, which ends with a separator; or, of an address, beside it. */
+/** A path below a folder (which ends with a separator), or beside an address. */
 function below(folder: string | URL, path: string): string | URL {
   return typeof folder === "string"
     ? folder + path
@@ -776,7 +775,7 @@ function folderOf(to: string | URL): string | URL {
   return to instanceof URL ? new URL(".", to) : splitPath(to, pathSystem()).folder;
 }
 
-/** The failure that led here matters more than one of the removal. */
+/** The original failure matters more than one of the removal. */
 async function removeQuietly(path: string | URL): Promise<void> {
   await disk().unlink(path).catch(() => {});
 }

@@ -1,6 +1,6 @@
 /**
- * The same function in other parameters, for formats that have no place for the scaling of inputs or for both encoder
- * formulas.
+ * Rewrites a model as the same function with other parameters, for formats that have no field for the scaling of inputs
+ * or support one encoder formula.
  *
  * @module
  */
@@ -8,10 +8,10 @@
 import { type InputScaling, NO_SCALING } from "../nn/arrays.ts";
 import type { ParsedCheckpoint } from "./model.ts";
 
-/** What of a model went into the parameters of its file. */
+/** What can be folded into the parameters. */
 export type Folded = "subtract_b_dec" | "mean" | "scale";
 
-/** What {@link foldModel} takes into the parameters; nothing where it leaves them as they are. */
+/** What {@link foldModel} folds into the parameters; empty if it leaves them unchanged. */
 export function foldedInto({ cfg, input }: Pick<ParsedCheckpoint, "cfg" | "input">, subtract: boolean): Folded[] {
   const needs: Readonly<Record<Folded, boolean>> = {
     subtract_b_dec: cfg.subtract_b_dec !== subtract,
@@ -24,13 +24,13 @@ export function foldedInto({ cfg, input }: Pick<ParsedCheckpoint, "cfg" | "input
 /**
  * The same function without scaling of the inputs, and with `subtract` as its encoder formula.
  *
- * With m and s the mean and scale, [p] for 1 where p holds and 0 elsewhere:
+ * With m and s the mean and scale, and [p] equal to 1 if p holds, else 0:
  *
  * - `W_enc' = W_enc / s`, `W_dec' = s W_dec`, `b_dec' = s b_dec + m`
  * - `b_enc' = b_enc + ([subtract] (b_dec + m/s) − [subtracted] b_dec − m/s) W_enc`
  *
- * Every pre-activation stays what it was, and so do the codes, which W_dec' scales: no activation changes, and a
- * threshold, which is compared with pre-activations, stays as it is. A Gated's b_mag takes exp(r_mag) (b_enc' − b_enc).
+ * All pre-activations and codes stay the same, so no activation and no threshold changes; W_dec' applies the scale. A
+ * Gated's b_mag takes exp(r_mag) (b_enc' − b_enc).
  */
 export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedCheckpoint {
   const { cfg, parameters, input: { mean, scale } } = model;
@@ -52,7 +52,7 @@ export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedChe
     cfg: Object.freeze({ ...cfg, subtract_b_dec: subtract }),
     parameters: {
       ...parameters,
-      // A Gated's magnitudes are made of h − b_enc.
+      // A Gated's magnitudes depend on h − b_enc.
       ...r_mag && b_mag && {
         b_mag: b_mag.map((b, s) => b + Math.exp(r_mag[s]!) * (sums[s]! - b_enc[s]!)),
       },
@@ -66,7 +66,7 @@ export function foldModel(model: ParsedCheckpoint, subtract: boolean): ParsedChe
   };
 }
 
-/** What only training needs stays. */
+/** What only training needs is kept. */
 function withoutScaling({ pre_act_scale = 1 }: InputScaling): InputScaling {
   return pre_act_scale === 1 ? NO_SCALING : { ...NO_SCALING, pre_act_scale };
 }

@@ -1,12 +1,12 @@
 /**
  * Files behind `http(s)` addresses, read by ranges.
  *
- * What may pass is tried four times: no answer or no further byte for 30 s, a connection that breaks, and the answers
- * 429, 500, 502, 503 and 504. A range that breaks is asked for again from where it broke. A file that changes between
- * two reads is an error: each answer must have the entity tag (or else the date) and the length of the first.
+ * Temporary failures are tried four times: no answer or no further byte for 30 s, a broken connection, and the status
+ * codes 429, 500, 502, 503 and 504. A broken range is resumed from where it broke. A file that changes between two
+ * reads is an error: each answer must have the same entity tag (or else date) and length as the first.
  *
- * An address may hold a password or a signature. Messages show it without user, password, query and fragment, and no
- * error here has a cause, because the platform's own errors show the whole address.
+ * An address may hold a password or a signature. Messages show it without user, password, query and fragment, and
+ * errors here have no cause, because the platform's own errors show the whole address.
  *
  * Protocol: RFC 9110, sections 13 and 14; `Retry-After`, section 10.2.3.
  *
@@ -17,28 +17,28 @@ import { type Clock, sleep, SYSTEM_CLOCK } from "./clock.ts";
 import { CheckpointError, quote } from "./errors.ts";
 import { buffered, bytesSource, checkRange, type Source } from "./source.ts";
 
-/** How to ask a server. */
+/** Options for requests. */
 export interface HttpOptions {
-  /** What messages call the file; its address as {@link shownAddress} shows it if left out. */
+  /** The file's name in messages; its address as {@link shownAddress} shows it if left out. */
   readonly name?: string;
   /**
-   * Sent as `Authorization: Bearer …` to the address's own origin, and to nowhere that it redirects to. In a browser,
-   * which hides redirects from its programs, this is the promise of the Fetch standard, kept by browsers since 2023.
+   * Sent as `Authorization: Bearer …` to the address's own origin only, never to a redirect target. Browsers hide
+   * redirects from programs; there the Fetch standard guarantees this, and browsers follow it since 2023.
    */
   readonly token?: string;
-  /** Ends every request. */
+  /** Aborts every request. */
   readonly signal?: AbortSignal;
-  /** Called for each piece that arrives, with its length. */
+  /** Called with the length of each piece that arrives. */
   readonly onBytes?: (count: number) => void;
-  /** Told in one line before something is tried again. */
+  /** Called with one line before a retry. */
   readonly onNotice?: (line: string) => void;
-  /** What a message adds to an answer that is no file. */
+  /** The addition to a message about an answer that is not a file. */
   readonly explain?: (answer: Pick<Answer, "status" | "headers">) => string;
-  /** The most bytes of an answer that is kept in memory, or that does not say its length; 1 GiB if left out. */
+  /** Largest answer, in bytes, that is kept in memory or gives no length; 1 GiB if left out. */
   readonly maxBytes?: number;
-  /** Takes the answer of a server that knows no ranges to where it need not lie in memory. */
+  /** Stores an answer of a server without ranges, so that it need not stay in memory. */
   readonly store?: (whole: WholeAnswer) => Promise<Source>;
-  /** The platform's if left out. */
+  /** The platform's clock if left out. */
   readonly clock?: Clock;
 }
 
@@ -47,17 +47,17 @@ export type NamedOptions = HttpOptions & { readonly name: string };
 
 /** All bytes of a file, as they arrive. */
 export interface WholeAnswer {
-  /** Its entity tag, as the server spells it. */
+  /** Its entity tag, as the server gives it. */
   readonly etag: string | null;
-  /** What a hub says of it. */
+  /** What a hub reports about it. */
   readonly linked: LinkedFile;
-  /** Its length, where the server says it. */
+  /** Its length, if the server gives it. */
   readonly size: number | null;
   /** The bytes, which can be read once. */
   readonly pieces: AsyncIterable<Uint8Array>;
 }
 
-/** What a hub says of a file before it redirects to where the bytes are; `null` for what it does not say. */
+/** What a hub reports about a file before it redirects to the bytes; `null` for missing parts. */
 export interface LinkedFile {
   /** `X-Linked-ETag` */
   readonly etag: string | null;
@@ -72,7 +72,7 @@ export class StatusError extends CheckpointError {
   /** The answer's status code. */
   readonly status: number;
 
-  /** An answer of that status. */
+  /** An answer with that status code. */
   constructor(message: string, status: number) {
     super(message);
     this.status = status;
@@ -81,35 +81,35 @@ export class StatusError extends CheckpointError {
 
 /** A file on a server. */
 export interface RemoteSource extends Source {
-  /** Its entity tag, as the server spells it. */
+  /** Its entity tag, as the server gives it. */
   readonly etag: string | null;
-  /** What a hub says of it. */
+  /** What a hub reports about it. */
   readonly linked: LinkedFile;
   /** Whether {@link HttpOptions.store} took the bytes. */
   readonly isStored: boolean;
-  /** The bytes from `from` up to, but not including, `to`, as they arrive. */
+  /** The bytes from `from` to `to` (exclusive), as they arrive. */
   stream(from: number, to: number): AsyncIterable<Uint8Array>;
 }
 
-/** Asked for at first; most headers and directories lie within it. */
+/** The size of the first request; most headers and directories lie within it. */
 const FIRST_BYTES = 2 ** 16;
-/** Of an answer in memory, or without an end that is known. */
+/** The limit for an answer in memory, or of unknown length. */
 const MAX_BYTES = 2 ** 30;
 const MAX_REDIRECTS = 10;
-/** How often a connection is taken up again that breaks after some bytes. */
+/** How often a connection that breaks after some bytes is reopened. */
 const MAX_BREAKS = 100;
-/** How often is tried what may pass. */
+/** Number of tries for temporary failures. */
 const TRIES = 4;
 /** Milliseconds without an answer or a further byte. */
 const IDLE = 30_000;
-/** Milliseconds before the second try; twice as many before each further one. */
+/** Milliseconds before the second try; doubled before each further one. */
 const FIRST_PAUSE = 1000;
-/** Milliseconds that a server may ask to be left alone for. */
+/** The longest wait, in milliseconds, that a server may ask for. */
 const MAX_PAUSE = 300_000;
-/** Answers that may be others soon. */
+/** Status codes of temporary failures. */
 const PASSING = [429, 500, 502, 503, 504];
 
-/** An address as messages show it: without user, password, query and fragment. What is no address stays as it is. */
+/** An address as messages show it: without user, password, query and fragment. Other text is returned unchanged. */
 export function shownAddress(address: string | URL): string {
   const text = String(address);
   if (!/^(?!hf:)[a-z][a-z\d+.-]*:\/\//i.test(text)) return text;
@@ -119,10 +119,11 @@ export function shownAddress(address: string | URL): string {
 }
 
 /**
- * Opens the file at an address with a request for its first bytes. In a page, an address may be relative to the page's.
+ * Opens the file at an address with a request for its first bytes. In a page, the address may be relative to the
+ * page's.
  *
- * @throws {CheckpointError} where the server answers anything but the file.
- * @throws {TypeError} where no server answers, or the address is none.
+ * @throws {CheckpointError} if the server answers with anything but the file.
+ * @throws {TypeError} if no server answers, or the address is invalid.
  */
 export async function openHttp(address: string | URL, options: HttpOptions = {}): Promise<RemoteSource> {
   const url = webAddress(address);
@@ -130,7 +131,7 @@ export async function openHttp(address: string | URL, options: HttpOptions = {})
   const { name, maxBytes = MAX_BYTES } = named;
   return await persist(named, async () => {
     const answer = await request(url, rangeHeader(0, FIRST_BYTES), named);
-    // A page's platform has unpacked it; others leave it as it is where they were asked for that.
+    // In a page, the platform has decompressed it already; other platforms leave it as it is if asked.
     const packing = globalThis.location === undefined ? answer.headers.get("content-encoding") ?? "" : "";
     if (/\b(?:gzip|deflate|br|zstd|compress)\b/i.test(packing)) {
       await refuse(answer, name, `the server sends it compressed with ${quote(packing)}, although it was asked not to`);
@@ -157,12 +158,12 @@ export async function openHttp(address: string | URL, options: HttpOptions = {})
         try {
           return wholeFile(await named.store({ etag, linked, size, pieces }), identity, true);
         } finally {
-          // Where the bytes were not wanted after all.
+          // If the bytes were not wanted after all.
           await answer.cancel();
         }
       }
       case 416:
-        // No range lies in an empty file.
+        // An empty file has no ranges.
         if (answer.headers.get("content-range") !== "bytes */0") await refuseStatus(answer, named);
         await answer.cancel();
         return wholeFile(bytesSource(new Uint8Array(), name), identity);
@@ -180,7 +181,7 @@ export function webAddress(address: string | URL): URL {
   throw new TypeError(`reading ${quote(shownAddress(address))}: expected an http or https address`);
 }
 
-/** What must be the same in every answer, and what a hub says. */
+/** What must be the same in every answer, and what a hub reports. */
 interface Identity {
   readonly etag: string | null;
   readonly lastModified: string | null;
@@ -262,8 +263,8 @@ class RangedFile implements RemoteSource {
     const { name, size } = this;
     const { etag, lastModified } = this.#identity;
     const headers: Record<string, string> = rangeHeader(from, to);
-    // A weak tag cannot be used so. A browser would first ask another origin whether it may send this header at all,
-    // which many refuse; there the comparison below has to do.
+    // A weak tag is not allowed here. A browser would first ask another origin whether it may send this header, which
+    // many refuse; there the comparison below must do.
     if (etag !== null && !etag.startsWith("W/") && !isCrossOrigin(this.#url)) headers["if-range"] = etag;
     const answer = await request(this.#url, headers, this.#options);
     if (![200, 206, 416].includes(answer.status)) return await refuseStatus(answer, this.#options);
@@ -301,7 +302,7 @@ function rangeHeader(from: number, to: number): Record<string, string> {
   return { range: `bytes=${from}-${to - 1}` };
 }
 
-/** `bytes 0-99/1234`, with an end behind the last byte. */
+/** Parses `bytes 0-99/1234`; the end is exclusive. */
 function contentRange(answer: Answer, name: string): { start: number; end: number; size: number } {
   const text = answer.headers.get("content-range") ?? "";
   const [start, last, size] = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16})$/.exec(text)?.slice(1).map(Number) ?? [];
@@ -312,13 +313,13 @@ function contentRange(answer: Answer, name: string): { start: number; end: numbe
   return { start, end: last + 1, size };
 }
 
-/** What the server says about the length of an answer; of one that was packed on the way, it says another. */
+/** The length of an answer from its headers; that of a compressed answer is another number. */
 function contentLength({ headers }: Pick<Answer, "headers">): number | null {
   const text = headers.has("content-encoding") ? null : headers.get("content-length");
   return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
 
-/** A whole answer of at most so many bytes. */
+/** Reads a whole answer of at most this many bytes. */
 export async function readBody(
   answer: Pick<Answer, "headers" | "pieces" | "cancel">,
   options: NamedOptions,
@@ -327,7 +328,7 @@ export async function readBody(
   const { name } = options;
   const told = contentLength(answer);
   if (told !== null && told > most) await refuse(answer, name, `it sends ${told} bytes; expected at most ${most}`);
-  // Grown in place, since pieces may be as small as the server likes.
+  // Grown in place, because the server may send very small pieces.
   let bytes = new Uint8Array(Math.min(most, FIRST_BYTES));
   let length = 0;
   for await (const piece of counted(answer, options, most)) {
@@ -341,7 +342,7 @@ export async function readBody(
   return bytes.subarray(0, length);
 }
 
-/** The pieces of an answer of at most so many bytes. */
+/** The pieces of an answer of at most this many bytes. */
 async function* counted(
   { pieces }: Pick<Answer, "pieces">,
   { name, onBytes }: NamedOptions,
@@ -360,7 +361,7 @@ async function* counted(
   }
 }
 
-/** The pieces of a whole file, of which the first is long enough to tell a web page. */
+/** The pieces of a whole file, the first long enough to detect a web page. */
 async function* checkedPieces(
   answer: Answer,
   options: NamedOptions,
@@ -386,10 +387,10 @@ async function* checkedPieces(
   yield start;
 }
 
-/** Enough of a page to see that it is one. */
+/** Enough bytes to detect a web page. */
 const PAGE_BYTES = 64;
 
-/** A server that wants a login, and a network that does, answer with a page and the status 200. */
+/** A server or network that wants a login answers with a page and the status 200. */
 export function refuseWebPage(start: Uint8Array, url: URL, name: string): void {
   const text = String.fromCharCode(...start.subarray(0, PAGE_BYTES)).replace(/^\xef\xbb\xbf/, "").trimStart();
   if (!/^<(?:!doctype html|html)\b/i.test(text) || /\.html?$/i.test(url.pathname)) return;
@@ -403,22 +404,22 @@ export function refuseWebPage(start: Uint8Array, url: URL, name: string): void {
 export interface Answer {
   /** The status code. */
   readonly status: number;
-  /** What the server calls it. */
+  /** The server's text for it. */
   readonly statusText: string;
   /** Its headers. */
   readonly headers: Headers;
-  /** What a hub said before it redirected. */
+  /** What a hub reported before it redirected. */
   readonly linked: LinkedFile;
-  /** The bytes. Where they end too early, a {@link Break} is thrown. */
+  /** The bytes. A {@link Break} is thrown if they end early. */
   pieces(): AsyncIterable<Uint8Array>;
-  /** Ends it. */
+  /** Cancels it. */
   cancel(): Promise<void>;
 }
 
-/** A body ended before its time; the message says how. */
+/** A body ended early; the message says how. */
 class Break extends Error {}
 
-/** What may go better next time: the error if it does not, and the milliseconds that the server wants to be left alone. */
+/** A temporary failure: the error if it persists, and the wait that the server asks for, in milliseconds. */
 class Setback extends Error {
   readonly error: Error;
   readonly wait: number;
@@ -434,7 +435,7 @@ function broken(name: string, how: string, count: string): Setback {
   return new Setback(new CheckpointError(`reading ${name}: ${how} after ${count} bytes`));
 }
 
-/** Does what may need several tries. */
+/** Does work that may need several tries. */
 export async function persist<T>(options: NamedOptions, work: () => Promise<T>): Promise<T> {
   for (let tries = 1;; tries++) {
     try {
@@ -446,7 +447,7 @@ export async function persist<T>(options: NamedOptions, work: () => Promise<T>):
   }
 }
 
-/** Waits before the next try, where there is one; else throws the error. */
+/** Waits before the next try, or throws the error if there is none. */
 async function pause(
   { onNotice, signal, clock = SYSTEM_CLOCK }: NamedOptions,
   { error, wait }: Setback,
@@ -465,30 +466,30 @@ async function pause(
   await sleep(clock, milliseconds, signal);
 }
 
-/** The milliseconds that a server wants to be left alone: seconds, or a date. */
+/** The wait that a server asks for, in milliseconds: given as seconds, or as a date. */
 function retryAfter({ headers }: Pick<Answer, "headers">, clock: Clock): number {
   const text = headers.get("retry-after")?.trim() ?? "";
   const milliseconds = /^\d{1,9}$/.test(text) ? 1000 * Number(text) : Date.parse(text) - clock.now();
   return milliseconds > 0 ? milliseconds : 0;
 }
 
-/** Answers that say: elsewhere. */
+/** Status codes of redirects. */
 const REDIRECTS = [301, 302, 303, 307, 308];
 
-/** The answer to a `GET`, redirects followed. */
+/** The answer to a `GET`, after redirects. */
 export async function request(
   url: URL,
   headers: Readonly<Record<string, string>>,
   options: NamedOptions,
 ): Promise<Answer> {
   const { name, token } = options;
-  // Ranges are of the bytes as they are sent, so they must be sent as they are. Browsers see to it themselves.
+  // Ranges count the bytes as sent, so these must not be compressed. Browsers ensure this themselves.
   const plain = { "accept-encoding": "identity", ...headers };
   const secret = token === undefined ? basic(url) : `Bearer ${token}`;
   const first = new URL(url);
   [first.username, first.password] = ["", ""];
   const withSecret: Readonly<Record<string, string>> = secret === null ? plain : { ...plain, authorization: secret };
-  // A page does not see where it is redirected to.
+  // A page does not see redirect targets.
   if (secret === null && globalThis.location !== undefined) return await ask(first, plain, "follow", options);
   let [at, isHome, linked] = [first, true, NOT_LINKED];
   for (let n = 0; n <= MAX_REDIRECTS; n++) {
@@ -499,13 +500,13 @@ export async function request(
     if (!REDIRECTS.includes(answer.status) || location === null) return { ...answer, linked };
     await answer.cancel();
     at = redirected(at, location, name);
-    // Who has left once gets no secret any more, even back home: another host chose the address.
+    // After leaving the origin, no secret is sent any more, not even back to it: another host chose the address.
     isHome &&= at.origin === url.origin;
   }
   return fail(name, `the server redirected more than ${MAX_REDIRECTS} times`);
 }
 
-/** `user:password` of an address, as HTTP has it. */
+/** `user:password` of an address, for HTTP basic authentication. */
 function basic({ username, password }: URL): string | null {
   if (username === "" && password === "") return null;
   const [user, word] = [username, password].map((part) => part.replaceAll(/(?:%[\da-f]{2})+/gi, decodeURIComponent));
@@ -524,7 +525,7 @@ function linkedFile({ headers }: Answer, before: LinkedFile): LinkedFile {
   };
 }
 
-/** One request, which ends where nothing comes for too long. */
+/** One request, which is aborted if nothing arrives for too long. */
 async function ask(
   url: URL,
   headers: Readonly<Record<string, string>>,
@@ -581,7 +582,7 @@ async function ask(
       } catch (error) {
         signal?.throwIfAborted();
         if (idle.signal.aborted) throw new Break(`nothing arrived for ${IDLE / 1000} s`);
-        // The platform says so where a connection breaks.
+        // This is how the platform reports a broken connection.
         throw error instanceof TypeError ? new Break("the connection ended") : error;
       } finally {
         await reader.cancel().catch(() => {});
@@ -590,14 +591,14 @@ async function ask(
   };
 }
 
-/** Why a platform's `fetch` failed, without the addresses that it puts there. */
+/** Why `fetch` failed, without the addresses in the platform's message. */
 function causeOf({ message, cause }: TypeError): string {
   const text = cause instanceof Error ? cause.message : message;
   return text.replaceAll(/\w+:\/\/\S+/g, "").replace(/^error sending request for url \(\s*/, "")
     .replace(/^(?:client error \(\w+\)|Fetch failed): /, "").trim();
 }
 
-/** Whether no connection was made, nor would one be a second later. */
+/** Whether a retry a second later would fail the same way. */
 function isFinal(cause: string): boolean {
   return /\bdns error\b|\brefused\b|\bunreachable\b|\bblocked\b|\bcertificate\b/i.test(cause);
 }
@@ -614,18 +615,18 @@ function redirected(from: URL, location: string, name: string): URL {
   return to;
 }
 
-/** Whether a browser's page asks for something outside its own origin. */
+/** Whether a browser's page requests something outside its own origin. */
 function isCrossOrigin(url: URL): boolean {
   return globalThis.location !== undefined && globalThis.location.origin !== url.origin;
 }
 
-/** Ends an answer that is not what it must be. */
+/** Cancels an invalid answer and throws. */
 async function refuse(answer: Pick<Answer, "cancel">, name: string, what: string): Promise<never> {
   await answer.cancel();
   return fail(name, what);
 }
 
-/** Ends an answer that is no file. */
+/** Cancels an answer that is not a file and throws. */
 export async function refuseStatus(answer: Answer, options: NamedOptions): Promise<never> {
   await answer.cancel();
   throw statusError(answer, options);

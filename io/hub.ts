@@ -1,10 +1,10 @@
 /**
- * Files of the Hugging Face hub, and of servers that speak as it does.
+ * Files on the Hugging Face hub, and on servers with the same interface.
  *
- * An address is `hf:owner/repository/path/of/the/file`, with `@revision` behind it where that is not `main`: a branch, a
- * tag, or the hash of a commit, such as in `hf:owner/saes/layer_5/sae.pt@v1.0` or `hf:owner/saes@refs/pr/1`. Without a
- * path, or with that of a folder, it means the folder. The revision is what follows the last `@`; a path that holds one
- * itself therefore needs a revision. Nothing is percent-encoded. `hf://…` is the same.
+ * An address is `hf:owner/repository/path/of/the/file`, optionally followed by `@revision` (default `main`): a branch,
+ * a tag, or the hash of a commit, as in `hf:owner/saes/layer_5/sae.pt@v1.0` or `hf:owner/saes@refs/pr/1`. Without a
+ * path, or with the path of a folder, it means the folder. The revision is what follows the last `@`; so a path that
+ * contains one needs a revision. Nothing is percent-encoded. `hf://…` is the same.
  *
  * @module
  */
@@ -30,36 +30,40 @@ import type { Clock } from "./clock.ts";
 import { decodeText, type JsonValue, parseJson } from "./json.ts";
 import type { Source } from "./source.ts";
 
-/** How far a download has come. */
+/** The progress of a download. */
 export interface HubProgress {
   /** The file's path in its repository. */
   readonly path: string;
-  /** How many of its bytes are here. */
+  /** Bytes received. */
   readonly received: number;
-  /** How many it has; `null` where the server does not say. */
+  /** Size of the file in bytes; `null` if the server does not give it. */
   readonly size: number | null;
 }
 
-/** Where a hub is and how to ask it. */
+/** The address of a hub and how to use it. */
 export interface HubOptions {
   /** Its address; if left out, the environment's `HF_ENDPOINT`, else `https://huggingface.co`. */
   readonly endpoint?: string;
-  /** For repositories that are not everybody's; if left out, the environment's `HF_TOKEN`. It is sent to the hub alone. */
+  /**
+   * A token for private or gated repositories; if left out, the environment's `HF_TOKEN`. It is sent only to the hub.
+   */
   readonly token?: string;
   /**
-   * The folder where downloaded files are kept; `null` keeps none and reads ranges of the remote file instead. If left
-   * out, a folder in the user's own cache, where there is one that can be used.
+   * The folder for downloaded files; `null` keeps none and reads ranges of the remote file. If left out, a folder in
+   * the user's own cache, if usable.
    */
   readonly cache?: string | null;
   /** Called as bytes arrive. */
   readonly onProgress?: (progress: HubProgress) => void;
-  /** Told in one line of what takes longer or goes otherwise: another try, another process's download, a useless cache. */
+  /** Called with one line about delays and problems: a retry, another process's download, an unusable cache. */
   readonly onNotice?: (line: string) => void;
-  /** Ends every request. */
+  /** Aborts every request. */
   readonly signal?: AbortSignal;
-  /** The most bytes taken from a server that sends neither ranges nor a length, or into memory; 1 GiB if left out. */
+  /**
+   * Largest number of bytes from a server that sends neither ranges nor a length, or into memory; 1 GiB if left out.
+   */
   readonly maxBytes?: number;
-  /** What tells the time and waits; the platform if left out. */
+  /** The clock; the platform's if left out. */
   readonly clock?: Clock;
 }
 
@@ -77,10 +81,10 @@ export function checkHubOptions(hub: HubOptions): void {
   });
 }
 
-/** Where the hub is unless told otherwise. */
+/** The default address of the hub. */
 export const HUB_ENDPOINT = "https://huggingface.co";
 
-/** How to reach a hub, with nothing left to the environment. */
+/** Resolved access to a hub, with values from the environment filled in. */
 export interface HubAccess extends Pick<HubOptions, "token" | "signal" | "onNotice" | "maxBytes" | "clock"> {
   /** The hub's address. */
   readonly endpoint: string;
@@ -90,7 +94,7 @@ export interface HubAccess extends Pick<HubOptions, "token" | "signal" | "onNoti
 export interface HubAddress {
   /** `owner/name` */
   readonly repo: string;
-  /** Below the repository's root; empty for the root itself. */
+  /** The path in the repository; empty for its root. */
   readonly path: string;
   /** A branch, a tag or a commit. */
   readonly revision: string;
@@ -103,7 +107,7 @@ const MAX_PAGES = 50;
 const MAX_PAGE_BYTES = 2 ** 23;
 const MAX_PAGE_PARTS = 2 ** 17;
 
-/** Whether a string is an address of this kind. */
+/** Whether a string is a hub address. */
 export function isHubAddress(text: string): boolean {
   return SCHEME.test(text);
 }
@@ -121,7 +125,7 @@ export function parseHubAddress(text: string): HubAddress {
   const [repo, path] = [`${owner}/${name}`, segments.join("/")];
   if (!isHubAddress(text) || !REPO.test(repo)) fail(`found the repository ${quote(repo)}`);
   if (!REVISION.test(revision)) fail(`found the revision ${quote(revision)}`);
-  // Elsewhere the revision stands behind the repository.
+  // In other tools the revision comes after the repository.
   if (path === "" && revision.includes("/") && !revision.startsWith("refs/")) {
     fail(`found the revision ${quote(revision)}, but the path goes before the @`);
   }
@@ -129,7 +133,7 @@ export function parseHubAddress(text: string): HubAddress {
   return { repo, path, revision };
 }
 
-/** The address as {@link parseHubAddress} reads it. */
+/** Formats an address in the form that {@link parseHubAddress} reads. */
 export function formatHubAddress({ repo, path, revision }: HubAddress): string {
   const place = path === "" ? repo : `${repo}/${path}`;
   return revision === "main" && !place.includes("@") ? `hf:${place}` : `hf:${place}@${revision}`;
@@ -143,7 +147,7 @@ export function isCommit(revision: string): boolean {
 /**
  * Opens a file; its bytes come from wherever the hub redirects to.
  *
- * @throws {CheckpointError} where there is no such file, or the hub wants a token.
+ * @throws {CheckpointError} if there is no such file, or the hub requires a token.
  */
 export async function openHubFile(
   address: HubAddress,
@@ -160,15 +164,15 @@ export async function openHubFile(
   return await openHttp(url, { ...requestOptions(address, access), ...more });
 }
 
-/** What the bytes of a file must be. */
+/** The expected hash of a file. */
 export interface Digest {
-  /** That of the bytes, or that which git gives a file. */
+  /** The hash of the bytes, or git's id of the file. */
   readonly kind: "sha256" | "git";
   /** In hexadecimal. */
   readonly hex: string;
 }
 
-/** What a hub's answer says about the bytes: large files are tagged with their SHA-256, others with their git id. */
+/** The hash from a hub's answer: large files are tagged with their SHA-256, others with their git id. */
 export function digestOf(
   { etag, linked }: { readonly etag: string | null; readonly linked: LinkedFile },
 ): Digest | null {
@@ -177,18 +181,18 @@ export function digestOf(
   return hex?.length === 40 && linked.commit !== null ? { kind: "git", hex } : null;
 }
 
-/** How to get at what is on a hub. */
+/** How to read from a hub. */
 export interface HubWays {
   /** Opens a file. */
   readonly open: (address: HubAddress) => Promise<Source>;
-  /** Names of what is in a folder; those of folders end with `/`. */
+  /** Names in a folder; those of folders end with `/`. */
   readonly list: (address: HubAddress) => Promise<readonly string[]>;
 }
 
 /**
  * The files beside a file, or in a folder.
  *
- * @throws {CheckpointError} where there is neither a file nor a folder at that address.
+ * @throws {CheckpointError} if there is no file or folder at that address.
  */
 export async function hubFiles(address: HubAddress, ways: HubWays): Promise<FileSet> {
   const { path } = address;
@@ -217,7 +221,7 @@ function hubFolder(address: HubAddress, main: string | null, ways: HubWays): Fil
     async find(path) {
       checkPath(path);
       const whole = within(path);
-      // Each folder on the way must be in the one above it, or the hub would be asked for one that is not there.
+      // Each folder on the way must be listed in the one above it, or the hub would be asked for a missing one.
       const segments = path.split("/");
       for (const [depth, segment] of segments.entries()) {
         const names = await list(depth === 0 ? address.path : within(segments.slice(0, depth).join("/")));
@@ -235,7 +239,7 @@ function hubFolder(address: HubAddress, main: string | null, ways: HubWays): Fil
   };
 }
 
-/** Names of what is in a folder; those of folders end with `/`. */
+/** Names in a folder; those of folders end with `/`. */
 export async function listHubFolder(address: HubAddress, access: HubAccess): Promise<readonly string[]> {
   const { repo, path, revision } = address;
   const options = requestOptions(address, access);
@@ -270,7 +274,7 @@ export async function listHubFolder(address: HubAddress, access: HubAccess): Pro
   return names.sort();
 }
 
-/** The address after `rel="next"`, which must be the same hub's. */
+/** The address after `rel="next"`, which must be on the same hub. */
 function nextPage(address: HubAddress, { headers }: Pick<Answer, "headers">, page: URL): URL | null {
   const next = /<([^>]*)>\s*;\s*rel="?next"?/.exec(headers.get("link") ?? "")?.[1];
   if (next === undefined) return null;
@@ -295,7 +299,7 @@ function encodePath(path: string): string {
 
 function requestOptions(address: HubAddress, { endpoint: _, ...access }: HubAccess): NamedOptions {
   const { token } = access;
-  // A bad header would be quoted in the platform's own message.
+  // The platform's own message would quote a bad header.
   if (token !== undefined && !/^[!-~]+$/.test(token)) {
     throw new TypeError("the hub token (HF_TOKEN) is empty or has characters that no token has");
   }

@@ -1,5 +1,5 @@
 /**
- * JSON, read strictly: no duplicate keys, no numbers beyond float64, bounded depth, and nothing but JSON.
+ * Strict JSON: no duplicate keys, no numbers beyond float64, bounded depth, and no extensions.
  *
  * @module
  */
@@ -7,19 +7,19 @@
 import { CheckpointError, quote } from "./errors.ts";
 import type { Source } from "./source.ts";
 
-/** What JSON text means. Objects are maps, so that no key (`__proto__`) can be anything but a key. */
+/** A parsed value. Objects are maps, so that a key such as `__proto__` is only a key. */
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
 
 /** A JSON object. */
 export type JsonObject = ReadonlyMap<string, JsonValue>;
 
-/** What a text may hold at most. */
+/** Limits on a text. */
 export interface JsonLimits {
-  /** What messages call the text. */
+  /** The text's name in messages. */
   readonly what: string;
-  /** How many objects, lists and strings; they cost far more memory than their bytes. */
+  /** Largest number of objects, lists and strings, which cost far more memory than their bytes. */
   readonly maxParts: number;
-  /** How many numbers and words such as `true`, which cost some; as many as parts if left out. */
+  /** Largest number of numbers and words such as `true`; equal to `maxParts` if left out. */
   readonly maxNumbers?: number;
 }
 
@@ -33,7 +33,7 @@ export function parseJson(text: string, limits: JsonLimits): JsonValue {
 }
 
 /**
- * The JSON object that a file holds, of at most 4 MiB.
+ * The JSON object in a file of at most 4 MiB.
  *
  * @throws {CheckpointError} for any other file.
  */
@@ -53,7 +53,7 @@ export async function readJsonObject(source: Source): Promise<JsonObject> {
   return value;
 }
 
-/** @throws {CheckpointError} where the bytes are not UTF-8 text. */
+/** @throws {CheckpointError} if the bytes are not UTF-8 text. */
 export function decodeText(bytes: Uint8Array, what: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -62,7 +62,7 @@ export function decodeText(bytes: Uint8Array, what: string): string {
   }
 }
 
-/** How messages show a value of any kind. */
+/** A value of any kind as messages show it. */
 export function describeValue(value: JsonValue | undefined): string {
   if (value instanceof Map) return "an object";
   if (Array.isArray(value)) return "a list";

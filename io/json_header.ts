@@ -1,6 +1,6 @@
 /**
- * The JSON line in front of a checkpoint: strict reading (no duplicate keys, nothing unknown, bounded depth and length)
- * and writing in the two styles that Python's writers have.
+ * The JSON line at the start of a checkpoint: strict reading (no duplicate keys, nothing unknown, bounded depth and
+ * length), and writing in the two styles of Python's writers.
  *
  * @module
  */
@@ -17,17 +17,20 @@ export interface SplitFile {
   readonly body: Source;
 }
 
-/** Far above any real header: the longest holds one input mean per dimension, for some 85,000 of them at least. */
+/**
+ * Far above any real header: the longest holds an input mean with one number per dimension, for at least 85,000
+ * dimensions.
+ */
 const MAX_HEADER_BYTES = 2 ** 21;
-/** Real headers have less than a hundred objects, lists and strings. */
+/** Real headers have fewer than a hundred objects, lists and strings. */
 const MAX_PARTS = 4096;
-/** As many as fit, since a mean may be of zeros. */
+/** As many as fit, because a mean may be all zeros. */
 const MAX_NUMBERS = MAX_HEADER_BYTES / "0.0,".length;
 
 /** Nearly every header is shorter than this. */
 const FIRST_READ_BYTES = 2 ** 14;
 
-/** @throws {CheckpointError} where the file does not begin with a line of UTF-8 text. */
+/** @throws {CheckpointError} if the file does not begin with a line of UTF-8 text. */
 export async function splitHeader(source: Source): Promise<SplitFile> {
   const bytes = await readFirstLine(source);
   const end = bytes.indexOf(0x0a);
@@ -37,7 +40,7 @@ export async function splitHeader(source: Source): Promise<SplitFile> {
   return { header: decodeText(bytes.subarray(0, end), "the header line"), body: sliceSource(source, end + 1) };
 }
 
-/** The bytes up to the end of the first line at least, where that is JSON and not too long; else some first bytes. */
+/** At least the bytes up to the end of the first line, if that is JSON and not too long; else some first bytes. */
 export async function readFirstLine(source: Source): Promise<Uint8Array> {
   const bytes = await source.read(0, Math.min(FIRST_READ_BYTES, source.size));
   if (bytes[0] !== 0x7b || bytes.includes(0x0a)) return bytes;
@@ -61,37 +64,35 @@ export function parseHeader(text: string): JsonObject {
   return value;
 }
 
-/**
- * Reads the fields of one JSON object by name and type; {@link HeaderFields.done} refuses those that were not asked for.
- */
+/** Reads the fields of a JSON object by name and type; {@link HeaderFields.done} refuses fields that were not read. */
 export class HeaderFields {
   readonly #what: string;
   readonly #object: JsonObject;
   readonly #asked: Set<string> = new Set();
 
-  /** Fields of `object`, which messages call `what`. */
+  /** The fields of `object`, whose name in messages is `what`. */
   constructor(what: string, object: JsonObject) {
     this.#what = what;
     this.#object = object;
   }
 
-  /** Whether the field is there. */
+  /** Whether the field exists. */
   has(name: string): boolean {
     return this.#object.has(name);
   }
 
-  /** The field as it stands; `undefined` where it is missing. */
+  /** The raw value of the field; `undefined` if missing. */
   value(name: string): JsonValue | undefined {
     this.#asked.add(name);
     return this.#object.get(name);
   }
 
-  /** A number, or `fallback` where the field is missing. Without a fallback it must be there. */
+  /** A number, or `fallback` if the field is missing. Required without a fallback. */
   number(name: string, fallback?: number): number {
     return this.#typed(name, fallback, "a number", (found) => typeof found === "number");
   }
 
-  /** A whole number. */
+  /** An integer. */
   integer(name: string, fallback?: number): number {
     return this.#typed(name, fallback, "an integer", Number.isInteger);
   }
@@ -106,13 +107,13 @@ export class HeaderFields {
     return this.#typed(name, fallback, "a string", (found) => typeof found === "string");
   }
 
-  /** An object, as fields again. */
+  /** An object, as fields. */
   object(name: string): HeaderFields {
     const object = this.#typed<JsonObject>(name, undefined, "an object", (found) => found instanceof Map);
     return new HeaderFields(`${this.#what}.${name}`, object);
   }
 
-  /** An object with everything in it, as JavaScript has it. */
+  /** An object with its content, as plain JavaScript. */
   plain(name: string): Readonly<Record<string, unknown>> {
     const object = this.#typed<JsonObject>(name, undefined, "an object", (found) => found instanceof Map);
     const plain = (value: JsonValue): unknown => {
@@ -129,7 +130,7 @@ export class HeaderFields {
     return this.#typed<readonly number[]>(name, undefined, "a list of numbers", isNumbers);
   }
 
-  /** @throws {CheckpointError} naming the first field that was never asked for. */
+  /** @throws {CheckpointError} that names the first field that was never read. */
   done(): void {
     for (const name of this.#object.keys()) {
       if (!this.#asked.has(name)) this.fail(`unknown field ${quote(name)}; expected ${[...this.#asked].join(", ")}`);
@@ -154,7 +155,7 @@ export class HeaderFields {
   }
 }
 
-/** A number that Python holds as a float, so that 1 is written `1.0`. */
+/** A number that is a float in Python, so that 1 is written `1.0`. */
 export class PythonFloat {
   /** The number. */
   readonly value: number;
@@ -165,7 +166,7 @@ export class PythonFloat {
   }
 }
 
-/** What {@link formatHeader} writes; plain numbers are Python's ints. Objects keep their order. */
+/** The input of {@link formatHeader}; plain numbers are Python ints. Objects keep their order. */
 export type HeaderValue =
   | null
   | boolean
@@ -175,13 +176,16 @@ export type HeaderValue =
   | readonly HeaderValue[]
   | { readonly [key: string]: HeaderValue };
 
-/** `orjson`: compact, as upstream writes since October 2025. `json.dumps`: Python's own module, as it wrote before. */
+/**
+ * `orjson`: compact, as upstream writes since October 2025. `json.dumps`: Python's own module, as upstream wrote
+ * before.
+ */
 export type HeaderStyle = "orjson" | "json.dumps";
 
 /**
  * One line of ASCII.
  *
- * @throws {CheckpointError} where it would be longer than the reader takes.
+ * @throws {CheckpointError} if it would be longer than readers accept.
  */
 export function formatHeader(value: HeaderValue, style: HeaderStyle): string {
   const [comma, colon] = style === "orjson" ? [",", ":"] : [", ", ": "];
@@ -207,7 +211,7 @@ function formatString(text: string): string {
   );
 }
 
-/** The shortest digits that read back as the same float64, laid out as each writer does. */
+/** The shortest digits that parse to the same float64, in the layout of each writer. */
 function formatFloat(value: number, style: HeaderStyle): string {
   const size = Math.abs(value);
   if (size >= 1e16) return value.toExponential();

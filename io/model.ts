@@ -1,5 +1,5 @@
 /**
- * A model as files hold it: configuration, parameters, the scaling of its inputs, and what is checked of all of them.
+ * A model as stored in files: configuration, parameters and input scaling, with the checks on them.
  *
  * @module
  */
@@ -15,24 +15,24 @@ import type { SparseAutoencoderConfig } from "../nn/config.ts";
 import { CheckpointError } from "./errors.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
 
-/** A model out of a file. */
+/** A model read from a file. */
 export interface ParsedCheckpoint {
   /** Complete and frozen. */
   readonly cfg: SparseAutoencoderConfig;
-  /** Finite numbers in the shapes that `cfg` says; possibly views into bytes in memory. */
+  /** Finite numbers in the shapes given by `cfg`; possibly views of bytes in memory. */
   readonly parameters: ParameterArrays;
   /** Mean and scale of the inputs. */
   readonly input: InputScaling;
 }
 
-/** A parameter that lies in a file until its numbers are asked for, or one that was computed from what lies there. */
+/** A parameter that is read from its file on demand, or one computed from a file. */
 export type StoredParameter = TensorParameter | Float32Array;
 
-/** A parameter as a file has it. */
+/** A parameter as stored in a file. */
 export interface TensorParameter {
   /** What is being done, for messages. */
   readonly doing: string;
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
   /** Its numbers. */
   readonly tensor: StoredTensor;
@@ -43,20 +43,23 @@ export interface TensorParameter {
 /** The parameters of a model in a file. */
 export type StoredParameters = { readonly [Name in keyof ParameterArrays]: StoredParameter };
 
-/** A model in a file: everything but its parameters is read and checked. */
+/** A model in a file: everything except its parameters is read and checked. */
 export interface StoredModel {
   /** Complete and frozen. */
   readonly cfg: SparseAutoencoderConfig;
-  /** In the shapes that `cfg` says. */
+  /** In the shapes given by `cfg`. */
   readonly parameters: StoredParameters;
   /** Mean and scale of the inputs. */
   readonly input: InputScaling;
 }
 
-/** A parameter, as this library calls it. */
+/** A parameter's name in this library. */
 export type ParameterName = keyof ParameterArrays;
 
-/** A parameter in a file. What upstream's files hold transposed is taken for the transpose of what lies row by row. */
+/**
+ * A parameter in a file. A matrix that upstream stores as a transposed view is read as the transpose of a row-major
+ * tensor.
+ */
 export function tensorParameter(
   doing: string,
   name: string,
@@ -69,7 +72,11 @@ export function tensorParameter(
     : { doing, name, tensor, isTransposed };
 }
 
-/** The parameters as arrays. @throws {CheckpointError} for damaged bytes, and numbers that are not finite. */
+/**
+ * The parameters as arrays.
+ *
+ * @throws {CheckpointError} for damaged bytes, and numbers that are not finite.
+ */
 export async function readParameters(parameters: StoredParameters): Promise<ParameterArrays> {
   const arrays: Partial<Record<ParameterName, Float32Array>> = {};
   for (const [name, parameter] of Object.entries(parameters) as [ParameterName, StoredParameter][]) {
@@ -78,7 +85,11 @@ export async function readParameters(parameters: StoredParameters): Promise<Para
   return Object.freeze(arrays) as ParameterArrays;
 }
 
-/** One of them. @throws {CheckpointError} as {@link readParameters}. */
+/**
+ * One parameter as an array.
+ *
+ * @throws {CheckpointError} as {@link readParameters}.
+ */
 export async function readParameter(parameter: StoredParameter): Promise<Float32Array> {
   if (parameter instanceof Float32Array) return parameter;
   const { doing, name, tensor, isTransposed } = parameter;
@@ -89,7 +100,7 @@ export async function readParameter(parameter: StoredParameter): Promise<Float32
   return transposed(data, rows!, columns!);
 }
 
-/** The parameters in pieces, of which none stays in memory. Their iterators throw as {@link readParameters}. */
+/** The parameters in pieces, none of which stays in memory. Their iterators throw as {@link readParameters} does. */
 export function parameterPieces(parameters: StoredParameters): PiecewiseParameters {
   const entries = Object.entries(parameters).map(([name, parameter]: [string, StoredParameter]) => [
     name,
@@ -109,7 +120,7 @@ async function* finitePieces(parameter: StoredParameter): AsyncGenerator<Float32
   }
 }
 
-/** A model with a NaN or an infinity computes nothing of use, so it is neither written nor read. */
+/** A model with NaN or infinity computes nothing useful, so it is neither written nor read. */
 export function checkFinite(doing: string, name: string, data: Float32Array, at = 0): void {
   for (let i = 0; i < data.length; i++) {
     if (!Number.isFinite(data[i])) {
@@ -118,7 +129,7 @@ export function checkFinite(doing: string, name: string, data: Float32Array, at 
   }
 }
 
-/** @throws {CheckpointError} for a mean or a scale that no model can have. */
+/** @throws {CheckpointError} for an invalid mean or scale. */
 export function checkScaling(doing: string, { d_model }: SparseAutoencoderConfig, input: InputScaling): void {
   const fault = scalingFault(input, d_model);
   if (fault === undefined) return;
@@ -134,7 +145,7 @@ export function checkScaling(doing: string, { d_model }: SparseAutoencoderConfig
   );
 }
 
-/** Whether inputs stay as they are. */
+/** Whether the scaling leaves inputs unchanged. */
 export function isIdentity({ mean, scale }: InputScaling): boolean {
   return scale === 1 && (mean === null || mean.every((element) => element === 0));
 }

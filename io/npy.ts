@@ -37,15 +37,15 @@ const TYPES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
   ["i8", "int64"],
   ["u8", "uint64"],
 ]);
-/** NumPy starts the numbers at a multiple of this. */
+/** NumPy aligns the numbers to a multiple of this. */
 const ALIGNMENT = 64;
 const MAX_HEADER_BYTES = 2 ** 20;
 /** Nearly every header is shorter than this. */
 const FIRST_READ_BYTES = 2 ** 12;
 
-/** What a `.npy` file says before its numbers. */
+/** The content of a `.npy` header. */
 export interface NpyHeader {
-  /** Of each number. */
+  /** The type of its numbers. */
   readonly type: NumberType;
   /** The byte order. */
   readonly isLittleEndian: boolean;
@@ -53,19 +53,19 @@ export interface NpyHeader {
   readonly isFortranOrder: boolean;
   /** The dimensions. */
   readonly shape: readonly number[];
-  /** The byte at which the numbers start. */
+  /** The offset of the numbers, in bytes. */
   readonly start: number;
 }
 
-/** Bytes that begin a file, and some way to read what is inside it. */
+/** The bytes of a file, wherever it lies. */
 export interface NpyContent {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly what: string;
-  /** How Python loads it, for messages. */
+  /** Python code that loads it, for messages. */
   readonly python: string;
-  /** Its length in bytes, header included. */
+  /** Its length in bytes, including the header. */
   readonly size: number;
-  /** The first bytes, all of them where there are fewer. */
+  /** The first bytes, or all if there are fewer. */
   head(length: number): Promise<Uint8Array>;
   /** All bytes. */
   read(): Promise<Uint8Array>;
@@ -75,9 +75,9 @@ export interface NpyContent {
 
 /**
  * The array in a `.npy` file: numbers or bools of any shape, either byte order, C or Fortran order. Only the header is
- * read now.
+ * read.
  *
- * @throws {CheckpointError} naming what was found, for anything else.
+ * @throws {CheckpointError} for anything else; the message says what was found.
  */
 export async function openNpy(source: Source): Promise<StoredTensor> {
   return await openNpyContent(contentOf(source));
@@ -103,7 +103,7 @@ export async function openNpyContent(content: NpyContent): Promise<StoredTensor>
 }
 
 /**
- * Where the numbers of a `.npy` file lie. Only the header is read.
+ * Locates the numbers in a `.npy` file. Only the header is read.
  *
  * @throws {CheckpointError} as {@link openNpy}.
  */
@@ -151,7 +151,7 @@ async function* dropBytes(pieces: AsyncIterable<Uint8Array>, count: number): Asy
 /**
  * The matrix of floating-point numbers in a `.npy` file.
  *
- * @throws {CheckpointError} as {@link openNpy}, and for an array that is no such matrix.
+ * @throws {CheckpointError} as {@link openNpy}, and for an array that is not such a matrix.
  */
 export async function readNpy(source: Source): Promise<NpyMatrix> {
   const tensor = await openNpy(source);
@@ -160,7 +160,7 @@ export async function readNpy(source: Source): Promise<NpyMatrix> {
   return { data: await tensor.read(), rows: rows!, cols: cols! };
 }
 
-/** The text of an array of type `|S<length>` and no dimensions, in all bytes of its file. */
+/** The text of an array of type `|S<length>` without dimensions, from all bytes of its file. */
 export function readNpyText(bytes: Uint8Array, what: string): string {
   const start = headerEnd(bytes, what);
   const header = new TextDecoder().decode(bytes.subarray(headerStart(bytes), start));
@@ -171,7 +171,7 @@ export function readNpyText(bytes: Uint8Array, what: string): string {
   return String.fromCharCode(...bytes.subarray(start));
 }
 
-/** The header in a file's first bytes, which may end anywhere behind it. */
+/** Parses the header from a file's first bytes, which may end anywhere after it. */
 function parseNpy(bytes: Uint8Array, content: NpyContent): NpyHeader {
   const { what } = content;
   const start = headerEnd(bytes, what);
@@ -180,7 +180,7 @@ function parseNpy(bytes: Uint8Array, content: NpyContent): NpyHeader {
   return { ...parseHeader(text, content), start };
 }
 
-/** Where the header ends, and the numbers start, as the first twelve bytes say. */
+/** The end of the header, where the numbers start, from the first twelve bytes. */
 function headerEnd(bytes: Uint8Array, what: string): number {
   if (bytes.length < 12 || MAGIC.some((byte, i) => bytes[i] !== byte)) {
     fail(what, `the file of ${bytes.length} bytes does not start like a .npy file`);
@@ -196,10 +196,7 @@ function headerStart(bytes: Uint8Array): number {
   return bytes[6] === 1 ? 10 : 12;
 }
 
-/**
- * The header is a Python dict of three entries, written as source text. A structured type is a list of tuples, which may
- * hold such lists.
- */
+/** The header is a Python dict literal with three entries. A structured type is a list of tuples, possibly nested. */
 function parseHeader(text: string, content: NpyContent): Omit<NpyHeader, "start"> {
   const { what } = content;
   const fields = new Map<string, string>();
@@ -225,7 +222,7 @@ function parseHeader(text: string, content: NpyContent): Omit<NpyHeader, "start"
   };
 }
 
-/** The byte order and the type, such as `'<f4'`. Of a single byte there is no order. */
+/** The byte order and the type, such as `'<f4'`. Single bytes have no order. */
 function parseType(
   { what, python }: NpyContent,
   descr: string | undefined,
@@ -242,7 +239,7 @@ function parseType(
   return fail(what, `${found}, ${is}; in Python: numpy.save("rows.npy", ${line(python)})`);
 }
 
-/** What else NumPy saves: the type, what it is, and what makes float32 of it. */
+/** Other types that NumPy saves: a pattern, a description, and Python code that converts to float32. */
 const OTHER_TYPES: readonly [pattern: RegExp, is: string, line: (python: string) => string][] = [
   [/^\[/, "which is structured", (x) => `numpy.lib.recfunctions.structured_to_unstructured(${x}, dtype="float32")`],
   [/^'[<>]c/, "complex numbers", (x) => `numpy.abs(${x}).astype("float32")`],
@@ -271,7 +268,7 @@ function parseShape(what: string, tuple: string | undefined): number[] {
 /**
  * The `.npy` file of a matrix: float32, little-endian, C order, the bytes that `numpy.save` writes.
  *
- * @throws {RangeError} where `data` has another length than `rows × cols`.
+ * @throws {RangeError} if the length of `data` is not `rows × cols`.
  */
 export function writeNpy({ data, rows, cols }: NpyMatrix): Uint8Array<ArrayBuffer> {
   if (data.length !== rows * cols) {
@@ -282,7 +279,7 @@ export function writeNpy({ data, rows, cols }: NpyMatrix): Uint8Array<ArrayBuffe
   return joinBytes([formatNpyHeader("<f4", [rows, cols]), littleEndianBytes(data)]);
 }
 
-/** What `numpy.save` writes before the numbers of an array in C order, such as `"<f4"` or `"|S3"`. */
+/** The header that `numpy.save` writes for an array in C order, for types such as `"<f4"` or `"|S3"`. */
 export function formatNpyHeader(descr: string, shape: readonly number[]): Uint8Array {
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
   const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
@@ -293,7 +290,7 @@ export function formatNpyHeader(descr: string, shape: readonly number[]): Uint8A
   return joinBytes([Uint8Array.of(...MAGIC, 1, 0, header.length & 0xff, header.length >> 8), header]);
 }
 
-/** A field's source text, cut so that a message stays readable. */
+/** The source text of a field, shortened so that a message stays readable. */
 function shown(text: string | undefined): string {
   return text === undefined ? "none" : text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

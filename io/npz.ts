@@ -1,5 +1,5 @@
 /**
- * Archives of NumPy's arrays, as `numpy.savez` and `numpy.savez_compressed` write them: a zip of `.npy` files.
+ * Archives of NumPy arrays, as `numpy.savez` and `numpy.savez_compressed` write them: a zip of `.npy` files.
  *
  * @module
  */
@@ -18,28 +18,28 @@ export interface Npz {
   /** Their names, in the archive's order. */
   readonly names: readonly string[];
   /**
-   * The array of that name. Only its header is read now.
+   * The array of that name. Only its header is read.
    *
-   * @throws {CheckpointError} where there is none, or it is not an array of numbers or bools.
+   * @throws {CheckpointError} if there is none, or it is not an array of numbers or bools.
    */
   open(name: string): Promise<StoredTensor>;
   /**
-   * The text of an array of one string in ASCII, NumPy's type `S`.
+   * The text of an array with one ASCII string, NumPy's type `S`.
    *
-   * @throws {CheckpointError} where there is none, or it is something else.
+   * @throws {CheckpointError} if there is none, or it is something else.
    */
   text(name: string): Promise<string>;
   /**
-   * Where the array of that name lies, whose checksum is then not compared; one that is compressed is read into memory.
+   * Locates the array of that name; its checksum is then not checked. A compressed array is read into memory.
    *
    * @throws {CheckpointError} as {@link Npz.open}.
    */
   locate(name: string): Promise<ArrayPlace>;
 }
 
-/** How to open an archive. */
+/** Options of {@link openNpz}. */
 export interface NpzOptions {
-  /** How many times the archive's bytes its arrays may take in all, where they are going to be in memory together. */
+  /** Limit on the total size of the arrays, as a multiple of the archive's size, if all will be in memory together. */
   readonly mostDeflated?: number;
 }
 
@@ -47,7 +47,7 @@ const SUFFIX = ".npy";
 const MAX_TEXT_BYTES = 2 ** 10;
 
 /**
- * Opens an archive; only its directory is read now.
+ * Opens an archive. Only its directory is read.
  *
  * @throws {CheckpointError} naming what was found, for any other file.
  * @throws {TypeError} for an unknown option.
@@ -86,7 +86,7 @@ export async function openNpz(source: Source, options: NpzOptions = {}): Promise
   };
 }
 
-/** An array to be written. */
+/** An array to write. */
 export interface NpzArray {
   /** Its name. */
   readonly name: string;
@@ -98,7 +98,7 @@ export interface NpzArray {
   readonly bytes: FilePart;
 }
 
-/** The archive that `numpy.savez` writes of arrays in memory, up to what says nothing of the arrays. */
+/** The archive that `numpy.savez` writes for arrays in memory, apart from metadata that does not concern the arrays. */
 export function formatNpz(arrays: readonly (NpzArray & { readonly bytes: Uint8Array })[]): Uint8Array[] {
   return formatZip(
     arrays.map(({ name, descr, shape, bytes }) =>
@@ -107,7 +107,10 @@ export function formatNpz(arrays: readonly (NpzArray & { readonly bytes: Uint8Ar
   );
 }
 
-/** The archive that `numpy.savez_compressed` writes, up to what says nothing of the arrays. It is compressed when it is written. */
+/**
+ * The archive that `numpy.savez_compressed` writes, apart from metadata that does not concern the arrays. It is
+ * compressed while it is written.
+ */
 export function formatCompressedNpz(arrays: readonly NpzArray[]): LazyBytes {
   return formatDeflatedZip(
     arrays.map(({ name, descr, shape, bytes }) => ({

@@ -1,6 +1,6 @@
 /**
- * Numbers in files: many types, two byte orders. In memory floating-point numbers are always float32, and integers
- * float64, which holds them exactly up to 2^53.
+ * Numbers in files: many types and two byte orders. In memory floating-point numbers are always float32, and integers
+ * are float64, which is exact up to 2^53.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { joinBytes } from "./source.ts";
 /** The floating-point types that can be read. */
 export type FloatType = "float16" | "bfloat16" | "float32" | "float64";
 
-/** The integer types that can be read; of a `bool`, 0 is false and 1 is true. */
+/** The integer types that can be read; for `bool`, 0 is false and 1 is true. */
 export type IntegerType = "bool" | "int8" | "uint8" | "int16" | "uint16" | "int32" | "uint32" | "int64" | "uint64";
 
-/** The types that numbers have in files. */
+/** The types of numbers in files. */
 export type NumberType = FloatType | IntegerType;
 
-/** How many bytes a number of each type takes. */
+/** Bytes per number of each type. */
 export const BYTES_PER_NUMBER: Readonly<Record<NumberType, number>> = Object.freeze({
   float16: 2,
   bfloat16: 2,
@@ -34,7 +34,7 @@ export const BYTES_PER_NUMBER: Readonly<Record<NumberType, number>> = Object.fre
   uint64: 8,
 });
 
-/** Whether these are floating-point numbers. */
+/** Whether it is a floating-point type. */
 export function isFloatType(type: NumberType): type is FloatType {
   return type === "float32" || type === "float16" || type === "bfloat16" || type === "float64";
 }
@@ -42,8 +42,8 @@ export function isFloatType(type: NumberType): type is FloatType {
 const HOST_IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /**
- * The numbers in these bytes, rounded to float32 where they are wider. A view of the bytes where they are float32,
- * aligned and in this machine's order already; a copy otherwise.
+ * The numbers in these bytes, with wider ones rounded to float32. A view if the bytes are aligned float32 in this
+ * machine's order, else a copy.
  */
 export function readFloats(bytes: Uint8Array, type: FloatType, isLittleEndian: boolean): Float32Array {
   const { buffer, byteOffset, length } = inHostOrder(bytes, BYTES_PER_NUMBER[type], isLittleEndian);
@@ -73,9 +73,9 @@ export function readIntegers(bytes: Uint8Array, type: IntegerType, isLittleEndia
 }
 
 /**
- * The integers in these bytes as float32, which holds them exactly up to 2^24 and some beyond.
+ * The integers in these bytes as float32, which is exact up to 2^24 and for some beyond.
  *
- * @throws {InexactError} for the first that it does not hold.
+ * @throws {InexactError} for the first that float32 cannot hold.
  */
 export function readIntegersAsFloats(bytes: Uint8Array, type: IntegerType, isLittleEndian: boolean): Float32Array {
   const { buffer, byteOffset, length } = inHostOrder(bytes, BYTES_PER_NUMBER[type], isLittleEndian);
@@ -100,14 +100,14 @@ export function readIntegersAsFloats(bytes: Uint8Array, type: IntegerType, isLit
   }
 }
 
-/** An integer that float32 does not hold. */
+/** An integer that float32 cannot hold. */
 export class InexactError extends RangeError {
-  /** Which of the numbers it is. */
+  /** Its index among the numbers. */
   readonly index: number;
-  /** What it is. */
+  /** Its value. */
   readonly value: number | bigint;
 
-  /** The integer at that place. */
+  /** The integer at that index. */
   constructor(index: number, value: number | bigint) {
     super(`float32 cannot hold ${value}, number ${index}`);
     [this.index, this.value] = [index, value];
@@ -154,8 +154,8 @@ function checked(value: number, isRight: (value: number) => boolean, expected: s
 }
 
 /**
- * Pieces of bytes as pieces of numbers, whatever the bytes' boundaries; `convert` is given whole numbers only, of `most`
- * bytes at a time.
+ * Converts pieces of bytes to pieces of numbers, wherever the pieces end; `convert` gets only complete numbers, at most
+ * `most` bytes at a time.
  */
 export async function* convertPieces<T>(
   pieces: AsyncIterable<Uint8Array>,
@@ -172,7 +172,7 @@ export async function* convertPieces<T>(
   }
 }
 
-/** The numbers' bytes in little-endian order: their own where this machine has that order. */
+/** The bytes of the numbers in little-endian order; a view on a little-endian machine. */
 export function littleEndianBytes(numbers: Float32Array | Int32Array): Uint8Array {
   const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
   return HOST_IS_LITTLE_ENDIAN ? bytes : swapped(bytes, 4);
@@ -180,7 +180,7 @@ export function littleEndianBytes(numbers: Float32Array | Int32Array): Uint8Arra
 
 function inHostOrder(bytes: Uint8Array, size: number, isLittleEndian: boolean): Uint8Array {
   if (isLittleEndian !== HOST_IS_LITTLE_ENDIAN) return swapped(bytes, size);
-  // Not slice(): that of Node's Buffer copies nothing.
+  // Not slice(): Node's Buffer.slice copies nothing.
   return bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
 }
 
@@ -206,7 +206,7 @@ function float16Bits(half: number): number {
   if (exponent === 0x1f) return sign | 0x7f800000 | (fraction << 13);
   if (exponent > 0) return sign | ((exponent + 112) << 23) | (fraction << 13);
   if (fraction === 0) return sign;
-  // A subnormal half is a normal float: shift its leading one out and lower the exponent as often.
+  // A subnormal f16 is a normal float32: shift its leading one out and lower the exponent accordingly.
   const shift = Math.clz32(fraction) - 21;
   return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13);
 }

@@ -1,8 +1,8 @@
 /**
  * A writer of ONNX models: graphs of operators with float32 and int64 tensors, as the protocol buffers of onnx.proto3.
  *
- * A protocol buffer is a sequence of fields. Each starts with its number and how it is encoded: 0 a whole number in groups
- * of seven bits, 2 so many bytes, which are a string, a message, or packed numbers.
+ * A protocol buffer is a sequence of fields. Each starts with its number and its encoding: 0 is an integer in groups of
+ * seven bits, 2 is a length followed by that many bytes (a string, a message, or packed numbers).
  *
  * @module
  */
@@ -10,15 +10,15 @@
 import { CheckpointError } from "./errors.ts";
 import { littleEndianBytes } from "./numbers.ts";
 
-/** An operator in a graph. Values are known by name. */
+/** An operator in a graph. Values are identified by name. */
 export interface OnnxNode {
   /** The operator. */
   readonly op: string;
-  /** Names of what it takes. */
+  /** Names of its inputs. */
   readonly inputs: readonly string[];
-  /** Names of what it makes. */
+  /** Names of its outputs. */
   readonly outputs: readonly string[];
-  /** Whole numbers, and tensors, that it is told. */
+  /** Its attributes: integers and tensors. */
   readonly attributes?: Readonly<Record<string, number | OnnxTensor>>;
 }
 
@@ -30,9 +30,9 @@ export interface OnnxTensor {
   readonly data: Float32Array | BigInt64Array;
 }
 
-/** An input or output of float32; a dimension that is a name may have any size. */
+/** An input or output of float32; a dimension given by name may have any size. */
 export interface OnnxValue {
-  /** What it is called. */
+  /** Its name. */
   readonly name: string;
   /** Its dimensions. */
   readonly shape: readonly (number | string)[];
@@ -40,25 +40,25 @@ export interface OnnxValue {
 
 /** A graph. */
 export interface OnnxGraph {
-  /** What it is called. */
+  /** Its name. */
   readonly name: string;
-  /** What it says about itself. */
+  /** Its description. */
   readonly description: string;
   /** In an order in which they can run. */
   readonly nodes: readonly OnnxNode[];
   /** Constants by name. */
   readonly constants: Readonly<Record<string, OnnxTensor>>;
-  /** What it is given. */
+  /** Its inputs. */
   readonly inputs: readonly OnnxValue[];
-  /** What it returns. */
+  /** Its outputs. */
   readonly outputs: readonly OnnxValue[];
 }
 
-/** The version of the operators, of August 2022, and of the file's form that came with it. */
+/** The version of the operators (August 2022), and of the file format that came with it. */
 const OPSET = 17;
 const IR_VERSION = 8;
 
-/** Readers hold a protocol buffer in 32-bit signed sizes. */
+/** Readers use 32-bit signed sizes for protocol buffers. */
 const MAX_BYTES = 2 ** 31 - 1;
 
 const FLOAT = 1;
@@ -66,13 +66,13 @@ const INT64 = 7;
 const ATTRIBUTE_INT = 2;
 const ATTRIBUTE_TENSOR = 4;
 
-/** A part of a message: its bytes, in pieces that share memory with tensors where they can. */
+/** A part of a message: its bytes, in pieces that share memory with tensors where possible. */
 type Part = readonly Uint8Array[];
 
 /**
  * The file of a graph, in pieces. Equal graphs give equal bytes.
  *
- * @throws {CheckpointError} where it would have 2 GiB or more.
+ * @throws {CheckpointError} if it would have 2 GiB or more.
  */
 export function formatOnnx(
   graph: OnnxGraph,
@@ -145,7 +145,7 @@ function valueParts({ name, shape }: OnnxValue): Part[] {
 
 // --------------------------------------------------------------------------------------------------- protocol buffers
 
-/** A whole number below 2^53. */
+/** An integer below 2^53. */
 function number(field: number, value: number): Part {
   return [Uint8Array.from([...groups(field << 3), ...groups(value)])];
 }
@@ -166,7 +166,7 @@ function delimited(field: number, content: Part): Part {
   return [Uint8Array.from([...groups((field << 3) | 2), ...groups(sizeOf(content))]), ...content];
 }
 
-/** Seven bits a byte, the lowest first; all bytes but the last have their highest bit set. */
+/** Seven bits per byte, lowest first; all bytes but the last have their highest bit set. */
 function groups(value: number): number[] {
   const bytes: number[] = [];
   for (let rest = value; bytes.length === 0 || rest > 0; rest = Math.floor(rest / 128)) {

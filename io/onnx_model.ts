@@ -1,9 +1,9 @@
 /**
- * What an ONNX model is made of, read without running it: its inputs, the operators in their order and the names of the
- * tensors between them; and the model's bytes with such tensors as further outputs.
+ * Reads the structure of an ONNX model without running it: its inputs, its operators in order, and the names of the
+ * tensors between them. Also adds such tensors to the outputs of a model.
  *
- * A model is a protocol buffer (onnx.proto3). A field that stands twice, where one message is expected, means both parts
- * together: so outputs are added by appending a second, small `graph` to the file, whose bytes stay as they are.
+ * A model is a protocol buffer (onnx.proto3). If a field that expects one message occurs twice, the two are merged; so
+ * outputs are added by appending a second, small `graph` to the unchanged bytes of the file.
  *
  * @module
  */
@@ -13,49 +13,49 @@ import { decodeText } from "./json.ts";
 
 /** An operator of a graph. */
 export interface OnnxOperator {
-  /** Which, such as `"Add"`. */
+  /** Its type, such as `"Add"`. */
   readonly op: string;
-  /** What the graph calls it; often `""`. */
+  /** Its name in the graph; often `""`. */
   readonly name: string;
-  /** Names of what it takes; `""` for what it goes without. */
+  /** Names of its inputs; `""` for one that is left out. */
   readonly inputs: readonly string[];
-  /** Names of what it makes. */
+  /** Names of its outputs. */
   readonly outputs: readonly string[];
-  /** Those of its attributes that are lists of whole numbers, such as `strides`. */
+  /** Its attributes that are lists of integers, such as `strides`. */
   readonly ints: ReadonlyMap<string, readonly number[]>;
 }
 
 /** An input of a graph. */
 export interface OnnxInput {
-  /** What it is called. */
+  /** Its name. */
   readonly name: string;
-  /** The type of its elements, as onnx.proto3 numbers them: 1 is float32, 10 float16. */
+  /** The type of its elements, as a code of onnx.proto3: 1 is float32, 10 float16. */
   readonly type: number;
-  /** Its dimensions; `null` for one that the file leaves open. */
+  /** Its dimensions; `null` for one that the file does not fix. */
   readonly shape: readonly (number | null)[];
 }
 
-/** What is read of a model. */
+/** The structure of a model. */
 export interface OnnxModel {
-  /** What is to be given: the graph's inputs that are no constants. */
+  /** The graph's inputs that are not constants. */
   readonly inputs: readonly OnnxInput[];
-  /** Names of what it returns. */
+  /** Names of its outputs. */
   readonly outputs: readonly string[];
-  /** Operators in the file's order, which is one in which they can run. */
+  /** Operators in file order, which is an order in which they can run. */
   readonly operators: readonly OnnxOperator[];
   /** Names of constants. */
   readonly constants: ReadonlySet<string>;
-  /** Files beside the model that hold constants; their names are as the model says them. */
+  /** Files beside the model that hold constants, with the names that the model gives. */
   readonly externalFiles: readonly string[];
 }
 
-/** Operators, inputs and constants that a graph has at most. */
+/** Largest number of operators, inputs and constants in a graph. */
 const MAX_PARTS = 10 ** 6;
 
 /**
- * Reads a model. Nothing of it is run, and constants are not looked at.
+ * Reads a model. Nothing of it is executed, and constants are not read.
  *
- * @throws {CheckpointError} for bytes that are no ONNX model.
+ * @throws {CheckpointError} for bytes that are not an ONNX model.
  */
 export function readOnnxModel(bytes: Uint8Array, name = "the model"): OnnxModel {
   const doing = `reading ${name}`;
@@ -90,10 +90,7 @@ export function readOnnxModel(bytes: Uint8Array, name = "the model"): OnnxModel 
   };
 }
 
-/**
- * What to append to the bytes of a model, so that these tensors are outputs too. Runtimes find out their types and shapes
- * themselves.
- */
+/** The bytes to append to a model to make these tensors outputs too. Runtimes infer their types and shapes. */
 export function furtherOutputs(names: readonly string[]): Uint8Array<ArrayBuffer> {
   const outputs = names.map((name) => field(12, field(1, [...new TextEncoder().encode(name)])));
   return Uint8Array.from(field(7, outputs.flat()));
@@ -129,7 +126,7 @@ function readOperator(bytes: Uint8Array, doing: string): OnnxOperator {
   return operator;
 }
 
-/** The name of an attribute and its list of whole numbers, packed or not. */
+/** The name of an attribute and its list of integers, packed or not. */
 function readInts(bytes: Uint8Array, doing: string): [string, number[]] {
   let name = "";
   const ints: number[] = [];
@@ -193,12 +190,12 @@ function* messagesIn(bytes: Uint8Array, number: number, doing: string): Generato
 /** A field of a message: bytes, or a number. */
 interface Field {
   readonly number: number;
-  /** A view; `null` where the field is a number. */
+  /** A view; `null` if the field is a number. */
   readonly bytes: Uint8Array | null;
   readonly value: number;
 }
 
-/** @throws {CheckpointError} where the bytes are no message. */
+/** @throws {CheckpointError} if the bytes are not a message. */
 function* fieldsOf(bytes: Uint8Array, doing: string): Generator<Field> {
   for (let at = 0; at < bytes.length;) {
     const [key, start] = readVarint(bytes, at, doing);
@@ -221,7 +218,7 @@ function* fieldsOf(bytes: Uint8Array, doing: string): Generator<Field> {
   }
 }
 
-/** A whole number in groups of seven bits, and where it ends. Negative ones come out as 2⁶⁴ less. */
+/** An integer in groups of seven bits, and where it ends. Negative ones appear as 2⁶⁴ plus their value. */
 function readVarint(bytes: Uint8Array, at: number, doing: string): [value: number, end: number] {
   let value = 0;
   for (let i = 0; i < 10; i++) {

@@ -1,21 +1,23 @@
 /**
- * Paths as text. What separates names and what begins a path differs between systems, so the system is an argument.
+ * Paths as text. Separators and roots differ between systems, so the system is an argument.
  *
  * @module
  */
 
-/** Whose rules a path follows; `Deno.build.os` is one of these, or follows those of `"linux"`. */
+/** The rules for paths; `Deno.build.os` is one of these, or follows those of `"linux"`. */
 export type PathSystem = "windows" | "linux";
 
-/** A path in two parts that together are the path. */
+/** A path in two parts. */
 export interface PathParts {
-  /** Up to its last separator, which it includes; empty for a bare name. */
+  /** Everything up to and including the last separator; empty for a bare name. */
   readonly folder: string;
-  /** What follows. */
+  /** The rest. */
   readonly name: string;
 }
 
-/** `configs/a.toml` is `configs/` and `a.toml`; on Windows, `configs\a.toml` is `configs\` and `a.toml`. */
+/**
+ * `configs/a.toml` is split into `configs/` and `a.toml`; on Windows, `configs\a.toml` into `configs\` and `a.toml`.
+ */
 export function splitPath(path: string, system: PathSystem): PathParts {
   const separator = system === "windows" ? /[\\/:](?=[^\\/:]*$)/ : /\/(?=[^/]*$)/;
   const at = path.search(separator) + 1;
@@ -23,15 +25,15 @@ export function splitPath(path: string, system: PathSystem): PathParts {
 }
 
 /**
- * Where a path leads that is written in a file, or in a link: from the folder of that file, unless it begins at a root or,
- * on Windows, names a drive.
+ * Resolves a path written in a file or a link: relative to the folder of that file, unless it is absolute or, on
+ * Windows, names a drive.
  */
 export function pathFrom(file: string, path: string, system: PathSystem): string {
   const isAbsolute = system === "windows" ? /^(?:[\\/]|[a-z]:)/i.test(path) : path.startsWith("/");
   return isAbsolute ? path : splitPath(file, system).folder + path;
 }
 
-/** The path that a `file:` URL means. */
+/** The path of a `file:` URL. */
 export function pathOfUrl({ host, pathname }: URL, system: PathSystem): string {
   const path = decodeURIComponent(pathname);
   if (system === "linux") return path;

@@ -1,8 +1,8 @@
 /**
- * Reads the part of Python's pickle protocol 2 that state dicts, and configurations beside them, consist of.
+ * Reads the part of Python's pickle protocol 2 that state dicts, and configurations beside them, use.
  *
- * Nothing is executed: a name it is not given a meaning for is refused, the meanings are functions of ours, an
- * object of a class becomes a record of what the pickle says of it, and bytes and opcodes are limited, so that memory is.
+ * Nothing in the pickle is executed. A name without a given meaning is refused, the meanings are functions of ours, and
+ * an object of a class becomes a record of its content. Bytes and opcodes are limited, and with them memory.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { Op } from "./pickle_opcodes.ts";
 export class PickledDict {
   /** Its items, in order. */
   readonly items: Map<string, PickledValue> = new Map();
-  /** What stands in the object's own `__dict__` (state dicts keep `_metadata` there). */
+  /** The content of the object's own `__dict__` (state dicts keep `_metadata` there). */
   attributes: PickledDict | null = null;
 }
 
@@ -28,22 +28,22 @@ export class PickledList {
   readonly items: PickledValue[] = [];
 }
 
-/** Something that the {@link Vocabulary} made; opaque to the reader. */
+/** Something made by the {@link Vocabulary}; opaque to the reader. */
 export abstract class PickledObject {
-  /** What messages call it. */
+  /** Its name in messages. */
   abstract readonly what: string;
 }
 
-/** What a pickle says of an object of some class. Nothing of the class itself is known or used. */
+/** The content of an object of some class. The class itself is neither known nor used. */
 export class PickledRecord extends PickledObject {
   /** `module.name` of the class. */
   readonly className: string;
-  /** What it was made with. */
+  /** The arguments it was created with. */
   readonly args: PickledTuple;
-  /** What stands in its `__dict__`. */
+  /** The content of its `__dict__`. */
   attributes: PickledDict | null = null;
 
-  /** An object made with `args`. */
+  /** An object created with `args`. */
   constructor(className: string, args: PickledTuple) {
     super();
     this.className = className;
@@ -55,18 +55,18 @@ export class PickledRecord extends PickledObject {
   }
 }
 
-/** What a pickle can mean here. */
+/** A value in a pickle. */
 export type PickledValue = null | boolean | number | string | PickledTuple | PickledList | PickledDict | PickledObject;
 
-/** A configuration has some hundred values, one in another. */
+/** A configuration has about a hundred values, including nested ones. */
 const MAX_JSON_VALUES = 2 ** 12;
 const MAX_JSON_DEPTH = 16;
 
 /**
- * A value as JSON has it: dicts as objects, tuples as lists, and of anything else what messages call it.
+ * A value as JSON: dicts as objects, tuples as lists, and anything else by its name in messages.
  *
- * @throws {CheckpointError} for a value of too many. In a pickle a list can hold itself, and one that holds another twice,
- * which does so too, takes two bytes for each doubling.
+ * @throws {CheckpointError} for too many values: in a pickle a list can contain itself, and nested lists that each
+ * contain the next one twice double the count for every two bytes.
  */
 export function pickledJson(value: PickledValue): JsonValue {
   let nValues = 0;
@@ -85,7 +85,7 @@ export function pickledJson(value: PickledValue): JsonValue {
   return convert(value, 0);
 }
 
-/** The names a pickle may use, and what they mean. */
+/** The names that a pickle may use, and their meanings. */
 export interface Vocabulary {
   /** Callables by `module.name`, for `REDUCE`. */
   readonly callables: ReadonlyMap<string, (args: PickledTuple) => PickledValue>;
@@ -93,11 +93,11 @@ export interface Vocabulary {
   readonly constants: ReadonlyMap<string, PickledObject>;
   /** Classes, by `module.name`, whose objects become {@link PickledRecord}s; none if left out. */
   readonly records?: RegExp;
-  /** What a persistent id stands for. */
+  /** The meaning of a persistent id. */
   persistent(id: PickledValue): PickledValue;
 }
 
-/** An allowed name while it lies on the stack. */
+/** An allowed name on the stack. */
 class PickledGlobal extends PickledObject {
   override readonly what = "a name";
   readonly name: string;
@@ -108,7 +108,7 @@ class PickledGlobal extends PickledObject {
   }
 }
 
-/** A tensor takes some forty opcodes and 120 bytes, an opcode at most some 300 bytes of memory. */
+/** A tensor takes about forty opcodes and 120 bytes; an opcode takes at most about 300 bytes of memory. */
 const MAX_OPCODES = 2 ** 16;
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -116,7 +116,7 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** Pickles longer than this are refused. */
 export const MAX_PICKLE_BYTES = 2 ** 22;
 
-/** @throws {CheckpointError} for anything that is not one pickled value in the vocabulary. */
+/** @throws {CheckpointError} for anything other than one pickled value in the vocabulary. */
 export function unpickle(bytes: Uint8Array, vocabulary: Vocabulary): PickledValue {
   if (bytes.length > MAX_PICKLE_BYTES) {
     throw new CheckpointError(`reading the pickle: it has ${bytes.length} bytes; expected at most ${MAX_PICKLE_BYTES}`);
@@ -348,7 +348,7 @@ class Unpickler {
     return this.#decode(this.#bytes.subarray(start, start + length));
   }
 
-  /** A newline-terminated argument. Names are short; a longer one is not worth searching. */
+  /** A newline-terminated argument. Names are short, so the search is bounded. */
   #line(): string {
     const rest = this.#bytes.subarray(this.#at, this.#at + 256);
     const length = rest.indexOf(0x0a);
@@ -369,7 +369,7 @@ class Unpickler {
     return this.#bytes[this.#take(1)]!;
   }
 
-  /** Start of the next `length` bytes, which are there. */
+  /** The start of the next `length` bytes, which must exist. */
   #take(length: number): number {
     const start = this.#at;
     if (length > this.#bytes.length - start) {

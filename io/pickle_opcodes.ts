@@ -1,10 +1,10 @@
 /**
- * Opcodes of Python's pickle protocol 2 that state dicts, and configurations beside them, consist of.
+ * Opcodes of Python's pickle protocol 2 that state dicts, and configurations beside them, use.
  *
  * @module
  */
 
-/** By the names that Python's `pickletools` has for them. */
+/** By their names in Python's `pickletools`. */
 export const Op = {
   MARK: 0x28,
   EMPTY_TUPLE: 0x29,

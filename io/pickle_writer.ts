@@ -1,5 +1,5 @@
 /**
- * Writes the part of Python's pickle protocol 2 that state dicts consist of, byte for byte as Python's own pickler.
+ * Writes the part of Python's pickle protocol 2 that state dicts use, byte for byte like Python's own pickler.
  *
  * @module
  */
@@ -7,8 +7,8 @@
 import { Op } from "./pickle_opcodes.ts";
 
 /**
- * Writes opcodes as Python's own pickler chooses them. Each `put` takes the next memo number, and what was put under a
- * name is fetched again instead of written twice.
+ * Writes the opcodes that Python's own pickler would choose. Each `put` takes the next memo number; a named value that
+ * was put is fetched instead of written twice.
  */
 export class PickleWriter {
   readonly #bytes: number[] = [Op.PROTO, 2];
@@ -22,18 +22,18 @@ export class PickleWriter {
     });
   }
 
-  /** A string that Python holds once (a literal), written once. */
+  /** A string that is one object in Python (a literal), written once. */
   literal(text: string): this {
     return this.#shared(`literal ${text}`, () => this.#unicode(text));
   }
 
-  /** A string of its own. */
+  /** A string that is an object of its own. */
   string(text: string): this {
     this.#unicode(text);
     return this.#put();
   }
 
-  /** A whole number. */
+  /** An integer. */
   integer(value: number): this {
     if (value >= 0 && value < 2 ** 8) this.#bytes.push(Op.BININT1, value);
     else if (value >= 0 && value < 2 ** 16) this.#bytes.push(Op.BININT2, ...littleEndian(value, 2));
@@ -60,7 +60,7 @@ export class PickleWriter {
     return this.#put();
   }
 
-  /** A tuple of what `write` writes, four values or more. */
+  /** A tuple of what `write` writes, four or more values. */
   tuple(write: () => void): this {
     this.#bytes.push(Op.MARK);
     write();
@@ -102,7 +102,7 @@ export class PickleWriter {
     return this.#put();
   }
 
-  /** Replaces the tuple on top by what it identifies. */
+  /** Replaces the tuple on top by the object that it identifies. */
   persistent(): this {
     this.#bytes.push(Op.BINPERSID);
     return this;

@@ -1,6 +1,6 @@
 /**
- * The safetensors format: the header's length in 8 bytes, a header of JSON, and the tensors' bytes, little-endian and
- * row-major, one after the other without a gap.
+ * The safetensors format: the header's length in 8 bytes, a JSON header, and the tensors' bytes, little-endian,
+ * row-major and contiguous.
  *
  * @module
  */
@@ -13,11 +13,11 @@ import { BYTES_PER_NUMBER, littleEndianBytes, type NumberType } from "./numbers.
 import { readPieces, type Source } from "./source.ts";
 import { countElements, MAX_RANK, type NamedTensor, type StoredTensor, TensorView } from "./stored_tensor.ts";
 
-/** What a file holds. */
+/** The content of a file. */
 export interface Safetensors {
-  /** The tensors by name, in the header's order; their numbers are read when asked for. */
+  /** The tensors by name, in header order; their numbers are read on demand. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** The texts under `__metadata__`. */
+  /** The strings under `__metadata__`. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
@@ -38,7 +38,7 @@ const TYPES: ReadonlyMap<string, NumberType> = new Map<string, NumberType>([
 ]);
 
 const LENGTH_BYTES = 8;
-/** A tensor takes about 100 bytes. The format allows 100 MB; no file of a sparse autoencoder comes near this. */
+/** A tensor takes about 100 bytes. The format allows 100 MB; no file of a sparse autoencoder comes near this limit. */
 const MAX_HEADER_BYTES = 2 ** 22;
 /** Eight for each of 4096 tensors: its name, an object, two lists, and four strings. */
 const MAX_PARTS = 2 ** 15;
@@ -46,7 +46,7 @@ const METADATA = "__metadata__";
 
 // ---------------------------------------------------------------------------------------------------------- reading
 
-/** Where a tensor says it lies, in bytes after the header. */
+/** The declared place of a tensor, in bytes after the header. */
 interface Place {
   readonly name: string;
   readonly dtype: NumberType;
@@ -56,12 +56,12 @@ interface Place {
 }
 
 /**
- * The tensors of a file. Only the header is read now.
+ * The tensors of a file. Only the header is read.
  *
- * The format has no checksums: a damaged number cannot be told from a right one.
+ * The format has no checksums, so damaged numbers cannot be detected.
  *
- * @throws {CheckpointError} naming what was found, for a header of more than 4 MiB or that is no strict JSON, for unknown
- * types and fields, and where the tensors overlap, leave a gap, or do not fill the file exactly.
+ * @throws {CheckpointError} for a header that exceeds 4 MiB or is not strict JSON, for unknown types and fields, and if
+ * the tensors overlap, leave a gap, or do not fill the file exactly. The message says what was found.
  */
 export async function readSafetensors(source: Source): Promise<Safetensors> {
   const { metadata, places, start } = await naming(source.name, () => readPlaces(source));
@@ -70,7 +70,7 @@ export async function readSafetensors(source: Source): Promise<Safetensors> {
 }
 
 /**
- * Where the tensors of a file lie, by name, in the header's order. Only the header is read.
+ * Locates the tensors of a file, by name, in header order. Only the header is read.
  *
  * @throws {CheckpointError} as {@link readSafetensors}.
  */
@@ -91,7 +91,7 @@ export async function locateSafetensors(source: Source): Promise<ReadonlyMap<str
 interface Places {
   readonly metadata: ReadonlyMap<string, string>;
   readonly places: readonly Place[];
-  /** The byte behind the header. */
+  /** The first byte after the header. */
   readonly start: number;
 }
 
@@ -204,10 +204,9 @@ function fail(what: string): never {
 // ---------------------------------------------------------------------------------------------------------- writing
 
 /**
- * Writes tensors; at a path the file is replaced at once or not at all. Equal tensors and metadata give equal
- * bytes, in any order.
+ * Writes tensors. A file at a path is replaced atomically. Equal tensors and metadata give equal bytes, in any order.
  *
- * @throws {RangeError} where a tensor's data has another length than its shape, or two have one name.
+ * @throws {RangeError} if a tensor's data does not match its shape, or two tensors have the same name.
  */
 export async function writeSafetensors(
   to: ByteTarget,
@@ -217,7 +216,7 @@ export async function writeSafetensors(
   await writeBytes(to, formatSafetensors(tensors, metadata));
 }
 
-/** The file that {@link writeSafetensors} writes, in pieces that share the tensors' memory where they can. */
+/** The file that {@link writeSafetensors} writes, in pieces that share the tensors' memory where possible. */
 export function formatSafetensors(
   tensors: readonly NamedTensor[],
   metadata: Readonly<Record<string, string>> = {},
@@ -242,7 +241,7 @@ export function formatSafetensors(
     );
     begin = end;
   }
-  // The tensors start at a multiple of 8, as the format's own writer pads its header.
+  // The tensors start at a multiple of 8, as in files of the format's own writer.
   const text = new TextEncoder().encode(`{${fields.join(",")}}`);
   const prefix = new Uint8Array(LENGTH_BYTES + Math.ceil(text.length / 8) * 8).fill(0x20);
   if (prefix.length - LENGTH_BYTES > MAX_HEADER_BYTES) {

@@ -19,26 +19,27 @@ export interface CsrRows {
   readonly values: Float32Array;
 }
 
-/** A sparse matrix that is read row by row, as often as wanted. */
+/** A sparse matrix that can be read row by row, any number of times. */
 export interface CsrMatrix {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
   /** Rows and columns. */
   readonly shape: readonly [rows: number, columns: number];
-  /** How many entries it has. */
+  /** Number of entries. */
   readonly n_entries: number;
-  /** All rows in their order, some at a time. */
+  /** All rows in order, some at a time. */
   rows(): AsyncIterable<CsrRows>;
 }
 
-/** Rows that are read at a time. */
+/** Rows read at a time. */
 const ROWS_AT_ONCE = 1024;
 
 /**
- * Opens what `scipy.sparse.save_npz` wrote of a CSR matrix or array of floating-point numbers. Only the headers are read
- * now; memory holds some rows at a time.
+ * Opens what `scipy.sparse.save_npz` wrote of a CSR matrix or array of floating-point numbers. Only the headers are
+ * read; memory holds some rows at a time.
  *
- * @throws {CheckpointError} naming what was found, for any other file; what is wrong with the rows, when they are read.
+ * @throws {CheckpointError} for any other file; the message says what was found. Errors in the rows are thrown when
+ * they are read.
  */
 export async function openScipyCsr(source: Source): Promise<CsrMatrix> {
   const npz = await openNpz(source);
@@ -107,11 +108,11 @@ async function* readCsrRows(
     yield { row_starts, indices: Uint32Array.from(found), values };
   }
   if (start !== n_entries) fail(`its rows have ${start} entries; expected ${n_entries}`);
-  // Checksums are compared at the ends.
+  // Checksums are checked at the end of each part.
   for (const taker of [starts, latents, numbers]) await taker.end();
 }
 
-/** Takes so many numbers at a time out of pieces of any length. */
+/** Takes a given number of elements at a time from pieces of any length. */
 class Taker<T extends Float32Array | Float64Array> {
   readonly #pieces: AsyncIterator<T>;
   readonly #make: (length: number) => T;
@@ -144,27 +145,27 @@ class Taker<T extends Float32Array | Float64Array> {
   }
 }
 
-/** A sparse matrix in compressed rows, to be written. */
+/** A sparse matrix in CSR form, to be written. */
 export interface CsrToWrite {
   /** Rows and columns. */
   readonly shape: readonly [rows: number, columns: number];
-  /** How many entries it has. */
+  /** Number of entries. */
   readonly n_entries: number;
   /** The number of entries in each row, in pieces. */
   readonly counts: () => AsyncIterable<ArrayLike<number>>;
-  /** The column of each entry, row after row, ascending within a row, in pieces. */
+  /** The column of each entry, row by row and ascending within a row, in pieces. */
   readonly indices: () => AsyncIterable<ArrayLike<number>>;
   /** The value of each entry, little-endian float32, in pieces. */
   readonly values: () => AsyncIterable<Uint8Array>;
 }
 
-/** Beyond this SciPy counts in 64 bits. */
+/** Beyond this SciPy uses 64-bit indices. */
 const MAX_INT32 = 2 ** 31 - 1;
 
 /**
- * The archive of a `csr_array` of float32. Only a piece of it is in memory at a time.
+ * The archive of a `csr_array` of float32. Memory holds one piece at a time.
  *
- * @throws {CheckpointError} while it is written, if the rows have not as many entries as there are.
+ * @throws {CheckpointError} while writing, if the counts of the rows do not add up to `n_entries`.
  */
 export function formatScipyCsr({ shape, n_entries, counts, indices, values }: CsrToWrite): LazyBytes {
   const isWide = Math.max(n_entries, shape[1]) > MAX_INT32;

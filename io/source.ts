@@ -1,41 +1,40 @@
 /**
- * Bytes that can be read anywhere without reading the rest: in memory, in a file, behind an address.
+ * Bytes that can be read anywhere without reading the rest: in memory, in a file, or at an address.
  *
  * @module
  */
 
 import { CheckpointError } from "./errors.ts";
 
-/** Bytes of known number, of which any may be read at any time, also several at once. There is nothing to close. */
+/** Bytes of known length, any of which can be read at any time, also concurrently. There is nothing to close. */
 export interface Source {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
   /** Its length in bytes. */
   readonly size: number;
   /**
-   * The bytes from `from` up to, but not including, `to`. They may be a view of what the source keeps: do not write
-   * into them.
+   * The bytes from `from` to `to` (exclusive). They may be a view of the source's own memory: do not write into them.
    *
-   * @throws {CheckpointError} where there are no such bytes, or they are no longer those that the source had.
+   * @throws {CheckpointError} if there are no such bytes, or they have changed.
    */
   read(from: number, to: number): Promise<Uint8Array>;
 }
 
-/** Large ranges are read in pieces of this, where they need not be in memory at once. */
+/** Large ranges are read in pieces of this size if they need not be in memory at once. */
 const PIECE_BYTES = 2 ** 23;
 
-/** Reads below this are served from blocks of it. */
+/** Smaller reads are served from blocks of this size. */
 const BLOCK_BYTES = 2 ** 16;
 const MAX_BLOCKS = 16;
 
-/** @throws {CheckpointError} where a source has no such bytes. */
+/** @throws {CheckpointError} if the source has no such bytes. */
 export function checkRange({ name, size }: Pick<Source, "name" | "size">, from: number, to: number): void {
   if (!(Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= 0 && from <= to && to <= size)) {
     throw new CheckpointError(`reading ${name}: found ${size} bytes; expected bytes ${from} to ${to}`);
   }
 }
 
-/** Bytes in memory; reading gives views. */
+/** Bytes in memory; reads return views. */
 export function bytesSource(bytes: Uint8Array, name = "the bytes"): Source {
   const source = {
     name,
@@ -60,7 +59,7 @@ export function blobSource(blob: Blob): Source {
   });
 }
 
-/** A part of a source, up to its end unless told otherwise. */
+/** A part of a source, by default up to its end. */
 export function sliceSource(source: Source, start: number, end: number = source.size): Source {
   const slice = {
     name: source.name,
@@ -75,8 +74,8 @@ export function sliceSource(source: Source, start: number, end: number = source.
 }
 
 /**
- * The same source, of which small reads are served from the last blocks read: a header or a directory then costs one
- * request and not dozens. Long reads pass through. `head` are bytes of its start that are known already.
+ * The same source, with small reads served from the blocks read last, so that a header or directory costs one request
+ * instead of dozens. Long reads pass through. `head` are known bytes of its start.
  */
 export function buffered(source: Source, head?: Uint8Array): Source {
   const { name, size } = source;
@@ -85,7 +84,7 @@ export function buffered(source: Source, head?: Uint8Array): Source {
   const block = (index: number): Promise<Uint8Array> => {
     const start = index * BLOCK_BYTES;
     const bytes = blocks.get(index) ?? source.read(start, Math.min(start + BLOCK_BYTES, size));
-    // The block moves to the end of the map, so that the one at the front is the one unused for longest.
+    // Moves the block to the end of the map, so that the first one is the least recently used.
     blocks.delete(index);
     blocks.set(index, bytes);
     bytes.catch(() => blocks.delete(index));
@@ -107,7 +106,7 @@ export function buffered(source: Source, head?: Uint8Array): Source {
   };
 }
 
-/** The same source, which reads no more once the signal is aborted, and rejects with its reason. */
+/** The same source, whose reads reject with the signal's reason once it is aborted. */
 export function stoppable(source: Source, signal: AbortSignal | undefined): Source {
   if (signal === undefined) return source;
   const { name, size } = source;
@@ -121,20 +120,20 @@ export function stoppable(source: Source, signal: AbortSignal | undefined): Sour
   };
 }
 
-/** A range of a source, piece after piece, none of which stays in memory. */
+/** A range of a source in pieces, none of which stays in memory. */
 export async function* readPieces(source: Source, from = 0, to = source.size): AsyncGenerator<Uint8Array> {
   for (let at = from; at < to; at += PIECE_BYTES) yield await source.read(at, Math.min(at + PIECE_BYTES, to));
 }
 
-/** Bytes that are read, or computed, once they are wanted. */
+/** Bytes that are read or computed on demand. */
 export interface LazyBytes {
-  /** How many; of what is compressed on the way, at most how many. */
+  /** Their number; for compressed bytes, an upper bound. */
   readonly length: number;
-  /** All of them. */
+  /** All bytes, in pieces. */
   readonly pieces: () => AsyncIterable<Uint8Array>;
 }
 
-/** A part of a file to be written. */
+/** A part of a file to write. */
 export type FilePart = Uint8Array | LazyBytes;
 
 /** The bytes of the parts, in order. */
@@ -145,7 +144,7 @@ export async function* partPieces(parts: readonly FilePart[]): AsyncGenerator<Ui
   }
 }
 
-/** One array of all the pieces. */
+/** Joins all pieces into one array. */
 export function joinBytes(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const joined = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
   let at = 0;

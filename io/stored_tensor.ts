@@ -1,5 +1,5 @@
 /**
- * A tensor that lies in a file until its numbers are asked for.
+ * A tensor that stays in its file until its numbers are needed.
  *
  * @module
  */
@@ -20,34 +20,34 @@ import {
 export interface StoredTensor {
   /** Its dimensions. */
   readonly shape: readonly number[];
-  /** How the file holds its numbers. */
+  /** The type of its numbers in the file. */
   readonly dtype: NumberType;
   /**
-   * Its elements, row-major, as float32; wider ones are rounded. They may be a view of the file's bytes, where those are
-   * in memory: do not write into them.
+   * Its elements, row-major, as float32; wider ones are rounded. They may be a view of the file's bytes in memory: do
+   * not write into them.
    *
    * @throws {CheckpointError} for damaged bytes, and for a tensor of integers.
    */
   read(): Promise<Float32Array>;
   /**
-   * Its elements, row-major, where they are integers or bools.
+   * Its elements, row-major, for integers and bools.
    *
    * @throws {CheckpointError} for damaged bytes, an integer beyond 2^53, and for a tensor of floating-point numbers.
    */
   readIntegers(): Promise<Float64Array>;
-  /** What {@link StoredTensor.read} reads, in pieces of any length, of which none stays in memory where the tensor is row-major. */
+  /** The result of {@link StoredTensor.read} in pieces of any length; for a row-major tensor, none stays in memory. */
   pieces(): AsyncIterable<Float32Array>;
-  /** What {@link StoredTensor.readIntegers} reads, likewise. */
+  /** The result of {@link StoredTensor.readIntegers} in pieces, likewise. */
   integerPieces(): AsyncIterable<Float64Array>;
-  /** How many bytes of the file it takes to read them: all of what they lie in, which other tensors may share. */
+  /** Bytes of the file that must be read to get them: the whole storage, which other tensors may share. */
   readonly storedBytes: number;
-  /** Whether the elements lie one after the other. */
+  /** Whether the elements are contiguous and row-major. */
   readonly isRowMajor: boolean;
-  /** The transpose of a matrix: the same numbers of the file. */
+  /** The transpose of a matrix, as a view of the same numbers in the file. */
   transposed(): StoredTensor;
 }
 
-/** A tensor to be written. */
+/** A tensor to write. */
 export interface NamedTensor {
   /** Its name in the file. */
   readonly name: string;
@@ -57,9 +57,9 @@ export interface NamedTensor {
   readonly data: Float32Array | Int32Array;
 }
 
-/** Numbers of which all is known but themselves, to be written. */
+/** Numbers to write, of which length and checksum are known in advance. */
 export interface MeasuredNumbers {
-  /** How many. */
+  /** Their number. */
   readonly length: number;
   /** The checksum of their bytes, little-endian. */
   readonly crc32: number;
@@ -67,9 +67,9 @@ export interface MeasuredNumbers {
   readonly pieces: () => AsyncIterable<Uint8Array>;
 }
 
-/** Numbers that lie one after the other in a file. */
+/** Contiguous numbers in a file. */
 export interface NumberRun {
-  /** What messages call them. */
+  /** Their name in messages. */
   readonly what: string;
   /** Their type. */
   readonly dtype: NumberType;
@@ -79,24 +79,24 @@ export interface NumberRun {
   readonly length: number;
   /** All their bytes at once. */
   readonly bytes: () => Promise<Uint8Array>;
-  /** All their bytes in pieces of any length. */
+  /** All their bytes, in pieces of any length. */
   readonly pieces: () => AsyncIterable<Uint8Array>;
 }
 
-/** Dimensions beyond this are refused. */
+/** Largest number of dimensions. */
 export const MAX_RANK = 8;
 
-/** Integers are converted so many bytes at a time, a multiple of each type's. */
+/** Bytes of integers converted at a time, a multiple of each type's size. */
 const INTEGER_BYTES = 2 ** 16;
 
-/** A tensor whose elements all lie in a run: element `[i, j, …]` is number `offset + i strides[0] + j strides[1] + …`. */
+/** A tensor whose elements lie in a run: element `[i, j, …]` is number `offset + i strides[0] + j strides[1] + …`. */
 export class TensorView implements StoredTensor {
   readonly shape: readonly number[];
   readonly #run: NumberRun;
   readonly #strides: readonly number[];
   readonly #offset: number;
 
-  /** Row-major from the run's start, unless told otherwise. */
+  /** By default row-major from the start of the run. */
   constructor(
     run: NumberRun,
     shape: readonly number[],
@@ -167,15 +167,15 @@ export class TensorView implements StoredTensor {
   }
 
   /**
-   * So many numbers of the run from the tensor's first on. All pieces are taken, also those that hold none of the numbers,
-   * since who gives them may check what they are at the end.
+   * The given number of elements from the tensor's first on. All pieces are consumed, even after that, because their
+   * source may check them at the end.
    */
   async *#runPieces<T extends Float32Array | Float64Array>(
     convert: (bytes: Uint8Array) => T,
     length: number,
   ): AsyncGenerator<T> {
     let at = -this.#offset;
-    // Integers become eight times as large as bytes are; float32 is a view of them.
+    // Integers grow to eight times their bytes in memory; float32 is a view of them.
     const most = isFloatType(this.dtype) ? Infinity : INTEGER_BYTES;
     for await (const numbers of convertPieces(this.#run.pieces(), BYTES_PER_NUMBER[this.dtype], convert, most)) {
       const [first, last] = [Math.max(0, -at), Math.min(numbers.length, length - at)];
@@ -184,7 +184,7 @@ export class TensorView implements StoredTensor {
     }
   }
 
-  /** What does not lie row-major in the run is gathered from what of it follows the tensor's first number. */
+  /** Gathers elements that are not row-major from the part of the run after the tensor's first number. */
   async #collect<T extends Float32Array | Float64Array>(
     convert: (bytes: Uint8Array) => T,
     allocate: (length: number) => T,
@@ -215,12 +215,12 @@ export function floatsTensor(what: string, data: Float32Array, shape: readonly n
   }, shape);
 }
 
-/** How many elements a tensor has. */
+/** Number of elements of a tensor. */
 export function countElements(shape: readonly number[]): number {
   return shape.reduce((length, size) => length * size, 1);
 }
 
-/** How far apart neighbours lie along each axis, where the last axis is contiguous. */
+/** Distances between neighbours along each axis, with the last axis contiguous. */
 export function rowMajorStrides(shape: readonly number[]): number[] {
   return shape.map((_, axis) => countElements(shape.slice(axis + 1)));
 }

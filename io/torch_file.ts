@@ -1,5 +1,5 @@
 /**
- * Files of `torch.save`: a zip archive of a pickled state dict and the raw bytes of its storages.
+ * Files of `torch.save`: a zip archive with a pickled state dict and the raw bytes of its storages.
  *
  * @module
  */
@@ -50,7 +50,7 @@ const PICKLE_START = 0x80;
 
 const SERIALIZATION_ID = ".data/serialization_id";
 
-/** What a descriptor behind a record's content starts with. */
+/** The start of a data descriptor after a record's content. */
 const DATA_DESCRIPTOR = 0x08074b50;
 
 /** Versions and byte orders are shorter. */
@@ -68,7 +68,7 @@ class StorageClass extends PickledObject {
   }
 }
 
-/** The numbers behind one or several tensors. */
+/** The numbers of one or more tensors. */
 class Storage extends PickledObject {
   override readonly what = "a storage";
   readonly key: string;
@@ -81,13 +81,13 @@ class Storage extends PickledObject {
   }
 }
 
-/** A tensor in the graph of a pickle. */
+/** A tensor in a pickled object. */
 export class PickledTensor extends PickledObject {
   override readonly what = "a tensor";
   /** The tensor. */
   readonly tensor: StoredTensor;
 
-  /** Wraps it. */
+  /** Wraps a tensor. */
   constructor(tensor: StoredTensor) {
     super();
     this.tensor = tensor;
@@ -95,14 +95,14 @@ export class PickledTensor extends PickledObject {
 }
 
 /**
- * The tensors of a file written by `torch.save(state_dict, file)`, by name and in the file's order. Their numbers are
- * read when asked for.
+ * The tensors of a file written by `torch.save(state_dict, file)`, by name, in file order. Their numbers are read on
+ * demand.
  *
  * Nothing in the file is executed. Strides, offsets, storages shared by several tensors, both byte orders, and any
- * device are understood; numbers of other types than {@link NumberType}, anything but a flat dict of tensors, and the
- * files of PyTorch before 1.6, which are no archives, are refused.
+ * device are supported. Types other than {@link NumberType}, anything but a flat dict of tensors, and files of PyTorch
+ * before 1.6 (which are not archives) are refused.
  *
- * @throws {CheckpointError} naming what was found.
+ * @throws {CheckpointError} that says what was found.
  */
 export async function readTorchFile(source: Source): Promise<Map<string, StoredTensor>> {
   return await naming(source.name, async () => readStateDict(await readTorchObject(source)));
@@ -115,8 +115,8 @@ export async function readSerializationId(source: Source): Promise<string | null
 }
 
 /**
- * What a file written by `torch.save(object, file)` holds, its tensors as {@link PickledTensor}s. Objects of the classes
- * whose `module.name` matches `records` are kept as inert {@link PickledRecord}s.
+ * The content of a file written by `torch.save(object, file)`, with its tensors as {@link PickledTensor}s. Objects of
+ * the classes whose `module.name` matches `records` are kept as inert {@link PickledRecord}s.
  *
  * @throws {CheckpointError} as {@link readTorchFile}.
  */
@@ -177,7 +177,7 @@ export async function readTorchObject(
   });
 }
 
-/** All records lie in one folder, whose name is the writer's choice. */
+/** All records are in one folder, whose name the writer chooses. */
 function stripFolder(records: ReadonlyMap<string, ZipMember>): Map<string, ZipMember> {
   const inner = new Map<string, ZipMember>();
   let folder: string | undefined;
@@ -211,15 +211,15 @@ function readByteOrder(bytes: Uint8Array): boolean {
 }
 
 /**
- * The id's second half is a hash of the checksums of all records before it, so that a record of another file, whose own
- * checksum is right, shows.
+ * Half of the id is a hash of the checksums of all records before it, so that a record from another file shows even if
+ * its own checksum is right.
  */
 async function checkSerializationId(records: ReadonlyMap<string, ZipMember>): Promise<void> {
   const id = asciiText(await readSmall(records, SERIALIZATION_ID, MAX_TEXT_BYTES));
   if (!/^[0-9]{40}$/.test(id)) fail(`the serialization id is ${quote(id)}; expected 40 digits`);
   const before = [...records].filter(([name]) => name !== SERIALIZATION_ID).map(([, member]) => member);
   if (contentId(before) === id.slice(20)) return;
-  // PyTorch takes a record that begins as a data descriptor does for one, and hashes what would be its checksum too.
+  // PyTorch treats a record that begins like a data descriptor as one, and hashes its supposed checksum too.
   const checksums: number[] = [];
   for (const member of before) {
     const head = await member.head(8);
@@ -262,14 +262,14 @@ function rebuildTensor(args: PickledTuple): PickledTensor {
   const what = `a tensor of shape [${shape}] with strides [${strides}] at ${offset} of storage ${quote(storage.key)}`;
   const length = countElements(shape);
   const most = storage.run.length;
-  // A tensor that repeats elements could be made as large as one likes out of a few bytes.
+  // A tensor that repeats elements could become arbitrarily large from a few bytes.
   if (length > most) fail(`${what} has more elements than the storage's ${most}`);
   const last = shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis]!, offset);
   if (length > 0 && last >= most) fail(`${what} reaches element ${last} of ${most}`);
   return new PickledTensor(new TensorView(storage.run, shape, strides, length > 0 ? offset : 0));
 }
 
-/** A tensor that was to be trained. */
+/** A trainable parameter. */
 function rebuildParameter(args: PickledTuple): PickledTensor {
   const [tensor, requiresGrad, hooks] = args;
   if (
@@ -316,7 +316,7 @@ function fail(what: string): never {
 
 type Numbers = NamedTensor["data"];
 
-/** A tensor to be written. */
+/** A tensor to write. */
 export interface TorchTensor<Data extends Numbers | MeasuredNumbers = Numbers> {
   /** Its name in the state dict. */
   readonly name: string;
@@ -324,16 +324,16 @@ export interface TorchTensor<Data extends Numbers | MeasuredNumbers = Numbers> {
   readonly shape: readonly number[];
   /** Its elements, row-major. */
   readonly data: Data;
-  /** Whether `data` is the matrix's transpose instead: the file then holds a transposed view, as PyTorch's own can. */
+  /** Whether `data` is the matrix's transpose; the file then holds a transposed view, as PyTorch's own can. */
   readonly isTransposed?: boolean;
 }
 
 /**
- * The file that `torch.save(state_dict, file)` writes for these float32 tensors, in pieces; `modules` are the names that
- * PyTorch lists in the state dict's `_metadata`.
+ * The file that `torch.save(state_dict, file)` writes for these float32 tensors, in pieces; `modules` are the names
+ * that PyTorch lists in the state dict's `_metadata`.
  */
 export function formatTorchFile(tensors: readonly TorchTensor[], modules: readonly string[]): Uint8Array[];
-/** The same, with numbers that are elsewhere. */
+/** The same, with numbers that are not in memory. */
 export function formatTorchFile(
   tensors: readonly TorchTensor<Numbers | MeasuredNumbers>[],
   modules: readonly string[],
@@ -345,7 +345,7 @@ export function formatTorchFile(
   return formatIdentifiedTorchFile(tensors, modules).parts;
 }
 
-/** {@link formatTorchFile} and the file's id. */
+/** {@link formatTorchFile}, with the file's id. */
 export function formatIdentifiedTorchFile<Data extends Numbers | MeasuredNumbers>(
   tensors: readonly TorchTensor<Data>[],
   modules: readonly string[],
@@ -355,8 +355,8 @@ export function formatIdentifiedTorchFile<Data extends Numbers | MeasuredNumbers
 }
 
 /**
- * The file that `torch.save(tensor, path)` writes for one float32 tensor; `stem` is the name of the path's file without its
- * ending, as PyTorch calls the archive's folder.
+ * The file that `torch.save(tensor, path)` writes for one float32 tensor; `stem` is the file name without its
+ * extension, which PyTorch uses for the archive's folder.
  */
 export function formatTorchTensor(
   stem: string,
@@ -367,7 +367,7 @@ export function formatTorchTensor(
   return formatArchive(stem, writer.done(), [tensor]).parts;
 }
 
-/** The records around a pickle and the storages that it names, in PyTorch's order. */
+/** The records around a pickle and its storages, in PyTorch's order. */
 function formatArchive(
   folder: string,
   pickle: Uint8Array,
@@ -433,15 +433,15 @@ function formatTensor(
 }
 
 /**
- * Forty digits that depend on the names and the contents of all records, as PyTorch's do. The last twenty are PyTorch's
- * own; its first twenty come out of a hash of its C++ library, which differs between platforms, and here out of CRC-32.
+ * Forty digits that depend on the names and contents of all records, as in PyTorch. The last twenty equal PyTorch's;
+ * its first twenty come from a hash of its C++ library, which differs between platforms, and here from CRC-32.
  */
 function hashRecords(records: readonly ZipEntry[]): string {
   const names = records.map(({ name }) => crc32(new TextEncoder().encode(name)));
   return formatHash(combineHashes(names)) + contentId(records);
 }
 
-/** An empty record has no descriptor, which is where PyTorch takes the checksum from. */
+/** An empty record has no descriptor, from which PyTorch takes the checksum. */
 function contentId(records: readonly ZipEntry[]): string {
   return formatHash(combineHashes(records.filter(({ size }) => size > 0).map((record) => record.crc32)));
 }

@@ -1,5 +1,5 @@
 /**
- * Reads zip archives: a record's content is read when asked for, and nothing in the archive is trusted.
+ * Reads zip archives. A record's content is read on demand, and nothing in the archive is trusted.
  *
  * Format: PKWARE's APPNOTE 6.3.
  *
@@ -31,55 +31,55 @@ import {
 
 const STORED = 0;
 const DEFLATED = 8;
-/** How hard the compressor tried, which says nothing to a reader. */
+/** The effort of the compressor, which readers ignore. */
 const DEFLATE_EFFORT = 0x0006;
 
-/** A record that is listed takes more memory than its 46 bytes; PyTorch's archives have one for each storage. */
+/** A listed record takes more memory than its 46 bytes; PyTorch's archives have one per storage. */
 const MAX_RECORDS = 2 ** 16;
 const MAX_DIRECTORY_BYTES = 2 ** 24;
-/** All that can stand behind the directory: the end with the longest comment, and zip64's records. */
+/** The most that can follow the directory: the end record with the longest comment, and zip64's records. */
 const TAIL_BYTES = ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE + MAX_16;
-/** What deflated bytes can become: a repetition of 258 bytes takes two bits. */
+/** The largest deflate ratio: a repetition of 258 bytes takes two bits. */
 const MAX_DEFLATED = 1032;
-/** A record beyond this size that shrinks far more than numbers do is there to fill the memory. */
+/** A larger record that shrinks far more than numbers do is meant to fill the memory. */
 const LARGE_BYTES = 2 ** 26;
 const MAX_DEFLATED_IF_LARGE = 64;
-/** Small archives may hold so many bytes, whatever else is asked of them. */
+/** Small archives may always decompress to this many bytes. */
 const SMALL_BYTES = 2 ** 20;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-/** What is compressed can be read in parts only once it is in memory. */
+/** Compressed content can be read in parts only from memory. */
 const MAX_IN_MEMORY = 2 ** 32;
-/** The decompressor is fed with so many bytes at a time. */
+/** Bytes fed to the decompressor at a time. */
 const CHUNK_BYTES = 2 ** 14;
 
-/** A record of an archive, whose content is read when asked for. */
+/** A record of an archive; its content is read on demand. */
 export interface ZipMember extends ZipEntry {
   /**
    * The content.
    *
-   * @throws {CheckpointError} where it is damaged, or the header before it contradicts the directory.
+   * @throws {CheckpointError} if it is damaged, or the header before it contradicts the directory.
    */
   read(): Promise<Uint8Array>;
-  /** The content in pieces of any length; its checksum is compared when the last has been taken. */
+  /** The content in pieces of any length; its checksum is checked after the last. */
   pieces(): AsyncGenerator<Uint8Array>;
-  /** The first bytes of the content, which no checksum covers; all of them where it has fewer than `length`. */
+  /** The first bytes of the content, without a checksum check; all of them if there are fewer than `length`. */
   head(length: number): Promise<Uint8Array>;
-  /** The content as a source: where it lies, which no checksum covers; where it is compressed, in memory. */
+  /** The content as a source, without a checksum check; compressed content is held in memory. */
   open(): Promise<Source>;
 }
 
-/** What an archive may be. */
+/** Options of {@link readZip}. */
 export interface ZipOptions {
-  /** Whether records may be compressed, by the method `deflate`. */
+  /** Whether records may be compressed with `deflate`. */
   readonly allowDeflated?: boolean;
-  /** How many times the archive's bytes they may become in all, where they are going to be in memory together. */
+  /** Limit on the total decompressed size, as a multiple of the archive's size, if all will be in memory together. */
   readonly mostDeflated?: number;
 }
 
 interface CentralEntry extends ZipEntry {
   readonly flags: number;
   readonly isDeflated: boolean;
-  /** Length of the content as it lies in the archive. */
+  /** Length of the content as stored in the archive. */
   readonly storedSize: number;
   readonly offset: number;
   /** Length of the name in bytes. */
@@ -87,10 +87,10 @@ interface CentralEntry extends ZipEntry {
 }
 
 /**
- * The records of an archive by name, in its order. Only the directory is read now.
+ * The records of an archive by name, in archive order. Only the directory is read.
  *
- * Encrypted records, compressed ones unless they are allowed, duplicate names, records that overlap or leave the
- * archive, and wrong checksums are refused, as is an archive with anything before or after it.
+ * Encrypted records, compressed ones unless allowed, duplicate names, records that overlap or leave the archive, and
+ * wrong checksums are refused, as is an archive with bytes before or after it.
  *
  * @throws {CheckpointError} for every such archive.
  */
@@ -126,7 +126,7 @@ async function readEntries(
   return { entries: readDirectory(bytes, directory, options), directory };
 }
 
-/** The archive ends with `tail`, which starts at byte `tailStart` of it. */
+/** Finds the directory. The archive ends with `tail`, which starts at its byte `tailStart`. */
 function findDirectory(tail: Uint8Array, tailStart: number): Directory {
   const view = viewOf(tail);
   const least = Math.max(0, tail.length - END_SIZE - MAX_16);
@@ -247,7 +247,7 @@ function readDirectory(
   return entries;
 }
 
-/** Hands out the 64-bit fields of a central record's zip64 extra, in the format's fixed order. */
+/** Returns the 64-bit fields of a central record's zip64 extra, in the format's fixed order. */
 function zip64Fields(view: DataView, start: number, size: number, name: string): (what: string) => number {
   let at = start;
   let left = 0;
@@ -275,7 +275,7 @@ class ArchiveMember implements ZipMember {
   readonly crc32: number;
   readonly #source: Source;
   readonly #entry: CentralEntry;
-  /** Where the next record starts, or the directory. */
+  /** The start of the next record, or of the directory. */
   readonly #limit: number;
 
   constructor(source: Source, entry: CentralEntry, limit: number) {
@@ -353,7 +353,7 @@ class ArchiveMember implements ZipMember {
     }
   }
 
-  /** Where the content starts, after a local header that agrees with the directory. */
+  /** The start of the content, after a local header that agrees with the directory. */
   async #start(): Promise<number> {
     const { name, size, storedSize, flags, isDeflated, offset, nameSize } = this.#entry;
     const head = await this.#source.read(offset, offset + LOCAL_HEADER_SIZE + nameSize);
@@ -373,7 +373,7 @@ class ArchiveMember implements ZipMember {
   }
 }
 
-/** What deflated bytes decompress to, which must be `size` bytes. */
+/** Decompresses deflated bytes, which must give `size` bytes. */
 async function* inflate(deflated: Source, size: number, what: string): AsyncGenerator<Uint8Array> {
   const chunks = inChunks(readPieces(deflated));
   const compressed = new ReadableStream<Uint8Array<ArrayBuffer>>({
@@ -392,7 +392,7 @@ async function* inflate(deflated: Source, size: number, what: string): AsyncGene
       yield next.value;
     }
   } catch (cause) {
-    // What the platform's decompressor throws for damaged bytes.
+    // The platform's decompressor throws this for damaged bytes.
     if (cause instanceof TypeError) fail(`${what} does not decompress`, cause);
     throw cause;
   } finally {
@@ -401,7 +401,7 @@ async function* inflate(deflated: Source, size: number, what: string): AsyncGene
   if (found !== size) fail(`${what} decompresses to ${found} bytes; it claims ${size}`);
 }
 
-/** The decompressor hands out at once whatever a chunk decompresses to, up to 1032 times as much. */
+/** The decompressor emits everything that a chunk expands to at once, up to 1032 times its size. */
 async function* inChunks(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   for await (const piece of pieces) {
     for (let at = 0; at < piece.length; at += CHUNK_BYTES) yield new Uint8Array(piece.subarray(at, at + CHUNK_BYTES));

@@ -1,6 +1,6 @@
 /**
- * Writes zip archives, zip64 where needed: of stored records as PyTorch does, every record aligned to 64 bytes and sizes in
- * the central directory; and of deflated ones, which are compressed while they are written.
+ * Writes zip archives, with zip64 where needed: stored records as PyTorch writes them, each aligned to 64 bytes with
+ * sizes in the central directory; and deflated ones, which are compressed while they are written.
  *
  * Format: PKWARE's APPNOTE 6.3.
  *
@@ -30,26 +30,26 @@ import {
   type ZipEntry,
 } from "./zip_format.ts";
 
-/** A record to be written. */
+/** A record to write. */
 export interface ZipRecord<Part extends FilePart = Uint8Array> extends ZipEntry {
   /** Its content. */
   readonly bytes: Part;
 }
 
-/** Everything of an archive but the contents. */
+/** Everything in an archive except the contents. */
 export interface ZipLayout {
-  /** What stands before each record. */
+  /** The bytes before each record. */
   readonly heads: readonly Uint8Array[];
-  /** What stands after each record. */
+  /** The bytes after each record. */
   readonly tails: readonly Uint8Array[];
-  /** What stands at the end. */
+  /** The bytes at the end. */
   readonly directory: Uint8Array;
 }
 
 /** Every record's content starts at a multiple of this, so that it can be mapped into memory as any type. */
 const ALIGNMENT = 64;
 
-/** A record of these bytes. */
+/** A record with these bytes. */
 export function zipRecord(name: string, bytes: Uint8Array): ZipRecord {
   return { name, bytes, size: bytes.length, crc32: crc32(bytes) };
 }
@@ -60,7 +60,7 @@ export function formatZip<Part extends FilePart>(records: readonly ZipRecord<Par
   return [...records.flatMap(({ bytes }, i) => [heads[i]!, bytes, tails[i]!]), directory];
 }
 
-/** A record to be compressed. */
+/** A record to compress. */
 export interface RecordToDeflate {
   /** Its full name. */
   readonly name: string;
@@ -69,8 +69,8 @@ export interface RecordToDeflate {
 }
 
 /**
- * The archive of these records, each compressed when it is written. The same content gives the same bytes, in whatever
- * pieces it comes. Its length is known only then; that which is said is what it may have at most.
+ * The archive of these records, each compressed while it is written. The same content gives the same bytes, however it
+ * is split into pieces. The exact length is known only afterwards; the given one is an upper bound.
  */
 export function formatDeflatedZip(records: readonly RecordToDeflate[]): LazyBytes {
   const most = records.reduce((sum, { name, parts }) => sum + mostDeflated(sizeOf(parts)) + 2 * name.length + 256, 256);
@@ -104,10 +104,10 @@ async function* deflatedZip(records: readonly RecordToDeflate[]): AsyncGenerator
   yield formatEnd({ offset, size: central.reduce((sum, { length }) => sum + length, 0), count: central.length });
 }
 
-/** What the compressor is fed with, so that its output does not depend on the pieces. */
+/** Bytes fed to the compressor at a time, so that its output does not depend on the pieces. */
 const CHUNK_BYTES = 2 ** 20;
 
-/** The parts compressed; `found` becomes the length and the checksum of what they were before. */
+/** Compresses the parts; `found` receives the length and checksum of the uncompressed content. */
 async function* deflate(
   parts: readonly FilePart[],
   found: { size: number; crc32: number },
@@ -151,12 +151,12 @@ function sizeOf(parts: readonly FilePart[]): number {
   return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
-/** Where numbers do not shrink at all, deflate adds five bytes to each block. */
+/** If numbers do not shrink at all, deflate adds five bytes per block. */
 function mostDeflated(size: number): number {
   return size + Math.ceil(size / 2 ** 10) + 64;
 }
 
-/** Everything of an archive but the contents, in PyTorch's layout. */
+/** Everything in an archive except the contents, in PyTorch's layout. */
 export function layoutZip(entries: readonly ZipEntry[]): ZipLayout {
   const heads: Uint8Array[] = [];
   const tails: Uint8Array[] = [];
@@ -175,17 +175,17 @@ export function layoutZip(entries: readonly ZipEntry[]): ZipLayout {
   return { heads, tails, directory: joinBytes([...central, formatEnd({ offset, size, count: entries.length })]) };
 }
 
-/** A record as its headers have it. */
+/** A record as its headers describe it. */
 interface WrittenEntry extends ZipEntry {
-  /** Bytes of the compressed content; what is stored has none. 0 as long as it is not known. */
+  /** Size of the compressed content, 0 until it is known; stored records have none. */
   readonly deflatedSize?: number;
 }
 
-/** How headers call the method, and the version of the format that knows it. */
+/** The code of the method, and the format version that supports it. */
 const DEFLATED = { method: 8, version: 20 };
 const STORED = { method: 0, version: 0 };
 
-/** Known before the content is compressed. */
+/** Decided before the content is compressed. */
 function isLarge({ size, deflatedSize }: WrittenEntry): boolean {
   return (deflatedSize === undefined ? size : mostDeflated(size)) >= MAX_32;
 }
@@ -233,7 +233,7 @@ function formatCentralHeader(entry: WrittenEntry, name: Uint8Array, offset: numb
   return writer.done();
 }
 
-/** PyTorch writes the zip64 end record and its locator always. */
+/** PyTorch always writes the zip64 end record and its locator. */
 function formatEnd({ offset, size, count }: Directory): Uint8Array {
   return new ByteWriter(ZIP64_END_SIZE + ZIP64_LOCATOR_SIZE + END_SIZE)
     .uint32(ZIP64_END).uint64(ZIP64_END_SIZE - 12).uint16(0x031e).uint16(45).uint32(0).uint32(0)

@@ -1,5 +1,5 @@
 /**
- * The model that a program hands over to be written: complete, or refused.
+ * Checks a model that a program hands over to be written.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import { checkFinite, checkScaling, type ParsedCheckpoint } from "../model.ts";
 import { countElements } from "../stored_tensor.ts";
 
 /**
- * The model with its whole configuration. What is left out of an activation's own parameters is as before training.
+ * The model with its complete configuration. Parameters of the activation that are left out get their initial values.
  *
- * @throws {CheckpointError} for a parameter of another size, one that the activation does not have, or a number that is not
- * finite.
+ * @throws {CheckpointError} for a parameter of the wrong size, one that the activation does not have, or a number that
+ * is not finite.
  */
 export function checkedModel({ cfg: options, parameters: given, input }: ParsedCheckpoint): ParsedCheckpoint {
   const doing = "writing a checkpoint";

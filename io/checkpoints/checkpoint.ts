@@ -1,5 +1,5 @@
 /**
- * Models to files and back.
+ * Writes models to files and reads them back.
  *
  * @module
  */
@@ -27,38 +27,38 @@ import { checkFinite, type ParameterName, parameterPieces } from "../model.ts";
 import { littleEndianBytes } from "../numbers.ts";
 import { type FilePart, joinBytes, partPieces } from "../source.ts";
 
-/** How to write a model. */
+/** Options of {@link dump}. */
 export type DumpOptions = FormatOptions;
 
-/** How to read a model. */
+/** Options of {@link load}. */
 export interface LoadOptions extends ReadOptions, SourceOptions {
-  /** Where the parameters go; the shared default device where it is left out. */
+  /** The device of the parameters; the shared default device if left out. */
   readonly device?: GPUDevice;
   /**
-   * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
-   * nearest half, whatever the file has; the model cannot be trained.
+   * Precision of W_enc and W_dec on the device; `"f32"` if left out. `"f16"` takes half the memory; values are rounded
+   * to the nearest f16, and the model cannot be trained.
    */
   readonly weights?: WeightStorage;
 }
 
-/** A model out of a file. */
+/** A model read from a file. */
 export type LoadedAutoencoder = SparseAutoencoder & {
   /**
-   * What a user should know about the file, in sentences, with what would settle it: that its encoder formula cannot be
-   * known, or that codes in its training depended on the batch. Mostly nothing.
+   * Warnings about the file, one sentence each, with what would settle the doubt: for example that its encoder formula
+   * is unknown, or that codes depended on the batch in training. Usually empty.
    */
   readonly warnings: readonly string[];
 };
 
-/** What {@link dump} needs of a model. */
+/** The part of a model that {@link dump} needs. */
 export type Dumpable = Pick<SparseAutoencoder, "cfg" | "input" | "readParameters" | "readPieces">;
 
-/** What {@link dump} did. */
+/** The result of {@link dump}. */
 export interface Dumped {
   /**
-   * What of the model went into the parameters, because the file has no place for it; the file then computes the same up
-   * to one rounding of `b_enc`, and of what a scale multiplies. Where it is empty, {@link load} gives back the same
-   * configuration and the same bits.
+   * What was folded into the parameters because the file has no field for it. The file then computes the same up to one
+   * rounding of `b_enc`, and of what a scale multiplies. If empty, {@link load} returns the same configuration and the
+   * same bits.
    */
   readonly folded: readonly Folded[];
 }
@@ -66,8 +66,8 @@ export interface Dumped {
 /**
  * Writes a model as a file that Python's `saev.nn.load` reads as the same function.
  *
- * Python's format has no place for `subtract_b_dec`, nor for a mean and a scale of the inputs. They are folded into the
- * parameters, and the result says so; {@link DumpOptions} has other ways.
+ * Python's format has no field for `subtract_b_dec`, nor for a mean and a scale of the inputs. They are folded into the
+ * parameters, and the result says so; see {@link DumpOptions} for alternatives.
  *
  * At a path or a `file:` URL folders are made, and a file that stands there is replaced, at once or not at all: what
  * may be replaced is the program's own decision. A link is followed to its target; a pipe or a device is written into.
@@ -124,8 +124,8 @@ async function checkpointParts(
 }
 
 /**
- * A parameter, finite. A large one is measured, so that nothing is written before all have been seen, and read again when
- * it is written; it must be the same then.
+ * Measures a parameter and checks that it is finite. A large one is measured before anything is written and read again
+ * when it is written; it must not have changed.
  */
 async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredParameter> {
   const { pieces, isTransposed } = sae.readPieces()[name]!;
@@ -153,7 +153,7 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
 
 /**
  * Reads a model from a path, a web address, the Hugging Face hub (`hf:owner/repository/sae.pt@revision`), a browser's
- * file, or bytes; for formats of several files from their folder, or from one of them beside the others.
+ * file, or bytes. A format of several files can be given by its folder, or by one of the files beside the others.
  *
  * The format is known by what the files hold: `saev` in all its schemas, SAELens, dictionary_learning, sparsify,
  * OpenAI, Gemma Scope 1 and 2, ViT-Prisma, Llamascopium, Llama Scope. The model computes what the library computes from
@@ -166,7 +166,7 @@ async function measure(sae: Dumpable, name: ParameterName): Promise<MeasuredPara
  * Llamascopium's topk with `sparsity_include_decoder_norm`, every Llama Scope) are held as a whole meanwhile, up to
  * three times.
  *
- * What a file leaves open stands in the model's `warnings`: nothing is printed.
+ * What a file leaves open is in the model's `warnings`; nothing is printed.
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * dictionary_learning: `ae.pt`, a PyTorch file of tensors, and mostly `config.json` beside it; or in the folder above,
- * where its trainer puts it for `checkpoints/ae_40.pt`.
+ * dictionary_learning: `ae.pt`, a PyTorch file of tensors, usually with `config.json` beside it, or in the folder
+ * above, where its trainer puts it for `checkpoints/ae_40.pt`.
  *
  * `f = activation((x − [subtracts] b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`
  *
@@ -15,11 +15,12 @@
  * | `GatedAutoEncoder` | `decoder_bias` [D], `encoder.weight`, `decoder.weight`, `gate_bias`, `r_mag`, `mag_bias` [F] | gated, subtracts |
  * | others | | refused |
  *
- * Without `config.json` only an `AutoEncoder`, a `GatedAutoEncoder` and a `MatryoshkaBatchTopKSAE` are known, by tensors that nobody else calls
- * so. A TopK and a BatchTopK have the same tensors, a JumpReLU those of SAELens', which subtracts, and an `AutoEncoderNew`
- * those of any autoencoder. The configuration also holds how the model was trained, which changes nothing and is not
- * checked. A BatchTopK computes with its threshold, as in the library outside training. Codes are those of the weights as they are; the library's own loader
- * rescales an `AutoEncoder` to unit decoder rows first, unless told not to, which changes codes and no reconstruction.
+ * Without `config.json` only an `AutoEncoder`, a `GatedAutoEncoder` and a `MatryoshkaBatchTopKSAE` are recognised, by
+ * tensor names that no other library uses. A TopK and a BatchTopK have the same tensors, a JumpReLU has those of
+ * SAELens (which subtracts), and an `AutoEncoderNew` those of any autoencoder. Training settings in the configuration
+ * are ignored. A BatchTopK applies its threshold, as the library does outside training. Codes are computed from the
+ * weights in the file. The library's own loader by default rescales an `AutoEncoder` to unit decoder rows, which
+ * changes codes but not reconstructions.
  *
  * @module
  */
@@ -59,7 +60,7 @@ import { formatTorchFile } from "../torch_file.ts";
 
 /** The file with the tensors. */
 export const DICTIONARY_LEARNING_WEIGHTS = "ae.pt";
-/** The file with the class and how it was trained. */
+/** The file with the class and the training settings. */
 export const DICTIONARY_LEARNING_CONFIG = "config.json";
 
 const LINEAR = { W_enc: "encoder.weight", b_enc: "encoder.bias", W_dec: "decoder.weight" } as const;
@@ -109,10 +110,10 @@ export const DICTIONARY_LEARNING: WritableFormat<"dictionary_learning"> = {
   write: { files: [DICTIONARY_LEARNING_CONFIG, DICTIONARY_LEARNING_WEIGHTS], format: formatDictionaryLearning },
 };
 
-/** As `torch.allclose` has it, which decides there. */
+/** The tolerance of `torch.allclose`, which decides in that library. */
 const UNIT_TOLERANCE = 1e-5;
 
-/** The library's own loader changes the codes of an `AutoEncoder`, alone of its classes. */
+/** Only for an `AutoEncoder` does the library's own loader change codes. */
 function warningsAboutNorms({ cfg, parameters }: ParsedCheckpoint): string[] {
   if (cfg.activation.key !== "relu" || !cfg.subtract_b_dec) return [];
   const norms = rowNorms(parameters.W_dec, cfg.d_model);
@@ -125,7 +126,7 @@ function warningsAboutNorms({ cfg, parameters }: ParsedCheckpoint): string[] {
   ];
 }
 
-/** The configuration and its place, beside the file or above it; what is above may be anything else's. */
+/** The configuration, beside the file or in the folder above; a file above may also belong to something else. */
 async function findTrainerConfig({ findJson, findJsonAbove }: Weights): Promise<FoundConfig | null> {
   const beside = await findJson(DICTIONARY_LEARNING_CONFIG);
   if (beside !== null) return { file: DICTIONARY_LEARNING_CONFIG, object: beside };
@@ -144,7 +145,7 @@ interface Sizes {
 }
 
 interface DictClass {
-  /** Whether its matrices are `torch.nn.Linear`s, which lie transposed. */
+  /** Whether its matrices are `torch.nn.Linear`s, which are stored transposed. */
   readonly isLinear: boolean;
   readonly read: (weights: Weights, sizes: Sizes) => OpenedModel | Promise<OpenedModel>;
 }
@@ -243,7 +244,7 @@ async function batchTopKModel(
   );
 }
 
-/** The class, where the tensors alone say it. */
+/** The class, if the tensors alone determine it. */
 function classOf(weights: Weights): string {
   const has = (...names: readonly string[]): boolean => hasTensors(weights, ...names);
   if (has("gate_bias", "mag_bias")) return "GatedAutoEncoder";
@@ -262,7 +263,7 @@ function classOf(weights: Weights): string {
 function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives): Formatted {
   const { activation } = given.cfg;
   loseNegatives(activation, "dictionary_learning", lose);
-  // An AutoEncoderNew does not subtract b_dec, a JumpReLU neither; the others always do.
+  // AutoEncoderNew and JumpReLU do not subtract b_dec; the others always do.
   const subtracts = activation.key !== "jump-relu" && (activation.key !== "relu" || given.cfg.subtract_b_dec);
   const { cfg, parameters } = foldModel(given, subtracts);
   const { d_model, d_sae } = cfg;
@@ -281,7 +282,7 @@ function formatDictionaryLearning(given: ParsedCheckpoint, lose: LoseNegatives):
       case "top-k":
       case "batch-top-k": {
         const k = Math.min(activation.top_k, d_sae);
-        // What the library has before training estimates it. Its TopK computes with k alone.
+        // The library's value before training estimates it. Its TopK uses only k.
         const theta = threshold ?? Float32Array.of(-1);
         return {
           dict_class: activation.key === "top-k" ? "AutoEncoderTopK" : "BatchTopKSAE",

@@ -1,10 +1,10 @@
 /**
- * What the readers of other libraries' files share: weights with a configuration beside them, strict reading of both, and
- * the model that comes out.
+ * What the readers of other libraries' files share: weights with a configuration beside them, strict reading of both,
+ * and the resulting model.
  *
- * Each reader maps a file to the function that its library computes from it, or refuses it and names the field that this
- * library has no place for. Nothing is approximated. Numbers are read as float32; wider ones are rounded. What a file does
- * not say about training is off: no penalty, no auxiliary loss, no unit rows.
+ * Each reader maps a file to the function that its library computes from it, or refuses it and names the field that
+ * this library does not support. Nothing is approximated. Numbers are read as float32; wider ones are rounded. Training
+ * settings that a file does not give are off: no penalty, no auxiliary loss, no unit rows.
  *
  * @module
  */
@@ -29,19 +29,19 @@ import type {
 } from "./format.ts";
 import { REMEDIES } from "./remedies.ts";
 
-/** One library's format, of tensors without `saev`'s header. */
+/** A library's format without `saev`'s header. */
 interface ForeignFormat<Name extends string> {
-  /** Whose it is. */
+  /** Its name. */
   readonly name: Name;
-  /** What its files may be called and hold. */
+  /** Names and classes that its files may contain. */
   readonly files?: FormatFiles;
-  /** Whether a file with such tensors is of this format. */
+  /** Whether a file with such tensors has this format. */
   readonly recognise: (weights: Weights) => boolean | Promise<boolean>;
-  /** @throws {CheckpointError} for whatever is not exactly such a file. */
+  /** @throws {CheckpointError} for any file that is not exactly of this format. */
   readonly read: (weights: Weights, options: ForeignOptions) => Promise<OpenedModel>;
 }
 
-/** One library's format; told which of `saev`'s encoder formulas a file means, it refuses. */
+/** A library's format, which refuses an option about `saev`'s encoder formulas. */
 export function foreignFormat<Name extends string>(
   { name, files, recognise, read }: ForeignFormat<Name>,
 ): CheckpointFormat<Name> {
@@ -50,7 +50,7 @@ export function foreignFormat<Name extends string>(
     ...files && { files },
     recognise: async ({ weights }) => weights !== null && await recognise(weights),
     read: async ({ source, weights }, { subtract_b_dec, ...options }) => {
-      // What was recognised has weights.
+      // A recognised file has weights.
       if (subtract_b_dec === undefined) return await read(weights!, options);
       throw new CheckpointError(
         `reading ${source.name}: ${
@@ -61,10 +61,10 @@ export function foreignFormat<Name extends string>(
   };
 }
 
-/** What training would need and no other library's file says. */
+/** Training settings, which no other library's file gives. */
 const NOT_TRAINED = { sparsity: { key: "no-sparsity" }, aux: { key: "no-aux" } } as const;
 
-/** An activation by its key, without penalty and auxiliary loss. */
+/** Activations by key, without penalty and auxiliary loss. */
 export const RELU: ActivationOptions = { key: "relu", ...NOT_TRAINED };
 
 /** `f = h · 1[h > max(θ_s, 0)]` */
@@ -73,7 +73,7 @@ export const JUMP_RELU: ActivationOptions = { key: "jump-relu", ...NOT_TRAINED }
 /** `f = 1[h > 0] · max(exp(r_mag) (h − b_enc) + b_mag, 0)` */
 export const GATED: ActivationOptions = { key: "gated", ...NOT_TRAINED };
 
-/** The k largest of each row; negative ones among them become 0, unless told otherwise. */
+/** The k largest of each row; by default negative ones among them become 0. */
 export function topKActivation(top_k: number, relu = true): ActivationOptions {
   return { key: "top-k", top_k, relu, ...NOT_TRAINED };
 }
@@ -93,14 +93,14 @@ export function hasTensors({ tensors }: Weights, ...names: readonly string[]): b
   return names.every((name) => tensors.has(name));
 }
 
-/** The configuration beside the weights. */
+/** The configuration beside the weights, which must exist. */
 export async function requireJson({ name, findJson }: Weights, file: string): Promise<JsonObject> {
   return await findJson(file) ??
     fail(name, `found no ${file} beside it; that file says what the model computes. Give the folder that holds both`);
 }
 
 /**
- * The fields of a configuration that matter, without those that are known to change nothing. What is neither is found by
+ * The relevant fields of a configuration: without those that are known to change nothing. Unknown fields are found by
  * {@link HeaderFields.done}.
  */
 export function relevantFields(what: string, object: JsonObject, harmless: ReadonlySet<string>): HeaderFields {
@@ -113,19 +113,19 @@ export interface OwnTensor {
   readonly shape: readonly number[];
 }
 
-/** Where the parameters lie in a file. */
+/** How a file names and stores the parameters. */
 export interface Layout {
-  /** Their names there. */
+  /** Their names in the file. */
   readonly names: Readonly<Record<"W_enc" | "b_enc" | "W_dec" | "b_dec", string>>;
-  /** Which matrices are the transposes of ours there. */
+  /** Which matrices the file stores transposed. */
   readonly transposed?: readonly ("W_enc" | "W_dec")[];
-  /** Names and shapes there of what the activation has besides. */
+  /** Names and shapes of the activation's own parameters. */
   readonly own?: { readonly [Name in OwnParameterName]?: OwnTensor };
-  /** Tensors that change nothing or were read already. */
+  /** Tensors that have no effect or were read already. */
   readonly ignored?: readonly string[];
 }
 
-/** The sizes of a matrix, for files that say them nowhere else. */
+/** The sizes of a matrix, for files that give them nowhere else. */
 export function matrixShape({ name, tensors }: Weights, key: string): readonly [number, number] {
   const shape = tensors.get(key)?.shape ?? fail(name, `found no tensor ${quote(key)}`);
   const [rows, columns] = shape;
@@ -135,7 +135,7 @@ export function matrixShape({ name, tensors }: Weights, key: string): readonly [
   return [rows!, columns!];
 }
 
-/** The parameters, none of them read yet. Any tensor that is not expected is refused. */
+/** Opens the parameters without reading them. Any unexpected tensor is refused. */
 export function openParameters(
   weights: Weights,
   { d_model, d_sae }: Pick<SparseAutoencoderConfig, "d_model" | "d_sae">,
@@ -172,7 +172,7 @@ export function openParameters(
   };
 }
 
-/** The same weights with a tensor of zeros, which the file leaves out, for each column or row of a matrix that is there. */
+/** The same weights plus a tensor of zeros, which the file leaves out, one for each column or row of a matrix. */
 export function withZeros(weights: Weights, name: string, matrix: string, axis: 0 | 1): Weights {
   const length = matrixShape(weights, matrix)[axis];
   if (weights.tensors.has(name)) {
@@ -182,7 +182,7 @@ export function withZeros(weights: Weights, name: string, matrix: string, axis: 
   return { ...weights, tensors: new Map([...weights.tensors, [name, zeros]]) };
 }
 
-/** @throws {CheckpointError} where the tensor is missing or has another shape. */
+/** @throws {CheckpointError} if the tensor is missing or has another shape. */
 export function checkShape({ name: file, tensors }: Weights, name: string, shape: readonly number[]): void {
   const found = tensors.get(name)?.shape ?? fail(file, `missing tensors: ${name}`);
   if (found.length !== shape.length || found.some((size, axis) => size !== shape[axis])) {
@@ -190,14 +190,14 @@ export function checkShape({ name: file, tensors }: Weights, name: string, shape
   }
 }
 
-/** A tensor's numbers, all finite. */
+/** The numbers of a tensor, all finite. */
 export async function readFinite({ name: file, tensors }: Weights, name: string): Promise<Float32Array> {
   const data = await tensors.get(name)!.read();
   checkFinite(`reading ${file}`, name, data);
   return data;
 }
 
-/** One whole number out of a tensor without dimensions. */
+/** An integer from a tensor without dimensions. */
 export async function readInteger({ name, tensors }: Weights, key: string): Promise<number> {
   const tensor = tensors.get(key) ?? fail(name, `missing tensors: ${key}`);
   if (countElements(tensor.shape) !== 1) {
@@ -207,7 +207,7 @@ export async function readInteger({ name, tensors }: Weights, key: string): Prom
   return value!;
 }
 
-/** A model with every check that all formats share. */
+/** Makes a model, with the checks that all formats share. */
 export function foreignModel(
   name: string,
   cfg: Pick<SparseAutoencoderConfig, "d_model" | "d_sae" | "subtract_b_dec"> & {
@@ -229,19 +229,19 @@ export function foreignModel(
   return { model: Object.freeze({ cfg: complete, parameters: Object.freeze(parameters), input }), warnings, where };
 }
 
-/** A file that can be read by a caller who agrees to something. */
+/** A file that can be read only if the caller agrees to a difference. */
 export class ConcessionError extends CheckpointError {
   /** What the caller can agree to. */
   readonly concession: Concession;
 
-  /** A refusal until then. */
+  /** A refusal that names the concession. */
   constructor(message: string, concession: Concession) {
     super(message);
     this.concession = concession;
   }
 }
 
-/** @throws {ConcessionError} naming the field, unless the caller agreed to it. */
+/** @throws {ConcessionError} that names the field, unless the caller agreed. */
 export function requireConcession(
   name: string,
   { accept = [] }: ForeignOptions,
@@ -267,7 +267,10 @@ export function rowNorms(matrix: Float32Array, columns: number): Float64Array {
   });
 }
 
-/** What {@link rescaleLatents} makes of tensors by these names, for {@link OpenedModel.where}; `n` says the factors. */
+/**
+ * Lines for {@link OpenedModel.where}: what {@link rescaleLatents} computes from tensors with these names; `n`
+ * describes the factors.
+ */
 export function rescaledLines(
   { W_enc, b_enc, W_dec }: { readonly W_enc: string; readonly b_enc: string; readonly W_dec: string },
   n: string,
@@ -281,10 +284,10 @@ export function rescaledLines(
 }
 
 /**
- * The same reconstructions from codes that are `factor` times as large: `h'_s = a_s h_s`, `W_dec'_s = W_dec_s / a_s`.
- * float64, rounded once.
+ * The same reconstructions with codes multiplied by `factor`: `h'_s = a_s h_s`, `W_dec'_s = W_dec_s / a_s`. Computed in
+ * float64 and rounded once.
  *
- * @throws {CheckpointError} where a number becomes too large for float32.
+ * @throws {CheckpointError} if a number becomes too large for float32.
  */
 export function rescaleLatents(
   file: string,
@@ -302,7 +305,11 @@ export function rescaleLatents(
   return { ...rescaled, b_dec };
 }
 
-/** What several libraries do to a TopK's codes. @throws {CheckpointError} unless the caller allows it. */
+/**
+ * Handles the negative codes of a TopK, which several libraries set to 0.
+ *
+ * @throws {CheckpointError} unless the caller allows it.
+ */
 export function loseNegatives(activation: Activation, library: string, lose: LoseNegatives): void {
   if (activation.key !== "top-k" || activation.relu) return;
   lose(
@@ -312,7 +319,7 @@ export function loseNegatives(activation: Activation, library: string, lose: Los
   );
 }
 
-/** A file of JSON, in pieces. */
+/** A JSON file, in pieces. */
 export function jsonFile(value: unknown): Uint8Array[] {
   return [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
 }

@@ -1,6 +1,6 @@
 /**
- * What a checkpoint format is: a name, by what its files are recognised, how they are read, and how they are written where
- * they can be. Each is one file beside this one, `saev` among them, and one line in `formats.ts`.
+ * What a checkpoint format is: a name, how its files are recognised and read, and how they are written, if they are.
+ * Each format is one file beside this one, `saev` among them, and one line in `formats.ts`.
  *
  * @module
  */
@@ -13,35 +13,34 @@ import type { PickledValue } from "../pickle.ts";
 import type { Source } from "../source.ts";
 import type { StoredTensor } from "../stored_tensor.ts";
 
-/** How to read a file. */
+/** Options for reading files of `saev`. */
 export interface ParseOptions {
   /**
-   * Which encoder formula the weights were trained with, where you know better than the file's schema does: `true` is
-   * `h = (x − b_dec) W_enc + b_enc`, `false` `h = x W_enc + b_enc`. Left out, `cfg.subtract_b_dec` says what the schema
-   * means.
+   * Which encoder formula the weights were trained with, if you know better than the file's schema: `true` is `h = (x −
+   * b_dec) W_enc + b_enc`, `false` is `h = x W_enc + b_enc`. If left out, the schema decides.
    */
   readonly subtract_b_dec?: boolean;
 }
 
 /**
- * What a caller can agree to, where a file holds more than this library's models compute.
+ * What a caller can agree to if a file does something that this library's models do not.
  *
  * - `"normalised-rows"`: the library normalises each row before the encoder and undoes it after the decoder. The caller
- *   does both; the model is what stands between.
+ *   must do both; the model computes the part between.
  * - `"rescaled-codes"`: each code is the library's times the norm of its latent's decoder row. Reconstructions are the
  *   same.
  */
 export type Concession = "normalised-rows" | "rescaled-codes";
 
-/** How to read another library's file. */
+/** Options for reading other libraries' files. */
 export interface ForeignOptions {
-  /** Mean and scale of the inputs, where the file was made with some that it does not hold. */
+  /** Mean and scale of the inputs, if the model was trained with some that the file does not hold. */
   readonly input?: InputScaling;
-  /** What to read although it is not all that the library does; nothing if left out. */
+  /** Differences that the caller agrees to; none if left out. */
   readonly accept?: readonly Concession[];
 }
 
-/** How to read a file of any format. */
+/** Options for reading a file of any format. */
 export interface ReadOptions extends ParseOptions, ForeignOptions {}
 
 /** The names of {@link ReadOptions}. */
@@ -51,85 +50,85 @@ export const READ_OPTIONS = {
   accept: true,
 } as const satisfies Record<keyof ReadOptions, true>;
 
-/** A file of tensors and what lies beside it. */
+/** A file of tensors, and the JSON files beside it. */
 export interface Weights {
-  /** What messages call the file. */
+  /** The file's name in messages. */
   readonly name: string;
-  /** How the tensors are packed. */
+  /** The container format. */
   readonly container: "safetensors" | "torch" | "npz";
-  /** Whether the tensors lie in a dict inside the file's dict. */
+  /** Whether the tensors are in a dict inside the file's dict. */
   readonly isNested: boolean;
   /** The tensors by name. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** What else a PyTorch file holds, by name. */
+  /** Other entries of a PyTorch file, by name. */
   readonly extras: ReadonlyMap<string, PickledValue>;
-  /** A file of JSON in the same folder; `null` where there is none. */
+  /** Reads a JSON file in the same folder; `null` if there is none. */
   readonly findJson: (name: string) => Promise<JsonObject | null>;
-  /** The same in the folder above. */
+  /** Reads a JSON file in the folder above; `null` if there is none. */
   readonly findJsonAbove: (name: string) => Promise<JsonObject | null>;
 }
 
-/** What a format is recognised by, and read from. */
+/** What a format is recognised by and read from. */
 export interface CheckpointContents {
   /** The file with the tensors. */
   readonly source: Source;
-  /** What it holds; `null` for one of `saev`, whose header comes first. */
+  /** Its tensors; `null` for a file of `saev`, which begins with a header. */
   readonly weights: Weights | null;
 }
 
-/** A model, and what its file leaves open. */
+/** A model, with warnings about its file. */
 export interface OpenedModel {
-  /** The model, its parameters not read yet. */
+  /** The model; its parameters are not read yet. */
   readonly model: StoredModel;
-  /** What a user should know about the file, in sentences; mostly nothing. */
+  /** Warnings about the file, one sentence each; usually none. */
   readonly warnings: readonly string[];
-  /** What parameters are that are computed from the file's tensors, a line each; none where they are those tensors. */
+  /** How parameters are computed from the file's tensors, one line each; empty if they are the tensors themselves. */
   readonly where: readonly string[];
 }
 
-/** A file of JSON. */
+/** A JSON file. */
 export interface FoundConfig {
-  /** Its path from the weights' folder. */
+  /** Its path relative to the folder of the weights. */
   readonly file: string;
-  /** What it holds. */
+  /** Its content. */
   readonly object: JsonObject;
 }
 
-/** What may be in files before it is known that they are of a format. */
+/** What files may contain before their format is known. */
 export interface FormatFiles {
-  /** What the file with the tensors is called in a folder; a name that several formats use stands with each. */
+  /** Names of the file with the tensors in a folder; several formats may share a name. */
   readonly weights?: readonly string[];
-  /** The entries of a PyTorch file of which one may be the dict with the tensors. */
+  /** Entries of a PyTorch file, one of which may be the dict with the tensors. */
   readonly dicts?: readonly string[];
-  /** The classes, as `module.name`, whose objects a PyTorch file may hold. Nothing of them runs. */
+  /** Classes, as `module.name`, whose objects a PyTorch file may contain. Nothing of them is executed. */
   readonly classes?: RegExp;
-  /** The most arrays of an archive of them. */
+  /** Largest number of arrays in an archive. */
   readonly maxArrays?: number;
 }
 
-/** A format that is read. */
+/** A format that can be read. */
 export interface CheckpointFormat<Name extends string = string> {
-  /** Whose it is. */
+  /** Its name. */
   readonly name: Name;
-  /** What its files may be called and hold; nothing of its own if left out. */
+  /** Names and classes that its files may contain; nothing special if left out. */
   readonly files?: FormatFiles;
-  /** Whether files with such contents are of this format. */
+  /** Whether files with such contents have this format. */
   readonly recognise: (contents: CheckpointContents) => boolean | Promise<boolean>;
   /**
-   * The model in files that were recognised, its parameters not read yet.
+   * The model in recognised files; its parameters are not read yet.
    *
-   * @throws {CheckpointError} for whatever is not exactly such a file.
+   * @throws {CheckpointError} for any file that is not exactly of this format.
    */
   readonly read: (contents: CheckpointContents, options: ReadOptions) => Promise<OpenedModel>;
-  /** How it is written; left out where it is only read. */
+  /** How it is written; left out if it is only read. */
   readonly write?: FormatWriter;
-  /** The configuration and its place; left out where it is always beside the weights. */
+  /** Finds the configuration; left out if it is always beside the weights. */
   readonly findConfig?: (weights: Weights) => Promise<FoundConfig | null>;
-  /** What the library's own loader does to a model of such a file, in sentences; left out where it does nothing. */
+  /** How the library's own loader changes a model from such a file, one sentence each; left out if it does not. */
   readonly loaderChanges?: (model: ParsedCheckpoint) => readonly string[];
 }
 
-/** A format that is read and written. */
+/** A format that can be read and written. */
 export interface WritableFormat<Name extends string = string> extends CheckpointFormat<Name> {
   /** How it is written. */
   readonly write: FormatWriter;
@@ -137,28 +136,28 @@ export interface WritableFormat<Name extends string = string> extends Checkpoint
 
 /** How a model becomes files. */
 export interface FormatWriter {
-  /** The files' names in the order in which they are written; `""` for the only one, which goes where the caller says. */
+  /** Names of the files in writing order; `""` for a single file, which goes to the caller's path. */
   readonly files: readonly string[];
   /**
-   * Their contents. `schema` is for `saev` alone.
+   * Their contents. Only `saev` takes a `schema`.
    *
-   * @throws {CheckpointError} where the format cannot compute what the model does.
+   * @throws {CheckpointError} if the format cannot express the model.
    */
   readonly format: (model: ParsedCheckpoint, lose: LoseNegatives, schema?: 5 | 1) => Formatted;
 }
 
-/** Says what becomes of negative ones among the k largest pre-activations; throws unless that is allowed. */
+/** Handles negative values among the k largest pre-activations; throws unless that is allowed. */
 export type LoseNegatives = (top_k: number, what: string) => void;
 
 /** The files of a model. */
 export interface Formatted {
-  /** The files' contents in pieces, by name; of a format of one file under the name `""`. */
+  /** The files' contents in pieces, by name; a single file has the name `""`. */
   readonly files: ReadonlyMap<string, readonly Uint8Array[]>;
-  /** What of the model went into the parameters, because the format has no place for it. */
+  /** What was folded into the parameters because the format has no field for it. */
   readonly folded: readonly Folded[];
 }
 
-/** The files of a format of one. */
+/** The files of a format with one file. */
 export function oneFile(pieces: readonly Uint8Array[], folded: readonly Folded[] = []): Formatted {
   return { files: new Map([["", pieces]]), folded };
 }

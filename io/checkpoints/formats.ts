@@ -16,7 +16,7 @@ import { SAEV, SAEV_NN } from "./saev.ts";
 import { SPARSIFY } from "./sparsify.ts";
 import { VIT_PRISMA } from "./vit_prisma.ts";
 
-/** Whose files can be read. */
+/** Names of the formats that can be read. */
 export type FormatName =
   | "saev"
   | "saelens"
@@ -28,7 +28,7 @@ export type FormatName =
   | "llamascopium"
   | "llama_scope";
 
-/** The first that recognises a file reads it. */
+/** The first format that recognises a file reads it. */
 export const FORMATS: readonly CheckpointFormat<FormatName>[] = [
   SAEV,
   LLAMASCOPIUM,
@@ -54,7 +54,7 @@ export const TARGET_FORMATS = [
 /** A format that can be written. */
 export type TargetFormat = (typeof TARGET_FORMATS)[number];
 
-/** How each is written. */
+/** The writer of each format. */
 export const WRITERS: Readonly<Record<TargetFormat, FormatWriter>> = {
   saev: SAEV.write,
   saev_nn: SAEV_NN,

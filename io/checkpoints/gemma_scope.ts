@@ -1,6 +1,6 @@
 /**
- * Gemma Scope: `params.npz`, an archive of NumPy arrays, and Gemma Scope 2: `params.safetensors` with `config.json` beside
- * it. A JumpReLU with `h = x W_enc + b_enc`, `x̂ = f W_dec + b_dec`.
+ * Gemma Scope: `params.npz`, an archive of NumPy arrays, and Gemma Scope 2: `params.safetensors` with `config.json`
+ * beside it. A JumpReLU with `h = x W_enc + b_enc`, `x̂ = f W_dec + b_dec`.
  *
  * | array | shape (D inputs, S latents) |
  * | --- | --- |
@@ -10,12 +10,12 @@
  * | `b_dec` | [D] |
  * | `threshold` | [S] |
  *
- * `w_enc` and `w_dec` are the same. Some archives have `scaling_factor` too; unless it is 1 everywhere they are refused. The
- * files of the token embeddings expect inputs times √D, which is known from their folder's name alone.
+ * `w_enc` and `w_dec` are alternative names. An archive whose `scaling_factor` is not 1 everywhere is refused. The
+ * files for token embeddings expect inputs multiplied by √D, which only the name of their folder shows.
  *
- * In Gemma Scope 2 transcoders have the tensors of an autoencoder, so that `config.json` is needed; its `width` is S, and
- * another `architecture` than `jump_relu`, another `type` than `sae`, an `affine_connection` and another hook point for the
- * output than for the input are refused.
+ * In Gemma Scope 2 transcoders have the tensors of an autoencoder, so `config.json` is required; its `width` is S. Any
+ * `architecture` other than `jump_relu`, any `type` other than `sae`, an `affine_connection`, and different hook points
+ * for input and output are refused.
  *
  * @module
  */
@@ -39,10 +39,10 @@ import type { CheckpointFormat, Weights } from "./format.ts";
 
 const CONFIG = "config.json";
 
-/** There are five, and each costs a stream. */
+/** A file has five; each costs a stream. */
 const MAX_ARRAYS = 64;
 
-/** Where the activations came from, and how sparse the codes were. */
+/** Fields about the source of the activations and the sparsity of the codes. */
 const HARMLESS: ReadonlySet<string> = new Set(["model_name", "l0"]);
 
 /** The format. */
@@ -77,7 +77,7 @@ export const GEMMA_SCOPE: CheckpointFormat<"gemma_scope"> = foreignFormat({
   },
 });
 
-/** Refuses what the configuration of Gemma Scope 2 says and the tensors do not. */
+/** Refuses what the configuration of Gemma Scope 2 adds beyond the tensors. */
 async function checkConfig(weights: Weights, d_sae: number): Promise<void> {
   const fields = relevantFields(CONFIG, await requireJson(weights, CONFIG), HARMLESS);
   const architecture = fields.string("architecture");

@@ -1,5 +1,5 @@
 /**
- * What a checkpoint is, whether or not a model can be made of it.
+ * Describes a checkpoint, whether or not it can be loaded as a model.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import { type Concession, READ_OPTIONS, type ReadOptions } from "./format.ts";
 import type { FormatName } from "./formats.ts";
 import { type ReadModel, readModel, type RecognisedFiles, recogniseFiles } from "./recognised_files.ts";
 
-/** Numbers of one tensor, over its finite elements. */
+/** Statistics of one tensor, over its finite elements. */
 export interface TensorStatistics {
   /** The smallest. */
   readonly min: number;
@@ -32,9 +32,9 @@ export interface TensorStatistics {
   readonly mean: number;
   /** The standard deviation. */
   readonly std: number;
-  /** How many are 0. */
+  /** Number of elements that are 0. */
   readonly n_zero: number;
-  /** How many are NaN or infinite, and not in the other numbers. */
+  /** Number of NaN or infinite elements, which the other statistics leave out. */
   readonly n_not_finite: number;
 }
 
@@ -44,46 +44,52 @@ export interface TensorSummary {
   readonly name: string;
   /** Its dimensions. */
   readonly shape: readonly number[];
-  /** How the file holds its numbers. */
+  /** The type of its numbers in the file. */
   readonly dtype: NumberType;
-  /** `null` where it has no elements. */
+  /** `null` if it has no elements. */
   readonly statistics: TensorStatistics | null;
 }
 
-/** What {@link inspectCheckpoint} finds. */
+/** The result of {@link inspectCheckpoint}. */
 export interface Inspection {
-  /** Whose format it is. */
+  /** Its format. */
   readonly format: FormatName;
-  /** Which form of it, where it has several; `null` otherwise. */
+  /** The variant of the format, if it has several; else `null`. */
   readonly schema: string | null;
-  /** The configurations as they stand, by file; the header of a file of `saev` under `header`. */
+  /** The raw configurations by file; the header of a `saev` file is under `header`. */
   readonly configs: Readonly<Record<string, unknown>>;
-  /** The tensors in the file's order. */
+  /** The tensors, in file order. */
   readonly tensors: readonly TensorSummary[];
-  /** The model as this library has it; `null` where it cannot be read. */
+  /** The configuration in this library's form; `null` if the model cannot be read. */
   readonly cfg: SparseAutoencoderConfig | null;
-  /** Mean and scale of the inputs; `null` where the model cannot be read. */
+  /** Mean and scale of the inputs; `null` if the model cannot be read. */
   readonly input: InputScaling | null;
-  /** What the model computes, a line each for pre-activations, codes and reconstruction; none where it cannot be read. */
+  /** The formulas of pre-activations, codes and reconstruction, one line each; empty if the model cannot be read. */
   readonly formula: readonly string[];
-  /** What the formula's parameters are where they are computed from the tensors, a line each; none where they are those. */
+  /**
+   * How the parameters in the formulas are computed from the tensors, one line each; empty if they are the tensors
+   * themselves.
+   */
   readonly where: readonly string[];
-  /** What must be accepted for the model to be read. */
+  /** What must be accepted to read the model. */
   readonly accept: readonly Concession[];
-  /** Why {@link load} with the same options refuses the file; `null` where it reads it. */
+  /** Why {@link load} refuses the file with the same options; `null` if it reads it. */
   readonly refused: string | null;
-  /** What a user should know, in sentences, with what would settle it. */
+  /** Warnings, one sentence each, with what would settle the doubt. */
   readonly warnings: readonly string[];
 }
 
-/** Tensors may share what they lie in. Reading all takes at most so many times the file's bytes: numbers take 8 in memory. */
+/**
+ * Tensors may share storage. Reading all of them may take at most this many times the file's bytes: a number takes 8 in
+ * memory.
+ */
 const MAX_SHARED = 16;
 
 /**
- * Describes a checkpoint of any format that is read, and what is wrong with it, if anything. No GPU is needed.
+ * Describes a checkpoint of any readable format, and what is wrong with it, if anything. Needs no GPU.
  *
- * What the file needs and `accept` does not hold is accepted for the description alone: the model is then there, and so
- * is the reason in `refused`.
+ * Concessions that the file needs are assumed for the description, even if `accept` lacks them; the reason is then in
+ * `refused`.
  *
  * @throws {CheckpointError} for files of no known format, or too damaged to say what they hold.
  * @throws {TypeError} for an unknown option.
@@ -130,7 +136,7 @@ async function describe(
   };
 }
 
-/** @throws {CheckpointError} for a small file whose tensors take far longer to read than its bytes would. */
+/** @throws {CheckpointError} for a small file whose tensors would take far longer to read than its size suggests. */
 function checkSharing({ name, size }: Source, tensors: ReadonlyMap<string, StoredTensor>): void {
   let bytes = 0;
   for (const { storedBytes, shape } of tensors.values()) bytes += Math.max(storedBytes, 8 * countElements(shape));
@@ -142,7 +148,7 @@ function checkSharing({ name, size }: Source, tensors: ReadonlyMap<string, Store
 }
 
 interface Contents {
-  /** Of a file of `saev`. */
+  /** Only for files of `saev`. */
   readonly header: JsonObject | null;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly configs: Readonly<Record<string, unknown>>;
@@ -167,7 +173,7 @@ async function openContents({ source, weights, format }: RecognisedFiles): Promi
   return { header: null, tensors: weights.tensors, configs: plain(new Map(configs)) as Contents["configs"] };
 }
 
-/** JSON as JavaScript has it. */
+/** A JSON value as plain JavaScript. */
 function plain(value: JsonValue): unknown {
   if (value instanceof Map) return Object.fromEntries([...value].map(([key, inner]) => [key, plain(inner)]));
   return Array.isArray(value) ? value.map(plain) : value;
@@ -189,7 +195,7 @@ async function tryReading(
       if (!(error instanceof CheckpointError)) throw error;
       problems.push(error.message);
       const cause = error instanceof ConcessionError ? error : error.cause;
-      // What is left when everything is accepted.
+      // The remaining error when everything is accepted.
       if (!(cause instanceof ConcessionError)) return { found: null, accept: [], refused: error.message };
       accept.push(cause.concession);
     }
@@ -202,7 +208,7 @@ async function summarise(name: string, tensor: StoredTensor): Promise<TensorSumm
   return { name, shape, dtype, statistics: numbers.length === 0 ? null : statisticsOf(numbers) };
 }
 
-/** Two passes, since a mean that is large against the deviation would spoil a single one. */
+/** Two passes, because a mean that is large against the deviation would make a single pass inaccurate. */
 function statisticsOf(numbers: Float32Array | Float64Array): TensorStatistics {
   let [min, max, sum, n_zero, n_not_finite] = [Infinity, -Infinity, 0, 0, 0];
   for (const value of numbers) {

@@ -2,9 +2,9 @@
  * Llama Scope, as OpenMOSS published it before Llamascopium: a folder with `hyperparams.json` and
  * `checkpoints/final.safetensors`.
  *
- * `h = n (x W_enc + b_enc / a_in)`, `f = activation(h)`, `x̂ = f W_dec a_in / (a_out n) + b_dec / a_out`, where n are the norms
- * of the rows of `W_dec a_in / a_out` with `sparsity_include_decoder_norm` and otherwise 1. That is what the library made of
- * these files when it loaded them.
+ * `h = n (x W_enc + b_enc / a_in)`, `f = activation(h)`, `x̂ = f W_dec a_in / (a_out n) + b_dec / a_out`, where n are
+ * the norms of the rows of `W_dec a_in / a_out` with `sparsity_include_decoder_norm`, and otherwise 1. This is what the
+ * library itself computed from these files.
  *
  * | tensor | shape |
  * | --- | --- |
@@ -25,8 +25,8 @@
  * | `none`, `inference` | 1 |
  * | `token-wise`, `batch-wise` | refused |
  *
- * With `apply_decoder_bias_to_pre_encoder` the encoder sees `x − b_dec / a_out`. `use_glu_encoder`, and another hook point
- * for the output than for the input, are refused.
+ * With `apply_decoder_bias_to_pre_encoder` the encoder sees `x − b_dec / a_out`. `use_glu_encoder` and different hook
+ * points for input and output are refused.
  *
  * @module
  */
@@ -53,11 +53,11 @@ import {
 import type { CheckpointFormat } from "./format.ts";
 import { checkFinite, readParameters } from "../model.ts";
 
-/** The file with the tensors, seen from the one with the configuration. */
+/** The file with the tensors, relative to the configuration. */
 const WEIGHTS = "checkpoints/final.safetensors";
 const CONFIG = "hyperparams.json";
 
-/** Where tensors are, and how the model was trained. */
+/** Fields about devices and training. */
 const HARMLESS: ReadonlySet<string> = new Set([
   ..."device seed dtype expansion_factor bias_init_method decoder_exactly_fixed_norm init_decoder_norm".split(" "),
   ..."init_encoder_norm init_encoder_with_decoder_transpose lp l1_coefficient l1_coefficient_warmup_steps".split(" "),
@@ -69,7 +69,8 @@ const HARMLESS: ReadonlySet<string> = new Set([
 export const LLAMA_SCOPE: CheckpointFormat<"llama_scope"> = foreignFormat({
   name: "llama_scope",
   files: { weights: [WEIGHTS], dicts: ["sae"] },
-  // The same library wrote it as a PyTorch file with the state dict in a dict. A bare state dict is dictionary_learning's.
+  // The same library also wrote it as a PyTorch file with the state dict in a dict. A bare state dict is
+  // dictionary_learning's.
   recognise: (weights) =>
     (weights.container === "safetensors" || weights.isNested) &&
     hasTensors(weights, "encoder.weight", "decoder.weight"),
@@ -128,7 +129,7 @@ export const LLAMA_SCOPE: CheckpointFormat<"llama_scope"> = foreignFormat({
   },
 });
 
-/** How the parameters come out of the tensors. */
+/** How the parameters are computed from the tensors. */
 function derivations(factors: Factors, includesNorm: boolean): string[] {
   const digits = (factor: number): string => String(Number(factor.toPrecision(7)));
   const isPlain = factors.in === 1 && factors.out === 1;
@@ -185,7 +186,7 @@ function readActivation(fields: HeaderFields): ScopeActivation {
   return fields.fail(`act_fn is ${quote(key)}; expected relu, jumprelu or topk`);
 }
 
-/** The parameters for inputs as they are: float64, rounded once. */
+/** The parameters for unscaled inputs: computed in float64 and rounded once. */
 function withoutFactors(file: string, parameters: ParameterArrays, factors: Factors): ParameterArrays {
   const { W_enc, b_enc, W_dec, b_dec } = parameters;
   const standard = {

@@ -1,8 +1,8 @@
 /**
  * Llamascopium (OpenMOSS, Language-Model-SAEs): a folder with `config.json` and `sae_weights.safetensors`.
  *
- * `h = a x W_E + b_E`, `f = h · [h n kept by the activation]`, `x̂ = (f W_D + b_D) / a`, where n are the norms of W_D's rows
- * with `sparsity_include_decoder_norm` and otherwise 1
+ * `h = a x W_E + b_E`, `f = h · [h n kept by the activation]`, `x̂ = (f W_D + b_D) / a`, where n are the norms of W_D's
+ * rows with `sparsity_include_decoder_norm`, and otherwise 1
  *
  * | tensor | shape |
  * | --- | --- |
@@ -17,7 +17,7 @@
  * | --- | --- |
  * | `relu` | relu |
  * | `jumprelu` | jump-relu, its thresholds exp(…) / n |
- * | `topk` | top-k with relu. Selecting by h n and keeping h is nothing that this library has: with `sparsity_include_decoder_norm` refused, unless the caller accepts codes h n |
+ * | `topk` | top-k with relu. This library cannot select by h n and keep h: with `sparsity_include_decoder_norm` refused, unless the caller accepts codes h n |
  * | `batchtopk`, others | refused: codes depend on the batch |
  *
  * | `norm_activation` | a |
@@ -27,7 +27,7 @@
  * | `token-wise` | 1, if the caller accepts normalised rows |
  * | `batch-wise` | refused |
  *
- * `use_glu_encoder`, other types than `sae`, and another hook point for the output than for the input are refused.
+ * `use_glu_encoder`, types other than `sae`, and different hook points for input and output are refused.
  *
  * @module
  */
@@ -61,7 +61,7 @@ const CONFIG = "config.json";
 const LOG_THRESHOLD = "activation_function.log_jumprelu_threshold";
 const NORM = "dataset_average_activation_norm.";
 
-/** Where tensors are, how products are computed, and how the model was trained. */
+/** Fields about devices, kernels and training. */
 const HARMLESS: ReadonlySet<string> = new Set([
   ..."device dtype use_triton_kernel sparsity_threshold_for_triton_spmm_kernel".split(" "),
   ..."jumprelu_threshold_window sae_pretrained_name_or_path strict_loading".split(" "),
@@ -81,7 +81,7 @@ export const LLAMASCOPIUM: CheckpointFormat<"llamascopium"> = foreignFormat({
       fields.fail("use_glu_encoder is true; this library does not support GLU encoders");
     }
     const d_model = fields.integer("d_model");
-    // Python's int() cuts.
+    // Python's int() truncates.
     const d_sae = Math.trunc(d_model * fields.number("expansion_factor"));
     const input = await readInput(weights, fields, options, d_model);
     const hasBias = fields.boolean("use_decoder_bias", true);
@@ -163,7 +163,7 @@ async function readInput(
   }
 }
 
-/** The thresholds are logarithms still. */
+/** The thresholds are still logarithms. */
 function openScope(
   weights: Weights,
   { d_model, d_sae, hasBias, isJumpRelu }: {

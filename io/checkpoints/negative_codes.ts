@@ -1,32 +1,32 @@
 /**
- * Whether a TopK can keep a negative pre-activation, where formats differ in what they make of it.
+ * Searches for inputs on which a TopK keeps a negative pre-activation, where formats differ.
  *
- * A row has negative codes where fewer than k of `h = z W_enc + b_enc` are not negative, z being what the encoder sees. To
- * tell whether any z has is as hard as finding the largest solvable part of S inequalities, so it is searched for: from
- * z = 0 and from each of some columns of W_enc, every step moves z away from the columns that are still active, those
- * nearest to 0 the most.
+ * A row has negative codes if fewer than k of `h = z W_enc + b_enc` are not negative, where z is the input of the
+ * encoder. Deciding whether such a z exists is as hard as finding the largest solvable subset of S inequalities, so
+ * this is a search: from z = 0 and from several columns of W_enc, every step moves z away from the columns that are
+ * still active, and most from those nearest to 0.
  *
  * @module
  */
 
 import type { ParsedCheckpoint } from "../model.ts";
 
-/** Inputs that are tried at most. */
+/** Largest number of inputs to try. */
 const MAX_TRIES = 2048;
-/** Multiply-adds of the encoder that are spent at most: some seconds. */
+/** Largest number of multiply-adds of the encoder: some seconds. */
 const MAX_WORK = 2 ** 29;
-/** Steps without fewer active latents, after which another start is taken. */
+/** Steps without improvement after which the search starts elsewhere. */
 const PATIENCE = 20;
 
-/** What a search for a row with negative codes came to. */
+/** The result of a search for a row with negative codes. */
 export interface NegativeCodes {
-  /** The fewest pre-activations that are not negative, of all inputs tried. */
+  /** The smallest number of pre-activations that are not negative, over all inputs tried. */
   readonly n_active: number;
-  /** Inputs tried. */
+  /** Number of inputs tried. */
   readonly n_tried: number;
 }
 
-/** Searches for an input on which fewer than `k` pre-activations are not negative, and ends with the first. */
+/** Searches for an input on which fewer than `k` pre-activations are not negative, and stops at the first. */
 export function searchNegativeCodes({ cfg, parameters }: ParsedCheckpoint, k: number): NegativeCodes {
   const { d_model, d_sae } = cfg;
   const { W_enc, b_enc } = parameters;
@@ -51,16 +51,16 @@ export function searchNegativeCodes({ cfg, parameters }: ParsedCheckpoint, k: nu
   return { n_active: fewest, n_tried: tried };
 }
 
-/** 0, and then columns of W_enc forwards and backwards, of lengths from 0.01 to 100. */
+/** 0, then columns of W_enc with both signs, of lengths from 0.01 to 100. */
 function startOf(start: number, W_enc: Float32Array, norms_S: Float64Array, d_model: number): Float64Array {
   const d_sae = norms_S.length;
   const length = start === 0 ? 0 : (start % 2 === 0 ? 1 : -1) * 10 ** (start % 5 - 2);
-  // A prime, so that one column after the other is not the next.
+  // A prime, so that successive starts use distant columns.
   const s = start * 7919 % d_sae;
   return Float64Array.from({ length: d_model }, (_, d) => length * W_enc[d * d_sae + s]! / norms_S[s]!);
 }
 
-/** Moves z by the mean distance of the active latents' planes, each of which counts the more the nearer it is. */
+/** Moves z by the mean distance to the planes of the active latents, weighted towards near ones. */
 function moveAway(z_D: Float64Array, h_S: Float64Array, W_enc: Float32Array, norms_S: Float64Array): void {
   const d_sae = norms_S.length;
   const distance_S = h_S.map((h, s) => h / norms_S[s]!);
@@ -78,7 +78,7 @@ function moveAway(z_D: Float64Array, h_S: Float64Array, W_enc: Float32Array, nor
   for (let d = 0; d < z_D.length; d++) z_D[d]! -= (mean + 1e-3) * step_D[d]! / length;
 }
 
-/** 1 for columns of zeros. */
+/** Norms of the columns; 1 for columns of zeros. */
 function columnNorms(matrix: Float32Array, columns: number): Float64Array {
   const squares = new Float64Array(columns);
   for (let i = 0; i < matrix.length; i++) squares[i % columns]! += matrix[i]! ** 2;

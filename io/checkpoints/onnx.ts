@@ -1,9 +1,9 @@
 /**
- * A model as an ONNX graph, opset 17, that any runtime computes without this library: of `x` [batch, d_model] the codes
- * `f_x` [batch, d_sae], and with the decoder the reconstruction `x_hat` [batch, d_model] too.
+ * A model as an ONNX graph, opset 17, which any runtime can compute without this library: from `x` [batch, d_model] the
+ * codes `f_x` [batch, d_sae] and, with the decoder, the reconstruction `x_hat` [batch, d_model].
  *
- * `h = ((x − mean) / scale − [subtracts] b_dec) W_enc + b_enc`, `x̂ = scale (f W_dec + b_dec) + mean`; steps that change
- * nothing are left out. A BatchTopK computes with its threshold, as outside training. Nothing that computes is lost.
+ * `h = ((x − mean) / scale − [subtracts] b_dec) W_enc + b_enc`, `x̂ = scale (f W_dec + b_dec) + mean`; steps without
+ * effect are left out. A BatchTopK applies its threshold, as outside training. Nothing that is computed is lost.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { isIdentity, type ParsedCheckpoint } from "../model.ts";
 import { type FormatWriter, oneFile } from "./format.ts";
 import { VERSION } from "./saev_schemas.ts";
 
-/** How much of a model a graph holds. */
+/** Which part of a model a graph contains. */
 type OnnxExtent = "encoder" | "forward";
 
 const PRODUCER = { name: "@saev/nn", version: VERSION };
@@ -97,7 +97,7 @@ function onnxGraph({ cfg, parameters, input }: ParsedCheckpoint, extent: OnnxExt
   const outputs = [{ name: codes, shape: ["batch", d_sae] }];
   if (extent === "forward") {
     constants.W_dec = { shape: [d_sae, d_model], data: W_dec };
-    // The last step makes x_hat; the names between are of no use to anybody.
+    // The last step produces x_hat; intermediate names do not matter.
     const steps: (readonly [string, string])[] = [["MatMul", "W_dec"], ["Add", "b_dec"]];
     if (input.scale !== 1) steps.push(["Mul", "input_scale"]);
     if (hasMean) steps.push(["Add", "input_mean"]);

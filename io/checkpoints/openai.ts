@@ -8,14 +8,14 @@
  * | `pre_bias` | [d] |
  * | `encoder.weight` | [n, d], W_enc transposed |
  * | `latent_bias` | [n] |
- * | `decoder.weight` | [d, n], W_dec transposed; `decoder.linear.weight` [n, d], the encoder's again, where they are tied |
- * | `activation` | the text `ReLU` or `TopK` |
- * | `activation_state_dict` | of a TopK: `k`, and `postact_fn`, `ReLU` or `Identity` |
- * | `stats_last_nonzero`, `latents_activation_frequency`, `latents_mean_square` | [n], training's; not read |
+ * | `decoder.weight` | [d, n], W_dec transposed; `decoder.linear.weight` [n, d], a copy of the encoder's, if they are tied |
+ * | `activation` | the string `ReLU` or `TopK` |
+ * | `activation_state_dict` | for a TopK: `k`, and `postact_fn`, `ReLU` or `Identity` |
+ * | `stats_last_nonzero`, `latents_activation_frequency`, `latents_mean_square` | [n], from training; not read |
  *
- * Whether rows are normalised (`(x − mean) / (std + 1e-5)`, the mean and the unbiased standard deviation of the row, undone
- * behind the decoder) does not stand in the file. OpenAI's loader takes every TopK for one that does and every other for
- * one that does not, and so does this one: a TopK is read if the caller accepts normalised rows.
+ * Whether rows are normalised (`(x − mean) / (std + 1e-5)`, the mean and the unbiased standard deviation of the row,
+ * undone after the decoder) is not recorded in the file. OpenAI's loader assumes normalisation for every TopK and for
+ * no other model, and so does this one: a TopK is read if the caller accepts normalised rows.
  *
  * @module
  */
@@ -78,7 +78,7 @@ export const OPENAI: CheckpointFormat<"openai"> = foreignFormat({
 
 const NAMES = { W_enc: "encoder.weight", b_enc: "latent_bias", b_dec: "pre_bias" } as const;
 
-/** The decoder is the encoder's transpose, and the file has the encoder's matrix twice. */
+/** The decoder is the encoder's transpose, and the file contains the encoder's matrix twice. */
 async function readTied(weights: Weights, d_model: number, d_sae: number): Promise<StoredParameters> {
   checkShape(weights, TIED, [d_sae, d_model]);
   const parameters = openParameters(weights, { d_model, d_sae }, {
@@ -95,7 +95,7 @@ async function readTied(weights: Weights, d_model: number, d_sae: number): Promi
 type OpenaiActivation = { readonly key: "ReLU" } | { readonly key: "TopK"; readonly k: number; readonly relu: boolean };
 
 function readActivation(name: string, extras: ReadonlyMap<string, PickledValue>): OpenaiActivation {
-  // Models from before there was a choice name none.
+  // Older models name no activation.
   const key = extras.get("activation") ?? "ReLU";
   const state = extras.get("activation_state_dict");
   if (state !== undefined && !(state instanceof PickledDict)) return fail(name, "activation_state_dict is not a dict");

@@ -1,5 +1,5 @@
 /**
- * From files to the format they have, by what they hold and never by their names, and on to the model.
+ * From files to their format, by content and never by name, and then to the model.
  *
  * @module
  */
@@ -18,39 +18,43 @@ import type { CheckpointContents, CheckpointFormat, OpenedModel, ReadOptions, We
 import { type FormatName, FORMATS } from "./formats.ts";
 import { type ParsedCheckpoint, readParameters } from "../model.ts";
 
-/** What files may be called and hold as long as nobody knows whose they are: what any format's may. */
+/** What files may contain while their format is unknown: what any format allows. */
 const FILES = FORMATS.flatMap(({ files }) => files ?? []);
 const USUAL_NAMES = [...new Set(FILES.flatMap(({ weights = [] }) => weights))];
 const DICTS = [...new Set(FILES.flatMap(({ dicts = [] }) => dicts))];
 const CLASSES = new RegExp(FILES.flatMap(({ classes }) => classes?.source ?? []).join("|"));
 const MAX_ARRAYS = Math.max(...FILES.map(({ maxArrays = 0 }) => maxArrays));
 
-/** Files whose format is known, before anything in them is taken for a model. */
+/** Files of a known format, before they are read as a model. */
 export interface RecognisedFiles extends CheckpointContents {
-  /** Whose format it is. */
+  /** Its format. */
   readonly format: CheckpointFormat<FormatName>;
   /**
-   * The model, its parameters not read yet.
+   * The model; its parameters are not read yet.
    *
-   * @throws {CheckpointError} for whatever is not exactly such a file.
+   * @throws {CheckpointError} for any file that is not exactly of its format.
    */
   open(options?: ReadOptions): Promise<OpenedModel>;
 }
 
-/** A model, and what its file leaves open. */
+/** A model, with warnings about its file. */
 export interface ReadModel extends Omit<OpenedModel, "model"> {
   /** The model. */
   readonly model: ParsedCheckpoint;
 }
 
-/** The model in the files, with its parameters as arrays. @throws {CheckpointError} as {@link RecognisedFiles.open}. */
+/**
+ * The model in the files, with its parameters as arrays.
+ *
+ * @throws {CheckpointError} as {@link RecognisedFiles.open}.
+ */
 export async function readModel(files: RecognisedFiles, options: ReadOptions = {}): Promise<ReadModel> {
   const { model: { cfg, parameters, input }, ...more } = await files.open(options);
   return { model: Object.freeze({ cfg, parameters: await readParameters(parameters), input }), ...more };
 }
 
 /**
- * Finds the file with the tensors, and whose format it has.
+ * Finds the file with the tensors, and its format.
  *
  * @throws {CheckpointError} if there is no such file, or none of a known format.
  */
@@ -74,7 +78,7 @@ export async function recogniseFiles(files: FileSet): Promise<RecognisedFiles> {
 async function findWeights(files: FileSet): Promise<Source> {
   if (files.main !== null) {
     const source = await files.find(files.main);
-    // Another file beside it is not what was asked for.
+    // A single file was requested; ignore files beside it.
     if (source === null) throw new CheckpointError(`reading ${files.name}: there is no file of that name`);
     return source;
   }
@@ -120,7 +124,7 @@ async function openWeights(files: FileSet, source: Source, kind: Exclude<FileKin
   }
 }
 
-/** Trained numbers shrink to a half at best, and all of a model are in memory together. */
+/** Trained numbers shrink to half at best, and all of a model's are in memory together. */
 const MAX_DEFLATED = 16;
 
 async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
@@ -135,7 +139,7 @@ async function npzTensors(source: Source): Promise<Map<string, StoredTensor>> {
   return tensors;
 }
 
-/** The tensors and the rest of a dict, and of the one with the state dict that it may hold. */
+/** Separates the tensors of a dict, or of the state dict inside it, from the other entries. */
 function splitObject(
   name: string,
   root: PickledValue,

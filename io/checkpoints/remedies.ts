@@ -1,12 +1,12 @@
 /**
- * What a message tells its reader to say, as programs say it.
+ * The options that messages recommend, as programs write them.
  *
- * Messages take these texts and no others, so that a command line can put its own options in their place.
+ * Messages use only these texts, so that a command line can substitute its own flags.
  *
  * @module
  */
 
-/** The options of `load`, `dump` and the others that messages speak of. */
+/** The options of `load`, `dump` and others that messages mention. */
 export const REMEDIES = {
   normalisedRows: `{ accept: ["normalised-rows"] }`,
   rescaledCodes: `{ accept: ["rescaled-codes"] }`,

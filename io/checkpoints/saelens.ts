@@ -9,7 +9,7 @@
  * | `b_enc` | [d_sae] | |
  * | `W_dec` | [d_sae, d_in] | |
  * | `b_dec` | [d_in] | |
- * | `threshold` | [d_sae] | of a `jumprelu`; its logarithm in `log_threshold`, in old checkpoints of training |
+ * | `threshold` | [d_sae] | of a `jumprelu`; its logarithm in `log_threshold` in old training checkpoints |
  * | `topk_threshold` | [] | of a `batchtopk` in training |
  * | `scaling_factor` | [d_sae] | ones, in old files; any other is refused |
  *
@@ -18,21 +18,21 @@
  * | `standard` | relu |
  * | `topk` | top-k with relu; with `rescale_acts_by_decoder_norm` the norms are folded into the weights |
  * | `jumprelu`, also what `batchtopk` and `matryoshka_batchtopk` are saved as | jump-relu |
- * | `batchtopk`, `matryoshka_batchtopk`, as training's checkpoints have them | jump-relu, as `save_inference_model` saves them |
+ * | `batchtopk`, `matryoshka_batchtopk`, in training checkpoints | jump-relu, as `save_inference_model` saves them |
  * | `gated`, with `b_gate` for `b_enc`, and `r_mag` and `b_mag` [d_sae] | gated |
  * | transcoders, all others | refused |
  *
  * | `normalize_activations` | read as |
  * | --- | --- |
  * | `none` | |
- * | `expected_average_only_in` | s, out of `activation_scaler.json` or the caller's `input`; without either refused |
+ * | `expected_average_only_in` | s, from `activation_scaler.json` or the caller's `input`; refused without either |
  * | `layer_norm`, `constant_norm_rescale` | refused, unless the caller accepts normalised rows |
  *
  * Before version 6 fields had other names: `activation_fn_str` or `activation_fn` with `activation_fn_kwargs`,
- * `hook_point`, a bool for `normalize_activations`, and no `architecture`. `reshape_activations: "hook_z"` means that x is
- * the concatenation of the heads.
+ * `hook_point`, a bool for `normalize_activations`, and no `architecture`. `reshape_activations: "hook_z"` means that x
+ * is the concatenation of the heads.
  *
- * Checkpoints of training have the same two files, with fields about training that change nothing.
+ * Training checkpoints have the same two files, with fields about training that are ignored.
  *
  * @module
  */
@@ -76,7 +76,7 @@ export const SAELENS_CONFIG = "cfg.json";
 const SCALER = "activation_scaler.json";
 const LOG_THRESHOLD = "log_threshold";
 
-/** Where the model came from, how it was trained and where its tensors were. */
+/** Fields about the model's origin, its training, and devices. */
 const HARMLESS: ReadonlySet<string> = new Set([
   ..."dtype device metadata reshape_activations seed verbose".split(" "),
   ..."model_name model_class_name model_from_pretrained_kwargs hook_name hook_layer hook_head_index".split(" "),
@@ -93,7 +93,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
   ..."decoder_orthogonal_init decoder_heuristic_init init_encoder_as_decoder_transpose".split(" "),
   ..."normalize_sae_decoder noise_scale scale_sparsity_penalty_by_decoder_norm".split(" "),
   ..."log_to_wandb wandb_project wandb_entity wandb_log_frequency wandb_id run_name".split(" "),
-  // What the runners of versions 3 to 6 add to it.
+  // Fields that the runners of versions 3 to 6 add.
   ..."act_store_device activations_mixing_fraction autocast autocast_lm compile_llm compile_sae".split(" "),
   ..."decoder_heuristic_init_norm disable_concat_sequences eval_batch_size_prompts eval_every_n_wandb_logs".split(" "),
   ..."finetuning_method finetuning_tokens llm_compilation_mode llm_device log_activations_store_to_wandb".split(" "),
@@ -101,7 +101,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
   ..."output_path prefetch_llm_batches resume resume_from_checkpoint sae_compilation_mode".split(" "),
   ..."save_final_checkpoint sequence_separator_token total_training_samples train_batch_size_samples".split(" "),
   ..."use_chat_formatting".split(" "),
-  // What version 6 adds to the configuration in a checkpoint of training.
+  // Fields that version 6 adds in training checkpoints.
   ..."decoder_init_norm jumprelu_init_threshold jumprelu_bandwidth jumprelu_sparsity_loss_mode".split(" "),
   ..."l0_coefficient l0_warm_up_steps pre_act_loss_coefficient jumprelu_tanh_scale jumprelu_ste_to_input".split(" "),
   ..."target_l0 use_sparse_activations aux_loss_coefficient topk_threshold_lr matryoshka_widths".split(" "),
@@ -191,27 +191,27 @@ export const SAELENS: WritableFormat<"saelens"> = {
 
 const ARCHITECTURES: readonly string[] = ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"];
 
-/** Whether the configuration is SAELens', whose architectures do not all have an encoder. */
+/** Whether the configuration is SAELens', some of whose architectures have no encoder. */
 async function namesArchitecture({ findJson }: Weights): Promise<boolean> {
   const cfg = await findJson(SAELENS_CONFIG);
   return cfg !== null && typeof cfg.get("architecture") === "string" && cfg.has("d_in") && cfg.has("d_sae");
 }
 
-/** Where the thresholds are, if the activation has any. */
+/** The tensor with the thresholds, if the activation has any. */
 function thresholdOf(weights: Weights, key: SaelensActivation["key"], d_sae: number): OwnTensor | undefined {
   if (key === "batchtopk") return { name: "topk_threshold", shape: [] };
   if (key !== "jumprelu") return undefined;
   return { name: weights.tensors.has(LOG_THRESHOLD) ? LOG_THRESHOLD : "threshold", shape: [d_sae] };
 }
 
-/** The file's tensors that the norms change. */
+/** The tensors that the norms change. */
 const RESCALED = {
   W_enc: "the file's W_enc[:, s]",
   b_enc: "the file's b_enc[s]",
   W_dec: "the file's W_dec[s, :]",
 } as const;
 
-/** Codes times the norms of their latents' decoder rows, which become 1. */
+/** Multiplies codes by the norms of their decoder rows, which become 1. */
 function withNormsFolded(
   file: string,
   parameters: ParameterArrays,
@@ -223,7 +223,7 @@ function withNormsFolded(
   return rescaleLatents(file, parameters, norms);
 }
 
-/** Old versions wrote a factor behind the activation, mostly of ones. */
+/** Old versions wrote a factor for the codes, usually ones. */
 async function checkFactors(weights: Weights, d_sae: number): Promise<void> {
   if (!weights.tensors.has("scaling_factor")) return;
   checkShape(weights, "scaling_factor", [d_sae]);
@@ -264,7 +264,7 @@ function readActivation(fields: HeaderFields, architecture: string): SaelensActi
   if (architecture === "standard" || architecture === "jumprelu" || architecture === "gated") {
     return { key: architecture };
   }
-  // How many codes a row has on average in training, which need not be whole.
+  // The average number of codes per row in training, which need not be an integer.
   fields.number("k");
   return { key: "batchtopk", isRescaled: fields.boolean("rescale_acts_by_decoder_norm", true) };
 }
@@ -315,13 +315,13 @@ function readScaler(object: JsonObject): number {
 
 // ---------------------------------------------------------------------------------------------------------- writing
 
-/** The version whose form of the configuration this is. */
+/** The version whose configuration format is written. */
 const SAELENS_VERSION = "6.0.0";
 
 const ARCHITECTURE_OF = {
   "relu": "standard",
   "top-k": "topk",
-  // As SAELens itself saves a BatchTopK: a threshold for each latent.
+  // One threshold per latent, as SAELens itself saves a BatchTopK.
   "batch-top-k": "jumprelu",
   "jump-relu": "jumprelu",
   "gated": "gated",

@@ -1,33 +1,32 @@
 /**
- * Checkpoints of the Python package `saev`: a line of JSON, then a PyTorch file of the four parameters, and a BatchTopK's
- * threshold.
+ * Checkpoints of the Python package `saev`: a line of JSON, then a PyTorch file of the four parameters, and a
+ * BatchTopK's threshold.
  *
- * Every schema is read, also those that Python itself no longer opens:
+ * Every schema can be read, including those that Python itself no longer opens:
  *
- * | schema | written | encoder, unless told otherwise |
+ * | schema | written | encoder, by default |
  * | --- | --- | --- |
  * | none | until April 2025 | `h = (x − b_dec) W_enc + b_enc` |
  * | 1, `cls` an activation | until July 2025 | the same |
  * | 1, `cls` the configuration; 2 | until October 2025 | `h = x W_enc + b_enc` |
  * | 3, 4, 5 | since | the same |
  *
- * The formula changed on 31 July 2025, and no file says on which side its weights were trained: those of that day, and
- * Matryoshka models until September, which went on to subtract b_dec in training alone, may need
- * {@link ParseOptions.subtract_b_dec}. A BatchTopK has a threshold since 16 November 2025. Before, its codes depended on
- * the batch, or, in all versions that wrote schema 3 and some that wrote its neighbours, it was a TopK of each row under
- * another name. Such files of schema 3 are read as that TopK, the others refused.
+ * The formula changed on 31 July 2025, and no file records which one its weights were trained with. Files of that day,
+ * and Matryoshka models until September (whose training still subtracted b_dec), may need {@link
+ * ParseOptions.subtract_b_dec}. A BatchTopK has a threshold since 16 November 2025. Before, its codes depended on the
+ * batch, or it was a TopK of each row under another name (in all versions that wrote schema 3, and some that wrote the
+ * schemas next to it). Such files of schema 3 are read as that TopK; the others are refused.
  *
- * Written are schema 5 and, when asked for by name, schema 1 with `cls: "Relu"` and the schema `"saev_nn"`, which holds
- * every model of this library exactly and which Python refuses. The subtraction of b_dec, and the mean and scale of the
- * inputs, have no place in schema 5 and are folded into the parameters. Schema 1 is exact for the two Python versions that
- * subtract b_dec; those of August and September 2025 leave the subtraction out when they read it, from any writer, and
- * later ones refuse it.
+ * This library writes schema 5 and, on request, schema 1 with `cls: "Relu"` and the schema `"saev_nn"`, which holds
+ * every model of this library exactly and which Python refuses. Schema 5 has no field for the subtraction of b_dec and
+ * for the mean and scale of the inputs; they are folded into the parameters. Schema 1 is exact for the two Python
+ * versions that subtract b_dec. Versions of August and September 2025 omit the subtraction when they read it, from any
+ * writer, and later ones refuse it.
  *
- * What upstream's header has no place for stands in one more top-level key, `"saev_nn"`, which Python ignores: above all
- * the activation as this library spells it, with everything that only matters to training. Its last field is a CRC-32 of
- * the header's text before it. Headers without the key (all of upstream's own) have no checksum, so that a damaged digit
- * in one, or the loss of a field that has a default, may go unnoticed; the parameters are always under the archive's
- * checksums.
+ * What upstream's header has no field for is in one more top-level key, `"saev_nn"`, which Python ignores: mainly the
+ * activation in this library's form, including all training settings. Its last field is a CRC-32 of the header's text
+ * before it. Headers without the key (all of upstream's own) have no checksum, so a damaged digit in one, or the loss
+ * of a field with a default, may go unnoticed. The archive's checksums always cover the parameters.
  *
  * @module
  */
@@ -60,7 +59,7 @@ export const SAEV: WritableFormat<"saev"> = {
   write: { files: [""], format: formatForPython },
 };
 
-/** Every model exactly, for this library alone; read as a schema of {@link SAEV}. */
+/** Holds every model exactly, for this library only; read as a schema of {@link SAEV}. */
 export const SAEV_NN: FormatWriter = {
   files: [""],
   format: ({ cfg, parameters, input }) =>

@@ -1,5 +1,5 @@
 /**
- * Reads checkpoints of the Python package `saev` in every schema; `saev.ts` says what they are.
+ * Reads checkpoints of the Python package `saev` in every schema; `saev.ts` describes them.
  *
  * @module
  */
@@ -31,15 +31,15 @@ import { ACTIVATIONS, formatChecksum, stateDictKey, THRESHOLD_KEY, UPSTREAM } fr
 interface Header {
   readonly options: SparseAutoencoderOptions;
   readonly input: InputScaling;
-  /** What a BatchTopK is where the file has no threshold for it; nothing is, if left out. */
+  /** How to read a BatchTopK without a threshold in the file; an error if left out. */
   readonly withoutThreshold?: ActivationOptions;
-  /** Why the encoder formula cannot be known, where it cannot. */
+  /** Why the encoder formula is unknown, if it is. */
   readonly doubt?: string;
-  /** That of the archive behind the header, in files of this library since version 0.2.0. */
+  /** The id of the archive after the header, in files of this library since version 0.2.0. */
   readonly serializationId?: string;
 }
 
-/** How each schema's header is read. `own` are the fields of the `"saev_nn"` key, where the header has it. */
+/** The reader of each schema's header. `own` are the fields of the `"saev_nn"` key, if the header has it. */
 const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | null) => Header> = new Map<
   unknown,
   (header: HeaderFields, own: HeaderFields | null) => Header
@@ -53,14 +53,14 @@ const SCHEMAS: ReadonlyMap<unknown, (header: HeaderFields, own: HeaderFields | n
   ["saev_nn", readOwnSchema],
 ]);
 
-/** A model out of a file, and what the file leaves open. */
+/** A model from a file, with warnings about the file. */
 export interface ReadCheckpoint extends ParsedCheckpoint {
-  /** What a user should know about the file, in sentences; mostly nothing. */
+  /** Warnings about the file, one sentence each; usually none. */
   readonly warnings: readonly string[];
 }
 
 /**
- * The model that a file holds.
+ * Reads the model in a file.
  *
  * @throws {CheckpointError} naming what was found, for an unknown schema, class or field, parameters that are missing,
  * unexpected, of other shapes or not finite, and for damaged or malicious bytes.
@@ -73,9 +73,9 @@ export async function parseCheckpoint(source: Source, options: ParseOptions = {}
 }
 
 /**
- * The same, its parameters not read yet.
+ * Opens the model in a file without reading its parameters.
  *
- * @throws {CheckpointError} as {@link parseCheckpoint}, as far as the header and the list of tensors say.
+ * @throws {CheckpointError} as {@link parseCheckpoint}, as far as the header and the list of tensors show.
  */
 export async function openCheckpoint(source: Source, options: ParseOptions): Promise<OpenedModel> {
   const { header: text, body } = await splitHeader(source);
@@ -102,7 +102,7 @@ export async function openCheckpoint(source: Source, options: ParseOptions): Pro
   checkScaling("reading the header", cfg, input);
   const parameters = storedParameters(cfg, tensors);
   const isOpen = doubt !== undefined && options.subtract_b_dec === undefined;
-  // Without a bias both formulas are the same.
+  // If b_dec is zero, both formulas are the same.
   const matters = isOpen && (await tensors.get("b_dec")!.read()).some((b) => b !== 0);
   return { model: Object.freeze({ cfg, parameters, input }), warnings: matters ? [doubt] : [], where: [] };
 }
@@ -131,7 +131,7 @@ function readHeader(text: string): Header {
   return { ...result, doubt: formulaDoubt(schema, commit, result.options.subtract_b_dec ?? false) };
 }
 
-/** Upstream changed the formula on a day of these schemas, and not their numbers. */
+/** Upstream changed the formula within these schemas, without changing their numbers. */
 function formulaDoubt(schema: 1 | 2, commit: string, subtracts: boolean): string {
   const writer = ["", "unknown"].includes(commit) ? "The version" : `The commit ${quote(commit)}`;
   return `schema ${schema} does not say whether b_dec is subtracted before the encoder; this reader assumes that it ${
@@ -166,11 +166,11 @@ function readSchema5(header: HeaderFields, own: HeaderFields | null): Header {
   return { options, input: NO_SCALING };
 }
 
-/** Our own words for the activation, which must say the same function as upstream's. */
+/** The activation in our own form, which must be the same function as upstream's. */
 function refined(activation: ActivationOptions, own: HeaderFields): ActivationOptions {
   const exact = readOwnActivation(own);
   const top_k = (options: ActivationOptions) => "top_k" in options ? options.top_k : undefined;
-  // A BatchTopK's relu matters while it trains alone: in evaluation no threshold lets a negative code pass.
+  // A BatchTopK's relu matters only in training: in evaluation no threshold lets a negative code pass.
   const keepsNegatives = exact.key !== "top-k" || !exact.relu;
   if (exact.key !== activation.key || top_k(exact) !== top_k(activation) || !keepsNegatives) {
     own.fail(`the activation ${String(exact.key)} contradicts the cfg's, ${activation.key}`);
@@ -196,7 +196,7 @@ function readOwnSchema(header: HeaderFields, own: HeaderFields | null): Header {
   return { options, input };
 }
 
-/** As {@link completeConfig} takes and checks it. */
+/** In the form that {@link completeConfig} checks. */
 function readOwnActivation(own: HeaderFields): ActivationOptions {
   return own.plain("activation") as unknown as ActivationOptions;
 }
@@ -210,13 +210,13 @@ function readTrainingSwitches(cfg: HeaderFields): SparseAutoencoderOptions {
   };
 }
 
-/** What the `cfg` of every schema before 5 says besides its activation. */
+/** The `cfg` of every schema before 5, except its activation. */
 function readOldConfig(cfg: HeaderFields): SparseAutoencoderOptions {
   // The names changed within schema 2, for a day, and with schemas 3 and 4.
   const d_model = cfg.integer(eitherField(cfg, "d_model", "d_vit"));
   const size = eitherField(cfg, "d_sae", "exp_factor");
   const d_sae = cfg.integer(size) * (size === "exp_factor" ? d_model : 1);
-  // Neither changes what the model computes, nor how it trains here.
+  // Neither changes what the model computes, or how it trains here.
   cfg.integer("n_reinit_samples", UPSTREAM.n_reinit_samples);
   cfg.integer("seed", UPSTREAM.seed);
   return { d_model, d_sae, ...readTrainingSwitches(cfg) };
@@ -238,7 +238,7 @@ function readSchemas2To4(header: HeaderFields): Header {
   return { options, input: NO_SCALING };
 }
 
-/** Every version that wrote this schema had a BatchTopK that kept the largest of each row, as its TopK did. */
+/** Every version that wrote this schema had a BatchTopK that kept the largest of each row, like its TopK. */
 function readSchema3(header: HeaderFields): Header {
   const read = readSchemas2To4(header);
   const { activation } = read.options;
@@ -247,7 +247,7 @@ function readSchema3(header: HeaderFields): Header {
   return { ...read, withoutThreshold: { ...rest, key: "top-k" } };
 }
 
-/** Has the activation's name in `cls` and its fields among the others, or else is schema 2 by another number. */
+/** Either `cls` names the activation, with its fields among the others, or this is schema 2 under another number. */
 function readSchema1(header: HeaderFields, own: HeaderFields | null): Header {
   const cls = header.string("cls", "SparseAutoencoderConfig");
   if (cls === "SparseAutoencoderConfig") return readSchemas2To4(header);
@@ -259,7 +259,7 @@ function readSchema1(header: HeaderFields, own: HeaderFields | null): Header {
   let options = { ...readOldConfig(cfg), activation: readActivationFields(cls, cfg, OLD), subtract_b_dec: true };
   cfg.done();
   if (own !== null) {
-    // What we write into schema 1 beyond what it has fields for.
+    // What we write into schema 1 beyond its own fields.
     const activation = refined(options.activation, own);
     const reinit_blend = own.number("reinit_blend");
     const reinit_enc_dec_tranpose = own.boolean("reinit_enc_dec_tranpose");
@@ -268,10 +268,10 @@ function readSchema1(header: HeaderFields, own: HeaderFields | null): Header {
   return { options, input: NO_SCALING };
 }
 
-/** The configuration is the header. It holds the objective's coefficient too, which later belongs to the activation. */
+/** The header is the configuration. It includes the objective's coefficient, which later moved to the activation. */
 function readPreSchema(header: HeaderFields): Header {
   const coeff = header.number(eitherField(header, "sparsity_coeff", "l1_coeff"), UPSTREAM.reluSparsity.coeff);
-  // Whether dead latents were given a loss of their own in training, which no longer exists.
+  // Whether training had a separate loss for dead latents, which no longer exists.
   header.boolean(eitherField(header, "ghost_grads", "use_ghost_grads"), false);
   const activation = { key: "relu", sparsity: { key: "l1-sparsity", coeff }, aux: { key: "no-aux" } } as const;
   return { options: { ...readOldConfig(header), activation, subtract_b_dec: true }, input: NO_SCALING };
@@ -279,7 +279,7 @@ function readPreSchema(header: HeaderFields): Header {
 
 /** How a header spells an activation. */
 interface Dialect {
-  /** Whether the penalty may stand there without its class, as before schema 5. */
+  /** Whether the penalty may appear without its class, as before schema 5. */
   readonly bareSparsity: boolean;
 }
 
@@ -324,7 +324,7 @@ function readSparsity(owner: HeaderFields, fallback: Sparsity, { bareSparsity }:
   return sparsity;
 }
 
-/** The class can be told by the field that only one of the two has. */
+/** The class follows from the field that only one of the two has. */
 function readBareSparsity(fields: HeaderFields): Sparsity {
   const sparsity: Sparsity = fields.has("coeff")
     ? { key: "l1-sparsity", coeff: fields.number("coeff") }
@@ -335,7 +335,7 @@ function readBareSparsity(fields: HeaderFields): Sparsity {
 }
 
 function readAux(owner: HeaderFields, fallback: "no-aux" | "auxk"): AuxOptions {
-  // Upstream has no other way than to include b_dec.
+  // Upstream always includes b_dec.
   const auxk = { key: "auxk", k_aux: UPSTREAM.k_aux, alpha: UPSTREAM.alpha, include_b_dec: true } as const;
   if (!owner.has("aux")) return fallback === "no-aux" ? { key: fallback } : auxk;
   const { cls, params } = openClass(owner.object("aux"), { NoAux: "no-aux", AuxK: "auxk" });
@@ -346,7 +346,7 @@ function readAux(owner: HeaderFields, fallback: "no-aux" | "auxk"): AuxOptions {
       k_aux: params.integer("k_aux", UPSTREAM.k_aux),
       alpha: params.number("alpha", UPSTREAM.alpha),
     };
-    // It stood here for some hours of 9 December 2025, and is the objective's since.
+    // It was here for some hours on 9 December 2025, and belongs to the objective since.
     params.integer("dead_threshold_tokens", UPSTREAM.dead_threshold_tokens);
   }
   params.done();
@@ -372,7 +372,7 @@ function isKeyOf<Key extends string>(name: string, record: Readonly<Record<Key, 
   return Object.hasOwn(record, name);
 }
 
-/** It was called `kind` for some days, and older files have none. */
+/** It was called `kind` for some days; older files have none. */
 function checkDiscriminator(params: HeaderFields, key: string, what: string): void {
   const found = params.string(eitherField(params, "key", "kind"), key);
   if (found !== key) params.fail(`the key ${quote(found)} contradicts ${what}; expected ${quote(key)}`);

@@ -1,5 +1,5 @@
 /**
- * What the schemas of `saev`'s checkpoints share, and which of them holds a model.
+ * What the schemas of `saev` checkpoints share, and which schema can hold a model.
  *
  * @module
  */
@@ -12,24 +12,24 @@ import { type Folded, foldedInto } from "../fold.ts";
 import type { ParameterName, ParsedCheckpoint } from "../model.ts";
 import { REMEDIES } from "./remedies.ts";
 
-/** The forms of a header that can be written. */
+/** The schemas that can be written. */
 export type CheckpointSchema = 5 | 1 | "saev_nn";
 
-/** How a model is going to be written. */
+/** How a model will be written. */
 export interface CheckpointPlan {
-  /** The form of the file. */
+  /** The schema of the file. */
   readonly schema: CheckpointSchema;
-  /** What goes into the parameters; nothing where they are written as they are. */
+  /** What is folded into the parameters; empty if nothing is. */
   readonly folded: readonly Folded[];
 }
 
-/** Version of this library, which the files it writes name. */
+/** The version of this library, recorded in the files it writes. */
 export const VERSION = "0.2.0";
 
 /** The threshold is a buffer of the activation's module. */
 export const THRESHOLD_KEY = "activation.threshold";
 
-/** What upstream's configuration classes fill in where a header leaves a field out. */
+/** Upstream's defaults for fields that a header leaves out. */
 export const UPSTREAM = {
   reinit_blend: 0.8,
   reinit_enc_dec_tranpose: true,
@@ -45,17 +45,17 @@ export const UPSTREAM = {
   dead_threshold_tokens: 10_000_000,
 } as const;
 
-/** How to write a file. */
+/** Options for writing a file. */
 export interface FormatOptions {
   /**
-   * The form of the file; 5 if left out. 1 is for Python's versions from before August 2025, which subtract `b_dec`.
-   * `"saev_nn"` keeps everything of any model; Python refuses to read it.
+   * The schema; 5 if left out. 1 is for Python saev before August 2025, which subtracts `b_dec`. `"saev_nn"` keeps
+   * everything of any model; Python refuses to read it.
    */
   readonly schema?: CheckpointSchema;
   /**
-   * Whether the parameters may be rewritten so that they compute the same function without what the schema has no place
-   * for: the mean and scale of the inputs, and the other encoder formula. Sums are float64, rounded once. `true` if left
-   * out; with `false` a model that needs it is an error.
+   * Whether to fold into the parameters what the schema has no field for: the mean and scale of the inputs, and the
+   * other encoder formula. The function stays the same; sums are float64, rounded once. `true` if left out; with
+   * `false` a model that needs folding is an error.
    */
   readonly fold?: boolean;
 }
@@ -63,10 +63,10 @@ export interface FormatOptions {
 /** The names of {@link FormatOptions}. */
 export const FORMAT_OPTIONS = { schema: true, fold: true } as const satisfies Record<keyof FormatOptions, true>;
 
-/** All of a model but its parameters. */
+/** A model without its parameters. */
 export type Described = Pick<ParsedCheckpoint, "cfg" | "input">;
 
-/** @throws {CheckpointError} where the schema cannot say what the model computes, or could not unless it is folded. */
+/** @throws {CheckpointError} if the schema cannot express the model, or only after folding that is not allowed. */
 export function planCheckpoint(model: Described, { schema = 5, fold = true }: FormatOptions = {}): CheckpointPlan {
   const unsayable = unsayableIn(schema, model);
   const folded = unplacedIn(schema, model);
@@ -84,7 +84,7 @@ export function planCheckpoint(model: Described, { schema = 5, fold = true }: Fo
   );
 }
 
-/** What no parameters could make up for in a file of this schema. */
+/** What no parameters can express in a file of this schema. */
 function unsayableIn(schema: CheckpointSchema, { cfg: { activation, d_model, d_sae } }: Described): string[] {
   if (schema === "saev_nn") return [];
   const reasons: string[] = [];
@@ -98,12 +98,12 @@ function unsayableIn(schema: CheckpointSchema, { cfg: { activation, d_model, d_s
   return reasons;
 }
 
-/** Whether a file of this schema can say what a model computes, if parts of it may be folded into the parameters. */
+/** Whether a file of this schema can express a model, with folding if needed. */
 function canSay(schema: CheckpointSchema, model: Described): boolean {
   return unsayableIn(schema, model).length === 0;
 }
 
-/** What a file of this schema has no place for and the parameters can take up. */
+/** What a file of this schema has no field for but the parameters can absorb. */
 function unplacedIn(schema: CheckpointSchema, model: Described): Folded[] {
   return schema === "saev_nn" ? [] : foldedInto(model, schema === 1);
 }
@@ -123,7 +123,7 @@ function choices(model: Described): string {
   return `Choose one: ${choices.join("; ")}`;
 }
 
-/** The schema in which a model is kept: 5, or, where Python has no such function, this library's own. */
+/** The schema that keeps a model: 5, or this library's own if Python has no such function. */
 export function schemaThatKeeps(model: Described): CheckpointSchema {
   return canSay(5, model) ? 5 : "saev_nn";
 }
@@ -143,7 +143,7 @@ export function stateDictKey({ activation }: SparseAutoencoderConfig, name: Para
   return activationKind(activation).parameters.find((own) => own.name === name)?.inFiles ?? name;
 }
 
-/** The CRC-32 of a header's text, as the header spells it. */
+/** The CRC-32 of a header's text, as written in the header. */
 export function formatChecksum(text: string): string {
   return crc32(new TextEncoder().encode(text)).toString(16).padStart(8, "0");
 }

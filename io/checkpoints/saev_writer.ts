@@ -1,5 +1,5 @@
 /**
- * Writes checkpoints of the Python package `saev`; `saev.ts` says what they are.
+ * Writes checkpoints of the Python package `saev`; `saev.ts` describes them.
  *
  * @module
  */
@@ -30,7 +30,7 @@ import {
   VERSION,
 } from "./saev_schemas.ts";
 
-/** Version of the Python package whose schemas 1 and 5 these are. */
+/** The version of the Python package whose schemas 1 and 5 are written. */
 const LIB = "0.1.0";
 
 /** PyTorch lists the modules of upstream's model in the state dict's metadata. */
@@ -39,7 +39,7 @@ const ORDER_OF_SCHEMA_1 = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
 const ORDER_OF_SCHEMA_5 = ["W_dec", "b_dec", "W_enc", "b_enc"] as const;
 
 /**
- * The file of a model. Equal models give equal bytes.
+ * Formats a model as a file. Equal models give equal bytes.
  *
  * @throws {CheckpointError} where the schema cannot say exactly what the model computes, or its numbers are not finite.
  * @throws {TypeError} for an unknown option.
@@ -54,7 +54,7 @@ export function formatCheckpoint(
   return joinBytes(formatCheckpointPieces(cfg, parameters, input, options));
 }
 
-/** {@link formatCheckpoint} in pieces, which share the memory of `parameters` where they can. */
+/** {@link formatCheckpoint} in pieces, which share the memory of `parameters` where possible. */
 export function formatCheckpointPieces(
   cfg: SparseAutoencoderConfig,
   parameters: ParameterArrays,
@@ -69,15 +69,15 @@ export function formatCheckpointPieces(
   return [headerLine(schema, model, serializationId), ...parts];
 }
 
-/** A parameter that is finite, and need not be in memory. */
+/** A finite parameter that need not be in memory. */
 export interface MeasuredParameter {
   /** Its elements, row-major. */
   readonly data: Float32Array | MeasuredNumbers;
-  /** Whether they are those of its transpose. */
+  /** Whether they are the elements of its transpose. */
   readonly isTransposed: boolean;
 }
 
-/** {@link formatCheckpoint} of a model that nothing is folded into, and whose parameters need not be in memory. */
+/** {@link formatCheckpoint} for a model without folding whose parameters need not be in memory. */
 export function formatMeasuredCheckpoint(
   model: Described,
   parameters: { readonly [Name in ParameterName]?: MeasuredParameter },
@@ -156,7 +156,7 @@ function formatModelHeader(schema: CheckpointSchema, model: Described, serializa
   return signHeader(fields, own, "orjson");
 }
 
-/** An activation as this library spells it; its integers are those of the fields that count something. */
+/** An activation in this library's form; its counts are written as integers. */
 function plainValue(activation: Activation): HeaderValue {
   const plain = (value: unknown, name: string): HeaderValue => {
     if (typeof value === "object") {
@@ -168,7 +168,7 @@ function plainValue(activation: Activation): HeaderValue {
   return plain(activation, "activation");
 }
 
-/** Adds what all headers end with. */
+/** Adds the end that all headers share. */
 function signHeader(
   fields: Readonly<Record<string, HeaderValue>>,
   own: Readonly<Record<string, HeaderValue>>,
@@ -183,7 +183,7 @@ function signHeader(
   return format(formatChecksum(blank.slice(0, blank.lastIndexOf(`"crc32"`))));
 }
 
-/** What upstream has words for; the rest is training's, and stands in our own key. */
+/** The activation's fields that upstream has; training settings go under our own key. */
 function activationValue(activation: Activation): HeaderValue {
   if (!isUpstreams(activation)) {
     throw new CheckpointError(

@@ -10,7 +10,7 @@
  * | `W_dec` | [M, D] |
  * | `b_dec` | [D] |
  *
- * `num_latents: 0` is `d_in` · `expansion_factor`. `normalize_decoder` and `multi_topk` matter to training alone.
+ * `num_latents: 0` is `d_in` · `expansion_factor`. `normalize_decoder` and `multi_topk` affect only training.
  * `activation: "groupmax"`, `transcode`, `skip_connection` and `signed` are refused.
  *
  * @module

@@ -1,7 +1,7 @@
 /**
- * ViT-Prisma: a folder with `config.json` and `weights.pt`, a PyTorch file of four tensors; or, older, one PyTorch file of a
- * dict of both, `cfg`, an object of the library's class for configurations, and `state_dict`. Of that object its fields are
- * taken as they stand in the pickle; the class is not needed, and nothing of it runs.
+ * ViT-Prisma: a folder with `config.json` and `weights.pt`, a PyTorch file of four tensors; or, older, one PyTorch file
+ * with a dict of both: `cfg`, an object of the library's configuration class, and `state_dict`. The object's fields are
+ * read from the pickle; the class is not needed, and none of its code runs.
  *
  * `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`
  *
@@ -17,12 +17,12 @@
  * | `activation_fn_str` `relu` | relu |
  * | `activation_fn_str` `topk`, `activation_fn_kwargs.k` | top-k with relu |
  * | `activation_fn_str` `tanh-relu`, others | refused |
- * | `architecture` `gated`, with `b_gate`, `r_mag` and `b_mag` [d_sae] besides, and a `b_enc` without use | gated |
+ * | `architecture` `gated`, with `b_gate`, `r_mag` and `b_mag` [d_sae] in addition, and an unused `b_enc` | gated |
  * | `is_transcoder` | refused |
  * | `normalize_activations` `layer_norm` (the default), `constant_norm_rescale` | refused, unless the caller accepts normalised rows |
  *
- * In the form of one file normalised rows are refused for good: some of the versions that wrote it subtracted `b_dec` from
- * the row as it was before it was normalised, others from the normalised one, and the file does not say.
+ * In the one-file form normalised rows are always refused: some versions that wrote it subtracted `b_dec` before
+ * normalising the row, others after, and the file does not record which.
  *
  * @module
  */
@@ -47,7 +47,7 @@ import type { CheckpointFormat, Weights } from "./format.ts";
 
 const CONFIG = "config.json";
 
-/** Where the model came from and how it was trained. */
+/** Fields about the model's origin and its training. */
 const HARMLESS: ReadonlySet<string> = new Set([
   ..."model_class_name model_name vit_model_cfg model_path hook_point hook_point_layer layer_subtype".split(" "),
   ..."hook_point_head_index context_size use_cached_activations use_patches_only cached_activations_path".split(" "),
@@ -61,7 +61,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
   ..."min_l0 min_explained_variance prepend_bos".split(" "),
 ]);
 
-/** Classes and names that the pickled configuration mentions: its own, the place of tensors and their type. */
+/** Classes and names that the pickled configuration mentions: its own class, and the device and type of tensors. */
 const CLASSES = /^(vit_prisma(\.[a-z_]+)*\.\w*Config|torch\.(device|float16|bfloat16|float32|float64))$/;
 
 /** The format. */
@@ -119,7 +119,7 @@ export const VIT_PRISMA: CheckpointFormat<"vit_prisma"> = foreignFormat({
       names: { W_enc: "W_enc", b_enc: isGated ? "b_gate" : "b_enc", W_dec: "W_dec", b_dec: "b_dec" },
       ...isGated && {
         own: { r_mag: { name: "r_mag", shape: [d_sae] }, b_mag: { name: "b_mag", shape: [d_sae] } },
-        // Every class has it, and this one computes without it.
+        // Every class has it; the gated one does not use it.
         ignored: ["b_enc"],
       },
     });

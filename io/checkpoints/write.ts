@@ -1,20 +1,20 @@
 /**
- * Models to the formats of others.
+ * Writes models in the formats of other libraries.
  *
- * A format that has no place for the scaling of inputs, or for one of the encoder formulas, gets parameters that compute
- * the same without it; sums are float64, rounded once. What a format cannot compute is an error, unless the caller wants
- * it anyway, and then listed.
+ * If a format has no field for the scaling of inputs or for an encoder formula, the parameters are rewritten to compute
+ * the same without it; sums are float64, rounded once. Anything that a format cannot express is an error, or with
+ * `lossy` is listed in the result.
  *
  * | format | files | cannot compute |
  * | --- | --- | --- |
- * | `saev` | one, schema 5; schema 1 when asked for | a jump-relu, a top-k whose negative codes become 0 |
- * | `saev_nn` | one, which this library alone reads | |
+ * | `saev` | one, schema 5; schema 1 on request | a jump-relu, a top-k whose negative codes become 0 |
+ * | `saev_nn` | one, which only this library reads | |
  * | `saelens` | `cfg.json`, `sae_weights.safetensors` | a top-k that keeps negative codes |
  * | `dictionary_learning` | `config.json`, `ae.pt` | a top-k that keeps negative codes |
  * | `onnx` | one: `x` to `x_hat` and `f_x` | |
  * | `onnx_encoder` | one: `x` to `f_x` | |
  *
- * How a model was trained, its penalty, auxiliary loss and the like, only `saev` and `saev_nn` hold.
+ * Only `saev` and `saev_nn` hold training settings such as penalty and auxiliary loss.
  *
  * @module
  */
@@ -30,15 +30,15 @@ import { type TargetFormat, WRITERS } from "./formats.ts";
 import { searchNegativeCodes } from "./negative_codes.ts";
 import { REMEDIES } from "./remedies.ts";
 
-/** How to write a model in another's format. */
+/** Options of {@link writeCheckpoint}. */
 export interface WriteOptions {
-  /** Whose format. */
+  /** The format. */
   readonly format: TargetFormat;
-  /** Of `saev`'s formats which one: 5 if left out; 1 is for Python's versions from before August 2025. */
+  /** The schema of the format `saev`: 5 if left out; 1 is for Python saev before August 2025. */
   readonly schema?: 5 | 1;
-  /** Writes also what the format computes differently; what that is the result says. */
+  /** Whether to write even what the format computes differently; the result lists it. */
   readonly lossy?: boolean;
-  /** Whether files that stand there are replaced; `true` if left out. */
+  /** Whether to replace existing files; `true` if left out. */
   readonly overwrite?: boolean;
 }
 
@@ -51,25 +51,25 @@ const WRITE_OPTIONS = {
 
 /** A model as files. */
 export interface FormattedModel extends Formatted {
-  /** What the files compute differently, in sentences; nothing unless it was allowed. */
+  /** What the files compute differently, one sentence each; empty unless `lossy`. */
   readonly lost: readonly string[];
-  /** What they would compute differently on inputs of which none was found; nothing unless it was allowed. */
+  /** What they would compute differently on inputs, none of which was found; empty unless `lossy`. */
   readonly perhapsLost: readonly string[];
 }
 
-/** What {@link writeCheckpoint} wrote. */
+/** The result of {@link writeCheckpoint}. */
 export interface WrittenModel {
-  /** Where the files are. */
+  /** Paths of the files. */
   readonly paths: readonly string[];
-  /** What of the model went into the parameters, because the format has no place for it. */
+  /** What was folded into the parameters because the format has no field for it. */
   readonly folded: readonly Folded[];
-  /** What they compute differently, in sentences. */
+  /** What they compute differently, one sentence each. */
   readonly lost: readonly string[];
-  /** What they would compute differently on inputs of which none was found. */
+  /** What they would compute differently on inputs, none of which was found. */
   readonly perhapsLost: readonly string[];
 }
 
-/** Somewhere that {@link writeCheckpoint} writes. */
+/** A place that {@link writeCheckpoint} writes to. */
 export interface WriteTarget {
   /** Where it is. */
   readonly path: string | URL;
@@ -78,7 +78,7 @@ export interface WriteTarget {
 }
 
 /**
- * Where {@link writeCheckpoint} would write, and what stands there.
+ * Where {@link writeCheckpoint} would write, and what is there already.
  *
  * @throws {RangeError} where it would refuse to.
  * @throws {TypeError} for an unknown option.
@@ -127,7 +127,7 @@ export async function writeCheckpoint(
   return { paths: targets.map(({ path }) => String(path)), folded, lost, perhapsLost };
 }
 
-/** Where a file goes: into the folder that was named, or, where it is the only one, there. */
+/** The place of a file: in the given folder, or the given path itself for a single file. */
 function placeOf(to: string | URL, name: string): string | URL {
   if (name === "") return to;
   if (to instanceof URL) return new URL(name, `${to.href.replace(/\/?$/, "/")}`);
