@@ -74,7 +74,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const decoder = await openDecoder();
   if (isListing) {
     const found = await listLayers(vision, { decoder, preprocessing, image: `${root}/${images.paths[0]}` });
-    print(args.flag("json") ? JSON.stringify(found) : describeLayers(found));
+    await print(args.flag("json") ? JSON.stringify(found) : describeLayers(found));
     return 0;
   }
 
@@ -103,7 +103,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     line[Symbol.dispose]();
     const { n_examples, content_tokens_per_example, cls_token, d_model } = metadata;
     const n_tokens = content_tokens_per_example + (cls_token ? 1 : 0);
-    if (args.flag("json")) print(JSON.stringify({ out, n_kept, skipped, metadata }));
+    if (args.flag("json")) await print(JSON.stringify({ out, n_kept, skipped, metadata }));
     else {
       say(
         `${n_examples} images of ${n_tokens} tokens, ${layers.length} ${

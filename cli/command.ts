@@ -236,21 +236,52 @@ export function say(line: string): void {
   writeStderr(`${inLines(line)}\n`);
 }
 
+/** The last line, which says why the command ends: unlike {@link say}, it waits for a slow reader. */
+export async function sayWhole(line: string): Promise<void> {
+  await writeWhole(Deno.stderr, `${inLines(line)}\n`).catch(() => {
+    // There is no reader to tell.
+  });
+}
+
+/** Milliseconds between two tries to write into a pipe that is full and does not block. */
+const RETRY_EVERY = 5;
+
+/** Bytes that a pipe takes whole or not at all: `PIPE_BUF` of Linux. */
+const AT_ONCE = 4096;
+
+/** Writes all lines of a text, however slowly they are read. */
+async function writeWhole(stream: Pick<typeof Deno.stdout, "writeSync">, lines: string): Promise<void> {
+  const bytes = new TextEncoder().encode(lines);
+  for (let at = 0; at < bytes.length;) {
+    // Deno's stdout keeps what stands behind the last line's end of a piece, so that a failure would not say what was
+    // written: pieces end with a line, or hold a part of one that is too long for it to keep.
+    const end = Math.min(at + AT_ONCE, bytes.length);
+    const lineEnd = bytes.lastIndexOf(NEWLINE, end - 1) + 1;
+    try {
+      at += stream.writeSync(bytes.subarray(at, lineEnd > at ? lineEnd : end));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.WouldBlock)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY));
+    }
+  }
+}
+
+const NEWLINE = 10;
+
 /** Text of one or more lines, with terminal control characters escaped. */
 function inLines(text: string): string {
   return text.split("\n").map(printable).join("\n");
 }
 
 /**
- * Prints a result on stdout; on a terminal with control characters escaped, elsewhere unchanged.
+ * Prints a whole result on stdout; on a terminal with control characters escaped, elsewhere unchanged.
  *
  * @throws {Interruption} if the reader has gone, as `head` does after its lines.
  * @throws {Error} if stdout cannot be written, for example on a full disk.
  */
-export function print(result: string, isTerminal: boolean = Deno.stdout.isTerminal()): void {
-  const bytes = new TextEncoder().encode(`${isTerminal ? inLines(result) : result}\n`);
+export async function print(result: string, isTerminal: boolean = Deno.stdout.isTerminal()): Promise<void> {
   try {
-    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+    await writeWhole(Deno.stdout, `${isTerminal ? inLines(result) : result}\n`);
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) throw new Interruption("SIGPIPE");
     throw new Error(`writing the result to stdout: ${(error as Error).message}`, { cause: error });

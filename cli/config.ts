@@ -18,8 +18,8 @@ export const configCommand: Command = {
 objective other than the default. Set data.path, and the file is ready to use:
 
   saev config > config.toml`,
-  run: () => {
-    print(configText());
-    return Promise.resolve(0);
+  async run() {
+    await print(configText());
+    return 0;
   },
 };

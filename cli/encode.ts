@@ -103,13 +103,13 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     line[Symbol.dispose]();
     if (args.flag("json")) {
       const numbers = Object.entries(metrics).map(([name, value]) => [name, Number.isFinite(value) ? value : null]);
-      print(
+      await print(
         JSON.stringify({ out, n_kept, n_entries, adapter: adapterName(sae.device), ...Object.fromEntries(numbers) }),
       );
       return 0;
     }
     if (n_kept === rows.n_rows) say(`${out} already holds these codes`);
-    print(table([
+    await print(table([
       ["folder", out],
       ["tokens counted", metrics.n_tokens.toLocaleString("en")],
       ["codes", `${n_entries.toLocaleString("en")}, ${(n_entries / metrics.n_tokens).toPrecision(4)} per token`],

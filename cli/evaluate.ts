@@ -125,13 +125,15 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       ...measured,
       undefined_metrics: undefinedMetrics(measured),
     };
-    print(JSON.stringify(report, typedArraysAsArrays));
+    await print(JSON.stringify(report, typedArraysAsArrays));
   } else {
     const { n_rows, density } = metrics;
     const size = `${n_rows.toLocaleString("en")} rows of ${rows.d_model}, ${
       density.length.toLocaleString("en")
     } latents`;
-    print(`${shownAddress(checkpoint)} on ${shownAddress(data)}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`);
+    await print(
+      `${shownAddress(checkpoint)} on ${shownAddress(data)}: ${size}, on ${adapter}\n\n${metricsTable(measured)}`,
+    );
   }
   return 0;
 }

@@ -25,8 +25,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = readOptions(args);
   const checkpoint = args.positionals[0]!;
   const found = await opening(signal, (source) => inspectCheckpoint(checkpoint, { ...source, ...options }));
-  if (args.flag("json")) print(printable(JSON.stringify(found, typedArraysAsArrays)));
-  else print(describe(found).map(printable).join("\n"));
+  if (args.flag("json")) await print(printable(JSON.stringify(found, typedArraysAsArrays)));
+  else await print(describe(found).map(printable).join("\n"));
   warn(found.warnings);
   if (found.refused !== null) throw new CheckpointError(found.refused);
   return 0;

@@ -13,7 +13,17 @@ import manifest from "../deno.json" with { type: "json" };
 import { printable } from "../runner/mod.ts";
 import { activationsCommand } from "./activations.ts";
 import { inFlags } from "./checkpoint.ts";
-import { Arguments, type Command, commandHelp, helpTable, print, say, unknown, UsageError } from "./command.ts";
+import {
+  Arguments,
+  type Command,
+  commandHelp,
+  helpTable,
+  print,
+  say,
+  sayWhole,
+  unknown,
+  UsageError,
+} from "./command.ts";
 import { collectCommand } from "./collect.ts";
 import { compareCommand } from "./compare.ts";
 import { configCommand } from "./config.ts";
@@ -50,7 +60,7 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof Interruption) return error.exitCode;
     const message = error instanceof Error ? error.message : String(error);
-    say(`error: ${printable(inFlags(message.replaceAll(/\s*\n\s*/g, " ")))}`);
+    await sayWhole(`error: ${printable(inFlags(message.replaceAll(/\s*\n\s*/g, " ")))}`);
     return error instanceof UsageError ? 2 : 1;
   }
 }
@@ -64,16 +74,16 @@ async function dispatch(args: readonly string[], signal: AbortSignal): Promise<n
     case "help":
       // `saev help train` is `saev train --help`.
       if (rest[0] !== undefined && !rest[0].startsWith("-")) return await dispatch([rest[0], "--help"], signal);
-      print(generalHelp());
+      await print(generalHelp());
       return 0;
     case "--help":
     case "-h":
-      print(generalHelp());
+      await print(generalHelp());
       return 0;
     case "version":
     case "--version":
     case "-V":
-      print(manifest.version);
+      await print(manifest.version);
       return 0;
   }
   if (name.startsWith("-")) throw unknown("option", name, ["--help", "--version"]);
@@ -81,7 +91,7 @@ async function dispatch(args: readonly string[], signal: AbortSignal): Promise<n
   if (command === undefined) throw unknown("command", name, Object.keys(COMMANDS));
   const parsed = new Arguments(name, command, rest);
   if (!parsed.flag("help")) return await command.run(parsed, signal);
-  print(commandHelp(name, command));
+  await print(commandHelp(name, command));
   return 0;
 }
 

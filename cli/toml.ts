@@ -1,6 +1,6 @@
 /**
  * Configuration files: TOML of limited size and depth, with every key given once. The parser would take the last of two
- * equal keys, so the keys are checked here first.
+ * equal keys, and it does not take `[a]` after `[a.b]`, so the keys are checked here first.
  *
  * @module
  */
@@ -70,12 +70,10 @@ class KeyReader {
     const parent = this.#enterAll(root, keys.slice(0, -1), "mention");
     const there = parent.entries.get(last);
     if (there !== undefined) {
-      const mayFollow = isTable(there) && (isElement ? there.isElement : there.by === "mention" && !there.isElement);
-      if (!mayFollow) this.#twice(keys, there);
-      if (!isElement) {
-        (there as Table).by = "header";
-        return there as Table;
-      }
+      const isLate = isTable(there) && !isElement && there.by === "mention";
+      // TOML allows it, and the parser does not.
+      if (isLate) this.#fail(`[${keys.join(".")}] stands after a table inside it, on line ${there.line}; move it up`);
+      if (!isElement || !isTable(there) || !there.isElement) this.#twice(keys, there);
     }
     const table: Table = { line, entries: new Map(), by: "header", isElement };
     parent.entries.set(last, table);

@@ -49,9 +49,9 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const tunings = await tune(device, { store, shapes, budget, signal });
   const adapter = adapterName(device);
   const { path, problem } = store;
-  if (args.flag("json")) print(JSON.stringify({ adapter, file: problem === null ? path : null, tunings }));
+  if (args.flag("json")) await print(JSON.stringify({ adapter, file: problem === null ? path : null, tunings }));
   else {
-    print([adapter, ...tunings.map(describeTuning)].join("\n\n"));
+    await print([adapter, ...tunings.map(describeTuning)].join("\n\n"));
     if (path === null) say("found no cache folder; the results were not saved");
     else if (problem === null) say(`saved to ${path}`);
   }

@@ -54,7 +54,7 @@ Deno.test("a number below 0 is the value of the option before it, and an unknown
   assertThrows(() => parse("--steps", "--json"), UsageError, "--steps needs a value");
 });
 
-Deno.test("no terminal obeys what commands say, and programs read results as they are", () => {
+Deno.test("no terminal obeys what commands say, and programs read results as they are", async () => {
   const written: Record<"stdout" | "stderr", string> = { stdout: "", stderr: "" };
   const streams = ["stdout", "stderr"] as const;
   for (const stream of streams) {
@@ -65,11 +65,50 @@ Deno.test("no terminal obeys what commands say, and programs read results as the
   }
   try {
     say("a\x1b[2J\u202eb\nc");
-    print("a\x1b[2J\u202eb\nc", true);
-    print("a\x1b[2J\u202eb\nc", false);
+    await print("a\x1b[2J\u202eb\nc", true);
+    await print("a\x1b[2J\u202eb\nc", false);
   } finally {
     for (const stream of streams) Reflect.deleteProperty(Deno[stream], "writeSync");
   }
   const shown = "a\\u001b[2J\\u202eb\nc\n";
   assertEquals(written, { stderr: shown, stdout: `${shown}a\x1b[2J\u202eb\nc\n` });
+});
+
+/** Lines of all lengths, more than a pipe holds, of which none is like another. */
+const long = () => Array.from({ length: 300 }, (_, i) => (i + ":").padEnd(i * i % 7919, "r")).join("\n");
+
+/** Makes stdout and stderr pipes that do not block, and writes more into each than it holds. */
+const FILLING = `
+const isDarwin = Deno.build.os === "darwin";
+const libc = Deno.dlopen(isDarwin ? "libSystem.dylib" : "libc.so.6", {
+  fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+});
+const F_SETFL = 4;
+for (const stream of [1, 2]) libc.symbols.fcntl(stream, F_SETFL, isDarwin ? 0x4 : 0x800);
+const { print, sayWhole } = await import(Deno.args[0]);
+const long = ${long};
+await print(long());
+await sayWhole(long());
+`;
+
+Deno.test("a result, and why a command ends, come whole through a pipe that does not block and is read slowly", async () => {
+  const module = new URL("../../cli/command.ts", import.meta.url).href;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--quiet", FILLING, module],
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const read = async (stream: ReadableStream<Uint8Array>) => {
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const chunk of stream) {
+      text += decoder.decode(chunk, { stream: true });
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    return text;
+  };
+  const [stdout, stderr] = await Promise.all([read(child.stdout), read(child.stderr)]);
+  const expected = `${long()}\n`;
+  for (const text of [stdout, stderr]) assert(text === expected, `${text.length} of ${expected.length} characters`);
+  assertEquals((await child.status).code, 0);
 });

@@ -47,6 +47,8 @@ const REFUSED: readonly (readonly [text: string, message: string])[] = [
   ["a = { b = 1 }\n[a.c]", "line 2: a is given twice; the first is on line 1"],
   ["a = 1\na.b = 2", "line 2: a is given twice; the first is on line 1"],
   ["[a]\nb = 1\n[a.b]", "line 3: a.b is given twice; the first is on line 2"],
+  ["[a.b]\nc = 1\n[a]\nd = 2", "line 3: [a] stands after a table inside it, on line 1; move it up"],
+  ["[a.b.c]\n[a.b]", "line 2: [a.b] stands after a table inside it, on line 1; move it up"],
   ["[[a]]\n[a]", "line 2: a is given twice; the first is on line 1"],
   ["[a]\n[[a]]", "line 2: a is given twice; the first is on line 1"],
   ['"a" = 1\na = 2', "line 2: a is given twice; the first is on line 1"],
