@@ -42,8 +42,8 @@ async function run(args: Arguments): Promise<number> {
   });
   const found = await collectSweep(path, parseToml(text));
   if (found.runs.length > 1) await writeCollected(path, found);
-  if (args.flag("json")) print(JSON.stringify(found));
-  else print(rowsOf(found.runs).map(printable).join("\n"));
+  if (args.flag("json")) await print(JSON.stringify(found));
+  else await print(rowsOf(found.runs).map(printable).join("\n"));
   return await sayMissing(path, found);
 }
 

@@ -36,7 +36,7 @@ export async function writeJobArray(array: JobArray, submits: boolean): Promise<
       n_runs === 1 ? "run" : "runs"
     }`,
   );
-  if (submits) print(await submit(script));
+  if (submits) await print(await submit(script));
   else say(`submit it with: sbatch ${quoted(script)}`);
   say(`then: saev collect ${quoted(array.out)}`);
   return 0;

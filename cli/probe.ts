@@ -71,10 +71,10 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   });
   stack.dispose();
   const names = labels.names ?? test?.names ?? null;
-  if (args.flag("json")) print(JSON.stringify(asJson(result, names)));
+  if (args.flag("json")) await print(JSON.stringify(asJson(result, names)));
   else {
     if (result.probes.n_unfinished > 0) say(`warning: ${result.probes.n_unfinished} probes took all steps`);
-    print(described(result, names, test !== undefined));
+    await print(described(result, names, test !== undefined));
   }
   return 0;
 }

@@ -10,6 +10,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import type { FeatureImage, FeaturesFile } from "../eval/feature_file.ts";
 import { shown } from "../kernels/engine/errors.ts";
 import { encodeAgain, encodeOnce, openPartial, PARTIAL } from "./feature_passes.ts";
@@ -41,6 +42,7 @@ export async function makeFeatures(
   surroundings: FeatureSurroundings,
   use: (made: MadeFeatures) => Promise<void>,
 ): Promise<void> {
+  checkOptions("makeFeatures", surroundings, { onProgress: true, signal: true, noteMs: true });
   checkPlan(plan);
   await Deno.mkdir(plan.out, { recursive: true });
   await using _lock = await RunLock.take(plan.out);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { hashMetadata, type ShardsMetadata } from "../data/shards/metadata.ts";
 import { readFolderMetadata, readLabels } from "../data/shards/reader.ts";
 import { CheckpointError } from "../io/errors.ts";
@@ -29,6 +30,7 @@ export interface TokenLabels {
  * @throws {CheckpointError} naming what was found, for anything else.
  */
 export async function openLabels(from: string, options: SourceOptions = {}): Promise<TokenLabels> {
+  checkOptions("openLabels", options, { hub: true, signal: true });
   const files = await openFiles(from, options);
   if (files.main !== null) {
     const array = await openNpy(await openSource(from, options));

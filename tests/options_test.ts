@@ -2,7 +2,16 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { examineRows, openRows, openShards, patchLabels, rowsOf, shuffledBatches } from "../data/mod.ts";
-import { evaluate, measureCoherence, measureStability, openFeatures, stabilityMember, topRows } from "../eval/mod.ts";
+import {
+  evaluate,
+  fitProbes,
+  type LabelledCodes,
+  measureCoherence,
+  measureStability,
+  openFeatures,
+  stabilityMember,
+  topRows,
+} from "../eval/mod.ts";
 import * as io from "../io/mod.ts";
 import { contextOf, DeviceContext, tune } from "../kernels/mod.ts";
 import * as nn from "../mod.ts";
@@ -81,6 +90,9 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   runTraining: ({ wrong, rows }) =>
     runner.runTraining(runner.completeRunConfig({ data: { path: "nowhere" } }), rows, wrong as runner.RunOptions),
   extractToShards: ({ wrong }) => runner.extractToShards({} as runner.ExtractionPlan, wrong),
+  fitProbes: ({ wrong }) => fitProbes({} as LabelledCodes, wrong),
+  openLabels: ({ wrong }) => runner.openLabels("nowhere", wrong),
+  makeFeatures: ({ wrong }) => runner.makeFeatures({} as runner.FeaturesPlan, wrong, () => Promise.resolve()),
   encodeToFolder: ({ wrong }) => runner.encodeToFolder({} as runner.EncodingPlan, wrong),
   findBadImages: ({ wrong }) =>
     runner.findBadImages({ root: "", paths: [], classes: null }, {} as never, {} as never, wrong),
