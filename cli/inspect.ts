@@ -4,7 +4,7 @@
  * @module
  */
 
-import { typedArraysAsArrays } from "../eval/mod.ts";
+import { type FeaturesFile, openFeatures, typedArraysAsArrays } from "../eval/mod.ts";
 import { CheckpointError, inspectCheckpoint, type Inspection, type TensorSummary } from "../io/mod.ts";
 import { printable } from "../runner/mod.ts";
 import { CHECKPOINT_DETAILS, opening, READ_OPTIONS, readOptions, warn } from "./checkpoint.ts";
@@ -17,19 +17,50 @@ export const inspectCommand: Command = {
   options: { ...READ_OPTIONS, json: { help: "print JSON" } },
   permissions:
     `--allow-read=CHECKPOINT. A format of several files needs read access to its folder; an address needs --allow-net.`,
-  details: CHECKPOINT_DETAILS,
+  details: `${CHECKPOINT_DETAILS}
+
+Of a folder that saev features wrote, it shows the annotations.`,
   run,
 };
 
 async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const options = readOptions(args);
   const checkpoint = args.positionals[0]!;
+  if (await Deno.stat(`${checkpoint}/features.json`).then(({ isFile }) => isFile, () => false)) {
+    const { file } = await openFeatures(checkpoint);
+    const { latents, images: _, ...rest } = file;
+    print(
+      args.flag("json")
+        ? printable(JSON.stringify({ ...rest, n_latents: latents.length }))
+        : describeFeatures(file).map(printable).join("\n"),
+    );
+    return 0;
+  }
   const found = await opening(signal, (source) => inspectCheckpoint(checkpoint, { ...source, ...options }));
   if (args.flag("json")) await print(printable(JSON.stringify(found, typedArraysAsArrays)));
   else await print(describe(found).map(printable).join("\n"));
   warn(found.warnings);
   if (found.refused !== null) throw new CheckpointError(found.refused);
   return 0;
+}
+
+/** What a folder of `saev features` is of, and what people said of its latents. */
+function describeFeatures({ model, data, latents, n_dead, classes, annotations }: FeaturesFile): string[] {
+  const count = (n: number, what: string): string => `${n.toLocaleString("en")} ${what}`;
+  return [
+    `features  of ${model.name}: ${count(latents.length, "latents")} of ${count(model.d_sae, `(${model.activation})`)}`,
+    `data      ${data.name}: ${count(data.n_images, "images")}${
+      classes ? ` of ${count(classes.length, "classes")}` : ""
+    }`,
+    `dead      ${count(n_dead, "latents")}`,
+    "",
+    annotations.length === 0 ? "annotations: none" : "annotations:",
+    ...annotations.length === 0 ? [] : table(annotations.map(({ latent, name, tags, verdict, note }) => [
+      String(latent),
+      [name, verdict && `[${verdict}]`, tags.map((tag) => `#${tag}`).join(" "), note].filter((text) => text !== "")
+        .join("  "),
+    ])).split("\n"),
+  ];
 }
 
 /** Lines of text, which may contain anything from the file. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `activations`, `config`, `train`,
- * `collect`, `compare`, `evaluate`, `encode`, `probe`, `inspect`, `convert` and `tune`.
+ * The command line: `saev demo`, `activations`, `config`, `train`, `collect`, `compare`, `evaluate`, `encode`, `probe`,
+ * `features`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; `runner/` and `examples/` do the work. Results
  * go to stdout, progress and errors to stderr. The exit code is 2 for a mistake in the arguments or in a configuration
@@ -31,6 +31,7 @@ import { convertCommand } from "./convert.ts";
 import { demoCommand } from "./demo.ts";
 import { encodeCommand } from "./encode.ts";
 import { evaluateCommand } from "./evaluate.ts";
+import { featuresCommand } from "./features.ts";
 import { inspectCommand } from "./inspect.ts";
 import { Interruption, Interrupts } from "./interruption.ts";
 import { probeCommand } from "./probe.ts";
@@ -47,6 +48,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   evaluate: evaluateCommand,
   encode: encodeCommand,
   probe: probeCommand,
+  features: featuresCommand,
   inspect: inspectCommand,
   convert: convertCommand,
   tune: tuneCommand,

@@ -19,8 +19,16 @@ const PACKAGES = {
   sharp: { specifier: "sharp@0.35.5", path: "", megabytes: 17 },
 } as const;
 
-/** Imports a package. Deno caches it, so it is downloaded once. */
-async function fetchPackage(name: keyof typeof PACKAGES): Promise<unknown> {
+const fetched = new Map<keyof typeof PACKAGES, Promise<unknown>>();
+
+/** Imports a package once. Deno caches it, so it is downloaded once. */
+function fetchPackage(name: keyof typeof PACKAGES): Promise<unknown> {
+  const found = fetched.get(name) ?? importPackage(name);
+  fetched.set(name, found);
+  return found;
+}
+
+async function importPackage(name: keyof typeof PACKAGES): Promise<unknown> {
   const { specifier, path, megabytes } = PACKAGES[name];
   say(`using the npm package ${specifier}; the first run downloads ${megabytes} MB`);
   const found = await import(`npm:${specifier}${path}`) as { readonly default?: unknown };
@@ -133,6 +141,8 @@ interface Sharp {
   toColourspace(space: string): Sharp;
   extractChannel(channel: number): Sharp;
   raw(options: { readonly depth: string }): Sharp;
+  jpeg(options: { readonly quality: number }): Sharp;
+  toBuffer(): Promise<Uint8Array>;
   toBuffer(options: { readonly resolveWithObject: true }): Promise<{
     readonly data: Uint8Array;
     readonly info: { readonly width: number; readonly height: number };
@@ -160,5 +170,23 @@ export async function openDecoder(): Promise<ImageDecoder> {
       }
       return await bytesOf(sharp(path).extractChannel(0));
     },
+  };
+}
+
+/** Bytes that the file of an image on a page has at most. */
+const THUMBNAIL_BYTES = 30_000;
+
+/** Opens what writes small JPEG files. */
+export async function openJpegEncoder(): Promise<(image: ByteImage) => Promise<Uint8Array>> {
+  const sharp = await fetchPackage("sharp") as (
+    pixels: Uint8Array,
+    options: { readonly raw: { readonly width: number; readonly height: number; readonly channels: 3 } },
+  ) => Sharp;
+  return async ({ width, height, data }) => {
+    for (let quality = 82;; quality -= 16) {
+      const bytes = await sharp(data, { raw: { width, height, channels: 3 } }).jpeg({ quality })
+        .toBuffer();
+      if (bytes.length <= THUMBNAIL_BYTES || quality < 20) return bytes;
+    }
   };
 }

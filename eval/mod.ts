@@ -59,14 +59,14 @@ export {
   type StabilityOptions,
 } from "./stability.ts";
 export {
+  type AnnotationsFile,
   type FeatureAnnotation,
   type FeatureClassScore,
   type FeatureExample,
   type FeatureExampleKind,
   type FeatureImage,
   type FeatureRecord,
-  type Features,
   type FeaturesFile,
   type FeatureStability,
-  openFeatures,
 } from "./feature_file.ts";
+export { type Features, openFeatures, readAnnotations } from "./feature_reader.ts";

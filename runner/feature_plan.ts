@@ -5,7 +5,7 @@
  */
 
 import type { ExampleCounts } from "../eval/feature_examples.ts";
-import type { FeatureRecord } from "../eval/feature_file.ts";
+import type { FeatureAnnotation, FeatureRecord } from "../eval/feature_file.ts";
 import type { RowSource } from "../nn/rows.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 
@@ -48,6 +48,8 @@ export interface FeaturesPlan {
   readonly selection: FeatureSelection;
   /** With how many images. */
   readonly counts: ExampleCounts;
+  /** What people said of latents; of two about one latent, the later counts. */
+  readonly annotations: readonly FeatureAnnotation[];
   /** The folder. */
   readonly out: string;
 }

@@ -81,7 +81,8 @@ export async function makeFeatures(
         recurrence: null,
         examples: record.examples.map((example) => ({ ...example, image: placeOf.get(example.image)! })),
       })),
-      annotations: [],
+      annotations: [...new Map(plan.annotations.map((annotation) => [annotation.latent, annotation])).values()]
+        .sort((a, b) => a.latent - b.latent),
       stability: null,
     },
     heat: second.heat,

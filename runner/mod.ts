@@ -73,7 +73,9 @@ export type {
   FeatureStage,
   FeatureSurroundings,
 } from "./feature_plan.ts";
+export { writeFeaturePage } from "./feature_page.ts";
 export { type MadeFeatures, makeFeatures } from "./features.ts";
+export { type ShardImages, shardImages, thumbnailPlan } from "./shard_images.ts";
 export { type ImageFolder, listImages } from "./image_folder.ts";
 export {
   CountLine,

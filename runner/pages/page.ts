@@ -18,11 +18,17 @@ export interface PageContent {
   readonly data: unknown;
   /** Where it may load from, as in a Content-Security-Policy; only pictures within the page, if left out. */
   readonly sources?: string;
+  /** Whether it loads scripts that lie beside it. */
+  readonly loadsScripts?: boolean;
 }
 
 /** The document. */
-export function renderPage(page: PageName, { title, data, sources = "img-src data:" }: PageContent): string {
-  const policy = `default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; ${sources}`;
+export function renderPage(
+  page: PageName,
+  { title, data, sources = "img-src data:", loadsScripts = false }: PageContent,
+): string {
+  const scripts = `script-src 'unsafe-inline'${loadsScripts ? " 'self' file:" : ""}`;
+  const policy = `default-src 'none'; ${scripts}; style-src 'unsafe-inline'; ${sources}`;
   return `<!doctype html>
 <html lang="en">
 <head>

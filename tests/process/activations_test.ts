@@ -1,6 +1,7 @@
 /** From photographs and an ONNX model to a trained model's metrics, by the command line, as a newcomer does it. @module */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { openShards } from "../../data/mod.ts";
+import { openFeatures } from "../../eval/mod.ts";
 import { assertFloat16Close } from "../support/tolerance.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -60,6 +61,24 @@ lr = 1e-2
     const measured = JSON.parse(evaluated.stdout);
     assertEquals(measured.n_rows, 8 * 16);
     assert(measured.explained_variance > 0.3, `explained variance ${measured.explained_variance}`);
+
+    const features = `${folder}/features`;
+    const args = ["features", `${folder}/run`, "--data", shards, "--images", PHOTOS, "--out", features];
+    const shown = await saev([...args, "--by", "max", "--limit", "5"]);
+    assertEquals(shown.code, 0, shown.stderr);
+    const { file } = await openFeatures(features);
+    assertEquals([file.latents.length, file.data.n_images, file.data.grid], [5, 8, { height: 4, width: 4 }]);
+    for (const { file: image } of file.images) {
+      const bytes = await Deno.readFile(`${features}/${image}`);
+      assertEquals([...bytes.subarray(0, 2)], [0xff, 0xd8], "a JPEG file");
+      assert(bytes.length <= 30_000, `${image} has ${bytes.length} bytes`);
+    }
+    assertStringIncludes((await saev(["inspect", features])).stdout, "5 latents of 64 (top-k)");
+    const again = await saev(args);
+    assertEquals(again.code, 1);
+    assertStringIncludes(again.stderr, "already holds features; replace them with --overwrite");
+    const wrong = await saev(["features", `${folder}/run`, "--data", shards]);
+    assertEquals([wrong.code, wrong.stderr.includes("features needs --images")], [2, true]);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

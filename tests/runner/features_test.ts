@@ -42,6 +42,11 @@ const PLAN: Omit<FeaturesPlan, "out"> = {
   },
   patchLabels: PATCH_LABELS,
   selection: { by: "all" },
+  annotations: [
+    { latent: 7, name: "older", tags: [], verdict: "", note: "" },
+    { latent: 3, name: "ants", tags: ["animal"], verdict: "interpretable", note: "" },
+    { latent: 7, name: "bees", tags: [], verdict: "mixed", note: "wings" },
+  ],
   counts: { n_top: 5, n_quantiles: 4, n_counter: 2 },
 };
 
@@ -84,6 +89,7 @@ Deno.test("every number of a feature is that of all codes written out", async ()
   const rows = Array.from({ length: N_IMAGES * PATCHES }, (_, row) => row);
   const alive = Array.from({ length: S }, (_, s) => s).filter((s) => rows.some((row) => at(row, s) > 0));
   assertEquals(file.latents.map(({ latent }) => latent), alive);
+  assertEquals(file.annotations.map(({ latent, name }) => [latent, name]), [[3, "ants"], [7, "bees"]]);
   assertEquals([file.n_dead, file.mask_classes, file.data.n_rows], [S - alive.length, [0, 7, 9], N_IMAGES * PATCHES]);
   const { monosemanticity } = await evaluate(sae, rowsOf(X, D), { monosemanticity: true });
   const classSizes = [0, 1, 2].map((c) => LABELS.filter((label) => label === c).length);

@@ -23,7 +23,7 @@ export function Page({ title, summary, children }: {
     <>
       <header>
         <div>
-          <h1>{title}</h1>
+          <h1 tabIndex={-1}>{title}</h1>
           <p>{summary}</p>
         </div>
         <ThemeSwitch />
