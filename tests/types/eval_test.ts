@@ -22,6 +22,7 @@ Deno.test("@saev/nn/eval has these functions, classes and constants", () => {
       | "openFeatures"
       | "probeR"
       | "purityAt"
+      | "readAnnotations"
       | "scoreProbes"
       | "slowCoherence"
       | "stabilityMember"
@@ -458,6 +459,23 @@ Deno.test("what @saev/nn/eval exports keeps its type", () => {
     IsExact<
       typeof evaluation.openFeatures,
       (from: io.FilesSource, options?: io.SourceOptions) => Promise<evaluation.Features>
+    >
+  >(true);
+  assertType<
+    IsExact<
+      typeof evaluation.readAnnotations,
+      (from: io.ByteSource, options?: io.SourceOptions) => Promise<evaluation.AnnotationsFile>
+    >
+  >(true);
+  assertType<
+    Keeps<
+      evaluation.AnnotationsFile,
+      {
+        readonly saev_annotations: 1;
+        readonly model: string;
+        readonly d_sae: number;
+        readonly annotations: readonly evaluation.FeatureAnnotation[];
+      }
     >
   >(true);
 });
