@@ -1,18 +1,18 @@
 /**
- * What a device's buffers and textures hold, by label.
+ * The bytes in a device's buffers and textures, by label.
  *
  * @module
  */
 
-/** The buffers and textures that a device has made since it is watched. */
+/** The buffers and textures that a device has created since the watch began. */
 export interface Held {
-  /** Bytes of those that are not destroyed, by label. */
+  /** Bytes of those not destroyed, by label. */
   readonly bytes: ReadonlyMap<string, number>;
-  /** How many are not destroyed. */
+  /** Number of those not destroyed. */
   readonly count: number;
 }
 
-/** Watches what a device makes and destroys from now on. */
+/** Watches what a device creates and destroys from now on. */
 export function watchBuffers(device: GPUDevice): () => Held {
   const held = new Map<GPUBuffer | GPUTexture, { readonly label: string; readonly size: number }>();
   const watch = <T extends GPUBuffer | GPUTexture>(made: T, label: string | undefined, size: number): T => {
@@ -29,7 +29,7 @@ export function watchBuffers(device: GPUDevice): () => Held {
   const createTexture = device.createTexture.bind(device);
   device.createTexture = (descriptor) => {
     const texture = createTexture(descriptor);
-    // All have texels of four words.
+    // All formats have four words per pixel.
     return watch(texture, descriptor.label, 16 * texture.width * texture.height);
   };
   return () => {

@@ -1,12 +1,13 @@
 /**
- * Steps as stacked bars, one colour a phase, in multiples of each step's own encoder product: an SVG that needs nothing else.
+ * Draws steps as stacked bars, one colour per phase, in multiples of each step's own encoder product, as a
+ * self-contained SVG.
  *
  * @module
  */
 
 /** One step: its phases in order, as multiples of its encoder product. */
 export interface Bar {
-  /** What stands beside it. */
+  /** Its label. */
   readonly label: string;
   /** Name and length of each part. */
   readonly parts: readonly (readonly [phase: string, length: number])[];
@@ -15,7 +16,7 @@ export interface Bar {
 const COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#edc948", "#9c755f", "#e15759", "#76b7b2"];
 const [WIDTH, LABELS, ROW, BAR, TOP] = [960, 300, 34, 22, 56];
 
-/** The bars, longest possible, under a legend of their phases. */
+/** Draws the bars to scale, under a legend of their phases. */
 export function stackedBars(title: string, bars: readonly Bar[]): string {
   const phases = [...new Set(bars.flatMap(({ parts }) => parts.map(([phase]) => phase)))];
   const colour = (phase: string) => COLOURS[phases.indexOf(phase) % COLOURS.length]!;

@@ -1,6 +1,6 @@
 /**
- * Two results of `deno task bench --json`: fails where a ratio has become worse. Times are never compared, since machines
- * differ; what is compared was measured against something in the same run.
+ * Compares two results of `deno task bench --json` and fails if a ratio got worse. Times are never compared, because
+ * machines differ; a ratio compares two measurements of the same run.
  *
  *     deno run --allow-read bench/compare.ts BEFORE.json AFTER.json [--slack PERCENT]
  *
@@ -22,15 +22,15 @@ export interface BenchResult {
   readonly peers?: readonly Row[];
 }
 
-/** A ratio in both results: `worse` is how much worse it became, in percent. */
+/** A ratio in both results, and by how many percent it got worse. */
 export interface Comparison {
-  /** Of what. */
+  /** Its name. */
   readonly ratio: string;
-  /** It was. */
+  /** Its earlier value. */
   readonly before: number;
-  /** It is. */
+  /** Its later value. */
   readonly after: number;
-  /** In percent; negative where it became better. */
+  /** In percent; negative if it improved. */
   readonly worse: number;
 }
 
@@ -50,7 +50,7 @@ interface Ratio {
   readonly lessIsBetter: boolean;
 }
 
-/** A phase of a few percent of the encoder product varies more than it weighs: only whole steps are held to account. */
+/** A phase of a few percent of the encoder product varies by more than it weighs, so only whole steps are checked. */
 function ratiosOf({ products, f16 = [], steps, peers = [] }: BenchResult): [ratio: string, Ratio][] {
   return [
     ...products.map((row): [string, Ratio] => [

@@ -1,5 +1,5 @@
 /**
- * What f16 weights cost or save: the products that read them, against the same with float32.
+ * The cost or gain of f16 weights: the products that read them, compared with float32.
  *
  * @module
  */
@@ -9,13 +9,13 @@ import { SparseAutoencoder } from "../mod.ts";
 import { type Row, timeDispatches } from "./measure.ts";
 
 const [D, S, k] = [768, 6144, 32];
-/** Many rows, which compute, and few, which read the weights. */
+/** Many rows, limited by arithmetic, and few, limited by reading the weights. */
 const BATCHES = [1024, 16];
 
-/** The kernels that read a weight, by what they do. */
+/** The kernels that read a weight, by purpose. */
 const PRODUCTS = { "encoder": "matmul_nt", "decoder": "spmm" };
 
-/** Milliseconds of each product, the fastest of `rounds` taken in turn, so that drifts hit both alike. */
+/** Milliseconds of each product, the fastest of `rounds` taken in turn, so that drifts affect both alike. */
 export async function timeF16(device: GPUDevice, rounds = 5): Promise<Row[]> {
   using stack = new DisposableStack();
   const cfg = { d_model: D, d_sae: S, activation: { key: "top-k", top_k: k } } as const;

@@ -1,11 +1,11 @@
 /**
  * Turns the JSON of `deno bench --json` into the tracked figures, the rate of each kernel's fastest run: one array of
- * `{ name, unit, value }`, as benchmark dashboards take it (bigger is better). The unit is GFLOP/s, or GB/s where a kernel
- * moves more bytes than it computes.
+ * `{ name, unit, value }`, as benchmark dashboards accept it (bigger is better). The unit is GFLOP/s, or GB/s for a
+ * kernel that moves more bytes than it computes.
  *
  *     deno bench -A --json bench/kernels_bench.ts [--filter NAME] | deno run bench/figures.ts
  *
- * Ends with 1 where a bench failed, or none ran: a filter that matches nothing is a mistake.
+ * Exits with 1 if a benchmark failed, or none ran: a filter that matches nothing is a mistake.
  *
  * @module
  */
@@ -18,12 +18,12 @@ interface BenchJson {
   }[];
 }
 
-/** What a dashboard tracks. */
+/** A figure for a dashboard. */
 interface Figure {
   readonly name: string;
   readonly unit: string;
   readonly value: number;
-  /** Figures of other processors are not compared. */
+  /** Figures of different processors are not compared. */
   readonly extra: string;
 }
 

@@ -1,6 +1,6 @@
 /**
- * A row for every kernel of `kernels/`, each alone, at the sizes of a training step. What a row costs is what the `cost` of
- * its kernels says.
+ * One row for every kernel of `kernels/`, run alone at the sizes of a training step. The cost of a row is the sum of
+ * its kernels' own `cost`.
  *
  * @module
  */
@@ -64,46 +64,46 @@ import {
 import { shapeName, SHAPES } from "./matmul_shapes.ts";
 import { PricedCommands } from "./priced_commands.ts";
 
-/** The sizes that rows are made of. */
+/** The sizes of the rows. */
 export interface KernelSizes {
-  /** Rows of a batch. */
+  /** Rows per batch. */
   readonly B: number;
   /** Numbers in a row. */
   readonly D: number;
   /** Rows of a dictionary. */
   readonly S: number;
-  /** Entries of a sparse row. */
+  /** Entries per sparse row. */
   readonly k: number;
-  /** What products multiply. */
+  /** The matrix products. */
   readonly products: typeof SHAPES;
 }
 
-/** Those of a training step. */
+/** The sizes of a training step. */
 export const STEP_SIZES: KernelSizes = { B: 1024, D: 768, S: 6144, k: 32, products: SHAPES };
 
-/** Records the kernels of a row; may be called again and again. */
+/** Records the kernels of a row; may be called repeatedly. */
 type Recording = (commands: Commands) => void;
 
 /** One line of the bench. */
 export interface KernelRow {
   /** The file of `kernels/` whose kernels it runs, without `.ts`. */
   readonly file: string;
-  /** What of it. */
+  /** What it measures. */
   readonly name: string;
-  /** Makes what the kernels read and write. */
+  /** Creates the tensors that the kernels use. */
   readonly make: (room: Room) => Recording;
-  /** Whether what kernels run only if the GPU says so is run. */
+  /** Whether to run kernels that the GPU may skip. */
   readonly branches?: true;
 }
 
-/** A row that can be run on a device. */
+/** A row, ready to run on a device. */
 export class KernelRun implements Disposable {
   readonly #context: DeviceContext;
   readonly #room: Room;
   readonly #record: Recording;
   readonly #branches: boolean;
 
-  /** Makes the tensors of a row. */
+  /** Creates the tensors of a row. */
   constructor(context: DeviceContext, row: KernelRow, sizes: KernelSizes) {
     this.#context = context;
     this.#room = new Room(context, sizes);
@@ -111,7 +111,7 @@ export class KernelRun implements Disposable {
     this.#branches = row.branches === true;
   }
 
-  /** Submits it `times` times, without waiting; returns the names of its kernels, and what one time costs. */
+  /** Submits it `times` times without waiting; returns the names of its kernels and the cost of one time. */
   run(times: number): { readonly kernels: readonly string[]; readonly cost: Cost } {
     const commands = new PricedCommands(this.#context, this.#branches);
     this.#record(commands);
@@ -128,11 +128,11 @@ export class KernelRun implements Disposable {
   }
 }
 
-/** Numbers between −2 and 2 that repeat after so many. */
+/** The period of the test numbers, which lie between −2 and 2. */
 const PERIOD = 4093;
 const NUMBERS = Float32Array.from({ length: PERIOD }, (_, i) => 2 * Math.sin(i * i * 12.9898));
 
-/** Tensors for one row, with numbers in them. */
+/** The tensors of one row. */
 class Room implements Disposable {
   readonly context: DeviceContext;
   readonly sizes: KernelSizes;
@@ -148,7 +148,7 @@ class Room implements Disposable {
     return this.#owned.use(made);
   }
 
-  /** Some numbers, or what a function says of each place. */
+  /** Numbers, or the results of a function of the index. */
   floats(shape: readonly number[], value?: (i: number) => number): Tensor {
     const data = new Float32Array(shape.reduce((size, length) => size * length, 1));
     if (value) { for (let i = 0; i < data.length; i++) data[i] = value(i); }
@@ -156,7 +156,7 @@ class Room implements Disposable {
     return this.use(Tensor.from(this.context, data, shape, "floats"));
   }
 
-  /** Zeros, or what a function says of each place. */
+  /** Zeros, or the results of a function of the index. */
   integers(shape: readonly number[], value: (i: number) => number = () => 0): Tensor<"u32"> {
     const length = shape.reduce((size, length) => size * length, 1);
     return this.use(Tensor.from(this.context, Uint32Array.from({ length }, (_, i) => value(i)), shape, "integers"));
@@ -168,7 +168,7 @@ class Room implements Disposable {
   }
 }
 
-/** [B, S] with k entries a row: all over the columns, or every row in the same ones. */
+/** [B, S] with k entries per row: spread over the columns, or every row in the same ones. */
 function csr(room: Room, isSpread = true): Csr {
   const { B, S, k } = room.sizes;
   const every = Math.floor(S / k);
@@ -184,7 +184,7 @@ function csr(room: Room, isSpread = true): Csr {
   };
 }
 
-/** The same with its entries by column, and what multiplies it: all indices belong to one part. */
+/** The same entries by column, and the factor that multiplies them, as one part. */
 function transposed(room: Room) {
   const { B, S, k } = room.sizes;
   const sparse = csr(room);
@@ -209,7 +209,7 @@ function withMaxima(room: Room): { readonly values: Tensor; readonly maxima: Ten
   return { values, maxima };
 }
 
-/** What a selection of k numbers a row takes besides them. */
+/** The further tensors for selecting k numbers per row. */
 function selection(room: Room) {
   const { B, S, k } = room.sizes;
   return {
@@ -235,7 +235,7 @@ function batchTopK(room: Room, { values, maxima }: ReturnType<typeof withMaxima>
     selection.select(commands, { ...results, forEach: (use) => use({ values, maxima, from: 0, to: B }) });
 }
 
-/** [B, S] with k numbers a row that are not zero, and room for them as entries. */
+/** [B, S] with k non-zero numbers per row, and room for them as entries. */
 function mostlyZeros(room: Room) {
   const { B, S, k } = room.sizes;
   const every = Math.floor(S / k);
@@ -252,7 +252,7 @@ function mostlyZeros(room: Room) {
   };
 }
 
-/** Every sixth number below S is listed, as the latents that are dead may be. */
+/** Every sixth number below S is listed, like dead latents. */
 const EVERY = 6;
 
 function list(room: Room) {
@@ -284,7 +284,7 @@ function listedColumns(room: Room): SpreadEntriesArguments {
   };
 }
 
-/** [S, D], what updates it, and what the GPU alone knows. */
+/** [S, D], its optimizer state, and the flags that only the GPU knows. */
 function parameter(room: Room) {
   const { D, S } = room.sizes;
   const [matrix, grad] = [room.floats([S, D]), room.floats([S, D])];
@@ -309,8 +309,8 @@ function rowsAndRow(room: Room) {
 const ends = (room: Room) => ({ ends: room.integers([1], () => room.sizes.S), parts: 1 });
 
 /**
- * The rows. Every kernel that a file of `kernels/` declares is run by one of them, or by a step of `step.ts`: a test names
- * the kernel that is not.
+ * The rows. Every kernel declared in `kernels/` is run by one of them, or by a step of `step.ts`; a test names any
+ * kernel that is not.
  */
 export const KERNEL_ROWS: readonly KernelRow[] = [
   ...SHAPES.map((shape, at): KernelRow => ({

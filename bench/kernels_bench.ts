@@ -1,6 +1,6 @@
 /**
- * `deno bench` for every kernel alone, at the sizes of a training step. A bench's name ends with its work, in GFLOP or in GB,
- * so that a tracker gets a rate by dividing:
+ * `deno bench` for every kernel alone, at the sizes of a training step. The name of a benchmark ends with its work, in
+ * GFLOP or GB, so that a tracker can compute the rate:
  *
  *     deno bench -A --json bench/kernels_bench.ts [--filter NAME] | deno run bench/figures.ts
  */
@@ -9,7 +9,7 @@ import { contextOf } from "../kernels/mod.ts";
 import { KERNEL_ROWS, KernelRun, STEP_SIZES } from "./kernel_rows.ts";
 import { timedDevice, timeDispatches, totalMs } from "./measure.ts";
 
-/** Milliseconds of one sample: waiting for the GPU costs some 11 in Deno whatever the work. */
+/** Milliseconds per sample: waiting for the GPU costs some 11 ms in Deno in any case. */
 const SAMPLE = 200;
 const MAX_TIMES = 1000;
 

@@ -1,10 +1,11 @@
 /**
- * Does the controller reach its target? Trains ReLU, JumpReLU and BatchTopK for a mean L0 on data of three scales, without
- * retuning, and measures L0 in evaluation over the last tenth of the steps.
+ * Checks that the L0 controller reaches its target: trains ReLU, JumpReLU and BatchTopK for a mean L0 on data of three
+ * scales, without retuning, and measures L0 in evaluation over the last tenth of the steps.
  *
  *     deno run -A bench/l0.ts [--target N] [--steps N] [--lr X] [--d-sae N] [FILE.f32.bin:D ...]
  *
- * Without files, on the whitened patches of the committed photographs. `--only ACTIVATION` and `--scale X` run a part.
+ * Without files, it uses the whitened patches of the committed photographs. `--only ACTIVATION` and `--scale X` select
+ * a part.
  *
  * @module
  */
@@ -21,7 +22,10 @@ const ACTIVATIONS = (target: number): Readonly<Record<string, ActivationOptions>
   "batch-top-k": { key: "batch-top-k", top_k: target },
 });
 
-/** Rows on which L0 is measured in evaluation, from all over the data; 2048 of the photographs' are off by 3 %. */
+/**
+ * Rows for measuring L0 in evaluation, from all over the data; with 2048 of the photographs' rows the result is off by
+ * 3 %.
+ */
 const MEASURED = 32768;
 
 function everySo(rows: Float32Array, d_model: number): Float32Array {

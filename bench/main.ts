@@ -1,10 +1,11 @@
 /**
- * `deno task bench`: the adapter's ceilings, the matrix products, those with f16 weights, the training step by
- * kernel and by phase, small steps on a stream, and the peers, in one run.
+ * `deno task bench`: the adapter's ceilings, the matrix products, those with f16 weights, the training step by kernel
+ * and by phase, small steps on a stream, and the peers, in one run.
  *
  *     deno task bench [--json] [--svg FILE] [--no-peers] [--python PYTHON]
  *
- * `--json` prints the same as one JSON document, `--svg` draws the phases of the steps. The peers take most of the time.
+ * `--json` prints the results as one JSON document; `--svg` draws the phases of the steps. The peers take most of the
+ * time.
  */
 
 import { parseArgs } from "@std/cli/parse-args";
@@ -56,7 +57,7 @@ const productSize = ({ B, D, S }: StepShape) => B * D * S;
 const steps: Row[] = [];
 const kernels: Row[] = [];
 const bars = [];
-// The machine has fast and slow minutes: every step is to meet a fast one.
+// The machine has fast and slow minutes: every step should meet a fast one.
 const stepTimes = await timeSteps(device, STEPS, 8);
 for (const [i, shape] of STEPS.entries()) {
   const step = `${shape.name} (B ${shape.B}, D ${shape.D}, S ${shape.S}, k ${
@@ -65,7 +66,7 @@ for (const [i, shape] of STEPS.entries()) {
   const times = stepTimes[i]!;
   const phases = phasesOf(times, shape);
   const total = phases.get("total")!;
-  // Where the product cannot be told from others, that of the first step says how long one of this size takes.
+  // If the product cannot be separated from others, the first step's product gives the time for this size.
   const encoder = phases.get("encoder product") ??
     phasesOf(stepTimes[0]!, STEPS[0]!).get("encoder product")! * productSize(shape) / productSize(STEPS[0]!);
   const parts = [...phases].filter(([phase]) => phase !== "total");

@@ -1,5 +1,5 @@
 /**
- * The matrix products that are measured: those of a training step with B 1024, D 768, S 6144, and a small one.
+ * The matrix products to measure: those of a training step with B 1024, D 768, S 6144, and a small one.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export const SHAPES: readonly ProductShape[] = [
   { layout: "nt", M: 512, N: 512, K: 100 },
 ];
 
-/** What benches call a shape. */
+/** The name of a shape in benchmarks. */
 export function shapeName({ layout, M, N, K }: ProductShape): string {
   return `${layout} ${M}x${N}x${K}`;
 }
@@ -27,13 +27,13 @@ export function flopsOf({ M, N, K }: ProductShape): number {
   return 2 * M * N * K;
 }
 
-/** A product that can be run again and again. */
+/** A product that can be run repeatedly. */
 export class Product implements Disposable {
   readonly #device: GPUDevice;
   readonly #shape: ProductShape;
   readonly #tensors: readonly Tensor[];
 
-  /** With factors whose values do not matter. */
+  /** Creates factors, whose values do not matter. */
   constructor(device: GPUDevice, shape: ProductShape) {
     const { layout, M, N, K } = shape;
     const context = contextOf(device);
@@ -48,7 +48,7 @@ export class Product implements Disposable {
     ];
   }
 
-  /** The tile that the device takes for it. */
+  /** The tile that the device uses for it. */
   get tile(): TileName {
     return chosenTile(contextOf(this.#device), this.#shape, true);
   }
@@ -61,7 +61,7 @@ export class Product implements Disposable {
     commands.submit();
   }
 
-  /** Takes it once, and says how long that was by the GPU's clock. */
+  /** Runs it once and returns its time by the GPU's clock. */
   async milliseconds(): Promise<number> {
     return totalMs(await timeDispatches(contextOf(this.#device), () => this.run(1)));
   }
@@ -72,7 +72,9 @@ export class Product implements Disposable {
   }
 }
 
-/** Milliseconds of each product, the fastest of `rounds` in which all take turns; one more goes first to compile. */
+/**
+ * Milliseconds of each product, the fastest of `rounds` in which all take turns; one more round goes first to compile.
+ */
 export async function timeProducts(
   device: GPUDevice,
   shapes: readonly ProductShape[],

@@ -1,5 +1,5 @@
 /**
- * How benches measure: the GPU's own clock around every dispatch, the best of some rounds.
+ * How benchmarks measure: the GPU's own clock around every dispatch, the best of several rounds.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import { contextOf, type Cost, type DeviceContext, DispatchTimings } from "../kernels/mod.ts";
 import { checkDevice } from "../kernels/engine/self_check.ts";
 
-/** A device that can time dispatches; `prepare` sees it first. */
+/** A device that can time dispatches; `prepare` is called with it first. */
 export async function timedDevice(prepare?: (device: GPUDevice) => void): Promise<GPUDevice> {
   const adapter = await navigator.gpu.requestAdapter();
   if (!adapter) throw new Error("no GPU adapter; run this as `deno task bench`");
@@ -24,15 +24,15 @@ export async function timedDevice(prepare?: (device: GPUDevice) => void): Promis
   return device;
 }
 
-/** What the dispatches of one kernel took, with the copies that they need of what they read. */
+/** The time and cost of one kernel's dispatches, including the copies of their inputs. */
 export interface KernelTime {
-  /** Milliseconds of all of them. */
+  /** Milliseconds in total. */
   readonly ms: number;
-  /** Of all of them. */
+  /** Cost in total. */
   readonly cost: Cost;
 }
 
-/** The kernels of a submission: those whose work is known, and those of which the GPU decides it. */
+/** The kernels of a submission: those whose work is known, and those whose work the GPU decides. */
 export interface KernelTimes {
   /** By name. */
   readonly known: ReadonlyMap<string, KernelTime>;
@@ -40,7 +40,7 @@ export interface KernelTimes {
   readonly decided: ReadonlyMap<string, number>;
 }
 
-/** What each kernel took in what `work` submits. */
+/** The time of each kernel in what `work` submits. */
 export async function timeDispatches(
   context: DeviceContext,
   work: () => Promise<void> | void,
@@ -73,7 +73,9 @@ export function totalMs({ known, decided }: KernelTimes): number {
   return known.values().reduce((sum, { ms }) => sum + ms, 0) + decided.values().reduce((sum, ms) => sum + ms, 0);
 }
 
-/** The shortest of `rounds` runs of everything that `work` records, in milliseconds; one more run goes first to compile. */
+/**
+ * The shortest of `rounds` runs of everything that `work` records, in milliseconds; one more run goes first to compile.
+ */
 export async function best(device: GPUDevice, rounds: number, work: () => void): Promise<number> {
   let least = Infinity;
   for (let round = 0; round <= rounds; round++) {

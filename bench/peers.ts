@@ -14,13 +14,13 @@ import { ours } from "./peers/ours.ts";
 import { type PeerProblem, type PeerResult, PROBLEM } from "./peers/problem.ts";
 import { pytorch, torchVersion } from "./peers/torch.ts";
 
-/** How far a peer's loss may be from ours, relatively. */
+/** Largest relative difference between a peer's loss and ours. */
 const TOLERANCE = 1e-5;
 
 /**
- * One row a peer.
+ * One row per peer.
  *
- * @throws {Error} if a peer's losses are not ours: then it did not take the same step.
+ * @throws {Error} if a peer's losses differ from ours: then it did not take the same step.
  */
 export async function peers(device: GPUDevice, { python, problem = PROBLEM }: {
   readonly python: string;
@@ -35,7 +35,7 @@ export async function peers(device: GPUDevice, { python, problem = PROBLEM }: {
     "loss": losses.at(-1)!.toPrecision(9),
     "n_dead": problem.n_dead,
   });
-  // Ours are taken right before a peer's and right after, so that what else the machine does hits both alike.
+  // Ours are timed right before and right after a peer's, so that other load affects both alike.
   const samples: number[] = [];
   const sample = async () => void samples.push(await own.milliseconds());
   const compare = async (name: string, take: () => Promise<PeerResult>) => {
@@ -50,7 +50,7 @@ export async function peers(device: GPUDevice, { python, problem = PROBLEM }: {
     });
     rows.push(row(name, milliseconds, Math.min(...samples.slice(-2)) / milliseconds, losses));
   };
-  // Its WebGPU step takes so long that the compared steps are enough to time it.
+  // Its WebGPU step takes so long that the compared steps suffice to time it.
   await compare("jax-js, WebGPU", () => jaxJs("webgpu", problem, 0));
   await compare("jax-js, Wasm", () => jaxJs("wasm", problem, 3));
   const torch = await torchVersion(python);
@@ -58,10 +58,12 @@ export async function peers(device: GPUDevice, { python, problem = PROBLEM }: {
   return [row("@saev/nn", Math.min(...samples), 1, own.losses), ...rows];
 }
 
-/** How often each product is taken, in turn with ours: in WebGPU it takes jax-js ten seconds. */
+/** How often each product is timed, in turn with ours: jax-js in WebGPU takes ten seconds. */
 const ROUNDS = { webgpu: 3, wasm: 15 };
 
-/** The encoder product of that step alone: ours by the GPU's clock, the others' by the wall's, which costs them some 11 ms. */
+/**
+ * The encoder product of that step alone: ours by the GPU's clock, the others' by wall clock, which adds some 11 ms.
+ */
 export async function productPeers(device: GPUDevice, { B, D, S }: PeerProblem = PROBLEM): Promise<Row[]> {
   const shape = { layout: "nt", M: B, N: S, K: D } as const;
   const flops = flopsOf(shape);

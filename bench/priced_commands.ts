@@ -1,5 +1,5 @@
 /**
- * Commands that note what their runs cost, by each kernel's own `cost`.
+ * Commands that record the cost of their runs, from each kernel's own `cost`.
  *
  * @module
  */
@@ -15,21 +15,21 @@ import {
 import type { Tensor } from "../kernels/mod.ts";
 
 /**
- * What the GPU would decide is decided here, so that the cost is known: runs under `onlyIf` are all recorded, or none. A run
- * of which the GPU counts the workgroups costs what it costs at most.
+ * Decides what the GPU would decide, so that the cost is known: runs under `onlyIf` are either all recorded or none. A
+ * run whose workgroups the GPU counts has its largest cost.
  */
 export class PricedCommands extends Commands {
   readonly #branches: boolean;
-  /** The kernels that were recorded, in order, with what each run costs. */
+  /** The recorded kernels in order, with the cost of each run. */
   readonly runs: { readonly kernel: string; readonly cost: Cost }[] = [];
 
-  /** With `branches`, everything under `onlyIf` is recorded, else nothing of it. */
+  /** With `branches`, everything under `onlyIf` is recorded; otherwise nothing of it. */
   constructor(context: DeviceContext, branches: boolean) {
     super(context);
     this.#branches = branches;
   }
 
-  /** Records a run, and its cost. */
+  /** Records a run and its cost. */
   override run<D extends string, F extends string, B extends string>(
     kernel: Kernel<D, F, B>,
     given: KernelArguments<D, F, B>,
@@ -39,12 +39,12 @@ export class PricedCommands extends Commands {
     this.runs.push({ kernel: kernel.name, cost: kernel.cost(given) });
   }
 
-  /** Records what depends on a condition, or leaves it out. */
+  /** Records conditional work, or leaves it out. */
   override onlyIf(_condition: Tensor<"u32">, record: () => void): void {
     if (this.#branches) record();
   }
 
-  /** Of all runs. */
+  /** The cost of all runs. */
   get cost(): Cost {
     return this.runs.reduce(
       (sum, { cost }) => ({ flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes }),

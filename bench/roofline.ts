@@ -1,5 +1,6 @@
 /**
- * What this adapter can do at most: multiply-adds a second, and bytes copied a second. Everything else is a share of these.
+ * The limits of this adapter: multiply-adds per second, and bytes copied per second. Other results are given as shares
+ * of these.
  *
  * @module
  */

@@ -16,7 +16,7 @@ const bytes = n_rows * D * 4;
 const folder = await Deno.makeTempDir(parent === undefined ? {} : { dir: parent });
 const path = `${folder}/rows.f32`;
 
-/** Takes the file out of the page cache; where that cannot be asked for, says no. */
+/** Drops the file from the page cache; returns `false` where that is impossible. */
 async function forget(): Promise<boolean> {
   const args = [`if=${path}`, "iflag=nocache", "count=0", "status=none"];
   return (await new Deno.Command("dd", { args, stderr: "null" }).output()).success;
@@ -66,7 +66,7 @@ try {
   }
   console.log(table(measured));
 
-  // A step of 100 ms that leaves the main thread free, as one on a GPU does.
+  // A step of 100 ms that leaves the main thread free, like one on a GPU.
   let waited = 0;
   let steps = 0;
   const batches = shuffledBatches(rows, { batch_size: BATCH, n_steps: 100, seed: 1 });

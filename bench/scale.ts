@@ -3,13 +3,14 @@
  *
  *     deno run -A bench/scale.ts [sweeps] [codes] [textures] [large] [steps] [--json]
  *
- * - `sweeps`: a TopK step where batch, dictionary and k grow, one at a time.
- * - `codes`: a ReLU step by the share of its codes that are not 0, against the same step forced dense, and against TopK.
- * - `textures`: a TopK step that reads from textures, as it does on software drivers, and from buffers alone.
- * - `large`: one TopK step of 16,384 rows and 131,072 latents of 768 dimensions, and what its buffers hold.
+ * - `sweeps`: a TopK step with growing batch, dictionary and k, one at a time.
+ * - `codes`: a ReLU step by the share of its codes that are not 0, against the same step forced dense, and against
+ *   TopK.
+ * - `textures`: a TopK step that reads from textures, as it does on software drivers, and from buffers only.
+ * - `large`: one TopK step of 16,384 rows and 131,072 latents of 768 dimensions, and the size of its buffers.
  * - `steps`: 10,000 small steps, and whether memory grows.
  *
- * All but `large` if nothing is named.
+ * By default all except `large`.
  */
 
 import { contextOf, DeviceContext, Tensor } from "../kernels/mod.ts";
@@ -33,7 +34,7 @@ if (unknown.length > 0) {
 }
 const chosen: readonly string[] = named.length > 0 ? named : SECTIONS.filter((name) => name !== "large");
 
-/** Step times where one size grows. */
+/** Step times as one size grows. */
 async function sweeps(): Promise<Row[]> {
   const device = await timedDevice();
   const base = { B: 256, D: 128, S: 2048, k: 16, P: 1, n_dead: 0 } as const;
@@ -59,7 +60,7 @@ async function sweeps(): Promise<Row[]> {
   return rows;
 }
 
-/** A ReLU's codes are not 0 where a normal number is above this. */
+/** A ReLU's codes are not 0 where a normal number exceeds this. */
 const CUTS: readonly (readonly [share: number, cut: number])[] = [
   [0.005, 2.576],
   [0.02, 2.054],
@@ -101,7 +102,7 @@ function normal(length: number): Float32Array {
   return new Float32Array(length).map(() => Math.sqrt(-2 * Math.log(unit())) * Math.cos(2 * Math.PI * unit()));
 }
 
-/** ReLU steps as they go, forced dense, and a TopK step. */
+/** ReLU steps by default and forced dense, and a TopK step. */
 async function codes(): Promise<Row[]> {
   const device = await timedDevice();
   const topK = await timeCodes(device, { key: "top-k", top_k: 32 }, 0);
@@ -129,7 +130,7 @@ async function codes(): Promise<Row[]> {
   }];
 }
 
-/** A TopK step with textures as the adapter has it by default, and without any. */
+/** A TopK step with the adapter's default use of textures, and without any. */
 async function textures(): Promise<Row[]> {
   const rows: Row[] = [];
   for (const textureCopyBytes of [undefined, Infinity]) {
@@ -145,10 +146,10 @@ async function textures(): Promise<Row[]> {
   return rows;
 }
 
-/** Bytes of the largest binding that every adapter has. */
+/** Size in bytes of the largest binding that every adapter supports. */
 const PORTABLE_BINDING = 2 ** 27;
 
-/** One step larger than any binding, and what its buffers hold. */
+/** One step larger than any binding, and the size of its buffers. */
 async function large(): Promise<{ readonly step: Row; readonly held: Row[] }> {
   const [B, D, S, top_k] = [16384, 768, 131072, 32];
   const device = await timedDevice((made) => new DeviceContext(made, { bindingLimit: PORTABLE_BINDING }));

@@ -1,5 +1,5 @@
 /**
- * One training step by phase, on the GPU's own clock, against its own encoder product and the adapter's ceilings.
+ * One training step by phase, on the GPU's own clock, compared with its own encoder product and the adapter's limits.
  *
  * @module
  */
@@ -13,37 +13,37 @@ import type { Roofline } from "./roofline.ts";
 
 /** A step to measure. */
 export interface StepShape {
-  /** What tables call it. */
+  /** Its name in tables. */
   readonly name: string;
-  /** Rows of a batch. */
+  /** Rows per batch. */
   readonly B: number;
   /** d_model. */
   readonly D: number;
   /** d_sae. */
   readonly S: number;
-  /** What makes codes of pre-activations. */
+  /** The activation. */
   readonly activation: ActivationOptions;
-  /** What updates the parameters, Adam if left out. */
+  /** The optimizer, Adam if left out. */
   readonly optimizer?: "adam" | "muon";
-  /** The mean L0 that a controller brings about; none if left out. */
+  /** The mean L0 that a controller aims at; none if left out. */
   readonly target_l0?: number | null;
-  /** Prefixes. */
+  /** Number of prefixes. */
   readonly P: number;
-  /** Dead latents, which the auxiliary loss trains (k_aux 512); none where none can be. */
+  /** Dead latents, which the auxiliary loss trains (k_aux 512); 0 if none can be dead. */
   readonly n_dead: number;
-  /** What each row of the batch is multiplied with: of a BatchTopK, that decides whose entries survive. */
+  /** The factor of each row of the batch; for a BatchTopK it decides whose entries survive. */
   readonly rowScale?: (row: number) => number;
-  /** Added to b_enc: where codes are not selected, that decides how many latents fire. */
+  /** Added to b_enc; for elementwise activations it decides how many latents fire. */
   readonly shift?: number;
-  /** Nothing is trained: the batch is reconstructed, and compared. */
+  /** Nothing is trained: the batch is only reconstructed and compared. */
   readonly isEvaluated?: true;
 }
 
-/** What most steps have in common. */
+/** What most steps share. */
 const COMMON = { B: 1024, D: 768, S: 6144, P: 1, n_dead: 0 } as const;
 const TOP_K = { ...COMMON, activation: { key: "top-k", top_k: 32 } } as const;
 const BATCH = { ...COMMON, activation: { key: "batch-top-k", top_k: 32 } } as const;
-/** Pre-activations are normal numbers: of so much less, eight in 6144 are above 0. */
+/** Pre-activations are normal numbers: with this shift, eight in 6144 are above 0. */
 const FEW = -3;
 
 /** The steps of the table. */
@@ -54,7 +54,7 @@ export const STEPS: readonly StepShape[] = [
   {
     name: "TopK with a penalty and normalised AuxK, 64 dead, Muon",
     ...COMMON,
-    // Orthogonalising takes thirty times as long as all the rest of a step at the other steps' sizes.
+    // Orthogonalising takes thirty times as long as the rest of a step at the other steps' sizes.
     D: 256,
     S: 2048,
     activation: {
@@ -89,7 +89,7 @@ export const STEPS: readonly StepShape[] = [
   { name: "Gated, evaluated", ...COMMON, activation: { key: "gated" }, shift: FEW, isEvaluated: true },
 ];
 
-/** Which phase a kernel belongs to. */
+/** The phase of each kernel. */
 const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["encoder product", /^matmul_nt$/],
   [
@@ -116,8 +116,8 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
 ];
 
 /**
- * The kernels of one step of each shape, of its fastest of `rounds`. All take their steps in turn, so that what else the
- * machine does hits all of them alike, and hold their memory at the same time.
+ * The kernels of one step of each shape, from its fastest of `rounds`. All take their steps in turn, so that other load
+ * affects all of them alike, and hold their memory at the same time.
  */
 export async function timeSteps(
   device: GPUDevice,
@@ -141,7 +141,7 @@ export async function timeSteps(
   return runs.map(({ fastest }) => fastest!);
 }
 
-/** Steps of a new model, as many as are asked for; it belongs to the stack. */
+/** Steps of a new model, on demand; the stack owns the model. */
 export async function stepsOf(
   device: GPUDevice,
   shape: StepShape,
@@ -183,10 +183,13 @@ async function* evaluations(
   }
 }
 
-/** Muon's products have the encoder's names. */
+/** Muon's products have the same names as the encoder's. */
 const MUON_PRODUCTS = /^matmul_(nt|tn)$/;
 
-/** Milliseconds of each phase of a step, and of all of it as `total`. With Muon, the encoder product is part of the optimiser. */
+/**
+ * Milliseconds of each phase of a step, and of the whole as `total`. With Muon, the encoder product counts towards the
+ * optimizer.
+ */
 export function phasesOf(kernels: KernelTimes, { optimizer }: StepShape): ReadonlyMap<string, number> {
   const phases = new Map<string, number>();
   const known = kernels.known.entries().map(([name, { ms }]): [string, number] => [name, ms]);
@@ -198,7 +201,7 @@ export function phasesOf(kernels: KernelTimes, { optimizer }: StepShape): Readon
   return phases.set("total", totalMs(kernels));
 }
 
-/** The kernels of a step, the longest first, and what they reach of what the adapter can do at most. */
+/** The kernels of a step, the longest first, with the share of the adapter's limits that they reach. */
 export function kernelRows(kernels: KernelTimes, ceilings: Roofline): Row[] {
   const total = totalMs(kernels);
   const known = kernels.known.entries().map(([kernel, { ms, cost }]) => {

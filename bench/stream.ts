@@ -1,6 +1,6 @@
 /**
- * Where the time of small steps goes: a model alone and eight on one stream, what reading the losses waits, what
- * uploading the rows costs.
+ * Where the time of small steps goes: one model alone, eight on one stream, the wait for losses, and the upload of
+ * rows.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import type { Row } from "./measure.ts";
 
 const [B, D, S, k] = [256, 64, 512, 16];
 const MODELS = 8;
-/** Steps of one measurement; a multiple of the usual 25 between two reads. */
+/** Steps of one measurement, a multiple of the usual 25 between two reads. */
 const STEPS = 50;
 
-/** Milliseconds a step and model, the fastest of `rounds`, in one order so that drifts hit all alike. */
+/** Milliseconds per step and model, the fastest of `rounds`, in one order so that drifts affect all alike. */
 export async function timeStream(device: GPUDevice, rounds = 3): Promise<Row[]> {
   using stack = new DisposableStack();
   const x = Float32Array.from({ length: B * D }, (_, i) => Math.sin(i * 12.9898) * 2);

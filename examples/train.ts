@@ -1,7 +1,7 @@
 /**
  * The demo as a user's own script: photographs → whitened patches → TopK autoencoder → checkpoint.
  *
- * Run it with `deno run -A examples/train.ts [steps]`. Everything but the patches comes from the public API.
+ * Run it with `deno run -A examples/train.ts [steps]`. Everything except the patches comes from the public API.
  *
  * @module
  */

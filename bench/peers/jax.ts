@@ -1,8 +1,8 @@
 /**
- * The peers' step in jax-js, dense as its autodiff makes it, on its WebGPU or its Wasm backend.
+ * The peers' step in jax-js, dense because of its autodiff, on its WebGPU or its Wasm backend.
  *
- * Its `topK` sorts whole rows, which takes longer than all the rest; here the k-th largest is found by bisection, the
- * fastest way that was found to say it in that library.
+ * Its `topK` sorts whole rows, which takes longer than everything else; here the k-th largest is found by bisection,
+ * the fastest form we found in that library.
  *
  * @module
  */
@@ -15,8 +15,8 @@ type Parameters = { W_enc: np.Array; b_enc: np.Array; W_dec: np.Array; b_dec: np
 const NAMES = ["W_enc", "b_enc", "W_dec", "b_dec"] as const;
 
 /**
- * Halvings of the interval between a row's least and largest value. More would end at the k-th value itself, which a kernel
- * that computes h again may miss by its last bit.
+ * Halvings of the interval between a row's smallest and largest value. More would end at the k-th value itself, which a
+ * kernel that recomputes h may miss by its last bit.
  */
 const HALVINGS = 24;
 
@@ -28,20 +28,20 @@ async function use(device: JaxDevice): Promise<void> {
   defaultDevice(device);
 }
 
-/** The product of an [M, K] and a [K, N] matrix, again and again. */
+/** The product of an [M, K] and a [K, N] matrix, run repeatedly. */
 export class JaxProduct implements Disposable {
   readonly #a: np.Array;
   readonly #b: np.Array;
 
   private constructor({ M, N, K }: ProductShape) {
-    // Numbers of its own making would be made again inside the product.
+    // Numbers that it generates itself would be generated again inside the product.
     const matrix = (rows: number, columns: number) =>
       np.array(Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i))).reshape([rows, columns]);
     this.#a = matrix(M, K);
     this.#b = matrix(K, N);
   }
 
-  /** Compiled; until the next is made, everything of that library is on this device. */
+  /** Compiles it; until the next is created, everything of that library is on this device. */
   static async create(device: JaxDevice, shape: ProductShape): Promise<JaxProduct> {
     await use(device);
     const product = new JaxProduct(shape);
@@ -49,7 +49,7 @@ export class JaxProduct implements Disposable {
     return product;
   }
 
-  /** What it takes once. */
+  /** The time of one run. */
   async milliseconds(): Promise<number> {
     const began = performance.now();
     const c = np.matmul(this.#a.ref, this.#b.ref);
@@ -65,7 +65,7 @@ export class JaxProduct implements Disposable {
   }
 }
 
-/** Takes the compared steps, then `samples` more; all but the first, which compiles, are timed. */
+/** Takes the compared steps, then `samples` more; all except the first, which compiles, are timed. */
 export async function jaxJs(device: JaxDevice, problem: PeerProblem, samples: number): Promise<PeerResult> {
   const { B, D, S, n_dead, lr, n_compared } = problem;
   await use(device);
@@ -108,12 +108,12 @@ export async function jaxJs(device: JaxDevice, problem: PeerProblem, samples: nu
   return { losses, milliseconds };
 }
 
-/** Σ a², row by row first: its Wasm backend adds one number at a time, and loses four digits over a whole matrix. */
+/** Σ a², first row by row: its Wasm backend adds one number at a time, which loses four digits over a whole matrix. */
 const sumOfSquares = (a: np.Array) => np.sum(np.sum(np.square(a), 1));
 
 type Stepped = { loss: np.Array; parameters: Parameters; moment1: Parameters; moment2: Parameters };
 
-/** Every function of that library takes what it is given: `ref` keeps it for later. */
+/** Every function of that library consumes its arguments: `ref` keeps one for later. */
 function stepOf({ B, D, k, alpha }: PeerProblem) {
   const kthLargest = (h: np.Array) => {
     let least = np.min(h.ref, 1, { keepdims: true });

@@ -8,10 +8,10 @@ import { getObjective, SparseAutoencoder } from "../../mod.ts";
 import { train, TrainState } from "../../train/mod.ts";
 import { CONSTANTS, type PeerProblem, startOf } from "./problem.ts";
 
-/** Steps of one sample: waiting for the GPU costs some 11 ms, which few users do every step. */
+/** Steps per sample: waiting for the GPU costs some 11 ms, which few users do every step. */
 const SAMPLE = 4;
 
-/** Takes the compared steps, and gives their losses and what takes more of them: milliseconds a step. */
+/** Takes the compared steps; returns their losses and a function that times more steps, in milliseconds per step. */
 export async function ours(
   device: GPUDevice,
   problem: PeerProblem,
@@ -30,7 +30,7 @@ export async function ours(
       { device },
     ),
   );
-  // The silent latents have been so for long; no other can become dead in the few steps to come.
+  // The silent latents have been silent for long; no other can become dead in the few steps to come.
   const dead_threshold_tokens = 1000 * B;
   using fresh = new TrainState(sae);
   const state = made.use(TrainState.restore(sae, {

@@ -1,5 +1,6 @@
 /**
- * The step that every peer takes: a TopK with an auxiliary loss for dead latents, Adam, the same start and the same data.
+ * The step that every peer takes: a TopK with an auxiliary loss for dead latents, Adam, the same initial values and
+ * data.
  *
  * @module
  */
@@ -9,7 +10,7 @@ import type { ParameterArrays } from "../../mod.ts";
 
 /** The step's sizes and constants. */
 export interface PeerProblem {
-  /** Rows of a batch. */
+  /** Rows per batch. */
   readonly B: number;
   /** d_model. */
   readonly D: number;
@@ -17,11 +18,11 @@ export interface PeerProblem {
   readonly S: number;
   /** top_k. */
   readonly k: number;
-  /** Latents that never fire: the last ones. Fewer than k_aux, so that all of them take part in the auxiliary loss. */
+  /** Latents that never fire, the last ones. Fewer than k_aux, so that all of them enter the auxiliary loss. */
   readonly n_dead: number;
   /** k_aux. */
   readonly k_aux: number;
-  /** The auxiliary loss's weight. */
+  /** Weight of the auxiliary loss. */
   readonly alpha: number;
   /** Learning rate from the second step on; the first has 0. */
   readonly lr: number;
@@ -29,7 +30,7 @@ export interface PeerProblem {
   readonly n_compared: number;
 }
 
-/** The shape that `reference` figures are given for. */
+/** The shape for which `reference` figures are given. */
 export const PROBLEM: PeerProblem = {
   B: 1024,
   D: 768,
@@ -42,10 +43,10 @@ export const PROBLEM: PeerProblem = {
   n_compared: 3,
 };
 
-/** Adam's constants, the norm that gradients are clipped to, and what keeps that division finite. */
+/** Adam's constants, the norm that gradients are clipped to, and the epsilon of that division. */
 export const CONSTANTS = { beta1: 0.9, beta2: 0.999, eps: 1e-8, grad_clip: 1, clipEps: 1e-6 } as const;
 
-/** What a peer found: the losses of the compared steps, and its shortest step in milliseconds. */
+/** The result of a peer: the losses of the compared steps, and its shortest step in milliseconds. */
 export interface PeerResult {
   /** `mse + aux` of each compared step. */
   readonly losses: readonly number[];
@@ -53,12 +54,12 @@ export interface PeerResult {
   readonly milliseconds: number;
 }
 
-/** The batch [B, D] and the parameters that every peer starts from. */
+/** The batch [B, D] and the initial parameters of every peer. */
 export function startOf(
   { B, D, S, n_dead }: Pick<PeerProblem, "B" | "D" | "S" | "n_dead">,
 ): { x: Float32Array; parameters: ParameterArrays } {
   const random = new RandomStream(1, 1000);
-  // A sum of four uniform numbers is normal enough, of variance 1/3.
+  // A sum of four uniform numbers, of variance 1/3, is close enough to normal.
   const normal = () => (random.uniform() + random.uniform() + random.uniform() + random.uniform() - 2) * Math.sqrt(3);
   const x = Float32Array.from({ length: B * D }, normal);
   const W_dec = Float32Array.from({ length: S * D }, normal);

@@ -1,5 +1,5 @@
 /**
- * The peers' step in PyTorch, if there is a Python that has it.
+ * The peers' step in PyTorch, if a Python has it.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { CONSTANTS, type PeerProblem, type PeerResult, startOf } from "./problem
 const run = async (python: string, ...args: string[]) =>
   await new Deno.Command(python, { args, stdout: "piped", stderr: "piped" }).output();
 
-/** The version that this Python has; `undefined` without either. */
+/** The version of PyTorch in this Python; `undefined` if either is missing. */
 export async function torchVersion(python: string): Promise<string | undefined> {
   try {
     const { success, stdout } = await run(python, "-c", "import torch; print(torch.__version__)");

@@ -1,11 +1,11 @@
 /**
- * The worlds of the benchmark, and what is trained in them.
+ * The worlds of the benchmark, and the dictionaries trained in them.
  *
- * The full one is SynthSAEBench-16k (arXiv 2602.14687): a dictionary a quarter as wide as the world has features, Adam at
- * 3e-4 on 200 million rows, batches of 1024. The small one has a sixteenth of its features, of its trees and of its
- * dictionary, the same frequencies and strengths, and dimensions enough that features overlap about as much for how
- * many are on; it takes minutes on two CPU cores. Of the features that fire most, as many as there are latents, 25 are on
- * in a row of the full world and 5.6 in one of the small.
+ * The full one is SynthSAEBench-16k (arXiv 2602.14687): a dictionary a quarter as wide as the world has features, Adam
+ * at 3e-4 on 200 million rows, batches of 1024. The small one has a sixteenth of its features, of its trees and of its
+ * dictionary, the same frequencies and strengths, and enough dimensions that features overlap about as much relative to
+ * the number that are on; it takes minutes on two CPU cores. Among the most frequent features, as many as there are
+ * latents, 25 are on in a row of the full world and 5.6 in a row of the small one.
  *
  * @module
  */
@@ -19,15 +19,15 @@ export interface Benchmark {
   readonly world: WorldConfig;
   /** Latents. */
   readonly d_sae: number;
-  /** The mean L0 that every dictionary is trained for. */
+  /** The mean L0 that every dictionary aims at. */
   readonly l0: number;
   /** Matryoshka's groups. */
   readonly group_sizes: readonly number[];
-  /** Rows of a batch. */
+  /** Rows per batch. */
   readonly batch_size: number;
   /** Batches of training. */
   readonly n_steps: number;
-  /** Peak learning rate; half a cosine brings it to 0, so that short runs settle too. (The paper's is constant.) */
+  /** Peak learning rate; half a cosine lowers it to 0, so that short runs settle too. (The paper's is constant.) */
   readonly lr: number;
   /** Batches of the evaluation. */
   readonly n_evaluated: number;
@@ -42,7 +42,7 @@ const SHARED = {
   seed: 42,
 } as const;
 
-/** By what `--config` calls them. */
+/** The benchmarks by their name for `--config`. */
 export const BENCHMARKS: Readonly<Record<"small" | "full", Benchmark>> = {
   small: {
     world: { ...SHARED, n_features: 1024, d_model: 128, hierarchy: { roots: 8, branching: 4, depth: 3 } },
@@ -74,12 +74,12 @@ export interface Architecture {
   readonly objective: ObjectiveOptions;
 }
 
-/** By what the table calls them. */
+/** The architectures by their name in the table. */
 export function architectures(
   { l0, d_sae, group_sizes, batch_size, world: { d_model } }: Benchmark,
 ): Readonly<Record<string, Architecture>> {
   const aux = { key: "auxk", k_aux: d_model / 2 } as const;
-  // A thousand batches without firing make a latent dead.
+  // A latent is dead after a thousand batches without firing.
   const shared = { dead_threshold_tokens: 1000 * batch_size } as const;
   const vanilla = { key: "vanilla", ...shared } as const;
   const kept = { top_k: l0, relu: true, aux } as const;
@@ -93,8 +93,9 @@ export function architectures(
     "jump-relu": {
       activation: {
         key: "jump-relu",
-        // The first pre-activations are about normal, so that L0 starts where it should end. From the default, which half
-        // of the dictionary exceeds, thresholds climb for so long that the controller's weight grows without measure.
+        // The first pre-activations are about normal, so that L0 starts at its target. The default threshold is
+        // exceeded by half of the dictionary, and thresholds then climb for so long that the controller's weight grows
+        // without bound.
         threshold_init: -quantile(l0 / d_sae),
         bandwidth: 2,
         sparsity: { key: "l0-sparsity", coeff: 1e-2 },

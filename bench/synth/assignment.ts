@@ -1,17 +1,17 @@
 /**
  * The best one-to-one assignment of rows to columns.
  *
- * Rows are added one at a time. With potentials u (rows) and v (columns) such that cost(r, c) − u_r − v_c ≥ 0, and 0 where
- * r has c, the shortest path by reduced cost from the new row to a free column says who moves (Jonker and Volgenant 1987,
- * as in Crouse 2016).
+ * Rows are added one at a time. With potentials u (rows) and v (columns) such that cost(r, c) − u_r − v_c ≥ 0, and 0
+ * where r has c, the shortest path by reduced cost from the new row to a free column determines the changes (Jonker and
+ * Volgenant 1987, as in Crouse 2016).
  *
  * @module
  */
 
 /**
- * The column of each row that makes Σ score[r, column_r] largest; score is [rows, columns].
+ * The column of each row that maximises Σ score[r, column_r]; score is [rows, columns].
  *
- * Time of at most rows² · columns, and near rows · columns where most rows want different columns.
+ * Takes at most rows² · columns steps, and about rows · columns if most rows prefer different columns.
  *
  * @throws {RangeError} if there are more rows than columns, or `score` is not [rows, columns] of finite numbers.
  */
@@ -44,7 +44,7 @@ export function assign(score: Float32Array, rows: number, columns: number): Int3
           distance[c] = through;
           cameFrom[c] = row;
         }
-        // Of equally near columns a free one ends the search.
+        // Among equally near columns a free one ends the search.
         if (
           nearest < 0 || distance[c]! < distance[nearest]! || (distance[c] === distance[nearest] && rowOf[c]! < 0)
         ) {

@@ -1,8 +1,8 @@
 /**
  * The directions of a world's features: random unit vectors, pushed apart.
  *
- * Adam's steps against L = Σ_{i≠j} (d_i · d_j)² + F Σ_i (‖d_i‖² − 1)² over directions_FD, then unit length again. With
- * G = directionsᵀ directions [D, D], and n_i = ‖d_i‖²,
+ * Adam's steps against L = Σ_{i≠j} (d_i · d_j)² + F Σ_i (‖d_i‖² − 1)² over directions_FD, then normalised again. With G
+ * = directionsᵀ directions [D, D], and n_i = ‖d_i‖²,
  *
  *     ∂L/∂d_i = 4 ((directions G)_i − n_i d_i + F (n_i − 1) d_i),
  *
@@ -27,7 +27,7 @@ import {
 } from "../../kernels/mod.ts";
 import { normal, WORLD_STREAMS, type WorldConfig } from "./world.ts";
 
-/** The unit vectors [F, D] of a world, on the GPU. The caller's to dispose of. */
+/** The unit vectors [F, D] of a world, on the GPU. The caller disposes of them. */
 export function makeDirections(context: DeviceContext, cfg: WorldConfig): Tensor {
   const { n_features, d_model, seed, orthogonalisation: { steps, lr } } = cfg;
   const random = new RandomStream(seed, WORLD_STREAMS.directions);
@@ -84,7 +84,7 @@ export function makeDirections(context: DeviceContext, cfg: WorldConfig): Tensor
 /** The bits of 1 as f32. */
 const FLOAT_ONE = 0x3f800000;
 
-/** grad ← 4 (grad − n d + F (n − 1) d), of what `grad` holds: directions G. */
+/** grad ← 4 (grad − n d + F (n − 1) d), where `grad` contains directions G. */
 export function overlapGradient(
   commands: Commands,
   given: { readonly directions: Tensor; readonly squares: Tensor; readonly grad: Tensor },

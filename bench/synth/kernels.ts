@@ -1,6 +1,6 @@
 /**
- * The draws of a world, on the GPU: normal numbers, which features are proposed and how strongly, and what the hierarchy
- * leaves of them.
+ * The draws of a world, on the GPU: normal numbers, which features are proposed and how strongly, and which remain
+ * after the hierarchy.
  *
  * Every number is a function of (seed, stream, step, place), so nothing depends on order or timing.
  *
@@ -10,13 +10,13 @@
 import { type Commands, defineKernel, PHILOX_WGSL, reads, type Tensor, writes } from "../../kernels/mod.ts";
 import type { Level } from "./world.ts";
 
-/** Where in a seed's numbers a draw is. */
+/** Identifies a draw among a seed's numbers. */
 export interface Draw {
   /** An unsigned integer of at most 53 bits. */
   readonly seed: number;
-  /** Which of its uses. */
+  /** Its stream. */
   readonly stream: number;
-  /** Which batch. */
+  /** Its batch. */
   readonly step: number;
 }
 
@@ -58,11 +58,11 @@ const normalsKernel = defineKernel({
   to[i] = normal(words.x, words.y);`,
 });
 
-/** What {@link propose} takes. */
+/** Input of {@link propose}. */
 export interface ProposeArguments extends Draw {
-  /** Of the strengths. */
+  /** The stream of the strengths. */
   readonly strengthStream: number;
-  /** [B, F], what features have in common; becomes the strengths, 0 where nothing is proposed. */
+  /** [B, F], the part that features share; replaced by the strengths, 0 where nothing is proposed. */
   readonly z: Tensor;
   /** [F], t. */
   readonly threshold: Tensor;
@@ -77,7 +77,7 @@ export interface ProposeArguments extends Draw {
 /**
  * z[b, f] ← max(mean + spread · normal, 0) with the probability Φ((z − t) / σ), and 0 otherwise.
  *
- * That is z + σ η > t for a normal η that need not be drawn: one uniform word decides, and normal numbers are only made
+ * This is z + σ η > t for a normal η that need not be drawn: one uniform word decides, and normal numbers are made only
  * for the few that fire. Φ as in Abramowitz and Stegun 26.2.17, to within 7.5e-8.
  */
 export function propose(commands: Commands, given: ProposeArguments): void {
@@ -136,7 +136,7 @@ fn tail(y: f32) -> f32 {
   }`,
 });
 
-/** What {@link leaveOneChild} takes. */
+/** Input of {@link leaveOneChild}. */
 export interface LeaveOneChildArguments extends Draw {
   /** [B, F], strengths; those above the level are final. */
   readonly a: Tensor;
@@ -149,8 +149,8 @@ export interface LeaveOneChildArguments extends Draw {
 }
 
 /**
- * Of the children of each parent that are on, one drawn evenly stays, with a[child] · a[parent] / mean[parent]; the others,
- * and all where the parent is off, become 0.
+ * Among the active children of each parent, one drawn uniformly stays, with a[child] · a[parent] / mean[parent]. The
+ * others, and all children of an inactive parent, become 0.
  */
 export function leaveOneChild(commands: Commands, given: LeaveOneChildArguments): void {
   const { a, mean, level, branching, ...draw } = given;
@@ -181,7 +181,7 @@ const leaveOneChildKernel = defineKernel({
   }
   var rivals = 0u;
   for (var c = first; c < last; c += 1u) { rivals += u32(a[c] > 0.0); }
-  // As good as even: 2³² is far above the number of children.
+  // Practically uniform: 2³² is far above the number of children.
   let winner = draw(key, row + parent, dims.stream).x % max(rivals, 1u);
   var seen = 0u;
   for (var c = first; c < last; c += 1u) {

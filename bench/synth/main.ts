@@ -1,5 +1,6 @@
 /**
- * `deno task bench:synth`: trains dictionaries in a world whose features are known, and measures how well they know them.
+ * `deno task bench:synth`: trains dictionaries in a world whose features are known, and measures how well they recover
+ * them.
  *
  *     deno task bench:synth [--config small|full] [--only DICTIONARY] [--seeds N] [--json]
  *

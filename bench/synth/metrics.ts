@@ -1,11 +1,12 @@
 /**
- * How well a dictionary knows a world's features.
+ * How well a dictionary recovers a world's features.
  *
  * With |cos|_sf between row s of W_dec and direction f, and best_s the feature where it is largest:
  *
  * - MCC is the mean of |cos| over the best one-to-one assignment of latents to features (arXiv 2505.20254);
  * - uniqueness is the number of different best_s over the number of latents;
- * - F1 is the mean over latents of 2 TP / (2 TP + FP + FN) of "s fires" as a sign of "best_s is on"; 0 for a dead latent;
+ * - F1 is the mean over latents of 2 TP / (2 TP + FP + FN) of "s fires" as a sign of "best_s is on"; 0 for a dead
+ *   latent;
  * - explained variance is that of `evaluate`.
  *
  * The definitions are those of SynthSAEBench (arXiv 2602.14687).
@@ -19,7 +20,7 @@ import { evaluate } from "../../eval/mod.ts";
 import { assign } from "./assignment.ts";
 import type { Samples } from "./samples.ts";
 
-/** What a dictionary is worth in a world. */
+/** The metrics of a dictionary in a world. */
 export interface WorldMetrics {
   /** Mean over latents of the F1 of each. */
   readonly f1: number;
@@ -29,11 +30,11 @@ export interface WorldMetrics {
   readonly recall: number;
   /** Mean |cos| of assigned latents and features. */
   readonly mcc: number;
-  /** Different best features a latent. */
+  /** Different best features per latent. */
   readonly uniqueness: number;
   /** Explained variance. */
   readonly ev: number;
-  /** Latents that fire, mean over rows. */
+  /** Latents that fire, averaged over rows. */
   readonly l0: number;
   /** Latents that never fired. */
   readonly n_dead: number;
@@ -93,7 +94,7 @@ export async function absoluteCosines(
   return cosines_SF;
 }
 
-/** The column of the largest value in each row; the first of equals. */
+/** The column of the largest value in each row; the first on ties. */
 export function bestFeatures(cosines_SF: Float32Array, n_features: number): Int32Array {
   return Int32Array.from({ length: cosines_SF.length / n_features }, (_, s) => {
     const row = cosines_SF.subarray(s * n_features, (s + 1) * n_features);
@@ -101,7 +102,7 @@ export function bestFeatures(cosines_SF: Float32Array, n_features: number): Int3
   });
 }
 
-/** The mean score of the best assignment of each row to a column of its own. */
+/** The mean score of the best one-to-one assignment of rows to columns. */
 export function meanAssigned(score: Float32Array, rows: number, columns: number): number {
   return assign(score, rows, columns).reduce((sum, c, r) => sum + score[r * columns + c]!, 0) / rows;
 }
@@ -112,11 +113,11 @@ export class Detection {
   readonly #both_S: Float64Array;
   readonly #fired_S: Float64Array;
   readonly #on_F: Float64Array;
-  /** The last row, counted from 1, in which each feature was on. */
+  /** The last row in which each feature was on, counted from 1. */
   readonly #lastOn_F: Float64Array;
   #rows = 0;
 
-  /** With the feature of each latent. */
+  /** `best_S` gives the feature of each latent. */
   constructor(best_S: Int32Array, n_features: number) {
     this.#best_S = best_S;
     this.#both_S = new Float64Array(best_S.length);
@@ -125,7 +126,7 @@ export class Detection {
     this.#lastOn_F = new Float64Array(n_features);
   }
 
-  /** Adds rows: what fired, and what was on. Entries of value 0 did neither. */
+  /** Adds rows of codes and true features. Entries of value 0 count as inactive. */
   add(codes: CodeArrays, truth: CodeArrays): void {
     for (let row = 0; row + 1 < codes.row_starts.length; row++) {
       this.#rows++;
@@ -143,7 +144,7 @@ export class Detection {
     }
   }
 
-  /** Means over all latents; a quotient of nothing by nothing counts as 0. */
+  /** Means over all latents; 0/0 counts as 0. */
   result(): { readonly f1: number; readonly precision: number; readonly recall: number } {
     const mean = (ratio: (both: number, fired: number, on: number) => number) =>
       this.#both_S.reduce(

@@ -1,5 +1,5 @@
 /**
- * One dictionary: made, trained and evaluated in a world, all of its rows made on the GPU when they are wanted.
+ * Creates, trains and evaluates one dictionary in a world, with all of its rows made on the GPU on demand.
  *
  * @module
  */
@@ -11,16 +11,16 @@ import type { Architecture, Benchmark } from "./architectures.ts";
 import { evaluateInWorld, type WorldMetrics } from "./metrics.ts";
 import type { Samples } from "./samples.ts";
 
-/** Seeds of rows that no dictionary is trained on. */
+/** Seed of the rows for evaluation, on which no dictionary is trained. */
 const EVALUATION_SEED = 2 ** 32;
 const SCALING_SEED = 2 ** 32 + 1;
-/** Batches on which inputs are measured. */
+/** Batches for measuring the input scaling. */
 const N_SCALING = 8;
 const N_LR_WARMUP = 100;
 
 /**
- * Trains one dictionary and evaluates it: its initial values and its rows are those of its seed, the rows of the evaluation
- * are the same for all.
+ * Trains one dictionary and evaluates it: its initial values and rows come from its seed; the rows for evaluation are
+ * the same for all.
  */
 export async function trainInWorld(
   { d_sae, n_steps, lr, n_evaluated }: Benchmark,

@@ -1,5 +1,5 @@
 /**
- * Rows of a world, made on the GPU a batch at a time, with the features that they are made of.
+ * Rows of a world, made on the GPU one batch at a time, with their true features.
  *
  * @module
  */
@@ -24,7 +24,7 @@ export class Samples implements Disposable {
   readonly x: Tensor;
   /** [F, D], unit vectors; not owned. */
   readonly directions: Tensor;
-  /** What the newest batch is made of: features and their strengths. */
+  /** The features in the newest batch, and their strengths. */
   readonly truth: Codes;
   /** The world. */
   readonly world: World;
@@ -41,10 +41,10 @@ export class Samples implements Disposable {
   readonly #commands: Commands;
   readonly #owned: DisposableStack;
 
-  /** Batches of `n_rows` of a world with these directions, which stay the caller's. */
+  /** Makes batches of `n_rows` rows of a world with these directions, which stay the caller's. */
   constructor(context: DeviceContext, world: World, directions: Tensor, n_rows: number) {
     const { cfg: { n_features, d_model, correlation: { rank }, bias, seed } } = world;
-    // Rows of a multiple of four are read by fours; what is added is multiplied with zeros.
+    // Rows of a multiple of four are read by fours; the padding is multiplied by zeros.
     this.#rank = Math.ceil(rank / 4) * 4;
     const factor_FR = new Float32Array(n_features * this.#rank);
     for (let f = 0; f < n_features; f++) {
@@ -78,7 +78,7 @@ export class Samples implements Disposable {
     this.#owned = stack.move();
   }
 
-  /** Makes batch `step` of a seed: the same at any time. */
+  /** Makes batch `step` of a seed, the same whenever it is called. */
   make({ seed, step }: { readonly seed: number; readonly step: number }): void {
     const { cfg: { n_features, d_model, hierarchy: { branching } }, levels } = this.world;
     const commands = this.#commands;

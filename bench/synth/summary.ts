@@ -1,12 +1,12 @@
 /**
- * What several runs say: means, deviations, and which differences count.
+ * Summarises several runs: means, deviations, and which differences are significant.
  *
  * @module
  */
 
 import type { WorldMetrics } from "./metrics.ts";
 
-/** The mean of some runs, and their deviation around it; NaN of one run. */
+/** The mean of several runs, and their deviation around it; NaN for one run. */
 export interface Estimate {
   /** Mean. */
   readonly mean: number;
@@ -16,7 +16,7 @@ export interface Estimate {
 
 /** One kind of dictionary, over its seeds. */
 export interface Summary {
-  /** What the table calls it. */
+  /** Its name in the table. */
   readonly name: string;
   /** Each metric over the seeds. */
   readonly metrics: Readonly<Record<keyof WorldMetrics, Estimate>>;
@@ -35,7 +35,7 @@ function estimate(values: readonly number[]): Estimate {
   return { mean, deviation: Math.sqrt(squares / (values.length - 1)) };
 }
 
-/** How far L0 may be from what it was to be, before a row says so. */
+/** Relative deviation of L0 from its target above which a row says so. */
 const L0_TOLERANCE = 0.05;
 
 /** A dictionary's line of the table. */
@@ -57,8 +57,8 @@ export function line({ name, metrics }: Summary, l0: number): Record<string, str
 }
 
 /**
- * From the best to the worst by a metric, with ` > ` where two neighbours differ by more than two deviations of their
- * difference, √(s² + s'²), and ` ≈ ` where they do not.
+ * From best to worst by a metric, with ` > ` between neighbours that differ by more than two deviations of their
+ * difference, √(s² + s'²), and ` ≈ ` otherwise.
  */
 export function ranking(summaries: readonly Summary[], key: keyof WorldMetrics): string {
   const sorted = summaries.toSorted((a, b) => b.metrics[key].mean - a.metrics[key].mean);

@@ -1,15 +1,15 @@
 /**
  * A world whose features are known: how often each fires, what it depends on, and how strongly it fires.
  *
- * Features f = 0 … F − 1 are sorted by how often they fire. A row b of data is x_b = bias + Σ_f a_bf direction_f, and a_bf
- * comes about in three steps:
+ * Features f = 0 … F − 1 are sorted by how often they fire. A row b of data is x_b = bias + Σ_f a_bf direction_f, and
+ * a_bf is made in three steps:
  *
- * 1. f is proposed where a normal variable exceeds t_f: z_bf = Σ_r ε_br factor_fr + σ_f η_bf > t_f, with ε and η standard
- *    normal and σ_f² = 1 − ‖factor_f‖². So z is standard normal, features correlate by a matrix of low rank, and f is
- *    proposed with the probability Φ(−t_f) whatever the correlations.
- * 2. What is proposed gets the strength max(mean_f + spread_f · normal, 0).
+ * 1. f is proposed if a normal variable exceeds t_f: z_bf = Σ_r ε_br factor_fr + σ_f η_bf > t_f, with ε and η standard
+ * normal and σ_f² = 1 − ‖factor_f‖². So z is standard normal, features correlate by a matrix of low rank, and f is
+ * proposed with the probability Φ(−t_f) for any correlations.
+ * 2. A proposed feature gets the strength max(mean_f + spread_f · normal, 0).
  * 3. Down the trees of the hierarchy: a child whose parent is off goes off; of the children that stay on, one drawn
- *    evenly remains; its strength is multiplied with that of its parent over the parent's mean.
+ * uniformly remains; its strength is multiplied by that of its parent over the parent's mean.
  *
  * Source: SynthSAEBench (Chanin and Garriga-Alonso 2026, arXiv 2602.14687).
  *
@@ -18,7 +18,7 @@
 
 import { RandomStream } from "../../kernels/mod.ts";
 
-/** What a world is made from. */
+/** The configuration of a world. */
 export interface WorldConfig {
   /** F. */
   readonly n_features: number;
@@ -30,21 +30,21 @@ export interface WorldConfig {
   readonly hierarchy: { readonly roots: number; readonly branching: number; readonly depth: number };
   /** factor_fr ~ N(0, scale²). */
   readonly correlation: { readonly rank: number; readonly scale: number };
-  /** mean_f goes in a straight line from `first` to `last`; spread_f ~ |N(spread, spread²)|. */
+  /** mean_f changes linearly from `first` to `last`; spread_f ~ |N(spread, spread²)|. */
   readonly strength: { readonly first: number; readonly last: number; readonly spread: number };
   /** ‖bias‖. */
   readonly bias: number;
   /** Steps of Adam, and their rate, that make the directions more orthogonal than random ones. */
   readonly orthogonalisation: { readonly steps: number; readonly lr: number };
-  /** What everything above is drawn with. */
+  /** The seed of all draws. */
   readonly seed: number;
 }
 
-/** Nodes of the same depth, from the roots down: their parents' children lie one after the other. */
+/** Nodes of the same depth, from the roots down; the children of their parents are contiguous. */
 export interface Level {
   /** The first parent's feature. */
   readonly firstParent: number;
-  /** How many parents there are. */
+  /** Number of parents. */
   readonly parents: number;
   /** The first child of the first parent. */
   readonly firstChild: number;
@@ -52,11 +52,11 @@ export interface Level {
 
 /** A world's numbers, in float64. */
 export interface World {
-  /** What it was made from. */
+  /** Its configuration. */
   readonly cfg: WorldConfig;
-  /** [F], how often each feature should fire. */
+  /** [F], the target frequency of each feature. */
   readonly frequency_F: Float64Array;
-  /** [F], how often each is proposed, so that the hierarchy leaves about that. */
+  /** [F], the frequency of proposals, so that the hierarchy leaves about the target. */
   readonly proposed_F: Float64Array;
   /** [F], t: Φ(−t) is `proposed`. */
   readonly threshold_F: Float64Array;
@@ -84,13 +84,13 @@ export const WORLD_STREAMS = {
   siblings: 1007,
 } as const;
 
-/** The least σ²: a feature keeps so much of its own. */
+/** The smallest σ²: a feature always keeps this much variance of its own. */
 const LEAST_OWN = 0.01;
 /** A threshold that every normal variable exceeds. */
 const ALWAYS = -1e4;
 
 /**
- * The numbers of a world.
+ * The parameters of a world.
  *
  * @throws {RangeError} if the hierarchy has more nodes than there are features.
  */
@@ -151,8 +151,8 @@ function levelsOf({ n_features, hierarchy: { roots, branching, depth } }: WorldC
 }
 
 /**
- * q_c = p_c / p_parent · (1 + Σ over its siblings s of p_s / p_parent), at most 1: a child gets its chance only when the
- * parent is on, and has so many rivals then. Roots, and features outside of the trees, keep p.
+ * q_c = p_c / p_parent · (1 + Σ over its siblings s of p_s / p_parent), at most 1: a child gets a chance only when its
+ * parent is on, and then competes with its siblings. Roots, and features outside the trees, keep p.
  */
 function proposals(frequency_F: Float64Array, levels: readonly Level[], branching: number): Float64Array {
   const proposed_F = frequency_F.slice();

@@ -5,13 +5,13 @@
  */
 import type { ByteImage } from "./png.ts";
 
-/** How patches are laid out. */
+/** The layout of patches. */
 export interface SheetOptions {
-  /** Side of a patch in pixels. */
+  /** Width and height of a patch in pixels. */
   readonly size: number;
-  /** Patches in a row. */
+  /** Patches per row. */
   readonly columns: number;
-  /** Side of the square that stands for one pixel of a patch. */
+  /** Width and height of the square that shows one pixel of a patch. */
   readonly zoom: number;
   /** Width of the line between patches. */
   readonly gap: number;
@@ -20,7 +20,10 @@ export interface SheetOptions {
 /** The grey of the line between patches. */
 const LINE = 24;
 
-/** Draws patches [n, size²] row by row. Each has its own contrast: grey is zero, and its largest value is black or white. */
+/**
+ * Draws patches [n, size²] row by row. Each has its own contrast: zero is grey, and its largest value is black or
+ * white.
+ */
 export function drawContactSheet(patches: Float32Array, { size, columns, zoom, gap }: SheetOptions): ByteImage {
   const area = size * size;
   const n = patches.length / area;

@@ -1,30 +1,30 @@
 /**
- * The demo's data: whitened patches of some photographs to train on, and of others that training never sees.
+ * The demo's data: whitened patches of some photographs to train on, and of others that are held out.
  *
  * @module
  */
 import { COMMITTED, concatenate, cutPatches, type GreyImage, type Patches, type PhotographSet } from "./patches.ts";
 import { fitWhitening, whiten, type Whitening } from "./whitening.ts";
 
-/** Side of a patch in pixels. */
+/** Width and height of a patch in pixels. */
 export const PATCH_SIZE = 12;
 
-/** Principal components kept of its 144 numbers: 99 % of the variance. The rest is mostly compression noise. */
+/** Principal components kept of the 144 numbers: 99 % of the variance. The rest is mostly compression noise. */
 export const COMPONENTS = 100;
 
-/** Pixels between patches; more where there would be more patches than this. */
+/** Pixels between patches; increased if there would be more patches than the limit. */
 const TRAINING = { stride: 3, maxPatches: 250_000, leastContrast: 0.02 };
 const HELD_OUT = { stride: 4, maxPatches: 60_000, leastContrast: 0 };
 
-/** Whitened patches, and how to go back to pixels. */
+/** Whitened patches, and the transform back to pixels. */
 export interface Dataset {
-  /** Where they come from. */
+  /** Their source. */
   readonly photographs: PhotographSet;
   /** Fitted to the training patches. */
   readonly whitening: Whitening;
   /** [n, COMPONENTS], in the order of the photographs. */
   readonly training: Float32Array;
-  /** [m, COMPONENTS]: all patches of the held-out photographs, flat sky included. */
+  /** [m, COMPONENTS]: all patches of the held-out photographs, including flat sky. */
   readonly heldOut: Float32Array;
   /** The same patches as pixels, by photograph. */
   readonly heldOutPatches: readonly Patches[];
@@ -33,7 +33,7 @@ export interface Dataset {
 /**
  * Loads, cuts and whitens; takes about two seconds for the photographs of the package.
  *
- * @throws {RangeError} if the photographs have fewer patches with any contrast than components are kept.
+ * @throws {RangeError} if the photographs have fewer patches with contrast than components to keep.
  */
 export async function loadDataset(photographs: PhotographSet = COMMITTED): Promise<Dataset> {
   const { training, heldOut, load } = photographs;
@@ -56,7 +56,7 @@ export async function loadDataset(photographs: PhotographSet = COMMITTED): Promi
   };
 }
 
-/** The patches of each photograph, on the finest grid that gives no more than are wanted. */
+/** The patches of each photograph, on the finest grid that does not exceed the limit. */
 async function cut(
   names: readonly string[],
   load: (name: string) => Promise<GreyImage>,

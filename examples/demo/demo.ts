@@ -2,7 +2,7 @@
  * The demo: trains a sparse autoencoder on whitened patches of photographs and shows what it has learned.
  *
  * It writes `sae.pt`, `metrics.json`, `features.png` and `report.html`. The number of steps is fixed, so that the same
- * options leave the same checkpoint on the same adapter, bit by bit.
+ * options give the same checkpoint on the same adapter, bit by bit.
  *
  * @module
  */
@@ -33,37 +33,40 @@ import { COMMITTED, concatenate, type Patches, type PhotographSet } from "./patc
 import { type ByteImage, encodePng } from "./png.ts";
 import { bestLinearNmse, leadingComponentsNmse, nmse, unrotate, unwhiten } from "./whitening.ts";
 
-/** What the demo can be asked for. */
+/** Options of the demo. */
 export interface DemoOptions {
-  /** The folder for its files. */
+  /** The output folder. */
   readonly out: string;
   /** Training steps. */
   readonly steps: number;
-  /** Of the initial values and the order of the patches. */
+  /** Seed of the initial values and the order of the patches. */
   readonly seed: number;
   /** Number of latents. */
   readonly d_sae: number;
-  /** Which activation. */
+  /** The activation. */
   readonly activation: Activation["key"];
-  /** Active latents a patch, on average but for `top-k`; the penalty of `relu` and `jump-relu` is moved to reach it. */
+  /**
+   * Active latents per patch; on average, except for `top-k`. The penalty of `relu` and `jump-relu` is adjusted to
+   * reach it.
+   */
   readonly top_k: number;
-  /** Patches in a step. */
+  /** Patches per step. */
   readonly batch_size: number;
-  /** The learning rate's peak. */
+  /** Peak learning rate. */
   readonly lr: number;
 }
 
-/** How the demo talks and is stopped. */
+/** Output and cancellation of the demo. */
 export interface DemoSurroundings {
-  /** Given one line at a time. */
+  /** Called with one line at a time. */
   readonly say: (line: string) => void;
-  /** Ends training early, with a checkpoint, or what comes after it. */
+  /** Stops training early, with a checkpoint, or stops the work after it. */
   readonly signal?: AbortSignal;
-  /** What to learn from; the photographs of the package if left out. */
+  /** The photographs; those of the package if left out. */
   readonly photographs?: PhotographSet;
 }
 
-/** What the demo does unless told otherwise. */
+/** Defaults of the demo. */
 export const DEMO_DEFAULTS: DemoOptions = {
   out: "runs/demo",
   steps: 600,
@@ -75,46 +78,46 @@ export const DEMO_DEFAULTS: DemoOptions = {
   lr: 0.01,
 };
 
-/** The default number of steps where the software driver of last resort computes, which is ten times slower. */
+/** The default number of steps on the slowest software driver, which is ten times slower. */
 export const SLOW_DRIVER_STEPS = 200;
 
 const N_LR_WARMUP = 50;
 const LOG_EVERY = 25;
 
-/** A latent that no patch of so many excites gets help from the auxiliary loss. */
+/** A latent that this many patches did not activate gets help from the auxiliary loss. */
 const DEAD_THRESHOLD = 100_000;
 
 /** Features whose shape is compared with Gabor functions. */
 const GABOR_FEATURES = 64;
 const GABOR_R2 = 0.5;
 
-/** What the demo measured, in `metrics.json`; every share is a number from 0 to 1. */
+/** The demo's results, in `metrics.json`; every share is a number from 0 to 1. */
 export interface DemoMetrics {
-  /** The options, and what follows from them. */
+  /** The options, and values derived from them. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** Training steps made. */
+  /** Training steps done. */
   readonly steps: number;
-  /** Seconds of training, compilation of the shaders included. */
+  /** Seconds of training, including the compilation of shaders. */
   readonly seconds: number;
-  /** Patches a second while training. */
+  /** Patches per second of training. */
   readonly examples_per_second: number;
-  /** Who computed. */
+  /** The name of the adapter. */
   readonly adapter: string;
-  /** Patches of the held-out photographs, on which all that follows is measured. */
+  /** Patches of the held-out photographs, on which everything below is measured. */
   readonly n_rows: number;
   /** Mean squared error in whitened space. */
   readonly mse: number;
   /** Normalised mean squared error in whitened space. */
   readonly nmse: number;
-  /** That of the leading principal components, as many as there are active latents. */
+  /** The same for the leading principal components, as many as there are active latents. */
   readonly pca_nmse: number;
-  /** That of the best linear subspace of the same dimension for the held-out patches themselves. */
+  /** The same for the best linear subspace of that dimension for the held-out patches themselves. */
   readonly best_linear_nmse: number;
   /** Normalised mean squared error of the pixels. */
   readonly pixel_nmse: number;
-  /** That of the leading principal components of the pixels, as many as there are active latents. */
+  /** The same for the leading principal components of the pixels, as many as there are active latents. */
   readonly pca_pixel_nmse: number;
-  /** Active latents a patch. */
+  /** Active latents per patch. */
   readonly l0: number;
   /** Latents that are active on no patch. */
   readonly n_dead: number;
@@ -124,13 +127,13 @@ export interface DemoMetrics {
   readonly gabor_share: number;
   /** The same for their pixels as drawn. These are smooth even before training, so this says less. */
   readonly pixel_gabor_share: number;
-  /** Every step's loss, and what it consists of. */
+  /** The loss of every step, and its parts. */
   readonly losses: Readonly<Record<"loss" | "mse" | "l0", readonly number[]>>;
 }
 
 /**
- * Runs the demo; returns what it measured, or `null` if the signal ended training early. After training, it rejects with
- * the signal's reason.
+ * Runs the demo; returns its results, or `null` if the signal ended training early. After training, it rejects with the
+ * signal's reason.
  */
 export async function runDemo(
   options: DemoOptions,
@@ -142,7 +145,7 @@ export async function runDemo(
   const n_patches = dataset.training.length / COMPONENTS;
   say(`${n_patches.toLocaleString("en")} patches of ${counted(photographs.training.length)}, whitened`);
 
-  // A JumpReLU counts in the pre-activations of some rows, chosen from all photographs.
+  // The JumpReLU's units are measured on some rows from all photographs.
   const data = { x: dataset.training, data_points: false };
   using sae = await SparseAutoencoder.create(modelOptions(options), { seed, data });
   const adapter = adapterName(sae.device);
@@ -223,7 +226,7 @@ export async function runDemo(
   return metrics;
 }
 
-/** The model that the options ask for. */
+/** The model for the options. */
 function modelOptions({ d_sae, activation: wanted, top_k }: DemoOptions): SparseAutoencoderOptions {
   const activation = demoActivations(top_k).find(({ key }) => key === wanted)!;
   return { d_model: COMPONENTS, d_sae, activation };
@@ -235,14 +238,14 @@ export function demoActivations(top_k: number): ActivationOptions[] {
     { key: "top-k", top_k },
     { key: "batch-top-k", top_k },
     { key: "relu" },
-    // The demo is short: few latents from the start leave more of it for what they stand for.
+    // The demo is short: starting with few latents active leaves more time to learn what they represent.
     { key: "jump-relu", threshold_init: 2 },
   ];
 }
 
 const EVALUATION_BATCH = 2048;
 
-/** How well a model does on the held-out photographs, and what its latents stand for. */
+/** The quality of a model on the held-out photographs, and its latents' activity. */
 interface Evaluation {
   readonly metrics: Metrics;
   readonly comparisons: Pick<DemoMetrics, "pca_nmse" | "best_linear_nmse" | "pixel_nmse" | "pca_pixel_nmse">;
@@ -252,7 +255,7 @@ interface Evaluation {
   readonly features: Float32Array;
   /** The same as whitened pixels. */
   readonly whitenedFeatures: Float32Array;
-  /** What each latent does on the held-out patches. */
+  /** The activity of each latent on the held-out patches. */
   readonly activity: readonly Activity[];
 }
 
@@ -288,7 +291,8 @@ async function evaluateModel(
     }
     firstRow += row_starts.length - 1;
   }
-  // Decoder rows, reconstructions and patches all go back to pixels less the mean, which adds nothing to an error.
+  // Decoder rows, reconstructions and patches are all mapped back to pixels minus the mean, which adds nothing to an
+  // error.
   const pixels = unwhiten(whitening, concatenate(reconstructions));
   const patches = concatenate(heldOutPatches.map(({ values }) => values)).map((value, i) =>
     value - whitening.mean[i % whitening.d_in]!
@@ -317,7 +321,7 @@ function gaborShare(patches: Float32Array, latents: readonly number[]): number {
     latents.length;
 }
 
-/** The indices of the values, largest first; equal ones in their order. */
+/** The indices of the values in descending order; ties keep their order. */
 function descending(values: readonly number[]): number[] {
   return values.map((_, i) => i).sort((a, b) => values[b]! - values[a]! || a - b);
 }
@@ -331,7 +335,7 @@ const SHEET: SheetOptions = { size: PATCH_SIZE, columns: 16, zoom: 5, gap: 4 };
 const STRONGEST = 16;
 const EXAMPLES = 16;
 
-/** What the report says. */
+/** The content of the report. */
 async function describe(
   metrics: DemoMetrics,
   evaluation: Evaluation,
@@ -412,7 +416,7 @@ function reportNumbers(metrics: DemoMetrics): ReportNumber[] {
   ];
 }
 
-/** The patches that excite a latent most, [n, PATCH_SIZE²]; of patches that overlap only the first. */
+/** The patches that activate a latent most, [n, PATCH_SIZE²]; among overlapping patches only the first. */
 function examplesOf({ events }: Activity, { heldOutPatches }: Dataset): Float32Array {
   const chosen: { photograph: number; x: number; y: number }[] = [];
   const found: Float32Array[] = [];
@@ -431,7 +435,7 @@ function examplesOf({ events }: Activity, { heldOutPatches }: Dataset): Float32A
   return concatenate(found);
 }
 
-/** Which photograph a row comes from, and which of its patches it is. */
+/** The photograph of a row, and its patch within it. */
 function locate(row: number, photographs: readonly Patches[]): { photograph: number; index: number } {
   let index = row;
   for (const [photograph, { corners }] of photographs.entries()) {
@@ -450,7 +454,7 @@ function counted(photographs: number): string {
   return photographs === 1 ? "one photograph" : `${photographs} photographs`;
 }
 
-/** Some names, and how many more there are. */
+/** Some of the names, and the number of the others. */
 function someOf(names: readonly string[]): string {
   const rest = names.length - NAMED;
   return names.slice(0, NAMED).join(", ") + (rest > 0 ? ` and ${rest} more` : "");

@@ -1,35 +1,36 @@
 /**
- * Fits a Gabor function to a patch: a wave under a bell, the shape of an edge or a bar of some place, width and tilt.
+ * Fits a Gabor function to a patch: a wave under a Gaussian envelope, the shape of an edge or a bar with a position,
+ * width and orientation.
  *
  *     g(x, y) = exp(−u²/2σᵤ² − v²/2σᵥ²) (a cos 2πfu + b sin 2πfu),  (u, v) = (x − x₀, y − y₀) turned by θ
  *
- * It is what cells of the primary visual cortex respond to, and what sparse coding of photographs finds (Olshausen and
+ * Cells of the primary visual cortex respond to this shape, and sparse coding of photographs finds it (Olshausen and
  * Field 1996).
  *
  * @module
  */
 
-/** A fitted Gabor function; lengths in pixels from the middle of the patch. */
+/** A fitted Gabor function; lengths in pixels from the centre of the patch. */
 export interface GaborFit {
-  /** The share of the patch's sum of squares, about its mean, that the function explains. */
+  /** The share of the patch's sum of squares, around its mean, that the function explains. */
   readonly r2: number;
-  /** Where its middle lies. */
+  /** The position of its centre. */
   readonly x: number;
-  /** Where its middle lies. */
+  /** The position of its centre. */
   readonly y: number;
   /** The direction of the wave, in radians. */
   readonly orientation: number;
-  /** Periods a pixel. */
+  /** Periods per pixel. */
   readonly frequency: number;
-  /** Of the wave at the middle, in radians. */
+  /** Phase of the wave at the centre, in radians. */
   readonly phase: number;
-  /** Standard deviation of the bell along the wave. */
+  /** Standard deviation of the envelope along the wave. */
   readonly widthAlong: number;
-  /** Standard deviation of the bell across the wave. */
+  /** Standard deviation of the envelope across the wave. */
   readonly widthAcross: number;
 }
 
-/** x₀, y₀, θ, f, ln σᵤ, ln σᵥ. Phase and amplitude are linear and solved for exactly. */
+/** x₀, y₀, θ, f, ln σᵤ, ln σᵥ. Phase and amplitude are linear and solved exactly. */
 type Shape = readonly number[];
 
 const FREQUENCIES = [0.03, 0.07, 0.12, 0.2, 0.3];
@@ -39,7 +40,7 @@ const LEAST_LOG_WIDTH = Math.log(0.6);
 const STARTS = 3;
 const ITERATIONS = 300;
 
-/** The best Gabor function found for a patch [size, size]: a coarse search, then Nelder and Mead's simplex. */
+/** The best Gabor function for a patch [size, size]: a coarse search, then the Nelder–Mead simplex. */
 export function fitGabor(patch: Float32Array, size: number): GaborFit {
   const mean = patch.reduce((sum, value) => sum + value, 0) / patch.length;
   const target = Float64Array.from(patch, (value) => value - mean);
@@ -85,7 +86,7 @@ function isInside([x, y, , frequency, along, across]: Shape, size: number): bool
     Math.min(along!, across!) >= LEAST_LOG_WIDTH && Math.max(along!, across!) <= Math.log(size);
 }
 
-/** Least squares on the shape's cosine and sine: their weights, and the sum of squares left. */
+/** Least squares on the shape's cosine and sine: their weights, and the remaining sum of squares. */
 function project(target: Float64Array, size: number, shape: Shape): { left: number; cosine: number; sine: number } {
   const [x0, y0, theta, frequency, along, across] = shape as [number, number, number, number, number, number];
   const [cosTheta, sinTheta] = [Math.cos(theta), Math.sin(theta)];
@@ -116,7 +117,7 @@ function project(target: Float64Array, size: number, shape: Shape): { left: numb
   return { left, cosine, sine };
 }
 
-/** Nelder and Mead's downhill simplex (1965), with their coefficients. */
+/** The downhill simplex of Nelder and Mead (1965), with their coefficients. */
 function descend(f: (point: Shape) => number, start: Shape): Shape {
   const steps = [1, 1, 0.3, 0.03, 0.3, 0.3];
   const simplex = [start, ...start.map((_, i) => start.map((value, j) => (i === j ? value + steps[j]! : value)))]

@@ -1,5 +1,5 @@
 /**
- * Activations of patches drawn over a photograph.
+ * Draws activations of patches over a photograph.
  *
  * @module
  */
@@ -7,17 +7,17 @@
 import { type ByteImage, type ImageSize, resample } from "../../data/mod.ts";
 import type { ByteImage as PngImage } from "./png.ts";
 
-/** A photograph and a number for each of its patches. */
+/** A photograph, with a number for each of its patches. */
 export interface HeatMap {
   /** The photograph as the model saw it, [height, width, 3]. */
   readonly image: ByteImage;
   /** [patches], row by row. */
   readonly values: Float32Array;
-  /** Patches in a column and in a row. */
+  /** Patches per column and per row. */
   readonly grid: ImageSize;
 }
 
-/** Inferno at equal steps: colours whose lightness rises evenly. */
+/** The Inferno colour map at equal steps: lightness rises evenly. */
 const COLOURS = [
   [0, 0, 4],
   [31, 12, 72],
@@ -30,12 +30,14 @@ const COLOURS = [
   [252, 255, 164],
 ] as const;
 
-/** Share of a patch's colour over the photograph where it excites a latent most. */
+/** Opacity of a patch's colour where it activates a latent most. */
 const OPACITY = 0.75;
-/** What is left of the photograph's light where nothing excites the latent. */
+/** Brightness of the photograph where nothing activates the latent. */
 const DIMMED = 0.45;
 
-/** Draws a square of `side` pixels: the photograph in grey and dimmed, patches in colour by their share of `largest`. */
+/**
+ * Draws a square of `side` pixels: the photograph dimmed and in grey, patches in colour by their share of `largest`.
+ */
 export function drawHeatMap(
   { image, values, grid }: HeatMap,
   { side, largest }: { readonly side: number; readonly largest: number },
@@ -69,7 +71,7 @@ function colourAt(share: number): readonly [number, number, number] {
 /** Width of the line between pictures. */
 const GAP = 4;
 
-/** Pictures of one height beside each other, on black. */
+/** Pictures of the same height side by side, on black. */
 export function sideBySide(pictures: readonly PngImage[]): PngImage {
   const height = Math.max(...pictures.map((picture) => picture.height));
   const width = pictures.reduce((sum, picture) => sum + picture.width + GAP, -GAP);

@@ -1,5 +1,5 @@
 /**
- * A newcomer's own photographs for the demo: a folder of images, each brought to the size of those of the package.
+ * A user's own photographs for the demo: a folder of images, each scaled to about the size of those in the package.
  *
  * @module
  */
@@ -8,23 +8,26 @@ import { type ImageDecoder, resample } from "../../data/mod.ts";
 import { listImages } from "../../runner/mod.ts";
 import { type GreyImage, type PhotographSet, toGrey } from "./patches.ts";
 
-/** Longer sides are brought to this many pixels: edges are a few pixels wide then, as in the photographs of the package. */
+/**
+ * Longer images are scaled to this many pixels, so that edges are a few pixels wide, as in the photographs of the
+ * package.
+ */
 const LONGEST_SIDE = 512;
 
-/** Photographs that are taken at most, evenly out of all. */
+/** Largest number of photographs used, spread evenly over all. */
 const MAX_PHOTOGRAPHS = 200;
 
-/** One photograph of so many is held out. */
+/** One in this many photographs is held out. */
 const HELD_OUT_EVERY = 4;
 
-/** What {@link ownPhotographs} found. */
+/** The result of {@link ownPhotographs}. */
 export interface OwnPhotographs extends PhotographSet {
-  /** Images in the folder. */
+  /** Number of images in the folder. */
   readonly n_found: number;
 }
 
 /**
- * The photographs of a folder, of which every fourth is held out. The decoder is opened once there are some.
+ * The photographs of a folder, every fourth of which is held out. The decoder is opened only if there are enough.
  *
  * @throws {RangeError} if there are fewer than two.
  */
@@ -50,7 +53,7 @@ export async function ownPhotographs(
   };
 }
 
-/** An image in grey, no longer than the longest side. */
+/** An image in grey, at most as long as the limit. */
 async function loadScaled(path: string, decoder: ImageDecoder): Promise<GreyImage> {
   let image: Awaited<ReturnType<ImageDecoder["decode"]>>;
   try {

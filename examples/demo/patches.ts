@@ -1,5 +1,5 @@
 /**
- * Photographs and the patches cut from them.
+ * Photographs, and patches cut from them.
  *
  * @module
  */
@@ -18,11 +18,11 @@ export interface GreyImage {
 
 /** Which patches to cut. */
 export interface PatchOptions {
-  /** Side of a patch in pixels. */
+  /** Width and height of a patch in pixels. */
   readonly size: number;
   /** Distance between neighbouring patches, along both axes. */
   readonly stride: number;
-  /** Leaves out patches whose standard deviation is below this: sky holds nothing but compression noise. */
+  /** Skips patches whose standard deviation is below this: sky contains only compression noise. */
   readonly leastContrast?: number;
 }
 
@@ -34,17 +34,17 @@ export interface Patches {
   readonly corners: Uint32Array;
 }
 
-/** Photographs to train on, and others that training never sees. */
+/** Photographs to train on, and others that are held out. */
 export interface PhotographSet {
-  /** Names of those to train on. */
+  /** Names of the training photographs. */
   readonly training: readonly string[];
-  /** Names of the others. */
+  /** Names of the held-out photographs. */
   readonly heldOut: readonly string[];
-  /** One of them. */
+  /** Loads one of them. */
   readonly load: (name: string) => Promise<GreyImage>;
 }
 
-/** The photographs that come with the package. */
+/** The photographs in the package. */
 export const COMMITTED: PhotographSet = {
   training: [
     "acanthus-mollis",
@@ -61,7 +61,7 @@ export const COMMITTED: PhotographSet = {
 /** Scans end in a frame line, whose edges would become features. */
 const FRAME = 8;
 
-/** Where the photographs are: a folder, or an address for a package that runs out of a registry. */
+/** Where the photographs are: a folder, or an address if the package runs from a registry. */
 const PHOTOGRAPHS = new URL("./photos/", import.meta.url);
 
 /** A photograph without its frame, by its name without `.jpg`. */
@@ -80,7 +80,7 @@ export function decodeJpeg(bytes: Uint8Array): GreyImage {
   return toGrey({ width, height, data });
 }
 
-/** Weighs the colours of an image of three bytes a pixel to greyscale, as ITU-R BT.601 does. */
+/** Converts an image of three bytes per pixel to greyscale, as in ITU-R BT.601. */
 export function toGrey({ width, height, data }: ByteImage): GreyImage {
   const pixels = new Float32Array(width * height);
   for (let i = 0; i < pixels.length; i++) {
@@ -103,7 +103,7 @@ export function crop(image: GreyImage, border: number): GreyImage {
   return { width, height, pixels };
 }
 
-/** Cuts the patches of an image on a grid, row by row, each less its own mean. */
+/** Cuts the patches of an image on a grid, row by row, each minus its own mean. */
 export function cutPatches(image: GreyImage, { size, stride, leastContrast = 0 }: PatchOptions): Patches {
   const area = size * size;
   const [columns, rows] = [image.width, image.height].map((side) =>
@@ -133,7 +133,7 @@ export function cutPatches(image: GreyImage, { size, stride, leastContrast = 0 }
   return { values: values.slice(0, n * area), corners: corners.slice(0, 2 * n) };
 }
 
-/** One array after the other. */
+/** Joins arrays. */
 export function concatenate(arrays: readonly Float32Array[]): Float32Array {
   const whole = new Float32Array(arrays.reduce((length, array) => length + array.length, 0));
   let end = 0;

@@ -4,13 +4,13 @@
  * @module
  */
 
-/** An image of one (grey) or three (red, green, blue) bytes a pixel, row-major. */
+/** An image of one (grey) or three (red, green, blue) bytes per pixel, row-major. */
 export interface ByteImage {
   /** Pixels in a row. */
   readonly width: number;
   /** Rows. */
   readonly height: number;
-  /** Bytes a pixel. */
+  /** Bytes per pixel. */
   readonly channels: 1 | 3;
   /** [height, width, channels] */
   readonly bytes: Uint8Array;

@@ -1,6 +1,6 @@
 /**
- * The demo on a vision transformer: activations of a folder of photographs, a dictionary of them, and what excites its
- * latents, as heat-maps over the photographs.
+ * The demo on a vision transformer: activations of a folder of photographs, a dictionary of them, and heat maps over
+ * the photographs of what activates its latents.
  *
  * @module
  */
@@ -32,35 +32,39 @@ import { train } from "../../train/mod.ts";
 import { drawHeatMap, type HeatMap, sideBySide } from "./heat_map.ts";
 import { encodePng } from "./png.ts";
 
-/** What the demo on a transformer is asked for. */
+/** Options of the demo on a transformer. */
 export interface VitDemoOptions {
-  /** The folder for its files, and for the activations in `shards` there. */
+  /**
+   * A mean over the midpoints of `points` equally likely intervals against the integral: the midpoint is off by at most
+   * half an interval's share of the integrand's total `variation`, and float32 sums the terms, whose mean size is
+   * `absMean`.
+   */
   readonly out: string;
   /** The photographs. */
   readonly photos: string;
   /** The model. */
   readonly vision: VisionModel;
-  /** Which of its tensors. */
+  /** The tensor to train on. */
   readonly layer: string;
-  /** What is done with a photograph before the model sees it. */
+  /** How photographs are preprocessed. */
   readonly preprocessing: Preprocessing;
-  /** Opens what reads photographs, once there are some. */
+  /** Opens the decoder, once there are enough photographs. */
   readonly openDecoder: () => Promise<ImageDecoder>;
   /** Training steps. */
   readonly steps: number;
-  /** Of the initial values and the order of the rows. */
+  /** Seed of the initial values and the order of the rows. */
   readonly seed: number;
   /** Number of latents. */
   readonly d_sae: number;
-  /** Active latents a patch. */
+  /** Active latents per patch. */
   readonly top_k: number;
-  /** Patches in a step. */
+  /** Patches per step. */
   readonly batch_size: number;
-  /** The learning rate's peak. */
+  /** Peak learning rate. */
   readonly lr: number;
 }
 
-/** What it does unless told otherwise. */
+/** Defaults of the options. */
 export const VIT_DEMO_DEFAULTS = {
   out: "runs/demo-vit",
   steps: 1000,
@@ -71,40 +75,40 @@ export const VIT_DEMO_DEFAULTS = {
   lr: 1e-3,
 } as const satisfies Partial<VitDemoOptions>;
 
-/** How it talks and is stopped. */
+/** Output and cancellation. */
 export interface VitDemoSurroundings {
-  /** Given one line at a time. */
+  /** Called with one line at a time. */
   readonly say: (line: string) => void;
-  /** Ends it after the batch or step under way. */
+  /** Stops after the current batch or step. */
   readonly signal?: AbortSignal;
 }
 
-/** What it measured, in `metrics.json`. */
+/** The results, in `metrics.json`. */
 export interface VitDemoMetrics {
-  /** What was asked for. */
+  /** The options. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** Who computed. */
+  /** The name of the adapter. */
   readonly adapter: string;
   /** Seconds of training. */
   readonly seconds: number;
-  /** On the patches of the last quarter of the photographs, which training never sees. */
+  /** Metrics on the patches of the last quarter of the photographs, which are held out. */
   readonly held_out: Readonly<Record<"n_rows" | "nmse" | "explained_variance" | "l0" | "dead_fraction", number>>;
-  /** Every step's loss, and what it consists of. */
+  /** The loss of every step, and its parts. */
   readonly losses: Readonly<Record<"loss" | "mse" | "l0", readonly number[]>>;
 }
 
 const LOG_EVERY = 25;
-/** Of the photographs; they are in order of their names. */
+/** The held-out share of the photographs, in order of their names. */
 const HELD_OUT_SHARE = 0.25;
 const SHARD_BYTES = 256e6;
 const IMAGES_AT_ONCE = 8;
 const LATENTS = 16;
 const IMAGES_OF_A_LATENT = 6;
-/** Pixels along the side of a photograph in the report. */
+/** Width and height of a photograph in the report, in pixels. */
 const SIDE = 112;
 
 /**
- * Runs the demo; returns what it measured, or `null` if the signal ended training early.
+ * Runs the demo; returns its results, or `null` if the signal ended training early.
  *
  * @throws {RangeError} if there are too few photographs, or the model has no such tensor.
  */
@@ -251,23 +255,23 @@ export async function runVitDemo(
   return metrics;
 }
 
-/** A photograph and how strongly a latent fires on each of its patches. */
+/** A photograph, and the activations of a latent on its patches. */
 interface ExcitedImage {
   readonly example: number;
   readonly values: Float32Array;
 }
 
-/** Which photographs excite which latents. */
+/** Which photographs activate which latents. */
 interface Excitement {
   /** [S], the share of all patches on which each latent fires. */
   readonly density: Float32Array;
-  /** Latents with the largest sums of squared activations. */
+  /** The latents with the largest sums of squared activations. */
   strongest(n: number): number[];
   /** The photographs with the strongest patches. */
   of(latent: number): readonly ExcitedImage[];
 }
 
-/** One pass over all rows of shards, a photograph at a time. */
+/** One pass over all rows of the shards, one photograph at a time. */
 async function measureExcitement(
   sae: SparseAutoencoder,
   rows: ShardRows,

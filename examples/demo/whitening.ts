@@ -1,15 +1,16 @@
 /**
- * PCA whitening: rows are turned onto the leading principal components of the data and scaled to unit variance on each.
+ * PCA whitening: rows are projected onto the leading principal components of the data and scaled to unit variance on
+ * each.
  *
- * Natural images have most of their variance in slow gradients. After whitening every direction counts alike, and what
- * is left to find is where images are sparse: edges.
+ * Natural images have most of their variance in slow gradients. After whitening every direction counts alike, and the
+ * sparse structure that remains is edges.
  *
- * Sums run in float64 in a fixed order with + − × ÷ √ only, so the result is the same on every machine.
+ * Sums are in float64 in a fixed order with + − × ÷ √ only, so the result is the same on every machine.
  *
  * @module
  */
 
-/** A change of coordinates from D numbers to C uncorrelated ones of unit variance, and back. */
+/** A linear map from D numbers to C uncorrelated ones of unit variance, and back. */
 export interface Whitening {
   /** Width of the data, D. */
   readonly d_in: number;
@@ -21,7 +22,7 @@ export interface Whitening {
   readonly components: Float64Array;
   /** [C]: the data's standard deviation along each component. */
   readonly scales: Float64Array;
-  /** The share of the data's variance that the components hold. */
+  /** The share of the data's variance in the components. */
   readonly explained: number;
 }
 
@@ -56,7 +57,7 @@ export function fitWhitening(rows: Float32Array, d_in: number, d_out: number): W
 export function whiten({ d_in, d_out, mean, components, scales }: Whitening, rows: Float32Array): Float32Array {
   const n = rows.length / d_in;
   const whitened = new Float32Array(n * d_out);
-  // Four rows at a time, so that each element of a component is loaded once for all of them.
+  // Four rows at a time, so that each element of a component is loaded once for all four.
   const centred = new Float64Array(4 * d_in);
   for (let row = 0; row < n; row += 4) {
     const block = rows.subarray(row * d_in, (row + 4) * d_in);
@@ -70,7 +71,7 @@ export function whiten({ d_in, d_out, mean, components, scales }: Whitening, row
         z2 += weight * centred[2 * d_in + i]!;
         z3 += weight * centred[3 * d_in + i]!;
       }
-      // Writes past the last row of a ragged block fall outside the array, which drops them.
+      // For the last rows of a ragged block, writes fall outside the array, which ignores them.
       const at = row * d_out + c;
       whitened[at] = z0 / scales[c]!;
       whitened[at + d_out] = z1 / scales[c]!;
@@ -81,7 +82,7 @@ export function whiten({ d_in, d_out, mean, components, scales }: Whitening, row
   return whitened;
 }
 
-/** x = z s E, less the mean: [n, C] to [n, D]. Directions, such as a decoder's rows, and centred data go back by this. */
+/** x = z s E, without the mean: [n, C] to [n, D]. Maps back directions, such as decoder rows, and centred data. */
 export function unwhiten({ d_in, d_out, components, scales }: Whitening, whitened: Float32Array): Float32Array {
   const rows = new Float32Array(whitened.length / d_out * d_in);
   const sum = new Float64Array(d_in);
@@ -98,15 +99,16 @@ export function unwhiten({ d_in, d_out, components, scales }: Whitening, whitene
 
 /**
  * The same without the scales: [n, C] to [n, D] pixels in which neighbours are uncorrelated (ZCA). White noise stays
- * white here, where {@link unwhiten} would make smooth blobs of it: shapes are judged in this space.
+ * white here, where {@link unwhiten} would turn it into smooth blobs; shapes are judged in this space.
  */
 export function unrotate(whitening: Whitening, whitened: Float32Array): Float32Array {
   return unwhiten({ ...whitening, scales: new Float64Array(whitening.d_out).fill(1) }, whitened);
 }
 
 /**
- * What principal components leave unexplained of `rows` [n, d]: 1 − (Σ of the `k` largest eigenvalues) / (Σ of all), of
- * the covariance of these very rows. No other linear method with k numbers a row does better on them.
+ * The share of `rows` [n, d] that principal components leave unexplained: 1 − (Σ of the `k` largest eigenvalues) / (Σ
+ * of all), for the covariance of these rows themselves. No other linear method with k numbers per row does better on
+ * them.
  */
 export function bestLinearNmse(rows: Float32Array, d: number, k: number): number {
   const { values } = symmetricEigen(covariance(rows, d).matrix, d);
@@ -114,7 +116,7 @@ export function bestLinearNmse(rows: Float32Array, d: number, k: number): number
   return 1 - sum(values.subarray(0, k)) / sum(values);
 }
 
-/** What the first `k` coordinates leave unexplained of `rows` [n, d], in coordinates that are principal components. */
+/** The share of `rows` [n, d] that the first `k` coordinates leave unexplained, in principal-component coordinates. */
 export function leadingComponentsNmse(rows: Float32Array, d: number, k: number): number {
   const n = rows.length / d;
   let [left, total] = [0, 0];
@@ -165,8 +167,8 @@ function covariance(rows: Float32Array, d: number): { mean: Float64Array; matrix
 
 /**
  * Eigenvalues and eigenvectors of a symmetric matrix [n, n] by the cyclic Jacobi method (Golub and Van Loan, Matrix
- * Computations, 8.5): plane rotations in a fixed order zero one pair of elements after the other until none is left. The
- * sign of a vector is chosen so that its largest element is positive.
+ * Computations, 8.5): plane rotations in a fixed order zero one pair of elements after another until none is left. The
+ * sign of each vector makes its largest element positive.
  */
 export function symmetricEigen(matrix: Float64Array, n: number): Eigen {
   const a = matrix.slice();
@@ -195,7 +197,7 @@ export function symmetricEigen(matrix: Float64Array, n: number): Eigen {
   return { values: Float64Array.from(order, (i) => a[i * n + i]!), vectors };
 }
 
-/** a ← JᵀaJ with the rotation J in the plane (p, q) that makes a[p, q] zero; the rows of v are turned alike. */
+/** a ← JᵀaJ with the rotation J in the plane (p, q) that makes a[p, q] zero; the rows of v are rotated alike. */
 function rotate(a: Float64Array, v: Float64Array, n: number, p: number, q: number): void {
   const apq = a[p * n + q]!;
   if (apq === 0) return;

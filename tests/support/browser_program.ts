@@ -8,21 +8,21 @@ import { type ActivationOptions, dump, getObjective, load, SparseAutoencoder } f
 import { evaluate, measureCoherence } from "../../eval/mod.ts";
 import { train, trainMany } from "../../train/mod.ts";
 
-/** What the run gives, as plain numbers that cross the border of a page. */
+/** The results of the run, as plain numbers that can leave a page. */
 export interface BrowserRun {
   /** The initial W_enc, W_dec, b_enc and b_dec, as the bits of their f32. */
   readonly initialBits: readonly number[][];
   /** The loss of every step. */
   readonly losses: readonly number[];
-  /** The losses of every step of the other activations, with penalties, and with latents that die on the way. */
+  /** The losses of every step of the other activations, with penalties, and with latents that die during training. */
   readonly otherLosses: readonly (readonly number[])[];
-  /** Whether the model comes to the same losses when another is trained with it. */
+  /** Whether the model has the same losses when another model trains with it. */
   readonly isSameTogether: boolean;
   /** The rows of W_dec after the run. */
   readonly W_dec: readonly number[];
   /** Explained variance, cosine and monosemanticity on the last batch, and the dictionary's coherence. */
   readonly metrics: readonly number[];
-  /** What runs leave behind that the GPU decides about: one happens, one does not. */
+  /** The results of two conditional runs on the GPU: one is executed, the other is not. */
   readonly conditional: readonly number[];
   /** Whether a file written to bytes and read again holds the same W_dec. */
   readonly isRoundTrip: boolean;

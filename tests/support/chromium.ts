@@ -1,5 +1,5 @@
 /**
- * A Chromium to test in: Debian's package where it is installed, else the one that an npm package carries.
+ * A Chromium for tests: Debian's package if it is installed, otherwise the one in an npm package.
  *
  * @module
  */
@@ -21,9 +21,9 @@ export interface ChromiumLaunch {
   readonly env: Record<string, string>;
 }
 
-/** Finds it, or fetches it once. */
+/** Finds it, or downloads it once. */
 export async function findChromium(): Promise<ChromiumLaunch> {
-  // The browser brings its own Vulkan driver; the one chosen for Deno would take its place.
+  // The browser brings its own Vulkan driver, which the one chosen for Deno would override.
   const { VK_DRIVER_FILES: _icd, VK_ICD_FILENAMES: _oldIcd, LD_LIBRARY_PATH: _libraries, ...env } = Deno.env.toObject();
   if (await Deno.stat(INSTALLED).catch(() => null)) return { executablePath: INSTALLED, env };
   const obstacle = chromiumPackageObstacle();

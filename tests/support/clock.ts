@@ -1,14 +1,14 @@
 /**
- * A clock that tests move: waits end at once and are written down, time-outs end when the test says so.
+ * A clock that tests control: waits end at once and are recorded; time-outs end when the test says so.
  *
  * @module
  */
 import type { Clock } from "../../io/clock.ts";
 
-/** Milliseconds that a request may be without news; no test waits for them by itself. */
+/** Milliseconds that a request may be idle; no test waits for them by itself. */
 const IDLE = 30_000;
 
-/** Time that passes when it is waited for. */
+/** A clock whose time passes only in waits. */
 export class FakeClock implements Clock {
   /** Milliseconds of every wait, in order. */
   readonly waits: number[] = [];
@@ -32,7 +32,7 @@ export class FakeClock implements Clock {
     return () => clearTimeout(timer);
   }
 
-  /** Waits for a request, and ends it as one that was without news for too long. */
+  /** Waits for a request, and lets it time out. */
   async passIdle(): Promise<void> {
     while (this.#idle.size === 0) await new Promise((resolve) => setTimeout(resolve, 1));
     for (const then of this.#idle) then();

@@ -1,5 +1,5 @@
 /**
- * Dense codes as the sparse arrays that a model gives.
+ * Converts dense codes to the sparse arrays that a model returns.
  *
  * @module
  */

@@ -1,4 +1,8 @@
-/** Sparse matrices in memory, for what reads them from files. @module */
+/**
+ * Sparse matrices in memory, for code that reads them from files.
+ *
+ * @module
+ */
 import type { CsrMatrix, CsrRows } from "../../io/scipy_csr.ts";
 
 /** The elements of a dense [rows, columns] matrix that are not 0, seven rows at a time. */

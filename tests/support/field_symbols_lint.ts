@@ -3,15 +3,15 @@
  *
  * The stock `camelcase` rule would refuse `W_enc` and `x_BD`. This one knows the symbols that checkpoints and papers
  * use, shape suffixes (`grad_W_dec_SD`), dimensions (`d_model`) and counts (`n_dead`), and refuses every other
- * underscore. It looks at what code declares; property names of wire types are data and stay as the wire spells them.
+ * underscore. It checks only declarations; property names of wire types are data and keep their spelling.
  *
  * @module
  */
 
-/** Arrays that the checkpoint or the papers name. They may carry a shape suffix and a prefix (`grad_W_enc_SD`). */
+/** Arrays named in checkpoints or papers. They may carry a shape suffix and a prefix (`grad_W_enc_SD`). */
 const SYMBOLS = ["W_enc", "b_enc", "W_dec", "b_dec", "h_x", "f_x", "x_hat", "x_hats", "r_mag", "b_mag"];
 
-/** Fields of configurations and results that code keeps in a variable of the same name. */
+/** Fields of configurations and results that code holds in a variable of the same name. */
 const FIELDS = [
   "top_k",
   "k_aux",
@@ -76,12 +76,12 @@ const ALLOWED = new RegExp(
   ].map((pattern) => `^${pattern}$`).join("|"),
 );
 
-/** Whether a declared name keeps the rule. */
+/** Whether a declared name follows the rule. */
 export function isAllowedName(name: string): boolean {
   return ALLOWED.test(name.replace(/^_+|_+$/g, ""));
 }
 
-/** The published union of nodes leaves parameter properties out. */
+/** The published union of nodes omits parameter properties. */
 type Node = Deno.lint.Node | Deno.lint.Parameter | null | undefined;
 type Binding = Deno.lint.Identifier | Deno.lint.PrivateIdentifier;
 

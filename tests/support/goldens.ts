@@ -1,6 +1,6 @@
 /**
- * The goldens: what the Python package computes, as typed records. `{ shape, data }` becomes a `Float32Array`, whose
- * nine digits are exact.
+ * The goldens: results of the Python package, as typed records. `{ shape, data }` becomes a `Float32Array`, whose nine
+ * digits are exact.
  *
  * @module
  */
@@ -33,7 +33,7 @@ export interface ReluVanillaGolden {
 /** `matryoshka.json`, for an activation of this version. */
 export interface MatryoshkaGolden {
   readonly name: string;
-  /** With `include_b_dec` set wherever AuxK is on, which upstream cannot say and always does. */
+  /** With `include_b_dec` set wherever AuxK is on, which upstream always does but cannot configure. */
   readonly cfg: SparseAutoencoderOptions & { readonly d_model: number; readonly d_sae: number };
   readonly n_prefixes: number;
   readonly prefixes: readonly number[];
@@ -50,7 +50,7 @@ export interface MatryoshkaGolden {
   readonly grad_W_dec_without_parallel: Float32Array;
   readonly grad_norm_before_clip: number;
   readonly "grads_after_clip_0.05": GoldenParameters;
-  /** Of a BatchTopK: the threshold after this step, and what evaluation makes of x with it. */
+  /** For a BatchTopK: the threshold after this step, and the evaluation of x with it. */
   readonly threshold_after?: number;
   readonly eval_f_x?: Float32Array;
   readonly eval_x_hats?: Float32Array;
@@ -117,7 +117,7 @@ export interface TrainTopKMatryoshkaGolden {
   readonly end: GoldenParameters;
 }
 
-/** `muon.json`: one matrix through some steps of PyTorch's Muon. */
+/** `muon.json`: one matrix through several steps of PyTorch's Muon. */
 export interface MuonGolden {
   readonly name: string;
   /** [rows, columns] */
@@ -125,11 +125,11 @@ export interface MuonGolden {
   readonly options: { readonly momentum: number; readonly weight_decay: number; readonly nesterov: boolean };
   readonly lrs: readonly number[];
   readonly start: Float32Array;
-  /** One a step. */
+  /** One per step. */
   readonly gradients: readonly Float32Array[];
-  /** The parameter and its momentum afterwards, with nothing rounded to bfloat16. */
+  /** The parameter and its momentum afterwards, without rounding to bfloat16. */
   readonly float64: { readonly end: Float32Array; readonly momentum_buffer: Float32Array };
-  /** The same as it is, with an orthogonalisation in bfloat16. */
+  /** The same with an orthogonalisation in bfloat16, as PyTorch does it. */
   readonly bfloat16: { readonly end: Float32Array; readonly momentum_buffer: Float32Array };
 }
 
@@ -148,14 +148,14 @@ export function loadGoldens<Name extends keyof Goldens>(name: Name): readonly Go
   return readCases(name) as Goldens[Name][];
 }
 
-/** The cases of `mean_squared_err.json`, whose last size only their shapes say. */
+/** The cases of `mean_squared_err.json`; only their shapes give the last size. */
 export function loadSquaredErrorGoldens(): readonly SquaredErrorGolden[] {
   const raw: { x: { shape: number[] } }[] = JSON.parse(readText("mean_squared_err")).cases;
   const cases = readCases("mean_squared_err") as Omit<SquaredErrorGolden, "d_model">[];
   return cases.map((golden, i) => ({ ...golden, d_model: raw[i]!.x.shape.at(-1)! }));
 }
 
-/** The cases of `matryoshka.json` whose activation this version has. */
+/** The cases of `matryoshka.json` with an activation of this version. */
 export function loadMatryoshkaGoldens(): readonly MatryoshkaGolden[] {
   const cases = readCases("matryoshka") as MatryoshkaGolden[];
   return cases.filter(({ cfg }) => ["relu", "top-k", "batch-top-k"].includes(cfg.activation!.key)).map((golden) => {

@@ -1,5 +1,5 @@
 /**
- * Devices for tests: one that all tests of a file share, and fresh ones with small limits or a count of their buffers.
+ * Devices for tests: one shared by all tests of a file, and fresh ones with small limits or a count of their buffers.
  *
  * @module
  */
@@ -8,29 +8,32 @@ import { DeviceContext, type DeviceContextOptions, requestDevice } from "../../k
 
 let shared: Promise<GPUDevice> | undefined;
 
-/** The device of this file's tests. Its tensors are followed by NaN, so that a read past an end shows. */
+/** The shared device of this file's tests. Its tensors are followed by NaN, so that reads past the end show. */
 export function sharedDevice(): Promise<GPUDevice> {
   return shared ??= freshDevice({ guardWords: 64 });
 }
 
-/** A device of its own, with limits and guards as asked for. */
+/** A separate device with the given limits and guards. */
 export async function freshDevice(options: DeviceContextOptions = {}): Promise<GPUDevice> {
   const device = await requestDevice();
   new DeviceContext(device, options);
   return device;
 }
 
-/** What a device holds from now on, in bytes, as far as the platform's own rules say. */
+/** The bytes that a device holds from now on, according to the platform's own rules. */
 export interface HeldMemory {
-  /** Buffers that are not destroyed; those that are, and were written to since the last submission; copies of what was written. */
+  /**
+   * Buffers that are not destroyed; destroyed ones that were written to since the last submission; and copies of
+   * written data.
+   */
   readonly now: number;
-  /** The most of that at any time. */
+  /** The largest value so far. */
   readonly most: number;
 }
 
 /**
- * Counts what a device holds. What is written to a buffer is copied, and the copy and the buffer stay until something is
- * submitted, also if the buffer is destroyed meanwhile.
+ * Counts the bytes that a device holds. Data written to a buffer is copied, and the copy and the buffer stay until
+ * something is submitted, even if the buffer is destroyed meanwhile.
  */
 export function watchMemory(device: GPUDevice): HeldMemory {
   const held = { now: 0, most: 0 };

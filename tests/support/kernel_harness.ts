@@ -1,6 +1,6 @@
 /**
- * Runs one kernel case on a device, and asks of every case what the GPU does not: that nothing was written past the end
- * of a tensor, that results do not depend on limits or lanes, and that the case fails when the kernel is wrong.
+ * Runs one kernel case on a device, and checks for every case what the GPU does not: that nothing was written past the
+ * end of a tensor, that results do not depend on limits or lanes, and that the case fails when the kernel is wrong.
  *
  * Every tensor is followed by NaN inside its binding, and outputs start as NaN, so reads past an end and elements never
  * written show.
@@ -14,29 +14,29 @@ import { DeviceContext, probeSubgroups, requestDevice } from "../../kernels/engi
 import { type ElementArrays, type ElementType, Tensor } from "../../kernels/engine/tensor.ts";
 import { assertRefuses } from "./tolerance.ts";
 
-/** All bits set: NaN as f32, 4294967295 as u32. What no kernel has written yet. */
+/** All bits set: NaN as f32, 4294967295 as u32. Marks what no kernel has written yet. */
 const UNWRITTEN = 0xffffffff;
-/** NaN with a number in it: each guard has its own, so that NaN carried from one tensor to another shows. */
+/** NaN with a payload: each guard has its own, so that NaN carried from one tensor to another shows. */
 const GUARD = 0xffc00000;
 /** Words after the end of every tensor. */
 const GUARD_WORDS = 64;
 
-/** What a case may not depend on. Whatever is left out is the device's own. */
+/** Settings that results may not depend on. Anything left out is the device's own. */
 export interface Variant {
-  /** Bytes of the largest binding: smaller ones make row blocks. */
+  /** Size of the largest binding in bytes; smaller ones cause row blocks. */
   readonly bindingLimit?: number;
   /** Invocations that share a row. */
   readonly lanes?: number;
-  /** `false` does without subgroups where the device has them. */
+  /** `false` avoids subgroups even if the device has them. */
   readonly subgroups?: boolean;
-  /** Bytes from which on what is read often comes from textures. */
+  /** Size in bytes from which frequently read data comes from textures. */
   readonly textureCopyBytes?: number;
 }
 
-/** Everything that can be read from a texture is. */
+/** Reads from textures whatever can be. */
 export const TEXTURES: Variant = { textureCopyBytes: 16 };
 
-/** Records kernels on tensors that it makes, and notes what the results must be. */
+/** Records kernels on tensors that it creates, and registers the expected results. */
 export type KernelCase = (gpu: Recording) => void | Promise<void>;
 
 interface Expected {
@@ -48,13 +48,13 @@ interface Expected {
 export class Recording {
   /** The context that the case runs on. */
   readonly context: DeviceContext;
-  /** Records here; submitted after the case. */
+  /** Commands that are submitted after the case. */
   readonly commands: Commands;
-  /** Everything made, in order. */
+  /** All tensors created, in order. */
   readonly tensors: Tensor<ElementType>[] = [];
   /** Disposed of after the run. */
   readonly owners: DisposableStack = new DisposableStack();
-  /** What is read back. */
+  /** The results to read back. */
   readonly expected: Expected[] = [];
 
   constructor(context: DeviceContext) {
@@ -68,7 +68,7 @@ export class Recording {
     return this.own(Tensor.from(this.context, data, shape.length > 0 ? shape : [data.length], this.#label("f32")));
   }
 
-  /** An f16 tensor; one-dimensional without a shape. What fills its last word up is NaN. */
+  /** An f16 tensor; one-dimensional without a shape. The padding of its last word is NaN. */
   f16(values: ArrayLike<number>, ...shape: number[]): Tensor {
     const data = Float32Array.from(values);
     const sizes = shape.length > 0 ? shape : [data.length];
@@ -114,12 +114,12 @@ export class Recording {
     return tensor;
   }
 
-  /** Something with other tensors, disposed of after the run. */
+  /** Owns other tensors, which are disposed of after the run. */
   after(owner: Disposable): void {
     this.owners.use(owner);
   }
 
-  /** After the run, `tensor` is handed to `check`. */
+  /** After the run, calls `check` with the content of `tensor`. */
   expect<T extends ElementType>(tensor: Tensor<T>, check: (got: ElementArrays[T]) => void): void {
     this.expected.push({ tensor, check } as unknown as Expected);
   }
@@ -136,22 +136,22 @@ export class Recording {
   }
 }
 
-/** The words that a tensor's values lie in. */
+/** The number of words that a tensor's values occupy. */
 function wordsOf(tensor: Tensor<ElementType>): number {
   return tensor.bytesOf(tensor.size) / 4;
 }
 
-/** The words after the end of the tensor with this number. */
+/** The guard words of the tensor with this number. */
 function guardsOf(at: number, length: number): Uint32Array<ArrayBuffer> {
   return Uint32Array.from({ length }, (_, word) => (GUARD | ((at + 1) * 128 + word)) >>> 0);
 }
 
 let device: Promise<GPUDevice> | undefined;
 const contexts = new Map<string, Promise<DeviceContext>>();
-/** What is done to WGSL at the moment. */
+/** The current mutation of WGSL. */
 let mutate: ((name: string, wgsl: string) => string) | undefined;
 
-/** The device of this file's cases, destroyed when the file is done. */
+/** The device of this file's cases, destroyed at the end of the file. */
 export function caseDevice(): Promise<GPUDevice> {
   return device ??= requestDevice();
 }
@@ -160,7 +160,7 @@ Deno.test.afterAll(async () => {
   if (device) (await device).destroy();
 });
 
-/** The context of a variant, kept with its compiled kernels. */
+/** The context of a variant, cached with its compiled kernels. */
 export function caseContext(variant: Variant = {}): Promise<DeviceContext> {
   const id = JSON.stringify(variant);
   const context = contexts.get(id) ?? makeContext(variant);
@@ -178,7 +178,7 @@ async function makeContext({ subgroups = true, ...limits }: Variant): Promise<De
   return context;
 }
 
-/** Runs a case on each variant (the device's own and {@link TEXTURES} if none is given); all must give the same bits. */
+/** Runs a case on each variant (by default the device's own and {@link TEXTURES}); all must give the same bits. */
 export async function check(run: KernelCase, ...variants: Variant[]): Promise<void> {
   let first: Uint32Array[] | undefined;
   for (const variant of variants.length > 0 ? variants : [{}, TEXTURES]) {
@@ -197,8 +197,8 @@ export async function check(run: KernelCase, ...variants: Variant[]): Promise<vo
 }
 
 /**
- * Requires that a case passes, and that it fails for every replacement in the WGSL of `kernel` (of all its variants that
- * the case compiles).
+ * Checks that a case passes, and that it fails for every replacement in the WGSL of `kernel` (in all of its variants
+ * that the case compiles).
  */
 export async function mutants(
   kernel: string,
@@ -238,7 +238,7 @@ function forget(context: DeviceContext, kernel: string): void {
   }
 }
 
-/** Runs, reads everything in one go, checks the guards and then the expectations; returns the results' bits. */
+/** Runs the case, reads everything at once, checks the guards and then the expectations; returns the results' bits. */
 async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Array[]> {
   const recording = new Recording(context);
   const { tensors, expected, commands } = recording;
@@ -246,7 +246,7 @@ async function runOn(context: DeviceContext, run: KernelCase): Promise<Uint32Arr
     await run(recording);
     commands.submit();
     const wanted = new Set(expected.map(({ tensor }) => tensor));
-    // Results with their guards, of all else only the guards.
+    // Results with their guards; for other tensors only the guards.
     const parts = tensors.map((tensor) => ({ tensor, from: wanted.has(tensor) ? 0 : wordsOf(tensor) }));
     const read = await readParts(context, parts);
     for (const [at, { tensor, from }] of parts.entries()) {

@@ -1,5 +1,5 @@
 /**
- * A page from a file in headless Chromium without network, at the sizes and in the themes that pages are looked at in.
+ * Opens a page from a file in headless Chromium without network, at the usual sizes and themes.
  *
  * @module
  */
@@ -7,15 +7,15 @@ import { assertEquals } from "@std/assert";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { findChromium } from "./chromium.ts";
 
-/** A screen, and the theme of its system. */
+/** A screen, and its system theme. */
 export interface View {
   /** Pixels. */
   readonly width: number;
-  /** What the system prefers. */
+  /** The preferred colour scheme. */
   readonly colorScheme: "light" | "dark";
 }
 
-/** A desk and a phone, by day and by night. */
+/** A desktop and a phone, in light and dark themes. */
 export const VIEWS: readonly View[] = [1280, 390].flatMap((width) =>
   (["light", "dark"] as const).map((colorScheme) => ({ width, colorScheme }))
 );
@@ -26,8 +26,8 @@ export async function openBrowser(): Promise<Browser & AsyncDisposable> {
 }
 
 /**
- * Opens a file as a double click does, and asks of it that nothing is logged as an error or a warning, that nothing is
- * loaded but files, and that the page is no wider than the screen. With `SAEV_SCREENSHOTS`, a folder, there is a picture.
+ * Opens a file as a double click does, and checks that no error or warning is logged, that only files are loaded, and
+ * that the page is no wider than the screen. If `SAEV_SCREENSHOTS` names a folder, saves a picture there.
  */
 export async function inBrowser(
   browser: Browser,

@@ -1,11 +1,11 @@
 /**
- * Seeded test data. Its generator (SplitMix32 seeds xoshiro128**, Blackman and Vigna 2018) shares nothing with the
- * library's, so that a fault there cannot hide itself here.
+ * Seeded test data. The generator (SplitMix32 seeds xoshiro128**, Blackman and Vigna 2018) shares nothing with the
+ * library's, so that a fault there cannot hide here.
  *
  * @module
  */
 
-/** A stream of numbers that depends on the seed alone. */
+/** A stream of numbers that depends only on the seed. */
 export class Random {
   readonly #state: Uint32Array;
 
@@ -32,12 +32,12 @@ export class Random {
     return (this.bits() + 0.5) / 2 ** 32;
   }
 
-  /** An integer from `least` to `most`, both included. */
+  /** An integer from `least` to `most`, inclusive. */
   integer(least: number, most: number): number {
     return least + Math.floor(this.unit() * (most - least + 1));
   }
 
-  /** Standard normal f32 values times `scale` (Box and Muller). */
+  /** Standard normal f32 values times `scale` (Box–Muller). */
   normal(length: number, scale = 1): Float32Array {
     return Float32Array.from(
       { length },
@@ -45,12 +45,12 @@ export class Random {
     );
   }
 
-  /** Small integers as f32, on which sums and products are exact in any order. */
+  /** Small integers as f32, for which sums and products are exact in any order. */
   integers(length: number, least = -4, most = 4): Float32Array {
     return Float32Array.from({ length }, () => this.integer(least, most));
   }
 
-  /** 0 … length − 1 in random order (Fisher and Yates). */
+  /** 0 … length − 1 in random order (Fisher–Yates). */
   permutation(length: number): Uint32Array {
     const order = Uint32Array.from({ length }, (_, i) => i);
     for (let i = length - 1; i > 0; i--) {
@@ -61,7 +61,7 @@ export class Random {
   }
 }
 
-/** The values, followed by NaN: a kernel that reads past its end shows it. */
+/** The values, followed by NaN: shows a kernel that reads past the end. */
 export function paddedWithNaN(values: Float32Array, padding: number): Float32Array {
   const padded = new Float32Array(values.length + padding).fill(NaN);
   padded.set(values);

@@ -1,6 +1,6 @@
 /**
- * A JSR registry of a few packages on the loopback: takes what `deno publish` sends and serves it, together with
- * packages given as files, the way Deno asks for them.
+ * A JSR registry of a few packages on the loopback interface: it accepts what `deno publish` sends and serves it,
+ * together with packages given as files, in the form that Deno expects.
  *
  * @module
  */
@@ -25,7 +25,7 @@ const TAR_BLOCK = 512;
 export class LoopbackRegistry implements AsyncDisposable {
   readonly #packages = new Map<string, Package>();
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  /** Paths that were asked for, in order. */
+  /** Paths requested, in order. */
   readonly requests: string[] = [];
 
   constructor() {
@@ -72,7 +72,10 @@ export class LoopbackRegistry implements AsyncDisposable {
     return new Response(file, { headers: { "content-type": type } });
   }
 
-  /** The three requests of `deno publish`: is there this version, is there this package, here it is. */
+  /**
+   * Answers the three requests of `deno publish`: whether the version exists, whether the package exists, and the
+   * upload.
+   */
   async #publish(request: Request, name: string, version: string | undefined): Promise<Response> {
     if (version === undefined) return Response.json({ name });
     if (request.method !== "POST") return notFound(name);

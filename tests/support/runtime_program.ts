@@ -1,5 +1,5 @@
 /**
- * A program on the package's public API, the same for Deno, Node and Bun: it reads a checkpoint, encodes, trains forty
+ * A program on the package's public API, identical for Deno, Node and Bun: it reads a checkpoint, encodes, trains forty
  * steps, and writes and reads files. Called as `PROGRAM CHECKPOINT HUB FOLDER`, it prints a {@link RuntimeRun} as JSON.
  *
  * @module
@@ -12,27 +12,27 @@ import { evaluate } from "@saev/nn/eval";
 import { openFiles, openSource, writeNpy } from "@saev/nn/io";
 import { train } from "@saev/nn/train";
 
-/** What one runtime gives. */
+/** The results of one runtime. */
 export interface RuntimeRun {
-  /** The adapter's own words. */
+  /** The adapter's description. */
   readonly adapter: string;
-  /** The codes of rows under the checkpoint: starts of rows, latents, and the bits of the values. */
+  /** The codes of rows under the checkpoint: row starts, latents, and the bits of the values. */
   readonly codes: readonly (readonly number[])[];
-  /** Whether a device that was given, and not found in `navigator.gpu`, makes the same codes. */
+  /** Whether a device that is passed in, and not taken from `navigator.gpu`, gives the same codes. */
   readonly isSameOnGiven: boolean;
   /** The loss of every training step. */
   readonly losses: readonly number[];
   /** W_dec after the training. */
   readonly W_dec: readonly number[];
-  /** The explained variance of rows that were read from a file. */
+  /** The explained variance of rows read from a file. */
   readonly explained: number;
-  /** Whether the file that was written holds the parameters, to the bit. */
+  /** Whether the written file holds the parameters, to the bit. */
   readonly isRoundTrip: boolean;
-  /** What stands in the folder after a model was written twice, the second time through a link. */
+  /** The content of the folder after a model was written twice, the second time through a link. */
   readonly names: readonly string[];
   /** Failures, as their codes and messages. */
   readonly failures: readonly (readonly [code: string | null, message: string])[];
-  /** Bytes of the hub's file, read by two at once, and the copies that are there afterwards. */
+  /** Bytes of the hub's file, read by two concurrent readers, and the copies present afterwards. */
   readonly hub: readonly [bytes: number, copies: number, others: number];
 }
 
@@ -56,7 +56,7 @@ async function failureOf(work: () => Promise<unknown>): Promise<[string | null, 
     await work();
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
-    // Systems name a file in the place of a folder in two ways.
+    // Systems describe a file in place of a folder in two ways.
     return [code === "ENOENT" ? code : null, message];
   }
   throw new Error("nothing failed");
@@ -113,7 +113,7 @@ async function run(checkpoint: string, endpoint: string, folder: string): Promis
   };
 }
 
-// What Node and Bun lack: WebGPU, by Dawn. Its name is in a variable because Deno is not to look for it.
+// Provides Dawn's WebGPU, which Node and Bun lack. The name is in a variable so that Deno does not resolve it.
 const dawn = "webgpu";
 if (!("gpu" in navigator)) {
   const { create, globals } = await import(dawn);

@@ -1,9 +1,9 @@
 /**
- * Every tolerance of the tests, and the comparators that apply them. No test writes a number of its own.
+ * All tolerances of the tests, and the comparators that apply them. No test has a number of its own.
  *
- * With u = 2⁻²⁴ (half the distance between 1 and the next f32), K terms in a sum and S = Σ|aᵢbᵢ|, a sum in f32 is off by
- * about √K·u·S on data without pattern and by (K+1)·u·S at the very most. A relative tolerance on the result says
- * nothing: cancellation makes it as bad as one likes in a correct product.
+ * With u = 2⁻²⁴ (half the distance between 1 and the next f32), K terms in a sum and S = Σ|aᵢbᵢ|, a sum in f32 is off
+ * by about √K·u·S on data without pattern and by (K+1)·u·S at the very most. A relative tolerance on the result is
+ * meaningless: cancellation can make it arbitrarily bad in a correct product.
  *
  * Each comparator returns the worst ratio of error to bound (at most 1), and throws an `AssertionError` with the worst
  * element, both values, the bound and their ratio.
@@ -16,28 +16,28 @@ import { AssertionError } from "@std/assert";
 /** Unit round-off of f32. */
 export const U = 2 ** -24;
 
-/** The smallest normal f32: where an adapter flushes denormals, a product loses up to this. */
+/** The smallest normal f32; on an adapter that flushes denormals, a product loses up to this. */
 const LEAST_NORMAL = 2 ** -126;
 
 /** Seeded data without pattern: 2·√K·u·S. */
 const SEEDED = 2;
 
-/** Elementwise kernels: 4 ulp an operation. */
+/** Elementwise kernels: 4 ulp per operation. */
 const ULPS_PER_OPERATION = 4;
 
 /** Whole tensors of the model tier: ‖Δ‖ ≤ 32·u·‖ref‖. */
 const MODEL = 32 * U;
 
-/** A quarter of that: a tensor that moves by more whenever its inputs are rounded once may be off by more than all. */
+/** A quarter of that: a tensor that moves by more when its inputs are rounded once may exceed the bound. */
 const SENSITIVE = 8 * U;
 
-/** Of a whole tensor computed in float16, whose u is 2⁻¹¹. */
+/** For a whole tensor computed in float16, whose u is 2⁻¹¹. */
 const FLOAT16 = 32 * 2 ** -11;
 
 /** 40-step runs, every loss and each end parameter's norm. A permuted summation moves them by at most 2.7e-7. */
 const RUN = 2e-6;
 
-/** Central differences of a piecewise quadratic loss in f64: exact but for rounding; the worst seen is 8e-11. */
+/** Central differences of a piecewise quadratic loss in f64: exact except for rounding; the worst seen is 8e-11. */
 const FINITE_DIFFERENCE = 1e-9;
 
 /** The same sum in another order, in f64. */
@@ -46,38 +46,42 @@ const FLOAT64 = 1e-12;
 /** Schedules in f64: the last bits of `cos` differ among standard libraries. */
 const SCHEDULE_ULPS = 4;
 
-/** The loss of a logistic regression of two parameters, where it has its optimum in float32. */
+/** The loss of a logistic regression with two parameters at its float32 optimum. */
 const PROBE = 1e-6;
 
-/** Frequencies of draws: how many standard deviations χ² may lie above its expectation. */
+/** Frequencies of draws: how many standard deviations χ² may exceed its expectation. */
 const CHI_SQUARE_DEVIATIONS = 4;
 
 /**
- * How many standard deviations each of many frequencies may lie from its probability: 6e-7 of normal ones are further off,
- * so that of a thousand features none is. Counts expected to be small are skewed, and get as much again in draws.
+ * How many standard deviations each of many frequencies may lie from its probability: a normal variable is further off
+ * with 6e-7, so among a thousand features none is. Small expected counts are skewed, and get the same number again in
+ * draws.
  */
 const FREQUENCY_DEVIATIONS = 5;
 
-/** Φ in f32: what its approximation is off (7.5e-8), and some thirty roundings of numbers below 1. */
+/** Φ in f32: the error of its approximation (7.5e-8), and some thirty roundings of numbers below 1. */
 const NORMAL_CDF = 7.5e-8 + 32 * U;
 
-/** How far WGSL's cosine may be off, and its logarithm between ½ and 2. */
+/** The error that WGSL allows for cosine, and for the logarithm between ½ and 2. */
 const COSINE = 2 ** -11;
 const LOGARITHM = 2 ** -21;
 
-/** A geometric median ends where 1e-5 of the rows' pull is left; it may be off by some such parts of their distance. */
+/**
+ * The iteration for a geometric median stops at a residual of 1e-5 of the rows' pull; the median may be off by some
+ * such parts of their distance.
+ */
 const MEDIAN = 1e-4;
 
 /**
- * Muon against PyTorch's own, which orthogonalises in bfloat16 (unit round-off 2⁻⁹): its fifteen products and sums leave
- * up to 8 such units of what the steps moved.
+ * Muon against PyTorch's own, which orthogonalises in bfloat16 (unit round-off 2⁻⁹): its fifteen products and sums
+ * contribute up to 8 such units of the steps' movement.
  */
 const BFLOAT16 = 16 * 2 ** -9;
 
-/** What the comparators read. */
+/** The input of the comparators. */
 export type Numbers = ArrayLike<number>;
 
-/** A bound that is the same for every element, or one each. */
+/** One bound for all elements, or one each. */
 export type Bound = number | Numbers;
 
 /** Equal as numbers, element by element: NaN equals NaN, −0 equals +0. For integers, at any shape. */
@@ -118,7 +122,7 @@ export function assertSumBound(got: Numbers, want: Numbers, absSum: Bound, K: nu
 /**
  * Elementwise arithmetic of a few operations: 4 ulp each.
  *
- * @param functionUlps what WGSL allows the functions among them, such as 2.5 for a division
+ * @param functionUlps the error that WGSL allows for functions among them, such as 2.5 for a division
  */
 export function assertUlps(
   got: Numbers,
@@ -136,8 +140,8 @@ export function assertTensorClose(got: Numbers, want: Numbers, what = "tensor"):
 }
 
 /**
- * Whether rounding the inputs of a tensor once moves it by more than a quarter of {@link assertTensorClose}'s bound: the
- * root mean square over several ways of rounding them, since a single one may leave a number by chance as it is.
+ * Whether rounding the inputs of a tensor once moves it by more than a quarter of {@link assertTensorClose}'s bound:
+ * the root mean square over several ways of rounding, because a single one may happen to leave a number unchanged.
  */
 export function isSensitive(moved: readonly Numbers[], want: Numbers): boolean {
   const square = moved.reduce((sum, values) => {
@@ -147,7 +151,7 @@ export function isSensitive(moved: readonly Numbers[], want: Numbers): boolean {
   return !(Math.sqrt(square / moved.length) <= SENSITIVE * norm(want));
 }
 
-/** The same of a difference whose terms are rounded once each. */
+/** The same for a difference whose terms are rounded once each. */
 export function isSensitiveDifference(a: number, b: number): boolean {
   return U * (Math.abs(a) + Math.abs(b)) > SENSITIVE * Math.abs(a - b);
 }
@@ -157,7 +161,7 @@ export function assertScalarClose(got: number, want: number, what = "scalar"): n
   return compareNorm([got], [want], MODEL, what);
 }
 
-/** The losses of a run, one a step: each within 2e-6 relative. */
+/** The losses of a run, one per step: each within 2e-6 relative. */
 export function assertRunLosses(got: Numbers, want: Numbers, what = "losses"): number {
   return compare(got, want, (i) => RUN * Math.abs(want[i]!), what);
 }
@@ -172,17 +176,17 @@ export function assertFloat16Close(got: Numbers, want: Numbers, what = "tensor")
   return compareNorm(got, want, FLOAT16, what);
 }
 
-/** What some steps from `start` made of a parameter, where one side rounds to bfloat16: ‖got − want‖ ≤ 2⁻⁵ ‖want − start‖. */
+/** A parameter after some steps from `start`, where one side rounds to bfloat16: ‖got − want‖ ≤ 2⁻⁵ ‖want − start‖. */
 export function assertBfloat16Close(got: Numbers, want: Numbers, start: Numbers, what = "parameter"): number {
   return judge(got, want, distance(got, want), BFLOAT16 * distance(want, start), what);
 }
 
-/** Loss of a fitted probe: no less than the optimum − 1e-6, and no more than the optimum + 1e-6. */
+/** Loss of a fitted probe: at least the optimum − 1e-6, and at most the optimum + 1e-6. */
 export function assertProbeOptimal(got: Numbers, optimum: Numbers, what = "probe losses"): number {
   return compare(got, optimum, () => PROBE, what);
 }
 
-/** The same where the Python package has stopped: no less than the optimum − 1e-6, no more than the package's loss + 1e-5. */
+/** The same where the Python package stopped early: at least the optimum − 1e-6, at most the package's loss + 1e-5. */
 export function assertProbeBetween(got: Numbers, optimum: Numbers, theirs: Numbers, what = "probe losses"): void {
   for (let i = 0; i < optimum.length; i++) {
     if (got[i]! >= optimum[i]! - PROBE && got[i]! <= theirs[i]! + 10 * PROBE) continue;
@@ -192,7 +196,7 @@ export function assertProbeBetween(got: Numbers, optimum: Numbers, theirs: Numbe
   }
 }
 
-/** Sums of n terms in which an exponential is, off by 3 + 2 |η| ulps with |η| ≤ 10, and a dozen roundings. */
+/** Sums of n terms with an exponential, off by 3 + 2 |η| ulps with |η| ≤ 10, and a dozen roundings. */
 export function assertProbeSums(got: Numbers, want: Numbers, sizes: Numbers, n: number, what = "probe sums"): number {
   return compare(got, want, (i) => (n + 64) * U * sizes[i]!, what);
 }
@@ -202,7 +206,7 @@ export function assertFiniteDifference(got: Numbers, want: Numbers, what = "grad
   return compare(got, want, (i) => FINITE_DIFFERENCE * (1 + Math.abs(want[i]!)), what);
 }
 
-/** The same in f64 by another way: ‖got − want‖ ≤ 1e-12·(1 + ‖want‖). */
+/** The same value in f64 computed another way: ‖got − want‖ ≤ 1e-12·(1 + ‖want‖). */
 export function assertFloat64Close(got: Numbers, want: Numbers, what = "array"): number {
   sameLength(got, want, what);
   const bound = FLOAT64 * (1 + norm(want));
@@ -210,8 +214,9 @@ export function assertFloat64Close(got: Numbers, want: Numbers, what = "array"):
 }
 
 /**
- * A mean over the middles of `points` equally likely intervals against the integral: the middle is off by at most half an
- * interval's share of the integrand's total `variation`, and float32 sums the terms, whose mean size is `absMean`.
+ * A mean over the midpoints of `points` equally likely intervals against the integral: the midpoint is off by at most
+ * half an interval's share of the integrand's total `variation`, and float32 sums the terms, whose mean size is
+ * `absMean`.
  */
 export function assertQuadratureClose(
   got: Numbers,
@@ -222,19 +227,20 @@ export function assertQuadratureClose(
   return compare(got, want, (i) => 0.5 * variation[i]! / points + (points + 1) * U * absMean[i]!, what);
 }
 
-/** A learning rate or weight of a schedule, computed in f64: equal but for the last bits of a cosine. */
+/** A learning rate or weight of a schedule, computed in f64: equal except for the last bits of a cosine. */
 export function assertScheduleClose(got: Numbers, want: Numbers, what = "schedule"): number {
   return compare(got, want, (i) => SCHEDULE_ULPS * 2 ** -53 * Math.max(Math.abs(want[i]!), maximum(want)), what);
 }
 
-/** A part that has been removed: |value| ≤ 32·u·`scale`, with the size of what it was removed from. */
+/** A part that has been removed: |value| ≤ 32·u·`scale`, where `scale` is the size of what it was removed from. */
 export function assertVanishes(got: Numbers, scale: Bound, what = "remainder"): number {
   return compare(got, new Float64Array(got.length), (i) => MODEL * at(scale, i), what);
 }
 
 /**
- * A point is the geometric median that was wanted, and the wanted one is one: each coordinate within 1e-4 of the mean
- * distance, and no more pull there than points at it hold, or than such an offset explains.
+ * Checks that a point is the expected geometric median, and that the expected one is a median: each coordinate is
+ * within 1e-4 of the mean distance, and the remaining pull is no larger than points at it can hold, or than such an
+ * offset explains.
  */
 export function assertMedianHolds(
   got: Numbers,
@@ -254,18 +260,18 @@ export function assertMedianHolds(
   }
 }
 
-/** Every value at least `least`, up to the rounding of an f64 sum whose terms have the size `scale`. */
+/** Every value is at least `least`, up to the rounding of an f64 sum whose terms have the size `scale`. */
 export function assertAtLeast(got: Numbers, least: number, scale: Bound, what = "value"): number {
   const clamped = Float64Array.from({ length: got.length }, (_, i) => Math.max(least, got[i]!));
   return compare(got, clamped, (i) => FLOAT64 * at(scale, i), what);
 }
 
 /**
- * A selection of the k largest is valid within what its inputs may be off: no value left out exceeds one kept by more
- * than the two errors together.
+ * A selection of the k largest is valid within the error of its inputs: no value left out exceeds one kept by more than
+ * the two errors together.
  *
  * @param exact the inputs of the selection, in f64
- * @param bound how far each input of the adapter may lie from its exact value
+ * @param bound the largest error of each input of the adapter
  */
 export function assertValidSelection(
   kept: ReadonlySet<number>,
@@ -290,7 +296,7 @@ export function assertValidSelection(
   );
 }
 
-/** How far a seeded sum of K products may be off, for {@link assertValidSelection}: 2·√K·u·S. */
+/** The error bound of a seeded sum of K products, for {@link assertValidSelection}: 2·√K·u·S. */
 export function seededBound(absSum: Numbers, K: number): Float64Array {
   return Float64Array.from(absSum, (sum) => SEEDED * Math.sqrt(K) * U * sum);
 }
@@ -347,7 +353,7 @@ export function assertFrequencies(counts: Numbers, draws: number, probability: N
   );
 }
 
-/** 1 where a uniform number is below Φ of something computed in f32, else 0; where the two are too close, either. */
+/** 1 if a uniform number is below Φ of something computed in f32, else 0; if the two are too close, either. */
 export function assertDecisions(got: Numbers, uniform: Numbers, probability: Numbers, what = "decisions"): number {
   const decided = Float64Array.from({ length: uniform.length }, (_, i) => {
     const isOpen = Math.abs(uniform[i]! - probability[i]!) <= NORMAL_CDF;
@@ -357,15 +363,16 @@ export function assertDecisions(got: Numbers, uniform: Numbers, probability: Num
 }
 
 /**
- * Normal numbers of Box and Muller times `spread`, plus a mean, as good as WGSL's functions: with the radius r = √(−2 ln u),
- * the cosine leaves 2⁻¹¹ r, and a logarithm that is off by 2⁻²¹ leaves 2⁻²¹ / r; twice that, and the rounding of the sum.
+ * Normal numbers of Box–Muller times `spread`, plus a mean, within the precision of WGSL's functions: with the radius r
+ * = √(−2 ln u), the cosine contributes 2⁻¹¹ r, and a logarithm that is off by 2⁻²¹ contributes 2⁻²¹ / r; twice that,
+ * plus the rounding of the sum.
  */
 export function assertNormals(got: Numbers, want: Numbers, radius: Numbers, spread: Bound, what = "normals"): number {
   const bound = (i: number) => at(spread, i) * (COSINE * radius[i]! + LOGARITHM / radius[i]!);
   return compare(got, want, (i) => 2 * bound(i) + ULPS_PER_OPERATION * ulp(want[i]!), what);
 }
 
-/** Runs a check that must fail, as a mutant's must; returns its message. */
+/** Runs a check that must fail, such as a mutant's; returns its message. */
 export async function assertRefuses(check: () => unknown, what = "check"): Promise<string> {
   try {
     await check();
@@ -413,7 +420,7 @@ function compare(got: Numbers, want: Numbers, boundAt: (i: number) => number, wh
   );
 }
 
-/** Error over bound: 0 where both are the same number or both NaN, infinite where only one of them is finite. */
+/** Error over bound: 0 if both are the same number or both NaN, infinite if only one of them is finite. */
 function errorRatio(got: number, want: number, bound: number): number {
   if (got === want || (Number.isNaN(got) && Number.isNaN(want))) return 0;
   const error = Math.abs(got - want);

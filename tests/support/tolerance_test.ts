@@ -1,5 +1,5 @@
 /**
- * The comparators accept what their bound allows, refuse what it does not, and say where.
+ * The comparators accept what their bound allows, refuse what it does not, and report where.
  *
  * @module
  */
@@ -112,7 +112,7 @@ Deno.test("frequencies: the same draws agree, shifted ones do not", async () => 
 });
 
 Deno.test("frequencies of known probabilities: five deviations and five draws, each", async () => {
-  // 100 draws of ½ deviate by 5.
+  // 100 draws of ½ have a standard deviation of 5.
   assertFrequencies([50, 79, 21], 100, [0.5, 0.5, 0.5]);
   await assertRefuses(() => assertFrequencies([50, 81], 100, [0.5, 0.5]));
   await assertRefuses(() => assertFrequencies([6], 100, [0]));

@@ -1,6 +1,10 @@
-/** Types that compare types. @module */
+/**
+ * Types that compare types.
+ *
+ * @module
+ */
 
 import type { IsExact } from "@std/testing/types";
 
-/** `true` where T has at least the properties of Part, each of the same type, optional and writable as there. */
+/** `true` if T has at least the properties of Part, each with the same type, optionality and writability. */
 export type Keeps<T, Part> = IsExact<Pick<T, keyof T & keyof Part>, Part>;

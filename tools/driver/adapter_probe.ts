@@ -1,10 +1,10 @@
 /**
- * Asks the machine's WebGPU adapter for a known answer: exit code 0 when it doubles 256 numbers correctly, 1 when there
- * is no adapter, 2 when it answers wrongly or fails on the way, and 3 when it is right, but software without subgroups, as
- * Mesa's is by OpenGL.
+ * Asks the machine's WebGPU adapter for a known answer. Exit code 0: it doubled 256 numbers correctly; 1: there is no
+ * adapter; 2: the answer was wrong or the attempt failed; 3: correct, but software without subgroups, as Mesa's OpenGL
+ * driver is.
  *
- * It runs as its own process, since a failed request cannot be repeated with another driver in the same process, and
- * since a bad driver may crash or hang.
+ * It runs as its own process, because a failed request cannot be repeated with another driver in the same process, and
+ * because a bad driver may crash or hang.
  *
  * @module
  */
@@ -16,7 +16,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   x[id.x] = 2.0 * x[id.x];
 }`;
 
-/** Runs the kernel on `x` and returns what the adapter made of it. */
+/** Runs the kernel on `x` and returns the adapter's result. */
 async function double(adapter: GPUAdapter, x: Float32Array<ArrayBuffer>): Promise<Float32Array> {
   const device = await adapter.requestDevice();
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;

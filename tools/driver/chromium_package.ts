@@ -21,13 +21,13 @@ const SHA256 = {
 /** Files of the package: the browser, the libraries it may miss, and its Vulkan driver. */
 export type PackageFile = keyof typeof SHA256;
 
-/** Why there is nothing to fetch for this machine, or `null`. */
+/** Why there is nothing to download for this machine, or `null`. */
 export function chromiumPackageObstacle(): string | null {
   const { target } = Deno.build;
   return target === "x86_64-unknown-linux-gnu" ? null : `${CHROMIUM_PACKAGE} has no build for ${target}`;
 }
 
-/** Fetches the package through Deno and unpacks some of its files into a folder, after checking what they are. */
+/** Downloads the package through Deno and unpacks some of its files into a folder, after checking their hashes. */
 export async function unpackChromiumPackage(run: Run, files: readonly PackageFile[], folder: string): Promise<void> {
   const project = `${folder}/npm`;
   await Deno.mkdir(project);

@@ -1,5 +1,5 @@
 /**
- * Debian packages without root: unpacked into a folder, with all that they need and the machine does not have.
+ * Unpacks Debian packages without root into a folder, with the dependencies that the machine lacks.
  *
  * @module
  */
