@@ -1,5 +1,6 @@
 /**
- * Configurations that drawing starts from: those of the goldens, of a run on disk, and of the reference's own problems.
+ * Configurations that drawing starts from: those of the goldens, of a run on disk, of the reference's own problems, and some
+ * that have what all of these lack.
  *
  * @module
  */
@@ -129,6 +130,47 @@ function ofReference(): [string, Drawn][] {
     ]);
 }
 
+/** What the goldens have none of: schedules of each kind, weights as halves, standardised inputs, a controller, one row. */
+function ofEverythingElse(): [string, Drawn][] {
+  const sizes = { d_model: 20, d_sae: 45 };
+  const aux = { key: "auxk", k_aux: 6, alpha: 1 / 4, normalize: true } as const;
+  const rate = { n_lr_warmup: 2, n_steps: 6 };
+  const relu = { key: "relu", sparsity: { key: "weighted-l1-sparsity", coeff: 0.05 }, aux } as const;
+  const topK = { key: "top-k", top_k: 5, relu: true, sparsity: { key: "no-sparsity" }, aux } as const;
+  const batchTopK = { ...topK, key: "batch-top-k", bias_correction: true } as const;
+  const jumpRelu = {
+    key: "jump-relu",
+    bandwidth: 0.75,
+    sparsity: { key: "l0-sparsity", coeff: 0.05 },
+    aux: { key: "pre-act", coeff: 0.25 },
+  } as const;
+  const gated = { key: "gated", sparsity: { key: "tanh-sparsity", coeff: 0.1, scale: 2 }, aux } as const;
+  const corner = (activation: Drawn["activation"], given: Partial<Corner>) =>
+    cornerOf({ ...sizes, activation }, { B: 16, silentEvery: 4, young: 1, ...given });
+  return [
+    [
+      "relu, standardised, its penalty grows",
+      corner(relu, { standardise: "mean_scale", scale: 1e3, train: { ...TRAIN, ...rate, n_sparsity_warmup: 2 } }),
+    ],
+    [
+      "top-k with Muon, k falls",
+      corner(topK, {
+        weights: "f16",
+        train: { ...TRAIN, ...rate, optimizer: { key: "muon" }, k: { k_start: 12, n_k_warmup: 2 } },
+      }),
+    ],
+    [
+      "batch-top-k, bias_correction, k grows",
+      corner(batchTopK, { weights: "f16", train: { ...TRAIN, ...rate, k: { k_start: 1, n_k_warmup: 2 } } }),
+    ],
+    [
+      "jump-relu with a controller",
+      corner(jumpRelu, { target_l0: 1 / 8, standardise: "scale", scale: 1e-3, train: { ...TRAIN, ...rate } }),
+    ],
+    ["gated, one row", corner(gated, { B: 1, weights: "f16", standardise: "mean", k_aux: -1 })],
+  ];
+}
+
 /** All of them, by name. */
 export const CORNERS: ReadonlyMap<string, Drawn> = new Map([
   ...ofMatryoshka(),
@@ -138,4 +180,5 @@ export const CORNERS: ReadonlyMap<string, Drawn> = new Map([
   ...ofGated(),
   ofRun(),
   ...ofReference(),
+  ...ofEverythingElse(),
 ]);
