@@ -19,8 +19,10 @@ import {
   CountLine,
   type FeatureOrder,
   type FeatureSelection,
+  type FeaturesPlan,
   type FeatureStage,
   makeFeatures,
+  readStability,
   shardImages,
   thumbnailPlan,
   writeFeaturePage,
@@ -52,6 +54,10 @@ export const featuresCommand: Command = {
       value: "FILE",
       help: "annotations.json exported by the page; may be given several times",
       isMany: true,
+    },
+    stability: {
+      value: "FILE",
+      help: "written by saev stability --out: show in how many other runs each latent recurs",
     },
     overwrite: { help: "replace the features in DIR" },
     grid: { value: "HxW", help: "patches of an image, if the shards do not say (default: a square)" },
@@ -93,6 +99,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const [grid, size, crop] = [sizeOf(args, "grid"), sizeOf(args, "size"), sizeOf(args, "crop")];
   const annotations: FeatureAnnotation[] = [];
   for (const file of args.texts("annotations")) annotations.push(...(await readAnnotations(file)).annotations);
+  const stability = await stabilityOf(args.text("stability"), shownAddress(checkpoint));
   const finished = await Deno.stat(`${out}/features.json`).then(() => true, () => false);
   if (finished && !args.flag("overwrite")) {
     throw new RangeError(`${out} already holds features; replace them with --overwrite, or give another --out`);
@@ -133,6 +140,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       selection,
       counts,
       annotations,
+      stability,
       out,
     }, {
       signal,
@@ -157,6 +165,22 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     if (signal.aborted) say(`stopped; run the same command again to continue`);
     throw error;
   }
+}
+
+/** What a file says of the model's latents; `null` without a file. */
+async function stabilityOf(path: string | undefined, model: string): Promise<FeaturesPlan["stability"]> {
+  if (path === undefined) return null;
+  const { models, recurrence, threshold, trained, initial } = await readStability(path);
+  const at = models.indexOf(model);
+  if (at < 0) throw new RangeError(`${path} compares ${models.join(", ")}; expected ${model} among them`);
+  return {
+    recurrence: recurrence[at]!,
+    summary: {
+      n_others: models.length - 1,
+      threshold,
+      mean_recurrence: [trained.mean_recurrence, initial?.mean_recurrence ?? null],
+    },
+  };
 }
 
 function selectionOf(args: Arguments): FeatureSelection {

@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
  * The command line: `saev demo`, `activations`, `config`, `train`, `collect`, `compare`, `evaluate`, `encode`, `probe`,
- * `features`, `inspect`, `convert` and `tune`.
+ * `features`, `stability`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; `runner/` and `examples/` do the work. Results
  * go to stdout, progress and errors to stderr. The exit code is 2 for a mistake in the arguments or in a configuration
@@ -35,6 +35,7 @@ import { featuresCommand } from "./features.ts";
 import { inspectCommand } from "./inspect.ts";
 import { Interruption, Interrupts } from "./interruption.ts";
 import { probeCommand } from "./probe.ts";
+import { stabilityCommand } from "./stability.ts";
 import { trainCommand } from "./train.ts";
 import { tuneCommand } from "./tune.ts";
 
@@ -49,6 +50,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   encode: encodeCommand,
   probe: probeCommand,
   features: featuresCommand,
+  stability: stabilityCommand,
   inspect: inspectCommand,
   convert: convertCommand,
   tune: tuneCommand,

@@ -5,7 +5,7 @@
  */
 
 import type { ExampleCounts } from "../eval/feature_examples.ts";
-import type { FeatureAnnotation, FeatureRecord } from "../eval/feature_file.ts";
+import type { FeatureAnnotation, FeatureRecord, FeatureStability } from "../eval/feature_file.ts";
 import type { RowSource } from "../nn/rows.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 
@@ -50,6 +50,8 @@ export interface FeaturesPlan {
   readonly counts: ExampleCounts;
   /** What people said of latents; of two about one latent, the later counts. */
   readonly annotations: readonly FeatureAnnotation[];
+  /** In which share of other runs each of the d_sae latents recurs; `null` where that is not known. */
+  readonly stability: { readonly recurrence: readonly number[]; readonly summary: FeatureStability } | null;
   /** The folder. */
   readonly out: string;
 }

@@ -78,19 +78,19 @@ export async function makeFeatures(
       latents: records.map((record, at) => ({
         ...record,
         together: second.together(at),
-        recurrence: null,
+        recurrence: plan.stability?.recurrence[record.latent] ?? null,
         examples: record.examples.map((example) => ({ ...example, image: placeOf.get(example.image)! })),
       })),
       annotations: [...new Map(plan.annotations.map((annotation) => [annotation.latent, annotation])).values()]
         .sort((a, b) => a.latent - b.latent),
-      stability: null,
+      stability: plan.stability?.summary ?? null,
     },
     heat: second.heat,
   });
   await Deno.remove(folder.path, { recursive: true });
 }
 
-function checkPlan({ rows, grid, images, patchLabels, selection, sae, dataName }: FeaturesPlan): void {
+function checkPlan({ rows, grid, images, patchLabels, selection, stability, sae, dataName }: FeaturesPlan): void {
   const nImages = images.paths.length;
   const perImage = grid.height * grid.width;
   if (rows.n_rows !== nImages * perImage) {
@@ -104,6 +104,11 @@ function checkPlan({ rows, grid, images, patchLabels, selection, sae, dataName }
   }
   if (patchLabels && patchLabels.length !== rows.n_rows) {
     throw new RangeError(`expected a label for each of ${rows.n_rows} patches, found ${patchLabels.length}`);
+  }
+  if (stability && stability.recurrence.length !== sae.cfg.d_sae) {
+    throw new RangeError(
+      `expected the recurrence of ${sae.cfg.d_sae} latents, found that of ${stability.recurrence.length}`,
+    );
   }
   if (selection.by === "auroc" && new Set(images.classes?.labels).size < 2) {
     throw new RangeError("latents cannot be chosen by AUROC: that takes images of two classes or more");

@@ -4,7 +4,7 @@
  * @module
  */
 
-export { completeRunConfig, completeSlurm, type RunConfig } from "./run_config.ts";
+export { completeRunConfig, completeSlurm, type RunConfig, runConfigOf } from "./run_config.ts";
 export {
   type DataConfig,
   EXCLUSIVE_FIELDS,
@@ -45,6 +45,7 @@ export {
   stateOf,
   type SweepOptions,
   type SweepRun,
+  untrainedModel,
 } from "./run.ts";
 export {
   type ExtractionPlan,
@@ -117,3 +118,12 @@ export {
   type ReportPicture,
   type ReportTable,
 } from "./report.ts";
+export {
+  compareStability,
+  type CompareStabilityOptions,
+  readStability,
+  type StabilityFile,
+  type StabilityNumbers,
+  type StableModel,
+  writeStability,
+} from "./stability.ts";

@@ -602,11 +602,28 @@ async function untrained(
   const { seed, optim } = cfg.train;
   using stack = new DisposableStack();
   const input = await scaling();
-  const data = await initialData(cfg, training, model);
+  const data = await initialData(cfg, () => Promise.resolve(training), model);
   const sae = stack.use(await SparseAutoencoder.create(model, { seed, input, ...data && { data } }));
   const state = stack.use(new TrainState(sae, { seed, optimizer: optim }));
   const owned = stack.move();
   return { sae, state, losses: [], [Symbol.dispose]: () => owned.dispose() };
+}
+
+/**
+ * The model of a run as it was before its first step. `trained` is the model that became of it; `open` opens the run's rows,
+ * which only some initial values need.
+ *
+ * @throws {RangeError | TypeError | ShapeError} as {@link SparseAutoencoder.create}, and what `open` throws.
+ */
+export async function untrainedModel(
+  cfg: RunConfig,
+  trained: SparseAutoencoder,
+  open: () => Promise<RowSource>,
+): Promise<SparseAutoencoder> {
+  const { input, device } = trained;
+  const model = completeConfig({ ...cfg.sae, d_model: trained.cfg.d_model });
+  const data = await initialData(cfg, async () => plan(cfg, await open()).training, model);
+  return await SparseAutoencoder.create(model, { seed: cfg.train.seed, input, device, ...data && { data } });
 }
 
 function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): number {
@@ -723,11 +740,12 @@ const INITIAL_ROWS = 65536;
 /** The first rows in training order, if the initial values use any. */
 async function initialData(
   { init, data, train: { seed } }: RunConfig,
-  training: RowSource,
+  openTraining: () => Promise<RowSource>,
   { d_sae, activation }: SparseAutoencoderConfig,
 ): Promise<InitialData | undefined> {
   const needsUnit = activationKind(activation).countsInPreActs;
   if (!init.data_points && init.b_dec === "zeros" && !init.scale_encoder && !needsUnit) return undefined;
+  const training = await openTraining();
   const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
   const order = { batch_size, n_steps: 1, seed, buffer_rows: data.buffer_rows };
   const [rows] = await Array.fromAsync(shuffledBatches(training, order));

@@ -60,6 +60,16 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
 }
 
 /**
+ * The configuration that a run has written as `config.json`.
+ *
+ * @throws {TypeError | RangeError | SyntaxError} as {@link completeRunConfig}, and for text that is not JSON.
+ */
+export function runConfigOf(json: string): RunConfig {
+  // A field that is null there was not set.
+  return completeRunConfig(JSON.parse(json, (_, value) => value === null ? undefined : value));
+}
+
+/**
  * Checks the `[slurm]` table of a configuration and fills in the defaults.
  *
  * @throws {TypeError | RangeError} as {@link completeRunConfig}.

@@ -74,6 +74,10 @@ lr = 1e-2
       assert(bytes.length <= 30_000, `${image} has ${bytes.length} bytes`);
     }
     assertStringIncludes((await saev(["inspect", features])).stdout, "5 latents of 64 (top-k)");
+    const same = await saev(["stability", `${folder}/run`, `${folder}/run/sae.pt`, "--data", shards, "--json"]);
+    assertEquals(same.code, 0, same.stderr);
+    const { trained: own, initial } = JSON.parse(same.stdout);
+    assertEquals([own.share_in_all, own.mean_jaccard, initial], [1, 1, null]);
     const again = await saev(args);
     assertEquals(again.code, 1);
     assertStringIncludes(again.stderr, "already holds features; replace them with --overwrite");

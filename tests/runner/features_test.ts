@@ -47,6 +47,10 @@ const PLAN: Omit<FeaturesPlan, "out"> = {
     { latent: 3, name: "ants", tags: ["animal"], verdict: "interpretable", note: "" },
     { latent: 7, name: "bees", tags: [], verdict: "mixed", note: "wings" },
   ],
+  stability: {
+    recurrence: Array.from({ length: S }, (_, s) => s / S),
+    summary: { n_others: 4, threshold: 0.7, mean_recurrence: [0.5, 0.1] },
+  },
   counts: { n_top: 5, n_quantiles: 4, n_counter: 2 },
 };
 
@@ -100,7 +104,7 @@ Deno.test("every number of a feature is that of all codes written out", async ()
     const sum = values.reduce((total, value) => total + value, 0);
     assertEquals([record.n_rows, record.density], [firing.length, firing.length / rows.length]);
     assertAlmostEquals(record.mean, sum / firing.length, 1e-9);
-    assertEquals(record.max, Math.max(...values));
+    assertEquals([record.max, record.recurrence], [Math.max(...values), s / S]);
     assertAlmostEquals(record.monosemanticity!, monosemanticity.per_latent[s]!, 1e-12);
     const binOf = (value: number): number => Math.floor(2 * Math.log2(value));
     const { first, counts } = record.histogram;
@@ -243,6 +247,8 @@ Deno.test("what cannot be shown is refused", async () => {
     assertRejects(() => made({ ...PLAN, ...changes, out }), RangeError, message);
   await refused({ grid: { height: 2, width: 2 } }, "expected 4 patches for each of 700 images, 2800 rows");
   await refused({ patchLabels: PATCH_LABELS.subarray(1) }, "a label for each of 4200 patches, found 4199");
+  const stability = { ...PLAN.stability!, recurrence: [1] };
+  await refused({ stability }, "expected the recurrence of 40 latents, found that of 1");
   await refused({ selection: { by: "list", latents: [40] } }, "there is no latent 40; expected integers from 0 to 39");
   await refused(
     { images: { ...PLAN.images, classes: null }, selection: { by: "auroc", n: 3 } },

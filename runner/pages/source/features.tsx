@@ -10,6 +10,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Annotations, FeatureFolder } from "./components/feature_data.ts";
 import { EVERYTHING, FeatureGrid, type GridState, orderNamed, shownPlaces } from "./components/feature_grid.tsx";
 import { AnnotationForm, FeatureView } from "./components/feature_view.tsx";
+import { percent } from "./components/format.ts";
 import { Page } from "./components/page.tsx";
 
 /** What the address says. */
@@ -124,7 +125,7 @@ function Features(
           model.d_sae.toLocaleString("en")
         } latents (${model.activation}) on ${data.n_images.toLocaleString("en")} images of ${data.name}; ${
           n_dead.toLocaleString("en")
-        } never fire. Press ? for keys.`
+        } never fire. ${stabilityOf(folder)}Press ? for keys.`
         : `${model.name} on ${data.name}`}
     >
       {latent === null
@@ -154,6 +155,14 @@ function Features(
       </dialog>
     </Page>
   );
+}
+
+/** What the folder says of other runs. */
+function stabilityOf({ index: { stability } }: FeatureFolder): string {
+  if (!stability) return "";
+  const [trained, initial] = stability.mean_recurrence;
+  const before = initial === null ? "" : `, before training ${percent(initial)}`;
+  return `On average a latent recurs in ${percent(trained)} of ${stability.n_others} other runs${before}. `;
 }
 
 /** Moves the focus among the tiles of the grid. */
