@@ -153,7 +153,7 @@ Deno.test("mistakes in training", async (t) => {
   using sae = await smallModel();
   using second = await smallModel();
   using muon = new TrainState(sae, { optimizer: "muon" });
-  using halves = await SparseAutoencoder.fromParameters({ ...SIZES, activation: TOP_K }, parameters(), {
+  using f16 = await SparseAutoencoder.fromParameters({ ...SIZES, activation: TOP_K }, parameters(), {
     device: await sharedDevice(),
     weights: "f16",
   });
@@ -180,7 +180,7 @@ Deno.test("mistakes in training", async (t) => {
       "rows of another width": trained({}, [{ x: new Float32Array(6), d_model: 6 }]),
       "rows that are not finite": trained({}, [new Float32Array(8).fill(NaN)]),
       "rows that are too large": trained({}, [huge, huge]),
-      "weights as halves": () => Array.fromAsync(train(halves, objective, [])),
+      "f16 weights": () => Array.fromAsync(train(f16, objective, [])),
       "a model twice": () => Array.fromAsync(trainMany([{ sae, objective }, { sae, objective }], [])),
       "an option of the loop for one model": () =>
         Array.fromAsync(trainMany([{ sae: second, objective, options: untyped({ n_steps: 3 }) }], [])),
@@ -282,7 +282,7 @@ Deno.test("mistakes in files", async (t) => {
         "an empty folder": () => load(at("empty")),
         "an empty file": loaded("empty.pt", ""),
         "a text file": loaded("notes.txt", "some notes\n"),
-        "a web page in the place of a file": loaded("page.pt", "<!doctype html><html></html>"),
+        "a web page instead of a file": loaded("page.pt", "<!doctype html><html></html>"),
         "a checkpoint that ends early": loaded("short.pt", cut(checkpoint)),
         "a checkpoint that ends in its header": loaded("header.pt", cut(checkpoint, 0.01)),
         "a header that is not JSON": loaded("json.pt", header((json) => json.replace("{", "{,"))),
@@ -315,7 +315,7 @@ Deno.test("mistakes in files", async (t) => {
           await readCheckpoint(at("saelens"));
         },
         "the same file picked twice": () => pickedFiles([new File([], "a"), new File([], "a")]),
-        "a folder in the place of a file": () => dump(at("empty"), sae),
+        "a folder instead of a file": () => dump(at("empty"), sae),
         "a schema that is not written": () => dump(at("new.pt"), sae, { schema: untyped(3) }),
         "an unknown format": () => writeCheckpoint(at("new"), model, { format: untyped("pytorch") }),
         "a schema of a format that has none": () => writeCheckpoint(at("new"), model, { format: "saelens", schema: 1 }),
@@ -356,7 +356,7 @@ Deno.test("mistakes in a run's configuration", async (t) => {
       "a share above 1": withPath("data.validation_share = 2"),
       "an unknown activation": withPath('sae.activation = { key = "topk" }'),
       "an activation without a key": withPath("sae.activation = { top_k = 3 }"),
-      "a table in the place of a number": withPath("[sae.d_sae]\nx = 1"),
+      "a table instead of a number": withPath("[sae.d_sae]\nx = 1"),
       "k_start of a ReLU": withPath('sae.activation = { key = "relu" }\ntrain.k_start = 3\ntrain.n_k_warmup = 2'),
       "an empty list in a sweep": swept('data.path = "a.npy"\ntrain.lr = []'),
       "a sweep with a wrong value": swept('data.path = "a.npy"\ntrain.lr = [1e-3, -1]'),

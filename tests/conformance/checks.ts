@@ -66,7 +66,7 @@ export interface Comparison {
   readonly device: GPUDevice;
   /** Inputs before they are standardised, and how they are. */
   readonly raw?: InputScaling & { readonly x: Float32Array };
-  /** What the reference is given in the place of the problem and the parameters. */
+  /** What the reference is given instead of the problem and the parameters. */
   readonly expected?: Partial<Pick<Example, "problem" | "p">>;
 }
 

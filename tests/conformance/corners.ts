@@ -130,7 +130,7 @@ function ofReference(): [string, Drawn][] {
     ]);
 }
 
-/** What the goldens have none of: schedules of each kind, weights as halves, standardised inputs, a controller, one row. */
+/** What the goldens lack: schedules of each kind, f16 weights, standardised inputs, a controller, one row. */
 function ofEverythingElse(): [string, Drawn][] {
   const sizes = { d_model: 20, d_sae: 45 };
   const aux = { key: "auxk", k_aux: 6, alpha: 1 / 4, normalize: true } as const;

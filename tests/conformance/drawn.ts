@@ -1,10 +1,10 @@
 /**
- * Whole configurations as fast-check draws them: every activation, penalty, auxiliary loss and objective that a
- * configuration may combine, at odd sizes and scales, with standardised inputs, latents that die at their threshold, weights
- * as halves, and three steps of any schedule. A counterexample shrinks towards the smallest of them.
+ * Whole configurations as fast-check draws them: every activation, penalty, auxiliary loss and objective that may be
+ * combined, at odd sizes and scales, with standardised inputs, f16 weights, latents that die at their threshold, and three
+ * steps of any schedule. A counterexample shrinks towards the smallest of them.
  *
- * The tables here have a row for each key of the library, so that a new activation or loss term does not compile before it
- * is drawn.
+ * The tables here have an entry for each key of the library: this file does not compile while a new activation or loss term
+ * is missing.
  *
  * @module
  */
@@ -39,7 +39,7 @@ export interface Drawn {
   /** The factor of the inputs. */
   readonly scale: number;
   readonly standardise: Standardisation;
-  /** How the matrices lie outside training. */
+  /** Of the matrices outside training. */
   readonly weights: WeightStorage;
   /** Whether so few latents fire that steps are sparse. */
   readonly sparse: boolean;
@@ -47,7 +47,7 @@ export interface Drawn {
   readonly silentEvery: number;
   /** Rows by which every second of them is too young to be dead in the first step. */
   readonly young: number;
-  /** By how much k_aux is more than there are silent latents; what the activation says for `null`. */
+  /** k_aux minus the number of silent latents; the activation's own k_aux for `null`. */
   readonly k_aux: number | null;
   readonly train: DrawnTraining;
   readonly seed: number;
@@ -72,7 +72,7 @@ export const N_STEPS = 3;
 const coefficient = fc.integer({ min: 1, max: 64 }).map((n) => n / 128);
 const k = fc.integer({ min: 1, max: 12 });
 
-/** What an activation has besides penalty and auxiliary loss. */
+/** An activation's fields besides penalty and auxiliary loss. */
 type OwnFields<A extends Activation> = Omit<A, "key" | "sparsity" | "aux">;
 
 const ACTIVATION_DRAWS: { readonly [A in Activation as A["key"]]: fc.Arbitrary<OwnFields<A>> } = {
@@ -139,14 +139,14 @@ const training: fc.Arbitrary<DrawnTraining> = fc.record({
   grad_clip: fc.constantFrom<(number | false)[]>(false, 0.5, 1e-3, 1e6),
 });
 
-/** The penalty and the auxiliary loss of an activation, if it may have both. */
+/** An activation with a penalty and an auxiliary loss. */
 interface Combination {
   readonly key: Activation["key"];
   readonly sparsity: Sparsity["key"];
   readonly aux: Aux["key"];
 }
 
-/** Whether a configuration may have them. */
+/** Whether a configuration may have all three. */
 export function mayCombine({ key, sparsity, aux }: Combination): boolean {
   const penalty = { key: sparsity, ...Object.fromEntries(Object.keys(SPARSITIES[sparsity]).map((name) => [name, 1])) };
   try {
@@ -172,7 +172,7 @@ const activation: fc.Arbitrary<Drawn["activation"]> = fc.constantFrom(...combina
     )
 );
 
-/** Any configuration that there can be. */
+/** Any configuration. */
 export const drawn: fc.Arbitrary<Drawn> = fc.record({
   activation,
   objective: fc.constantFrom(...keysOf(OBJECTIVE_DRAWS)).chain((key) => OBJECTIVE_DRAWS[key]),

@@ -1,6 +1,6 @@
 /**
- * Bugs that SAE libraries have shipped, put back one at a time: into the WGSL, or into what a step is expected to give.
- * Each must be caught by the check that it names.
+ * Bugs that SAE libraries have shipped, and mistakes that schedules invite, put back one at a time: into the WGSL, or into
+ * what a step is expected to give. Each must be caught by the check that it names.
  *
  * @module
  */
@@ -158,7 +158,7 @@ export const WGSL_BUGS: readonly WgslBug[] = [
   },
   {
     name: "JumpReLU's estimator lacks θ / ε",
-    origin: "estimators of the step in the place of that of the jump",
+    origin: "estimators of the step instead of that of the jump",
     check: STEP,
     kernel: "jump_relu_backward",
     replacements: [["theta / dims.bandwidth", "1.0"]],
@@ -316,7 +316,7 @@ export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
   },
   {
     name: "the mean is taken off after the division",
-    origin: "x / scale − mean in the place of (x − mean) / scale",
+    origin: "x / scale − mean instead of (x − mean) / scale",
     check: "codes, a step and a training against the float64 reference",
     run: async () => {
       const trial = trialWith({}, { standardise: "mean_scale", scale: 128 });
@@ -328,7 +328,7 @@ export const EXPECTATION_BUGS: readonly ExpectationBug[] = [
     },
   },
   {
-    name: "weights that lie as halves are not rounded",
+    name: "f16 weights are not rounded",
     origin: "comparisons of float16 inference with the float32 checkpoint",
     check: "codes against the float64 reference",
     run: drawing(checkCodes, trialWith({}, { weights: "f16" }), () => ({ stored: (matrix) => matrix })),

@@ -16,7 +16,7 @@ import { randomParameters } from "../reference/problems.ts";
 import { Random } from "../support/random.ts";
 import { type Drawn, N_STEPS } from "./drawn.ts";
 
-/** Everything that is needed; all numbers are such that f32 can hold them. */
+/** All of it; every number is one that f32 can hold. */
 export interface Trial {
   readonly cfg: SparseAutoencoderConfig;
   /** What training changes. */
@@ -102,7 +102,7 @@ export function trialOf(draw: Drawn): Trial {
   };
 }
 
-/** With penalties that weigh about as much beside the squared error, however large the inputs are. */
+/** With penalties that grow with the inputs as the squared error does. */
 function inUnits(
   activation: Drawn["activation"],
   unit: number,
