@@ -5,7 +5,7 @@
  */
 
 import { checkOptions } from "../kernels/engine/options.ts";
-import { CheckpointError, naming, quote } from "./errors.ts";
+import { CheckpointError, quote } from "./errors.ts";
 import type { ArrayPlace } from "./array_place.ts";
 import { formatNpyHeader, locateNpy, openNpyContent, readNpyText } from "./npy.ts";
 import { type FilePart, joinBytes, type LazyBytes, type Source } from "./source.ts";
@@ -57,7 +57,7 @@ export async function openNpz(source: Source, options: NpzOptions = {}): Promise
   const fail = (what: string): never => {
     throw new CheckpointError(`reading ${source.name}: ${what}`);
   };
-  const members = await naming(source.name, () => readZip(source, { allowDeflated: true, ...options }));
+  const members = await readZip(source, { allowDeflated: true, ...options });
   const names = [...members.keys()].map((record) => {
     if (!record.endsWith(SUFFIX)) fail(`found the record ${quote(record)}; expected ${SUFFIX} files only`);
     return record.slice(0, -SUFFIX.length);

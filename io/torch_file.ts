@@ -122,8 +122,12 @@ export async function readSerializationId(source: Source): Promise<string | null
  */
 export async function readTorchObject(
   source: Source,
-  { records: classes }: { readonly records?: RegExp } = {},
+  { records }: { readonly records?: RegExp } = {},
 ): Promise<PickledValue> {
+  return await naming(source.name, () => readObject(source, records));
+}
+
+async function readObject(source: Source, classes: RegExp | undefined): Promise<PickledValue> {
   const start = await source.read(0, Math.min(1, source.size));
   if (start[0] === PICKLE_START) {
     fail("found a bare pickle, as PyTorch wrote before version 1.6; load it in PyTorch and save it again");

@@ -7,7 +7,7 @@
  */
 
 import { crc32 } from "./crc32.ts";
-import { CheckpointError, quote } from "./errors.ts";
+import { CheckpointError, naming, quote } from "./errors.ts";
 import { bytesSource, joinBytes, readPieces, sliceSource, type Source } from "./source.ts";
 import {
   CENTRAL_HEADER,
@@ -95,6 +95,10 @@ interface CentralEntry extends ZipEntry {
  * @throws {CheckpointError} for every such archive.
  */
 export async function readZip(source: Source, options: ZipOptions = {}): Promise<Map<string, ZipMember>> {
+  return await naming(source.name, () => readMembers(source, options));
+}
+
+async function readMembers(source: Source, options: ZipOptions): Promise<Map<string, ZipMember>> {
   const { entries, directory } = await readEntries(source, options);
   const sorted = entries.toSorted((a, b) => a.offset - b.offset);
   const limits = new Map<CentralEntry, number>();

@@ -49,6 +49,7 @@ import {
 } from "../mod.ts";
 import { completeRunConfig, completeSweep } from "../runner/mod.ts";
 import { openTraining, saveTraining, train, trainMany, type TrainOptions } from "../train/mod.ts";
+import { FORMATS, goldenFiles, memoryFiles } from "./io/checkpoints/golden_files.ts";
 import { sharedDevice } from "./support/gpu.ts";
 
 /** A mistake, in words, and what makes it. */
@@ -335,6 +336,21 @@ Deno.test("mistakes in files", async (t) => {
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
+});
+
+Deno.test("files of other libraries that end early, or that no loader can read as what they are", async (t) => {
+  const goldens = goldenFiles();
+  const mistakes: Record<string, () => unknown> = {};
+  for (const format of FORMATS) {
+    const { name, files, main } = goldens.find((golden) => golden.format === format && !golden.refused)!;
+    const [largest, bytes] = [...files].reduce((most, file) => file[1].length > most[1].length ? file : most);
+    const cut = new Map([...files, [largest, bytes.subarray(0, bytes.length / 2)]]);
+    mistakes[`${format}/${name}: ${largest} ends early`] = () => readCheckpoint(memoryFiles(cut, main));
+  }
+  for (const { format, name, files, main, refused } of goldens) {
+    if (refused) mistakes[`${format}/${name}`] = () => readCheckpoint(memoryFiles(files, main));
+  }
+  await assertSnapshot(t, await said(mistakes));
 });
 
 Deno.test("mistakes in a run's configuration", async (t) => {

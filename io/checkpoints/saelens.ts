@@ -284,7 +284,7 @@ async function readInput(weights: Weights, fields: HeaderFields, options: Foreig
       const scaler = await weights.findJson(SCALER);
       if (scaler === null) {
         return fields.fail(
-          `${field} is "expected_average_only_in", but neither this file nor a ${SCALER} beside it holds the factor; give ` +
+          `${field} is "expected_average_only_in", but neither this file nor an ${SCALER} beside it holds the factor; give ` +
             `${REMEDIES.inputScale}, where scale is the factor by which your inputs exceed the training inputs`,
         );
       }
