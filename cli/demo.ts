@@ -28,6 +28,7 @@ export const demoCommand: Command = {
       value: "DIR",
       help: `output folder for sae.pt, metrics.json, features.png, report.html (default: ${DEMO_DEFAULTS.out})`,
     },
+    resume: { help: "continue a demo that was stopped in that folder, with the same options" },
     steps: {
       value: "N",
       help: `training steps (default: ${DEMO_DEFAULTS.steps}; ${SLOW_DRIVER_STEPS} on SwiftShader)`,
@@ -46,7 +47,8 @@ export const demoCommand: Command = {
     `--allow-read=DIR,examples/demo/photos --allow-write=DIR; --allow-net=jsr.io if the package was loaded from
 jsr.io; all (-A) with --photos, which loads native code. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and --allow-read for the cache folder.`,
   details:
-    `The demo trains on three quarters of the photographs and evaluates on the rest. The npm package sharp reads your
+    `The demo trains on three quarters of the photographs and evaluates on the rest: a run like those of saev train, which
+saev compare shows too. The npm package sharp reads your
 own images; the first run downloads it (17 MB). If there are more than 200 images, the demo uses 200 of them.
 
 With --vit the rows are the patch activations of a vision transformer on all images, and the report shows heat maps of
@@ -69,7 +71,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     batch_size: args.integer("batch-size", 1),
     lr: args.number("lr", 0),
   };
-  const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const set = Object.entries(given).filter(([, value]) => value !== undefined);
+  const options = { ...Object.fromEntries(set), resumes: args.flag("resume") };
   if (isSlow && steps === undefined) {
     say(
       `SwiftShader is about ten times slower than Mesa: running ${SLOW_DRIVER_STEPS} steps, not ${DEMO_DEFAULTS.steps}`,
@@ -85,8 +88,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     const vision = await openVision(args, model);
     const preprocessing = await preprocessingOf(args, model, modelSize(vision.model));
     const asked = { ...VIT_DEMO_DEFAULTS, ...options as Partial<DemoOptions> };
-    const metrics = await runVitDemo({ ...asked, photos, vision, layer, preprocessing, openDecoder }, { say, signal });
-    if (metrics === null) throw signal.reason;
+    const result = await runVitDemo({ ...asked, photos, vision, layer, preprocessing, openDecoder }, { say, signal });
+    if (result === null) throw signal.reason;
     return 0;
   }
   const photographs = photos === undefined ? undefined : await ownPhotographs(photos, openDecoder);
@@ -95,7 +98,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     say(`using ${training.length + heldOut.length} of the ${n_found} images in ${photos}`);
   }
   const surroundings = { say, signal, ...photographs && { photographs } };
-  const metrics = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, surroundings);
-  if (metrics === null) throw signal.reason;
+  const result = await runDemo({ ...DEMO_DEFAULTS, ...options as Partial<DemoOptions> }, surroundings);
+  if (result === null) throw signal.reason;
   return 0;
 }

@@ -28,6 +28,7 @@ const VERDICTS: readonly FeatureAnnotation["verdict"][] = ["", "interpretable", 
  * @throws {CheckpointError} if it is not one of this version, or an annotation is damaged.
  */
 export async function readAnnotations(from: ByteSource, options: SourceOptions = {}): Promise<AnnotationsFile> {
+  checkOptions("readAnnotations", options, { hub: true, signal: true });
   const source = await openSource(from, options);
   const file = parsed(decodeText(await source.read(0, source.size), source.name), source.name) as AnnotationsFile;
   const fail = (problem: string): never => {

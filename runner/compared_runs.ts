@@ -12,7 +12,7 @@ import type { ComparedCurve, PageDensity, PageLine } from "./pages/data.ts";
 import { fileLines } from "./file_lines.ts";
 import { METRICS_LOG } from "./metrics_log.ts";
 import { flatten, pageDensity, pageLine } from "./report.ts";
-import { findFolder, RECORD } from "./run_files.ts";
+import { findFolder, isOneRun, RECORD } from "./run_files.ts";
 
 /** What a model is worth on some rows, as far as it is known. */
 export interface MeasuredNumbers {
@@ -58,11 +58,11 @@ const POINTED_AT = ["sae.pt", "report.html"];
 /** The folders of runs at a path: the one there, or those of a sweep that were begun; `null` for anything else. */
 export async function runFoldersAt(path: string): Promise<string[] | null> {
   const found = await findFolder(path).catch(() => null);
-  if (found?.kind === "run") return [path];
+  if (isOneRun(found?.kind ?? null)) return [path];
   if (found?.kind !== "sweep") return null;
   const folders = found.runs.map((run) => `${path}/${run}`);
   const kinds = await Promise.all(folders.map(async (folder) => (await findFolder(folder)).kind));
-  return folders.filter((_, i) => kinds[i] === "run");
+  return folders.filter((_, i) => isOneRun(kinds[i]!));
 }
 
 /**
@@ -72,7 +72,7 @@ export async function runFoldersAt(path: string): Promise<string[] | null> {
  */
 export async function readRun(path: string): Promise<ComparedRun> {
   const { kind, names } = await findFolder(path);
-  if (kind !== "run") throw new RangeError(`comparing: ${path} is not the folder of a run`);
+  if (!isOneRun(kind)) throw new RangeError(`comparing: ${path} is not the folder of a run`);
   const [config, metrics, record] = await Promise.all(
     ["config.json", "metrics.json", RECORD].map((name) => readJson(`${path}/${name}`)),
   );

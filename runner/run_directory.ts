@@ -17,6 +17,7 @@ import {
   COMPARISON_FILES,
   findFolder,
   type FoundFolder,
+  isOneRun,
   JOB_SCRIPT,
   NAMES,
   NEXT_STATE,
@@ -145,15 +146,20 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Opens the folder of a demo, whose older files are replaced.
+   * Opens the folder of a demo's run: as {@link RunDirectory.open} does, but it never replaces any other run. `start` is
+   * `overwrite` if left out, since a demo is short.
    *
-   * @throws {RangeError} as {@link RunDirectory.open}, and for the folder of a run.
+   * @throws {RangeError} as {@link RunDirectory.open}, and for the folder of another run.
    * @throws {TypeError} for an unknown option.
    */
-  static async openDemo(path: string, options: RunLockOptions = {}): Promise<RunDirectory> {
-    checkOptions("RunDirectory.openDemo", options, LOCK_OPTIONS);
+  static async openDemo(
+    path: string,
+    options: RunLockOptions & Pick<RunDirectoryOptions, "start"> = {},
+  ): Promise<RunDirectory> {
+    checkOptions("RunDirectory.openDemo", options, { ...LOCK_OPTIONS, start: true });
+    const { start = "overwrite" } = options;
     return await RunDirectory.#open({
-      ...{ path, kind: "demo", start: "overwrite", configToml: undefined, hasJobScript: false },
+      ...{ path, kind: "demo", start, configToml: undefined, hasJobScript: false },
       ...{ runs: [], options, parent: null },
     });
   }
@@ -271,7 +277,7 @@ export class RunDirectory implements AsyncDisposable {
     // In a folder with only foreign files they may belong to another program.
     const stale = ours.size > 0 || names.size === 0 ? leftovers : [];
     for (const name of [...stale, ...ours.has(NEXT_STATE) ? [NEXT_STATE] : []]) await removeIfThere(`${path}/${name}`);
-    if (start === "previous" && kind === "run") {
+    if (start === "previous" && isOneRun(kind)) {
       await putInPlaceOf(this.#file(PREVIOUS_STATE), this.#file(STATE));
     } else if (!this.resumes) {
       await this.#removeOlder();
@@ -547,7 +553,9 @@ function checkResumed(found: FoundFolder, { path, kind, start, runs }: Opening):
     const what = names.size === 0 ? "an empty folder" : [...names].slice(0, 5).sort().join(", ");
     refuse(`found ${what}, but no run; start one ${names.size === 0 ? "here" : "in another folder"} without --resume`);
   }
-  if (found.kind !== kind) refuse(`found ${A[found.kind!]}; the configuration describes ${A[kind]}`);
+  if (found.kind !== kind) {
+    refuse(`found ${A[found.kind!]}; ${kind === "demo" ? "expected" : "the configuration describes"} ${A[kind]}`);
+  }
   const surplus = found.runs.find((run) => !runs.includes(run));
   if (surplus !== undefined) refuse(`found the run ${surplus}; the configuration describes ${runs.length} runs`);
   const wanted = start === "previous" ? PREVIOUS_STATE : STATE;

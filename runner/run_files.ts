@@ -9,7 +9,7 @@ import { openSource, readBytes } from "../io/files.ts";
 import { readSafetensors } from "../io/safetensors.ts";
 import { LOCK_FILE } from "./run_lock.ts";
 
-/** What a folder can hold: one run, the runs of a sweep, or the demo. */
+/** What a folder can hold: one run, the runs of a sweep, or the run of a demo. */
 export type RunKind = "run" | "sweep" | "demo";
 
 /** The record of a run, which marks the folder as ours. */
@@ -27,23 +27,28 @@ export const JOB_SCRIPT = "slurm.sbatch";
 /** What a comparison of runs is written to. */
 export const COMPARISON_FILES = ["compare.html", "compare.csv"] as const;
 
+const RUN_NAMES = [
+  STATE,
+  PREVIOUS_STATE,
+  NEXT_STATE,
+  "sae.pt",
+  "metrics.json",
+  "metrics.jsonl",
+  "report.html",
+  "config.json",
+];
+
 /** The names that each kind needs, in the order of removal: without the first, nothing can be resumed. */
 export const NAMES: Readonly<Record<RunKind, readonly string[]>> = {
-  run: [
-    STATE,
-    PREVIOUS_STATE,
-    NEXT_STATE,
-    "sae.pt",
-    "metrics.json",
-    "metrics.jsonl",
-    "report.html",
-    "config.json",
-    "config.toml",
-    JOB_SCRIPT,
-  ],
+  run: [...RUN_NAMES, "config.toml", JOB_SCRIPT],
   sweep: ["sweep.json", ...COMPARISON_FILES, "config.toml", JOB_SCRIPT],
-  demo: ["sae.pt", "metrics.json", "features.png", "report.html"],
+  demo: [...RUN_NAMES, "features.png"],
 };
+
+/** Whether a folder holds one run, which a demo is too. */
+export function isOneRun(kind: RunKind | null): boolean {
+  return kind === "run" || kind === "demo";
+}
 
 /** The content of a folder. */
 export interface FoundFolder {

@@ -9,6 +9,7 @@ import {
   measureCoherence,
   measureStability,
   openFeatures,
+  readAnnotations,
   stabilityMember,
   topRows,
 } from "../eval/mod.ts";
@@ -90,6 +91,7 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   runTraining: ({ wrong, rows }) =>
     runner.runTraining(runner.completeRunConfig({ data: { path: "nowhere" } }), rows, wrong as runner.RunOptions),
   extractToShards: ({ wrong }) => runner.extractToShards({} as runner.ExtractionPlan, wrong),
+  readAnnotations: ({ wrong }) => readAnnotations("nowhere", wrong),
   fitProbes: ({ wrong }) => fitProbes({} as LabelledCodes, wrong),
   openLabels: ({ wrong }) => runner.openLabels("nowhere", wrong),
   makeFeatures: ({ wrong }) => runner.makeFeatures({} as runner.FeaturesPlan, wrong, () => Promise.resolve()),

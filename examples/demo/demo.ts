@@ -1,69 +1,30 @@
 /**
  * The demo: trains a sparse autoencoder on whitened patches of photographs and shows what it has learned.
  *
- * It writes `sae.pt`, `metrics.json`, `features.png` and `report.html`. The number of steps is fixed, so that the same
- * options give the same checkpoint on the same adapter, bit by bit.
+ * Its rows are the patches, and its training is a run like any other: `sae.pt`, `metrics.json`, the state to resume from. When
+ * that is finished, it measures what the run cannot know, draws `features.png` and writes a `report.html` of its own. The
+ * number of steps is fixed, so that the same options give the same checkpoint on the same adapter, bit by bit.
  *
  * @module
  */
-import {
-  type Activation,
-  type ActivationOptions,
-  getObjective,
-  type Loss,
-  SparseAutoencoder,
-  type SparseAutoencoderOptions,
-} from "../../mod.ts";
-import { batchesInOrder, rowsOf, shuffledBatches } from "../../data/mod.ts";
-import { evaluate, type Metrics } from "../../eval/mod.ts";
-import {
-  adapterName,
-  ProgressLine,
-  renderReport,
-  type Report,
-  type ReportNumber,
-  type ReportPicture,
-  RunDirectory,
-} from "../../runner/mod.ts";
-import { train } from "../../train/mod.ts";
+import { type Activation, type ActivationOptions, load, type SparseAutoencoder } from "../../mod.ts";
+import { batchesInOrder, concatRows, rowsOf } from "../../data/mod.ts";
+import { renderReport, type Report, type ReportNumber, type ReportPicture, RunDirectory } from "../../runner/mod.ts";
 import { drawContactSheet, type SheetOptions } from "./contact_sheet.ts";
 import { COMPONENTS, type Dataset, loadDataset, PATCH_SIZE } from "./dataset.ts";
+import { addMeasured, type DemoSurroundings, type DemoTraining, type FinishedRun, trainDemo } from "./demo_run.ts";
 import { fitGabor } from "./gabor.ts";
 import { COMMITTED, concatenate, type Patches, type PhotographSet } from "./patches.ts";
 import { type ByteImage, encodePng } from "./png.ts";
 import { bestLinearNmse, leadingComponentsNmse, nmse, unrotate, unwhiten } from "./whitening.ts";
 
-/** Options of the demo. */
-export interface DemoOptions {
-  /** The output folder. */
-  readonly out: string;
-  /** Training steps. */
-  readonly steps: number;
-  /** Seed of the initial values and the order of the patches. */
-  readonly seed: number;
-  /** Number of latents. */
-  readonly d_sae: number;
+/**
+ * Options of the demo. `top_k` active latents are an average except for `top-k`; the penalty of `relu` and `jump-relu` is
+ * adjusted to reach it.
+ */
+export interface DemoOptions extends DemoTraining {
   /** The activation. */
   readonly activation: Activation["key"];
-  /**
-   * Active latents per patch; on average, except for `top-k`. The penalty of `relu` and `jump-relu` is adjusted to
-   * reach it.
-   */
-  readonly top_k: number;
-  /** Patches per step. */
-  readonly batch_size: number;
-  /** Peak learning rate. */
-  readonly lr: number;
-}
-
-/** Output and cancellation of the demo. */
-export interface DemoSurroundings {
-  /** Called with one line at a time. */
-  readonly say: (line: string) => void;
-  /** Stops training early, with a checkpoint, or stops the work after it. */
-  readonly signal?: AbortSignal;
-  /** The photographs; those of the package if left out. */
-  readonly photographs?: PhotographSet;
 }
 
 /** Defaults of the demo. */
@@ -91,44 +52,32 @@ const DEAD_THRESHOLD = 100_000;
 const GABOR_FEATURES = 64;
 const GABOR_R2 = 0.5;
 
-/** The demo's results, in `metrics.json`; every share is a number from 0 to 1. */
+/** What the demo measures besides the run, on the patches of the held-out photographs: `demo` in `metrics.json`. */
 export interface DemoMetrics {
-  /** The options, and values derived from them. */
-  readonly config: Readonly<Record<string, unknown>>;
-  /** Training steps done. */
-  readonly steps: number;
-  /** Seconds of training, including the compilation of shaders. */
-  readonly seconds: number;
-  /** Patches per second of training. */
-  readonly examples_per_second: number;
-  /** The name of the adapter. */
-  readonly adapter: string;
-  /** Patches of the held-out photographs, on which everything below is measured. */
-  readonly n_rows: number;
-  /** Mean squared error in whitened space. */
-  readonly mse: number;
-  /** Normalised mean squared error in whitened space. */
-  readonly nmse: number;
-  /** The same for the leading principal components, as many as there are active latents. */
+  /** Side of a patch in pixels. */
+  readonly patch_size: number;
+  /** Principal components in a row. */
+  readonly components: number;
+  /** The held-out photographs. */
+  readonly held_out: readonly string[];
+  /** NMSE of the leading principal components, as many as there are active latents. */
   readonly pca_nmse: number;
-  /** The same for the best linear subspace of that dimension for the held-out patches themselves. */
+  /** NMSE of the best linear subspace of the same dimension for the held-out patches themselves. */
   readonly best_linear_nmse: number;
-  /** Normalised mean squared error of the pixels. */
+  /** NMSE of the pixels. */
   readonly pixel_nmse: number;
-  /** The same for the leading principal components of the pixels, as many as there are active latents. */
+  /** NMSE of the leading principal components of the pixels, as many as there are active latents. */
   readonly pca_pixel_nmse: number;
-  /** Active latents per patch. */
-  readonly l0: number;
-  /** Latents that are active on no patch. */
-  readonly n_dead: number;
-  /** Their share. */
-  readonly dead_fraction: number;
   /** The share of the most used features whose whitened pixels a Gabor function fits with an R² of at least 0.5. */
   readonly gabor_share: number;
   /** The same for their pixels as drawn. These are smooth even before training, so this says less. */
   readonly pixel_gabor_share: number;
-  /** The loss of every step, and its parts. */
-  readonly losses: Readonly<Record<"loss" | "mse" | "l0", readonly number[]>>;
+}
+
+/** A finished demo. */
+export interface DemoResult extends FinishedRun {
+  /** What it measured besides the run. */
+  readonly demo: DemoMetrics;
 }
 
 /**
@@ -137,75 +86,34 @@ export interface DemoMetrics {
  */
 export async function runDemo(
   options: DemoOptions,
-  { say, signal, photographs = COMMITTED }: DemoSurroundings,
-): Promise<DemoMetrics | null> {
-  const { out, steps, seed, batch_size, lr } = options;
-  await using directory = await RunDirectory.openDemo(out);
+  { photographs = COMMITTED, ...surroundings }: DemoSurroundings & {
+    /** The photographs; those of the package if left out. */
+    readonly photographs?: PhotographSet;
+  },
+): Promise<DemoResult | null> {
+  const { out, resumes = false } = options;
+  const { say, signal } = surroundings;
+  await using directory = await RunDirectory.openDemo(out, { start: resumes ? "resume" : "overwrite" });
   const dataset = await loadDataset(photographs);
-  const n_patches = dataset.training.length / COMPONENTS;
-  say(`${n_patches.toLocaleString("en")} patches of ${counted(photographs.training.length)}, whitened`);
+  const [training, heldOut] = [rowsOf(dataset.training, COMPONENTS), rowsOf(dataset.heldOut, COMPONENTS)];
+  say(`${training.n_rows.toLocaleString("en")} patches of ${counted(photographs.training.length)}, whitened`);
 
-  // The JumpReLU's units are measured on some rows from all photographs.
-  const data = { x: dataset.training, data_points: false };
-  using sae = await SparseAutoencoder.create(modelOptions(options), { seed, data });
-  const adapter = adapterName(sae.device);
-  say(`training ${options.d_sae} latents for ${steps} steps of ${batch_size} patches on ${adapter}`);
-  const batches = shuffledBatches(rowsOf(dataset.training, COMPONENTS), { batch_size, n_steps: steps, seed });
-  const target_l0 = "top_k" in sae.cfg.activation ? null : options.top_k;
-  const objective = getObjective({ key: "vanilla", target_l0, dead_threshold_tokens: DEAD_THRESHOLD });
-  const losses: Loss[] = [];
-  const started = performance.now();
-  {
-    using progress = new ProgressLine({ n_steps: steps, batch_size });
-    const loop = {
-      lr,
-      n_steps: steps,
-      n_lr_warmup: N_LR_WARMUP,
-      log_every: LOG_EVERY,
-      onWarning: (warning: string) => say(`warning: ${warning}`),
-      ...(signal ? { signal } : {}),
-    };
-    for await (const report of train(sae, objective, batches, loop)) {
-      losses.push(...report.losses);
-      progress.show({ step: report.step, ...report.losses.at(-1)! });
-    }
-  }
-  const seconds = (performance.now() - started) / 1000;
-  await directory.writeCheckpoint(sae);
-  if (losses.length < steps) {
-    say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model of that step`);
-    return null;
-  }
+  const rows = { source: concatRows([training, heldOut]), n_held_out: heldOut.n_rows };
+  const run = await trainDemo(directory, runConfig(options), rows, surroundings);
+  if (run === null) return null;
 
-  const evaluation = await evaluateModel(sae, dataset, signal);
+  using sae = await load(`${out}/sae.pt`);
+  const evaluation = await evaluateModel(sae, run.metrics, dataset, signal);
   const mostUsed = evaluation.order.slice(0, GABOR_FEATURES);
-  const { mse, nmse, l0, n_rows, n_dead, dead_fraction } = evaluation.metrics;
-  const metrics: DemoMetrics = {
-    config: {
-      sae: sae.cfg,
-      objective: objective.cfg,
-      train: { steps, seed, batch_size, lr, n_lr_warmup: N_LR_WARMUP },
-      data: { patch_size: PATCH_SIZE, components: COMPONENTS, held_out: photographs.heldOut },
-    },
-    steps,
-    seconds,
-    examples_per_second: steps * batch_size / seconds,
-    adapter,
-    n_rows,
-    mse,
-    nmse,
+  const demo: DemoMetrics = {
+    patch_size: PATCH_SIZE,
+    components: COMPONENTS,
+    held_out: photographs.heldOut,
     ...evaluation.comparisons,
-    l0,
-    n_dead,
-    dead_fraction,
     gabor_share: gaborShare(evaluation.whitenedFeatures, mostUsed),
     pixel_gabor_share: gaborShare(evaluation.features, mostUsed),
-    losses: {
-      loss: losses.map(({ loss }) => loss),
-      mse: losses.map(({ mse }) => mse),
-      l0: losses.map(({ l0 }) => l0),
-    },
   };
+  const result = { ...run, demo };
   const sheet = drawContactSheet(
     concatenate(evaluation.order.map((index) => patch(evaluation.features, index))),
     SHEET,
@@ -213,23 +121,31 @@ export async function runDemo(
   const features = await encodePng(sheet);
   signal?.throwIfAborted();
   await directory.write("features.png", features);
-  await directory.writeJson("metrics.json", metrics);
-  const report = await describe(metrics, evaluation, dataset, { png: features, ...sheet });
+  await addMeasured(directory, run, demo);
+  const report = await describe(result, evaluation, dataset, { png: features, ...sheet });
   await directory.write("report.html", renderReport(report));
+  const { nmse, l0, dead_fraction } = run.metrics;
   say(
-    `held-out photographs: NMSE ${metrics.nmse.toFixed(3)} (PCA ${metrics.pca_nmse.toFixed(3)}), L0 ${
-      l0.toFixed(1)
-    }, ` +
-      `${percent(dead_fraction)} dead, ${percent(metrics.gabor_share)} of the most used features are Gabor functions`,
+    `held-out photographs: NMSE ${nmse.toFixed(3)} (PCA ${demo.pca_nmse.toFixed(3)}), L0 ${l0.toFixed(1)}, ` +
+      `${percent(dead_fraction)} dead, ${percent(demo.gabor_share)} of the most used features are Gabor functions`,
   );
   say(`report: ${out}/report.html`);
-  return metrics;
+  return result;
 }
 
-/** The model for the options. */
-function modelOptions({ d_sae, activation: wanted, top_k }: DemoOptions): SparseAutoencoderOptions {
-  const activation = demoActivations(top_k).find(({ key }) => key === wanted)!;
-  return { d_model: COMPONENTS, d_sae, activation };
+/** The run that the options ask for. */
+function runConfig({ steps, seed, d_sae, activation: key, top_k, batch_size, lr }: DemoOptions) {
+  const activation = demoActivations(top_k).find((activation) => activation.key === key)!;
+  return {
+    data: { path: "photographs" },
+    sae: { d_sae, activation },
+    objective: {
+      key: "vanilla",
+      dead_threshold_tokens: DEAD_THRESHOLD,
+      ...!("top_k" in activation) && { target_l0: top_k },
+    },
+    train: { n_steps: steps, batch_size, lr, n_lr_warmup: N_LR_WARMUP, log_every: LOG_EVERY, seed },
+  };
 }
 
 /** The activations that the demo has settings for. */
@@ -245,9 +161,8 @@ export function demoActivations(top_k: number): ActivationOptions[] {
 
 const EVALUATION_BATCH = 2048;
 
-/** The quality of a model on the held-out photographs, and its latents' activity. */
+/** What a model makes of the held-out photographs. */
 interface Evaluation {
-  readonly metrics: Metrics;
   readonly comparisons: Pick<DemoMetrics, "pca_nmse" | "best_linear_nmse" | "pixel_nmse" | "pca_pixel_nmse">;
   /** Latents, the most used first. */
   readonly order: readonly number[];
@@ -269,11 +184,11 @@ interface Activity {
 
 async function evaluateModel(
   sae: SparseAutoencoder,
+  { l0, density }: FinishedRun["metrics"],
   { heldOut, heldOutPatches, whitening }: Dataset,
   signal: AbortSignal | undefined,
 ): Promise<Evaluation> {
   const source = rowsOf(heldOut, COMPONENTS);
-  const metrics = await evaluate(sae, batchesInOrder(source, EVALUATION_BATCH), { ...signal && { signal } });
   const activity = Array.from({ length: sae.cfg.d_sae }, (): Activity => ({ energy: 0, events: [] }));
   const reconstructions: Float32Array[] = [];
   let firstRow = 0;
@@ -297,18 +212,17 @@ async function evaluateModel(
   const patches = concatenate(heldOutPatches.map(({ values }) => values)).map((value, i) =>
     value - whitening.mean[i % whitening.d_in]!
   );
-  const k = Math.round(metrics.l0);
+  const k = Math.round(l0);
   const leading = heldOut.map((value, i) => (i % COMPONENTS < k ? value : 0));
   const { W_dec } = await sae.readParameters();
   return {
-    metrics,
     comparisons: {
       pca_nmse: leadingComponentsNmse(heldOut, COMPONENTS, k),
       best_linear_nmse: bestLinearNmse(heldOut, COMPONENTS, k),
       pixel_nmse: nmse(patches, pixels, PATCH_SIZE ** 2),
       pca_pixel_nmse: nmse(patches, unwhiten(whitening, leading), PATCH_SIZE ** 2),
     },
-    order: descending(Array.from(metrics.density)),
+    order: descending(Array.from(density)),
     features: unwhiten(whitening, W_dec),
     whitenedFeatures: unrotate(whitening, W_dec),
     activity,
@@ -337,12 +251,13 @@ const EXAMPLES = 16;
 
 /** The content of the report. */
 async function describe(
-  metrics: DemoMetrics,
+  result: DemoResult,
   evaluation: Evaluation,
   dataset: Dataset,
   features: { readonly png: Uint8Array } & ByteImage,
 ): Promise<Report> {
-  const { metrics: { density }, activity } = evaluation;
+  const { metrics: { density }, written: { config, losses } } = result;
+  const { activity } = evaluation;
   const { photographs: { training, heldOut } } = dataset;
   const strongest = descending(activity.map(({ energy }) => energy)).slice(0, STRONGEST)
     .filter((index) => activity[index]!.events.length > 0);
@@ -351,13 +266,14 @@ async function describe(
     title: "What a sparse autoencoder sees in photographs",
     summary: `${n_latents} latents, trained on ${PATCH_SIZE}×${PATCH_SIZE} patches of ${counted(training.length)}, ` +
       `measured on patches of ${heldOut.length === 1 ? "another" : `${heldOut.length} others`} (${someOf(heldOut)}).`,
-    numbers: reportNumbers(metrics),
+    numbers: reportNumbers(result),
+    warnings: result.warnings,
     curves: [
-      { title: "Loss", values: metrics.losses.loss },
-      { title: "L0, active latents per patch", values: metrics.losses.l0 },
+      { title: "Loss", values: losses.loss },
+      { title: "L0, active latents per patch", values: losses.l0 },
     ],
     density,
-    configuration: metrics.config,
+    configuration: config,
     features: {
       ...features,
       alt: `The decoder rows of all ${n_latents} latents as image patches: mostly edges and bars in all orientations`,
@@ -380,19 +296,20 @@ async function describe(
   };
 }
 
-function reportNumbers(metrics: DemoMetrics): ReportNumber[] {
+function reportNumbers({ metrics, demo, steps, seconds, ...run }: DemoResult): ReportNumber[] {
   const k = Math.round(metrics.l0);
+  const rate = run.examples_per_second;
   return [
     {
       label: "NMSE, whitened",
       value: metrics.nmse.toFixed(3),
-      note: `PCA with ${k} components ${metrics.pca_nmse.toFixed(3)}; best ${k} dimensions for these patches ${
-        metrics.best_linear_nmse.toFixed(3)
+      note: `PCA with ${k} components ${demo.pca_nmse.toFixed(3)}; best ${k} dimensions for these patches ${
+        demo.best_linear_nmse.toFixed(3)
       }`,
     },
     {
       label: "Gabor-shaped features",
-      value: percent(metrics.gabor_share),
+      value: percent(demo.gabor_share),
       note: `of the ${GABOR_FEATURES} most used, R² ≥ ${GABOR_R2} in whitened pixels; none before training`,
     },
     { label: "Active latents", value: metrics.l0.toFixed(1), note: "per patch" },
@@ -403,15 +320,15 @@ function reportNumbers(metrics: DemoMetrics): ReportNumber[] {
     },
     {
       label: "NMSE, pixels",
-      value: metrics.pixel_nmse.toFixed(3),
+      value: demo.pixel_nmse.toFixed(3),
       note: `PCA with ${k} components ${
-        metrics.pca_pixel_nmse.toFixed(3)
+        demo.pca_pixel_nmse.toFixed(3)
       }: it spends them on slow gradients, which are most of the variance`,
     },
     {
       label: "Speed",
-      value: Math.round(metrics.examples_per_second).toLocaleString("en"),
-      note: `patches per second; ${metrics.steps} steps in ${metrics.seconds.toFixed(1)} s on ${metrics.adapter}`,
+      value: rate === null ? "unknown" : Math.round(rate).toLocaleString("en"),
+      note: `patches per second; ${steps} steps in ${seconds.toFixed(1)} s on ${run.written.adapter}`,
     },
   ];
 }

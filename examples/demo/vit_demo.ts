@@ -5,41 +5,24 @@
  * @module
  */
 
+import { fitImage, type ImageDecoder, openShards, type Preprocessing, type ShardRows } from "../../data/mod.ts";
+import { encodeRows } from "../../eval/mod.ts";
+import { load, type SparseAutoencoder } from "../../mod.ts";
 import {
-  fitImage,
-  type ImageDecoder,
-  measureScaling,
-  openShards,
-  type Preprocessing,
-  rowRange,
-  type ShardRows,
-  shuffledBatches,
-} from "../../data/mod.ts";
-import { encodeRows, evaluate } from "../../eval/mod.ts";
-import { getObjective, type Loss, SparseAutoencoder } from "../../mod.ts";
-import {
-  adapterName,
   CountLine,
   extractToShards,
   listImages,
-  ProgressLine,
   renderReport,
   type ReportPicture,
   RunDirectory,
   type VisionModel,
 } from "../../runner/mod.ts";
-import { train } from "../../train/mod.ts";
+import { addMeasured, type DemoSurroundings, type DemoTraining, type FinishedRun, trainDemo } from "./demo_run.ts";
 import { drawHeatMap, type HeatMap, sideBySide } from "./heat_map.ts";
 import { encodePng } from "./png.ts";
 
-/** Options of the demo on a transformer. */
-export interface VitDemoOptions {
-  /**
-   * A mean over the midpoints of `points` equally likely intervals against the integral: the midpoint is off by at most
-   * half an interval's share of the integrand's total `variation`, and float32 sums the terms, whose mean size is
-   * `absMean`.
-   */
-  readonly out: string;
+/** Options of the demo on a transformer; its activations are in `shards` in the folder. */
+export interface VitDemoOptions extends DemoTraining {
   /** The photographs. */
   readonly photos: string;
   /** The model. */
@@ -50,18 +33,6 @@ export interface VitDemoOptions {
   readonly preprocessing: Preprocessing;
   /** Opens the decoder, once there are enough photographs. */
   readonly openDecoder: () => Promise<ImageDecoder>;
-  /** Training steps. */
-  readonly steps: number;
-  /** Seed of the initial values and the order of the rows. */
-  readonly seed: number;
-  /** Number of latents. */
-  readonly d_sae: number;
-  /** Active latents per patch. */
-  readonly top_k: number;
-  /** Patches per step. */
-  readonly batch_size: number;
-  /** Peak learning rate. */
-  readonly lr: number;
 }
 
 /** Defaults of the options. */
@@ -74,28 +45,6 @@ export const VIT_DEMO_DEFAULTS = {
   batch_size: 1024,
   lr: 1e-3,
 } as const satisfies Partial<VitDemoOptions>;
-
-/** Output and cancellation. */
-export interface VitDemoSurroundings {
-  /** Called with one line at a time. */
-  readonly say: (line: string) => void;
-  /** Stops after the current batch or step. */
-  readonly signal?: AbortSignal;
-}
-
-/** The results, in `metrics.json`. */
-export interface VitDemoMetrics {
-  /** The options. */
-  readonly config: Readonly<Record<string, unknown>>;
-  /** The name of the adapter. */
-  readonly adapter: string;
-  /** Seconds of training. */
-  readonly seconds: number;
-  /** Metrics on the patches of the last quarter of the photographs, which are held out. */
-  readonly held_out: Readonly<Record<"n_rows" | "nmse" | "explained_variance" | "l0" | "dead_fraction", number>>;
-  /** The loss of every step, and its parts. */
-  readonly losses: Readonly<Record<"loss" | "mse" | "l0", readonly number[]>>;
-}
 
 const LOG_EVERY = 25;
 /** The held-out share of the photographs, in order of their names. */
@@ -114,13 +63,14 @@ const SIDE = 112;
  */
 export async function runVitDemo(
   options: VitDemoOptions,
-  { say, signal }: VitDemoSurroundings,
-): Promise<VitDemoMetrics | null> {
-  const { out, photos, vision, layer, preprocessing, openDecoder, steps, seed, d_sae, top_k, batch_size, lr } = options;
+  surroundings: DemoSurroundings,
+): Promise<FinishedRun | null> {
+  const { out, photos, vision, layer, preprocessing, openDecoder, d_sae, resumes = false } = options;
+  const { say, signal } = surroundings;
   const images = await listImages(photos);
   if (images.paths.length < 2) throw new RangeError(`reading ${photos}: found one image; expected two or more`);
   const decoder = await openDecoder();
-  await using directory = await RunDirectory.openDemo(out);
+  await using directory = await RunDirectory.openDemo(out, { start: resumes ? "resume" : "overwrite" });
   {
     using line = new CountLine("images", images.paths.length);
     await extractToShards({
@@ -141,55 +91,13 @@ export async function runVitDemo(
   const rows = shards.rows();
   const { n_examples } = shards.metadata;
   const nHeldOut = Math.max(1, Math.floor(n_examples * HELD_OUT_SHARE));
-  const first = (n_examples - nHeldOut) * rows.rows_per_example;
-  const [training, heldOut] = [rowRange(rows, 0, first), rowRange(rows, first, rows.n_rows)];
-  const input = await measureScaling(training, "mean_scale");
-  const cfg = { d_model: rows.d_model, d_sae, activation: { key: "top-k", top_k } } as const;
-  using sae = await SparseAutoencoder.create(cfg, { seed, input });
-  const adapter = adapterName(sae.device);
-  say(
-    `training ${d_sae} latents on ${first.toLocaleString("en")} patches of ${
-      n_examples - nHeldOut
-    } photographs for ${steps} ` +
-      `steps of ${batch_size} on ${adapter}`,
-  );
-  const n_lr_warmup = Math.floor(steps / 10);
-  const dead_threshold_tokens = batch_size * Math.max(8, Math.floor(steps / 10));
-  const objective = getObjective({ key: "vanilla", dead_threshold_tokens });
-  const losses: Loss[] = [];
-  const began = performance.now();
-  {
-    using progress = new ProgressLine({ n_steps: steps, batch_size });
-    const batches = shuffledBatches(training, { batch_size, n_steps: steps, seed });
-    const loop = { lr, n_steps: steps, n_lr_warmup, log_every: LOG_EVERY, ...signal && { signal } };
-    for await (const report of train(sae, objective, batches, loop)) {
-      losses.push(...report.losses);
-      progress.show({ step: report.step, ...report.losses.at(-1)! });
-    }
-  }
-  const seconds = (performance.now() - began) / 1000;
-  await directory.writeCheckpoint(sae);
-  if (losses.length < steps) {
-    say(`stopped after ${losses.length} steps; ${out}/sae.pt holds the model of that step`);
-    return null;
-  }
+  const n_held_out = nHeldOut * rows.rows_per_example;
+  const run = await trainDemo(directory, runConfig(options), { source: rows, n_held_out }, surroundings);
+  if (run === null) return null;
 
-  const { n_rows, nmse, explained_variance, l0, dead_fraction } = await evaluate(sae, heldOut, {
-    ...signal && { signal },
-  });
+  using sae = await load(`${out}/sae.pt`);
   const excitement = await measureExcitement(sae, rows, signal);
-  const metrics: VitDemoMetrics = {
-    config: { photos, model: vision.name, layer, d_sae, top_k, steps, batch_size, lr, n_lr_warmup, seed },
-    adapter,
-    seconds,
-    held_out: { n_rows, nmse, explained_variance, l0, dead_fraction },
-    losses: {
-      loss: losses.map(({ loss }) => loss),
-      mse: losses.map(({ mse }) => mse),
-      l0: losses.map(({ l0 }) => l0),
-    },
-  };
-  await directory.writeJson("metrics.json", metrics);
+  await addMeasured(directory, run, { photos, model: vision.name, layer, n_held_out: nHeldOut });
   const { grid } = JSON.parse(await Deno.readTextFile(`${out}/shards/extraction.json`)).tokens;
   const draw = async (index: number): Promise<ReportPicture> => {
     const maps: HeatMap[] = [];
@@ -213,6 +121,8 @@ export async function runVitDemo(
     signal?.throwIfAborted();
     features.push({ index, density: excitement.density[index]!, examples: await draw(index) });
   }
+  const { metrics: { nmse, explained_variance, l0, dead_fraction }, steps, seconds, written } = run;
+  const rate = run.examples_per_second;
   await directory.write(
     "report.html",
     renderReport({
@@ -230,16 +140,17 @@ export async function runVitDemo(
         { label: "Dead latents", value: `${(100 * dead_fraction).toFixed(1)} %`, note: "active on no held-out patch" },
         {
           label: "Speed",
-          value: Math.round(steps * batch_size / seconds).toLocaleString("en"),
-          note: `patches per second; ${steps} steps in ${seconds.toFixed(1)} s on ${adapter}`,
+          value: rate === null ? "unknown" : Math.round(rate).toLocaleString("en"),
+          note: `patches per second; ${steps} steps in ${seconds.toFixed(1)} s on ${written.adapter}`,
         },
       ],
+      warnings: run.warnings,
       curves: [
-        { title: "Loss", values: metrics.losses.loss },
-        { title: "L0, active latents per patch", values: metrics.losses.l0 },
+        { title: "Loss", values: written.losses.loss },
+        { title: "L0, active latents per patch", values: written.losses.l0 },
       ],
       density: excitement.density,
-      configuration: metrics.config,
+      configuration: written.config,
       strongest: {
         caption:
           `The ${shown.length} latents that carry the most energy, on the photographs that activate them most. ` +
@@ -252,7 +163,16 @@ export async function runVitDemo(
     `held-out photographs: NMSE ${nmse.toFixed(3)}, L0 ${l0.toFixed(1)}, ${(100 * dead_fraction).toFixed(1)} % dead`,
   );
   say(`report: ${out}/report.html`);
-  return metrics;
+  return run;
+}
+
+/** The run that the options ask for. */
+function runConfig({ out, steps, seed, d_sae, top_k, batch_size, lr }: VitDemoOptions) {
+  return {
+    data: { path: `${out}/shards`, standardise: "mean_scale" },
+    sae: { d_sae, activation: { key: "top-k", top_k } },
+    train: { n_steps: steps, batch_size, lr, log_every: LOG_EVERY, seed },
+  };
 }
 
 /** A photograph, and the activations of a latent on its patches. */

@@ -63,20 +63,23 @@ async function withPhotos(n: number, work: (options: VitDemoOptions) => Promise<
 Deno.test("the demo on a transformer leaves a model, its metrics and a report with heat-maps", async () => {
   await withPhotos(8, async (options) => {
     const said: string[] = [];
-    const metrics = await runVitDemo(options, { say: (line) => void said.push(line) });
-    assert(metrics !== null);
+    const result = await runVitDemo(options, { say: (line) => void said.push(line) });
+    assert(result !== null);
+    const { metrics, written } = result;
     const names = (await Array.fromAsync(Deno.readDir(options.out))).map(({ name }) => name).sort();
     for (const name of ["metrics.json", "report.html", "sae.pt", "shards"]) assert(names.includes(name), name);
-    assertEquals(JSON.parse(await Deno.readTextFile(`${options.out}/metrics.json`)), metrics);
-    assertEquals([metrics.held_out.n_rows, metrics.losses.loss.length], [2 * 16, 30]);
-    assert(metrics.held_out.nmse < 0.5, `NMSE ${metrics.held_out.nmse}`);
+    const { demo, ...run } = JSON.parse(await Deno.readTextFile(`${options.out}/metrics.json`));
+    assertEquals(run, written);
+    assertEquals([demo.model, demo.n_held_out], ["tiny_vit.onnx", 2]);
+    assertEquals([metrics.n_rows, written.losses.loss.length], [2 * 16, 30]);
+    assert(metrics.nmse < 0.5, `NMSE ${metrics.nmse}`);
     const report = await Deno.readTextFile(`${options.out}/report.html`);
-    assertStringIncludes(report, "What activates them");
+    assertStringIncludes(report, "that carry the most energy, on the photographs that activate them most");
     assertStringIncludes(report, "data:image/png;base64,");
     assertStringIncludes(said.at(-1)!, "report.html");
     // What was extracted is there, and is not extracted again.
     const again = await runVitDemo({ ...options, steps: 1 }, { say: () => {} });
-    assertEquals(again?.held_out.n_rows, 32);
+    assertEquals(again?.metrics.n_rows, 32);
   });
 });
 
