@@ -9,25 +9,12 @@
 import { figuresOf, type Kernels, parseTable, regressions, type Table, tableText } from "./figures.ts";
 import { mesaEnvironment } from "./mesa.ts";
 import type { Compiled } from "./radv.ts";
+import { runScript } from "./script.ts";
 
 /** The GPUs, of four generations, by Mesa's names. */
 const FAMILIES = { vega10: "Vega", navi21: "RDNA 2", navi31: "RDNA 3", gfx1201: "RDNA 4" } as const;
 
 const TABLE = new URL("./radv_table.json", import.meta.url);
-
-/** Runs a script of this folder in a process of its own: a process has one driver. */
-async function runScript(
-  script: string,
-  args: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", "--no-lock", new URL(script, import.meta.url).pathname, ...args],
-    env,
-  }).output();
-  if (!success) throw new Error(`${script}: ${new TextDecoder().decode(stderr)}`);
-  return new TextDecoder().decode(stdout);
-}
 
 const folder = await Deno.makeTempDir();
 const families: Record<string, Kernels> = {};
