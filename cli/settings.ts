@@ -46,7 +46,8 @@ export function withSettings(found: Readonly<Record<string, unknown>>, settings:
 }
 
 /**
- * A configuration whose runs are repeated with several seeds: `train.seed`, and the ones after it.
+ * A configuration whose runs are repeated with several seeds: `train.seed`, and the ones after it. All take their rows in
+ * the same order, that of the first, so that they train together.
  *
  * @throws {TypeError} if `train.seed` is a list already.
  */
@@ -54,7 +55,10 @@ export function withSeeds(found: Readonly<Record<string, unknown>>, n_seeds: num
   const seed = valueAt(found, ["train", "seed"]) ?? 0;
   if (Array.isArray(seed)) throw new TypeError("train.seed is a list, and --seeds makes one; give one of them");
   const first = Number(seed);
-  return withSetting(found, "train.seed", ["train", "seed"], Array.from({ length: n_seeds }, (_, i) => first + i));
+  const order = valueAt(found, ["data", "order_seed"]) ?? first;
+  const seeds = Array.from({ length: n_seeds }, (_, i) => first + i);
+  const ordered = withSetting(found, "data.order_seed", ["data", "order_seed"], order);
+  return withSetting(ordered, "train.seed", ["train", "seed"], seeds);
 }
 
 function valueAt(found: unknown, names: readonly string[]): unknown {

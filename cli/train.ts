@@ -62,7 +62,7 @@ export const trainCommand: Command = {
       help: "continue the runs in the folder from their last checkpoints; auto: also start runs that have none; " +
         "previous: continue from the checkpoint before the last",
     },
-    seeds: { value: "N", help: "repeat each run with N seeds, starting from train.seed" },
+    seeds: { value: "N", help: "repeat each run with N seeds, starting from train.seed, on the rows in one order" },
     slurm: { help: "do not train: write DIR/slurm.sbatch, a Slurm job array" },
     submit: { help: "with --slurm: submit the job array and print its job ID" },
     task: { value: "I", help: "train only group I of the sweep, counted from 0; other processes may train the others" },

@@ -51,6 +51,8 @@ export interface DataConfig {
   readonly standardise: Standardisation;
   /** Rows held in memory and shuffled together. `null` for 256 MiB of rows. */
   readonly buffer_rows: number | null;
+  /** Seed of the order of the rows. `null` for `train.seed`. */
+  readonly order_seed: number | null;
 }
 
 /** The fields of `[data]`. */
@@ -89,6 +91,11 @@ export const DATA_FIELDS: EachField<DataConfig> = {
     least: 1,
     about: "Rows held in memory and shuffled together. Default: 256 MiB of rows.",
     example: 87381,
+  })),
+  order_seed: optional(integer({
+    least: 0,
+    about: "Seed of the order of the rows. Default: train.seed.",
+    example: 0,
   })),
 };
 

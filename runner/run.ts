@@ -40,7 +40,7 @@ import type { RestoredTraining, SavedTraining } from "../train/training_file.ts"
 import type { TrainLoss } from "../objectives/loss_record.ts";
 import { DivergenceError, learningRate, type Progress, type Training, trainMany } from "../train/train.ts";
 import type { RunState, RunStatus } from "./run_status.ts";
-import { streamOf } from "./sweep_config.ts";
+import { orderSeed, streamOf } from "./sweep_config.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -364,7 +364,7 @@ async function runTogether(
 ): Promise<RunResult[]> {
   const { signal, onStart, onProgress, onStatus, onWarning, now = () => performance.now() } = options;
   const [{ cfg: { data, train, log }, plan, resolved }] = runs as [OpenedRun];
-  const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes, seed } = train;
+  const { batch_size, log_every, checkpoint_every: everySteps, checkpoint_minutes: everyMinutes } = train;
   const { training, validation, kept, n_steps } = plan;
   const stoppable = untilAborted(training, signal);
   const initial = finiteRows(stoppable, data.path);
@@ -399,6 +399,7 @@ async function runTogether(
     for (const run of begun) warn(run, [...lengthWarnings(run.cfg, n_steps), ...advice.warnings]);
   }
 
+  const seed = orderSeed({ data, train });
   const order = { batch_size, n_steps, firstStep, seed, buffer_rows: data.buffer_rows };
   const batches = shuffledBatches(stoppable, order);
   const every = kept && firstStep < n_steps ? validationEvery({ log, train }, n_steps) : null;
@@ -739,7 +740,7 @@ const INITIAL_ROWS = 65536;
 
 /** The first rows in training order, if the initial values use any. */
 async function initialData(
-  { init, data, train: { seed } }: RunConfig,
+  { init, data, train }: RunConfig,
   openTraining: () => Promise<RowSource>,
   { d_sae, activation }: SparseAutoencoderConfig,
 ): Promise<InitialData | undefined> {
@@ -747,7 +748,7 @@ async function initialData(
   if (!init.data_points && init.b_dec === "zeros" && !init.scale_encoder && !needsUnit) return undefined;
   const training = await openTraining();
   const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
-  const order = { batch_size, n_steps: 1, seed, buffer_rows: data.buffer_rows };
+  const order = { batch_size, n_steps: 1, seed: orderSeed({ data, train }), buffer_rows: data.buffer_rows };
   const [rows] = await Array.fromAsync(shuffledBatches(training, order));
   return { ...init, x: rows! };
 }

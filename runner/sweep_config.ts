@@ -50,11 +50,17 @@ export function completeSweep(
   }));
 }
 
+/** The seed of the order in which a run takes its rows. */
+export function orderSeed({ data, train }: Pick<RunConfig, "data" | "train">): number {
+  return data.order_seed ?? train.seed;
+}
+
 /** What must be equal for runs to train together, as text. */
-export function streamOf({ data, train, log: { validation_every } }: RunConfig): string {
-  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes, seed } =
-    train;
-  return JSON.stringify({ data, batch_size, n_epochs, n_steps, log_every, steps, minutes, seed, validation_every });
+export function streamOf(cfg: RunConfig): string {
+  const { data: { order_seed: _, ...data }, train, log: { validation_every } } = cfg;
+  const { batch_size, n_epochs, n_steps, log_every, checkpoint_every: steps, checkpoint_minutes: minutes } = train;
+  const order = orderSeed(cfg);
+  return JSON.stringify({ data, batch_size, n_epochs, n_steps, log_every, steps, minutes, order, validation_every });
 }
 
 /** The runs that share a stream of rows, as indices, in the order of their first runs. */

@@ -2,7 +2,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { Arguments, type Command, UsageError } from "../../cli/command.ts";
 import { parse } from "@std/toml";
-import { withSettings } from "../../cli/settings.ts";
+import { withSeeds, withSettings } from "../../cli/settings.ts";
 import { completeRunConfig, configText } from "../../runner/mod.ts";
 
 const COMMAND: Command = {
@@ -103,4 +103,14 @@ Deno.test("what excludes a field of the file takes its place, and so does anothe
   const dead = withSettings({ objective: { dead_threshold_tokens: 9 } }, new Map([["objective.key", "matryoshka"]]));
   assertEquals(dead.objective, { dead_threshold_tokens: 9, key: "matryoshka" });
   assertEquals(completeRunConfig(set(["data.key", "x"])).data.path, "activations.npy");
+});
+
+Deno.test("several seeds are a list, and the rows keep one order", () => {
+  assertEquals(withSeeds({}, 3), { data: { order_seed: 0 }, train: { seed: [0, 1, 2] } });
+  assertEquals(withSeeds({ data: { path: "a" }, train: { seed: 7 } }, 2), {
+    data: { path: "a", order_seed: 7 },
+    train: { seed: [7, 8] },
+  });
+  assertEquals(withSeeds({ data: { order_seed: 1 } }, 1).data, { order_seed: 1 });
+  assertThrows(() => withSeeds({ train: { seed: [1] } }, 2), TypeError, "train.seed is a list, and --seeds makes one");
 });

@@ -516,7 +516,7 @@ Deno.test("the tasks of a job array make what the sweep makes in one process, an
       "[slurm]\nallow_software = true\ngpus = 0\n",
     "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),
   });
-  const [seeds, inside] = [["--seeds", "2"], { cwd: made.path }];
+  const [seeds, inside] = [["--train.seed", "[0, 1]"], { cwd: made.path }];
   const run = (...args: string[]) => saev(["train", ...args], inside);
   const written = await run("sweep.toml", ...seeds, "--slurm", "--out", "array");
   assertEquals([written.code, written.stdout], [0, ""], written.stderr);
@@ -553,7 +553,7 @@ Deno.test("the tasks of a job array make what the sweep makes in one process, an
     [["--task", "2"], "--task is 2; the configuration has 2 groups, from 0 to 1"],
     [["--task", "0", "--overwrite"], "--task trains some runs of a sweep, and --overwrite replaces all of them"],
     [["--submit"], "--submit is for the job array of --slurm"],
-    [["--train.seed", "[1, 2]"], "train.seed is a list, and --seeds makes one"],
+    [["--seeds", "2"], "train.seed is a list, and --seeds makes one"],
     [["--slurm.time", "soon"], 'slurm.time must be minutes, hours:minutes:seconds or days-hours, found "soon"'],
   ];
   for (const [args, message] of mistakes) {

@@ -16,6 +16,7 @@ Deno.test("a path is all that is needed", () => {
       validation_share: 0.05,
       standardise: "none",
       buffer_rows: null,
+      order_seed: null,
     },
     sae: {},
     init: { data_points: false, b_dec: "zeros", scale_encoder: false },

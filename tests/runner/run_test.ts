@@ -19,7 +19,7 @@ import { rowsOf } from "../../data/rows.ts";
 import type { RowSource } from "../../nn/rows.ts";
 import { measureScaling } from "../../data/scaling.ts";
 import { completeRunConfig, type RunConfig } from "../../runner/run_config.ts";
-import { completeSweep, type SweptConfig } from "../../runner/sweep_config.ts";
+import { completeSweep, groupRuns, type SweptConfig } from "../../runner/sweep_config.ts";
 import { parse } from "@std/toml";
 import type { ReportData } from "../../runner/pages/data.ts";
 import { RunDirectory, type RunStart } from "../../runner/run_directory.ts";
@@ -436,6 +436,26 @@ Deno.test("subtracted biases are folded too", async () => {
   const plain = await runIn(config({ sae: { subtract_b_dec: true }, train: { n_steps: 3, n_epochs: undefined } }));
   using sae = await load(plain.files.get("sae.pt")!);
   assertEquals(sae.cfg.subtract_b_dec, false);
+});
+
+Deno.test("the order of the rows has a seed of its own: runs of several seeds share a stream, each as alone", async () => {
+  const short = { n_epochs: 0.5 };
+  const model = async (cfg: RunConfig) => (await runIn(cfg)).files.get("sae.pt");
+  const usual = await model(config({ train: { ...short, seed: 3 } }));
+  assertEquals(await model(config({ data: { order_seed: 3 }, train: { ...short, seed: 3 } })), usual);
+  assertNotEquals(await model(config({ data: { order_seed: 4 }, train: { ...short, seed: 3 } })), usual);
+  const cfgs = [3, 5].map((seed) => config({ data: { order_seed: 3 }, train: { ...short, seed } }));
+  assertEquals(groupRuns(cfgs), [[0, 1]]);
+  assertEquals(groupRuns([...cfgs, config({ train: { ...short, seed: 5 } })]), [[0, 1], [2]]);
+  const path = await Deno.makeTempDir();
+  {
+    await using directories = await RunDirectory.openSweep(path, 2);
+    const source = rowsOf(mixtures(), D);
+    await runSweep(cfgs.map((cfg, i) => ({ cfg, source, directory: directories.runs[i]! })));
+  }
+  assertEquals(await Deno.readFile(`${path}/0/sae.pt`), usual);
+  assertEquals(await Deno.readFile(`${path}/1/sae.pt`), await model(cfgs[1]!));
+  await Deno.remove(path, { recursive: true });
 });
 
 Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on when one cannot", async () => {
