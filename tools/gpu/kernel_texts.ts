@@ -9,7 +9,7 @@
  * @module
  */
 
-import { encodeRows, evaluate, measureCoherence } from "../../eval/mod.ts";
+import { encodeRows, evaluate, fitProbes, type LabelledCodes, measureCoherence } from "../../eval/mod.ts";
 import { Commands } from "../../kernels/engine/commands.ts";
 import { DeviceContext } from "../../kernels/engine/device.ts";
 import { type Binding, defineKernel, type Kernel } from "../../kernels/engine/kernel.ts";
@@ -205,15 +205,16 @@ async function trainModel(
 async function useModel(device: GPUDevice, cfg: SparseAutoencoderOptions): Promise<void> {
   const rows = someRows(cfg);
   using sae = await model(device, cfg);
+  const { context, cfg: { d_sae } } = sae;
   await evaluate(sae, [rows]);
   for await (const _ of encodeRows(sae, [rows]));
   await measureCoherence(sae);
+  await fitProbes(someCodes(d_sae), { device, max_iter: 1 });
   await getObjective({ key: "vanilla" }).loss(sae, rows);
   using steered = intervene(sae, rows, [{ latent: 5, set: 2 }, { latent: 7, ablate: true }]);
   for (const norm of [false, true]) meanSquaredErr(steered, steered, { norm })[Symbol.dispose]();
   using codes = sae.encode(rows);
-  const { context } = sae;
-  const [n_rows, columns] = [codes.n_rows, sae.cfg.d_sae];
+  const [n_rows, columns] = [codes.n_rows, d_sae];
   using dense = new Tensor(context, "f32", [n_rows, columns], "codes as a matrix");
   const commands = new Commands(context);
   csrToDense(commands, { sparse: codes.sparse, firstRow: 0, rows: n_rows, columns, result: dense });
@@ -226,6 +227,17 @@ async function useModel(device: GPUDevice, cfg: SparseAutoencoderOptions): Promi
     using copy = await SparseAutoencoder.fromPieces(sae.cfg, pieces, { device, weights });
     using _out = copy.forward(rows);
   }
+}
+
+/** Two rows of codes, each of a class. */
+function someCodes(d_sae: number): LabelledCodes {
+  const rows = {
+    row_starts: Uint32Array.of(0, 2, 3),
+    indices: Uint32Array.of(0, 2, 1),
+    values: Float32Array.of(1, 2, 3),
+  };
+  const codes = { name: "two rows", shape: [2, d_sae] as const, n_entries: 3, rows: () => once(rows) };
+  return { codes, labels: Uint16Array.of(0, 1) };
 }
 
 async function* once<T>(value: T): AsyncGenerator<T> {

@@ -20,6 +20,8 @@ export interface RecordedDispatch {
   readonly pipeline: RecordedPipeline;
   /** Workgroups; `null` where the GPU would count them. */
   readonly groups: number | null;
+  /** Bytes of what is bound. */
+  readonly boundBytes: number;
 }
 
 /** What a device was asked for. */
@@ -84,11 +86,12 @@ export function recordingDevice(
 
   const beginComputePass = () => {
     let pipeline: RecordedPipeline;
+    let boundBytes = 0;
     return {
       setPipeline: (given: RecordedPipeline) => pipeline = given,
-      setBindGroup() {},
-      dispatchWorkgroups: (x: number, y = 1, z = 1) => dispatches.push({ pipeline, groups: x * y * z }),
-      dispatchWorkgroupsIndirect: () => dispatches.push({ pipeline, groups: null }),
+      setBindGroup: (_index: number, group: { readonly bytes: number }) => boundBytes = group.bytes,
+      dispatchWorkgroups: (x: number, y = 1, z = 1) => dispatches.push({ pipeline, groups: x * y * z, boundBytes }),
+      dispatchWorkgroupsIndirect: () => dispatches.push({ pipeline, groups: null, boundBytes }),
       end() {},
     };
   };
@@ -114,7 +117,10 @@ export function recordingDevice(
     createQuerySet: made("query set"),
     createBindGroupLayout: made("bind group layout"),
     createPipelineLayout: made("pipeline layout"),
-    createBindGroup: made("bind group"),
+    createBindGroup: ({ entries }: GPUBindGroupDescriptor) => ({
+      bytes: [...entries].map(({ resource }) => resource as Partial<GPUBufferBinding>)
+        .reduce((sum, { size, buffer }) => sum + (size ?? buffer?.size ?? 0), 0),
+    }),
     createShaderModule: ({ code }: GPUShaderModuleDescriptor) => ({
       code,
       getCompilationInfo: () => Promise.resolve({ messages: [] }),
