@@ -74,6 +74,16 @@ export function rowRange(source: RowSource, from: number, to: number): RowSource
   };
 }
 
+/** The same rows, of which none are read after the signal is aborted. */
+export function untilAborted(source: RowSource, signal: AbortSignal | undefined): RowSource {
+  const { n_rows, d_model } = source;
+  const read = (from: number, to: number): Promise<Float32Array> => {
+    signal?.throwIfAborted();
+    return source.read(from, to);
+  };
+  return { n_rows, d_model, read };
+}
+
 /**
  * The rows of several sources, one source after the other.
  *

@@ -140,7 +140,7 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
       const looked = preActs
         ? preActs.of.look(commands, model, { h: dense, f: this.codeRows(span) })
         : { values: dense, threshold: undefined };
-      look.tile(looked, span, this.#zeros ? { values: dense, threshold: this.#zeros } : looked);
+      look(looked, span, this.#zeros ? { values: dense, threshold: this.#zeros } : looked);
       appendCodes(commands, codes, dense, span, {
         ...preActs && {
           values: preActs.ofEntries,

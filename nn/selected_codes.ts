@@ -31,9 +31,8 @@ export class SelectedCodes implements StepCodes {
     this.#tile = tile;
   }
 
-  encode(commands: Commands, _: AffineMaps, { input, look, k, estimate }: Parameters<StepCodes["encode"]>[2]): void {
+  encode(commands: Commands, _: AffineMaps, { input, k, estimate }: Parameters<StepCodes["encode"]>[2]): void {
     this.#selector.select(commands, { input, tile: this.#tile, codes: this.entries.codes, k, estimate });
-    look.entries();
   }
 
   /** f is there already. */

@@ -21,7 +21,7 @@ export interface StepCodes extends Disposable {
   readonly preActs: PreActs | undefined;
   /** max(h, 0) as entries, where the penalty is on that; it is on the codes otherwise. */
   readonly gate: Gate | undefined;
-  /** Makes the codes of the whole batch, as entries for certain or for the GPU to decide, and has them looked at. */
+  /** Makes the codes of the whole batch: as entries for certain, or for the GPU to decide, and then `look` sees each tile. */
   encode(
     commands: Commands,
     model: AffineMaps,
@@ -79,13 +79,8 @@ export interface PreActs {
   readonly wanted: Tensor<"u32">;
 }
 
-/** What looks at codes as soon as they are there. */
-export interface Look {
-  /** At the entries, where the codes are entries for certain. */
-  entries(): void;
-  /** At the codes of every tile otherwise, and at what the penalty is on. */
-  tile(codes: DenseCodes, span: Span, penalised: DenseCodes): void;
-}
+/** What looks at the codes of a tile, and at what the penalty is on, before the next tile takes their place. */
+export type Look = (codes: DenseCodes, span: Span, penalised: DenseCodes) => void;
 
 /** What the backward of an activation reads of the penalty, and where the gradients are. */
 export type BackwardArguments = Omit<ElementwiseBackward, "n_rows">;

@@ -73,12 +73,10 @@ function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
       halted: training.state.halted,
       seen: training.state.thresholdSeen,
     },
-    look: {
-      entries: () => all.forEach((term) => term.look?.entries(step)),
-      tile: (codes, span, penalised) => all.forEach((term) => term.look?.dense(step, codes, span, penalised)),
-    },
+    look: (codes, span, penalised) => all.forEach((term) => term.look?.dense(step, codes, span, penalised)),
   });
   if (f_x.dense) commands.onlyIf(f_x.dense.isSparse, () => f_x.finishEntries(commands, model));
+  else for (const term of all) term.look?.entries(step);
   for (const term of all) term.afterCodes?.(step);
 }
 

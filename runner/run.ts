@@ -22,7 +22,7 @@ import { evaluate } from "../eval/evaluate.ts";
 import { undefinedMetrics } from "../eval/undefined_metrics.ts";
 import { finiteRows, firstNonFinite, largest } from "../data/finite.ts";
 import { batchesInOrder, shuffledBatches, type ShuffleOptions } from "../data/order.ts";
-import { rowRange } from "../data/rows.ts";
+import { rowRange, untilAborted } from "../data/rows.ts";
 import { measureScaling } from "../data/scaling.ts";
 import { lossColumns } from "../objectives/loss_record.ts";
 import { adviceOnRows, lengthWarnings, resultWarnings } from "./advice.ts";
@@ -510,16 +510,6 @@ async function withPlace(
     return new DivergenceError(step, tensor, what, { isOfRows });
   }
   return error;
-}
-
-/** The same rows, of which none are read after the signal is aborted. */
-function untilAborted(source: RowSource, signal: AbortSignal | undefined): RowSource {
-  const { n_rows, d_model } = source;
-  const read = (from: number, to: number): Promise<Float32Array> => {
-    signal?.throwIfAborted();
-    return source.read(from, to);
-  };
-  return { n_rows, d_model, read };
 }
 
 /** Rows for initial values. */

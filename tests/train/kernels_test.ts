@@ -121,7 +121,7 @@ const explodingEarly: KernelCase = async (gpu) => {
     const error = await assertRejects(
       async () => await Array.fromAsync(train(sae, getObjective({ key: "vanilla" }), batches, { lr: 0 })),
       DivergenceError,
-      "third step in a row above 10,000 times",
+      "third step in a row more than 10,000 times",
     );
     assertEquals(error.step, good + 2);
   }

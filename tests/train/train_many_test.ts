@@ -191,8 +191,8 @@ Deno.test("refused: what cannot train together", async () => {
   using elsewhere = await make(RECIPES.slice(0, 1), device);
   using wide = await SparseAutoencoder.create({ d_model: D + 1 }, { device: await sharedDevice() });
   const refused: readonly [trainings: Training[], message: string][] = [
-    [[a, a], "each can be trained once at a time"],
-    [[{ ...a, options: { state } }, { ...b, options: { state } }], "each can be trained once at a time"],
+    [[a, a], "each can belong to only one at a time"],
+    [[{ ...a, options: { state } }, { ...b, options: { state } }], "each can belong to only one at a time"],
     [[a, { ...b, sae: wide }], "one d_model, found 20, 21"],
     [[a, elsewhere.trainings[0]!], "one device"],
     [[{ ...a, options: { state } }, { ...b, options: { state: later } }], "at one step, found 0, 3"],
