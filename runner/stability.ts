@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkOptions } from "../kernels/engine/options.ts";
 import { readBytes, writeBytes } from "../io/files.ts";
 import { CheckpointError } from "../io/errors.ts";
 import { measureStability, type Stability, type StabilityMember, stabilityMember } from "../eval/stability.ts";
@@ -71,19 +72,21 @@ export interface CompareStabilityOptions {
  */
 export async function compareStability(
   models: readonly StableModel[],
-  { threshold = 0.7, k = 16, data, signal, onProgress }: CompareStabilityOptions = {},
+  options: CompareStabilityOptions = {},
 ): Promise<StabilityFile> {
+  checkOptions("compareStability", options, { threshold: true, k: true, data: true, signal: true, onProgress: true });
+  const { threshold = 0.7, k = 16, data, signal, onProgress } = options;
   const knowsInitial = models.every(({ untrained }) => untrained !== null);
   const total = models.length;
   const [trained, initial]: [StabilityMember[], StabilityMember[]] = [[], []];
-  const options = { k, ...data && { rows: data.rows }, ...signal && { signal } };
+  const ofMember = { k, ...data && { rows: data.rows }, ...signal && { signal } };
   onProgress?.(0, total);
   for (const { open, untrained } of models) {
     using sae = await open();
-    trained.push(await stabilityMember(sae, options));
+    trained.push(await stabilityMember(sae, ofMember));
     if (knowsInitial) {
       using before = await untrained!(sae);
-      initial.push(await stabilityMember(before, options));
+      initial.push(await stabilityMember(before, ofMember));
     }
     onProgress?.(trained.length, total);
   }

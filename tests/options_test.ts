@@ -95,6 +95,7 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   fitProbes: ({ wrong }) => fitProbes({} as LabelledCodes, wrong),
   openLabels: ({ wrong }) => runner.openLabels("nowhere", wrong),
   makeFeatures: ({ wrong }) => runner.makeFeatures({} as runner.FeaturesPlan, wrong, () => Promise.resolve()),
+  compareStability: ({ wrong }) => runner.compareStability([], wrong),
   encodeToFolder: ({ wrong }) => runner.encodeToFolder({} as runner.EncodingPlan, wrong),
   findBadImages: ({ wrong }) =>
     runner.findBadImages({ root: "", paths: [], classes: null }, {} as never, {} as never, wrong),

@@ -193,9 +193,9 @@ Deno.test("refused: what cannot train together", async () => {
   const refused: readonly [trainings: Training[], message: string][] = [
     [[a, a], "each can belong to only one at a time"],
     [[{ ...a, options: { state } }, { ...b, options: { state } }], "each can belong to only one at a time"],
-    [[a, { ...b, sae: wide }], "one d_model, found 20, 21"],
-    [[a, elsewhere.trainings[0]!], "one device"],
-    [[{ ...a, options: { state } }, { ...b, options: { state: later } }], "at one step, found 0, 3"],
+    [[a, { ...b, sae: wide }], "need the same d_model, found 20, 21"],
+    [[a, elsewhere.trainings[0]!], "need the same device, found several"],
+    [[{ ...a, options: { state } }, { ...b, options: { state: later } }], "at the same step, found 0, 3"],
     [[a, { ...b, options: { lr: -1 } }], "lr must be"],
   ];
   for (const [trainings, message] of refused) await assertRejects(() => run(trainings), RangeError, message);
