@@ -214,6 +214,8 @@ export const LOOP_FIELDS: EachField<LoopConfig> = {
 export interface LogConfig {
   /** Steps between two validations; 0 turns validation off. `null` for a twentieth of the run. */
   readonly validation_every: number | null;
+  /** Whether to write an event file for TensorBoard. */
+  readonly tensorboard: boolean;
 }
 
 /** The fields of `[log]`. */
@@ -225,6 +227,11 @@ export const LOG_FIELDS: EachField<LogConfig> = {
       "rows, at most 4096; the steps are rounded up to a multiple of `log_every`.",
     example: 500,
   })),
+  tensorboard: boolean({
+    otherwise: false,
+    about:
+      "Whether to write an event file for TensorBoard: scalars with every report, densities with every validation.",
+  }),
 };
 
 /** The job array that `saev train --slurm` writes. */

@@ -29,6 +29,7 @@ import { adviceOnRows, lengthWarnings, resultWarnings } from "./advice.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults } from "./defaults.ts";
 import { type DataFingerprint, fingerprintOf } from "./fingerprint.ts";
 import { MetricsLog, type MetricsLogOptions } from "./metrics_log.ts";
+import { TensorBoardLog } from "./tensorboard_log.ts";
 import { validationEvery, validationOf, validationSample } from "./validation.ts";
 import { noteOf, savedOf } from "./resumption.ts";
 import { type RunConfig, scheduleOptions } from "./run_config.ts";
@@ -353,6 +354,8 @@ interface Started extends OpenedRun {
   savedStep: number | undefined;
   /** Set once its files exist. */
   log: MetricsLog | undefined;
+  /** Set once its files exist, if TensorBoard is to show it. */
+  events: TensorBoardLog | undefined;
   /** Why it cannot continue, if so. */
   diverged: DivergenceError | null;
 }
@@ -426,7 +429,11 @@ async function runTogether(
       for (const [i, run] of begun.entries()) {
         const { step, losses, validation } = progress[i]!;
         const measured = validation && validationOf(Math.floor(step / every!) * every!, validation);
-        await unlessFailed(run, () => run.log!.append(losses, seconds, measured));
+        await unlessFailed(run, async () => {
+          await run.log!.append(losses, seconds, measured);
+          await run.events?.append(step, losses);
+          if (measured) await run.events?.appendMetrics(measured.step, "validation", validation);
+        });
         onStatus?.(trainingStatus(run, variance));
       }
       if (begun.every(({ failure, diverged }) => failure ?? diverged)) break;
@@ -547,6 +554,7 @@ async function start(
     losses: [...losses],
     savedStep: saved?.step,
     log: undefined,
+    events: undefined,
     diverged: null,
   };
 }
@@ -566,7 +574,11 @@ async function beginFiles(run: Started, n_steps: number): Promise<void> {
       ...changedFrom !== undefined && { changed_data: { from: changedFrom } },
     }),
   );
-  run.log = await MetricsLog.open(directory, { losses, rate: learningRate(cfg.train, n_steps), ...timed && { timed } });
+  const rate = learningRate(cfg.train, n_steps);
+  run.log = await MetricsLog.open(directory, { losses, rate, ...timed && { timed } });
+  if (cfg.log.tensorboard && state.step < n_steps) {
+    run.events = await TensorBoardLog.open(directory, { step: state.step, rate });
+  }
 }
 
 /** What the folder of a resumed run records of its earlier steps; runs of 0.1.0 have no log. */
@@ -668,6 +680,7 @@ async function finish(
   if (metrics) {
     const { rate, validations } = run.log!;
     const history = { losses, rate, validations, sessions: directory.sessions };
+    await run.events?.appendMetrics(steps, "evaluation", metrics);
     await directory.write("report.html", runReport(config, { ...result, metrics, adapter }, history));
   }
   return { ...result, diverged, failed: null };

@@ -12,7 +12,7 @@ import { CheckpointError } from "../io/errors.ts";
 import { syncFolder, writeBytes } from "../io/files.ts";
 import { typedArraysAsArrays } from "../eval/metrics.ts";
 import { openTraining, type SavedTraining, saveTraining, type TrainingToSave } from "../train/training_file.ts";
-import { fileLines } from "./file_lines.ts";
+import { fileChunks, fileLines } from "./file_lines.ts";
 import {
   COMPARISON_FILES,
   findFolder,
@@ -383,9 +383,14 @@ export class RunDirectory implements AsyncDisposable {
     }
   }
 
-  /** The lines of a file, including an incomplete last one; none if the file is missing. */
+  /** The lines of a file, including an incomplete last one; a missing file is an empty one. */
   lines(name: string): AsyncIterable<string> {
     return fileLines(this.#file(name));
+  }
+
+  /** The bytes of a file in pieces; none if the file is missing. */
+  chunks(name: string): AsyncIterable<Uint8Array> {
+    return fileChunks(this.#file(name));
   }
 
   /** Truncates a file to this many bytes, or creates an empty one. */
@@ -395,12 +400,13 @@ export class RunDirectory implements AsyncDisposable {
     await file.truncate(bytes);
   }
 
-  /** Appends text to a file. */
-  async append(name: string, text: string): Promise<void> {
+  /** Appends text or bytes to a file. */
+  async append(name: string, content: string | Uint8Array): Promise<void> {
     await this.#prepare();
-    await Deno.writeTextFile(this.#file(name), text, { append: true }).catch((cause: Error) => {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    await Deno.writeFile(this.#file(name), bytes, { append: true }).catch((cause: Error) => {
       throw new Error(
-        `writing ${this.#file(name)}: ${cause.message}; it needs ${text.length.toLocaleString("en")} more bytes`,
+        `writing ${this.#file(name)}: ${cause.message}; it needs ${bytes.length.toLocaleString("en")} more bytes`,
         { cause },
       );
     });

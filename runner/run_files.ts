@@ -24,6 +24,9 @@ export const NEXT_STATE = "training.next.safetensors";
 /** The script for a scheduler; it is kept when its runs replace what an older try left. */
 export const JOB_SCRIPT = "slurm.sbatch";
 
+/** What TensorBoard reads; it knows such files by their names. */
+export const EVENTS = "events.out.tfevents.saev";
+
 /** What a comparison of runs is written to. */
 export const COMPARISON_FILES = ["compare.html", "compare.csv"] as const;
 
@@ -34,6 +37,7 @@ const RUN_NAMES = [
   "sae.pt",
   "metrics.json",
   "metrics.jsonl",
+  EVENTS,
   "report.html",
   "config.json",
 ];

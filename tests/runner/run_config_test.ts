@@ -37,7 +37,7 @@ Deno.test("a path is all that is needed", () => {
       checkpoint_minutes: 10,
       seed: 0,
     },
-    log: { validation_every: null },
+    log: { validation_every: null, tensorboard: false },
   });
 });
 

@@ -52,7 +52,7 @@ async function contents(path: string, below = ""): Promise<Record<string, string
 
 const RUN_NAMES = [
   ...["training.safetensors", "training.previous.safetensors", "training.next.safetensors", "sae.pt", "metrics.json"],
-  ...["metrics.jsonl", "report.html", "config.json", "config.toml"],
+  ...["metrics.jsonl", "events.out.tfevents.saev", "report.html", "config.json", "config.toml"],
 ];
 
 /** `run.json` of a run that has claimed all of its names. */
