@@ -315,6 +315,8 @@ Deno.test("mistakes in files", async (t) => {
           file(`saelens/${name}`, golden(`formats/saelens/topk/${name}`));
           await readCheckpoint(at("saelens"));
         },
+        "an unknown option of a reader": () => readCheckpoint(at("empty"), untyped({ acept: [] })),
+        "an unknown option of a writer": () => dump(at("new.pt"), sae, untyped({ folded: true })),
         "the same file picked twice": () => pickedFiles([new File([], "a"), new File([], "a")]),
         "a folder instead of a file": () => dump(at("empty"), sae),
         "a schema that is not written": () => dump(at("new.pt"), sae, { schema: untyped(3) }),
