@@ -98,7 +98,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const comparison = compare(runs);
   warn(comparison.warnings);
   await writeComparisonFiles(comparison, out);
-  print(comparisonTable(comparison));
+  await print(comparisonTable(comparison));
   if (pick !== undefined) {
     const picked = await pickRuns(comparison, pick, `${out}/picked`);
     for (const { path, l0, nmse } of picked) {

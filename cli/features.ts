@@ -156,8 +156,8 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       for (const line of lines.values()) line[Symbol.dispose]();
       await writeFeaturePage(out, made);
       const { latents, n_dead } = made.file;
-      if (args.flag("json")) print(JSON.stringify({ out, n_latents: latents.length, n_dead }));
-      else print(`${latents.length} latents, ${n_dead} dead: ${out}/index.html`);
+      if (args.flag("json")) await print(JSON.stringify({ out, n_latents: latents.length, n_dead }));
+      else await print(`${latents.length} latents, ${n_dead} dead: ${out}/index.html`);
     });
     return 0;
   } catch (error) {

@@ -29,7 +29,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   if (await Deno.stat(`${checkpoint}/features.json`).then(({ isFile }) => isFile, () => false)) {
     const { file } = await openFeatures(checkpoint);
     const { latents, images: _, ...rest } = file;
-    print(
+    await print(
       args.flag("json")
         ? printable(JSON.stringify({ ...rest, n_latents: latents.length }))
         : describeFeatures(file).map(printable).join("\n"),

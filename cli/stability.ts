@@ -94,7 +94,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   });
   line[Symbol.dispose]();
   if (out !== undefined) await writeStability(out, found);
-  print(args.flag("json") ? JSON.stringify(found) : tableOf(found));
+  await print(args.flag("json") ? JSON.stringify(found) : tableOf(found));
   return 0;
 }
 

@@ -74,6 +74,18 @@ Deno.test("no terminal obeys what commands say, and programs read results as the
   assertEquals(written, { stderr: shown, stdout: `${shown}a\x1b[2J\u202eb\nc\n` });
 });
 
+Deno.test("every command waits until its result is written", async () => {
+  const folder = new URL("../../cli/", import.meta.url);
+  const loose: string[] = [];
+  for await (const { name } of Deno.readDir(folder)) {
+    const lines = (await Deno.readTextFile(new URL(name, folder))).split("\n");
+    for (const [i, line] of lines.entries()) {
+      if (/(?<!await |function )\b(?:print|sayWhole)\(/.test(line)) loose.push(`${name}:${i + 1}: ${line.trim()}`);
+    }
+  }
+  assertEquals(loose, []);
+});
+
 /** Lines of all lengths, more than a pipe holds, of which none is like another. */
 const long = () => Array.from({ length: 300 }, (_, i) => (i + ":").padEnd(i * i % 7919, "r")).join("\n");
 
