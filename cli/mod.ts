@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `activations`, `config`, `train`, `collect`, `compare`, `evaluate`, `encode`, `probe`,
+ * The command line: `saev demo`, `activations`, `config`, `train`, `baseline`, `collect`, `compare`, `evaluate`, `encode`, `probe`,
  * `features`, `stability`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; `runner/` and `examples/` do the work. Results
@@ -24,6 +24,7 @@ import {
   unknown,
   UsageError,
 } from "./command.ts";
+import { baselineCommand } from "./baseline.ts";
 import { collectCommand } from "./collect.ts";
 import { compareCommand } from "./compare.ts";
 import { configCommand } from "./config.ts";
@@ -44,6 +45,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   activations: activationsCommand,
   config: configCommand,
   train: trainCommand,
+  baseline: baselineCommand,
   collect: collectCommand,
   compare: compareCommand,
   evaluate: evaluateCommand,

@@ -102,7 +102,15 @@ export class RandomStream {
 }
 
 /** The streams, so that no two uses of a seed ever share numbers. */
-export const STREAMS = { decoder: 0, encoder: 1, lengths: 2, shuffle: 3, selfCheck: 4, initialRows: 5 } as const;
+export const STREAMS = {
+  decoder: 0,
+  encoder: 1,
+  lengths: 2,
+  shuffle: 3,
+  selfCheck: 4,
+  initialRows: 5,
+  centroids: 6,
+} as const;
 
 /**
  * WGSL: `fn philox(counter: vec4u, key: vec2u) -> vec4u`, the same as {@link philox}, for kernels that draw numbers

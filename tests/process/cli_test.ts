@@ -8,6 +8,7 @@ import { completeConfig } from "../../nn/config.ts";
 import { completeRunConfig } from "../../runner/run_config.ts";
 import { serveFiles } from "../io/file_server.ts";
 import { Random } from "../support/random.ts";
+import { assertKMeans } from "../support/tolerance.ts";
 
 const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
@@ -116,7 +117,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   [
     "frobnicate",
     2,
-    "unknown command frobnicate; expected one of demo, activations, config, train, collect, compare, evaluate, encode, probe, inspect, convert, tune",
+    "unknown command frobnicate; expected one of demo, activations, config, train, baseline, collect, compare, evaluate, encode, probe, inspect, convert, tune",
   ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
@@ -163,6 +164,11 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   ["encode a.pt --data a.npy", 2, "encode needs --out, the output folder, because a.pt is not a folder"],
   ["encode a.pt --data a.npy --ignore-labels 3,x", 2, "--ignore-labels must be integers from 0 to 255"],
   ["encode no-such.pt --data a.npy --out codes", 1, "no-such.pt"],
+  ["baseline nmf a.npy --out x", 2, "METHOD is nmf; expected pca or k-means"],
+  ["baseline pca a.npy", 2, "baseline needs --out, the folder for sae.pt"],
+  ["baseline pca a.npy --out x --clusters 3", 2, "--clusters is not for pca"],
+  ["baseline k-means a.npy --out x --components 3", 2, "--components is not for k-means"],
+  ["baseline k-means a.npy --out x", 1, "found 4 rows for 1024 clusters"],
   ["probe run", 2, "probe needs --labels, the classes of the tokens"],
   ["probe run --labels a.npy --test-codes x", 2, "--test-codes needs --test, their classes"],
   ["probe run --labels no-such", 1, "no-such"],
@@ -370,6 +376,32 @@ Deno.test("probes say which latent tells a class, on the rows of another split",
   assertStringIncludes(alone!.stdout, "the rows on which they were fitted");
   assertEquals(same!.code, 2);
   assertStringIncludes(same!.stderr, "--test has the codes of --labels, run/inference/9d34fdb2; give --test-codes too");
+});
+
+Deno.test("baselines are checkpoints that every command takes", async () => {
+  const data = matrix(400, 8);
+  await using made = await folder({ "a.npy": writeNpy({ data, rows: 400, cols: 8 }) });
+  const cwd = made.path;
+  const [pca, kMeans] = await Promise.all([
+    ["baseline", "pca", "a.npy", "--out", "pca", "--components", "3"],
+    ["baseline", "k-means", "a.npy", "--out", "k-means", "--clusters", "10", "--seed", "2", "--json"],
+  ].map((args) => saev(args, { cwd })));
+  assertEquals(pca!.code, 0, pca!.stderr);
+  assertMatch(pca!.stdout, /checkpoint +pca\/sae\.pt\n +rows +400 of 8\n +latents +3\n +explained variance +0\.\d+\n$/);
+  assertEquals(kMeans!.code, 0, kMeans!.stderr);
+  const { method, path, d_sae, mse } = JSON.parse(kMeans!.stdout);
+  assertEquals([method, path, d_sae], ["k-means", "k-means/sae.pt", 10]);
+  const [ofPca, ofKMeans, encoded, again] = await Promise.all([
+    ["evaluate", "pca", "a.npy", "--json"],
+    ["evaluate", "k-means", "a.npy", "--json"],
+    ["encode", "k-means", "--data", "a.npy", "--json"],
+    ["baseline", "pca", "a.npy", "--out", "pca", "--components", "3"],
+  ].map((args) => saev(args, { cwd })));
+  assertEquals([JSON.parse(ofPca!.stdout).l0, JSON.parse(ofKMeans!.stdout).l0], [3, 1]);
+  assertKMeans(JSON.parse(ofKMeans!.stdout).mse, mse, "the error that k-means said");
+  assertEquals(JSON.parse(encoded!.stdout).n_entries, 400);
+  assertEquals([again!.code, again!.stdout], [1, ""]);
+  assertStringIncludes(again!.stderr, "pca/sae.pt");
 });
 
 Deno.test("warnings have a line each, and rows that are not finite are an error that names them", async () => {

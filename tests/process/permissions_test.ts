@@ -82,6 +82,7 @@ Deno.test("each command works with the permissions that its help names, and no o
         "codes",
       ]],
       [["--allow-read", "--allow-write=job"], ["train", "a.toml", "--out", "job", "--slurm"]],
+      [["--allow-read=a.npy,pca", "--allow-write=pca"], ["baseline", "pca", "a.npy", "--out", "pca"]],
       [["--allow-read=probed", "--allow-write=probed"], ["probe", "probed", "--labels", "probed"]],
       [["--allow-read=a.pt,b", "--allow-write=b"], ["convert", "a.pt", "b/b.pt", "--to", "saev"]],
       [[], ["tune", "--budget", "0", "--batch-size", "8", "--d-model", "8", "--d-sae", "8"]],
@@ -98,7 +99,7 @@ Deno.test("each command works with the permissions that its help names, and no o
     assertEquals([collected.code, collected.stderr], [0, "1 of 1 runs are finished\n"]);
     assertMatch(ended[0]!.stdout, /^format {4}saev, schema 5\n/);
     assertEquals(ended[0]!.stderr, "");
-    assertStringIncludes(ended[7]!.stderr, "the results were not saved");
+    assertStringIncludes(ended[8]!.stderr, "the results were not saved");
     assertStringIncludes(await Deno.readTextFile(`${path}/out/report.html`), "<!doctype html>");
     using again = await load(`${path}/b/b.pt`);
     assert(again.cfg.d_model === 8);

@@ -181,6 +181,11 @@ export function assertBfloat16Close(got: Numbers, want: Numbers, start: Numbers,
   return judge(got, want, distance(got, want), BFLOAT16 * distance(want, start), what);
 }
 
+/** A code of k-means, which lies within 2⁻¹⁰ of 1, or what depends on it: within 2⁻⁹ relative. */
+export function assertKMeans(got: number, want: number, what = "k-means"): number {
+  return compare([got], [want], () => 2 ** -9 * Math.abs(want), what);
+}
+
 /** Loss of a fitted probe: at least the optimum − 1e-6, and at most the optimum + 1e-6. */
 export function assertProbeOptimal(got: Numbers, optimum: Numbers, what = "probe losses"): number {
   return compare(got, optimum, () => PROBE, what);

@@ -12,6 +12,8 @@ Deno.test("@saev/nn/train has these functions, classes and constants", () => {
       keyof typeof train,
       | "DivergenceError"
       | "TrainState"
+      | "fitKMeans"
+      | "fitPca"
       | "openTraining"
       | "saveTraining"
       | "train"
@@ -156,6 +158,55 @@ Deno.test("what @saev/nn/train exports keeps its type", () => {
         readonly state: train.TrainState;
         readonly losses?: readonly train.TrainLoss[];
         readonly note?: string;
+      }
+    >
+  >(true);
+  assertType<
+    Keeps<
+      train.BaselineOptions,
+      {
+        readonly batch_size?: number;
+        readonly device?: GPUDevice;
+        readonly signal?: AbortSignal;
+        readonly onProgress?: (done: number, n_rows: number) => void;
+      }
+    >
+  >(true);
+  assertType<Keeps<train.PcaOptions, { readonly n_components: number }>>(true);
+  assertType<
+    IsExact<typeof train.fitPca, (rows: nn.RowSource, options: train.PcaOptions) => Promise<train.Pca>>
+  >(true);
+  assertType<
+    Keeps<
+      train.Pca,
+      {
+        readonly sae: nn.SparseAutoencoder;
+        readonly variances: Float64Array;
+        readonly explained_variance: number;
+      }
+    >
+  >(true);
+  assertType<
+    Keeps<
+      train.KMeansOptions,
+      {
+        readonly n_clusters: number;
+        readonly seed?: number;
+        readonly max_iter?: number;
+        readonly tolerance?: number;
+      }
+    >
+  >(true);
+  assertType<
+    IsExact<typeof train.fitKMeans, (rows: nn.RowSource, options: train.KMeansOptions) => Promise<train.KMeans>>
+  >(true);
+  assertType<
+    Keeps<
+      train.KMeans,
+      {
+        readonly sae: nn.SparseAutoencoder;
+        readonly errors: readonly number[];
+        readonly counts: Float64Array;
       }
     >
   >(true);
