@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command line: `saev demo`, `activations`, `config`, `train`, `baseline`, `collect`, `compare`, `evaluate`, `encode`, `probe`,
- * `features`, `stability`, `inspect`, `convert` and `tune`.
+ * The command line: `saev demo`, `activations`, `config`, `train`, `baseline`, `collect`, `compare`, `evaluate`, `encode`,
+ * `probe`, `features`, `stability`, `inspect`, `convert` and `tune`.
  *
  * Each command has a file beside this one, which parses its arguments; `runner/` and `examples/` do the work. Results
  * go to stdout, progress and errors to stderr. The exit code is 2 for a mistake in the arguments or in a configuration

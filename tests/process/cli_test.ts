@@ -117,7 +117,7 @@ const MISTAKES: readonly [args: string, code: number, message: string][] = [
   [
     "frobnicate",
     2,
-    "unknown command frobnicate; expected one of demo, activations, config, train, baseline, collect, compare, evaluate, encode, probe, inspect, convert, tune",
+    "unknown command frobnicate; expected one of demo, activations, config, train, baseline, collect, compare, evaluate, encode, probe, features, stability, inspect, convert, tune",
   ],
   ["toString", 2, "unknown command toString"],
   ["--hlep", 2, "unknown option --hlep; did you mean --help?"],
