@@ -34,6 +34,7 @@ import {
   type SlurmConfig,
   stageRows,
   stateOf,
+  type SweepOptions,
   type SweepRun,
   type SweptConfig,
   taskAdapter,
@@ -62,6 +63,7 @@ export const trainCommand: Command = {
       help: "continue the runs in the folder from their last checkpoints; auto: also start runs that have none; " +
         "previous: continue from the checkpoint before the last",
     },
+    from: { value: "CHECKPOINT", help: "start from a checkpoint of any format, as init.from does" },
     seeds: { value: "N", help: "repeat each run with N seeds, starting from train.seed, on the rows in one order" },
     slurm: { help: "do not train: write DIR/slurm.sbatch, a Slurm job array" },
     submit: { help: "with --slurm: submit the job array and print its job ID" },
@@ -116,15 +118,25 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   const system = Deno.build.os === "windows" ? "windows" : "linux";
   const out = args.text("out") ?? `runs/${splitPath(file, system).name.replace(/\.toml$/, "")}`;
   const start = startOf(args);
-  const isPathTyped = args.fields.has("data.path");
   const base = args.text("relative-to");
   const here = base === undefined ? file : `${base}/`;
+  const fields = fieldsOf(args);
+  // A path on the command line leads from the current folder.
+  const isFixed = (field: string, path: string) => isAddress(path) || fields.has(field);
+  const pathOf = (field: string, path: string) => isFixed(field, path) ? path : pathFrom(here, path, system);
   const groups = groupRuns(sweep.map(({ cfg }) => cfg));
   const names = sweep.length > 1 ? runNames(sweep.length) : [out];
   const abouts = sweep.map(({ changes }) => aboutChanges(changes));
   if (args.flag("slurm")) {
     const listed = groups.map((places) => places.map((place) => ({ name: names[place]!, about: abouts[place]! })));
-    const from = isPathTyped ? "." : base ?? splitPath(file, system).folder;
+    const typed = PATHS.filter((field) => fields.has(field));
+    for (const { cfg: { data, init } } of sweep) {
+      const others = [["data.path", data.path], ["init.from", init.from ?? "/"]] as const;
+      const [other] = others.find(([field, path]) => typed.length > 0 && pathOf(field, path) !== path) ?? [];
+      if (other === undefined) continue;
+      throw new UsageError(`--slurm with ${typed[0]} on the command line: give ${other} there too, or from the root`);
+    }
+    const from = typed.length > 0 ? "." : base ?? splitPath(file, system).folder;
     return await writeJobArray({ slurm, groups: listed, out, start, configToml, base: from }, args.flag("submit"));
   }
   if (args.flag("submit")) throw new UsageError("--submit is for the job array of --slurm; give both");
@@ -144,7 +156,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     const given = { format, d_model, key, layer, tokens, ignore_labels };
     let rows = opened.get(which);
     if (rows === undefined) {
-      const there = isAddress(path) || isPathTyped ? path : pathFrom(here, path, system);
+      const there = pathOf("data.path", path);
       const from = stage === undefined ? there : await stageRows(there, stage, { signal, say });
       rows = await opening(signal, (source) => openRows(from, { ...source, ...given }));
     }
@@ -156,7 +168,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   await using directories = places === undefined
     ? await RunDirectory.openSweep(out, sweep.length, directoryOptions)
     : await RunDirectory.openTask(out, { n_runs: sweep.length, places, ...directoryOptions });
-  const runs = mine.map(({ cfg }, i) => ({ cfg, source: sources[i]!, directory: directories.runs[i]! }));
+  const runs = mine.map(({ cfg }, i) => ({
+    cfg,
+    source: sources[i]!,
+    directory: directories.runs[i]!,
+    ...cfg.init.from !== null && { from: pathOf("init.from", cfg.init.from) },
+  }));
   if (places) {
     say(`task ${args.text("task")} of ${groups.length}: ${mine.length} of ${sweep.length} runs, on ${adapter}`);
   } else if (isSweep) say(`a sweep of ${sweep.length.toLocaleString("en")} runs in ${out}`);
@@ -191,9 +208,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
       warn([isSweep ? `run ${mine[run]!.name}: ${warning}` : warning]);
     },
   };
-  const trained = isSweep
-    ? runSweep(runs, options)
-    : runTraining(runs[0]!.cfg, runs[0]!.source, { ...options, directory: runs[0]!.directory });
+  const trained = isSweep ? runSweep(runs, options) : runSingle(runs[0]!, options);
   const results = [
     await trained.finally(() => [progress, runTable].forEach((shown) => shown?.[Symbol.dispose]()))
       .catch(async (error: unknown) => {
@@ -282,6 +297,22 @@ function startOf(args: Arguments): RunStart {
   return resume === "" ? "resume" : resume;
 }
 
+/** Fields that are paths. */
+const PATHS = ["data.path", "init.from"] as const;
+
+/** The fields on the command line, with `init.from` where --from is given. */
+function fieldsOf(args: Arguments): ReadonlyMap<string, string> {
+  const from = args.text("from");
+  if (from === undefined) return args.fields;
+  if (args.fields.has("init.from")) throw new UsageError("--from and --init.from set the same field; give one of them");
+  return new Map([...args.fields, ["init.from", JSON.stringify(from)]]);
+}
+
+/** {@link runTraining} for a run of a list. */
+function runSingle({ cfg, source, directory, from }: SweepRun, options: SweepOptions): Promise<RunResult> {
+  return runTraining(cfg, source, { ...options, directory, ...from !== undefined && { from } });
+}
+
 /** The indices of the runs of --task; `undefined` without it. */
 function placesOf(args: Arguments, groups: readonly (readonly number[])[], start: RunStart) {
   const task = args.integer("task", 0);
@@ -307,7 +338,7 @@ function sweepOf(
 ): { readonly sweep: readonly SweptConfig[]; readonly slurm: SlurmConfig; readonly configToml: string } {
   const maxRuns = args.integer("max-runs", 1);
   const seeds = args.integer("seeds", 1);
-  const { fields } = args;
+  const fields = fieldsOf(args);
   const typed = [...fields].map(([field, value]) => `--${field} ${value}`).join(" ");
   try {
     const set = withSettings(parseToml(text), fields);

@@ -100,10 +100,18 @@ export const DATA_FIELDS: EachField<DataConfig> = {
 };
 
 /** What initial values are made from, besides random numbers. */
-export type InitConfig = Required<Omit<InitialData, "x">>;
+export interface InitConfig extends Required<Omit<InitialData, "x">> {
+  /** Checkpoint to start from, of any format that saev reads. The fields of `[sae]` that are left out are the checkpoint's. */
+  readonly from: string | null;
+}
 
 /** The fields of `[init]`. */
 export const INIT_FIELDS: EachField<InitConfig> = {
+  from: optional(text({
+    about: "Checkpoint to start from, of any format that saev reads. The fields of `[sae]` that are left out are the " +
+      "checkpoint's. Excludes the other fields of `[init]` and `data.standardise`. Relative to this file.",
+    example: "runs/first/sae.pt",
+  })),
   data_points: boolean({
     otherwise: false,
     about: "Whether to initialise the dictionary from rows, in the share that `reinit_blend` gives.",

@@ -8,6 +8,7 @@ import { CheckpointError } from "../io/errors.ts";
 import { completeConfig } from "../nn/config.ts";
 import type { SavedTraining } from "../train/training_file.ts";
 import { type ResolvedConfig, type ResolvedDefaults, resolveDefaults, UPSTREAM } from "./defaults.ts";
+import type { RecordedCheckpoint } from "./fine_tuning.ts";
 import type { DataFingerprint } from "./fingerprint.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
@@ -62,7 +63,10 @@ export async function savedOf(
   if (!wanted.has(format) || !found.has(format)) [wanted, found].forEach((fields) => fields.delete(format));
   // 0.1.0 did not hash the rows either.
   const hash = found.get("data.sha256");
-  for (const fields of [wanted, found]) fields.delete("data.sha256");
+  // Once begun, a run no longer depends on the file that it started from.
+  for (const fields of [wanted, found]) {
+    for (const once of ["data.sha256", "init.file", "init.sha256"]) fields.delete(once);
+  }
   const field = [...wanted.keys(), ...found.keys()].find((field) => wanted.get(field) !== found.get(field));
   const changedFrom = hash === undefined || JSON.parse(hash) === data.sha256 ? undefined : String(JSON.parse(hash));
   if (field === undefined && changedFrom !== undefined && !mayChangeData) {
@@ -82,16 +86,29 @@ export async function savedOf(
   );
 }
 
+/** The checkpoint that a run started from, as its note has it; `undefined` for a run that started from none. */
+export function initialOf(note: string): RecordedCheckpoint | undefined {
+  try {
+    const { sae, init: { from, file, sha256 } } = JSON.parse(note);
+    if (typeof from !== "string") return undefined;
+    return { cfg: completeConfig(sae), path: String(file), sha256: String(sha256) };
+  } catch {
+    // What else is wrong with a note, the resumption says.
+    return undefined;
+  }
+}
+
 /** Everything that determines the result of a run, as JSON. */
 export function noteOf(
   { data, sae, init, objective, train }: ResolvedConfig,
   { n_rows, d_model, sha256 }: DataFingerprint,
+  initial?: RecordedCheckpoint,
 ): string {
   const { log_every: _, checkpoint_every: __, checkpoint_minutes: ___, ...loop } = train;
   const complete = {
     data: { ...data, n_rows, sha256 },
     sae: completeConfig({ ...sae, d_model }),
-    init,
+    init: initial ? { ...init, file: initial.path, sha256: initial.sha256 } : init,
     objective,
     train: loop,
   };

@@ -31,8 +31,15 @@ import { type DataFingerprint, fingerprintOf } from "./fingerprint.ts";
 import { MetricsLog, type MetricsLogOptions } from "./metrics_log.ts";
 import { TensorBoardLog } from "./tensorboard_log.ts";
 import { validationEvery, validationOf, validationSample } from "./validation.ts";
-import { noteOf, savedOf } from "./resumption.ts";
-import { type RunConfig, scheduleOptions } from "./run_config.ts";
+import {
+  fineTunedConfig,
+  type InitialCheckpoint,
+  type InitialOptions,
+  openInitial,
+  type RecordedCheckpoint,
+} from "./fine_tuning.ts";
+import { initialOf, noteOf, savedOf } from "./resumption.ts";
+import { checkRun, type RunConfig, scheduleOptions } from "./run_config.ts";
 import type { RunDirectory } from "./run_directory.ts";
 import { newSession } from "./run_record.ts";
 import { runReport, type WrittenConfig } from "./run_report.ts";
@@ -51,6 +58,8 @@ export interface SweepRun {
   readonly source: RowSource;
   /** Its folder, opened to start or to resume. */
   readonly directory: RunDirectory;
+  /** Where the checkpoint of `init.from` is, if not at that path itself. */
+  readonly from?: string;
 }
 
 /** Options of {@link runSweep}. */
@@ -85,7 +94,7 @@ const SWEEP_OPTIONS = {
 } as const satisfies Record<keyof SweepOptions, true>;
 
 /** Options of {@link runTraining}. */
-export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory"> {}
+export interface RunOptions extends SweepOptions, Pick<SweepRun, "directory" | "from"> {}
 
 /** The plan of runs that train together. */
 export interface RunPlan {
@@ -173,9 +182,9 @@ export async function runTraining(
   source: RowSource,
   options: RunOptions,
 ): Promise<RunResult> {
-  checkOptions("runTraining", options, { ...SWEEP_OPTIONS, directory: true });
-  const { directory, ...sweep } = options;
-  const [result] = await runSweep([{ cfg, source, directory }], sweep);
+  checkOptions("runTraining", options, { ...SWEEP_OPTIONS, directory: true, from: true });
+  const { directory, from, ...sweep } = options;
+  const [result] = await runSweep([{ cfg, source, directory, ...from !== undefined && { from } }], sweep);
   const error = result!.diverged ?? result!.failed;
   if (error) throw error;
   return result!;
@@ -194,10 +203,12 @@ export async function runTraining(
 export async function runSweep(runs: readonly SweepRun[], options: SweepOptions = {}): Promise<RunResult[]> {
   checkOptions("runSweep", options, SWEEP_OPTIONS);
   const { signal, mayChangeData = false } = options;
-  await checkDeviceHolds(runs);
+  const prepared: PreparedRun[] = [];
+  for (const run of runs) prepared.push(await withInitial(run, signal));
+  await checkDeviceHolds(prepared);
   const fingerprints = new Map<RowSource, DataFingerprint>();
   const opened: OpenedRun[] = [];
-  for (const [place, run] of runs.entries()) {
+  for (const [place, run] of prepared.entries()) {
     const { source } = run;
     const fingerprint = fingerprints.get(source) ?? await fingerprintOf(untilAborted(source, signal));
     fingerprints.set(source, fingerprint);
@@ -294,8 +305,43 @@ function isStarted(run: OpenedRun & Partial<Started>): run is Started {
   return run.state !== undefined;
 }
 
+/** A run whose model is known. */
+interface PreparedRun extends SweepRun {
+  /** The checkpoint that it starts from, or started from before it is resumed. */
+  readonly initial?: RecordedCheckpoint | InitialCheckpoint;
+}
+
+/**
+ * The run with the model of the checkpoint that it starts from, if it does. A run that is resumed has it in its state.
+ *
+ * @throws {CheckpointError} if the checkpoint, or the state, cannot be read.
+ * @throws {RangeError} if its shapes are not those of the configuration and the rows.
+ */
+async function withInitial(run: SweepRun, signal: AbortSignal | undefined): Promise<PreparedRun> {
+  const { cfg, source: { d_model } } = run;
+  if (cfg.init.from === null) return run;
+  const saved = await run.directory.openTraining();
+  const initial = saved
+    ? initialOf(saved.note)
+    : await openInitial(run.from ?? cfg.init.from, initialOptions(cfg, signal));
+  if (initial === undefined) return run;
+  if (initial.cfg.d_model !== d_model) {
+    throw new RangeError(
+      `init.from, ${initial.path}, takes rows of width ${initial.cfg.d_model}, but the rows of ` +
+        `${shownAddress(cfg.data.path)} have width ${d_model}`,
+    );
+  }
+  const sae = fineTunedConfig(cfg.sae, initial);
+  checkRun(sae, cfg.objective, cfg.train);
+  return { ...run, initial, cfg: { ...cfg, sae, init: { ...cfg.init, from: shownAddress(cfg.init.from) } } };
+}
+
+function initialOptions({ sae }: RunConfig, signal: AbortSignal | undefined): InitialOptions {
+  return { ...signal && { signal }, ...sae.subtract_b_dec !== undefined && { subtract_b_dec: sae.subtract_b_dec } };
+}
+
 /** A run, and what it resumes from. */
-interface OpenedRun extends SweepRun {
+interface OpenedRun extends PreparedRun {
   /** The configuration, with the rows' address in a form that may be shown and stored. */
   readonly cfg: ResolvedConfig;
   /** What must be equal for runs to train together. */
@@ -317,7 +363,7 @@ interface OpenedRun extends SweepRun {
 
 /** @throws {RangeError} for a run that is not possible, or was started with another configuration or other rows. */
 async function open(
-  run: SweepRun,
+  run: PreparedRun,
   { place, fingerprint, mayChangeData }: {
     readonly place: number;
     readonly fingerprint: DataFingerprint;
@@ -399,6 +445,7 @@ async function runTogether(
       throw error;
     });
     variance = advice.variance;
+    for (const run of begun) if (run.initial && "load" in run.initial) warn(run, run.initial.warnings);
     for (const run of begun) warn(run, [...lengthWarnings(run.cfg, n_steps), ...advice.warnings]);
   }
 
@@ -535,7 +582,7 @@ async function start(
   const { cfg, source, saved } = run;
   const { optim, lr, n_lr_warmup, grad_clip } = cfg.train;
   const model = completeConfig({ ...cfg.sae, d_model: source.d_model });
-  const { sae, state, losses } = stack.use(saved ? await saved.restore() : await untrained(cfg, model, rows));
+  const { sae, state, losses } = stack.use(saved ? await saved.restore() : await untrained(run, model, rows));
   const options = {
     optimizer: { key: optim },
     lr,
@@ -561,7 +608,7 @@ async function start(
 
 /** Writes the files of a run before its first step: configuration, record, log. */
 async function beginFiles(run: Started, n_steps: number): Promise<void> {
-  const { cfg, config, directory, fingerprint, changedFrom, losses, sae, state } = run;
+  const { cfg, config, directory, fingerprint, changedFrom, initial, losses, sae, state } = run;
   const { warnings, timed } = await metricsBefore(run);
   // For a finished run, the warnings about its training are not repeated.
   if (state.step === n_steps) run.warnings.push(...warnings);
@@ -572,6 +619,7 @@ async function beginFiles(run: Started, n_steps: number): Promise<void> {
       data: { path: cfg.data.path, ...fingerprint },
       resolved: run.resolved,
       ...changedFrom !== undefined && { changed_data: { from: changedFrom } },
+      ...initial && { init_from: { path: initial.path, sha256: initial.sha256 } },
     }),
   );
   const rate = learningRate(cfg.train, n_steps);
@@ -598,22 +646,27 @@ async function metricsBefore(
 
 /** A model before its first step. */
 async function untrained(
-  cfg: RunConfig,
+  run: OpenedRun,
   model: SparseAutoencoderConfig,
   { training, scaling }: InitialRows,
 ): Promise<RestoredTraining> {
+  const { cfg, initial } = run;
   const { seed, optim } = cfg.train;
   using stack = new DisposableStack();
-  const input = await scaling();
-  const data = await initialData(cfg, () => Promise.resolve(training), model);
-  const sae = stack.use(await SparseAutoencoder.create(model, { seed, input, ...data && { data } }));
+  const random = async () => {
+    const input = await scaling();
+    const data = await initialData(cfg, () => Promise.resolve(training), model);
+    return await SparseAutoencoder.create(model, { seed, input, ...data && { data } });
+  };
+  const isTuned = initial !== undefined && "load" in initial;
+  const sae = stack.use(isTuned ? await initial.load(model) : await random());
   const state = stack.use(new TrainState(sae, { seed, optimizer: optim }));
   const owned = stack.move();
   return { sae, state, losses: [], [Symbol.dispose]: () => owned.dispose() };
 }
 
 /**
- * The model of a run as it was before its first step. `trained` is the model that became of it; `open` opens the run's rows,
+ * The model of a run as it was before its first step; with `init.from`, one of random numbers. `trained` is the model that became of it; `open` opens the run's rows,
  * which only some initial values need.
  *
  * @throws {RangeError | TypeError | ShapeError} as {@link SparseAutoencoder.create}, and what `open` throws.
@@ -634,10 +687,10 @@ function mean(progress: readonly Progress[], of: (loss: TrainLoss) => number): n
 }
 
 async function writeCheckpoint(run: Started): Promise<void> {
-  const { cfg, fingerprint, sae, state, losses, directory } = run;
+  const { cfg, fingerprint, initial, sae, state, losses, directory } = run;
   // The state first: a model alone cannot be resumed. Saving the same step again would push out the state before it.
   if (run.savedStep !== state.step) {
-    await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, fingerprint) });
+    await directory.writeTraining({ sae, state, losses, note: noteOf(cfg, fingerprint, initial) });
     run.savedStep = state.step;
   }
   await directory.writeCheckpoint(sae);
@@ -753,5 +806,6 @@ async function initialData(
   const batch_size = Math.max(1, Math.min(training.n_rows, Math.max(d_sae, INITIAL_ROWS)));
   const order = { batch_size, n_steps: 1, seed: orderSeed({ data, train }), buffer_rows: data.buffer_rows };
   const [rows] = await Array.fromAsync(shuffledBatches(training, order));
-  return { ...init, x: rows! };
+  const { from: _, ...values } = init;
+  return { ...values, x: rows! };
 }

@@ -55,7 +55,9 @@ export function completeRunConfig(found: Readonly<Record<string, unknown>>): Run
   const objective = tables.objective as unknown as ObjectiveOptions;
   const train = completeLoop(tables.train);
   const log = completeEach<LogConfig>(LOG_FIELDS, tables.log, "log.");
-  checkRun(sae, objective, train);
+  // With a checkpoint, the model is not known before that is opened.
+  if (init.from === null) checkRun(sae, objective, train);
+  else checkAlone(data, init);
   return { data, sae, init, objective, train, log };
 }
 
@@ -96,8 +98,18 @@ function completeLoop(found: Readonly<Record<string, unknown>>): LoopConfig {
   return loop.n_steps === null ? loop : { ...loop, n_epochs: null };
 }
 
+/** @throws {TypeError} for initial values, or a scaling, beside the checkpoint that has its own. */
+function checkAlone({ standardise }: DataConfig, { from: _, ...others }: InitConfig): void {
+  const given = Object.entries(others).find(([name, value]) =>
+    value !== INIT_FIELDS[name as keyof InitConfig].otherwise
+  );
+  const field = given ? `init.${given[0]}` : standardise === "none" ? undefined : "data.standardise";
+  if (field === undefined) return;
+  throw new TypeError(`${field} is set, but init.from is a checkpoint with its own values; leave ${field} out`);
+}
+
 /** Raises the errors that a model, its objective and its schedules would raise when the run starts. */
-function checkRun(sae: SparseAutoencoderOptions, options: ObjectiveOptions, loop: LoopConfig): void {
+export function checkRun(sae: SparseAutoencoderOptions, options: ObjectiveOptions, loop: LoopConfig): void {
   const cfg = completeConfig(sae);
   const objective = getObjective(options);
   objective.sparsity({ cfg });

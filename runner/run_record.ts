@@ -29,12 +29,14 @@ export interface RunSession {
   readonly resolved: ResolvedDefaults;
   /** The hash of the earlier rows, if the run was resumed with other rows. */
   readonly changed_data?: { readonly from: string };
+  /** The checkpoint that the run started from, if it did not start from random numbers. */
+  readonly init_from?: { readonly path: string; readonly sha256: string };
 }
 
 /** The session that begins now. */
 export async function newSession(
   device: GPUDevice,
-  given: Pick<RunSession, "step" | "data" | "resolved" | "changed_data">,
+  given: Pick<RunSession, "step" | "data" | "resolved" | "changed_data" | "init_from">,
 ): Promise<RunSession> {
   const { vendor, architecture, device: model, description } = device.adapterInfo;
   return {

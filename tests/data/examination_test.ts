@@ -38,8 +38,17 @@ Deno.test("γ, the widest column, far rows and groups of neighbours are those of
     }
   }
   assertFloat64Close(
-    [found.gamma, found.widest.share, found.farthest.share, found.far.largest, found.far.share, found.between],
     [
+      found.variance,
+      found.gamma,
+      found.widest.share,
+      found.farthest.share,
+      found.far.largest,
+      found.far.share,
+      found.between,
+    ],
+    [
+      whole,
       length / Math.sqrt(whole),
       Math.max(...variance) / whole,
       Math.max(...mean.map(Math.abs)) ** 2 / length ** 2,

@@ -103,15 +103,18 @@ Deno.test("no line is wider than asked for", () => {
 /** The doc comments of an interface, by its properties. */
 async function docsOf(file: string, name: string): Promise<Map<string, string>> {
   const source = await Deno.readTextFile(new URL(`../../${file}`, import.meta.url));
-  const [, body] = new RegExp(`\\nexport interface ${name} \\{\\n(.*?)\\n\\}`, "s").exec(source)!;
+  const [, body] = new RegExp(`\\nexport interface ${name} [^{\\n]*\\{\\n(.*?)\\n\\}`, "s").exec(source)!;
   const found = body!.matchAll(/\/\*\*((?:(?!\*\/).)*)\*\/\s+readonly (\w+)\??:/gs);
   return new Map(Array.from(found, ([, doc, property]) => [property!, doc!.replaceAll(/\s*\n\s*\*\s*/g, " ").trim()]));
 }
 
+const { from, ...initialFields } = INIT_FIELDS;
+
 /** The interfaces of configurations, where they are declared. */
 const DOCUMENTED: readonly [file: string, name: string, fields: Readonly<Record<string, Field<unknown>>>][] = [
   ["nn/config.ts", "SparseAutoencoderConfig", { ...CONFIG_FIELDS }],
-  ["nn/initial_values.ts", "InitialData", { ...INIT_FIELDS }],
+  ["nn/initial_values.ts", "InitialData", initialFields],
+  ["runner/config_sections.ts", "InitConfig", { from }],
   ["runner/config_sections.ts", "DataConfig", { ...DATA_FIELDS }],
   ["runner/config_sections.ts", "LoopConfig", { ...LOOP_FIELDS }],
   ["runner/config_sections.ts", "LogConfig", { ...LOG_FIELDS }],
