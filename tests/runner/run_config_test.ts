@@ -19,7 +19,7 @@ Deno.test("a path is all that is needed", () => {
       order_seed: null,
     },
     sae: {},
-    init: { data_points: false, b_dec: "zeros", scale_encoder: false },
+    init: { from: null, data_points: false, b_dec: "zeros", scale_encoder: false },
     objective: { key: "vanilla" },
     train: {
       batch_size: 4096,
@@ -84,7 +84,7 @@ Deno.test("everything can be said", () => {
     aux: { key: "auxk", k_aux: 8 },
     sparsity: { key: "no-sparsity" },
   });
-  assertEquals(config.init, { data_points: true, b_dec: "geometric-median", scale_encoder: true });
+  assertEquals(config.init, { from: null, data_points: true, b_dec: "geometric-median", scale_encoder: true });
   assertEquals(config.objective, { key: "matryoshka", n_prefixes: 3 });
   assertEquals([config.train.n_steps, config.train.n_epochs, config.train.grad_clip], [10, null, false]);
   assertEquals(config.train.optim, "muon");
