@@ -176,7 +176,7 @@ Deno.test("initial values come from the rows to train on, and from no others", a
   // Before the first step nothing but the initial values is in the checkpoint.
   const data = { standardise: "mean_scale" };
   const { files, json } = await runIn(config({ data, init }), 0);
-  assertEquals(json("config.json").init, init);
+  assertEquals(json("config.json").init, { from: null, ...init });
   using sae = await load(files.get("sae.pt")!);
   const found = await sae.readParameters();
 
