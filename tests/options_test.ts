@@ -17,7 +17,7 @@ import * as io from "../io/mod.ts";
 import { contextOf, DeviceContext, tune } from "../kernels/mod.ts";
 import * as nn from "../mod.ts";
 import * as runner from "../runner/mod.ts";
-import { train, trainMany } from "../train/mod.ts";
+import { fitKMeans, fitPca, train, trainMany } from "../train/mod.ts";
 import { sharedDevice } from "./support/gpu.ts";
 
 const ROOT = new URL("../", import.meta.url);
@@ -92,6 +92,8 @@ const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
     runner.runTraining(runner.completeRunConfig({ data: { path: "nowhere" } }), rows, wrong as runner.RunOptions),
   extractToShards: ({ wrong }) => runner.extractToShards({} as runner.ExtractionPlan, wrong),
   readAnnotations: ({ wrong }) => readAnnotations("nowhere", wrong),
+  fitPca: ({ wrong, rows }) => fitPca(rows, { n_components: 1, ...wrong }),
+  fitKMeans: ({ wrong, rows }) => fitKMeans(rows, { n_clusters: 1, ...wrong }),
   fitProbes: ({ wrong }) => fitProbes({} as LabelledCodes, wrong),
   openLabels: ({ wrong }) => runner.openLabels("nowhere", wrong),
   makeFeatures: ({ wrong }) => runner.makeFeatures({} as runner.FeaturesPlan, wrong, () => Promise.resolve()),

@@ -99,7 +99,7 @@ export async function runDemo(
   say(`${training.n_rows.toLocaleString("en")} patches of ${counted(photographs.training.length)}, whitened`);
 
   const rows = { source: concatRows([training, heldOut]), n_held_out: heldOut.n_rows };
-  const run = await trainDemo(directory, runConfig(options), rows, surroundings);
+  const run = await trainDemo(directory, runConfig(options, photographs), rows, surroundings);
   if (run === null) return null;
 
   using sae = await load(`${out}/sae.pt`);
@@ -134,10 +134,13 @@ export async function runDemo(
 }
 
 /** The run that the options ask for. */
-function runConfig({ steps, seed, d_sae, activation: key, top_k, batch_size, lr }: DemoOptions) {
+function runConfig(
+  { steps, seed, d_sae, activation: key, top_k, batch_size, lr }: DemoOptions,
+  { path }: PhotographSet,
+) {
   const activation = demoActivations(top_k).find((activation) => activation.key === key)!;
   return {
-    data: { path: "photographs" },
+    data: { path },
     sae: { d_sae, activation },
     objective: {
       key: "vanilla",

@@ -47,6 +47,7 @@ export async function ownPhotographs(
   const isHeldOut = (i: number): boolean => i % HELD_OUT_EVERY === Math.min(HELD_OUT_EVERY, n) - 1;
   return {
     n_found: paths.length,
+    path: folder,
     training: taken.filter((_, i) => !isHeldOut(i)),
     heldOut: taken.filter((_, i) => isHeldOut(i)),
     load: (path) => loadScaled(`${folder}/${path}`, decoder),

@@ -36,6 +36,8 @@ export interface Patches {
 
 /** Photographs to train on, and others that are held out. */
 export interface PhotographSet {
+  /** Where they are, as the run's configuration says it. */
+  readonly path: string;
   /** Names of the training photographs. */
   readonly training: readonly string[];
   /** Names of the held-out photographs. */
@@ -46,6 +48,7 @@ export interface PhotographSet {
 
 /** The photographs in the package. */
 export const COMMITTED: PhotographSet = {
+  path: "examples/demo/photos",
   training: [
     "acanthus-mollis",
     "airplane-from-above",
