@@ -98,7 +98,7 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ],
   [
     "auxiliary",
-    /^(gathered|listed|auxiliary|count_workgroups|decide|spread_entries|keep_entries|gather_rows|scatter_rows)/,
+    /^(gathered|listed|auxiliary|count_workgroups|decide|spread_entries|keep_entries|gather_rows|scatter_rows|pre_act_(entry_)?sums|row_distances|inverse_mean)/,
   ],
   [
     "decode and residuals",
@@ -107,11 +107,11 @@ const PHASES: readonly (readonly [phase: string, names: RegExp])[] = [
   ["lists by latent", /^(count|place|order|order_many)_entries$|^scan$/],
   [
     "gradients",
-    /^(sddmm|spmm_transposed|sparse_column_sums|matmul_tn|column_sums|positive_mask|(dense_)?l1_backward|jump_relu.*|(magnitude|gate)_.*backward|pre_act_(backward|entry_(gradients|slopes))|sparsity_backward|subtract_weighted_rows)$/,
+    /^(sddmm|spmm_transposed|sparse_column_sums|matmul_tn|column_sums|positive_mask|(dense_)?(l1|sparsity)_backward|jump_relu.*|(magnitude|gate)_.*backward|pre_act_(backward|entry_(gradients|slopes))|add_unit_rows|subtract_weighted_rows)$/,
   ],
   [
     "optimiser",
-    /^(unit_rows|parallel_rows|row_squares|clip_factor|adam.*|muon_.*|matrix_polynomial|divide_by_norm|sum|verdict)$/,
+    /^(unit_rows|(subtract_)?parallel_rows|row_squares|clip_factor|adam.*|muon_.*|matrix_polynomial|divide_by_norm|sum|verdict)$/,
   ],
 ];
 
