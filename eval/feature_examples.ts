@@ -33,7 +33,7 @@ export function strongestFirst({ images, values }: PooledEntries): Uint32Array {
 }
 
 /**
- * Chooses the images of a latent. Those by quantile are none of the top ones: quantile q is the share of the images on which
+ * Chooses the images of a latent. Those by quantile exclude the top ones: quantile q is the share of the images on which
  * it fires that have smaller values.
  *
  * @param candidates images for counter-examples in order of preference; those on which it fires are passed over

@@ -139,7 +139,7 @@ const STEPS_AT_ONCE = 5;
  *
  * @throws {ShapeError} if there is not one label for each row.
  * @throws {RangeError} if there are no rows, or a label or an option is out of range.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
 export async function fitProbes(train: LabelledCodes, options: ProbeOptions = {}): Promise<Probes> {

@@ -123,7 +123,7 @@ function record(data: readonly number[]): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Events larger than that are none of ours. */
+/** This library writes no larger events. */
 const MAX_EVENT = 2 ** 20;
 
 /**

@@ -227,7 +227,7 @@ export class SparseAutoencoder implements Model, Disposable {
     return { ...pieces, threshold: { pieces: this.threshold.pieces(), isTransposed: false } };
   }
 
-  /** Whether files hold a threshold that is none of the parameters that are trained. */
+  /** Whether files hold a threshold that is not a trained parameter. */
   get #estimatesThreshold(): boolean {
     return activationKind(this.cfg.activation).parameters.some(({ isTrained }) => !isTrained);
   }

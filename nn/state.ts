@@ -100,7 +100,7 @@ export class TrainState implements Disposable {
    *
    * @throws {TypeError} for an unknown option, or a model whose weights are f16: what an update adds to them would be
    * rounded away.
-   * @throws {RangeError} for an optimizer that there is not.
+   * @throws {RangeError} for an unknown optimizer.
    */
   constructor(
     model: Model,

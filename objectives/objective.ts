@@ -233,7 +233,7 @@ export const OBJECTIVES: { readonly [O in ObjectiveConfig as O["key"]]: Fields<O
  *
  * `vanilla`: `sparsity_coeff` (the activation's own if left out). `matryoshka`: `n_prefixes` (10) sampled anew at each
  * step, or fixed `group_sizes`. Both: `dead_threshold_tokens` (10,000,000), and `target_l0`, which lets a controller move
- * the penalty's weight until that many latents fire on a row. It takes its time, since latents die of haste: up to a third
+ * the penalty's weight until that many latents fire on a row. It takes its time, because a penalty raised too fast kills latents: up to a third
  * of a run whose length `train` knows. Where the penalty is on L0, the weight may become negative.
  *
  * @throws {RangeError} for an unknown `key` or a number outside its range.

@@ -30,7 +30,7 @@ export interface CollectedRun extends SweepOutcome {
 /**
  * Examines every run of a sweep, or the one run of a folder. `config` is the parsed `config.toml` in it.
  *
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  * @throws {RangeError} if the folder is not that of a run or sweep, or the configuration does not match its runs.
  */
 export async function collectSweep(

@@ -241,7 +241,7 @@ async function readJson(path: string): Promise<unknown> {
   return bytes && parsed(new TextDecoder().decode(bytes));
 }
 
-/** `undefined` for what is no JSON. */
+/** `undefined` for text that is not JSON. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -169,7 +169,7 @@ const EVALUATION_BATCH = 2048;
  * @throws {DeviceError} if there is no usable GPU, or it cannot hold the model or a batch: before a row is read, or a
  * folder changed, of any of the runs.
  * @throws {CheckpointError} if what a run is resumed from is damaged.
- * @throws {DivergenceError} if the run cannot go on, naming row and column where rows are not finite: then there is a
+ * @throws {DivergenceError} if the run cannot continue, naming row and column where rows are not finite: then there is a
  * checkpoint of the step before them; else the one that the folder holds by then stays.
  * @throws {RangeError} if rows of the evaluation are not finite, naming row and column, once there is a checkpoint.
  * @throws {unknown} the signal's reason, if it is aborted before there is a model. Whatever else ends training, such as

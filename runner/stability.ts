@@ -121,7 +121,7 @@ export async function writeStability(path: string, file: StabilityFile): Promise
 /**
  * Reads a file that `saev stability --out` wrote.
  *
- * @throws {CheckpointError} if it is none of this version.
+ * @throws {CheckpointError} if it has another version.
  */
 export async function readStability(path: string): Promise<StabilityFile> {
   const text = new TextDecoder().decode(await readBytes(path));

@@ -28,7 +28,7 @@ interface StagedFile {
  * unchanged: downloads have a cache of their own.
  *
  * @throws {Error} that names the file and its bytes, if it cannot be copied.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function stageRows(path: string, folder: string, options: StagingOptions = {}): Promise<string> {

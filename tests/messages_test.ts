@@ -1,9 +1,9 @@
 /**
- * Messages about numbers: a text in place of one is refused, and printed as the text that it is.
+ * Messages: a string in place of a number is refused and shown in quotes, and all words are plain.
  *
  * @module
  */
-import { assert, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { batchesInOrder, rowsOf, shuffledBatches } from "../data/mod.ts";
 import { evaluate } from "../eval/mod.ts";
 import { getObjective, SparseAutoencoder } from "../mod.ts";
@@ -59,4 +59,46 @@ Deno.test("a text in place of a number is refused by every function that takes o
     assert(error instanceof RangeError || error instanceof TypeError, `${field}: ${error}`);
     assert(/"(?:4|0\.5|0\.4)"/.test(error.message), `${field}: ${error.message}`);
   }
+});
+
+/** Turns of phrase that read as translated, with plain words for them. */
+const PLAIN_WORDS: readonly (readonly [phrase: RegExp, instead: string])[] = [
+  [/\b(?:go|goes|going|gone|went) on\b/i, "continue"],
+  [/\bin the place of\b/i, "instead of"],
+  [/\bwhoever\b/i, "a user who, the process that"],
+  [/\bas (?:it|they) comes?\b/i, "in order, unchanged"],
+  [/\bfor nobody\b/i, "for no user"],
+  [/\b(?:is|are) no multiple of\b/i, "is not a multiple of"],
+  [/\b(?:is|are) no JSON\b/i, "is not JSON"],
+  [/\b(?:is|are) none of\b/i, "is not one of"],
+  [/\b(?:what|that) there (?:is|are) not\b/i, "unknown, missing"],
+  [/\bstands twice\b/i, "appears twice"],
+  [/\bhow often larger\b/i, "the factor by which"],
+  [/\bdie of haste\b/i, "are killed by a penalty that rises too fast"],
+  [/\bcannot do that\b/i, "does not support it"],
+];
+
+/** The TypeScript and Markdown files of the repository, but for what other programs or older versions wrote. */
+async function* written(folder = new URL("../", import.meta.url)): AsyncGenerator<URL> {
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    const isOurs = !/^(?:\.|node_modules$|runs$|cov$|shared$|goldens$|fixtures$|built\.ts$|messages_test\.ts$)/.test(
+      name,
+    );
+    if (isOurs && isDirectory) yield* written(new URL(`${name}/`, folder));
+    else if (isOurs && /\.(?:tsx?|md)$/.test(name)) yield new URL(name, folder);
+  }
+}
+
+Deno.test("messages, comments and prose are in plain words", async () => {
+  const found: string[] = [];
+  let n_files = 0;
+  for await (const file of written()) {
+    n_files++;
+    for (const [i, line] of (await Deno.readTextFile(file)).split("\n").entries()) {
+      const [phrase, instead] = PLAIN_WORDS.find(([phrase]) => phrase.test(line)) ?? [];
+      if (phrase) found.push(`${file.pathname}:${i + 1}: ${phrase.exec(line)![0]} (plainly: ${instead})`);
+    }
+  }
+  assert(n_files > 400, `${n_files} files`);
+  assertEquals(found, []);
 });

@@ -1,4 +1,4 @@
-/** An option that there is not is refused, with the one that was meant, by every public function that takes options. @module */
+/** An unknown option is refused, with the one that was meant, by every public function that takes options. @module */
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { examineRows, openRows, openShards, patchLabels, rowsOf, shuffledBatches } from "../data/mod.ts";
@@ -29,7 +29,7 @@ const OPTIONS = /(?:Options|Surroundings)$/;
 /** A configuration, whose fields its own table checks; where a GPU is looked for; and an error that only training makes. */
 const OTHERS = new Set(["getObjective", "requestDevice", "DivergenceError"]);
 
-/** A call with options that there are not, by the function's name. */
+/** A call with unknown options, by the function's name. */
 const CALLS: Readonly<Record<string, (given: Given) => unknown>> = {
   examineRows: ({ wrong }) => examineRows(new Float32Array(4), 2, wrong),
   rowsOf: ({ wrong }) => rowsOf(new Float32Array(4), 2, wrong),
@@ -173,7 +173,7 @@ Deno.test("every public function with options is among those that are called her
   assertEquals([...found.difference(new Set(Object.keys(CALLS)))], [], "add a call of each to CALLS");
 });
 
-Deno.test("an option that there is not is refused before anything is done", async (t) => {
+Deno.test("an unknown option is refused before anything is done", async (t) => {
   using sae = await nn.SparseAutoencoder.create({ d_model: 2, d_sae: 4 }, { device: await sharedDevice() });
   const { cfg, input } = sae;
   const given = {
@@ -196,7 +196,7 @@ Deno.test("an option that there is not is refused before anything is done", asyn
   }
 });
 
-Deno.test("an option of the hub that there is not is refused too", async () => {
+Deno.test("an unknown option of the hub is refused too", async () => {
   const hub = { chache: null } as io.HubOptions;
   for (const open of [io.load, io.readCheckpoint, io.inspectCheckpoint, io.openFiles, openRows, openShards]) {
     let message = "";

@@ -1,5 +1,5 @@
 /**
- * Muon for the matrices of a model, as upstream's `optim: "muon"` has it; its biases go on with Adam.
+ * Muon for the matrices of a model, as upstream's `optim: "muon"` has it; its biases use Adam.
  *
  * @module
  */

@@ -223,7 +223,7 @@ Deno.test("inputs without a scale, or that are no numbers, are refused", async (
   await assertRejects(() => measureScaling(rowsOf(data, 2), "mean"), RangeError, "row 1500 has NaN in column 1");
 });
 
-Deno.test("an option that there is not is refused, with the nearest one", async () => {
+Deno.test("an unknown option is refused, with the nearest one", async () => {
   const wrong = { batch_size: 2, nsteps: 3 } as { batch_size: number };
   const batches = shuffledBatches(rowsOf(new Float32Array(6), 2), wrong);
   await assertRejects(() => batches.next(), TypeError, 'no option "nsteps"; did you mean n_steps?');

@@ -198,7 +198,7 @@ Deno.test("a signal ends an evaluation after the batch under way", async () => {
   assertEquals(given, 2);
 });
 
-Deno.test("an option that there is not is refused, with the nearest one", async () => {
+Deno.test("an unknown option is refused, with the nearest one", async () => {
   using sae = await SparseAutoencoder.create(SIZES, { device: await sharedDevice() });
   const wrong = { dense_over: 0.1 } as object;
   await assertRejects(() => evaluate(sae, [new Float32Array(D)], wrong), TypeError, "did you mean dense_above?");

@@ -351,7 +351,7 @@ Deno.test("of a commit that is in the cache nothing is asked at all", async () =
   });
 });
 
-Deno.test("an interrupted download goes on where it stopped, if the file is still the same", async () => {
+Deno.test("an interrupted download continues where it stopped, if the file is still the same", async () => {
   await using server = serveHub();
   await inFolder(async (cache) => {
     const hub = { endpoint: server.origin, cache };
@@ -380,7 +380,7 @@ Deno.test("an interrupted download goes on where it stopped, if the file is stil
     ]);
     assertEquals(Object.values(await filesBelow(cache)), [300_000]);
 
-    // Another file stands there when it goes on: nothing of the first may be in it.
+    // Another file stands there when it continues: nothing of the first may be in it.
     server.behaviour.files[PLACE] = await hosted(BYTES.toReversed(), '"two"');
     await interrupt();
     server.behaviour.files[PLACE] = await hosted(BYTES.map((byte) => 255 - byte), '"three"');
@@ -650,7 +650,7 @@ Deno.test("a copy that proves wrong is named and removed; a whole one that canno
 
 // --------------------------------------------------------------------------------------- other processes, full disks
 
-Deno.test("whoever waits for another process says so, and goes on when that ends", async () => {
+Deno.test("a process that waits for another says so, and continues when that ends", async () => {
   await using server = serveHub();
   await inFolder(async (cache) => {
     const hub = { endpoint: server.origin, cache };

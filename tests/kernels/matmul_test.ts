@@ -1,5 +1,5 @@
 /**
- * Matrix products in all layouts: exact on integers, precise on normal data, and the same bits whoever computes them.
+ * Matrix products in all layouts: exact on integers, precise on normal data, and the same bits for every tile.
  *
  * @module
  */

@@ -62,7 +62,7 @@ const piecesOfF16: KernelCase = (gpu) => {
   }
 };
 
-Deno.test("f16: rows of any shape become columns, whole and some at a time, whoever shares their words", async () => {
+Deno.test("f16: rows of any shape become columns, whole and some at a time, with any neighbours in their words", async () => {
   await check(f16, {});
   await check(piecesOfF16, {});
   // Of an odd number of f16 values a row, more rows than a binding holds.

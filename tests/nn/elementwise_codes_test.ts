@@ -1,5 +1,5 @@
 /**
- * ReLU and JumpReLU steps: the GPU goes on with entries where they fit, with dense products where they do not, and both give
+ * ReLU and JumpReLU steps: the GPU continues with entries where they fit, with dense products where they do not, and both give
  * the same bits and what the reference gives.
  *
  * @module
@@ -187,7 +187,7 @@ Deno.test("mutants of the kernels of sparse steps are found", async () => {
     ["theta - value", "theta"],
     ["flags[s] != 0u && ", ""],
   ], preAct);
-  // What does not fit must not go on as entries.
+  // What does not fit must not continue as entries.
   const many = everyProblem({ B: 9, D: 20, S: 45 }, 4).find(({ name }) => name.startsWith("jump-relu"))!;
   await mutants("choose_sparse_or_dense", [
     ["<= dims.capacity", "> dims.capacity"],

@@ -184,7 +184,7 @@ function withoutRoomFor(device: GPUDevice, label: string): { grow(): void } {
   return { grow: () => Object.assign(device, { createBuffer, popErrorScope }) };
 }
 
-Deno.test("where the device has no room left, what there was none for is named, and everything else goes on", async () => {
+Deno.test("where the device has no room left, what there was none for is named, and everything else continues", async () => {
   const device = await freshDevice();
   const cfg = { d_model: 16, d_sae: 64, activation: { key: "top-k", top_k: 4 } } as const;
   const x = new Random(1).normal(32 * 16);

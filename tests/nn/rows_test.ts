@@ -151,7 +151,7 @@ Deno.test("the loss of a source is that of all its rows at once, and its metrics
   await assertRejects(() => evaluate(sae, rowsOf(new Float32Array(), D)), RangeError, "at least one row");
 });
 
-Deno.test("a source trains as its shuffled batches do, and a resumed run goes on in its order", async () => {
+Deno.test("a source trains as its shuffled batches do, and a resumed run continues in its order", async () => {
   const source = rowsOf(DATA, D);
   const [n_steps, order] = [7, { batch_size: 16, seed: 3 }];
   const want = await trained(shuffledBatches(source, { ...order, n_steps }), { n_steps });

@@ -367,7 +367,7 @@ Deno.test("refused: inputs of another kind, without rows, or on another device",
     await assertRejects(() => Array.fromAsync(train(sae, objective, [x])), error, message);
   }
   using codes = sae.encode(new Float32Array(12));
-  assertEquals((await codes.read()).row_starts.length, 2, "the device goes on");
+  assertEquals((await codes.read()).row_starts.length, 2, "the device continues");
   elsewhere.destroy();
 });
 
@@ -552,7 +552,7 @@ Deno.test("pieces that are too few or too many are refused by name, and what the
   await assertRejects(() => SparseAutoencoder.fromPieces(SIZES, pieces, { device }), RangeError, "the file ends here");
 });
 
-Deno.test("options that there are not are refused, with the nearest one, wherever a model or a state is made", async () => {
+Deno.test("unknown options are refused, with the nearest one, wherever a model or a state is made", async () => {
   const device = await sharedDevice();
   const sizes = { d_model: 4, d_sae: 8 };
   const wrong = { device, sead: 1 } as { device: GPUDevice };

@@ -609,7 +609,7 @@ Deno.test("the tasks of a job array make what the sweep makes in one process, an
   );
 });
 
-Deno.test("a sweep of which a run diverges goes on and ends with 1", async () => {
+Deno.test("a sweep of which a run diverges continues and ends with 1", async () => {
   await using made = await folder({
     "sweep.toml": RUN.replace("PATH", "a.npy").replace("n_lr_warmup = 2", "n_lr_warmup = 0\nlr = [1e9, 1e-3]"),
     "a.npy": writeNpy({ data: matrix(400, 8), rows: 400, cols: 8 }),

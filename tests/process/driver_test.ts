@@ -273,7 +273,7 @@ Deno.test("driver process: an adapter present means no installation, no message 
   }
 });
 
-Deno.test("driver process: whoever names a backend has chosen, and finds no driver installed", async () => {
+Deno.test("driver process: a user who names a backend has chosen, and no driver is installed", async () => {
   const program = "console.log(await navigator.gpu.requestAdapter())";
   const { code, stdout, stderr } = await outcome(drive(["deno", "eval", program], { DENO_WEBGPU_BACKEND: "none" }));
   assertEquals([code, stdout.trim(), stderr], [0, "null", ""]);

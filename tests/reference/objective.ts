@@ -245,7 +245,7 @@ export function backward(problem: Problem, p: Parameters, decisions: Decisions, 
     { W_dec: new Float64Array(p.W_dec.length), bias: new Float64Array(D) },
   );
 
-  // sparsity: ∂f += slope · ∂P/∂f, ∂‖W_dec_s‖ += slope · ∂P/∂‖W_dec_s‖; of a Gated, max(h, 0) is in the place of f
+  // sparsity: ∂f += slope · ∂P/∂f, ∂‖W_dec_s‖ += slope · ∂P/∂‖W_dec_s‖; of a Gated, max(h, 0) replaces f
   const slope = penaltySlope(problem, record.penalty) / B;
   const grad_penalised_BS = isGated ? grad_gate_BS : grad_f_BS;
   for (let i = 0; i < grad_f_BS.length; i++) {

@@ -81,7 +81,7 @@ const CASES: readonly (readonly [what: string, before: string | null, kept: numb
 ];
 
 for (const [what, before, kept, seconds] of CASES) {
-  Deno.test(`a log that is gone on with: ${what}`, () =>
+  Deno.test(`a log that is continued: ${what}`, () =>
     inLog(before, { losses: losses(0, 4) }, async (log, lines) => {
       await log.append(losses(4, 5), 10);
       const found = await lines();

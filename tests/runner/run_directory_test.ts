@@ -407,7 +407,7 @@ Deno.test("tasks have the folders of their own runs at the same time, and a swee
   inFolder({}, async (path) => {
     const task = (places: number[], options: object = {}) =>
       RunDirectory.openTask(path, { n_runs: 11, places, start: "auto", configToml: "a", patienceMs: 0, ...options });
-    // Nobody has prepared the folder: whoever comes first does, and all at once do no harm.
+    // The folder is not prepared: the first process prepares it, and several at once do no harm.
     const [first, second] = await Promise.all([task([0, 10]), task([1])]);
     assertEquals(first.runs.map(({ path: at }) => at), [`${path}/00`, `${path}/10`]);
     const { "run.json": text, "config.toml": config } = await contents(path);

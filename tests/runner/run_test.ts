@@ -458,7 +458,7 @@ Deno.test("the order of the rows has a seed of its own: runs of several seeds sh
   await Deno.remove(path, { recursive: true });
 });
 
-Deno.test("a sweep leaves in each folder what the run leaves alone, and goes on when one cannot", async () => {
+Deno.test("a sweep leaves in each folder what the run leaves alone, and continues when one cannot", async () => {
   const shorter = { n_steps: 8, n_epochs: undefined };
   const cfgs = [
     config({ train: shorter }),
@@ -658,7 +658,7 @@ Deno.test("a run of 0.1.0 that is resumed keeps the defaults that it was begun w
   }
 });
 
-Deno.test("a damaged state is refused by name, and the one before it goes on bit by bit", async () => {
+Deno.test("a damaged state is refused by name, and the one before it continues bit by bit", async () => {
   const cfg = config({ train: { checkpoint_every: 10, log_every: 5 } });
   const whole = await runIn(cfg);
   await inFolder(async (path) => {
@@ -774,7 +774,7 @@ Deno.test("a finished run that is resumed stays as it is", async () => {
   });
 });
 
-Deno.test("other rows of the same shape are refused, and gone on with when asked, as the record says", async () => {
+Deno.test("other rows of the same shape are refused, and accepted when asked, as the record says", async () => {
   const cfg = config();
   await inFolder(async (path) => {
     const source = rowsOf(mixtures(), D);

@@ -33,7 +33,7 @@ Deno.test("a file goes with what says what it is, a pattern with its files, a fo
     const folder = await stageRows(`${path}/rows/`, `${path}/3`);
     assertEquals(await namesIn(folder), ["a.f32", "a.json", "b-1.npy", "b-2.npy", "other.bin"]);
     assertEquals(await Deno.readTextFile(`${folder}/b-2.npy`), "b-2.npy");
-    // What is no file here is for whoever opens it.
+    // A missing file is reported where it is opened.
     for (const other of ["hf:me/rows/a.npy", "https://host/a.npy", `${path}/rows/none.npy`]) {
       assertEquals(await stageRows(other, `${path}/4`), other);
     }

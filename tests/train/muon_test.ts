@@ -114,7 +114,7 @@ Deno.test("Muon: the same bits again, whatever log_every is, and in row blocks",
   small.destroy();
 });
 
-Deno.test("Muon: a run goes on from its state, bit by bit, also from one that was read and restored", async () => {
+Deno.test("Muon: a run continues from its state, bit by bit, also from one that was read and restored", async () => {
   using uninterrupted = await newModel();
   const wanted = await run(uninterrupted, someBatches(12), { n_steps: 12 });
   for (const restored of [false, true]) {

@@ -147,7 +147,7 @@ Deno.test("models of a kind make the dispatches of one, a step one submission, a
   device.destroy();
 });
 
-Deno.test("a model that diverges stops, and the others go on without it", async () => {
+Deno.test("a model that diverges stops, and the others continue without it", async () => {
   const bad: Recipe = { ...RECIPES[0]!, options: { lr: 100, n_lr_warmup: 0, grad_clip: false } };
   const [first, last] = [RECIPES[0]!, RECIPES[1]!];
   using alone = await make([first, last]);
@@ -162,7 +162,7 @@ Deno.test("a model that diverges stops, and the others go on without it", async 
   assert(diverged instanceof DivergenceError);
   assertEquals([step, found[1]!.losses.length, yields.at(-1)![1]!.losses], [diverged.step, diverged.step, []]);
   assert(Object.values(found[1]!.end).every((values) => values.every(Number.isFinite)));
-  // Nothing of it changed while the others went on: it is what it is alone, where the loop ends at the step itself.
+  // Nothing of it changed while the others continued: it is what it is alone, where the loop ends at the step itself.
   using single = await make([bad]);
   const stopped = await run(single.trainings, { log_every: 1 }, batches(30));
   assertSameOutcome(found[1]!, stopped[0]!, "the diverged one");

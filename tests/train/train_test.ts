@@ -470,7 +470,7 @@ for (
     ["jump-relu with a target", { key: "jump-relu" }, { ...OBJECTIVE, target_l0: 5 }],
   ] as const
 ) {
-  Deno.test(`a run goes on from its state, bit by bit, also from one that was read and restored: ${name}`, async () => {
+  Deno.test(`a run continues from its state, bit by bit, also from one that was read and restored: ${name}`, async () => {
     using unbroken = await newModel(activation);
     const wanted = await run(unbroken, getObjective(objective), someBatches(12), { ...OPTIONS, n_steps: 12 });
     for (const restored of [false, true]) {
@@ -699,7 +699,7 @@ Deno.test("too few batches: what there is is yielded, and then an error says so"
   }
 });
 
-Deno.test("options that there are not are refused, with the nearest one", async () => {
+Deno.test("unknown options are refused, with the nearest one", async () => {
   using sae = await newModel(TOP_K);
   const objective = getObjective(OBJECTIVE);
   const refused = async (options: object, message: string) => {

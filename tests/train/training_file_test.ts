@@ -1,4 +1,4 @@
-/** The file that training goes on from: what it brings back, and what it refuses. @module */
+/** The file that training continues from: what it brings back, and what it refuses. @module */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { CheckpointError } from "../../io/errors.ts";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors.ts";
@@ -87,7 +87,7 @@ async function opened(file: Uint8Array) {
   return { description, altered };
 }
 
-Deno.test("a file of version 2, which kept the first squared error alone, goes on bit by bit", async () => {
+Deno.test("a file of version 2, which kept the first squared error alone, continues bit by bit", async () => {
   const wanted = await trained("batch-top-k", "adam");
   const { altered, description } = await opened(wanted.file);
   const { stepsAbove: _, ...state } = description.state;
@@ -150,7 +150,7 @@ Deno.test("the state of another model is refused before anything is written, als
   assertEquals(n_pieces, 0);
 });
 
-Deno.test("a flipped bit is found before training goes on, wherever it is", async () => {
+Deno.test("a flipped bit is found before training continues, wherever it is", async () => {
   const { file } = await trained("batch-top-k", "adam");
   const header = 8 + Number(new DataView(file.buffer).getBigUint64(0, true));
   const { tensors } = await readSafetensors(bytesSource(file));

@@ -2,7 +2,7 @@
  * Runs a command with a working WebGPU adapter: `deno run -A tools/driver/main.ts [--task] <command> [arguments]`.
  *
  * Where the machine has none, or a slow one, it gets a software driver first (see {@link findDriver}). This is a parent process
- * because a driver cannot be changed within a process once a request has failed. Whoever sets `DENO_WEBGPU_BACKEND`
+ * because a driver cannot be changed within a process once a request has failed. A user who sets `DENO_WEBGPU_BACKEND`
  * has chosen: then nothing is looked for or installed.
  *
  * A Deno command is sent SIGTERM when this process has ended, however it was killed. With `--task`, so it is when this

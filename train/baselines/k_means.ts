@@ -62,7 +62,7 @@ const SPARE_ROWS = 256;
  * same centroids on the same adapter.
  *
  * @throws {RangeError} for fewer rows than clusters, rows that are not finite, or an option that is out of range.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
 export async function fitKMeans(rows: RowSource, options: KMeansOptions): Promise<KMeans> {

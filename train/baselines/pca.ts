@@ -54,7 +54,7 @@ export interface Pca {
  * seconds for 768.
  *
  * @throws {RangeError} for no rows, rows that are not finite, or another number of components than 1 to d_model.
- * @throws {TypeError} for an option that there is not.
+ * @throws {TypeError} for an unknown option.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
 export async function fitPca(rows: RowSource, options: PcaOptions): Promise<Pca> {

@@ -105,7 +105,7 @@ function Features(
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   });
-  // Whoever cannot see that the page has changed is brought to its heading.
+  // Moves a user who cannot see the change of page to its heading.
   const isFirst = useRef(true);
   useEffect(() => {
     if (isFirst.current) isFirst.current = false;

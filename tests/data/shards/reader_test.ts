@@ -187,7 +187,7 @@ Deno.test("shards: a layer must be said where there are several, and be one of t
   assertThrows(() => shards.rows({ layer: 3 }), RangeError, "there is no layer 3; it has the layers 2, 5, 11");
 });
 
-Deno.test("shards: an option that there is not is refused, with the nearest one", async () => {
+Deno.test("shards: an unknown option is refused, with the nearest one", async () => {
   const golden = CASES.find(({ name }) => name === "v2.1-cls-labels")!;
   const folder = new URL(`${golden.name}/${golden.expected.dir}`, GOLDENS).pathname;
   const shards = await openShards(folder);

@@ -89,7 +89,7 @@ function unbound(header: string): string {
   return header.replace(OWN_KEY, "");
 }
 
-/** The archive with records of another one in the place of its own. */
+/** The archive with records of another one instead of its own. */
 async function withRecords(bytes: Uint8Array, from: Uint8Array, names: RegExp): Promise<Uint8Array> {
   const [records, others] = await Promise.all([bytes, from].map((file) => readZip(bytesSource(bodyOf(file)))));
   const mixed = await Array.fromAsync(

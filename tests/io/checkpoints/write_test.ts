@@ -240,7 +240,7 @@ Deno.test("inspecting says what every golden file is, and why it is no model whe
   }
 });
 
-Deno.test("inspecting says what parameters are that are none of the file's tensors", async () => {
+Deno.test("inspecting says how parameters are computed from the tensors of the file", async () => {
   let n_computed = 0;
   for (const golden of goldenFiles().filter(({ refused }) => refused === undefined)) {
     const { accept = [], name } = golden;

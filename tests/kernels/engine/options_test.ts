@@ -1,4 +1,4 @@
-/** Options that there are not. @module */
+/** Unknown options. @module */
 import { assertThrows } from "@std/assert";
 import { checkOptions } from "../../../kernels/engine/options.ts";
 

@@ -52,7 +52,7 @@ Deno.test("wrong shapes and sizes are refused by name", async () => {
   assertThrows(() => tensor.write(new Float32Array(7)), ShapeError, "takes 6 values, found an array of 7");
 });
 
-Deno.test("an array of another kind is refused by name, and the device goes on", async () => {
+Deno.test("an array of another kind is refused by name, and the device continues", async () => {
   const context = await caseContext();
   using floats = new Tensor(context, "f32", [2], "floats");
   using words = new Tensor(context, "u32", [2], "words");
