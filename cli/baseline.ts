@@ -88,13 +88,13 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     numbers = { d_sae: sae.cfg.d_sae, passes: errors.length, mse: errors.at(-1)! / (n_rows * d_model) };
   }
   stack.dispose();
-  if (args.flag("json")) print(JSON.stringify({ method, path, n_rows, d_model, ...numbers }));
+  if (args.flag("json")) await print(JSON.stringify({ method, path, n_rows, d_model, ...numbers }));
   else {
     const shown = Object.entries(numbers).map(([name, value]): [string, string] => [
       NAMES[name]!,
       Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(4),
     ]);
-    print(table([["checkpoint", path], ["rows", `${n_rows.toLocaleString("en")} of ${d_model}`], ...shown]));
+    await print(table([["checkpoint", path], ["rows", `${n_rows.toLocaleString("en")} of ${d_model}`], ...shown]));
   }
   return 0;
 }
