@@ -1,26 +1,29 @@
 /**
- * The numbers of a model outside its device: parameters as files hold them, and what was measured of its inputs.
+ * A model's numbers outside its device: parameters as files hold them, and the scaling of its inputs.
  *
  * @module
  */
 
-/** What was measured on data: inputs are standardised before the encoder, `(x − mean) / scale`, and brought back after. */
+/**
+ * How inputs are standardised: `(x − mean) / scale` before the encoder, and the inverse after the decoder. Measured on
+ * data.
+ */
 export interface InputScaling {
   /** [D], or `null` for zero. */
   readonly mean: Float32Array | null;
   /** A positive factor; 1 changes nothing. */
   readonly scale: number;
-  /** The initial pre-activations' root mean square, which a JumpReLU's `bandwidth` counts in; 1 if left out. */
+  /** Root mean square of the initial pre-activations, the unit of a JumpReLU's `bandwidth`; 1 if left out. */
   readonly pre_act_scale?: number;
 }
 
 /**
- * How the matrices of a model lie on its device: as float32, or as f16 in half of the memory, rounded to the nearest, with
- * which a model cannot be trained. Sums are float32 either way.
+ * How a device stores the matrices of a model: as float32, or rounded to the nearest f16 value in half of the memory;
+ * then the model cannot be trained. Sums are float32 either way.
  */
 export type WeightStorage = "f32" | "f16";
 
-/** Inputs stay as they are. */
+/** The scaling that leaves inputs as they are. */
 export const NO_SCALING: InputScaling = Object.freeze({ mean: null, scale: 1 });
 
 /** What is wrong with a scaling: a mean of another length, a value of it that is not finite, or a factor that is not positive. */
@@ -67,7 +70,7 @@ export interface ParameterArrays {
    * `threshold_init` · `pre_act_scale` if left out.
    */
   readonly threshold?: Float32Array;
-  /** [S], of a Gated: the logarithm of what its magnitudes are scaled with; 0 if left out. */
+  /** [S], of a Gated: the logarithm of its magnitudes' scale; 0 if left out. */
   readonly r_mag?: Float32Array;
   /** [S], of a Gated: the bias of its magnitudes; 0 if left out. */
   readonly b_mag?: Float32Array;
@@ -75,11 +78,11 @@ export interface ParameterArrays {
 
 /** A parameter's values, row by row, in pieces of any length. */
 export interface ParameterPieces {
-  /** Each continues where the one before ended. It is not kept, and may be a view of something larger. */
+  /** Each piece continues where the one before ended. It is not kept, and may be a view of a larger array. */
   readonly pieces: AsyncIterable<Float32Array>;
   /** Whether they are the transpose of what {@link ParameterArrays} holds. */
   readonly isTransposed: boolean;
 }
 
-/** {@link ParameterArrays} piece by piece, so that nothing needs to hold a matrix. */
+/** {@link ParameterArrays} piece by piece, so that no matrix is held whole. */
 export type PiecewiseParameters = { readonly [Name in keyof ParameterArrays]: ParameterPieces };

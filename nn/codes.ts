@@ -37,7 +37,7 @@ export class Codes implements Disposable {
   readonly #context: DeviceContext;
   #k: number | undefined;
 
-  /** Room for `capacity` entries; `row_starts` are zero. */
+  /** Codes with room for `capacity` entries; `row_starts` are zero. */
   constructor(context: DeviceContext, n_rows: number, d_sae: number, capacity: number, label = "f_x") {
     using stack = new DisposableStack();
     this.n_rows = n_rows;
@@ -56,20 +56,23 @@ export class Codes implements Disposable {
     return codes;
   }
 
-  /** From now on every row has `k` entries, which the codes must have room for. */
+  /** Sets the number of entries of every row to `k`; they must fit the capacity. */
   makeUniform(k: number): void {
     if (this.#k === k) return;
     this.row_starts.write(Uint32Array.from({ length: this.n_rows + 1 }, (_, row) => row * k));
     this.#k = k;
   }
 
-  /** How kernels see it. */
+  /** The codes as kernels take them. */
   get sparse(): Csr {
     const { n_rows: rows, row_starts: starts, indices, values } = this;
     return { rows, capacity: values.size, starts, indices, values };
   }
 
-  /** Brings the entries back, and not the room for more. Where only the device knows how many there are, it is asked first. */
+  /**
+   * Reads the entries back, without the unused capacity. If only the device knows how many there are, that number is
+   * read first.
+   */
   async read(): Promise<CodeArrays> {
     const starts = this.row_starts.read();
     const entries = this.#k === undefined ? (await starts).at(-1)! : this.n_rows * this.#k;
@@ -81,7 +84,7 @@ export class Codes implements Disposable {
     return { row_starts, indices, values };
   }
 
-  /** f_BS written out: a new [B, S] tensor, the caller's to dispose of. */
+  /** f_BS as a matrix: a new [B, S] tensor, which the caller must dispose of. */
   dense(): Tensor {
     const { n_rows, d_sae } = this;
     const dense = new Tensor(this.#context, "f32", [n_rows, d_sae], "dense f_x");
@@ -114,7 +117,10 @@ export function withValues(codes: CodeTensors, values: Tensor): CodeTensors {
   return { n_rows, d_sae, row_starts, indices, values, sparse: { ...sparse, values } };
 }
 
-/** Appends the rows `span` of a batch: those of `dense` [rows, S] that are not 0, or what `nearby` keeps, into `values`. */
+/**
+ * Appends the rows `span` of a batch to `values`: the elements of `dense` [rows, S] that are not 0, or those that
+ * `nearby` keeps.
+ */
 export function appendCodes(
   commands: Commands,
   codes: Codes,
@@ -137,7 +143,7 @@ export function appendCodes(
   });
 }
 
-/** How the codes of one loss are tied to the gradients of the encoder. */
+/** What links the codes of a loss to the gradients of the encoder. */
 export interface SparseBackward {
   /** The codes by latent. */
   readonly transposition: Transposition;
@@ -145,13 +151,13 @@ export interface SparseBackward {
   readonly grad_values: Tensor;
 }
 
-/** Codes, or what a penalty is on instead, with what their backward needs. */
+/** Codes, or a Gated's gates, with what their backward pass needs. */
 export interface Entries extends SparseBackward {
   /** The codes. */
   readonly codes: CodeTensors;
 }
 
-/** Codes with what their backward needs, and the memory of it. */
+/** Codes with what their backward pass needs; owns the memory of both. */
 export class EntryBuffers implements Entries, Disposable {
   /** The codes. */
   readonly codes: Codes;
@@ -160,7 +166,7 @@ export class EntryBuffers implements Entries, Disposable {
   /** [entries], ∂loss/∂f. */
   readonly grad_values: Tensor;
 
-  /** For `codes`, which it disposes of; outside training nothing goes backward. */
+  /** Takes over `codes`; buffers of the backward pass are made in training only. */
   constructor(context: DeviceContext, codes: Codes, label: string, { training }: { readonly training: boolean }) {
     using stack = new DisposableStack();
     this.codes = stack.use(codes);
@@ -184,7 +190,7 @@ export const ENTRIES_OF_LATENT: string = `
   var at = min(starts[s] + dims.first, starts[s + 1u]);
   let end = min(at + ${MAX_TURNS}u, starts[s + 1u]);`;
 
-/** Where the dispatches over the entries of every latent begin. */
+/** First entries of the dispatches over the entries of every latent. */
 export function* entryStarts({ n_rows }: Codes): Generator<number> {
   for (const { from } of spans(n_rows, MAX_TURNS)) yield from;
 }

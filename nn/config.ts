@@ -1,9 +1,8 @@
 /**
- * What a configuration says of a model, spelled as in checkpoints, and its defaults.
+ * A model's configuration, spelled as in checkpoints, and its defaults.
  *
- * Everything here is plain data. A complete {@link SparseAutoencoderConfig} comes out of {@link completeConfig}, which is
- * the only place that fills defaults and refuses what no model can be. What an activation's fields are, stands in its own
- * file.
+ * Everything here is plain data. {@link completeConfig} returns a complete {@link SparseAutoencoderConfig}; it is the
+ * only place that fills in defaults and rejects impossible models. The fields of an activation are in its own file.
  *
  * @module
  */
@@ -39,7 +38,7 @@ export interface SparseAutoencoderConfig {
   readonly subtract_b_dec: boolean;
 }
 
-/** What a user may write for a model: everything has a default. */
+/** What a user may write for a model; every field has a default. */
 export type SparseAutoencoderOptions =
   & Partial<Omit<SparseAutoencoderConfig, "activation">>
   & { readonly activation?: ActivationOptions };
@@ -90,7 +89,7 @@ export function completeConfig(options: SparseAutoencoderOptions = {}): SparseAu
   return cfg;
 }
 
-/** What fields ask of each other. */
+/** Checks of fields that depend on each other. */
 function checkTogether({ activation, d_sae }: SparseAutoencoderConfig): void {
   const { key, sparsity, aux } = activation;
   activationKind(activation).check?.(activation);

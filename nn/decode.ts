@@ -32,7 +32,7 @@ export interface Prefixes {
 }
 
 /**
- * Prefix lengths that {@link decode} accepts.
+ * Checks prefix lengths.
  *
  * @throws {RangeError} unless they ascend strictly from at least 1 to d_sae.
  */
@@ -73,7 +73,7 @@ export function decode(
   }
 }
 
-/** What both parts of the backward of entries read. */
+/** Inputs of both parts of the backward pass of entries. */
 interface EntriesBackward extends SparseBackward {
   readonly codes: Pick<Codes, "sparse">;
   readonly span: Span;
@@ -140,7 +140,7 @@ export function decodeDense(
   const stride = prefixes.lengths.length * d_model;
   const result = x_hats.rows(0, rows);
   for (const [p, block] of prefixBlocks(model, prefixes)) {
-    // A prefix continues the sums of the one before.
+    // A prefix continues the sums of the previous one.
     const starts = block.from === (prefixes.lengths[p - 1] ?? 0);
     if (starts && p > 0) {
       copyColumns(commands, { x: result, rows, stride, columns: d_model, from: (p - 1) * d_model, to: p * d_model });
@@ -159,7 +159,7 @@ export function decodeDense(
   }
 }
 
-/** What both parts of the backward of dense codes read. */
+/** Inputs of both parts of the backward pass of dense codes. */
 interface DenseBackward {
   /** [rows, S] */
   readonly f: TensorRows;
@@ -248,7 +248,7 @@ function* prefixBlocks(model: AffineMaps, { lengths }: Prefixes): Generator<[p: 
   }
 }
 
-/** Bindings begin at multiples of some rows; the rest is an offset. */
+/** Bindings start at multiples of some rows; the rest is an offset. */
 function latentRows(matrix: Tensor, { from, to }: Span): { rows: ReturnType<Tensor["rows"]>; offset: number } {
   const least = alignedRows(matrix.rowSize * matrix.valueBytes);
   const first = Math.floor(from / least) * least;

@@ -1,6 +1,6 @@
 /**
- * Dense codes as they lie after the encoder's product: f itself, or h of a JumpReLU, whose f is h where that is above
- * max(θ, 0), NaN included, and 0 elsewhere. What only looks at f once takes it from h, lest it be written.
+ * Dense codes after the encoder's product: f itself, or h of a JumpReLU, whose f is h where h > max(θ, 0) or h is NaN,
+ * and 0 elsewhere. Kernels that read f once compute it from h, so that f need not be stored.
  *
  * @module
  */
@@ -14,15 +14,15 @@ import { aboveWgsl } from "../kernels/engine/wgsl.ts";
 export interface DenseCodes {
   /** [rows, S], f or h. */
   readonly values: TensorRows;
-  /** [S], θ where it is h. */
+  /** [S], θ, if `values` are h. */
   readonly threshold: Tensor | undefined;
 }
 
-/** How a kernel loads them, and what it makes of a load. */
+/** How a kernel loads dense codes and computes f from a load. */
 export interface DenseLayout extends VectorWidth {
   /** Bindings. */
   readonly bindings: { readonly values: Binding };
-  /** What bodies need declared. */
+  /** WGSL declarations that the body needs. */
   readonly declarations: string;
   /** WGSL: f of a load. */
   readonly code: (value: string, threshold: string) => string;
@@ -48,7 +48,7 @@ export function perDenseLayout<K>(declare: (layout: DenseLayout) => K): (codes: 
   return ({ values, threshold }) => (threshold ? ofPreActs : ofCodes)(values.tensor.rowSize);
 }
 
-/** What a run binds of them. */
+/** The bindings of a run. */
 export function boundCodes({ values, threshold }: DenseCodes): { readonly values: TensorRows } {
   return { values, ...threshold && { threshold } };
 }

@@ -1,13 +1,13 @@
 /**
- * Codes that are made element by element, in a training step: sparse where few latents fire, dense where many do.
+ * Codes of elementwise activations in a training step: sparse if few latents fire, dense if many do.
  *
- * The entries of a tile of pre-activations are listed as soon as they are there. If those of the whole batch fit the room
- * there is for them, the step continues with the entries, otherwise with dense products; the GPU decides, in the same step.
- * Both give the same bits: a sum over entries is the dense one without its zeros.
+ * The entries of a tile of pre-activations are listed as soon as the tile is computed. If the entries of the whole
+ * batch fit the capacity, the step continues with entries, otherwise with dense products; the GPU decides within the
+ * step. Both give the same bits: a sum over entries is the dense sum without its zeros.
  *
- * The entries are the codes that are not 0. Where the activation keeps pre-activations, entries are also those inside the
- * window of its estimator, and all of a latent that an auxiliary loss may ask about; their code is 0 and what they are kept
- * for is h.
+ * Entries are the codes that are not 0. If the activation keeps pre-activations, elements inside the window of its
+ * estimator are entries too, and so are all elements of a latent that an auxiliary loss may need; their code is 0, and
+ * they are kept for their h.
  *
  * @module
  */
@@ -20,23 +20,23 @@ import { appendCodes, Codes, EntryBuffers, withValues } from "./codes.ts";
 import { type AffineMaps, type EncoderInput, preActivations, type Tile } from "./encode.ts";
 import type { BackwardArguments, DenseStep, Gate, Look, StepCodes } from "./step_codes.ts";
 
-/** The share of all codes that may be entries: with more, dense products are faster (`bench/scale.ts codes`). */
+/** The largest share of codes that may be entries: with more, dense products are faster (`bench/scale.ts codes`). */
 const MAX_SPARSE = 3 / 32;
 
-/** How many entries there is room for. */
+/** Capacity for entries. */
 export function entryCapacity({ cfg: { d_sae }, context }: AffineMaps, n_rows: number): number {
   return Math.min(Math.ceil(n_rows * d_sae * MAX_SPARSE), elementsPerBinding(context));
 }
 
 /**
- * Whether the pre-activations of a whole batch are kept: where they take no more memory than the parameters, gradients and
- * moments do. Otherwise there is a tile of them, and a dense step computes each tile once more when it goes backward.
+ * Whether to keep the pre-activations of a whole batch: if they take no more memory than parameters, gradients and
+ * moments. Otherwise only a tile is kept, and a dense step recomputes each tile in its backward pass.
  */
 export function keepsBatch({ cfg: { d_model, d_sae }, context }: AffineMaps, n_rows: number): boolean {
   return n_rows <= 8 * d_model && 4 * n_rows * d_sae <= context.device.limits.maxBufferSize;
 }
 
-/** What is kept of pre-activations. */
+/** The pre-activations that are kept. */
 interface KeptPreActs<C> {
   readonly of: PreActCodes<C>;
   /** [entries], h. */
@@ -47,26 +47,26 @@ interface KeptPreActs<C> {
   readonly wanted: Tensor<"u32">;
 }
 
-/** Codes made element by element, and all that their backward needs. */
+/** Codes of an elementwise activation, and what their backward pass needs. */
 export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implements StepCodes, DenseStep {
-  /** The entries, and what their backward needs. */
+  /** The entries, and what their backward pass needs. */
   readonly entries: EntryBuffers;
-  /** Rows that are encoded at once, and go backward at once in a dense step. */
+  /** Rows that are encoded together, and processed together in a dense step's backward pass. */
   readonly tiles: readonly Span[];
-  /** What is kept of pre-activations, where the activation asks for them. */
+  /** The pre-activations that are kept, if the activation needs them. */
   readonly preActs: KeptPreActs<C> | undefined;
-  /** It is its own dense half. */
+  /** This object is also the dense form of the step. */
   readonly dense: this = this;
-  /** max(h, 0), where the penalty is on that. */
+  /** max(h, 0), if the penalty applies to it. */
   readonly gate: Gate | undefined;
-  /** [B, S] or [rows of a tile, S]: h where it is kept, f otherwise. */
+  /** [B, S] or [rows of a tile, S]: h if pre-activations are kept, otherwise f. */
   readonly kept: Tensor;
   /** Whether that is the whole batch. */
   readonly isWhole: boolean;
-  /** [1] each: which of the two the step is, 1 or 0. */
+  /** [1] each, 1 or 0: whether the step is sparse, and whether it is dense. */
   readonly isSparse: Tensor<"u32">;
   readonly isDense: Tensor<"u32">;
-  /** [S], what pre-activations must exceed to be entries, where the model has no thresholds. */
+  /** [S], zeros: what pre-activations must exceed to be entries if the model has no thresholds. */
   readonly #zeros: Tensor | undefined;
   readonly #activation: Elementwise<C>;
   readonly #cfg: C;
@@ -116,7 +116,7 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
     this.#owned = stack.move();
   }
 
-  /** h of the rows of one tile where it is kept, f otherwise. */
+  /** h of the rows of one tile if pre-activations are kept, otherwise f. */
   denseRows({ from, to }: Span): TensorRows {
     return this.isWhole ? this.kept.rows(from, to) : this.kept.rows(0, to - from);
   }
@@ -126,7 +126,7 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
     return this.preActs ? this.preActs.f.rows(0, span.to - span.from) : this.denseRows(span);
   }
 
-  /** The codes of the whole batch as entries, and which of the two the step is. */
+  /** Lists the codes of the whole batch as entries, and decides between a sparse and a dense step. */
   encode(
     commands: Commands,
     model: AffineMaps,
@@ -153,13 +153,13 @@ export class ElementwiseCodes<C extends AnyActivation = AnyActivation> implement
     commands.run(chooseKernel, { n_rows, capacity, starts, isSparse, isDense });
   }
 
-  /** In a sparse step: f of the entries, where only their h is there. */
+  /** In a sparse step: computes f of the entries if only their h is known. */
   finishEntries(commands: Commands, model: AffineMaps): void {
     const { entries: { codes }, preActs } = this;
     preActs?.of.ofEntries(commands, model, { codes, preActs: preActs.ofEntries });
   }
 
-  /** In a dense step: f of the rows of one tile, where only a tile of it or of h is kept. */
+  /** In a dense step: computes f of the rows of one tile if it is not stored. */
   encodeAgain(commands: Commands, model: AffineMaps, input: EncoderInput, span: Span): void {
     const { preActs } = this;
     if (!this.isWhole) this.#encodeTile(commands, model, input, span);

@@ -1,7 +1,7 @@
 /**
  * From inputs to pre-activations: `h = x W_enc + b_enc`, or `h = (x − b_dec) W_enc + b_enc` before August 2025.
  *
- * x_BD, W_enc_SD (as it lies on the device), b_enc_S → h_BS, a tile of rows at a time: `[B, S]` need not fit anywhere.
+ * x_BD, W_enc_SD (the device's layout), b_enc_S → h_BS, a tile of rows at a time: `[B, S]` is never stored whole.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { InputScaling } from "./arrays.ts";
 import type { SparseBackward } from "./codes.ts";
 import type { Gradients, ParameterTensors } from "./parameters.ts";
 
-/** A model's two affine maps and its inputs, whatever its activation. */
+/** The parts of a model that do not depend on its activation: two affine maps and the scaling of inputs. */
 export interface AffineMaps {
   /** Its sizes and its encoder's formula. */
   readonly cfg: {
@@ -37,18 +37,18 @@ export interface AffineMaps {
   readonly input: InputScaling;
   /** [D], the mean of the inputs, zeros if there is none. */
   readonly inputMean: Tensor;
-  /** Where it lives. */
+  /** The device's context. */
   readonly context: DeviceContext;
 }
 
-/** The inputs of batches of one size, as the model sees them. */
+/** The standardised and centred inputs of batches of one size. */
 export class EncoderInput implements Disposable {
   readonly #standardised: Tensor | undefined;
   readonly #centred: Tensor | undefined;
   readonly #owned: DisposableStack;
   #x: Tensor | undefined;
 
-  /** Room for what `n_rows` inputs must be turned into; nothing where nothing has to be done. */
+  /** Buffers for the inputs of `n_rows` rows; none if inputs need no change. */
   constructor({ cfg, input, context }: AffineMaps, n_rows: number) {
     using stack = new DisposableStack();
     const make = (label: string) => stack.use(new Tensor(context, "f32", [n_rows, cfg.d_model], label));
@@ -57,7 +57,7 @@ export class EncoderInput implements Disposable {
     this.#owned = stack.move();
   }
 
-  /** [B, D], standardised; what the reconstruction is compared with. */
+  /** [B, D], standardised: the target of the reconstruction. */
   get x_BD(): Tensor {
     return this.#standardised ?? this.#x!;
   }
@@ -95,35 +95,35 @@ export class EncoderInput implements Disposable {
     }
   }
 
-  /** Frees what was made for it. */
+  /** Frees its buffers. */
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
 }
 
-/** Bytes of the largest intermediate result, on devices that could bind more: enough to keep them busy. */
+/** Bytes of the largest intermediate result, also on devices that can bind more: enough to keep them busy. */
 const MAX_BYTES = 2 ** 27;
 
-/** How many of `n_rows` rows are worked on at once, where each of them takes `rowBytes`. */
+/** How many of `n_rows` rows to process together if each takes `rowBytes`. */
 export function rowsAtOnce(
   { context: { bindingLimit, guardWords } }: AffineMaps,
   n_rows: number,
   rowBytes: number,
   what: string,
 ): number {
-  // A block has at least the rows that bindings begin at, however long they are.
+  // A block has at least as many rows as lie between two places where a binding may start.
   const wanted = Math.max(MAX_BYTES, alignedRows(rowBytes) * rowBytes + 4 * guardWords + 16);
   return rowsPerBlock({ bindingLimit: Math.min(bindingLimit, wanted), guardWords }, n_rows, rowBytes, what);
 }
 
-/** Pre-activations of some rows at a time, reused for all rows of a batch. */
+/** Buffers for the pre-activations of some rows at a time, reused for all rows of a batch. */
 export class Tile implements Disposable {
   /** [rows, S] */
   readonly h: Tensor;
-  /** [⌈S / 8⌉, ≥ rows], the maxima of neighbouring latents, where a selection follows. */
+  /** [⌈S / 8⌉, ≥ rows], the maxima of neighbouring latents, if a selection follows. */
   readonly maxima: Tensor<"u32"> | undefined;
 
-  /** Room for as many of `n_rows` rows as are encoded at once: those that fit a binding, at most `most`. */
+  /** Buffers for as many of `n_rows` rows as fit a binding, at most `most`. */
   constructor(
     model: AffineMaps,
     n_rows: number,
@@ -152,7 +152,7 @@ export class Tile implements Disposable {
   }
 }
 
-/** How many rows of a batch are encoded at once: those whose pre-activations and inputs fit a binding. */
+/** How many rows of a batch are encoded together: their pre-activations and inputs must fit a binding. */
 function tileRows(model: AffineMaps, n_rows: number): number {
   const { d_model, d_sae } = model.cfg;
   return rowsAtOnce(
@@ -163,16 +163,16 @@ function tileRows(model: AffineMaps, n_rows: number): number {
   );
 }
 
-/** A software driver ends loops at 65,535 turns, and some kernels take a turn for each latent of a row. */
+/** A software driver ends loops at 65,535 turns, and some kernels take one turn for each latent. */
 const MAX_LATENTS = 32768;
 
-/** Rows of W_enc or W_dec that fit a binding, and a loop. */
+/** Blocks of rows of W_enc or W_dec that fit a binding and a loop. */
 export function latentBlocks(model: AffineMaps): Iterable<Span> {
   const { cfg: { d_model, d_sae }, parameters: { W_enc }, context } = model;
   return spans(d_sae, Math.min(rowsPerBlock(context, d_sae, d_model * W_enc.valueBytes, "W_enc"), MAX_LATENTS));
 }
 
-/** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). Beside it, if asked for, its `maxima`. */
+/** h[span] = x W_enc + b_enc, in `tile` [≥ rows, S]; with `relu`, max(h, 0). Also writes `maxima`, if given. */
 export function preActivations(
   commands: Commands,
   model: AffineMaps,
@@ -204,7 +204,10 @@ export function preActivations(
   }
 }
 
-/** h of the whole batch, a tile of rows at a time; with `relu`, max(h, 0). Beside it the tile's maxima, where it has any. */
+/**
+ * h of the whole batch, a tile of rows at a time; with `relu`, max(h, 0). Also writes the tile's maxima, if it has
+ * them.
+ */
 export function eachTile(
   commands: Commands,
   model: AffineMaps,
@@ -230,7 +233,7 @@ export function entriesEncoderBackward(
     readonly span: Span;
     readonly whole: Tensor<"u32">;
     readonly gradients: Gradients;
-    /** [S], which gets the sums; that of b_enc if left out. */
+    /** [S], which gets the sums; the gradient of b_enc if left out. */
     readonly sums?: Tensor | undefined;
     readonly accumulate: boolean;
   },
@@ -262,7 +265,7 @@ export function denseEncoderBackward(
     readonly input: EncoderInput;
     readonly span: Span;
     readonly gradients: Gradients;
-    /** [S], which gets the sums; that of b_enc if left out. */
+    /** [S], which gets the sums; the gradient of b_enc if left out. */
     readonly sums?: Tensor | undefined;
     readonly accumulate: boolean;
   },

@@ -1,5 +1,5 @@
 /**
- * Fields of a configuration: what each may be, and what it is where nothing is said.
+ * Fields of a configuration: the values that each accepts, and its default.
  *
  * @module
  */
@@ -8,20 +8,20 @@ import { shown } from "../kernels/engine/errors.ts";
 
 /** One field. */
 export interface Field<T> {
-  /** What it is, in a sentence: the first of its doc comment. */
+  /** One sentence on what it is: the first of its doc comment. */
   readonly about: string;
-  /** What it may be, in words. */
+  /** The values that it accepts, in words. */
   readonly takes: string;
-  /** What it is where nothing is said; `null` where that depends on something else, left out where it must be said. */
+  /** Its default; `null` if that depends on something else, left out if the field is required. */
   readonly otherwise?: unknown;
-  /** A value to show where there is no default. */
+  /** An example value to show when there is no default. */
   readonly example?: unknown;
-  /** Of a table with a `key`, the fields of each. */
+  /** For a table with a `key`: the fields of each key. */
   readonly kinds?: Kinds;
   /** Whether its value is a list. */
   readonly isList?: true;
   /**
-   * The value of the field `name`: what was found, checked, or the default where nothing was.
+   * The value of the field `name`: the checked value that was found, or the default.
    *
    * @throws {TypeError} for a value of the wrong type.
    * @throws {RangeError} for a number outside its range.
@@ -41,7 +41,7 @@ export type AnyFields = Readonly<Record<string, Field<unknown>>>;
 /** The fields of each kind of a table, by its `key`. */
 export type Kinds = Readonly<Record<string, AnyFields>>;
 
-/** What every field is declared with. */
+/** The options that every field takes. */
 interface About<T> {
   readonly about: string;
   readonly otherwise?: T;
@@ -112,7 +112,7 @@ export function optional<T>(field: Field<T>): Field<T | null> {
 }
 
 /**
- * A frozen configuration from what a user wrote: `what`, such as "activation", says in messages what it is of.
+ * A frozen configuration from a user's options; `what`, such as "activation", names it in messages.
  *
  * @throws {TypeError} for an unknown field or a field of the wrong type.
  * @throws {RangeError} for a number outside its range.
@@ -128,7 +128,7 @@ export function completeFields<C extends { readonly key: string }>(
 }
 
 /**
- * Every field of what a user wrote, complete and frozen. The `prefix` comes before names in messages.
+ * All fields from a user's options, complete and frozen. `prefix` precedes names in messages.
  *
  * @throws {RangeError | TypeError} as the fields.
  */

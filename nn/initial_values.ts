@@ -1,6 +1,6 @@
 /**
- * Initial values that are made from data: a dictionary of data points, b_dec in their middle, an encoder whose
- * reconstructions are as long as what they reconstruct, and the unit that a JumpReLU's thresholds and windows count in.
+ * Initial values from data: a dictionary of data points, b_dec at their centre, an encoder whose reconstructions have
+ * the norm of the inputs, and the unit of a JumpReLU's thresholds and windows.
  *
  * Everything is computed on the CPU in float64 with + − × ÷ √ only and rounded once, so that it is the same everywhere.
  *
@@ -23,7 +23,7 @@ export const CENTRES: readonly InitialBDec[] = ["zeros", "mean", "geometric-medi
 
 /** Rows to make initial values from, and which of them. */
 export interface InitialData {
-  /** [N, d_model], rows as the model will see them, before it standardises them; as loaders yield them, or a bare array. */
+  /** [N, d_model], rows before the model standardises them: as loaders yield them, or a bare array. */
   readonly x: Float32Array | (Rows & { readonly x: Float32Array });
   /**
    * Whether to initialise the dictionary from rows, in the share that `reinit_blend` gives; `true` if left out. Needs
@@ -49,7 +49,7 @@ export interface InitialData {
   readonly scale_encoder?: boolean;
 }
 
-/** Steps of {@link RandomStream}'s stream: each use has numbers of its own. */
+/** Steps of the {@link RandomStream}: each use has its own numbers. */
 const USES = { dictionary: 0, median: 1, scale: 2 } as const;
 
 /** Rows of a model's data, checked. */
@@ -61,12 +61,12 @@ interface CheckedRows {
 }
 
 /**
- * The values that training starts from, made from data. The input of an activation that counts in pre-activations comes back with its `pre_act_scale`, the
- * root mean square of the pre-activations that these values make, unless it had one.
+ * Initial values from data. For an activation with fields in units of pre-activations, the returned `input` has a
+ * `pre_act_scale`: its own, or the root mean square of the pre-activations at these values.
  *
  * @throws {ShapeError} if x is not a whole number of rows of d_model, or has none.
- * @throws {RangeError} for a value that is not finite, fewer rows than latents, a row without direction, an unknown start
- * of b_dec, or a first reconstruction that is nothing but b_dec.
+ * @throws {RangeError} for a value that is not finite, fewer rows than latents, a row without direction, an unknown
+ * `b_dec`, or a first reconstruction that equals b_dec.
  * @throws {TypeError} for rows of another kind, or a switch that is neither `true` nor `false`.
  */
 export function initialParametersFromData(
@@ -184,18 +184,18 @@ export function rowMean(x: Float32Array, d_model: number): Float64Array {
   return sums_D.map((sum) => sum / n_rows);
 }
 
-/** A point among the inputs as the model sees it. */
+/** An input, standardised. */
 export function standardised(point_D: Float64Array, { mean, scale }: InputScaling): Float32Array {
   return Float32Array.from(point_D, (value, d) => (value - (mean?.[d] ?? 0)) / scale);
 }
 
-/** The most rows that a geometric median is taken of, as OpenAI's. */
+/** The most rows for a geometric median, as in OpenAI's code. */
 const MEDIAN_ROWS = 32768;
 
-/** The geometric median of the rows, or of as many of them as it takes time for. */
+/** The geometric median of the rows, or of a random sample of {@link MEDIAN_ROWS}. */
 function sampledMedian({ x, n_rows, d_model }: CheckedRows, seed: number): Float64Array {
   const random = new RandomStream(seed, STREAMS.initialRows, USES.median);
-  // In the order of the data, which is how memory is read fastest.
+  // Sorted, since reading memory in order is fastest.
   return geometricMedian(x, d_model, choose(n_rows, Math.min(n_rows, MEDIAN_ROWS), random).sort());
 }
 
@@ -246,17 +246,17 @@ export function geometricMedian(x: Float32Array, d_model: number, rows: Uint32Ar
   return y_D;
 }
 
-/** Multiplications and codes that {@link firstStep} spends: some seconds on one core, and 32 MiB. */
+/** The most multiplications and codes of {@link firstStep}: some seconds on one core, and 32 MiB. */
 const SCALE_PRODUCTS = 2 ** 31;
 const SCALE_CODES = 2 ** 22;
 
-/** How many rows that is; never so few that chance decides. */
+/** The rows that fit both limits, but at least 64, so that the estimate is stable. */
 function scaleRows({ d_model, d_sae }: SparseAutoencoderConfig, n_rows: number): number {
   const most = Math.floor(Math.min(SCALE_PRODUCTS / d_model, SCALE_CODES) / d_sae);
   return Math.min(n_rows, Math.max(64, Math.min(4096, most)));
 }
 
-/** Some rows of the data as training's first step sees them. */
+/** Some rows of the data in training's first step. */
 interface FirstStep {
   /** [B, S], pre-activations. */
   readonly h_BS: Float64Array;
@@ -293,8 +293,8 @@ function firstStep(
 }
 
 /**
- * What W_enc must be multiplied with for Σ‖x̂ − b_dec‖ = Σ‖x − b_dec‖: rows of W_dec are unit if training makes them so,
- * BatchTopK chooses among all rows (its threshold is still 0), and a JumpReLU's thresholds grow with the encoder.
+ * The factor of W_enc for which Σ‖x̂ − b_dec‖ = Σ‖x − b_dec‖. Rows of W_dec have unit norm if training normalises them,
+ * BatchTopK selects among all rows (its threshold is still 0), and a JumpReLU's thresholds scale with the encoder.
  *
  * b_enc is zero, so that x̂ − b_dec is proportional to W_enc's scale and one measurement is enough.
  */

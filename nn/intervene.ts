@@ -19,7 +19,7 @@ import { decode } from "./decode.ts";
 import type { Batch } from "./rows.ts";
 import { batchTensor, type SparseAutoencoder } from "./sparse_autoencoder.ts";
 
-/** How a latent changes: it gets a value, is multiplied by a number, or is switched off. */
+/** How a latent changes: it is set to a value, scaled, or ablated. */
 export type LatentChange =
   & {
     /** Its number, from 0 to d_sae − 1. */
@@ -27,7 +27,7 @@ export type LatentChange =
   }
   & (
     | {
-      /** f′ is this on every row, also where the latent does not fire. */
+      /** The value of f′ on every row, also where the latent does not fire. */
       readonly set: number;
     }
     | {

@@ -1,5 +1,5 @@
 /**
- * What a device cannot hold, found before any of it is made.
+ * Checks that a model or batch fits a device, before anything is allocated.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { WeightStorage } from "./arrays.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
 import { auxCapabilities } from "./loss_terms.ts";
 
-/** The most rows of a batch: entries are sorted by their latent with so many rows at once. */
+/** The most rows of a batch: listing entries by latent is limited to this many. */
 export const MAX_BATCH_ROWS: number = MAX_ROWS;
 
 /**
@@ -53,7 +53,7 @@ export function checkBatchFits(
     readonly context: DeviceContext;
     readonly n_rows: number;
     readonly training: boolean;
-    /** The most that any step of a training selects in a row; the configuration's `top_k` if left out. */
+    /** The largest k of any step of training; the configuration's `top_k` if left out. */
     readonly mostK?: number;
   },
 ): void {

@@ -1,5 +1,5 @@
 /**
- * What a configuration says of the loss besides its squared error: the penalty on the codes and the auxiliary loss.
+ * The configured parts of the loss: the penalty on the codes and the auxiliary loss.
  *
  * @module
  */
@@ -23,8 +23,8 @@ export interface L1Sparsity {
 /**
  * `coeff · mean_b Σ_s |f_bs| ‖W_dec_s‖`, which no rescaling of a latent can lower (Anthropic, April 2024).
  *
- * While training keeps rows of W_dec at unit length, it is L1. For lengths that are learned set both `normalize_w_dec` and
- * `remove_parallel_grads` to `false`: the second alone would take away what pulls at a length.
+ * While training keeps rows of W_dec at unit norm, it equals L1. To learn the norms, set both `normalize_w_dec` and
+ * `remove_parallel_grads` to `false`: the second would otherwise remove the gradient of the norms.
  */
 export interface WeightedL1Sparsity {
   /** Discriminator. */
@@ -166,35 +166,35 @@ export function auxField(otherwise: Aux["key"]): Field<Aux> {
   };
 }
 
-/** The penalty with another weight; L1 where there was none. */
+/** The penalty with another weight; L1 if there was no penalty. */
 export function withCoeff(sparsity: Sparsity, coeff: number): Sparsity {
   return completeSparsity({ ...sparsity.key === "no-sparsity" ? { key: "l1-sparsity" } : sparsity, coeff });
 }
 
-/** The factor before P; before (P / {@link freeL0} − 1)² where there is one. */
+/** The factor of P, or of (P / {@link freeL0} − 1)² if there is a free L0. */
 export function sparsityCoeff(sparsity: Sparsity): number {
   return sparsity.key === "no-sparsity" ? 0 : sparsity.coeff;
 }
 
-/** The mean L0 that costs nothing, for a penalty on the distance from it; 0 for the others, which are means over rows. */
+/** The mean L0 that costs nothing, for a penalty on the distance from it; 0 for penalties that are means over rows. */
 export function freeL0(sparsity: Sparsity): number {
   return sparsity.key === "target-l0-sparsity" ? sparsity.target_l0 : 0;
 }
 
-/** Whether the lengths of W_dec's rows are part of the penalty. */
+/** Whether the penalty depends on the norms of W_dec's rows. */
 export function isWeighted(sparsity: Sparsity): sparsity is WeightedSparsity {
   return sparsity.key === "weighted-l1-sparsity" || sparsity.key === "tanh-sparsity";
 }
 
-/** Whether the penalty is on L0, whose gradient reaches thresholds alone. */
+/** Whether the penalty is on L0, whose gradient reaches only thresholds. */
 export function isOnL0({ key }: Sparsity): boolean {
   return key === "l0-sparsity" || key === "target-l0-sparsity";
 }
 
-/** A penalty that depends on the lengths of W_dec's rows. */
+/** A penalty that depends on the norms of W_dec's rows. */
 export type WeightedSparsity = WeightedL1Sparsity | TanhSparsity;
 
-/** What other code asks of an auxiliary loss. */
+/** Capabilities of an auxiliary loss that other code asks for. */
 export interface AuxCapabilities {
   /** Its name in messages; `undefined` where there is no auxiliary loss. */
   readonly title: string | undefined;
@@ -204,7 +204,7 @@ export interface AuxCapabilities {
   readonly needsThresholds: boolean;
 }
 
-/** What an auxiliary loss needs and does. */
+/** The capabilities of an auxiliary loss. */
 export function auxCapabilities(aux: Aux): AuxCapabilities {
   switch (aux.key) {
     case "no-aux":

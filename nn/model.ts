@@ -1,5 +1,5 @@
 /**
- * What a model is to the functions of this folder, and its codes outside training.
+ * The interface of a model for the functions of this folder, and its codes outside training.
  *
  * @module
  */
@@ -12,29 +12,32 @@ import { Codes } from "./codes.ts";
 import type { SparseAutoencoderConfig } from "./config.ts";
 import type { AffineMaps } from "./encode.ts";
 
-/** What the functions of this folder need to know of a model. */
+/** What the functions of this folder need of a model. */
 export interface Model extends AffineMaps {
-  /** What it is. */
+  /** Its configuration. */
   readonly cfg: SparseAutoencoderConfig;
 }
 
-/** Whether the activation selects codes, so that their number is known before they are made. */
+/** Whether the activation selects codes, so that their number is known in advance. */
 export function selects({ cfg: { activation } }: Pick<Model, "cfg">): boolean {
   return activationKind(activation).training.path === "selected";
 }
 
-/** How many latents a row keeps on average, where the configuration says so. */
+/** How many latents a row keeps on average; 0 if the configuration does not say. */
 export function topK({ cfg: { activation } }: Pick<Model, "cfg">): number {
   return activationKind(activation).top_k?.(activation) ?? 0;
 }
 
-/** How many of `n_rows` rows can be encoded at once outside training: as many as have codes that fit a binding for certain. */
+/**
+ * How many of `n_rows` rows can be encoded together outside training: as many as have codes that certainly fit a
+ * binding.
+ */
 export function encodableRows({ cfg: { activation, d_sae }, context }: Model, n_rows: number): number {
   const most = activationKind(activation).entriesPerRow?.(activation, d_sae) ?? d_sae;
   return rowsPerBlock(context, n_rows, most * 4, "codes");
 }
 
-/** Codes with room for whatever the activation makes of `n_rows` rows outside training. */
+/** Codes with the capacity that `n_rows` rows may need outside training. */
 export function emptyCodes(model: Model, n_rows: number): Codes {
   const { cfg: { activation, d_sae }, context } = model;
   const k = activationKind(activation).entriesPerRow?.(activation, d_sae);

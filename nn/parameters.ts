@@ -1,9 +1,9 @@
 /**
- * The parameters on the device, their gradients and moments, and the values they start from: two matrices, two biases, and
- * what an activation trains besides.
+ * The parameters on the device, their gradients and moments, and their initial values: two matrices, two biases, and an
+ * activation's own parameters.
  *
- * `W_enc` lies as [S, D] on the device, like `W_dec`: a latent's row is contiguous in both, the encoder product reads rows
- * and both gradients are made latent by latent. Files and {@link ParameterTensors.read} have it as [D, S].
+ * `W_enc` is [S, D] on the device, like `W_dec`: a latent's row is contiguous in both, the encoder's product reads
+ * rows, and both gradients are computed latent by latent. In files and in {@link ParameterTensors.read} it is [D, S].
  *
  * @module
  */
@@ -17,22 +17,22 @@ import { Tensor } from "../kernels/engine/tensor.ts";
 import { transposeRows } from "../kernels/transpose.ts";
 import { type ParameterArrays, type PiecewiseParameters, transposed, type WeightStorage } from "./arrays.ts";
 
-/** Which parameters there are, and their sizes. */
+/** The parameters of a model, and their sizes. */
 export interface ParameterLayout {
   /** D */
   readonly d_model: number;
   /** S */
   readonly d_sae: number;
-  /** Those that training changes besides the matrices and biases. */
+  /** Trained parameters besides the matrices and biases. */
   readonly own: readonly {
-    /** What {@link ParameterArrays} calls it. */
+    /** Its name in {@link ParameterArrays}. */
     readonly name: OwnParameterName;
-    /** How many values it has. */
+    /** Number of values. */
     readonly size: number;
   }[];
 }
 
-/** Parameters that not every activation has. */
+/** Parameters that only some activations have. */
 export type OwnParameterName = Exclude<keyof ParameterArrays, "W_enc" | "b_enc" | "W_dec" | "b_dec">;
 
 /** Every parameter that a model may have. */
@@ -46,12 +46,12 @@ const ALL: Readonly<Record<keyof ParameterArrays, true>> = {
   b_mag: true,
 };
 
-/** Their names, in the order in which upstream registers them: what stands in a row for each parameter, has this order. */
+/** Their names, in the order in which upstream registers them; numbers for each parameter have this order. */
 export const PARAMETERS = Object.keys(ALL) as readonly (keyof ParameterArrays)[];
 
 /** One array for each parameter: the parameters themselves, their gradients, or a moment of them. */
 export class ParameterTensors implements Disposable {
-  /** [S, D]; transposed against files. */
+  /** [S, D], the transpose of what files hold. */
   readonly W_enc: Tensor;
   /** [S] */
   readonly b_enc: Tensor;
@@ -64,7 +64,7 @@ export class ParameterTensors implements Disposable {
   readonly #owned = new DisposableStack();
 
   /**
-   * Zeros for a model. `label` is what errors call them. Without `matrices`, W_enc and W_dec have no rows; with `weights`
+   * Zeros for a model; `label` names them in errors. Without `matrices`, W_enc and W_dec have no rows; with `weights`
    * `"f16"` they are f16 tensors.
    *
    * @throws {RangeError} for other weights.
@@ -98,7 +98,7 @@ export class ParameterTensors implements Disposable {
     return this.own.get("threshold");
   }
 
-  /** How W_enc and W_dec lie. */
+  /** How W_enc and W_dec are stored. */
   get weights(): WeightStorage {
     return this.W_enc.isF16 ? "f16" : "f32";
   }
@@ -134,23 +134,23 @@ export class ParameterTensors implements Disposable {
   }
 
   /**
-   * Copies values to the device as they arrive. Beside the largest piece nothing of a matrix is held outside the device
-   * but some megabytes, and on it another block of rows where a piece is transposed against what lies there.
+   * Copies values to the device as they arrive. Outside the device, only the largest piece and some megabytes of a
+   * matrix are held; on it, one more block of rows if a piece has to be transposed.
    *
-   * @throws {ShapeError} if there are not as many as a parameter has.
+   * @throws {ShapeError} if a parameter gets too few or too many values.
    * @throws {RangeError} if the matrices are f16 and a value is beyond the largest f16 value, 65504.
    */
   async writePieces(given: PiecewiseParameters): Promise<void> {
     for (const [name, tensor] of this) {
       const parameter = given[name];
       if (parameter === undefined) continue;
-      // W_enc lies transposed against files.
+      // On the device W_enc is the transpose of what files hold.
       const isTransposed = (name === "W_enc") !== parameter.isTransposed;
       await (isTransposed ? writeTransposed(tensor, parameter.pieces) : writeInOrder(tensor, parameter.pieces));
     }
   }
 
-  /** Brings the values back, `W_enc` as [D, S]. */
+  /** Reads the values back, `W_enc` as [D, S]. */
   async read(): Promise<ParameterArrays> {
     const [W_enc, b_enc, W_dec, b_dec, ...own] = await Promise.all([
       this.W_enc.read(),
@@ -164,7 +164,7 @@ export class ParameterTensors implements Disposable {
     return { W_enc: transposed(W_enc, rows, d_model), b_enc, W_dec, b_dec, ...ofActivation };
   }
 
-  /** The values as they lie here, in pieces, each read when it is taken. */
+  /** The values in the device's layout, in pieces, each read when it is requested. */
   pieces(): PiecewiseParameters {
     const entries = [...this].map((
       [name, tensor],
@@ -181,9 +181,9 @@ export class ParameterTensors implements Disposable {
 /** Gradients of a loss, shaped like the parameters. */
 export type Gradients = ParameterTensors;
 
-/** Bytes that may wait on their way to the device. */
+/** The most bytes of pending writes to the device. */
 const WAITING_BYTES = 2 ** 25;
-/** Bytes of the rows that are transposed at once. */
+/** Bytes of the rows that are transposed together. */
 const BLOCK_BYTES = 2 ** 23;
 
 async function writeInOrder(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
@@ -199,7 +199,7 @@ async function writeInOrder(tensor: Tensor, pieces: AsyncIterable<Float32Array>)
   checkCount(tensor, at);
 }
 
-/** The same values in pieces that all but the last have an even number of. */
+/** The same values in pieces of even length, except the last. */
 async function* evenPieces(pieces: AsyncIterable<Float32Array>): AsyncGenerator<Float32Array> {
   let left = new Float32Array(0);
   for await (const piece of pieces) {
@@ -216,7 +216,7 @@ async function* evenPieces(pieces: AsyncIterable<Float32Array>): AsyncGenerator<
   yield left;
 }
 
-/** `tensor` [C, R] from the rows of its transpose, some at a time. */
+/** Fills Fills `tensor` [C, R] from the rows of its transpose, some at a time. */
 async function writeTransposed(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
   const { context } = tensor;
   const [columns = 0, rows = 0] = tensor.shape;
@@ -263,7 +263,7 @@ interface InitialConfig {
 }
 
 /**
- * The values that training starts from, the same on every machine.
+ * Initial values, the same on every machine.
  *
  * Upstream's 2026 version: W_dec ~ U(±√(6/D)), rows made unit length if `normalize_w_dec`, W_enc = W_decᵀ. Its April 2025
  * version, which subtracts b_dec: W_enc ~ U(±√(6/S)), W_dec ~ U(±√(6/D)), both as drawn. Biases are zero.
@@ -271,12 +271,12 @@ interface InitialConfig {
  * Computed in float64 with + − × ÷ √ only and rounded once.
  */
 export function initialParameters(cfg: InitialConfig, seed: number): ParameterArrays {
-  // Only a seed is refused here.
+  // Throws for a bad seed.
   void new RandomStream(seed, STREAMS.decoder);
   try {
     return drawParameters(cfg, seed);
   } catch (cause) {
-    // Nothing else is out of a range now than the size of an array.
+    // With a valid seed, only the size of an array can cause a RangeError.
     if (!(cause instanceof RangeError)) throw cause;
     const { d_model, d_sae } = cfg;
     throw new RangeError(

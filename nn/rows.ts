@@ -1,7 +1,7 @@
 /**
- * What rows of activations are, to all who read, order, train on or measure them.
+ * The types of rows of activations, for all code that reads, orders, trains on or measures them.
  *
- * Like `config.ts` it knows nothing of the model, so that the loaders of `data/` can yield what models take.
+ * This file does not depend on the model, so that the loaders of `data/` can yield what models take.
  *
  * @module
  */
@@ -10,8 +10,8 @@ import { kindOf, ShapeError } from "../kernels/engine/errors.ts";
 import type { Tensor } from "../kernels/engine/tensor.ts";
 
 /**
- * Rows that know their width, as loaders yield them. A model of another `d_model` refuses them with a {@link ShapeError};
- * of a bare array it can only tell whether it is a whole number of its own rows.
+ * Rows that know their width, as loaders yield them. A model of another `d_model` refuses them with a {@link
+ * ShapeError}; of a bare array it can only check that it is a whole number of rows.
  */
 export interface Rows {
   /** [B, d_model], row-major. A tensor stays the caller's. */

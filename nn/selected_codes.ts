@@ -1,5 +1,6 @@
 /**
- * Codes that are selected, in a training step: sparse rows from the start, since how many there are is known beforehand.
+ * Codes of selecting activations in a training step: sparse rows from the start, since their number is known in
+ * advance.
  *
  * @module
  */
@@ -11,7 +12,7 @@ import { type Codes, EntryBuffers } from "./codes.ts";
 import type { AffineMaps, Tile } from "./encode.ts";
 import type { StepCodes } from "./step_codes.ts";
 
-/** Selected codes, and all that their backward needs. */
+/** Selected codes, and what their backward pass needs. */
 export class SelectedCodes implements StepCodes {
   readonly entries: EntryBuffers;
   readonly dense = undefined;
@@ -20,7 +21,7 @@ export class SelectedCodes implements StepCodes {
   readonly #selector: Selector;
   readonly #tile: Tile;
 
-  /** Of what `selector` puts into `codes`; the codes belong to this from now on. */
+  /** Takes over `codes`, which `selector` fills. */
   constructor(
     { context }: AffineMaps,
     given: { readonly selector: Selector; readonly codes: Codes; readonly tile: Tile; readonly training: boolean },
@@ -35,7 +36,7 @@ export class SelectedCodes implements StepCodes {
     this.#selector.select(commands, { input, tile: this.#tile, codes: this.entries.codes, k, estimate });
   }
 
-  /** f is there already. */
+  /** f is already computed. */
   finishEntries(): void {}
 
   entriesBackward(commands: Commands): void {

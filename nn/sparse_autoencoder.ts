@@ -39,7 +39,7 @@ export interface Output extends Disposable {
   readonly f_x: Codes;
 }
 
-/** Where a model lives and how its inputs are standardised. */
+/** The device of a model, and the scaling of its inputs. */
 export interface PlacementOptions {
   /** A device of the platform; the shared default one if left out. */
   readonly device?: GPUDevice;
@@ -47,11 +47,11 @@ export interface PlacementOptions {
   readonly input?: InputScaling;
 }
 
-/** How a model with known values is made. */
+/** Options of a model with given values. */
 export interface OpeningOptions extends PlacementOptions {
   /**
-   * How W_enc and W_dec lie on the device; as `"f32"` if left out. As `"f16"` they take half of the memory, rounded to the
-   * nearest f16 value, and the model computes what one with the rounded values does; it cannot be trained. That takes a platform
+   * How the device stores W_enc and W_dec; `"f32"` if left out. As `"f16"` they are rounded to the nearest f16 value
+   * and take half of the memory; the model computes with the rounded values and cannot be trained. Requires a platform
    * with `Float16Array`.
    */
   readonly weights?: WeightStorage;
@@ -66,7 +66,7 @@ const OPENING_OPTIONS = { device: true, input: true, weights: true } as const sa
  * A sparse autoencoder on a GPU: `f = activation(x W_enc + b_enc)`, `x̂ = f W_dec + b_dec`.
  *
  * {@link SparseAutoencoder.encode}, {@link SparseAutoencoder.decode} and {@link SparseAutoencoder.forward} never change
- * the model, and what they return is the caller's to dispose of.
+ * the model; the caller must dispose of what they return.
  *
  * @example
  * ```ts
@@ -84,13 +84,13 @@ export class SparseAutoencoder implements Model, Disposable {
   readonly input: InputScaling;
   /** The device. */
   readonly device: GPUDevice;
-  /** The parameters on the device; `W_enc` lies there as [S, D]. */
+  /** The parameters on the device, where `W_enc` is [S, D]. */
   readonly parameters: ParameterTensors;
   /** What pre-activations must exceed: [1] of a BatchTopK outside training, [S] of a JumpReLU; 0 for other activations. */
   readonly threshold: Tensor;
   /** [D], the inputs' mean. */
   readonly inputMean: Tensor;
-  /** What this library keeps for the device. */
+  /** The library's context of the device. */
   readonly context: DeviceContext;
   readonly #owned: DisposableStack;
 
@@ -126,9 +126,9 @@ export class SparseAutoencoder implements Model, Disposable {
    *
    * Upstream's initialisation: W_dec ~ U(±√(6/d_model)) with unit rows, W_enc its transpose, biases zero; with
    * `subtract_b_dec`, that of its April 2025 version, W_enc ~ U(±√(6/d_sae)) and W_dec ~ U(±√(6/d_model)). With `data`,
-   * what {@link InitialData} says is made from it.
+   * initial values come from it as {@link InitialData} says.
    *
-   * @throws {RangeError | TypeError} for a configuration that no model can have, or data that nothing can be made from.
+   * @throws {RangeError | TypeError} for an impossible configuration, or unusable data.
    * @throws {ShapeError} if the data or the inputs' mean do not fit d_model.
    * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
    */
@@ -152,7 +152,7 @@ export class SparseAutoencoder implements Model, Disposable {
   /**
    * A model with given values, `W_enc` as [d_model, d_sae].
    *
-   * @throws {RangeError | TypeError} for a configuration that no model can have, or a weight beyond the largest f16 value where
+   * @throws {RangeError | TypeError} for an impossible configuration, or a weight beyond the largest f16 value where
    * `weights` are `"f16"`.
    * @throws {ShapeError} if a parameter has the wrong length.
    * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
@@ -168,11 +168,11 @@ export class SparseAutoencoder implements Model, Disposable {
   }
 
   /**
-   * A model with values that arrive piece by piece, as out of a file: no matrix is ever whole outside the device, nor on it
-   * as float32 where `weights` are `"f16"`.
+   * A model with values that arrive piece by piece, as from a file: no matrix is ever held whole outside the device,
+   * nor on it as float32 if `weights` are `"f16"`.
    *
    * @throws {RangeError | TypeError} as {@link fromParameters}.
-   * @throws {ShapeError} if a parameter has more or fewer values; whatever the pieces throw is thrown on.
+   * @throws {ShapeError} if a parameter has more or fewer values; errors of the pieces are rethrown.
    * @throws {DeviceError} if there is no usable GPU, or the model is too large for it: d_sae, d_model and the limit are named.
    * @throws {TypeError} for an unknown option.
    */
@@ -193,7 +193,7 @@ export class SparseAutoencoder implements Model, Disposable {
     return sae;
   }
 
-  /** The model, if the device has room for it. */
+  /** The model, if the device has memory for it. */
   static async #open(
     cfg: SparseAutoencoderConfig,
     values: ParameterArrays | null,
@@ -218,8 +218,8 @@ export class SparseAutoencoder implements Model, Disposable {
   }
 
   /**
-   * The same in pieces, each read when it is taken and none kept: no matrix is ever whole outside the device. `W_enc` is
-   * transposed, as it lies there.
+   * The same in pieces, each read when it is requested and not kept: no matrix is ever held whole outside the device.
+   * `W_enc` is transposed, as on the device.
    */
   readPieces(): PiecewiseParameters {
     const pieces = this.parameters.pieces();
@@ -233,10 +233,10 @@ export class SparseAutoencoder implements Model, Disposable {
   }
 
   /**
-   * x [B, D] → codes. A NaN or infinity in a row of x shows as such in that row's codes.
+   * x [B, D] → codes. A NaN or infinity in a row of x appears in that row's codes.
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
-   * @throws {RangeError} if a ReLU's codes of so many rows could exceed what the device binds.
+   * @throws {RangeError} if the codes of so many rows could exceed a binding of the device.
    */
   encode(x: Batch): Codes {
     using stack = new DisposableStack();
@@ -303,7 +303,7 @@ export class SparseAutoencoder implements Model, Disposable {
   }
 
   /**
-   * b_dec ← the mean of the rows of x, as upstream's April 2025 version starts; summed in float64.
+   * b_dec ← the mean of the rows of x, summed in float64: the initial value of upstream's April 2025 version.
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model, or has none.
    */
@@ -314,7 +314,7 @@ export class SparseAutoencoder implements Model, Disposable {
     this.parameters.b_dec.write(standardised(rowMean(x_BD, this.cfg.d_model), this.input));
   }
 
-  /** Makes the rows of W_dec unit length, if the configuration says so. Rows of zeros stay. */
+  /** Normalises the rows of W_dec to unit norm, if the configuration says so. Rows of zeros stay. */
   normalizeWDec(): void {
     const commands = new Commands(this.context);
     using halted = new Tensor(this.context, "u32", [1], "never halted");
@@ -322,12 +322,15 @@ export class SparseAutoencoder implements Model, Disposable {
     commands.submit();
   }
 
-  /** The same, recorded with other work; does nothing if `halted[0]` is not 0 by then. */
+  /** The same, recorded into `commands`; does nothing if `halted[0]` is not 0 when it runs. */
   recordNormalizeWDec(commands: Commands, halted: Tensor<"u32">): void {
     if (this.cfg.normalize_w_dec) unitRows(commands, this.parameters.W_dec, halted);
   }
 
-  /** Removes from each row of grad_W_dec its part along W_dec's row, if the configuration says so. Rows of zeros stay. */
+  /**
+   * Removes from each row of grad_W_dec its component along W_dec's row, if the configuration says so. Rows of zeros
+   * stay.
+   */
   removeParallelGrads(gradients: Gradients): void {
     if (!this.cfg.remove_parallel_grads) return;
     const commands = new Commands(this.context);
@@ -364,7 +367,7 @@ function checkScaling(input: InputScaling, d_model: number): void {
 }
 
 /**
- * x [B, D] on the device; what has to be copied there belongs to `stack`.
+ * x [B, D] on the device; a copy, if one is made, belongs to `stack`.
  *
  * @throws {ShapeError | TypeError | DeviceError} as {@link countRows}.
  */

@@ -1,5 +1,5 @@
 /**
- * Everything that training has beside the parameters, saved and restored as a whole.
+ * The state of training besides the parameters, saved and restored as a whole.
  *
  * @module
  */
@@ -22,32 +22,35 @@ export interface TrainStateData {
   readonly n_tokens: number;
   /** Seed of everything random in training. */
   readonly seed: number;
-  /** Whose moments these are. */
+  /** The optimizer that the moments belong to. */
   readonly optimizer: OptimizerOptions["key"];
-  /** Adam's first moments, or the means that Muon keeps, shaped like the parameters in files. */
+  /** Adam's first moments, or Muon's mean gradients, shaped like the parameters in files. */
   readonly moment1: ParameterArrays;
-  /** Adam's second moments; Muon has none of the matrices, whose arrays are then empty. */
+  /** Adam's second moments; with Muon, those of the matrices are empty. */
   readonly moment2: ParameterArrays;
   /** [S], rows since each latent last fired. */
   readonly tokens_since_active: Uint32Array;
   /**
-   * [16], the squared errors of the last steps that had one which is finite and not zero, the newest last, zeros where there
-   * were fewer steps: what a diverging run is measured against.
+   * [16], the squared errors of the last steps whose error was finite and not zero, the newest last, padded with zeros:
+   * the reference for diverging runs.
    */
   readonly recentErrors: Float32Array;
   /** How many of the last steps in a row had a squared error far above their median; the third halts the run. */
   readonly stepsAbove: number;
-  /** The integral of the controller of L0; 0 at the start. */
+  /** The L0 controller's integral; 0 at the start. */
   readonly control: number;
-  /** The L0 that the controller is at on its way to the target; 0 at the start. */
+  /** The L0 controller's reference, on its way to the target; 0 at the start. */
   readonly controlledL0: number;
-  /** How much of the estimate of a BatchTopK's threshold has been seen, and is not its start; 0 at the start. */
+  /**
+   * How much of a BatchTopK's threshold estimate comes from data rather than its initial 0: 1 − (1 − momentum)ᵗ; 0 at
+   * the start.
+   */
   readonly thresholdSeen: number;
 }
 
-/** [S], rows since each latent last fired, and a bound on them without asking the GPU, who does the counting. */
+/** [S], rows since each latent last fired, and an upper bound that needs no read from the GPU. */
 class Waits extends Tensor<"u32"> {
-  /** None of them is more. */
+  /** No count is larger. */
   most = 0;
 
   override writeAt(start: number, data: Uint32Array): void {
@@ -56,10 +59,10 @@ class Waits extends Tensor<"u32"> {
   }
 }
 
-/** How many squared errors a run is measured against. */
+/** How many squared errors are kept as the reference for divergence. */
 export const RECENT_ERRORS = 16;
 
-/** How many batch sizes keep their buffers: the usual one, and the shorter last batch of a pass. */
+/** Batch sizes whose buffers are kept: the usual one, and the shorter last batch of an epoch. */
 const KEPT_BUFFERS = 2;
 
 /** Moments, counters and buffers of one model's training. The code that creates it must dispose of it. */
@@ -70,23 +73,23 @@ export class TrainState implements Disposable {
   n_tokens = 0;
   /** Seed of everything random in training. */
   readonly seed: number;
-  /** Whose moments it has. */
+  /** The optimizer that the moments belong to. */
   readonly optimizer: OptimizerOptions["key"];
-  /** Adam's first moments, or the means that Muon keeps. */
+  /** Adam's first moments, or Muon's mean gradients. */
   readonly moment1: ParameterTensors;
-  /** Adam's second moments; without rows of the matrices where Muon updates those. */
+  /** Adam's second moments; with Muon, those of the matrices have no rows. */
   readonly moment2: ParameterTensors;
   /** The last step's gradients. */
   readonly gradients: Gradients;
   /** [S], rows since each latent last fired. */
   readonly tokens_since_active: Tensor<"u32">;
-  /** [1], 0 while all is well; anything else stops updates. */
+  /** [1], 0 while training is well; any other value stops updates. */
   readonly halted: Tensor<"u32">;
-  /** [16], the squared errors of the last steps, the newest last; zeros where there were fewer. */
+  /** [16], the squared errors of the last steps, the newest last, padded with zeros. */
   readonly recentErrors: Tensor;
   /** [1], how many of the last steps in a row had a squared error far above the median of those before. */
   readonly stepsAbove: Tensor<"u32">;
-  /** [2], the integral of the controller of L0, and the L0 that it is at on its way to the target; 0 at the start. */
+  /** [2], the L0 controller's integral and reference; 0 at the start. */
   readonly control: Tensor;
   /** [1], 1 − (1 − momentum)ᵗ of a BatchTopK's threshold after t updates. */
   readonly thresholdSeen: Tensor;
@@ -98,8 +101,7 @@ export class TrainState implements Disposable {
   /**
    * A fresh state for a model.
    *
-   * @throws {TypeError} for an unknown option, or a model whose weights are f16: what an update adds to them would be
-   * rounded away.
+   * @throws {TypeError} for an unknown option, or a model whose weights are f16: updates would be lost to rounding.
    * @throws {RangeError} for an unknown optimizer.
    */
   constructor(
@@ -134,7 +136,7 @@ export class TrainState implements Disposable {
   }
 
   /**
-   * The state that `data` describes, for the model that it was read from.
+   * The state in `data`, for the model that it belongs to.
    *
    * @throws {ShapeError} if it belongs to a model of another size.
    */
@@ -159,7 +161,7 @@ export class TrainState implements Disposable {
     return state;
   }
 
-  /** Brings everything back as plain data. */
+  /** Reads everything back as plain data. */
   async read(): Promise<TrainStateData> {
     const { step, n_tokens, seed, optimizer } = this;
     const [
@@ -197,7 +199,7 @@ export class TrainState implements Disposable {
   }
 
   /**
-   * Its counters and buffers are those of one model's latents and activation.
+   * Checks that this state was made for `model`.
    *
    * @throws {RangeError} if it was made for another model.
    */
@@ -210,7 +212,8 @@ export class TrainState implements Disposable {
   }
 
   /**
-   * No latent has gone without firing for more rows than this: below a threshold, no latent can be dead.
+   * An upper bound on the rows since any latent last fired: while it is below `dead_threshold_tokens`, no latent can be
+   * dead.
    *
    * @internal
    */
@@ -229,7 +232,7 @@ export class TrainState implements Disposable {
   }
 
   /**
-   * Asks the GPU for {@link longestWait}, when all steps that were recorded have been submitted.
+   * Reads the exact {@link longestWait} from the GPU, after all recorded steps have been submitted.
    *
    * @internal
    */
@@ -257,7 +260,7 @@ export class TrainState implements Disposable {
   }
 
   /**
-   * Frees the buffers of batches; the next step makes its own.
+   * Frees the buffers of batches; the next step allocates new ones.
    *
    * @internal
    */

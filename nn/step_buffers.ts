@@ -1,6 +1,7 @@
 /**
- * What the parts of a step share: every activation and intermediate gradient that more than one of them reads, allocated
- * once for a batch size and number of prefixes. What only one reads, that one owns; it is kept here as long as these are.
+ * Buffers that the parts of a step share: every activation and intermediate gradient that several parts read, allocated
+ * once for a batch size and number of prefixes. A buffer that only one part reads belongs to that part, which is kept
+ * here for as long.
  *
  * @module
  */
@@ -17,27 +18,27 @@ import { emptyCodes, encodeInto, type Model } from "./model.ts";
 import { SelectedCodes } from "./selected_codes.ts";
 import type { StepCodes } from "./step_codes.ts";
 
-/** What the buffers are for. */
+/** The use of the buffers. */
 export interface StepUse {
-  /** In training, or for the loss alone. */
+  /** For training, or only for the loss. */
   readonly training: boolean;
-  /** The most latents a row of a TopK or BatchTopK keeps on average. */
+  /** The largest k of a TopK or BatchTopK. */
   readonly mostK: number;
 }
 
-/** A software driver ends loops at 65,535 turns; some kernels take one a row. */
+/** A software driver ends loops at 65,535 turns; some kernels take one turn a row. */
 const MAX_ROWS = 32768;
 
 /** The same for residuals: 32 invocations share the dimensions of all prefixes of a row. */
 const MAX_SUMMED = 32 * 60000;
 
-/** Buffers of a step. What they hold is only valid until the next one. */
+/** Buffers of a step; their contents are valid until the next step. */
 export class StepBuffers implements Disposable {
   /** B */
   readonly n_rows: number;
   /** P */
   readonly n_prefixes: number;
-  /** What the model makes of the inputs. */
+  /** The inputs, standardised and centred. */
   readonly input: EncoderInput;
   /** Pre-activations of some rows; in a dense step, the gradient of codes. */
   readonly tile: Tile;
@@ -47,7 +48,7 @@ export class StepBuffers implements Disposable {
   readonly x_hats: Tensor;
   /** [P], lengths of the prefixes. */
   readonly ends: Tensor<"u32">;
-  /** [1], S: the only prefix of what has none. */
+  /** [1], S: the only prefix where nothing is nested. */
   readonly whole: Tensor<"u32">;
   /** [S], ‖W_dec_s‖². */
   readonly squares: Tensor;
@@ -55,7 +56,7 @@ export class StepBuffers implements Disposable {
   readonly largest: { readonly partials: Tensor<"u32">; readonly bits: Tensor<"u32"> };
   /** Rows that are decoded and go backward at once. */
   readonly spans: readonly Span[];
-  /** What they were made for. */
+  /** Their use. */
   readonly use: StepUse;
   readonly #owned: DisposableStack;
   readonly #parts: Disposable[] = [];
@@ -106,7 +107,7 @@ export class StepBuffers implements Disposable {
     this.#owned = stack.move();
   }
 
-  /** What a part of the step keeps beside these buffers: made when it is first asked for, and freed with them. */
+  /** Objects that parts of the step keep with these buffers: made on first use, freed with the buffers. */
   keep<T extends Disposable>(kind: new (...given: never[]) => T, make: () => T): T {
     const kept = this.#parts.find((part) => part instanceof kind);
     if (kept instanceof kind) return kept;
@@ -122,7 +123,7 @@ export class StepBuffers implements Disposable {
   }
 }
 
-/** What encodes as outside training. */
+/** Codes as outside training. */
 function evaluating(model: Model, n_rows: number): Selector {
   return {
     tileRows: n_rows,

@@ -1,5 +1,5 @@
 /**
- * The codes of a training step, whichever of the two paths makes them.
+ * The codes of a training step, from either code path.
  *
  * @module
  */
@@ -11,15 +11,15 @@ import type { Entries, EntryBuffers } from "./codes.ts";
 import type { DenseCodes } from "./dense_codes.ts";
 import type { AffineMaps, EncoderInput } from "./encode.ts";
 
-/** Codes of a batch, and all that their backward needs. */
+/** Codes of a batch, and what their backward pass needs. */
 export interface StepCodes extends Disposable {
-  /** The codes as entries; where the GPU decides, those of a sparse step. */
+  /** The codes as entries; if the GPU decides, only a sparse step uses them. */
   readonly entries: EntryBuffers;
-  /** What a dense step works with, where the GPU decides; without it, a step is sparse. */
+  /** The dense form of the step, if the GPU decides; without it, every step is sparse. */
   readonly dense: DenseStep | undefined;
-  /** What is kept of pre-activations. */
+  /** The pre-activations that are kept. */
   readonly preActs: PreActs | undefined;
-  /** max(h, 0) as entries, where the penalty is on that; it is on the codes otherwise. */
+  /** max(h, 0) as entries, if the penalty applies to it instead of to the codes. */
   readonly gate: Gate | undefined;
   /** Makes the codes of the whole batch: as entries for certain, or for the GPU to decide, and then `look` sees each tile. */
   encode(
@@ -28,13 +28,13 @@ export interface StepCodes extends Disposable {
     given: {
       readonly input: EncoderInput;
       readonly look: Look;
-      /** How many latents a row keeps on average, of selected codes. */
+      /** How many latents a row keeps on average, for selected codes. */
       readonly k: number;
-      /** What training estimates from; without it nothing is estimated. */
+      /** Inputs of the parameters that training estimates; without it nothing is estimated. */
       readonly estimate: Estimate | undefined;
     },
   ): void;
-  /** In a sparse step: f of the entries, where only their h is there. */
+  /** In a sparse step: computes f of the entries if only their h is known. */
   finishEntries(commands: Commands, model: AffineMaps): void;
   /** In a sparse step: ∂f → ∂h of the entries, in place, and the gradients of the activation's own parameters. */
   entriesBackward(commands: Commands, model: AffineMaps, given: BackwardArguments): void;
@@ -42,16 +42,16 @@ export interface StepCodes extends Disposable {
 
 /** Codes in a dense step. */
 export interface DenseStep {
-  /** [1] each: which of the two the step is, 1 or 0. */
+  /** [1] each, 1 or 0: whether the step is sparse, and whether it is dense. */
   readonly isSparse: Tensor<"u32">;
   readonly isDense: Tensor<"u32">;
-  /** Rows that are encoded at once, and go backward at once. */
+  /** Rows that are encoded together, and processed together in the backward pass. */
   readonly tiles: readonly Span[];
-  /** h of the rows of one tile where it is kept, f otherwise. */
+  /** h of the rows of one tile if pre-activations are kept, otherwise f. */
   denseRows(span: Span): TensorRows;
   /** f of the rows of one tile. */
   codeRows(span: Span): TensorRows;
-  /** f of the rows of one tile, where only a tile of it or of h is kept. */
+  /** Computes f of the rows of one tile if it is not stored. */
   encodeAgain(commands: Commands, model: AffineMaps, input: EncoderInput, span: Span): void;
   /** ∂f → ∂h of the rows of one tile, in place, and the gradients of the activation's own parameters. */
   denseBackward(
@@ -61,7 +61,7 @@ export interface DenseStep {
   ): void;
 }
 
-/** What opens codes, besides them. */
+/** The gates of a Gated's codes. */
 export interface Gate {
   /** max(h, 0), and its gradient. */
   readonly entries: Entries;
@@ -71,7 +71,7 @@ export interface Gate {
   readonly sums: Tensor;
 }
 
-/** Pre-activations that are kept. */
+/** The pre-activations that are kept. */
 export interface PreActs {
   /** [entries], h. */
   readonly ofEntries: Tensor;
@@ -82,5 +82,5 @@ export interface PreActs {
 /** What looks at the codes of a tile, and at what the penalty is on, before the next tile takes their place. */
 export type Look = (codes: DenseCodes, span: Span, penalised: DenseCodes) => void;
 
-/** What the backward of an activation reads of the penalty, and where the gradients are. */
+/** Inputs of an activation's backward pass: the penalty's slope, and the gradients. */
 export type BackwardArguments = Omit<ElementwiseBackward, "n_rows">;

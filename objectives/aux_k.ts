@@ -37,19 +37,22 @@ import type { AuxTerm, Conditional, Step, TrainingStep } from "./loss_term.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
 
 /**
- * Dense products over the dead latents pay until there are more than this many times those that a row selects: a
- * multiply-add of a dense product costs a small fraction of one of a sparse product.
+ * Dense products over the dead latents are faster while there are at most this many times the latents that a row
+ * selects: a multiply-add of a dense product costs a small fraction of one of a sparse product.
  */
 const DENSE_AUX = 4;
 
-/** Rows of the dense codes of dead latents: more would make the products no faster. */
+/** The most rows of the dense codes of dead latents: more would not make the products faster. */
 const MAX_AUX_ROWS = 1024;
 
-/** The dead latents' codes and rows of parameters, side by side: `most` columns or rows, of which `count[0]` matter. */
+/**
+ * The dead latents' codes and rows of parameters, packed: `most` columns or rows, of which the first `count[0]` are
+ * valid.
+ */
 interface DenseAux {
   /** The most dead latents that are multiplied densely. */
   readonly most: number;
-  /** [1], how many there are; 0 where there are more than that. */
+  /** [1], the number of dead latents; 0 where there are more than `most`. */
   readonly count: Tensor<"u32">;
   /** [rows of a span, most], the codes. */
   readonly codes: Tensor;
@@ -62,12 +65,12 @@ interface DenseAux {
 }
 
 /**
- * AuxK. Few dead latents are spread out and multiplied densely; only the selection of many is listed by latent. Both give
- * the same bits, since a product with zeros in it is that of the rest.
+ * AuxK. If few latents are dead, their codes are written out and multiplied densely; if many are, the selected entries
+ * are listed by latent. Both give the same bits, since zeros add nothing to a sum.
  */
 export class AuxKLoss implements AuxTerm {
   readonly total = "aux";
-  /** What dense products over the dead latents need. */
+  /** Buffers of dense products over the dead latents. */
   readonly dense: DenseAux;
   /** The dead latents' codes. */
   readonly #entries: EntryBuffers;
@@ -75,13 +78,13 @@ export class AuxKLoss implements AuxTerm {
   readonly #residual: Tensor;
   /** [D], its sum over the batch; [B], a row's squared distance from its mean; [1], 1 over the mean of those, or 1. */
   readonly #variance: { readonly sums: Tensor; readonly squares: Tensor; readonly inverse: Tensor };
-  /** [rows of a span, 1, D], the dead latents' attempt at it, then its gradient. */
+  /** [rows of a span, 1, D], the dead latents' reconstruction of the residual, then its gradient. */
   readonly #reconstruction: Tensor;
-  /** [1], how many dead latents there are; 0 where dense products take them. */
+  /** [1], the number of dead latents; 0 where dense products handle them. */
   readonly #sparseCount: Tensor<"u32">;
   /** [B], a row's squared error. */
   readonly #rows: Tensor;
-  /** Rows that go through it at once. */
+  /** Rows that are processed together. */
   readonly #spans: readonly Span[];
   readonly #cfg: AuxK;
   readonly #dead: DeadLatents;
@@ -167,8 +170,8 @@ export class AuxKLoss implements AuxTerm {
   }
 
   /**
-   * The loss of every row, and the gradients added to those of the main loss, after the residuals are known. Without dead
-   * latents none of it runs, and the sums of the rows' losses keep what they had.
+   * Computes the loss of every row and adds its gradients to those of the main loss, after the residuals are known.
+   * Without dead latents none of it runs, and the rows' losses keep their old values.
    */
   *last({ commands, model, buffers: { input, n_rows, whole }, training }: TrainingStep): Generator<Conditional> {
     if (!training.canBeDead) return;
@@ -224,7 +227,7 @@ export class AuxKLoss implements AuxTerm {
     return this.#cfg.alpha / (n_rows * model.cfg.d_model);
   }
 
-  /** The rows of parameters and gradients that belong to dead latents, brought together or brought back. */
+  /** Gathers or scatters the rows of parameters and gradients that belong to dead latents. */
   #moveListedRows(commands: Commands, model: AffineMaps, gradients: Gradients, move: typeof gatherRows): void {
     const { dense: { most, count, W_dec, gradients: packed } } = this;
     const { list } = this.#dead;
@@ -297,7 +300,7 @@ export class AuxKLoss implements AuxTerm {
     });
   }
 
-  /** The selected entries of some rows, and where they go among the dead latents. */
+  /** The selected entries of some rows, and their places among the dead latents. */
   #selected(firstRow: number, rows: number) {
     const { most: stride, count } = this.dense;
     const { places } = this.#dead;
@@ -338,7 +341,9 @@ export class AuxKLoss implements AuxTerm {
   }
 }
 
-/** Every row has min(k_aux, n_dead) entries; either the dense products count the dead latents or the sparse ones do. */
+/**
+ * Every row has min(k_aux, n_dead) entries; the number of dead latents goes to either the dense or the sparse products.
+ */
 const auxiliaryStartsKernel = defineKernel({
   name: "auxiliary_starts",
   dims: ["n_rows", "k_aux", "most"],

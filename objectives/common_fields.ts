@@ -6,7 +6,7 @@
 
 import { type Field, integer, number, optional } from "../nn/fields.ts";
 
-/** Rows without firing after which a latent is dead, as upstream has it: 10,000,000. */
+/** Rows without firing after which a latent is dead, upstream's default: 10,000,000. */
 export const DEAD_THRESHOLD_TOKENS = 10_000_000;
 
 /** The fields. */

@@ -1,8 +1,8 @@
 /**
  * Which latents are dead: those that have not fired for `dead_threshold_tokens` rows of training.
  *
- * Counted in rows (tokens), not steps; updated before the auxiliary loss of the same step, so that a latent which fires in
- * this batch is not dead in it. Firing is f ≠ 0.
+ * Counted in rows (tokens), not steps, and updated before the auxiliary loss of the same step: a latent that fires in
+ * this batch is not dead in it. A latent fires where f ≠ 0.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import type { Codes } from "../nn/codes.ts";
 import { boundCodes, type DenseCodes, perDenseLayout } from "../nn/dense_codes.ts";
 import type { LossTerm, TrainingStep } from "./loss_term.ts";
 
-/** Which latents fired, which are dead, and the dead ones in order. */
+/** Which latents fired, which are dead, and a list of the dead ones. */
 export class DeadLatents implements LossTerm {
   /** [S], 1 for each that fires in this batch; 0 between steps. */
   readonly fired: Tensor<"u32">;
@@ -25,7 +25,7 @@ export class DeadLatents implements LossTerm {
   readonly flags: Tensor<"u32">;
   /** [S + 1], how many dead ones there are before each. */
   readonly places: Tensor<"u32">;
-  /** [S], the dead ones in order, of which `count[0]` are there. */
+  /** [S], the dead ones in order; the first `count[0]` are valid. */
   readonly list: Tensor<"u32">;
   /** [1] */
   readonly count: Tensor<"u32">;
@@ -52,7 +52,7 @@ export class DeadLatents implements LossTerm {
     },
   };
 
-  /** Counts the rows that each latent has waited for, so that it is known which are dead. */
+  /** Counts the rows since each latent last fired, and finds out which are dead. */
   update({ commands, buffers: { n_rows }, training }: TrainingStep): void {
     const { state: { tokens_since_active, halted }, dead_threshold_tokens, canBeDead } = training;
     updateDead(commands, { dead: this, tokens_since_active, halted, n_rows, dead_threshold_tokens, canBeDead });
@@ -93,7 +93,9 @@ export function markFiredDense(commands: Commands, codes: DenseCodes, fired: Ten
   commands.run(markFiredDenseKernel(codes), { rows: to - from, d_sae: fired.size, ...boundCodes(codes), fired });
 }
 
-/** Rows of a workgroup, and loads of each that an invocation has: neighbours lie in one page of memory, rows do not. */
+/**
+ * Rows of a workgroup, and loads of each row that an invocation makes: neighbours share a page of memory, rows do not.
+ */
 const [FIRED_ROWS, FIRED_LOADS] = [64, 8];
 
 const markFiredDenseKernel = perDenseLayout(({ parts, scalars, words, bindings, declarations, code }) => {
@@ -141,7 +143,7 @@ export function markDying(
   commands.run(markDyingKernel, { ...given, d_sae: given.wanted.size });
 }
 
-/** WGSL: the count of a latent that does not fire in a batch; it stops at the largest instead of starting over. */
+/** WGSL: the new count of a latent that does not fire in a batch; it saturates instead of overflowing. */
 const WAITED = `
 fn waited_longer(waited: u32, n_rows: u32) -> u32 { return waited + min(n_rows, 0xffffffffu - waited); }`;
 
@@ -160,7 +162,7 @@ const markDyingKernel = defineKernel({
 });
 
 /**
- * Counts `n_rows` more rows for all latents but those that fired, lists the dead ones, and forgets who fired. Once the
+ * Adds `n_rows` to the counts of all latents except those that fired, lists the dead ones, and clears `fired`. Once the
  * state has been halted, the counts stay.
  */
 export function updateDead(
@@ -171,7 +173,7 @@ export function updateDead(
     readonly halted: Tensor<"u32">;
     readonly n_rows: number;
     readonly dead_threshold_tokens: number;
-    /** Whether any can be dead. */
+    /** Whether any latent can be dead. */
     readonly canBeDead: boolean;
   },
 ): void {

@@ -2,8 +2,8 @@
  * The auxiliary reconstruction of a gate: `mean((x̂ − x)²)` with x̂ = max(h, 0) W_dec + b_dec and the decoder as a constant
  * (Rajamanoharan et al. 2024, arXiv 2404.16014).
  *
- * It is what teaches a gate to open where the input needs its latent: with G = 2 (x̂ − x) / (B D), ∂gate = G W_decᵀ where
- * h > 0, and no gradient reaches W_dec, or b_dec but through an encoder that subtracts it.
+ * It teaches a gate to open where the input needs its latent: with G = 2 (x̂ − x) / (B D), ∂gate = G W_decᵀ where h >
+ * 0. No gradient reaches W_dec; b_dec gets one only through an encoder that subtracts it.
  *
  * @module
  */
@@ -18,14 +18,14 @@ import { TOTALS } from "./loss_record.ts";
 import type { AuxTerm, CodeGradients, TrainingStep } from "./loss_term.ts";
 import { auxiliaryResiduals } from "./squared_error.ts";
 
-/** The reconstruction by the gates. It makes their gradient, to which a penalty then adds. */
+/** The reconstruction by the gates. It writes their gradient, to which the penalty then adds. */
 export class GateLoss implements AuxTerm {
   readonly total = "gate";
   /** [rows of a span, 1, D], x̂ without its bias, then G. */
   readonly #reconstruction: Tensor;
   /** [B], a row's squared error. */
   readonly #rows: Tensor;
-  /** [1] each: 1, for what is neither conditional nor normalised, and 0, which gates must exceed. */
+  /** [1] each: 1, since this loss is neither conditional nor normalised, and 0, which gates must exceed. */
   readonly #always: Tensor<"u32">;
   readonly #one: Tensor;
   readonly #zero: Tensor;
@@ -59,7 +59,7 @@ export class GateLoss implements AuxTerm {
       const { commands, model, buffers: { whole, f_x } } = step;
       const { d_sae } = model.cfg;
       const prefixes = { lengths: [d_sae], ends: whole };
-      // The codes of the tile have been used.
+      // The codes of the tile are no longer needed.
       const f = dense.codeRows(span);
       const size = (span.to - span.from) * d_sae;
       aboveThreshold(commands, { x: dense.denseRows(span), size, threshold: this.#zero, thresholds: 1, to: f });

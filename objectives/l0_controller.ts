@@ -1,22 +1,21 @@
 /**
- * The weight λ of the penalty in this step: the configured one, times a schedule, times what a controller finds.
+ * The weight λ of the penalty in a step: the configured weight, times a schedule, times the factor of a controller.
  *
- * The controller brings the mean L0 to a target along a path: the reference r starts at the first batch's L0 and goes
- * towards the target by a factor of exp(PACE · v) a step; faster only where the run is so short that it would not be there
- * after a third of it. With e = clamp(ln(L0 / r), ±MAX_ERROR) of the step's own batch it is a proportional-integral
- * controller,
+ * The controller moves the mean L0 to a target along a path: the reference r starts at the first batch's L0 and
+ * approaches the target by a factor of exp(PACE · v) a step, or faster if it would otherwise not arrive within a third
+ * of the run. With e = clamp(ln(L0 / r), ±MAX_ERROR) of the step's own batch it is a proportional-integral controller,
  *
  * u ← clamp(u + GAIN · max(v, √v) · e, ±MAX_U),  λ ← λ · 2 (sinh(u) + DAMPING · e · cosh(u)),  2 sinh(u) = 1 at the start:
  *
- * exponential where the configured weight is far from what the data need, linear about λ = 0. v = lr / UNIT_LR is how far
- * a step moves the model, and so what it answers to the last one's weight.
+ * exponential where the configured weight is far from the right one, linear near λ = 0. v = lr / UNIT_LR measures how
+ * far a step moves the model, and so how strongly L0 responds to the weight of the step before.
  *
- * A penalty on the codes kills latents for good if they fall suddenly: its path is slow, and λ ≥ 0 (u ≥ 0), since a reward
- * of codes would have no bound. A penalty on L0 moves thresholds alone, which come back: λ may become a reward that lowers
- * them again, and the path is fast. Where the thresholds do not follow, r waits: it is never ahead of L0 by more than a
- * factor of LEAD, so that what is summed up on the way does not have to be undone at the target.
+ * A penalty on the codes that is raised too fast kills latents for good, so its path is slow; and λ ≥ 0 (u ≥ 0), since
+ * rewarding codes would have no bound. A penalty on L0 moves only thresholds, which can recover: its path is fast, and
+ * λ may become negative, a reward that lowers thresholds again. If the thresholds lag behind, r waits: it is never
+ * ahead of L0 by more than a factor of LEAD, so that the integral does not wind up on the way.
  *
- * It decides on the GPU, from numbers of the same step, so when losses are read changes nothing.
+ * It runs on the GPU with numbers of the same step, so it does not matter when losses are read.
  *
  * @module
  */
@@ -30,7 +29,7 @@ const GAIN = 0.03;
 const DAMPING = 6;
 const PACE = { codes: 0.003, l0: 0.02 };
 const LEAD = 1.35;
-/** A lead that no L0 has. */
+/** A lead that no L0 can reach. */
 const UNBOUNDED = 1e20;
 const MAX_ERROR = 0.5;
 const UNIT_LR = 2e-3;
@@ -40,39 +39,39 @@ const MAX_U = 15;
 /** u at the start: arsinh(½). */
 const START = 0.48121182505960347;
 
-/** The state of a run, as far as the weight depends on it. */
+/** The part of a run's state that the weight depends on. */
 export interface WeightControl {
-  /** [2], what u has grown by, and r; 0 before the first step. */
+  /** [2], how much u has grown, and r; 0 before the first step. */
   readonly control: Tensor;
-  /** [1], anything but 0 stops the controller. */
+  /** [1], a value other than 0 stops the controller. */
   readonly halted: Tensor<"u32">;
-  /** The mean L0 to reach; without one there is no controller. */
+  /** The mean L0 to reach; `null` means no controller. */
   readonly target_l0: number | null;
 }
 
 /**
  * weight[0] = λ and slope[0] = ∂loss/∂P, which is λ, or 2 λ (P / target_l0 − 1) / target_l0 for `target-l0-sparsity`.
  *
- * `totals` [totals] are sums over the batch; that of L0 stands at `l0At`.
+ * `totals` are sums over the batch; that of L0 is at `l0At`.
  */
 export function penaltyWeight(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
-    /** What a schedule multiplies λ with. */
+    /** The schedule's factor of λ. */
     readonly factor: number;
     /** The learning rate of this step; {@link UNIT_LR} if `null`. */
     readonly lr: number | null;
-    /** Steps that are left until the reference is at the target, if this one is the first of them. */
+    /** Steps left until the reference reaches the target, this one included. */
     readonly stepsToTarget: number;
     readonly totals: Tensor;
     readonly l0At: number;
     readonly n_rows: number;
     readonly weight: Tensor;
     readonly slope: Tensor;
-    /** Outside training there is none. */
+    /** The controller; `undefined` outside training. */
     readonly controlled: WeightControl | undefined;
-    /** [2] and [1], placeholders where there is no controller. */
+    /** [2] and [1], placeholder bindings when there is no controller. */
     readonly unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   },
 ): void {
@@ -117,7 +116,7 @@ const weightKernel = defineKernel({
   let l0 = totals[dims.l0_at] / dims.n_rows;
   var lambda = dims.coeff;
   if (dims.control_target > 0.0) {
-    // The smallest L0 whose logarithm is asked for.
+    // A lower bound on L0, so that its logarithm is finite.
     let reached = max(l0, 0.01 * dims.control_target);
     var reference = control[1];
     if (reference == 0.0) { reference = reached; }

@@ -1,7 +1,7 @@
 /**
  * The numbers of a step: one row of a tensor on the GPU, one object for a caller, one column each in files.
  *
- * Every name stands in one list here. What writes a number into its row, in WGSL, asks {@link PLACES} for its place.
+ * All names are in one list here. WGSL that writes a number into its row takes its index from {@link PLACES}.
  *
  * @module
  */
@@ -43,7 +43,7 @@ export interface TrainLoss extends Loss {
     & Readonly<Partial<Record<keyof ParameterArrays, number>>>;
 }
 
-/** What an objective says of a batch, in the order of tables. */
+/** The numbers of an objective, in the order of tables. */
 const LOSS = [
   "loss",
   "mse",
@@ -55,15 +55,15 @@ const LOSS = [
   "sparsity_coeff",
 ] as const satisfies readonly (keyof Loss)[];
 
-/** What only training knows, in the order of tables. */
+/** The same with the numbers of training, in the order of tables. */
 const TRAINING = [...LOSS, "grad_norm"] as const;
 
-/** Parameters in the order of tables: those that every table has, and those that the activation trains besides. */
+/** Parameters in the order of tables: those that every table has, then others that the activation trains. */
 function normedParameters(trained: Iterable<keyof ParameterArrays>): (keyof ParameterArrays)[] {
   return [...new Set<keyof ParameterArrays>(["W_enc", "b_enc", "W_dec", "b_dec", "threshold", ...trained])];
 }
 
-/** What no table has: the largest |x|, and what halts a run that explodes. */
+/** Numbers in no table: the largest |x|, and those that halt a diverging run. */
 const UNLISTED = ["largest_x", "steps_above", "median"] as const;
 
 /** A number in a row; `grad_squares.W_enc` is the squared norm of one parameter's gradient. */
@@ -75,7 +75,7 @@ const ROW: readonly RecordName[] = [
   ...PARAMETERS.map((name) => `grad_squares.${name}` as const),
 ];
 
-/** Where each number stands in its row. */
+/** The index of each number in its row. */
 export const PLACES = Object.fromEntries(ROW.map((name, place) => [name, place])) as Readonly<
   Record<RecordName, number>
 >;
@@ -91,14 +91,14 @@ export function lossRow(rows: Float32Array, slot = 0): LossRow {
   return (name) => rows[slot * RECORD_WIDTH + PLACES[name]]!;
 }
 
-/** What an objective wrote. */
+/** The numbers of an objective. */
 export function lossOf(row: LossRow): Loss {
   return Object.fromEntries(LOSS.map((name) => [name, row(name)])) as unknown as Loss;
 }
 
-/** The same with what training knows of a model with these parameters. */
+/** The same with the numbers of training, for a model with these parameters. */
 export function trainLossOf(row: LossRow, trained: Iterable<keyof ParameterArrays>): TrainLoss {
-  // Float32, as all numbers of a step are, so that files hold them as they are.
+  // Rounded to float32 like all numbers of a step, so that files hold them exactly.
   const norms = normedParameters(trained).map((name) => [name, Math.fround(Math.sqrt(row(`grad_squares.${name}`)))]);
   return { ...lossOf(row), grad_norm: row("grad_norm"), grad_norms: Object.fromEntries(norms) };
 }
@@ -108,7 +108,7 @@ export function lossColumnNames(trained: Iterable<keyof ParameterArrays>): strin
   return [...TRAINING, ...normedParameters(trained).map((name) => `grad_norms.${name}`)];
 }
 
-/** The numbers of training steps of a model, a column for each and an entry in it for each step. */
+/** The numbers of a model's training steps as columns, with one entry for each step. */
 export function lossColumns(losses: readonly TrainLoss[]): Map<string, Float32Array> {
   const column = (of: (loss: TrainLoss) => number) => Float32Array.from(losses, of);
   const trained = Object.keys(losses[0]?.grad_norms ?? {}) as (keyof ParameterArrays)[];
@@ -120,7 +120,7 @@ export function lossColumns(losses: readonly TrainLoss[]): Map<string, Float32Ar
   ]);
 }
 
-/** The numbers of a step out of the columns. */
+/** The numbers of one step from the columns. */
 export function lossAt(columns: ReadonlyMap<string, Float32Array>, step: number): TrainLoss {
   const at = (name: string): [string, number][] => {
     const column = columns.get(name);
@@ -130,13 +130,13 @@ export function lossAt(columns: ReadonlyMap<string, Float32Array>, step: number)
   return { ...Object.fromEntries(TRAINING.flatMap(at)), grad_norms: Object.fromEntries(norms) } as unknown as TrainLoss;
 }
 
-/** Places of the sums over a batch that the numbers are made of. */
+/** Indices of the sums over a batch from which the numbers are computed. */
 export const TOTALS = { squares: 0, l0: 1, l1: 2, penalty: 3, aux: 4, gate: 5 } as const;
 
 /** How many there are. */
 export const N_TOTALS: number = Object.keys(TOTALS).length;
 
-/** Where a step's numbers go. */
+/** The row for a step's numbers. */
 export interface LossSlot {
   /** [slots, RECORD_WIDTH] */
   readonly losses: Tensor;
@@ -144,22 +144,25 @@ export interface LossSlot {
   readonly slot: number;
 }
 
-/** Writes what an objective says of a batch into its row. */
+/** Writes the numbers of a batch into its row. */
 export function writeLossRecord(
   commands: Commands,
   given: {
     readonly into: LossSlot;
     /** [N_TOTALS] */
     readonly totals: Tensor;
-    /** Which of them is the penalty, the mean of it that costs nothing or 0, and [1], its weight. */
+    /** Which of the totals is the penalty, the mean L0 that costs nothing or 0, and [1], the penalty's weight. */
     readonly penalty: { readonly total: keyof typeof TOTALS; readonly target_l0: number; readonly weight: Tensor };
     /** B */
     readonly n_rows: number;
-    /** How many squares are added up. */
+    /** The number of squares in the sum. */
     readonly n_squares: number;
     /** [1], the largest |x|, as bits. */
     readonly largest: Tensor<"u32">;
-    /** In training: what the sums of auxiliary errors are multiplied with, where dead latents make them and otherwise. */
+    /**
+     * In training: the factors of the sums of auxiliary errors, of AuxK or the pre-activation loss and of the gates; 0
+     * for none.
+     */
     readonly auxWeights: { readonly aux: number; readonly gate: number };
     readonly training: boolean;
     /** [1], dead latents. */

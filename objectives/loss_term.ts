@@ -1,9 +1,9 @@
 /**
- * What a step asks of a part of the loss. Each part stands in a file of its own, with the buffers that no other reads, its
- * forward, its backward, and what it adds to the record.
+ * The interface of a loss term. Each term is a file of its own, with the buffers that only it reads, its forward pass,
+ * its backward pass, and what it adds to the loss record.
  *
- * A part that looks at codes, or has a gradient by them, does so twice: of the entries, and of the dense rows of a tile.
- * Only `step.ts` knows which of the two a step is.
+ * A term that reads codes, or has a gradient with respect to them, does so in two forms: for entries, and for the dense
+ * rows of a tile. Only `step.ts` knows which of the two a step uses.
  *
  * @module
  */
@@ -18,49 +18,49 @@ import type { TrainState } from "../nn/state.ts";
 import type { StepBuffers } from "../nn/step_buffers.ts";
 import type { DenseStep } from "../nn/step_codes.ts";
 
-/** What schedules say about one step. */
+/** The values of the schedules in one step. */
 export interface StepSchedule {
-  /** The learning rate, which the controller of L0 keeps pace with; 2e-3 if `null`. */
+  /** The learning rate, which scales the pace of the L0 controller; 2e-3 if `null`. */
   readonly lr: number | null;
-  /** Steps until the controller of L0 aims at the target itself, at the latest. */
+  /** The most steps until the L0 controller's reference is the target itself. */
   readonly stepsToTarget: number;
-  /** What the penalty's weight is multiplied with. */
+  /** The factor of the penalty's weight. */
   readonly sparsity: number;
-  /** What a TopK or BatchTopK keeps a row; its own `top_k` if `null`. */
+  /** How many latents a TopK or BatchTopK keeps a row; its own `top_k` if `null`. */
   readonly top_k: number | null;
-  /** The most that any step of the run keeps, which buffers are made for; the configuration's if `null`. */
+  /** The largest k of any step of the run, which sets the size of buffers; the configuration's `top_k` if `null`. */
   readonly mostK: number | null;
 }
 
-/** One batch on its way through a step. */
+/** What a step works with. */
 export interface Step {
-  /** What the step is recorded into. */
+  /** The list that the step is recorded into. */
   readonly commands: Commands;
   readonly model: Model;
-  /** What all parts share. */
+  /** Buffers that several terms share. */
   readonly buffers: StepBuffers;
   /** The nested dictionaries of this step. */
   readonly prefixes: Prefixes;
   /** The penalty on the codes. */
   readonly sparsity: Sparsity;
   readonly schedule: StepSchedule;
-  /** What a loss alone does not need. */
+  /** What only training needs. */
   readonly training: Training | undefined;
 }
 
-/** A step that goes backward. */
+/** The part of a step that training adds. */
 export interface Training {
   /** Counters, and the gradients. */
   readonly state: TrainState;
-  /** The mean L0 that a controller reaches for, if there is one. */
+  /** The controller's target, if there is one. */
   readonly target_l0: number | null;
   /** Rows without firing after which a latent is dead. */
   readonly dead_threshold_tokens: number;
-  /** Whether there can be dead latents. */
+  /** Whether any latent can be dead in this step. */
   readonly canBeDead: boolean;
 }
 
-/** A step that does. */
+/** A training step. */
 export type TrainingStep = Step & { readonly training: Training };
 
 /** The rows of one tile in a dense step. */
@@ -69,19 +69,19 @@ export interface DenseTile {
   readonly span: Span;
   /** [≥ rows, S], ∂loss/∂f, then ∂loss/∂h. */
   readonly grad: Tensor;
-  /** Whether there have been other tiles. */
+  /** Whether earlier tiles have written gradients. */
   readonly accumulate: boolean;
 }
 
-/** Gradients of the codes, or of the pre-activations. */
+/** Gradients with respect to the codes, or to the pre-activations, in both forms. */
 export interface CodeGradients {
-  /** Adds to those of the entries. */
+  /** Adds to the gradients of the entries. */
   entries(step: TrainingStep): void;
-  /** Adds to those of the rows of a tile. */
+  /** Adds to the gradients of the rows of a tile. */
   dense(step: TrainingStep, tile: DenseTile): void;
 }
 
-/** Work that the GPU does where a number is not 0. */
+/** Work that the GPU does if a number is not 0. */
 export interface Conditional {
   /** [1] */
   readonly onlyIf: Tensor<"u32">;
@@ -89,40 +89,40 @@ export interface Conditional {
   readonly work: () => void;
 }
 
-/** A part of the loss. What it leaves out, it has nothing to do for. */
+/** A loss term. It leaves out the methods that it does not need. */
 export interface LossTerm extends Disposable {
   /** Whether it reads ‖W_dec_s‖² in this step. */
   readsNorms?(step: Step): boolean;
   /** Before there are codes. */
   beforeCodes?(step: TrainingStep): void;
-  /** Looks at the codes as soon as they are there. */
+  /** Reads the codes as soon as they are computed. */
   readonly look?: {
     entries(step: Step): void;
-    /** `penalised` is what the penalty is on: the codes, or what opens them. */
+    /** `penalised` is what the penalty applies to: the codes, or a Gated's gates. */
     dense(step: Step, codes: DenseCodes, span: Span, penalised: DenseCodes): void;
   };
-  /** When all codes have been looked at. */
+  /** After all codes have been read. */
   afterCodes?(step: Step): void;
-  /** When it is known which latents are dead. */
+  /** After it is known which latents are dead. */
   afterDead?(step: TrainingStep): Iterable<Conditional>;
-  /** [B, D], which gets what the reconstruction of this step misses. */
+  /** [B, D], a tensor that gets the residual of this step's reconstruction. */
   residual?(step: Step): Tensor | undefined;
   /** ∂loss/∂f. */
   readonly onCodes?: CodeGradients;
   /** ∂loss/∂h. */
   readonly onPreActs?: CodeGradients;
-  /** Gradients of parameters, when ∂loss/∂h has gone backward through the encoder. */
+  /** Gradients of parameters, after the encoder's backward pass. */
   afterEncoder?(step: TrainingStep): void;
-  /** The same where it depends on a number of the GPU. */
+  /** The same, conditional on numbers of the GPU. */
   last?(step: TrainingStep): Iterable<Conditional>;
 }
 
 /** A term beside the squared error and the penalty. */
 export interface AuxTerm extends LossTerm {
-  /** Where the sum of the losses of all rows has its place; that of `aux` counts only where there are dead latents. */
+  /** Its sum in the totals; that of `aux` counts only if there are dead latents. */
   readonly total: "aux" | "gate";
-  /** Adds them up in `totals`, without their weight. */
+  /** Sums the rows' losses into `totals`, without their weight. */
   sum(step: TrainingStep, totals: Tensor): void;
-  /** What that sum is multiplied with. */
+  /** The factor of that sum in the loss. */
   weight(step: TrainingStep): number;
 }

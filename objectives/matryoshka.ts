@@ -1,5 +1,5 @@
 /**
- * Nested dictionaries: the mean over P prefixes of each one's own mean squared error, plus sparsity and the auxiliary loss.
+ * Nested dictionaries: the average over P prefixes of their mean squared errors, plus sparsity and the auxiliary loss.
  *
  * Sampled prefixes as upstream has them (Nabeshima 2024), or fixed groups (Bussmann et al. 2025, arXiv 2503.17547), every
  * prefix with the weight 1/P. One prefix is the plain objective.

@@ -1,7 +1,7 @@
 /**
  * What training minimises: `loss = mse + sparsity + aux`, and all its gradients.
  *
- * An {@link Objective} is a description without state on the GPU; what a step leaves behind lives in a `TrainState`.
+ * An {@link Objective} is a description without GPU state; what changes from step to step is in a `TrainState`.
  *
  * @module
  */
@@ -29,14 +29,14 @@ import { type Vanilla, VANILLA_FIELDS } from "./vanilla.ts";
 /** A complete description of an objective. */
 export type ObjectiveConfig = Vanilla | Matryoshka;
 
-/** What a user may write: the discriminator and whatever differs from the defaults. */
+/** What a user may write: the `key`, and the fields that differ from the defaults. */
 export type ObjectiveOptions =
   | (Pick<Vanilla, "key"> & Partial<Vanilla>)
   | (Pick<Matryoshka, "key"> & Partial<Matryoshka>);
 
-/** Numbers of a batch that are still on the GPU. */
+/** A loss that is still on the GPU. */
 export interface PendingLoss extends Disposable {
-  /** Brings them back. */
+  /** Reads it back. */
   read(): Promise<Loss>;
 }
 
@@ -56,11 +56,10 @@ export class Objective {
   }
 
   /**
-   * The penalty on the codes: the activation's, with the weight that the objective says, if it says one. What has no
-   * penalty gets L1.
+   * The penalty on the codes: the activation's, with the objective's weight if it has one. An activation without a
+   * penalty then gets L1.
    *
-   * @throws {RangeError} for a `target_l0` of an activation that has no penalty to control, or of more latents than there
-   * are.
+   * @throws {RangeError} for a `target_l0` if the activation has no penalty to control, or one above d_sae.
    */
   sparsity({ cfg: { activation, d_sae } }: Pick<Model, "cfg">): Sparsity {
     const { target_l0 } = this.cfg;
@@ -79,8 +78,8 @@ export class Objective {
   }
 
   /**
-   * The loss of x [B, D], without changing anything and without the auxiliary part. Of a source, that of all its rows,
-   * which are read a few at a time.
+   * The loss of x [B, D] without the auxiliary part; changes nothing. For a source, the loss of all its rows, which are
+   * read a few at a time.
    *
    * Without `prefixes`, only the full reconstruction counts. (Upstream samples prefixes here too, so that its evaluation is
    * random.)
@@ -121,7 +120,8 @@ export class Objective {
   /**
    * The loss of x [B, D] in training, and its gradients; updates the dead counters in `state`.
    *
-   * The gradients belong to the state and hold until its next step. Without `prefixes`, they are those of the state's step.
+   * The gradients belong to the state and are valid until its next step. Without `prefixes`, the objective's for the
+   * state's step are used.
    *
    * @throws {ShapeError} if x has rows of another width, or is not a whole number of rows of d_model.
    * @throws {RangeError} for prefixes that do not ascend to d_sae, or a state of another model.
@@ -148,7 +148,9 @@ export class Objective {
     return { loss, gradients };
   }
 
-  /** Means over all rows come from those of the parts; a penalty with a {@link freeL0} is not a mean. */
+  /**
+   * Averages over all rows are weighted averages of the parts; only a penalty with a {@link freeL0} is not an average.
+   */
   async #sourceLoss(model: Model, source: RowSource, prefixes: readonly number[]): Promise<Loss> {
     checkWidth(source, model);
     if (source.n_rows === 0) throw new RangeError("the loss needs at least one row, and the source has none");
@@ -173,9 +175,9 @@ const SOURCE_ROWS = 2048;
 const UNCHANGED: StepSchedule = { lr: null, stepsToTarget: Infinity, sparsity: 1, top_k: null, mostK: null };
 
 /**
- * The buffers of a training step, made when batches of so many rows first come and kept for the next.
+ * The buffers of a training step, allocated for the first batch of a size and kept for the next.
  *
- * @throws {RangeError | DeviceError} if a step takes no such batch, or the device holds no such buffers.
+ * @throws {RangeError | DeviceError} if the batch is too large for a step or for the device.
  */
 export function stepBuffers(
   model: Model,

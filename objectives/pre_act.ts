@@ -1,9 +1,10 @@
 /**
  * The pre-activation loss of a JumpReLU: `coeff · mean_b Σ_{s dead} max(θ⁺_s − h_bs, 0) n_s`, with θ⁺ = max(θ, 0) and
- * n_s = ‖W_dec_s‖ (Anthropic, January 2025, there over all latents; over the dead ones as SAELens has it).
+ * n_s = ‖W_dec_s‖ (Anthropic, January 2025, over all latents; SAELens restricts it to the dead ones, as here).
  *
- * Dead latents are pulled towards firing. The gradient reaches W_enc, b_enc, θ and W_dec of the dead latents, b_dec where
- * the encoder subtracts it, and nothing else: ∂h = −w n, ∂θ = Σ w n, ∂n = Σ w (θ⁺ − h) where h < θ⁺ and s is dead, with w = coeff / B.
+ * It pulls dead latents towards firing. The gradient reaches W_enc, b_enc, θ and W_dec of the dead latents, b_dec where
+ * the encoder subtracts it, and nothing else: ∂h = −w n, ∂θ = Σ w n, ∂n = Σ w (θ⁺ − h) where h < θ⁺ and s is dead, with
+ * w = coeff / B.
  *
  * @module
  */
@@ -28,7 +29,7 @@ export class PreActLoss implements AuxTerm {
   readonly total = "aux";
   /** [B], a row's loss over `coeff`. */
   readonly #rows: Tensor;
-  /** [S] each: sums over the batch, its parts of ∂loss/∂θ and ∂loss/∂‖W_dec_s‖. */
+  /** [S] each: its parts of ∂loss/∂θ and ∂loss/∂‖W_dec_s‖, summed over the batch. */
   readonly #slopes: PreActSlopes;
   readonly #cfg: PreAct;
   readonly #dead: DeadLatents;
@@ -98,7 +99,7 @@ interface PreActSlopes {
   readonly normSlopes: Tensor;
 }
 
-/** What every pass reads. */
+/** Inputs of every pass. */
 interface PreActArguments {
   /** [S], ‖W_dec_s‖². */
   readonly squares: Tensor;
@@ -108,7 +109,7 @@ interface PreActArguments {
   readonly span: Span;
 }
 
-/** What passes over the entries of a batch read. */
+/** Inputs of passes over the entries of a batch. */
 interface EntryArguments extends Omit<PreActArguments, "span"> {
   readonly entries: EntryBuffers;
   /** [entries], h. */
@@ -150,10 +151,13 @@ function preActEntrySums(
   });
 }
 
-/** Invocations a row: each a stretch of latents, so that the order of summation does not depend on what the entries are. */
+/**
+ * Invocations a row, each with a range of latents, so that the order of summation does not depend on which entries
+ * there are.
+ */
 const STRETCHES = 64;
 
-/** WGSL: what h of a latent adds to `part`. */
+/** WGSL: adds a latent's loss at h to `part`. */
 const addMissing = (latent: string, h: string): string => `
     if (flags[${latent}] != 0u) {
       let missing = max(threshold[${latent}], 0.0) - ${h};
@@ -218,7 +222,10 @@ const preActEntrySumsKernel = defineKernel({
   if (lane == 0u) { sums[group] = sum; }`,
 });
 
-/** Adds to ∂h of the rows of a tile; `slopes` (+)= the parts of ∂θ and ∂n, whose order of summation blocks leave alone. */
+/**
+ * Adds to ∂h of the rows of a tile; `slopes` (+)= the parts of ∂θ and ∂n, in an order of summation that does not depend
+ * on blocks.
+ */
 function preActBackward(
   commands: Commands,
   model: AffineMaps,
@@ -375,7 +382,7 @@ const preActEntrySlopesKernel = defineKernel({
   norm_slopes[s] = by_norm;`,
 });
 
-/** ∂θ and ∂W_dec, from what all rows have added to `slopes`. */
+/** ∂θ and ∂W_dec from the sums over all rows in `slopes`. */
 function preActGradients(
   commands: Commands,
   model: AffineMaps,

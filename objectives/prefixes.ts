@@ -1,8 +1,8 @@
 /**
  * Which nested dictionaries a Matryoshka step trains.
  *
- * Upstream's distribution: lengths ℓ = 2 … S − 1 with P(ℓ) ∝ (ℓ−1)^−½ − ℓ^−½, the first differences of a Pareto law of power
- * ½; K − 1 distinct ones are drawn in turn and S itself is always there.
+ * Upstream's distribution: lengths ℓ = 2 … S − 1 with P(ℓ) ∝ (ℓ−1)^−½ − ℓ^−½, the first differences of a Pareto law of
+ * power ½; K − 1 distinct lengths are drawn without replacement, and S itself is always included.
  *
  * @module
  */
@@ -13,10 +13,10 @@ import { RandomStream, STREAMS } from "../kernels/random.ts";
 /**
  * `n_prefixes` distinct lengths, ascending, the last of them `d_sae`.
  *
- * Computed in float64 with + − × ÷ √ only, so the same everywhere. Drawing with replacement and leaving out repetitions is
- * the same as drawing in turn without replacement.
+ * Computed in float64 with + − × ÷ √ only, so the result is the same everywhere. Drawing with replacement and skipping
+ * repetitions is equivalent to drawing without replacement.
  *
- * @throws {RangeError} if there are not so many lengths.
+ * @throws {RangeError} if there are fewer lengths than that.
  */
 export function samplePrefixes(
   d_sae: number,
@@ -26,7 +26,7 @@ export function samplePrefixes(
   if (!Number.isInteger(n_prefixes) || n_prefixes < 1 || n_prefixes > d_sae) {
     throw new RangeError(`n_prefixes must be between 1 and d_sae ${d_sae}, found ${shown(n_prefixes)}`);
   }
-  // Length 1 has no probability: it appears only where every length does.
+  // Length 1 has probability 0: it appears only if all lengths do.
   if (n_prefixes === d_sae) return Array.from({ length: d_sae }, (_, index) => index + 1);
   if (n_prefixes === d_sae - 1) return Array.from({ length: d_sae - 1 }, (_, index) => index + 2);
   const random = new RandomStream(seed, STREAMS.lengths, step);

@@ -1,5 +1,5 @@
 /**
- * How many latents a row uses and how strongly, and the penalty on it: `λ · P`, with P a mean over rows of
+ * L0 and L1 of the codes, and the penalty on them, `λ · P`, where P is the mean over rows of the sum of
  *
  * | sparsity | a code's part of P |
  * | --- | --- |
@@ -8,9 +8,9 @@
  * | `tanh-sparsity` | tanh(c \|f\| n) |
  * | `l0-sparsity`, `target-l0-sparsity` | 1[f ≠ 0] |
  *
- * L0 counts what is not zero, also negative values and NaN. P is a sum over latents, so λ is tied to that scale; the
- * squared error beside it is a mean over dimensions, so a λ from a paper that sums them must be divided by d_model.
- * The penalties on L0 have no gradient here: a JumpReLU's backward gives them one.
+ * L0 counts all values that are not zero, negative ones and NaN included. P is a sum over latents while the squared
+ * error is a mean over dimensions, so a λ from a paper that sums the squared error must be divided by d_model.
+ * Penalties on L0 have no gradient here: a JumpReLU's backward pass adds it.
  *
  * @module
  */
@@ -35,7 +35,7 @@ import { TOTALS } from "./loss_record.ts";
 import type { CodeGradients, DenseTile, LossTerm, Step, TrainingStep } from "./loss_term.ts";
 import { penaltyWeight } from "./l0_controller.ts";
 
-/** The penalty, and what is measured of codes. */
+/** The penalty, and the L0 and L1 of codes. */
 export class Penalty implements LossTerm {
   /** [1], λ of this step. */
   readonly weight: Tensor;
@@ -43,16 +43,16 @@ export class Penalty implements LossTerm {
   readonly slope: Tensor;
   /** [B] each, sums over a row. */
   readonly #rows: Readonly<Record<"l0" | "l1" | "penalty", Tensor>>;
-  /** [B], L0 of what the penalty is on, where that is not the codes. */
+  /** [B], L0 of a Gated's gates, to which its penalty applies instead of the codes. */
   readonly #gates: Tensor | undefined;
-  /** What a weighted penalty has: [entries], ∂loss/∂‖W_dec_s‖ of each, and [S], their sums. */
+  /** For a weighted penalty: [entries], ∂loss/∂‖W_dec_s‖ of each, and [S], their sums. */
   readonly #norms: { readonly values: Tensor; readonly slopes: Tensor } | undefined;
-  /** [2] and [1], placeholders where there is no controller. */
+  /** [2] and [1], placeholder bindings when there is no controller. */
   readonly #unused: { readonly control: Tensor; readonly halted: Tensor<"u32"> };
   readonly #totals: Tensor;
   readonly #owned: DisposableStack;
 
-  /** For the batches of `buffers`, of the sums over which `totals` holds the penalty's. */
+  /** For the batches of `buffers`; its sums over a batch go to `totals`. */
   constructor(context: DeviceContext, sparsity: Sparsity, buffers: StepBuffers, totals: Tensor) {
     const { n_rows, f_x: { entries: { codes: { d_sae }, grad_values } } } = buffers;
     using stack = new DisposableStack();
@@ -145,7 +145,7 @@ export class Penalty implements LossTerm {
     if (this.#norms) normsBackward(commands, model, { squares, normSlopes: this.#norms.slopes, gradients });
   }
 
-  /** Which of the sums over the batch is P. */
+  /** The sum over the batch that is P. */
   total(sparsity: Sparsity): keyof typeof TOTALS {
     return this.#gates || isWeighted(sparsity) ? "penalty" : isOnL0(sparsity) ? "l0" : "l1";
   }
@@ -166,7 +166,7 @@ const addValue = (value: string) => `
     count += u32((bitcast<u32>(${value}) & 0x7fffffffu) != 0u);
     sum += abs(${value});`;
 
-/** Invocations a row: eight strided parts and a tree, whatever the device, so that the order is one. */
+/** Invocations a row: eight strided parts and a tree on every device, so that there is one order of summation. */
 const PARTS = 8;
 
 const rowNormsKernel = perRowLayout((layout) =>
@@ -198,7 +198,7 @@ const rowNormsKernel = perRowLayout((layout) =>
   })
 );
 
-/** The same of dense codes. */
+/** The same for dense codes. */
 export function denseRowNorms(
   commands: Commands,
   given: { readonly codes: DenseCodes; readonly span: Span; readonly l0: Tensor; readonly l1: Tensor },
@@ -235,7 +235,7 @@ const denseRowNormsKernel = perDenseLayout(({ parts, scalars, bindings, declarat
 
 type WeightedKey = WeightedSparsity["key"];
 
-/** WGSL: a code's part of P, its derivatives by |f| and by n; tanh has a scale. For |f| ≥ 0 they are those from the right at 0. */
+/** WGSL: a code's part of P and its derivatives with respect to |f| and n; at |f| = 0 the derivative from the right. */
 const WEIGHTED_WGSL: Readonly<Record<WeightedKey, string>> = {
   "weighted-l1-sparsity": `
 fn part(f: f32, n: f32, scale: f32) -> f32 { return abs(f) * n; }
@@ -244,7 +244,7 @@ fn slope_n(f: f32, n: f32, scale: f32) -> f32 { return abs(f); }`,
   "tanh-sparsity": `
 fn part(f: f32, n: f32, scale: f32) -> f32 {
   let a = scale * abs(f) * n;
-  // Near 0 the quotient below cancels; four terms of the series are exact to the last bit there.
+  // Near 0 the quotient below cancels; four terms of the series are exact in float32 there.
   if (a < 0.1) { return a * fma(a * a, fma(a * a, fma(a * a, -17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0); }
   let t = exp(-2.0 * a);
   return (1.0 - t) / (1.0 + t);
@@ -265,12 +265,15 @@ function weighted<K>(declare: (wgsl: string) => K): Readonly<Record<WeightedKey,
   };
 }
 
-/** What only the hyperbolic tangent has. */
+/** The scale of a tanh penalty; 1 for the others. */
 function scaleOf(sparsity: Sparsity): number {
   return sparsity.key === "tanh-sparsity" ? sparsity.scale : 1;
 }
 
-/** penalty[b] = Σ_s of the parts of P, where they depend on n; `squares` [S] are n². Other penalties are L0 or L1. */
+/**
+ * penalty[b] = Σ_s of the parts of P for penalties that depend on n; `squares` [S] are n². The others are L0 or L1,
+ * which are computed anyway.
+ */
 export function rowPenalties(
   commands: Commands,
   given: {
@@ -322,7 +325,7 @@ const rowPenaltiesKernels = weighted((wgsl) =>
   })
 );
 
-/** The same of dense codes. */
+/** The same for dense codes. */
 export function denseRowPenalties(
   commands: Commands,
   given: {
@@ -377,17 +380,17 @@ const denseRowPenaltiesKernels = weighted((wgsl) =>
 );
 
 /**
- * ∂f += slope/B · ∂P_b/∂f for the entries of sparse codes, with `slope` [1] = ∂loss/∂P. At f = 0 the derivative is that from
- * the right for codes that are never negative; for others the sign is 0 there.
+ * ∂f += slope/B · ∂P_b/∂f for the entries of sparse codes, with `slope` [1] = ∂loss/∂P. At f = 0 it is the derivative
+ * from the right if codes are never negative, otherwise 0.
  *
- * Weighted penalties set the slopes of `norms`, slope/B · Σ_b ∂P_b/∂n_s, too, which {@link normsBackward} takes.
+ * A weighted penalty also writes the slopes of `norms`, slope/B · Σ_b ∂P_b/∂n_s, for {@link normsBackward}.
  */
 export function sparsityBackward(
   commands: Commands,
   given: {
     readonly sparsity: Sparsity;
     readonly entries: Entries;
-    /** Of a weighted penalty: [entries], which gets slope/B · ∂P_b/∂n of each, and [S], which gets their sums. */
+    /** For a weighted penalty: [entries], which gets slope/B · ∂P_b/∂n of each, and [S], which gets their sums. */
     readonly norms: { readonly values: Tensor; readonly slopes: Tensor } | undefined;
     /** Whether codes are never negative. */
     readonly oneSided: boolean;
@@ -472,7 +475,10 @@ const sparsityBackwardKernels = weighted((wgsl) =>
   })
 );
 
-/** The same for the rows of one tile of dense codes, which are not negative; at f = 0 the derivative is that from the right. */
+/**
+ * The same for the rows of one tile of dense codes, which are never negative; at f = 0 it is the derivative from the
+ * right.
+ */
 export function denseSparsityBackward(
   commands: Commands,
   given: {
@@ -484,7 +490,7 @@ export function denseSparsityBackward(
     readonly n_rows: number;
     readonly squares: Tensor;
     readonly slope: Tensor;
-    /** Of a weighted penalty. */
+    /** For a weighted penalty: [S], which gets slope/B · Σ_b ∂P_b/∂n_s. */
     readonly normSlopes: Tensor | undefined;
     readonly accumulate: boolean;
   },
@@ -549,7 +555,7 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
   for (var row = 0u; row < dims.rows; row += 1u) {
     let i = row * dims.d_sae + s;
     grad[i] = fma(share, slope_f(f[i], n, dims.scale), old_grad[i]);
-    // As the entries of sparse codes have it: a product, then a sum.
+    // A product, then a sum, as for the entries of sparse codes.
     let by_norm = share * slope_n(f[i], n, dims.scale);
     sum += by_norm;
   }
@@ -557,7 +563,7 @@ const denseSparsityBackwardKernels = weighted((wgsl) =>
   })
 );
 
-/** ∂W_dec_s += normSlopes[s] · W_dec_s / ‖W_dec_s‖; rows of zeros have no direction and get nothing. */
+/** ∂W_dec_s += normSlopes[s] · W_dec_s / ‖W_dec_s‖; rows of zeros have no direction and get no gradient. */
 export function normsBackward(
   commands: Commands,
   model: AffineMaps,

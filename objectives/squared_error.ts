@@ -1,8 +1,8 @@
 /**
- * The squared error, safe from overflow, and the summed residuals that its gradient is made of.
+ * The squared error, computed without overflow, and the summed residuals from which its gradient is computed.
  *
- * Errors are divided by a power of two near `u = max |x|` over the whole batch before they are squared, as upstream divides
- * by u itself: `mean((x̂/u − x/u)²) · u · u`. u is at least 2⁻⁴⁰, so an all-zero x gives a number and not 0/0.
+ * Errors are divided by a power of two near `u = max |x|` over the whole batch before they are squared, as upstream
+ * divides by u itself: `mean((x̂/u − x/u)²) · u · u`. u is at least 2⁻⁴⁰, so that an all-zero x does not give 0/0.
  *
  * @module
  */
@@ -36,17 +36,17 @@ const TOTAL_WGSL = totalWgsl(THREADS);
 
 /** The squared error of the reconstructions. */
 export class SquaredError implements Disposable {
-  /** [B], a row's squared error over u². */
+  /** [B], each row's squared error divided by u². */
   readonly #rows: Tensor;
   readonly #totals: Tensor;
 
-  /** For batches of `n_rows`, of the sums over which `totals` holds its own. */
+  /** For batches of `n_rows`; the sum over a batch goes to `totals`. */
   constructor(context: DeviceContext, n_rows: number, totals: Tensor) {
     this.#rows = new Tensor(context, "f32", [n_rows], "squared error a row");
     this.#totals = totals;
   }
 
-  /** x̂ of some rows from their entries, turned into G [≥ rows, P, D]; their squared errors are noted. */
+  /** Decodes some rows from their entries and turns x̂ into G [≥ rows, P, D]; stores the rows' squared errors. */
   entries(step: Step, span: Span, residual: Tensor | undefined): Tensor {
     const { commands, model, prefixes, buffers: { f_x: { entries: { codes } }, x_hats } } = step;
     decode(commands, model, { codes, span, prefixes, x_hats: x_hats.rows(0, span.to - span.from) });
@@ -61,7 +61,7 @@ export class SquaredError implements Disposable {
     return this.#toResiduals(step, span, residual);
   }
 
-  /** Adds the errors of all rows. */
+  /** Sums the errors of all rows. */
   sum({ commands, buffers: { n_rows } }: Step): void {
     const totals = this.#totals;
     sum(commands, { x: this.#rows, size: n_rows, into: totals, results: totals.size, at: TOTALS.squares });
@@ -100,9 +100,9 @@ export interface ResidualsArguments {
   readonly b_dec: Bindable;
   /** [1], the largest |x| of the batch, as bits. */
   readonly largest: Bindable;
-  /** [B], which gets a row's squared error over u². */
+  /** [B], which gets each row's squared error divided by u². */
   readonly squares: Bindable;
-  /** [B, D], which gets x − x̂ of the last prefix, if that is asked for. */
+  /** [B, D], which gets x − x̂ of the last prefix; not computed if left out. */
   readonly residual?: Bindable;
   /** Rows of this call. */
   readonly rows: number;
@@ -140,7 +140,7 @@ export function residuals(commands: Commands, given: ResidualsArguments): void {
   else commands.run(residualsKernel(d_model, context), shared);
 }
 
-/** What a declaration has in common with the others: 32 elements of a row a turn, in loads of four or one. */
+/** What all declarations share: one turn reads 32 elements of a row, in loads of four or one. */
 const rowKernel = (layout: RowLayout) => ({
   declarations: SCALE_WGSL + rowTotal(layout, THREADS / layout.scalars).declarations,
   directives: rowTotal(layout, THREADS / layout.scalars).directives ?? "",
@@ -157,12 +157,12 @@ const bindings = ({ element }: RowLayout) => ({
   squares: writes("f32", "n_rows"),
 });
 /**
- * The most loads that an invocation has in hand: of every prefix as many neighbours, lest each turn go to another page of
- * memory.
+ * The most loads that an invocation makes in a turn: several neighbours of every prefix, so that not every turn touches
+ * another page of memory.
  */
 const AT_ONCE = 4;
 
-/** One kernel for each layout, and for each number of loads in hand that rows may have. */
+/** One kernel for each layout and each number of loads a turn. */
 const perLayoutAndLoads = <B extends string>(
   declare: (layout: RowLayout, atOnce: number) => Kernel<(typeof dims)[number], "weight", B>,
 ) => {
@@ -175,7 +175,7 @@ const body = (layout: RowLayout, atOnce: number, keep: (at: string, error: strin
   const lanes = THREADS / layout.scalars;
   const each = (statement: (c: number, place: string) => string) =>
     Array.from({ length: atOnce }, (_, c) => statement(c, `first + ${c * lanes}u`)).join("\n    ");
-  // Columns past the end are computed from what lies there, and neither stored nor counted.
+  // Columns past the end of a row are computed but neither stored nor counted.
   return `
   let inverse = inverse_scale_of(largest[0]);
   let loads = dims.d_model / ${layout.scalars}u;
@@ -236,19 +236,19 @@ const keepingResidualsKernel = perLayoutAndLoads((layout, atOnce) =>
 
 /** Arguments of {@link auxiliaryResiduals}. */
 export interface AuxiliaryResidualsArguments {
-  /** [rows, D], what is to be reconstructed: a constant here. */
+  /** [rows, D], the target of the reconstruction, a constant. */
   readonly residual: Bindable;
-  /** [rows, 1, D], the attempt; becomes its gradient. */
+  /** [rows, 1, D], the reconstruction; becomes its gradient. */
   readonly reconstruction: Bindable;
   /** [D] */
   readonly b_dec: Bindable;
-  /** Whether b_dec is part of the attempt. */
+  /** Whether to add b_dec to the reconstruction. */
   readonly include_b_dec: boolean;
-  /** [1], how many latents may attempt it; without any, there is neither loss nor gradient. */
+  /** [1], the number of latents that take part; if 0, loss and gradient are 0. */
   readonly count: Bindable;
-  /** [1], which multiplies the loss. */
+  /** [1], a factor of the loss. */
   readonly inverse: Bindable;
-  /** [B], which gets a row's squared error. */
+  /** [B], which gets each row's squared error. */
   readonly squares: Bindable;
   /** Weight of the loss. */
   readonly alpha: number;
@@ -315,10 +315,10 @@ const auxiliaryResidualsKernel = perRowLayout((layout) =>
 );
 
 /**
- * (x̂ − x)² element by element, computed as upstream's `mean_squared_err`; with `norm`, divided by the length of x's row:
- * `(x̂ − x)² / (‖x‖₂ + 1e-12 u)`. A new tensor of the same shape.
+ * (x̂ − x)² element by element, as upstream's `mean_squared_err`; with `norm`, divided by the norm of x's row: `(x̂ −
+ * x)² / (‖x‖₂ + 1e-12 u)`. A new tensor of the same shape.
  *
- * Unlike upstream's April 2025 version, an all-zero x gives numbers and not NaN.
+ * Unlike in upstream's April 2025 version, an all-zero x does not give NaN.
  *
  * @throws {ShapeError} if the shapes differ.
  * @throws {TypeError} for an unknown option.

@@ -1,7 +1,6 @@
 /**
- * One step in the order of the data: codes, what is measured of them, who is dead, reconstructions, and the gradients from
- * last to first. The parts of the loss stand in files of their own; what is here is their order, and which of them the GPU
- * does.
+ * One step in the order of the data: codes and their measurements, dead latents, reconstructions, and the gradients
+ * from last to first. The loss terms are in files of their own; this file has their order, and what the GPU may skip.
  *
  * @module
  */
@@ -19,7 +18,7 @@ import { type LossSlot, writeLossRecord } from "./loss_record.ts";
 import type { Conditional, Step, TrainingStep } from "./loss_term.ts";
 import type { LossTerms } from "./terms.ts";
 
-/** Records the loss of x [B, D], and in training all its gradients and who is dead. */
+/** Records the loss of x [B, D] and, in training, all its gradients and the dead latents. */
 export function recordStep(step: Step, terms: LossTerms, x: Tensor, into: LossSlot): void {
   recordCodes(step, terms, x);
   if (isTraining(step)) {
@@ -56,7 +55,7 @@ export function recordStep(step: Step, terms: LossTerms, x: Tensor, into: LossSl
   });
 }
 
-/** Codes, what is measured of them, the largest |x|, and what the penalty weighs. */
+/** Codes and their measurements, the largest |x|, and the penalty's weight. */
 function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
   const { commands, model, buffers, prefixes, schedule, training } = step;
   const { input, f_x, ends, largest, squares } = buffers;
@@ -80,7 +79,7 @@ function recordCodes(step: Step, { all }: LossTerms, x: Tensor): void {
   for (const term of all) term.afterCodes?.(step);
 }
 
-/** Counts who fired, and lets the dead choose where to help. */
+/** Finds out which latents are dead, and lets terms select among them. */
 function recordDead(step: TrainingStep, { dead, all }: LossTerms): void {
   const { commands, buffers: { f_x: { entries: { codes, transposition }, dense } } } = step;
   const byLatent = () => transposition.transpose(commands, codes.sparse);
@@ -137,7 +136,7 @@ function isTraining(step: Step): step is TrainingStep {
   return step.training !== undefined;
 }
 
-/** Records what is done with entries, or both that and what is done with dense codes, of which the GPU does one. */
+/** Records the sparse form of some work, or both forms, of which the GPU does one. */
 function sparseOrDense(
   { commands, buffers: { f_x } }: Step,
   { entries, dense }: { readonly entries: () => void; readonly dense: (codes: DenseStep) => void },

@@ -1,5 +1,5 @@
 /**
- * The parts that a loss has.
+ * The terms of a model's loss.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { PreActLoss } from "./pre_act.ts";
 import { Penalty } from "./sparsity.ts";
 import { SquaredError } from "./squared_error.ts";
 
-/** The parts of a model's loss, and their buffers for batches of one size. */
+/** The terms of a model's loss, with their buffers for batches of one size. */
 export class LossTerms implements Disposable {
   readonly squaredError: SquaredError;
   readonly penalty: Penalty;
@@ -26,7 +26,7 @@ export class LossTerms implements Disposable {
   readonly aux: readonly AuxTerm[];
   /** [N_TOTALS], sums over the batch. */
   readonly totals: Tensor;
-  /** Those that look at codes, in their order. */
+  /** The terms that read codes, in order. */
   readonly all: readonly LossTerm[];
   readonly #owned: DisposableStack;
 
@@ -40,7 +40,7 @@ export class LossTerms implements Disposable {
     this.penalty = stack.use(new Penalty(context, sparsity, buffers, this.totals));
     this.dead = stack.use(new DeadLatents(context, d_sae));
     const auxiliary = training ? auxTerms(model, aux, buffers, this.dead).map((term) => stack.use(term)) : [];
-    // What makes the gradient of gates comes before what adds to it.
+    // The term that writes the gates' gradient comes before those that add to it.
     const gates = training && buffers.f_x.gate ? [stack.use(new GateLoss(context, buffers))] : [];
     this.aux = [...gates, ...auxiliary];
     this.all = [...gates, this.penalty, this.dead, ...auxiliary];

@@ -1,10 +1,10 @@
 /**
- * What the rest of the library asks of an activation. Each stands in a file of its own, with everything that is its own:
- * fields, parameters, formula, codes outside training and in it, and its backward.
+ * The interface of an activation. Each activation is a file of its own with everything that belongs to it: fields,
+ * parameters, formula, codes outside and in training, and the backward pass.
  *
- * In training there are two code paths. Codes are *selected*: how many there are is known beforehand, and they are sparse
- * rows from the start (`selected_codes.ts`). Or they are made *element by element*: the GPU counts them in each step, and the
- * step is sparse where they are few and dense where they are many (`elementwise_codes.ts`).
+ * Training has two code paths. *Selected* codes are sparse rows from the start, since their number is known in advance
+ * (`selected_codes.ts`). *Elementwise* codes are counted by the GPU in each step, which is sparse if they are few and
+ * dense if they are many (`elementwise_codes.ts`).
  *
  * @module
  */
@@ -19,7 +19,7 @@ import type { Fields } from "../fields.ts";
 import type { Aux, Sparsity } from "../loss_terms.ts";
 import type { Gradients, OwnParameterName } from "../parameters.ts";
 
-/** What the configuration of every activation has. */
+/** The fields that every activation has. */
 export interface AnyActivation {
   /** Discriminator. */
   readonly key: string;
@@ -29,41 +29,41 @@ export interface AnyActivation {
   readonly aux: Aux;
 }
 
-/** A parameter that an activation has besides the matrices and biases. */
+/** A parameter of an activation, besides the matrices and biases. */
 export interface OwnParameter<C> {
-  /** What `ParameterArrays` calls it. */
+  /** Its name in `ParameterArrays`. */
   readonly name: OwnParameterName;
   /** [S], or a single number. */
   readonly shape: "each latent" | "one";
-  /** How saev's files spell it. */
+  /** Its name in saev's files. */
   readonly inFiles: string;
   /** Whether it has a gradient; otherwise training estimates it. */
   readonly isTrained: boolean;
-  /** The value of all elements before training. */
+  /** The initial value of all elements. */
   initial(cfg: C, pre_act_scale: number): number;
 }
 
 /** An activation. */
 export interface ActivationKind<C extends AnyActivation> {
-  /** How configurations name it. */
+  /** Its name in configurations. */
   readonly key: C["key"];
   /** Its fields. */
   readonly fields: Fields<C>;
   /**
-   * What its fields ask of each other.
+   * Checks fields that depend on each other.
    *
    * @throws {RangeError} where they contradict each other.
    */
   check?(cfg: C): void;
-  /** Its formula outside training, for people: f of h. */
+  /** Its formula outside training, f of h, for people to read. */
   formula(cfg: C, own: Partial<ParameterArrays>): string;
   /** Its own parameters. */
   readonly parameters: readonly OwnParameter<C>[];
-  /** Whether fields count in units of the initial pre-activations, which are then measured. */
+  /** Whether some fields are in units of the initial pre-activations, which are then measured. */
   readonly countsInPreActs: boolean;
-  /** How many latents a row keeps, on average of a batch; only where the configuration says so. */
+  /** How many latents a row keeps, on average over a batch; only if the configuration says so. */
   top_k?(cfg: C): number;
-  /** How many entries each row has outside training; only where that is known beforehand. */
+  /** How many entries each row has outside training; only if that is known in advance. */
   entriesPerRow?(cfg: C, d_sae: number): number;
   /** f_x of the whole batch outside training. */
   encode(commands: Commands, model: AffineMaps, cfg: C, given: Encoding): void;
@@ -77,13 +77,13 @@ export interface ActivationKind<C extends AnyActivation> {
   readonly training: Selecting<C> | Elementwise<C>;
 }
 
-/** What codes are made from, and where they go. */
+/** Inputs and outputs of encoding a batch. */
 export interface Encoding {
   /** The inputs. */
   readonly input: EncoderInput;
-  /** Room for pre-activations. */
+  /** Buffers for pre-activations. */
   readonly tile: Tile;
-  /** Room for the codes. */
+  /** Buffers for the codes. */
   readonly codes: Codes;
 }
 
@@ -91,40 +91,43 @@ export interface Encoding {
 export interface Selecting<C> {
   /** Discriminator. */
   readonly path: "selected";
-  /** What selects in training, for batches of `n_rows` that keep at most `k` latents a row on average. */
+  /** The selector in training, for batches of `n_rows` that keep at most `k` latents a row on average. */
   selector(model: AffineMaps, cfg: C, n_rows: number, k: number): Selector;
 }
 
-/** What selects the codes of a batch. */
+/** Selects the codes of a batch. */
 export interface Selector extends Disposable {
-  /** The most rows whose pre-activations it takes at once. */
+  /** The most rows whose pre-activations it takes together. */
   readonly tileRows: number;
   /** Whether some of the codes may be negative. */
   readonly keepsNegatives: boolean;
-  /** Selects `k` latents a row on average, and estimates what depends on them. */
+  /** Selects `k` latents a row on average, and updates the parameters estimated from them. */
   select(
     commands: Commands,
     given: Encoding & { readonly k: number; readonly estimate: Estimate | undefined },
   ): void;
 }
 
-/** What an estimate of a parameter depends on besides the codes. */
+/** Inputs of a parameter's estimate besides the codes. */
 export interface Estimate {
   /** [1], bits of the largest |x| of the batch. */
   readonly largest: Tensor<"u32">;
   /** [1], 0 while training is well. */
   readonly halted: Tensor<"u32">;
-  /** [1], how much of the estimate has been seen; 0 at the start. */
+  /** [1], how much of the estimate comes from data; 0 at the start. */
   readonly seen: Tensor;
 }
 
-/** Codes of which each depends on the pre-activation of its latent alone. */
+/** Codes that each depend only on the pre-activation of their latent. */
 export interface Elementwise<C> {
   /** Discriminator. */
   readonly path: "elementwise";
-  /** What is done with pre-activations; without it, f is max(h, 0), which the encoder's product gives by itself. */
+  /**
+   * How codes are computed from pre-activations; without it, f is max(h, 0), which the encoder's product gives
+   * directly.
+   */
   readonly ofPreActs?: PreActCodes<C>;
-  /** ∂f → ∂h of the rows of a tile, in place, and the gradients of its own parameters. */
+  /** ∂f → ∂h of the rows of a tile, in place, and the gradients of the activation's own parameters. */
   denseBackward(
     commands: Commands,
     model: AffineMaps,
@@ -135,22 +138,22 @@ export interface Elementwise<C> {
       readonly grad_f: Tensor;
       /** [rows, S], ∂gate. */
       readonly grad_gate: Tensor | undefined;
-      /** Adds to the gradients of own parameters. */
+      /** Whether to add to the gradients of own parameters. */
       readonly accumulate: boolean;
     },
   ): void;
 }
 
-/** How codes are made from pre-activations that are kept. */
+/** How codes are computed from pre-activations that are kept. */
 export interface PreActCodes<C> {
-  /** Entries are also those closer to their threshold than half of this: their code is 0, and their h is asked for. */
+  /** Elements closer to their threshold than half of this are entries too: their code is 0, and their h is needed. */
   window(cfg: C, model: AffineMaps): number;
   /**
-   * Whether max(h, 0) is what the penalty is on, and what alone opens the codes: h then has two gradients, ∂gate of that
-   * and the one of the codes, and only the first reaches b_enc.
+   * Whether h gates the codes and the penalty applies to max(h, 0): h then has two gradients, ∂gate and that of the
+   * codes, and only ∂gate reaches b_enc.
    */
   readonly isGate: boolean;
-  /** The codes of a tile of h as what looks at them once reads them. `f` [rows, S] is free for them. */
+  /** The codes of a tile of h, for kernels that read them once. `f` [rows, S] may be used as a buffer. */
   look(
     commands: Commands,
     model: AffineMaps,
@@ -160,7 +163,7 @@ export interface PreActCodes<C> {
   ofEntries(commands: Commands, model: AffineMaps, given: { readonly codes: Codes; readonly preActs: Tensor }): void;
   /** f [rows, S] of a tile of h. */
   ofTile(commands: Commands, model: AffineMaps, given: { readonly h: TensorRows; readonly f: TensorRows }): void;
-  /** ∂f → ∂h of all entries, in place, and the gradients of its own parameters. */
+  /** ∂f → ∂h of all entries, in place, and the gradients of the activation's own parameters. */
   entriesBackward(
     commands: Commands,
     model: AffineMaps,
@@ -175,7 +178,7 @@ export interface PreActCodes<C> {
   ): void;
 }
 
-/** What both backwards of an elementwise activation read. */
+/** Inputs of both backward passes of an elementwise activation. */
 export interface ElementwiseBackward {
   /** [1], the slope of the penalty in the loss. */
   readonly slope: Tensor;

@@ -140,9 +140,9 @@ class RowsThatCompete implements Selector {
  * θ ← (1 − m) θ + m · min{f > 0}, over the codes of a training batch; without a positive code, once the state has been
  * halted, or where x is not finite, θ stays.
  *
- * m is the momentum; with `bias_correction` it is m / (1 − (1 − m)ᵗ) at the t-th update, so that θ is the mean of what it
- * has seen from the first one on. The denominator is kept itself: 1 − (1 − m) is not m in float32. (Upstream starts at 0
- * without correcting for it, and raises an error where no code is positive.)
+ * m is the momentum; with `bias_correction` it is m / (1 − (1 − m)ᵗ) at the t-th update, so that θ is a weighted mean
+ * of all values so far. The state keeps the denominator itself, since 1 − (1 − m) is not m in float32. (Upstream starts
+ * at 0 without correcting for it, and raises an error where no code is positive.)
  */
 export function updateThreshold(
   commands: Commands,
@@ -167,7 +167,7 @@ export function updateThreshold(
 
 const THRESHOLD_THREADS = 256;
 
-/** Bits of positive numbers are ordered as the numbers are. */
+/** The bits of positive numbers have the order of the numbers. */
 const thresholdKernel = defineKernel({
   name: "update_threshold",
   dims: ["n_rows", "capacity", "bias_correction"],

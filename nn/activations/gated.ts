@@ -4,8 +4,8 @@
  *
  * m = exp(r_mag) ∘ (h − b_enc) + b_mag and f = 1[h > 0] · max(m, 0).
  *
- * The codes have no gradient through the gate. The penalty is on max(h, 0), and so is an auxiliary reconstruction
- * (`objectives/gate.ts`); their ∂gate is all that reaches b_enc. With ∂m = ∂f where h > 0 and m > 0, and 0 elsewhere:
+ * The codes have no gradient through the gate. The penalty and an auxiliary reconstruction (`objectives/gate.ts`) apply
+ * to max(h, 0); only their ∂gate reaches b_enc. With ∂m = ∂f where h > 0 and m > 0, and 0 elsewhere:
  *
  * - ∂h = exp(r_mag) ∘ ∂m + ∂gate, of which only ∂gate counts for b_enc
  * - ∂b_mag = Σ_b ∂m and ∂r_mag = Σ_b exp(r_mag) ∘ ∂m ∘ (h − b_enc)
@@ -141,7 +141,7 @@ export const GATED: ActivationKind<Gated> = {
   },
 };
 
-/** What the magnitude is made of besides h. */
+/** The magnitude's inputs besides h. */
 function magnitudes({ b_enc, own }: ParameterTensors) {
   return { b_enc, r_mag: own.get("r_mag")!, b_mag: own.get("b_mag")! };
 }
@@ -155,7 +155,7 @@ function gatedRows(commands: Commands, { cfg: { d_sae }, parameters }: AffineMap
   commands.run(gatedKernel, { size: (h.to - h.from) * d_sae, d_sae, ...magnitudes(parameters), x: h, f });
 }
 
-/** WGSL: whether a gate is open, and whether a magnitude counts; NaN does both, so that it shows. */
+/** WGSL: whether a gate is open, and whether a magnitude is positive; NaN counts as both, so that it propagates. */
 const GATE_WGSL = `
 fn is_open(h: f32) -> bool { return h > 0.0 || (bitcast<u32>(h) & 0x7fffffffu) > 0x7f800000u; }`;
 const GATED_WGSL = `${GATE_WGSL}
@@ -164,7 +164,7 @@ fn gated(h: f32, b: f32, r: f32, b_mag: f32) -> f32 {
   return select(0.0, m, is_open(h) && !(m <= 0.0));
 }`;
 
-/** What both kernels over rows have in common. */
+/** What both kernels over rows share. */
 const overRows = {
   dims: ["size", "d_sae"],
   workgroup: 64,
@@ -224,7 +224,7 @@ const gatedEntriesKernel = defineKernel({
   values[entry] = gated(preActs[entry], b_enc[s], r_mag[s], b_mag[s]);`,
 });
 
-/** WGSL: of latent s, what its elements share. */
+/** WGSL: the values that all elements of latent s share. */
 const MAGNITUDE = `
   let bias = b_enc[s];
   let factor = exp(r_mag[s]);
@@ -299,7 +299,7 @@ const gateBackwardKernel = defineKernel({
   grad_b_enc[s] = sum;`,
 });
 
-/** What both backwards over the entries of every latent have in common. */
+/** What both backward kernels over the entries of every latent share. */
 const entriesOfLatents = {
   dims: ["first", "d_sae", "capacity"],
   workgroup: 32,

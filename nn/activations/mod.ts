@@ -1,5 +1,5 @@
 /**
- * The activations that there are.
+ * All activations.
  *
  * @module
  */
@@ -41,12 +41,12 @@ export type ActivationOptions = {
     & { readonly aux?: AuxOptions };
 }[Activation["key"]];
 
-/** Everything that the library asks of an activation. */
+/** The implementation of an activation. */
 export function activationKind({ key }: Pick<Activation, "key">): ActivationKind<Activation> {
   return ACTIVATIONS[key];
 }
 
-/** What the parameters that training changes are, and their sizes. */
+/** The parameters that training changes, and their sizes. */
 export function parameterLayout(
   { d_model, d_sae, activation }: {
     readonly d_model: number;
@@ -58,12 +58,12 @@ export function parameterLayout(
   return { d_model, d_sae, own: trained.map(({ name, shape }) => ({ name, size: shape === "one" ? 1 : d_sae })) };
 }
 
-/** Whether thresholds learn: what a penalty on L0 and the pre-activation loss need. */
+/** Whether the activation trains thresholds, as penalties on L0 and the pre-activation loss require. */
 export function learnsThresholds(activation: Pick<Activation, "key">): boolean {
   return activationKind(activation).parameters.some(({ name, isTrained }) => name === "threshold" && isTrained);
 }
 
-/** What a model's sizes and activation say of its parameters. */
+/** The part of a configuration that decides on parameters. */
 interface Shaped {
   readonly d_model: number;
   readonly d_sae: number;
@@ -83,7 +83,7 @@ export function parameterShapes({ d_model, d_sae, activation }: Shaped): Map<key
   ]);
 }
 
-/** The values of what only the activation has: those given, or where they are left out, those before training. */
+/** The values of the activation's own parameters: those given, otherwise the initial ones. */
 export function ownValues(
   { activation, d_sae }: Omit<Shaped, "d_model">,
   given: Partial<ParameterArrays>,
@@ -104,7 +104,7 @@ const OWN_PARAMETERS = new Set(
   Object.values(ACTIVATIONS).flatMap(({ parameters }) => parameters.map(({ name }) => name)),
 );
 
-/** @throws {ShapeError} if a parameter that only some activations have is not this one's, or has the wrong length. */
+/** @throws {ShapeError} if a parameter does not belong to this activation, or has the wrong length. */
 export function checkOwn({ activation, d_sae }: Omit<Shaped, "d_model">, given: Partial<ParameterArrays>): void {
   const { key, parameters } = activationKind(activation);
   for (const name of OWN_PARAMETERS) {

@@ -1,5 +1,5 @@
 /**
- * `f = h · 1[h > max(θ, 0)]`: what BatchTopK and JumpReLU are outside training, with one θ or one for each latent.
+ * `f = h · 1[h > max(θ, 0)]`: BatchTopK and JumpReLU outside training, with one θ or one for each latent.
  *
  * @module
  */

@@ -98,7 +98,7 @@ function encodeTopK(
   if (relu) zeroNegatives(commands, { x: values, size: values.size });
 }
 
-/** Leaves the k largest values, of equal ones the first, and makes the others 0. */
+/** Keeps the k largest values, the first of equal ones, and sets the others to 0. */
 export function keepLargest(values: Float64Array, k: number): void {
   if (k >= values.length) return;
   const least = values.slice().sort()[values.length - k]!;

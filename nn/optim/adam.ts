@@ -20,9 +20,9 @@ export class GradientNorm implements Disposable {
   readonly squares: Tensor;
   /** [1], the norm of all. */
   readonly norm: Tensor;
-  /** [1], what clipping multiplies them with. */
+  /** [1], the factor that clips them. */
   readonly factor: Tensor;
-  /** [S], how much of each row of W_dec is in that of its gradient, where that is to be taken away. */
+  /** [S], the multiple of each row of W_dec that its gradient row contains, if the configuration removes it. */
   readonly parallel: Tensor | undefined;
   readonly #rows: Tensor;
   readonly #owned: DisposableStack;
@@ -40,8 +40,8 @@ export class GradientNorm implements Disposable {
   }
 
   /**
-   * Measures the gradients without the parts of grad_W_dec's rows along W_dec's, if the configuration says so; the factor
-   * brings their norm down to `most`.
+   * Measures the norm of the gradients, without the components of grad_W_dec's rows along W_dec's if the configuration
+   * removes them, and the factor that clips it to `most`.
    */
   measure(commands: Commands, { parameters: { W_dec: matrix } }: Model, gradients: Gradients, most: number): void {
     for (const [name, tensor] of gradients) {
@@ -68,7 +68,7 @@ export type OptimizerOptions = {
 } | MuonOptions;
 
 /**
- * That the options are of an optimizer there is. What Muon has besides, {@link Muon} checks itself.
+ * Checks the key of the optimizer, and Adam's fields; {@link Muon} checks its own.
  *
  * @throws {RangeError} for an unknown `key`.
  * @throws {TypeError} for a field that Adam does not have.
@@ -89,22 +89,22 @@ export type AdamConstants = Omit<AdamStep, "lr" | "step">;
 /** PyTorch's defaults. */
 export const ADAM: AdamConstants = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
-/** What a state has of updates. */
+/** The part of a training state that updates use. */
 export interface Updates {
   /** Updates done. */
   readonly step: number;
-  /** [1], anything but 0 stops them. */
+  /** [1], a value other than 0 stops them. */
   readonly halted: Tensor<"u32">;
   readonly gradients: Gradients;
-  /** Adam's first moments, or the means that Muon keeps. */
+  /** Adam's first moments, or Muon's mean gradients. */
   readonly moment1: ParameterTensors;
   /** Adam's second moments. */
   readonly moment2: ParameterTensors;
 }
 
 /**
- * The state's next update of a model's parameters, unless the state has been halted. Adam takes the parallel parts away as
- * it goes; before Muon's update they are taken from the gradient itself.
+ * Updates a model's parameters, unless the state has been halted. Adam subtracts the parallel components within its
+ * pass; before Muon they are subtracted from the gradient.
  */
 export function updateParameters(
   commands: Commands,

@@ -10,15 +10,15 @@ import { muon, type MuonArguments, MuonBuffers } from "../../kernels/muon.ts";
 import type { Tensor } from "../../kernels/engine/tensor.ts";
 import type { Model } from "../model.ts";
 
-/** Muon on W_enc and W_dec, Adam on the biases. What is left out is as PyTorch's defaults. */
+/** Muon on W_enc and W_dec, Adam on the biases. Fields left out have PyTorch's defaults. */
 export interface MuonOptions {
   /** Discriminator. */
   readonly key: "muon";
   /** Decay of the mean of the gradients; 0.95. */
   readonly momentum?: number;
-  /** The part of a matrix that a rate of 1 would take away; 0.1. */
+  /** Weight decay: the fraction of a matrix that a step with lr 1 would subtract; 0.1. */
   readonly weight_decay?: number;
-  /** Whether an update looks one step of the momentum ahead; `true`. */
+  /** Whether to use Nesterov momentum; `true`. */
   readonly nesterov?: boolean;
 }
 
@@ -26,7 +26,7 @@ export interface MuonOptions {
 export class Muon implements Disposable {
   readonly #constants: Required<Omit<MuonOptions, "key">>;
   readonly #sizes: { readonly d_model: number; readonly d_sae: number };
-  // W_enc and W_dec both lie as [S, D] and are updated one after the other.
+  // W_enc and W_dec are both [S, D] and are updated one after the other.
   readonly #buffers: MuonBuffers;
 
   /**
@@ -42,8 +42,8 @@ export class Muon implements Disposable {
   }
 
   /**
-   * The update of one matrix. Its rate is that of the biases times √max(1, rows / columns) of the matrix as files have it:
-   * W_enc is [D, S], W_dec [S, D].
+   * Updates one matrix. Its rate is that of the biases times √max(1, rows / columns) of the matrix in files: W_enc is
+   * [D, S], W_dec [S, D].
    */
   update(
     commands: Commands,
