@@ -17,28 +17,30 @@ const METHODS = ["pca", "k-means"] as const;
 
 /** The command. */
 export const baselineCommand: Command = {
-  summary: "Fit what a dictionary must be better than, as a checkpoint: PCA or k-means.",
+  summary: "Fit a baseline for dictionaries, PCA or k-means, and save it as a checkpoint.",
   positionals: ["METHOD", "DATA"],
   options: {
-    out: { value: "DIR", help: "folder for sae.pt" },
-    components: { value: "N", help: "of pca: latents, d_model at most (256, or d_model)" },
-    clusters: { value: "N", help: "of k-means: latents (1024)" },
-    seed: { value: "N", help: "of k-means: which rows it begins with (0)" },
-    passes: { value: "N", help: "of k-means: passes over the rows at most (20)" },
-    "batch-size": { value: "N", help: "rows at a time (4096)" },
-    overwrite: { help: "replace the sae.pt that stands in DIR" },
+    out: { value: "DIR", help: "output folder for sae.pt" },
+    components: {
+      value: "N",
+      help: "with pca: number of latents, at most d_model (default: 256, or d_model if that is less)",
+    },
+    clusters: { value: "N", help: "with k-means: number of latents (default: 1024)" },
+    seed: { value: "N", help: "with k-means: seed of the initial rows (default: 0)" },
+    passes: { value: "N", help: "with k-means: largest number of passes over the rows (default: 20)" },
+    "batch-size": { value: "N", help: "rows per batch (default: 4096)" },
+    overwrite: { help: "replace an existing sae.pt in DIR" },
     ...DATA_OPTIONS,
     json: { help: "print JSON" },
   },
   permissions:
-    `--allow-read=DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the cache
-folder it uses what saev tune found. An address needs --allow-net.`,
+    `--allow-read=DATA,DIR --allow-write=DIR. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and
+--allow-read for the cache folder. An address needs --allow-net.`,
   details: `METHOD is pca or k-means. ${DATA_DETAILS}
 
-The checkpoint is one of saev, which the Python package reads too, and every command takes: evaluate, encode, probe. The
-components of PCA are a TopK that keeps all of its latents, whose codes have either sign. k-means is a TopK that keeps one,
-that of the nearest centroid, with a code within 0.1 % of 1. Both read the rows from disk as they need them, PCA once,
-k-means once for each pass.`,
+The checkpoint is in saev's format: the Python package and every command (evaluate, encode, probe) can read it. PCA becomes
+a TopK that keeps all of its latents, with codes of either sign. k-means becomes a TopK that keeps one latent, that of
+the nearest centroid, with a code within 0.1 % of 1. Both stream the rows from disk: PCA once, k-means once per pass.`,
   run,
 };
 

@@ -19,16 +19,16 @@ import { parseToml } from "./toml.ts";
 
 /** The command. */
 export const collectCommand: Command = {
-  summary: "Gather the runs of a sweep from its folder, and say what is missing.",
+  summary: "Summarise the runs of a sweep from its folder, and list what is missing.",
   positionals: ["DIR"],
   options: { json: { help: "print JSON" } },
-  permissions: `--allow-read=DIR --allow-write=DIR; with --allow-sys=hostname it knows the processes of this machine.`,
+  permissions: `--allow-read=DIR --allow-write=DIR. With --allow-sys=hostname it recognises processes of this machine.`,
   details:
-    `DIR is a folder of saev train: of a sweep in one process, of a job array, or of a single run. Nothing but DIR is
-looked at, so any machine that has it will do, also while runs are under way. sweep.json and compare.html in it are written anew.
+    `DIR is a folder of saev train: a sweep in one process, a job array, or a single run. The command reads only DIR,
+so it works on any machine that can read it, even while runs are in progress. It rewrites sweep.json and compare.html there.
 
-The exit code is 0 if all runs are finished, and 1 if any is not. A run that is not finished is begun or
-continued by the command that is shown.`,
+The exit code is 0 if all runs are finished, otherwise 1. For unfinished runs the output shows the command
+that starts or continues them.`,
   run,
 };
 

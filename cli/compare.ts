@@ -29,28 +29,28 @@ export const compareCommand: Command = {
   summary: "Compare runs, sweeps and other checkpoints: the L0-NMSE front, curves, differences.",
   positionals: ["RUN..."],
   options: {
-    out: { value: "DIR", help: "folder for compare.html and compare.csv (compare)" },
+    out: { value: "DIR", help: "output folder for compare.html and compare.csv (default: compare)" },
     pick: { value: "N", help: "copy the models of the N best runs of each layer into DIR/picked" },
-    data: { value: "DATA", help: "measure everything on these rows; other checkpoints than runs need it" },
+    data: { value: "DATA", help: "evaluate everything on these rows; required for checkpoints that are not runs" },
     ...DATA_OPTIONS,
-    "batch-size": { value: "N", help: "rows at a time (2048)" },
+    "batch-size": { value: "N", help: "rows per batch (default: 2048)" },
     ...READ_OPTIONS,
   },
   permissions:
-    `--allow-read=RUN,DATA,DIR --allow-write=DIR; with --allow-env=HOME,XDG_CACHE_HOME and --allow-read of the
-cache folder it uses what saev tune found. An address needs --allow-net.`,
+    `--allow-read=RUN,DATA,DIR --allow-write=DIR. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and
+--allow-read for the cache folder. An address needs --allow-net.`,
   details:
-    `RUN is the folder of a run, or of a sweep, which stands for all of its runs; with --data also a checkpoint of any
-format that saev inspect knows. A run is compared by what it has measured itself; with --data, all are measured anew, on
+    `RUN is the folder of a run, or of a sweep, which means all of its runs; with --data it may also be a checkpoint of any
+format that saev inspect can read. Runs are compared by their own measurements; with --data, all are evaluated again on
 the same rows.
 
-A table is printed. DIR receives compare.csv and compare.html, a page that opens without a server or network: the front of
-L0 and NMSE, whose points lead to the reports, a table that sorts, curves over each other, densities side by side, and the
-fields of the configuration that differ.
+The command prints a table. DIR receives compare.csv and compare.html, a page that opens without a server or network: the
+L0-NMSE front, whose points link to the reports, a sortable table, overlaid curves, densities side by side, and the
+differences in configuration.
 
-The best runs are those on the front: no other run of their layer has both a smaller L0 and a smaller NMSE. Of these --pick
-takes at most N, evenly spaced in log L0, as layer_L/RUN/sae.pt with a line for each in manifest.jsonl, as the Python
-package's repositories have them.
+The best runs are those on the front: no other run of their layer has both a smaller L0 and a smaller NMSE. --pick
+copies at most N of these, evenly spaced in log L0, to layer_L/RUN/sae.pt, with one line each in manifest.jsonl, as in
+the Python package's repositories.
 
 ${DATA_DETAILS}`,
   run,

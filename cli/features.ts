@@ -37,13 +37,13 @@ const ORDERS = ["density", "mean", "max", "auroc", "monosemanticity"] as const s
 
 /** The command. */
 export const featuresCommand: Command = {
-  summary: "Write a folder that shows, on images, what excites each latent.",
+  summary: "Write a folder that shows, on images, what activates each latent.",
   positionals: ["RUN"],
   options: {
     data: { value: "SHARDS", help: "activation shards of the images" },
     images: { value: "DIR", help: "the images that the shards were made from" },
     out: { value: "DIR", help: "output folder" },
-    layer: { value: "N", help: "which layer of the shards" },
+    layer: { value: "N", help: "layer of the shards" },
     latents: { value: "LIST", help: "show these latents, for example 3,17,204 (default: all that fire)" },
     by: { value: "WHAT", help: `with --limit: show the latents with most ${ORDERS.join(", ")}` },
     limit: { value: "N", help: "with --by: how many latents to show" },
@@ -52,7 +52,7 @@ export const featuresCommand: Command = {
     counter: { value: "N", help: "similar images on which it is silent (default: 4)" },
     annotations: {
       value: "FILE",
-      help: "annotations.json exported by the page; may be given several times",
+      help: "annotations.json exported by the page; may be repeated",
       isMany: true,
     },
     stability: {
@@ -60,21 +60,20 @@ export const featuresCommand: Command = {
       help: "written by saev stability --out: show in how many other runs each latent recurs",
     },
     overwrite: { help: "replace the features in DIR" },
-    grid: { value: "HxW", help: "patches of an image, if the shards do not say (default: a square)" },
-    size: { value: "N|HxW", help: "size that images were resized to, if the shards do not say (default: 224)" },
-    crop: { value: "N|HxW", help: "part that was cut from the middle, if the shards do not say" },
+    grid: { value: "HxW", help: "grid of patches, if the shards do not record it (default: a square)" },
+    size: { value: "N|HxW", help: "size to which images were resized, if the shards do not record it (default: 224)" },
+    crop: { value: "N|HxW", help: "size of the centre crop, if the shards do not record it" },
     ...READ_OPTIONS,
     json: { help: "print JSON" },
   },
-  permissions:
-    `-A, because images are decoded by sharp, a native library that is downloaded from npm the first time (17 MB).`,
+  permissions: `all (-A), because sharp, a native npm package, decodes the images; the first run downloads it (17 MB).`,
   details: `RUN is the folder of a run or a CHECKPOINT. ${CHECKPOINT_DETAILS}
 
-Open DIR/index.html in a browser; it needs no server and no network, so the folder can be mailed or put on any web server.
+Open DIR/index.html in a browser; it needs no server and no network, so you can send the folder to others or put it on any web server.
 DIR/features.json has all numbers; openFeatures in @saev/nn/eval reads it.
 
-If the images lie in folders by class, IMAGES/cat/1.jpg, each latent gets its AUROC and average precision for the classes.
-If the shards have labels for patches, it gets the share of its activation in each label.
+If the images are in folders by class, as in IMAGES/cat/1.jpg, each latent gets its AUROC and average precision per class.
+If the shards have labels of patches, it gets the share of its activation in each label.
 
 If the command is stopped, run it again: it continues.`,
   run,

@@ -19,28 +19,31 @@ import { opening } from "./checkpoint.ts";
 
 /** The command. */
 export const probeCommand: Command = {
-  summary: "Measure how well each latent alone tells each class.",
+  summary: "Measure how well each latent alone predicts each class.",
   positionals: ["RUN"],
   options: {
-    labels: { value: "LABELS", help: "the classes of the tokens on which probes are fitted" },
-    test: { value: "LABELS", help: "the classes of other tokens, on which they are scored (those of --labels)" },
-    "test-codes": { value: "DIR", help: "the codes of --test, where RUN is a folder of codes" },
-    ridge: { value: "X", help: "weight of the ridge (1e-8)" },
-    json: { help: "print JSON, with a number for each class and latent" },
+    labels: { value: "LABELS", help: "classes of the tokens on which the probes are fitted" },
+    test: {
+      value: "LABELS",
+      help: "classes of other tokens, on which the probes are scored (default: those of --labels)",
+    },
+    "test-codes": { value: "DIR", help: "codes of the --test tokens, if RUN is a folder of codes" },
+    ridge: { value: "X", help: "weight of the ridge penalty (default: 1e-8)" },
+    json: { help: "print JSON, including the numbers of each class and latent" },
   },
-  permissions: `--allow-read=RUN,LABELS --allow-write=RUN, and of DIR. An address needs --allow-net.`,
+  permissions: `--allow-read=RUN,LABELS,DIR --allow-write=RUN,DIR. An address needs --allow-net.`,
   details:
-    `RUN is a run with the codes that saev encode wrote, or the folder of such codes itself. LABELS is the folder of
-activation shards that they are of, with labels.bin, a class for each patch, or labels.json, one for each image; or a .npy
+    `RUN is a run with codes from saev encode, or the folder of such codes. LABELS is the folder of the activation
+shards that were encoded, with labels.bin (a class for each patch) or labels.json (a class for each image); or a .npy
 file with an integer for each row.
 
-A probe is a logistic regression of one class on one latent. The best latent of a class is the one with the least loss where
-probes are fitted. probe R is the share of the classes' uncertainty that the best latents take away, mAP the mean of their
-average precisions, coverage the share of classes where that is above 0.3, purity@16 the share of the most frequent class
-among the 16 rows that excite a latent most, or fewer where it fires on fewer.
+A probe is a logistic regression of one class on one latent. The best latent of a class has the smallest loss on the
+rows of the fit. probe R is the share of the classes' uncertainty that the best latents remove, mAP the mean of their
+average precisions, coverage the share of classes whose average precision exceeds 0.3, and purity@16 the share of the most
+frequent class among the 16 rows that activate a latent most, or fewer if it fires on fewer.
 
-Beside the codes go the files of the Python package: probe1d_metrics.npz with the loss, weight and bias of every probe, and
-probe1d_metrics__train-NAME.npz with the scores of the best ones. What stood there is replaced.`,
+The Python package's files are written beside the codes: probe1d_metrics.npz with the loss, weight and bias of every probe,
+and probe1d_metrics__train-NAME.npz with the scores of the best ones. Existing files are replaced.`,
   run,
 };
 

@@ -25,7 +25,7 @@ import { useTuning } from "./tuning.ts";
 
 /** The command. */
 export const stabilityCommand: Command = {
-  summary: "Measure what dictionaries with other seeds have in common, beside the same before training.",
+  summary: "Measure what dictionaries of different seeds share, compared with before training.",
   positionals: ["RUN..."],
   options: {
     threshold: { value: "X", help: "smallest cosine of decoder rows at which a latent recurs (default: 0.7)" },
@@ -40,15 +40,15 @@ export const stabilityCommand: Command = {
     `--allow-read=RUN,DATA --allow-write=FILE. To use the results of saev tune: --allow-env=HOME,XDG_CACHE_HOME and
 --allow-read for the cache folder. An address needs --allow-net.`,
   details:
-    `RUN is the folder of a run, or of a sweep, which stands for all of its runs, or a checkpoint. At least two are needed;
+    `RUN is the folder of a run, a checkpoint, or the folder of a sweep, which means all of its runs. At least two are needed;
 saev train --seeds 5 trains five on the same rows.
 
 For each latent, the best match in another dictionary is the largest cosine of their decoder rows; a latent recurs if that is
 at least the threshold. The assignment pairs latents one to one, exactly for up to 4096 latents and greedily beyond. Paired
 latents share examples if both fire most strongly on them.
 
-Dictionaries that have learned nothing match too. So each number is shown beside its value for the same runs before their
-first step; for a checkpoint that is not a run of saev, that is not known.
+Untrained dictionaries match to some degree too. So each number is shown beside its value for the same runs before their
+first step; for a checkpoint that is not a run of saev, that value is unknown.
 
 ${DATA_DETAILS}`,
   run,
@@ -83,7 +83,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   await useTuning();
   const rows = data === undefined ? undefined : await rowsFor(models[0]!, data, args, signal);
   const only = models.find(({ untrained }) => untrained === null);
-  if (only) say(`${only.name} is not the folder of a run: what it was before training is not known`);
+  if (only) say(`${only.name} is not the folder of a run, so its values before training are unknown`);
   using line = new CountLine("models", models.length);
   const found = await compareStability(models, {
     signal,

@@ -72,7 +72,7 @@ class KeyReader {
     if (there !== undefined) {
       const isLate = isTable(there) && !isElement && there.by === "mention";
       // TOML allows it, and the parser does not.
-      if (isLate) this.#fail(`[${keys.join(".")}] stands after a table inside it, on line ${there.line}; move it up`);
+      if (isLate) this.#fail(`[${keys.join(".")}] comes after a table nested in it, on line ${there.line}; move it up`);
       if (!isElement || !isTable(there) || !there.isElement) this.#twice(keys, there);
     }
     const table: Table = { line, entries: new Map(), by: "header", isElement };
