@@ -12,6 +12,7 @@ import {
   JOB_SCRIPT,
   printable,
   quoted,
+  shownNmse,
   writeCollected,
 } from "../runner/mod.ts";
 import { type Arguments, type Command, print, say, UsageError } from "./command.ts";
@@ -51,7 +52,7 @@ function rowsOf(runs: readonly CollectedRun[]): string[] {
   const cells = runs.map((run) => [
     run.directory,
     run.state === "waiting" ? "missing" : run.state,
-    run.nmse === null ? "" : Number.isNaN(run.nmse) ? "NMSE none" : `NMSE ${run.nmse.toFixed(4)}`,
+    run.nmse === null ? "" : `NMSE ${shownNmse(run.nmse)}`,
     run.l0 === null ? "" : `L0 ${run.l0.toFixed(1)}`,
     run.dead_fraction === null ? "" : `${(100 * run.dead_fraction).toFixed(1)} % dead`,
     [aboutChanges(run.changes), run.problem ?? ""].filter((text) => text !== "").join(": "),

@@ -20,7 +20,7 @@ export { quoted, type SlurmPlan, slurmScript, taskAdapter } from "./slurm.ts";
 export { stageRows, type StagingOptions } from "./staging.ts";
 export { aboutChanges, aboutOutcome, outcomeOf, type RunEnd, type SweepOutcome } from "./sweep_summary.ts";
 export { type CollectedRun, type CollectedSweep, collectSweep, writeCollected } from "./collect.ts";
-export { type RunState, type RunStatus, RunTable, type RunTableOptions } from "./run_status.ts";
+export { type RunState, type RunStatus, RunTable, type RunTableOptions, shownNmse } from "./run_status.ts";
 export type { ResolvedDefaults } from "./defaults.ts";
 export { nearest } from "../kernels/engine/nearest.ts";
 export { adapterName } from "../kernels/engine/device.ts";

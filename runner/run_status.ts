@@ -172,10 +172,15 @@ export class RunTable implements Disposable {
       state,
       n_steps === 0 ? "" : `${step}/${n_steps}`,
       l0 === null ? "" : l0.toFixed(1),
-      nmse === null ? "" : Number.isNaN(nmse) ? "none" : nmse.toFixed(4),
+      nmse === null ? "" : shownNmse(nmse),
       dead_fraction === null ? "" : `${(100 * dead_fraction).toFixed(1)} %`,
       left,
       [about, problem ?? ""].filter((text) => text !== "").map(printable).join(": "),
     ];
   }
+}
+
+/** An NMSE in few characters; `none` where the rows do not vary. */
+export function shownNmse(nmse: number): string {
+  return Number.isNaN(nmse) ? "none" : nmse < 1000 ? nmse.toFixed(4) : nmse.toExponential(1);
 }

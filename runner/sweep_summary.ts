@@ -7,7 +7,7 @@
 import { shownAddress } from "../io/http.ts";
 import type { MetricsWithCoherence } from "../eval/coherence.ts";
 import type { RunResult } from "./run.ts";
-import type { RunState } from "./run_status.ts";
+import { type RunState, shownNmse } from "./run_status.ts";
 import type { SweptConfig } from "./sweep_config.ts";
 
 /** A run in a sweep's summary. */
@@ -71,5 +71,5 @@ export function aboutChanges(changes: SweptConfig["changes"]): string {
 /** A run's outcome in one line. */
 export function aboutOutcome({ nmse, l0, diverged, failed }: SweepOutcome): string {
   if (nmse === null || l0 === null) return diverged ?? failed ?? "stopped";
-  return `NMSE ${Number.isNaN(nmse) ? "none (the rows do not vary)" : nmse.toFixed(4)}, L0 ${l0.toFixed(1)}`;
+  return `NMSE ${Number.isNaN(nmse) ? "none (the rows do not vary)" : shownNmse(nmse)}, L0 ${l0.toFixed(1)}`;
 }

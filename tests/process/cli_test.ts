@@ -593,6 +593,18 @@ Deno.test("the tasks of a job array make what the sweep makes in one process, an
     assertEquals(code, 2, stderr);
     assertStringIncludes(stderr, message);
   }
+  // A checkpoint in a file leads from that file, one that is typed from the current folder.
+  await Deno.writeTextFile(
+    `${made.path}/tuned.toml`,
+    'data.path = "a.npy"\ninit.from = "array/0"\ntrain = { batch_size = 50, n_steps = 3 }\n',
+  );
+  const [tuned, typed] = await Promise.all([
+    saev(["train", `${made.path}/tuned.toml`, "--out", `${made.path}/tuned`], { cwd: "/" }),
+    run("tuned.toml", "--from", "array/0/sae.pt", "--out", "typed"),
+  ]);
+  assertEquals([tuned.code, typed.code], [0, 0], tuned.stderr + typed.stderr);
+  assertEquals(await Deno.readFile(`${made.path}/tuned/sae.pt`), await Deno.readFile(`${made.path}/typed/sae.pt`));
+
   const submitted = await run(
     "sweep.toml",
     "--slurm",

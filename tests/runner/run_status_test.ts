@@ -1,6 +1,6 @@
 /** The table of a sweep's runs: on a terminal and elsewhere, with more runs than fit. @module */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { type RunStatus, RunTable, type RunTableOptions } from "../../runner/run_status.ts";
+import { type RunStatus, RunTable, type RunTableOptions, shownNmse } from "../../runner/run_status.ts";
 
 const NOTHING = { l0: null, nmse: null, dead_fraction: null, problem: null };
 
@@ -52,6 +52,10 @@ Deno.test("on a terminal the table is redrawn in place, and below what was said 
   assertEquals(written.map((text) => text.startsWith("\x1b[3A")), [false, true, false]);
   const lines = written[1]!.slice("\x1b[3A".length).replaceAll("\r\x1b[K", "").split("\n");
   assertEquals(lines, ["  run  state          step", "  0    training      2/100", "  1    waiting", "\x1b[J"]);
+});
+
+Deno.test("an NMSE takes few characters, however large it is", () => {
+  assertEquals([0.12345, 999.5, 1.554e19, NaN].map(shownNmse), ["0.1235", "999.5000", "1.6e+19", "none"]);
 });
 
 Deno.test("of more runs than fit, those under way and those that came to nothing are shown, and all are counted", () => {
