@@ -5,6 +5,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { ACTIVATIONS } from "../nn/activations/mod.ts";
+import { AUXILIARIES, SPARSITIES } from "../nn/loss_terms.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const LIBRARY = ["kernels", "nn", "objectives", "io", "data", "train", "eval", "runner", "cli"];
@@ -80,6 +81,10 @@ const MODEL_WORDS = /(?<!@)\bsaes?\b|latent|autoencoder|prefix|[Ww]_(?:enc|dec)|
 /** Files that may ask which activation a model has. All others ask for what it can. */
 const ACTIVATION_FILES = /^nn\/activations\/|^nn\/config\.ts$|^io\/checkpoints\/|^cli\//;
 
+/** Files that may ask which penalty or auxiliary loss an activation has. All others ask for what it can. */
+const LOSS_FILES =
+  /^nn\/(?:activations\/|loss_terms\.ts$)|^objectives\/(?:sparsity|terms)\.ts$|^io\/checkpoints\/|^cli\//;
+
 /** Every import that its file's layer does not allow, as a sentence. */
 function layerViolations(imports: readonly Import[]): string[] {
   return imports.flatMap(({ from, target, isTypeOnly }) => {
@@ -106,10 +111,14 @@ function wordViolations(path: string, source: string): string[] {
   return path.startsWith("kernels/") ? numberedLines(path, source).filter((line) => MODEL_WORDS.test(line)) : [];
 }
 
-/** Lines that ask for an activation by its key. To write one into a configuration is no question. */
+/** Lines that ask for an activation, a penalty or an auxiliary loss by its key. To write one into a configuration is allowed. */
 function keyViolations(path: string, source: string): string[] {
-  if (ACTIVATION_FILES.test(path)) return [];
-  const named = new RegExp(`(?<!\\b(?:key|activation): )["'](?:${Object.keys(ACTIVATIONS).join("|")})["']`);
+  const keys = [
+    ...ACTIVATION_FILES.test(path) ? [] : Object.keys(ACTIVATIONS),
+    ...LOSS_FILES.test(path) ? [] : [...Object.keys(SPARSITIES), ...Object.keys(AUXILIARIES)],
+  ];
+  if (keys.length === 0) return [];
+  const named = new RegExp(`(?<!\\b(?:key|activation): )["'](?:${keys.join("|")})["']`);
   return numberedLines(path, withoutComments(source)).filter((line) => named.test(line));
 }
 
@@ -317,6 +326,7 @@ Deno.test("architecture: the rules catch what they are for", () => {
     ["io/zip.ts", "npm:node:fs/promises", true, false],
     ["io/torch_file.ts", "nn/config.ts", true, true],
     ["io/torch_file.ts", "nn/config.ts", false, false],
+    ["io/model.ts", "nn/arrays.ts", false, true],
     ["io/checkpoints/checkpoint.ts", "nn/sparse_autoencoder.ts", false, true],
     ["io/checkpoints/checkpoint.ts", "kernels/engine/tensor.ts", true, true],
     ["io/checkpoints/checkpoint.ts", "kernels/engine/tensor.ts", false, false],
@@ -352,6 +362,10 @@ Deno.test("architecture: the rules catch what they are for", () => {
     assertEquals(keyViolations("nn/activations/x.ts", asked), []);
   }
   assertEquals(keyViolations("nn/x.ts", `make({ activation: { key: "top-k" } }); // "relu"`), []);
+  for (const asked of [`if (aux.key === "auxk") f();`, `if (sparsity.key === "target-l0-sparsity") f();`]) {
+    assertEquals(keyViolations("train/x.ts", asked).length, 1, asked);
+    assertEquals(keyViolations("objectives/terms.ts", asked), []);
+  }
   assertEquals(conditionViolations("objectives/aux_k.ts", "commands.onlyIf(count, () => 1);").length, 1);
   assertEquals(conditionViolations("objectives/step.ts", "commands.onlyIf(count, () => 1);"), []);
   const edge = (from: string, target: string): Import => ({ from, target, isTypeOnly: true });
