@@ -9,9 +9,11 @@ import { evaluate } from "../eval/mod.ts";
 import { shownAddress } from "../io/mod.ts";
 import { load, ShapeError } from "../mod.ts";
 import {
+  checkPickFolder,
   compare,
   type ComparedRun,
   type Comparison,
+  CountLine,
   measuredCheckpoint,
   measuredRun,
   pickRuns,
@@ -71,11 +73,14 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     }
     paths.push(...folders?.map((folder) => ({ path: folder, isRun: true })) ?? [{ path, isRun: false }]);
   }
+  if (pick !== undefined) await checkPickFolder(`${out}/picked`);
   if (data !== undefined) await useTuning();
+  using line = data !== undefined && Deno.stderr.isTerminal() ? new CountLine("measured", paths.length) : undefined;
   const opened = new Map<number, RowSource>();
   const runs: ComparedRun[] = [];
   for (const { path, isRun } of paths) {
     signal.throwIfAborted();
+    line?.show(runs.length);
     const found = isRun ? await readRun(path) : null;
     if (data === undefined || (found && !found.files.includes("sae.pt"))) {
       runs.push(found!);
@@ -95,6 +100,7 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     const on = `${rows.n_rows.toLocaleString("en")} rows of ${shownAddress(data)}`;
     runs.push(found ? measuredRun(found, metrics, on) : measuredCheckpoint(path, { metrics, cfg: sae.cfg, rows: on }));
   }
+  line?.[Symbol.dispose]();
   const comparison = compare(runs);
   warn(comparison.warnings);
   await writeComparisonFiles(comparison, out);

@@ -192,12 +192,13 @@ function frontOf(runs: readonly ComparedRun[]): boolean[] {
   });
 }
 
+/** A checkpoint that is no run says nothing of data and training: what it does not say is no difference. */
 function differencesOf(runs: readonly ComparedRun[]): readonly FieldDifference[] {
   const fields = new Set(runs.flatMap(({ configuration }) => [...configuration.keys()]));
   return [...fields].map((field) => ({
     field,
     values: runs.map(({ configuration }) => configuration.get(field) ?? null),
-  })).filter(({ values }) => values.some((value) => value !== values[0]));
+  })).filter(({ values }) => new Set(values.filter((value, i) => value !== null || runs[i]!.steps !== null)).size > 1);
 }
 
 /** A picked checkpoint, as `manifest.jsonl` has it. */
@@ -219,6 +220,17 @@ export interface PickedRun {
 }
 
 /**
+ * Checks that nothing stands where picked runs are to be copied to.
+ *
+ * @throws {RangeError} if something does.
+ */
+export async function checkPickFolder(out: string): Promise<void> {
+  if (await Deno.lstat(out).catch(() => null)) {
+    throw new RangeError(`picking: ${out} is there already; remove it, or choose another folder`);
+  }
+}
+
+/**
  * Copies the models of the best runs into a folder that must not be there yet, as `layer_N/run/sae.pt`, or `run/sae.pt`
  * where the layer is not known, with a line for each in `manifest.jsonl`: for every layer at most `n` on the front of L0
  * and NMSE, evenly spaced in log L0. Checkpoints that are no runs are left out.
@@ -226,9 +238,7 @@ export interface PickedRun {
  * @throws {RangeError} if something stands there, or no run with a model is on the front.
  */
 export async function pickRuns(comparison: Comparison, n: number, out: string): Promise<PickedRun[]> {
-  if (await Deno.lstat(out).catch(() => null)) {
-    throw new RangeError(`picking: ${out} is there already; remove it, or choose another folder`);
-  }
+  await checkPickFolder(out);
   const { runs, names, isOnFront } = comparison;
   const candidates = runs.flatMap((run, i) => {
     const { nmse, l0 } = run.measured ?? {};

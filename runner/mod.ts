@@ -99,6 +99,7 @@ export {
   runFoldersAt,
 } from "./compared_runs.ts";
 export {
+  checkPickFolder,
   compare,
   type Comparison,
   comparisonFiles,

@@ -97,6 +97,8 @@ Deno.test("each command works with the permissions that its help names, and no o
     for (const [i, { code, stderr }] of ended.entries()) assertEquals(code, 0, `${cases[i]![1].join(" ")}: ${stderr}`);
     const collected = await saev(path, ["--allow-read=out", "--allow-write=out"], ["collect", "out"]);
     assertEquals([collected.code, collected.stderr], [0, "1 of 1 runs are finished\n"]);
+    const compared = await saev(path, ["--allow-read=out,compare", "--allow-write=compare"], ["compare", "out"]);
+    assertEquals([compared.code, compared.stderr], [0, "comparison: compare/compare.html\n"]);
     assertMatch(ended[0]!.stdout, /^format {4}saev, schema 5\n/);
     assertEquals(ended[0]!.stderr, "");
     assertStringIncludes(ended[8]!.stderr, "the results were not saved");

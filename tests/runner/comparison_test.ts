@@ -169,6 +169,8 @@ Deno.test("names have no more folders than they need, and only fields that diffe
     { field: "train.lr", values: ["0.001", "0.01"] },
     { field: "train.seed", values: [null, "3"] },
   ]);
+  const silent = run("x.pt", 1, 1, { steps: null, configuration: new Map([["sae.d_sae", "64"]]) });
+  assertEquals(compare([run("a", 1, 1), silent]).differences, [{ field: "sae.d_sae", values: ["32", "64"] }]);
   const foreign = run("hf:owner/repository/sae.pt", 1, 1, { steps: null });
   assertEquals(compare([run("/runs/a", 1, 1), foreign]).names, ["a", "hf:owner/repository/sae.pt"]);
   assertEquals(compare([foreign]).names, ["hf:owner/repository/sae.pt"]);
@@ -186,12 +188,12 @@ Deno.test("runs that were measured on other rows are warned of", () => {
 Deno.test("the table keeps commas and quotes within their cells, and formulas from being any", () => {
   const csv = comparisonCsv(compare([
     run('a,"b"', 0.5, 2, { configuration: new Map([["data.path", "=HYPERLINK(1)"]]) }),
-    run("c", null, null, { measured: null, steps: null, seconds: null, configuration: new Map() }),
+    run("c", null, null, { measured: null, steps: 1, seconds: null, configuration: new Map() }),
   ]));
   assertEquals(csv.split("\n"), [
     "run,state,on_front,steps,seconds,nmse,l0,dead_fraction,n_dense,cosine,data.path",
     '"a,""b""",trained,true,10,2,0.5,2,0.25,1,0.9,\'=HYPERLINK(1)',
-    "c,trained,false,,,,,,,,",
+    "c,trained,false,1,,,,,,,",
     "",
   ]);
 });
