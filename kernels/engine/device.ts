@@ -162,10 +162,14 @@ export class DeviceContext {
         return this.fail(this.#outOfMemory("another buffer", this.heldBytes));
       }
       // In Deno, some driver errors have no message.
-      this.fail(
-        new KernelError(
-          `${this.adapter} refused a command: ${error.message || `${error.constructor.name}, without a message`}`,
-        ),
+      const refused = new KernelError(
+        `${this.adapter} refused a command: ${error.message || `${error.constructor.name}, without a message`}`,
+      );
+      // In Dawn, this may come before what the compiler says of the kernel that the command uses.
+      this.watch(
+        Promise.all(this.#pending).then(() => {
+          throw refused;
+        }),
       );
     });
     contexts.set(device, this);
