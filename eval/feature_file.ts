@@ -70,7 +70,7 @@ export interface FeatureRecord {
   readonly nearest: readonly { readonly latent: number; readonly cosine: number }[];
   /** The latents that fire on the largest share of its 256 strongest rows. */
   readonly together: readonly { readonly latent: number; readonly share: number }[];
-  /** The best classes by AUROC, the best first; `null` without classes. */
+  /** The best classes by AUROC of those with five images or more, the best first; `null` with fewer than two classes. */
   readonly classes: readonly FeatureClassScore[] | null;
   /** The share of its 16 strongest images that are of the commonest class among them; `null` without classes. */
   readonly purity_at_16: number | null;

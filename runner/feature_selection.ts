@@ -20,6 +20,8 @@ const PIECE_WORDS = 2 ** 20;
 const N_NEAREST = 8;
 /** Classes of images, and of masks, that are named. */
 const N_CLASSES = 5;
+/** Images of a class from which on it is scored: of fewer, a latent may be the best by chance. */
+const MIN_CLASS_IMAGES = 5;
 /** Images whose purity is measured. */
 const N_PURITY = 16;
 
@@ -197,9 +199,11 @@ function classesOf(
   imagesOfClass: readonly (readonly number[])[],
 ): { readonly class: number; readonly auroc: number; readonly average_precision: number }[] {
   const classOf = Array.from(images, (image) => labels[image]!);
-  return classScores(values, classOf, imagesOfClass.map(({ length }) => length))
+  const counts = imagesOfClass.map(({ length }) => length);
+  const least = Math.min(Math.max(...counts), MIN_CLASS_IMAGES);
+  return classScores(values, classOf, counts)
     .map((score, c) => ({ class: c, ...score }))
-    .filter(({ auroc }) => !Number.isNaN(auroc))
+    .filter(({ class: c, auroc }) => counts[c]! >= least && !Number.isNaN(auroc))
     .sort((a, b) => b.auroc - a.auroc || b.average_precision - a.average_precision || a.class - b.class);
 }
 

@@ -220,6 +220,15 @@ Deno.test("without classes, counter-examples are silent images near the stronges
   await Deno.remove(out, { recursive: true });
 });
 
+Deno.test("classes of a few images alone are never the best", async () => {
+  const out = await Deno.makeTempDir();
+  const labels = LABELS.map((label, image) => image < 3 ? 3 : label);
+  const classes = { names: ["ant", "bee", "cat", "dog"], labels };
+  const { file } = await made({ ...PLAN, images: { ...PLAN.images, classes }, out });
+  for (const record of file.latents) assertEquals(record.classes!.map(({ class: c }) => c).toSorted(), [0, 1, 2]);
+  await Deno.remove(out, { recursive: true });
+});
+
 Deno.test("latents are chosen by number and by what they have most of", async () => {
   const out = await Deno.makeTempDir();
   const all = (await made({ ...PLAN, out })).file.latents;

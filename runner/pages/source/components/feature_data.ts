@@ -69,6 +69,11 @@ export class FeatureFolder {
     return new FeatureFolder(base, index);
   }
 
+  /** Whether classes tell images apart. */
+  get hasClasses(): boolean {
+    return (this.index.classes?.length ?? 0) > 1;
+  }
+
   /** The place of a latent in the columns. */
   placeOf(latent: number): number | undefined {
     return this.#placeOf.get(latent);

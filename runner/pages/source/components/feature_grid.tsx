@@ -138,7 +138,7 @@ export function FeatureGrid({ folder, annotations, state, places, onState, linkT
         <button type="button" onClick={() => onState({ ascending: !state.ascending, page: 0 })}>
           {state.ascending ? "Smallest first" : "Largest first"}
         </button>
-        {index.classes && <ClassFilter classes={index.classes} state={state} onState={onState} />}
+        {folder.hasClasses && <ClassFilter classes={index.classes!} state={state} onState={onState} />}
         <label>
           Annotation
           <select value={state.verdict} onChange={(event) => onState({ verdict: event.currentTarget.value, page: 0 })}>

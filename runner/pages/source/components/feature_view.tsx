@@ -132,7 +132,7 @@ function Examples({ folder, feature, kind }: {
     <ul class="examples">
       {list.map(([i, { image, value }]) => {
         const { src, path, className } = folder.image(image);
-        const what = className ?? path.slice(path.lastIndexOf("/") + 1);
+        const what = folder.hasClasses ? className! : path.slice(path.lastIndexOf("/") + 1);
         return (
           <li key={i} title={path}>
             <HeatMap
@@ -151,7 +151,7 @@ function Examples({ folder, feature, kind }: {
     <section>
       <h2>{title}</h2>
       <p class="caption">{caption}</p>
-      {kind === "top" && folder.index.classes && (
+      {kind === "top" && folder.hasClasses && (
         <label class="check">
           <input
             type="checkbox"
