@@ -37,7 +37,7 @@ async function deno(args: string[], cwd: URL | string): Promise<{ code: number; 
 }
 
 async function hasExample(path: string): Promise<boolean> {
-  return /^ *\* ```ts/m.test(await Deno.readTextFile(new URL(path, ROOT)));
+  return /^ *\* ```ts$/m.test(await Deno.readTextFile(new URL(path, ROOT)));
 }
 
 /** The modules below a folder that have an example. */

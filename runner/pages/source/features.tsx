@@ -77,9 +77,11 @@ function Features(
   ]);
   const { latent } = address;
   /** The latents before and after, in the order of the grid. */
-  const neighbour = (by: number): number | undefined => places[places.indexOf(folder.placeOf(latent ?? -1) ?? -1) + by];
+  const neighbour = (by: number, of: number | null = latent): number | undefined =>
+    places[places.indexOf(folder.placeOf(of ?? -1) ?? -1) + by];
   const step = (by: number): void => {
-    const next = neighbour(by);
+    // Keys may come faster than the page changes: the address is where they have led so far.
+    const next = neighbour(by, addressOf(location.hash).latent);
     if (next !== undefined) go({ latent: folder.index.columns.latent[next]! });
   };
   useEffect(() => {
