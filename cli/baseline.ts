@@ -1,5 +1,5 @@
 /**
- * `saev baseline`: principal components or k-means of rows, as a checkpoint.
+ * `saev baseline`: saves principal components or k-means of rows as a checkpoint.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `saev compare`: runs and other checkpoints side by side.
+ * `saev compare`: compares runs and other checkpoints.
  *
  * @module
  */
@@ -115,10 +115,10 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
   return 0;
 }
 
-/** Fields of the configuration in the table; all are in the files. */
+/** Fields of the configuration shown in the table; the files have all of them. */
 const FIELDS = 4;
 
-/** A line for each run, by L0. */
+/** One line per run, ordered by L0. */
 function comparisonTable({ runs, names, isOnFront, differences }: Comparison): string {
   const fields = differences.slice(0, FIELDS);
   const fixed = (value: number | null | undefined, digits: number) => value == null ? "–" : value.toFixed(digits);
@@ -143,7 +143,7 @@ function comparisonTable({ runs, names, isOnFront, differences }: Comparison): s
     }),
   ];
   const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
-  // Numbers stand under each other by their ends.
+  // Numbers are right-aligned.
   const isNumber = (column: number) => column >= 2 && column <= 5;
   const rows = lines.map((line) =>
     line.map((cell, column) => isNumber(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!))

@@ -1,5 +1,5 @@
 /**
- * `saev probe`: how well single latents tell classes.
+ * `saev probe`: measures how well single latents predict classes.
  *
  * @module
  */
@@ -122,7 +122,7 @@ function asJson({ probes, scores, paths }: ProbeResult, names: readonly string[]
   };
 }
 
-/** Classes that are shown. */
+/** Largest number of classes shown. */
 const MAX_CLASSES = 40;
 
 function described({ probes, scores, paths }: ProbeResult, names: readonly string[] | null, isTested: boolean): string {

@@ -1,5 +1,5 @@
 /**
- * `saev stability`: what runs with other seeds have in common.
+ * `saev stability`: measures what runs of different seeds share.
  *
  * @module
  */
@@ -108,7 +108,7 @@ async function rowsFor({ open, name }: StableModel, data: string, args: Argument
   return finiteRows(rows, shownAddress(data));
 }
 
-/** A run and, from its configuration, what it was before its first step. */
+/** A run's model, and its model before the first step, from its configuration. */
 function modelOfRun(folder: string, signal: AbortSignal): StableModel {
   return {
     name: shownAddress(folder),
@@ -125,7 +125,7 @@ function modelOfRun(folder: string, signal: AbortSignal): StableModel {
   };
 }
 
-/** A line for each number, with both values. */
+/** One line per number, with both values. */
 function tableOf({ models, threshold, trained, initial, pairs }: StabilityFile): string {
   const isExact = pairs.every((pair) => pair.is_exact);
   const names: readonly (readonly [keyof StabilityNumbers, string, string])[] = [

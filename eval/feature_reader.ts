@@ -1,5 +1,5 @@
 /**
- * Reads the folders that `saev features` writes, and the annotations that their page exports.
+ * Reads the folders of `saev features`, and the annotations that their page exports.
  *
  * @module
  */
@@ -25,7 +25,7 @@ const VERDICTS: readonly FeatureAnnotation["verdict"][] = ["", "interpretable", 
 /**
  * Reads `annotations.json`.
  *
- * @throws {CheckpointError} if it is not one of this version, or an annotation is damaged.
+ * @throws {CheckpointError} if the file has another version, or an annotation is damaged.
  */
 export async function readAnnotations(from: ByteSource, options: SourceOptions = {}): Promise<AnnotationsFile> {
   checkOptions("readAnnotations", options, { hub: true, signal: true });
@@ -48,13 +48,13 @@ export async function readAnnotations(from: ByteSource, options: SourceOptions =
   return file;
 }
 
-/** What {@link openFeatures} returns. */
+/** An open folder of features. */
 export interface Features {
-  /** All but heat-maps. */
+  /** Everything except heat maps. */
   readonly file: FeaturesFile;
   /**
-   * The heat-maps of a latent's examples, in their order: [patches] each, row by row, in units of activation and rounded to
-   * 1/255 of its largest.
+   * The heat maps of a latent's examples, in order: [patches] each, row by row, in units of activation and rounded to
+   * 1/255 of the latent's largest.
    *
    * @throws {RangeError} for a latent that is not in the file.
    * @throws {CheckpointError} if the script that holds it is missing or damaged.
@@ -119,7 +119,7 @@ function parsed(text: string, name: string): unknown {
   }
 }
 
-/** What a file lacks that readers count on; `null` for a good one. */
+/** What a file lacks that readers need; `null` for a valid one. */
 function wrongIn(file: Partial<FeaturesFile> | null): string | null {
   if (typeof file !== "object" || file === null || file.saev_features !== 1) {
     return `found saev_features ${shown(file?.saev_features)}; expected 1`;

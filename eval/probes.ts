@@ -1,14 +1,14 @@
 /**
- * One-dimensional probes: how well one latent alone tells one class, for every latent and class.
+ * One-dimensional probes: how well one latent alone predicts one class, for every latent and class.
  *
- * A probe is a logistic regression of two parameters, the probability of the class at activation x being
- * 1 / (1 + e^−(b + w x)). It minimises the mean log-loss over the rows plus `ridge`/2 · (w² + (b − b₀)²), b₀ the log-odds of
- * the class. Newton's method after Levenberg and Marquardt, on the device, all latents and classes of a block at once;
- * losses are those without the ridge.
+ * A probe is a logistic regression with two parameters: the probability of the class at activation x is 1 / (1 + e^−(b
+ * + w x)). It minimises the mean log-loss over the rows plus `ridge`/2 · (w² + (b − b₀)²), where b₀ is the log-odds of
+ * the class. The fit is Levenberg–Marquardt on the device, for all latents and classes of a block at once. Losses are
+ * reported without the ridge.
  *
- * Source: `probe1d` and `metrics` of the Python package's trait discovery (commit 3d73f1f), whose numbers these are where it
- * converges. It stops before that where a latent separates a class, takes tied scores in any order, and counts latents that
- * never fire as pure.
+ * Source: `probe1d` and `metrics` of the Python package's trait discovery (commit 3d73f1f), whose numbers are the same
+ * where it converges. It stops early where a latent separates a class, orders tied scores arbitrarily, and counts
+ * latents that never fire as pure.
  *
  * @module
  */
@@ -34,33 +34,33 @@ import {
   TRIAL,
 } from "./probe_kernels.ts";
 
-/** How {@link fitProbes} fits. */
+/** Options of {@link fitProbes}. */
 export interface ProbeOptions {
-  /** The weight of the ridge; 1e-8 if left out. */
+  /** Weight of the ridge; 1e-8 if left out. */
   readonly ridge?: number;
-  /** Classes, where some may be missing among the rows; the largest label and one more if left out. */
+  /** Number of classes, some of which may be missing among the rows; the largest label plus one if left out. */
   readonly n_classes?: number;
-  /** Steps at most; 100 if left out. */
+  /** Largest number of steps; 100 if left out. */
   readonly max_iter?: number;
-  /** A device of the platform; the shared default one if left out. */
+  /** The device; the shared default one if left out. */
   readonly device?: GPUDevice;
-  /** Ends it after the block of latents under way. */
+  /** Stops after the current block of latents. */
   readonly signal?: AbortSignal;
-  /** Told how many of the latents are done. */
+  /** Called with the number of latents done. */
   readonly onProgress?: (done: number, n_latents: number) => void;
 }
 
-/** What probes say of rows. Matrices are [n_latents, n_classes], row-major. */
+/** Results of probes on rows. Matrices are [n_latents, n_classes], row-major. */
 export interface ProbeMeasures {
   /** The mean log-loss of each probe. */
   readonly loss: Float32Array;
-  /** Rows of the class with b + w x > 0. */
+  /** Rows of the class with b + w x > 0 (true positives). */
   readonly tp: Float32Array;
-  /** Other rows with b + w x > 0. */
+  /** Other rows with b + w x > 0 (false positives). */
   readonly fp: Float32Array;
-  /** Other rows without. */
+  /** Other rows with b + w x ≤ 0 (true negatives). */
   readonly tn: Float32Array;
-  /** Rows of the class without. */
+  /** Rows of the class with b + w x ≤ 0 (false negatives). */
   readonly fn: Float32Array;
   /** [n_classes], rows of each class. */
   readonly n_rows_of: Float64Array;
@@ -72,43 +72,46 @@ export interface Probes {
   readonly n_latents: number;
   /** Classes. */
   readonly n_classes: number;
-  /** w. 0 of a latent that never fires. */
+  /** w; 0 for a latent that never fires. */
   readonly weights: Float32Array;
   /** b. */
   readonly biases: Float32Array;
-  /** What they say of the rows on which they were fitted. */
+  /** Their results on the rows of the fit. */
   readonly train: ProbeMeasures;
-  /** [n_classes], the latent whose probe has the least loss there; of equal ones the lowest. */
+  /** [n_classes], the latent whose probe has the smallest loss there, the lowest on ties. */
   readonly best: Uint32Array;
-  /** Probes that took all steps. */
+  /** Number of probes that used all steps. */
   readonly n_unfinished: number;
 }
 
 /** The strongest entries of each latent. */
 export interface TopLabels {
-  /** How many are kept of a latent at most. */
+  /** Largest number kept per latent. */
   readonly k: number;
-  /** [n_latents], how many there are: no more than rows on which the latent fires. */
+  /** [n_latents], the number kept: at most the rows on which the latent fires. */
   readonly counts: Uint32Array;
-  /** [n_latents, k], the classes of their rows, the strongest first; of equal ones the first. What is behind a latent's count is 0. */
+  /** [n_latents, k], the classes of their rows, the strongest first, the first on ties. 0 beyond a latent's count. */
   readonly labels: Uint16Array;
 }
 
-/** What the best latent of each class is worth, and how pure latents are. */
+/** The quality of the best latent of each class, and the purity of latents. */
 export interface ProbeScores {
-  /** What the probes say of the rows. */
+  /** Results of the probes on the rows. */
   readonly measures: ProbeMeasures;
-  /** [n_classes], average precision of the best latents, ties grouped as scikit-learn does; 0 of a class without rows. */
+  /**
+   * [n_classes], average precision of the best latents, with ties grouped as in scikit-learn; 0 for a class without
+   * rows.
+   */
   readonly ap: Float32Array;
-  /** [n_classes], tp / (tp + fp); 0 where nothing is called the class. */
+  /** [n_classes], tp / (tp + fp); 0 if no row is predicted. */
   readonly precision: Float32Array;
-  /** [n_classes], tp / (tp + fn); 0 of a class without rows. */
+  /** [n_classes], tp / (tp + fn); 0 for a class without rows. */
   readonly recall: Float32Array;
   /** [n_classes], 2 precision recall / (precision + recall), or 0. */
   readonly f1: Float32Array;
-  /** The classes of the rows that excite each latent most. */
+  /** The classes of the rows that activate each latent most. */
   readonly top: TopLabels;
-  /** The mean of `ap` over all classes, also those without rows. */
+  /** The mean of `ap` over all classes, including those without rows. */
   readonly mean_ap: number;
   /** 1 − the mean loss of the best latents / the mean entropy of the classes' shares. */
   readonly probe_r: number;
@@ -116,9 +119,9 @@ export interface ProbeScores {
   readonly purity_at_16: number;
 }
 
-/** Entries of a block on the device, and probes: of each, some 100 bytes. */
+/** Limits of a block on the device: entries, and probes of about 100 bytes each. */
 const [BLOCK_ENTRIES, BLOCK_PROBES] = [2 ** 24, 2 ** 20];
-/** Steps between two looks at how many probes are left. */
+/** Steps between two checks of how many probes are left. */
 const STEPS_AT_ONCE = 5;
 
 /**
@@ -137,10 +140,10 @@ const STEPS_AT_ONCE = 5;
  * }
  * ```
  *
- * @throws {ShapeError} if there is not one label for each row.
+ * @throws {ShapeError} if the number of labels differs from the number of rows.
  * @throws {RangeError} if there are no rows, or a label or an option is out of range.
  * @throws {TypeError} for an unknown option.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function fitProbes(train: LabelledCodes, options: ProbeOptions = {}): Promise<Probes> {
   checkOptions("fitProbes", options, {
@@ -188,11 +191,12 @@ export async function fitProbes(train: LabelledCodes, options: ProbeOptions = {}
 }
 
 /**
- * What probes are worth on other rows, or the same.
+ * Scores probes on other rows, or the same.
  *
- * @throws {ShapeError} if the codes are of another number of latents, or there is not one label for each row.
+ * @throws {ShapeError} if the codes have another number of latents, or the number of labels differs from the number of
+ * rows.
  * @throws {RangeError} if a label is beyond the probes' classes, or there are no rows.
- * @throws {unknown} the signal's reason, once it is aborted.
+ * @throws {unknown} the signal's reason, if it is aborted.
  */
 export async function scoreProbes(
   probes: Probes,
@@ -222,7 +226,7 @@ export async function scoreProbes(
       top.labels.set(strongest.map((entry) => labels[entry]!), latent * k);
       for (let c = 0; c < n_classes; c++) {
         if (best[c] !== latent || n_rows_of[c] === 0) continue;
-        // The order of w x + b is that of x, or the other way round.
+        // The order of w x + b is that of x, or its reverse.
         const sign = Math.sign(weights[latent * n_classes + c]!);
         ap[c] = classScores(values.map((value) => sign * value), labels, n_rows_of)[c]!.average_precision;
       }
@@ -252,7 +256,7 @@ export async function scoreProbes(
   };
 }
 
-/** 1 − the mean loss / the mean entropy of the shares of the classes: what share of their uncertainty probes take away. */
+/** 1 − the mean loss / the mean entropy of the classes' shares: the share of their uncertainty that probes remove. */
 export function probeR(losses: ArrayLike<number>, n_rows_of: ArrayLike<number>): number {
   const n_rows = Array.from(n_rows_of).reduce((sum, count) => sum + count, 0);
   const part = (share: number): number => share === 0 ? 0 : -share * Math.log(share);
@@ -266,10 +270,10 @@ export function coverage(ap: ArrayLike<number>, threshold = 0.3): number {
 }
 
 /**
- * The share that the most frequent class has among the `k` rows that excite a latent most; among fewer, where it fires on
- * fewer. NaN if it never fires.
+ * The share of the most frequent class among the `k` rows that activate a latent most, or fewer if it fires on fewer.
+ * NaN if it never fires.
  *
- * @throws {RangeError} if `k` is beyond what is kept.
+ * @throws {RangeError} if `k` exceeds the number kept.
  */
 export function purityAt({ k: most, counts, labels }: TopLabels, latent: number, k = 16): number {
   if (!(Number.isSafeInteger(k) && k > 0 && k <= most)) {
@@ -330,7 +334,7 @@ function uploadWindows(
   });
 }
 
-/** What a block's probes are fitted with. */
+/** Input of the fit of a block. */
 interface BlockFit {
   readonly n_rows: number;
   /** [C] */
@@ -404,18 +408,18 @@ async function fitBlock(
   return { weights, biases, n_unfinished };
 }
 
-/** Mean and spread of a latent's activations over all rows, those where it is silent included. */
+/** Mean and spread of a latent's activations over all rows, including silent ones. */
 interface Moments {
   readonly n_entries: number;
   /** mean / spread, from which the standardised activation of a silent row is −shift. */
   readonly shift: number;
-  /** The standard deviation; 1 where there is none. */
+  /** The standard deviation; 1 if it is 0. */
   readonly spread: number;
-  /** Of the standardised activations where it is not silent, the root of the mean square. */
+  /** Root mean square of the standardised activations where the latent fires. */
   readonly rms: number;
 }
 
-/** (x − mean) / spread of every entry: float32's sums stay exact wherever activations lie. */
+/** (x − mean) / spread of every entry, so that float32 sums stay exact for any range of activations. */
 function standardise(
   columns: CodeColumns,
   n_rows: number,
@@ -441,7 +445,7 @@ function standardise(
   return { standardised, moments };
 }
 
-/** [F, C], the share of all rows that are of the class and on which the latent is silent. */
+/** [F, C], the share of all rows that are in the class and on which the latent is silent. */
 function silentShares(
   { from, to, starts, labels }: CodeColumns,
   { n_rows, n_rows_of }: Pick<BlockFit, "n_rows" | "n_rows_of">,

@@ -9,13 +9,13 @@
  * @module
  */
 
-/** A histogram as TensorBoard takes it. */
+/** A histogram in TensorBoard's form. */
 export interface EventHistogram {
-  /** The least value. */
+  /** The smallest value. */
   readonly min: number;
   /** The largest. */
   readonly max: number;
-  /** How many values there are. */
+  /** Number of values. */
   readonly num: number;
   /** Their sum. */
   readonly sum: number;
@@ -23,23 +23,23 @@ export interface EventHistogram {
   readonly sumSquares: number;
   /** [bins], the right edge of each, ascending. */
   readonly bucketLimit: readonly number[];
-  /** [bins], how many values are in each. */
+  /** [bins], the number of values in each. */
   readonly bucket: readonly number[];
 }
 
-/** What one event says. */
+/** The content of an event. */
 export type EventContent =
-  /** The first of a file. */
+  /** The first event of a file. */
   | { readonly fileVersion: true }
-  /** That writing begins, or begins again, at this step: whatever earlier events say of it and later ones is void. */
+  /** Writing starts, or restarts, at this step: earlier events about it and later steps are void. */
   | { readonly restart: true }
-  /** Numbers and histograms by their tags. */
+  /** Numbers and histograms by tag. */
   | {
     readonly scalars: Readonly<Record<string, number>>;
     readonly histograms?: Readonly<Record<string, EventHistogram>>;
   };
 
-/** Where an event stands. */
+/** The time and step of an event. */
 export interface EventPlace {
   /** Seconds since 1970. */
   readonly wallTime: number;
@@ -75,7 +75,7 @@ function histogram({ min, max, num, sum, sumSquares, bucketLimit, bucket }: Even
 
 // --------------------------------------------------------------------------------------------------- protocol buffers
 
-/** Seven bits a byte, the lowest first; all bytes but the last have their highest bit set. */
+/** Seven bits per byte, lowest first; all bytes but the last have their highest bit set. */
 function groups(value: number): number[] {
   return value < 128 ? [value] : [value % 128 + 128, ...groups(Math.floor(value / 128))];
 }
@@ -127,8 +127,8 @@ function record(data: readonly number[]): Uint8Array<ArrayBuffer> {
 const MAX_EVENT = 2 ** 20;
 
 /**
- * The bytes from the beginning that are whole records, each with the right checksums: a process that was killed may have left
- * part of one behind them.
+ * The length of the complete records at the start, each with correct checksums: a killed process may leave part of one
+ * after them.
  */
 export async function wholeRecords(chunks: AsyncIterable<Uint8Array>): Promise<number> {
   let whole = 0;
@@ -150,7 +150,7 @@ export async function wholeRecords(chunks: AsyncIterable<Uint8Array>): Promise<n
   return whole;
 }
 
-/** The bytes of the record that stands first; that it is cut off, or wrong. */
+/** The length of the first record; or that it is cut off, or invalid. */
 function recordLength(bytes: Uint8Array): number | "cut" | "wrong" {
   if (bytes.length < HEADER) return "cut";
   const view = new DataView(bytes.buffer, bytes.byteOffset);

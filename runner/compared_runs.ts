@@ -1,6 +1,6 @@
 /**
- * What is known of runs by their folders alone, so that they can be compared: also of those that were stopped, are under
- * way, or were made by 0.1.0. Nothing is changed in a folder.
+ * Facts about runs from their folders alone, for comparison: also runs that were stopped, are in progress, or were made
+ * by 0.1.0. Nothing in a folder is changed.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { METRICS_LOG } from "./metrics_log.ts";
 import { flatten, pageDensity, pageLine } from "./report.ts";
 import { findFolder, isOneRun, RECORD } from "./run_files.ts";
 
-/** What a model is worth on some rows, as far as it is known. */
+/** The metrics of a model on some rows, if known. */
 export interface MeasuredNumbers {
   /** The unexplained share of the variance. */
   readonly nmse: number | null;
@@ -26,36 +26,36 @@ export interface MeasuredNumbers {
   readonly n_dense: number | null;
   /** Mean of cos(x, x̂). */
   readonly cosine: number | null;
-  /** Of all latents. */
+  /** Densities of all latents. */
   readonly density: PageDensity | null;
 }
 
-/** A run, or another checkpoint, as far as its files say what it is. */
+/** A run, or another checkpoint, as described by its files. */
 export interface ComparedRun {
   /** The folder, or the address of the checkpoint. */
   readonly path: string;
-  /** `trained`, or what became of it. */
+  /** `trained`, or its outcome. */
   readonly state: string;
-  /** Steps made; `null` where there were none to make. */
+  /** Steps done; `null` if there are none. */
   readonly steps: number | null;
-  /** Seconds of training, of all models that trained together. */
+  /** Seconds of training, for all models that trained together. */
   readonly seconds: number | null;
   /** `null` if it was never measured. */
   readonly measured: MeasuredNumbers | null;
-  /** What it was measured on, in words that are the same for the same rows. */
+  /** A description of the rows, equal for the same rows. */
   readonly measuredOn: string | null;
-  /** Every field that is set, by its path: `train.lr`. */
+  /** Every field that is set, by path: `train.lr`. */
   readonly configuration: ReadonlyMap<string, string>;
-  /** Numbers over its steps. */
+  /** Curves over its steps. */
   readonly curves: Readonly<Partial<Record<ComparedCurve, PageLine>>>;
-  /** The files among `sae.pt` and `report.html` that it has. */
+  /** Which of `sae.pt` and `report.html` it has. */
   readonly files: readonly string[];
 }
 
-/** The files of a run that a comparison points at. */
+/** The files of a run that a comparison links to. */
 const POINTED_AT = ["sae.pt", "report.html"];
 
-/** The folders of runs at a path: the one there, or those of a sweep that were begun; `null` for anything else. */
+/** The folders of runs at a path: that folder, or the started runs of a sweep; `null` for anything else. */
 export async function runFoldersAt(path: string): Promise<string[] | null> {
   const found = await findFolder(path).catch(() => null);
   if (isOneRun(found?.kind ?? null)) return [path];
@@ -66,7 +66,7 @@ export async function runFoldersAt(path: string): Promise<string[] | null> {
 }
 
 /**
- * Reads what a run has left in its folder.
+ * Reads what a run left in its folder.
  *
  * @throws {RangeError} if there is no run.
  */
@@ -93,12 +93,12 @@ export async function readRun(path: string): Promise<ComparedRun> {
   };
 }
 
-/** A run that was measured on other rows now. */
+/** A run with new measurements. */
 export function measuredRun(run: ComparedRun, metrics: Metrics, rows: string): ComparedRun {
   return { ...run, measured: measuredNumbers(metrics), measuredOn: rows };
 }
 
-/** A checkpoint that was measured now. */
+/** A checkpoint with new measurements. */
 export function measuredCheckpoint(
   path: string,
   { metrics, cfg, rows }: { readonly metrics: Metrics; readonly cfg: object; readonly rows: string },
@@ -116,14 +116,14 @@ export function measuredCheckpoint(
   };
 }
 
-/** What a comparison shows of metrics. */
+/** The metrics that a comparison shows. */
 function measuredNumbers({ density, nmse, ...metrics }: Metrics): MeasuredNumbers {
   const { l0, dead_fraction, n_dense, cosine } = metrics;
   const finite = (value: number) => Number.isFinite(value) ? value : null;
   return { nmse: finite(nmse), l0, dead_fraction, n_dense, cosine: finite(cosine), density: pageDensity(density) };
 }
 
-/** The same out of a file. */
+/** The same from a file. */
 function numbersOf(metrics: Table): MeasuredNumbers {
   const { density } = metrics;
   const isDensity = Array.isArray(density) && density.every((share) => typeof share === "number");
@@ -137,7 +137,7 @@ function numbersOf(metrics: Table): MeasuredNumbers {
   };
 }
 
-/** What became of a run. */
+/** The outcome of a run. */
 function stateOf(metrics: unknown, steps: number): string {
   if (typeof at(metrics, "diverged") === "string") return "diverged";
   if (typeof at(metrics, "not_evaluated") === "string") return "not evaluated";
@@ -147,7 +147,7 @@ function stateOf(metrics: unknown, steps: number): string {
     : `stopped at step ${steps.toLocaleString("en")}`;
 }
 
-/** The rows that a run was measured on: those of one file and one split are the same. */
+/** Identifies the rows of a run's metrics: the same file and split give the same text. */
 function rowsOf(metrics: unknown, data: unknown): string {
   const { path, sha256 } = (isTable(data) ? data : {}) as { readonly path?: unknown; readonly sha256?: unknown };
   const what = typeof sha256 === "string"
@@ -179,7 +179,7 @@ function noColumns(): Columns {
   return { steps: [], loss: [], l0: [], n_dead: [], lr: [], validation: { steps: [], nmse: [] } };
 }
 
-/** The log of a run as far as it is whole; it may be written to meanwhile. */
+/** The complete lines of a run's log, which may be growing. */
 async function readLog(path: string): Promise<Columns> {
   const columns = noColumns();
   for await (const text of fileLines(path)) {
@@ -207,7 +207,7 @@ function columnsOf(metrics: unknown): Columns {
   return columns;
 }
 
-/** Points of a curve that lies over others. */
+/** Largest number of points of an overlaid curve. */
 const MAX_POINTS = 400;
 
 function curvesOf({ steps, validation, ...columns }: Columns): ComparedRun["curves"] {

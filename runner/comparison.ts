@@ -1,5 +1,5 @@
 /**
- * Runs side by side: the front of L0 and NMSE, what differs in their configurations, a table, a page, and the best of them.
+ * Compares runs: the L0-NMSE front, the differences in configuration, a table, a page, and copies of the best.
  *
  * @module
  */
@@ -10,24 +10,24 @@ import type { ComparisonData, FieldDifference } from "./pages/data.ts";
 import { renderPage } from "./pages/page.ts";
 import { type ComparedRun, readRun, runFoldersAt } from "./compared_runs.ts";
 
-/** A comparison as files, and as lines for a terminal. */
+/** The result of a comparison. */
 export interface Comparison {
-  /** What is compared, in the order in which it was given. */
+  /** The runs, in the given order. */
   readonly runs: readonly ComparedRun[];
-  /** What each is called: its path without what all paths have in common. */
+  /** Their names: paths without the part that all share. */
   readonly names: readonly string[];
-  /** What makes the numbers hard to compare, a sentence each. */
+  /** What makes the numbers hard to compare, one sentence each. */
   readonly warnings: readonly string[];
-  /** Whether none of the others of the same layer has both a smaller NMSE and a smaller L0. */
+  /** Whether no other run of the same layer has both a smaller NMSE and a smaller L0. */
   readonly isOnFront: readonly boolean[];
-  /** The fields of the configuration that differ, with the value of each run. */
+  /** The differences in configuration, with the value of each run. */
   readonly differences: readonly FieldDifference[];
 }
 
 /**
- * Compares runs as they are.
+ * Compares runs.
  *
- * @throws {RangeError} for none.
+ * @throws {RangeError} if there are none.
  */
 export function compare(runs: readonly ComparedRun[]): Comparison {
   if (runs.length === 0) throw new RangeError("comparing: there are no runs");
@@ -41,10 +41,11 @@ export function compare(runs: readonly ComparedRun[]): Comparison {
 }
 
 /**
- * Writes `compare.html` and `compare.csv` about runs, given by their folders or those of their sweeps, into a folder, which
- * is made where it is not there.
+ * Writes `compare.html` and `compare.csv` for runs, given by their folders or those of their sweeps, into a folder,
+ * which is created if needed.
  *
- * @throws {RangeError} for a folder of something else, and where a file of one of these names is not such a comparison.
+ * @throws {RangeError} for a folder that is not a run or sweep, and if an existing file with one of these names is not
+ * such a comparison.
  */
 export async function writeComparison(runs: readonly string[], out: string): Promise<Comparison> {
   const read: ComparedRun[] = [];
@@ -61,7 +62,7 @@ export async function writeComparison(runs: readonly string[], out: string): Pro
 /**
  * Writes the files of {@link writeComparison}.
  *
- * @throws {RangeError} where a file of one of these names is not such a comparison.
+ * @throws {RangeError} if an existing file with one of these names is not such a comparison.
  */
 export async function writeComparisonFiles(comparison: Comparison, out: string): Promise<void> {
   const files = comparisonFiles(comparison, out);
@@ -75,7 +76,7 @@ export async function writeComparisonFiles(comparison: Comparison, out: string):
   for (const { name, text } of files) await writeBytes(`${out}/${name}`, [new TextEncoder().encode(text)]);
 }
 
-/** The files of a comparison that will lie in the folder `out`, each with what it is recognised by. */
+/** The files of a comparison for the folder `out`, each with the text that identifies it. */
 export function comparisonFiles(
   comparison: Comparison,
   out: string,
@@ -90,11 +91,11 @@ export function comparisonFiles(
   ];
 }
 
-/** Numbers of a run by the columns of `compare.csv`. */
+/** Numbers of a run, by column of `compare.csv`. */
 const CSV_NUMBERS = ["nmse", "l0", "dead_fraction", "n_dense", "cosine"] as const;
 const CSV_COLUMNS = ["run", "state", "on_front", "steps", "seconds", ...CSV_NUMBERS];
 
-/** A line for each run: what it is, its numbers, and the fields of the configuration that differ. */
+/** One line per run: its identity, its numbers, and the differences in configuration. */
 export function comparisonCsv({ runs, names, isOnFront, differences }: Comparison): string {
   const rows = runs.map(({ state, steps, seconds, measured }, i) => [
     names[i]!,
@@ -109,7 +110,7 @@ export function comparisonCsv({ runs, names, isOnFront, differences }: Compariso
   return [header, ...rows].map((row) => row.map(csvValue).join(",") + "\n").join("");
 }
 
-/** As RFC 4180 has it. Text that a spreadsheet would take for a formula is kept from being one. */
+/** A value as in RFC 4180. Text that a spreadsheet would treat as a formula is escaped. */
 function csvValue(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = String(value ?? "");
@@ -117,7 +118,7 @@ function csvValue(value: unknown): string {
   return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
-/** The page, which will lie in the folder `out`. */
+/** The page, for the folder `out`. */
 export function comparisonPage(comparison: Comparison, out: string): string {
   const { runs, names, warnings, isOnFront, differences } = comparison;
   const title = runs.length === 1 ? "One run" : `${runs.length.toLocaleString("en")} runs compared`;
@@ -147,12 +148,12 @@ export function comparisonPage(comparison: Comparison, out: string): string {
   return renderPage("compare", { title, data });
 }
 
-/** A file as a page in a folder links to it. */
+/** The link from a page in a folder to a file. */
 function linkTo(file: string, folder: string): string {
   return relative(resolve(folder), resolve(file)).split(/[\\/]/).map(encodeURIComponent).join("/");
 }
 
-/** The folders of runs without the beginning that all have in common; other checkpoints as they were given. */
+/** Folders of runs without their common beginning; other checkpoints as given. */
 function namesOf(runs: readonly ComparedRun[]): string[] {
   const parts = runs.map(({ path }) => path.split(/[\\/]/).filter((part) => part !== "" && part !== "."));
   const ofRuns = parts.filter((_, i) => runs[i]!.steps !== null);
@@ -174,12 +175,12 @@ function warningsOf(runs: readonly ComparedRun[]): string[] {
   ];
 }
 
-/** Models of different layers reconstruct different things: they are no rivals. */
+/** Models of different layers reconstruct different things and do not compete. */
 function layerOf({ configuration }: ComparedRun): string {
   return configuration.get("data.layer") ?? "";
 }
 
-/** Whether no other of its layer is at least as good in both NMSE and L0, and better in one. */
+/** Whether no other run of its layer is at least as good in both NMSE and L0, and better in one. */
 function frontOf(runs: readonly ComparedRun[]): boolean[] {
   return runs.map((run) => {
     const { nmse = null, l0 = null } = run.measured ?? {};
@@ -201,21 +202,21 @@ function differencesOf(runs: readonly ComparedRun[]): readonly FieldDifference[]
   })).filter(({ values }) => new Set(values.filter((value, i) => value !== null || runs[i]!.steps !== null)).size > 1);
 }
 
-/** A picked checkpoint, as `manifest.jsonl` has it. */
+/** A picked checkpoint in `manifest.jsonl`. */
 export interface PickedRun {
-  /** What the run is called. */
+  /** The run's name. */
   readonly run_id: string;
-  /** Of the activations; `null` where the configuration does not say it. */
+  /** The layer of the activations; `null` if the configuration does not give it. */
   readonly layer: number | null;
-  /** The copy, from the folder of the manifest. */
+  /** The path of the copy, relative to the manifest. */
   readonly path: string;
   /** Active latents, mean over rows. */
   readonly l0: number;
   /** The unexplained share of the variance. */
   readonly nmse: number;
-  /** As the checkpoint's header spells it. */
+  /** As in the checkpoint's header. */
   readonly activation: unknown;
-  /** Of the file. */
+  /** The SHA-256 of the file. */
   readonly sha256: string;
 }
 
@@ -231,11 +232,11 @@ export async function checkPickFolder(out: string): Promise<void> {
 }
 
 /**
- * Copies the models of the best runs into a folder that must not be there yet, as `layer_N/run/sae.pt`, or `run/sae.pt`
- * where the layer is not known, with a line for each in `manifest.jsonl`: for every layer at most `n` on the front of L0
- * and NMSE, evenly spaced in log L0. Checkpoints that are no runs are left out.
+ * Copies the models of the best runs into a new folder, as `layer_N/run/sae.pt`, or `run/sae.pt` if the layer is
+ * unknown, with one line each in `manifest.jsonl`: for every layer at most `n` on the L0-NMSE front, evenly spaced in
+ * log L0. Checkpoints that are not runs are left out.
  *
- * @throws {RangeError} if something stands there, or no run with a model is on the front.
+ * @throws {RangeError} if the folder exists, or no run with a model is on the front.
  */
 export async function pickRuns(comparison: Comparison, n: number, out: string): Promise<PickedRun[]> {
   await checkPickFolder(out);
@@ -274,7 +275,7 @@ export async function pickRuns(comparison: Comparison, n: number, out: string): 
   return picked;
 }
 
-/** At most `n` of them, ascending in L0: for each of `n` even places in log L0 the nearest that is left. */
+/** At most `n` of them, ascending in L0: the nearest remaining one to each of `n` evenly spaced values of log L0. */
 export function spacedInLog<T extends { readonly l0: number }>(all: readonly T[], n: number): T[] {
   const left = all.toSorted((a, b) => a.l0 - b.l0);
   if (left.length <= n) return left;
@@ -290,7 +291,7 @@ export function spacedInLog<T extends { readonly l0: number }>(all: readonly T[]
   }).sort((a, b) => a.l0 - b.l0);
 }
 
-/** What the first line of a checkpoint says of the activation; `null` where it says nothing. */
+/** The activation in the first line of a checkpoint; `null` if it has none. */
 function activationIn(bytes: Uint8Array): unknown {
   const end = bytes.indexOf("\n".charCodeAt(0));
   try {

@@ -23,13 +23,13 @@ export interface RecordedCheckpoint {
   readonly path: string;
   /** The SHA-256 of that file. */
   readonly sha256: string;
-  /** The configuration of its model; of a run that has begun, that of the run. */
+  /** The configuration of its model; for a run that has begun, that of the run. */
   readonly cfg: SparseAutoencoderConfig;
 }
 
-/** The checkpoint that a run is going to start from. */
+/** The checkpoint that a run will start from. */
 export interface InitialCheckpoint extends RecordedCheckpoint {
-  /** What the file leaves open. */
+  /** Warnings about the file. */
   readonly warnings: readonly string[];
   /**
    * Its model on the default device, with the configuration of the run.
@@ -39,7 +39,7 @@ export interface InitialCheckpoint extends RecordedCheckpoint {
   load(cfg: SparseAutoencoderConfig): Promise<SparseAutoencoder>;
 }
 
-/** How a checkpoint is opened. */
+/** Options for opening a checkpoint. */
 export interface InitialOptions extends SourceOptions {
   /** The encoder formula, if the configuration sets it. */
   readonly subtract_b_dec?: boolean;
@@ -87,10 +87,10 @@ async function hashOf(source: Source): Promise<string> {
 }
 
 /**
- * The model of a run that starts from a checkpoint with the configuration `file`: that of the file with the fields that the
- * run's configuration sets. Its parameters must be the file's.
+ * The model of a run that starts from a checkpoint with the configuration `file`: that of the file with the fields that
+ * the run's configuration sets. Its parameters must be the file's.
  *
- * @throws {RangeError} for other widths, another encoder formula, or an activation with other trained parameters.
+ * @throws {RangeError} for different widths, another encoder formula, or an activation with other trained parameters.
  */
 export function fineTunedConfig(
   given: SparseAutoencoderOptions,

@@ -1,5 +1,5 @@
 /**
- * The class of each token: of the patches of shards, of their images, or in a file.
+ * The class of each token: from the patches of shards, from their images, or from a file.
  *
  * @module
  */
@@ -13,21 +13,21 @@ import { openFiles, openSource, type SourceOptions } from "../io/files.ts";
 import { readJsonObject } from "../io/json.ts";
 import { openNpy } from "../io/npy.ts";
 
-/** Classes, and what is known of them. */
+/** The classes of tokens. */
 export interface TokenLabels {
   /** The class of each token, from 0. */
   readonly labels: Uint16Array;
-  /** What the classes are called, by number, where that is known. */
+  /** Names of the classes by number, if known. */
   readonly names: readonly string[] | null;
-  /** What the Python package calls the shards; `null` for a file. */
+  /** The shards' name in the Python package; `null` for a file. */
   readonly hash: string | null;
 }
 
 /**
- * Opens the classes of tokens: those of a folder of shards are in its `labels.bin`, or in `labels.json` for each image as
- * `saev activations` writes it; a `.npy` file has an integer for each token. The activations are not read.
+ * Opens the classes of tokens: those of a folder of shards are in its `labels.bin`, or in `labels.json` for each image
+ * as `saev activations` writes it; a `.npy` file has an integer for each token. The activations are not read.
  *
- * @throws {CheckpointError} naming what was found, for anything else.
+ * @throws {CheckpointError} for anything else; the message says what was found.
  */
 export async function openLabels(from: string, options: SourceOptions = {}): Promise<TokenLabels> {
   checkOptions("openLabels", options, { hub: true, signal: true });

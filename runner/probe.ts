@@ -25,13 +25,13 @@ export interface TokensToProbe extends TokenLabels {
   readonly folder: string;
 }
 
-/** What {@link probeFolders} is asked for. */
+/** Input of {@link probeFolders}. */
 export interface ProbePlan {
-  /** Where probes are fitted. */
+  /** Tokens for fitting the probes. */
   readonly train: TokensToProbe;
-  /** Where they are scored; `train` if left out. */
+  /** Tokens for scoring them; `train` if left out. */
   readonly test?: TokensToProbe;
-  /** The weight of the ridge; 1e-8 if left out. */
+  /** Weight of the ridge; 1e-8 if left out. */
   readonly ridge?: number;
 }
 
@@ -39,9 +39,9 @@ export interface ProbePlan {
 export interface ProbeResult {
   /** The probes. */
   readonly probes: Probes;
-  /** What they are worth. */
+  /** Their scores. */
   readonly scores: ProbeScores;
-  /** The files that were written. */
+  /** Paths of the files written. */
   readonly paths: readonly string[];
 }
 

@@ -148,7 +148,7 @@ export interface ComparisonData {
   readonly title: string;
   /** One or two sentences below it. */
   readonly summary: string;
-  /** What makes the numbers hard to compare, a sentence each. */
+  /** What makes the numbers hard to compare, one sentence each. */
   readonly warnings: readonly string[];
   /** In the order in which they were given. */
   readonly models: readonly ComparedModel[];

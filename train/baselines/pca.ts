@@ -25,7 +25,7 @@ import { symmetricEigen } from "./eigen.ts";
 export interface BaselineOptions {
   /** Rows at a time; 4096 if left out. */
   readonly batch_size?: number;
-  /** A device of the platform; the shared default one if left out. */
+  /** The device; the shared default one if left out. */
   readonly device?: GPUDevice;
   /** Ends it after the batch under way. */
   readonly signal?: AbortSignal;
