@@ -59,7 +59,7 @@ async function saev(...args: string[]): Promise<{ stdout: string; stderr: string
   return { stdout: out, stderr: said };
 }
 
-/** A step, unless one before it has failed: there is nothing to go on with then. */
+/** A step, unless one before it has failed: there is nothing to continue with then. */
 async function step(name: string, work: () => Promise<string>): Promise<void> {
   if (failed > 0) return;
   const began = performance.now();
