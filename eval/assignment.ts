@@ -23,6 +23,10 @@ export async function largestAssignment(
   columns: number,
   signal?: AbortSignal,
 ): Promise<Uint32Array> {
+  if (rows > columns) throw new RangeError(`cannot assign ${rows} rows to only ${columns} columns`);
+  if (values.length !== rows * columns || !values.every(Number.isFinite)) {
+    throw new RangeError(`an assignment needs ${rows} × ${columns} finite values, found ${values.length} values`);
+  }
   const [u, v] = [new Float64Array(rows), new Float64Array(columns)];
   const [columnOf, rowOf] = [new Int32Array(rows).fill(-1), new Int32Array(columns).fill(-1)];
   const [distance, previous, left] = [new Float64Array(columns), new Int32Array(columns), new Int32Array(columns)];

@@ -128,3 +128,4 @@ export {
   type StableModel,
   writeStability,
 } from "./stability.ts";
+export { colourOf } from "./pages/colours.ts";

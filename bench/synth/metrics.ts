@@ -17,7 +17,7 @@
 import { Commands, type DeviceContext, matmul, rowsPerBlock, spans, Tensor, unitRows } from "../../kernels/mod.ts";
 import type { CodeArrays, SparseAutoencoder } from "../../mod.ts";
 import { evaluate } from "../../eval/mod.ts";
-import { assign } from "./assignment.ts";
+import { largestAssignment } from "../../eval/assignment.ts";
 import type { Samples } from "./samples.ts";
 
 /** The metrics of a dictionary in a world. */
@@ -60,7 +60,7 @@ export async function evaluateInWorld(
     }
   }
   const { explained_variance: ev, l0, n_dead } = await evaluate(sae, counted());
-  const mcc = meanAssigned(cosines_SF, d_sae, n_features);
+  const mcc = await meanAssigned(cosines_SF, d_sae, n_features);
   return { ...counts.result(), mcc, uniqueness: new Set(best_S).size / d_sae, ev, l0, n_dead };
 }
 
@@ -103,8 +103,8 @@ export function bestFeatures(cosines_SF: Float32Array, n_features: number): Int3
 }
 
 /** The mean score of the best one-to-one assignment of rows to columns. */
-export function meanAssigned(score: Float32Array, rows: number, columns: number): number {
-  return assign(score, rows, columns).reduce((sum, c, r) => sum + score[r * columns + c]!, 0) / rows;
+export async function meanAssigned(score: Float32Array, rows: number, columns: number): Promise<number> {
+  return (await largestAssignment(score, rows, columns)).reduce((sum, c, r) => sum + score[r * columns + c]!, 0) / rows;
 }
 
 /** Counts, for each latent, how often it fires with and without its feature. */

@@ -5,6 +5,7 @@
  */
 
 import { type ByteImage, type ImageSize, resample } from "../../data/mod.ts";
+import { colourOf } from "../../runner/mod.ts";
 import type { ByteImage as PngImage } from "./png.ts";
 
 /** A photograph, with a number for each of its patches. */
@@ -16,19 +17,6 @@ export interface HeatMap {
   /** Patches per column and per row. */
   readonly grid: ImageSize;
 }
-
-/** The Inferno colour map at equal steps: lightness rises evenly. */
-const COLOURS = [
-  [0, 0, 4],
-  [31, 12, 72],
-  [85, 15, 109],
-  [136, 34, 106],
-  [186, 54, 85],
-  [227, 89, 51],
-  [249, 140, 10],
-  [249, 201, 50],
-  [252, 255, 164],
-] as const;
 
 /** Opacity of a patch's colour where it activates a latent most. */
 const OPACITY = 0.75;
@@ -52,20 +40,13 @@ export function drawHeatMap(
       const share = largest > 0 ? Math.max(0, values[patch]!) / largest : 0;
       const at = (y * side + x) * 3;
       const grey = DIMMED * (0.299 * data[at]! + 0.587 * data[at + 1]! + 0.114 * data[at + 2]!);
-      const [alpha, colour] = [OPACITY * Math.sqrt(share), colourAt(share)];
+      const [alpha, colour] = [OPACITY * Math.sqrt(share), colourOf(share)];
       for (let channel = 0; channel < 3; channel++) {
         bytes[at + channel] = Math.round((1 - alpha) * (grey + share * data[at + channel]!) + alpha * colour[channel]!);
       }
     }
   }
   return { width: side, height: side, channels: 3, bytes: new Uint8Array(bytes.buffer) };
-}
-
-function colourAt(share: number): readonly [number, number, number] {
-  const place = Math.min(share, 1) * (COLOURS.length - 1);
-  const [low, part] = [COLOURS[Math.floor(place)]!, place % 1];
-  const high = COLOURS[Math.ceil(place)]!;
-  return [0, 1, 2].map((i) => low[i]! * (1 - part) + high[i]! * part) as [number, number, number];
 }
 
 /** Width of the line between pictures. */

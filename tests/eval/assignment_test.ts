@@ -61,6 +61,22 @@ Deno.test("an assignment ends when it is told to", async () => {
   assertEquals(error === reason, true);
 });
 
+Deno.test("a permutation is found again, also of rows that all like the same column", async () => {
+  const size = 200;
+  const want = new Random(2).permutation(size);
+  const values = Float32Array.from({ length: size * size }, (_, i) => {
+    const [row, column] = [Math.floor(i / size), i % size];
+    return column === want[row] ? 0.5 : column === 0 ? 0.4 : 0;
+  });
+  assertEquals([...await largestAssignment(values, size, size)], [...want]);
+});
+
+Deno.test("what has no assignment is refused", async () => {
+  await assertRejects(() => largestAssignment(new Float32Array(6), 3, 2), RangeError, "3 rows");
+  await assertRejects(() => largestAssignment(new Float32Array(5), 2, 3), RangeError, "found 5");
+  await assertRejects(() => largestAssignment(Float32Array.of(1, NaN), 1, 2), RangeError, "finite");
+});
+
 /** The largest pair, again and again. */
 function plainGreedy(values: Float32Array, rows: number, columns: number): number[] {
   const columnOf = new Array<number>(rows).fill(-1);

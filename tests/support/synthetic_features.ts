@@ -1,12 +1,12 @@
 /**
- * A folder of features that looks like a large one: as many latents as one likes, seeded numbers, and small images that are
- * written here, as PNG files without compression.
+ * A folder of features that looks like a large one: as many latents as one likes, seeded numbers, and small
+ * images.
  *
  * @module
  */
-import { crc32 } from "../../io/crc32.ts";
 import type { FeatureExample, FeatureRecord, FeaturesFile } from "../../eval/feature_file.ts";
 import { writeFeaturePage } from "../../runner/feature_page.ts";
+import { encodePng } from "../../examples/demo/png.ts";
 import { Random } from "./random.ts";
 
 const GRID = { height: 8, width: 8 };
@@ -87,35 +87,9 @@ function record(random: Random, latent: number, d_sae: number): FeatureRecord {
 /** 64 × 64 pixels of some colours. */
 async function picture(number: number): Promise<Uint8Array> {
   const side = 64;
-  const raw = new Uint8Array(side * (1 + 3 * side));
-  for (let y = 0; y < side; y++) {
-    for (let x = 0; x < side; x++) {
-      const at = y * (1 + 3 * side) + 1 + 3 * x;
-      raw.set([(x * 4 + number * 13) % 256, (y * 4 + number * 29) % 256, (number * 61) % 256], at);
-    }
-  }
-  const deflated = await new Response(
-    new Blob([raw]).stream().pipeThrough(new CompressionStream("deflate")),
-  ).arrayBuffer();
-  const chunk = (type: string, data: Uint8Array): Uint8Array => {
-    const bytes = new Uint8Array(12 + data.length);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, data.length);
-    bytes.set(new TextEncoder().encode(type), 4);
-    bytes.set(data, 8);
-    view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
-    return bytes;
-  };
-  const header = new Uint8Array(13);
-  const view = new DataView(header.buffer);
-  view.setUint32(0, side);
-  view.setUint32(4, side);
-  header.set([8, 2, 0, 0, 0], 8);
-  const parts = [
-    Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10),
-    chunk("IHDR", header),
-    chunk("IDAT", new Uint8Array(deflated)),
-    chunk("IEND", new Uint8Array()),
-  ];
-  return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  const bytes = Uint8Array.from({ length: 3 * side * side }, (_, i) => {
+    const [x, y] = [Math.floor(i / 3) % side, Math.floor(i / 3 / side)];
+    return [x * 4 + number * 13, y * 4 + number * 29, number * 61][i % 3]!;
+  });
+  return await encodePng({ width: side, height: side, channels: 3, bytes });
 }

@@ -51,10 +51,10 @@ Deno.test("F1, precision and recall are means over latents, 0 for the dead, and 
   }
 });
 
-Deno.test("the best feature is the first of the largest, and MCC takes none twice", () => {
+Deno.test("the best feature is the first of the largest, and MCC takes none twice", async () => {
   const cosines = Float32Array.of(0.5, 0.875, 0.875, 0.25, 0.75, 0);
   assertEquals([...bestFeatures(cosines, 3)], [1, 1]);
-  assertFloat64Close([meanAssigned(cosines, 2, 3)], [(0.875 + 0.75) / 2]);
+  assertFloat64Close([await meanAssigned(cosines, 2, 3)], [(0.875 + 0.75) / 2]);
 });
 
 Deno.test("cosines do not see lengths and signs, whatever fits a binding", async () => {

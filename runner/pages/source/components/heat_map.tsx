@@ -6,27 +6,8 @@
 
 import type { VNode } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { colourOf, INFERNO } from "../../colours.ts";
 import { short } from "./format.ts";
-
-/** Inferno at equal steps: colours whose lightness rises evenly. */
-const COLOURS = [
-  [0, 0, 4],
-  [31, 12, 72],
-  [85, 15, 109],
-  [136, 34, 106],
-  [186, 54, 85],
-  [227, 89, 51],
-  [249, 140, 10],
-  [249, 201, 50],
-  [252, 255, 164],
-] as const;
-
-/** Red, green and blue of a share of the largest activation. */
-function colourOf(share: number): readonly number[] {
-  const place = share * (COLOURS.length - 1);
-  const [low, part] = [COLOURS[Math.floor(place)]!, place % 1];
-  return COLOURS[Math.ceil(place)]!.map((to, i) => Math.round(low[i]! + part * (to - low[i]!)));
-}
 
 /** Draws [patches] bytes over an image. Silent patches are clear. */
 export function HeatMap({ src, alt, heat, grid }: {
@@ -56,7 +37,7 @@ export function HeatMap({ src, alt, heat, grid }: {
 
 /** What the colours mean: from 0 to the largest activation of the latent. */
 export function HeatLegend({ max }: { readonly max: number }): VNode {
-  const stops = COLOURS.map((colour) => `rgb(${colour.join(" ")})`).join(", ");
+  const stops = INFERNO.map((colour) => `rgb(${colour.join(" ")})`).join(", ");
   return (
     <div class="legend" role="img" aria-label={`Colours from 0, dark, to ${short(max)}, bright`}>
       <span>0</span>
