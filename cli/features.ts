@@ -1,5 +1,5 @@
 /**
- * `saev features`: a folder in which one looks at what excites the latents of a model.
+ * `saev features`: writes a folder for browsing what excites each latent of a model.
  *
  * @module
  */

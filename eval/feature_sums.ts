@@ -1,6 +1,6 @@
 /**
- * What is kept of latents while the images of a data set pass by once: how often and how strongly each fires, on which rows
- * most strongly, and on the patches of which class. Memory is bounded by latents times what is kept of each.
+ * Sums over one pass through the images of a data set: how often and how strongly each latent fires, on which rows most
+ * strongly, and on patches of which class. Memory is bounded by latents times what is kept of each.
  *
  * @module
  */
@@ -79,7 +79,7 @@ export class FeatureSums {
     this.#patches = new Uint32Array(d_sae);
   }
 
-  /** All that there is to it between two images; written back into those of other sums, these continue from there. */
+  /** The whole state between two images. Copied into the arrays of other sums, those continue from here. */
   arrays(): Readonly<Record<string, Float64Array | Float32Array | Uint32Array>> {
     return {
       rows: this.#rows,

@@ -44,7 +44,8 @@ export async function writeFeaturePage(out: string, { file, heat }: MadeFeatures
   ]);
   for (const folder of ["data", "images"]) {
     for await (const { name } of Deno.readDir(`${out}/${folder}`)) {
-      if (!used.has(`${folder}/${name}`)) await Deno.remove(`${out}/${folder}/${name}`);
+      const isOurs = /^(?:\d{6,}\.jpg|\d{4,}\.js)$/.test(name);
+      if (isOurs && !used.has(`${folder}/${name}`)) await Deno.remove(`${out}/${folder}/${name}`);
     }
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The two passes over the rows that `saev features` makes, and what it notes of them so that it can continue.
+ * The two passes over the rows that `saev features` makes, and the notes from which a stopped one continues.
  *
  * In the folder `partial`, which is removed at the end: `plan.json`, what the passes are of; `sums.bin` and `pooled.bin`, how
  * far the first has come; `drawn.json`, `heat.bin` and `codes.bin`, how far the second has.
@@ -12,6 +12,7 @@ import { FeatureSums } from "../eval/feature_sums.ts";
 import { largestOf } from "../eval/largest.ts";
 import { encodeRows, type RowCode } from "../eval/latents.ts";
 import { readBytes, writeBytes } from "../io/files.ts";
+import { spans } from "../kernels/engine/tensor.ts";
 import { readRows } from "../nn/rows.ts";
 import {
   type ChosenRecord,
@@ -106,13 +107,13 @@ export async function encodeOnce(
     noted = Date.now();
   };
   onProgress?.("encoding", done, nImages);
-  for await (const { first, to, x_BD, codes } of encodedImages(plan, imageRange(done, nImages), signal)) {
-    let image = first;
+  for await (const { images: batch, x_BD, codes } of encodedImages(plan, imageRange(done, nImages), signal)) {
+    let image = batch[0]!;
     const words: number[] = [];
     const bits = new Uint32Array(1);
     for await (const { row, latents, values } of codes) {
       const patch = row % perImage;
-      const at = first * perImage + row;
+      const at = batch[0]! * perImage + row;
       const x_D = x_BD.subarray(row * d_model, (row + 1) * d_model);
       sums.addPatch(at, patch, { x_D, latents, values, maskClass: classAt?.get(patchLabels![at]!) ?? 0 });
       const place = placeOf.get(image);
@@ -126,7 +127,7 @@ export async function encodeOnce(
       image++;
     }
     await pooled.add(Uint32Array.from(words));
-    done = to;
+    done += batch.length;
     onProgress?.("encoding", done, nImages);
     if (signal?.aborted || Date.now() - noted >= noteMs) await takeNote();
     signal?.throwIfAborted();
@@ -255,20 +256,17 @@ function imageRange(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-/** Some images that follow each other. */
+/** Some images, encoded together. */
 interface EncodedImages {
   /** Their numbers. */
   readonly images: readonly number[];
-  /** The first of them, and the one after the last. */
-  readonly first: number;
-  readonly to: number;
   /** [rows, D] */
   readonly x_BD: Float32Array;
   /** The codes of their rows, counted from the first of them. */
   readonly codes: AsyncGenerator<RowCode>;
 }
 
-/** Encodes images, as many at a time as follow each other and have few enough rows. */
+/** Encodes images, as many at a time as have few enough rows. Those that follow each other are read together. */
 async function* encodedImages(
   { sae, rows, grid, dataName }: FeaturesPlan,
   images: readonly number[],
@@ -277,13 +275,16 @@ async function* encodedImages(
   const perImage = grid.height * grid.width;
   const most = Math.max(1, Math.floor(ROWS_AT_A_TIME / perImage));
   const finite = finiteRows(rows, dataName);
-  for (let at = 0, end = 0; at < images.length; at = end) {
-    signal?.throwIfAborted();
-    const first = images[at]!;
-    for (end = at + 1; end < images.length && end - at < most && images[end] === first + end - at;) end++;
-    const to = first + end - at;
-    const x_BD = await readRows(finite, first * perImage, to * perImage);
-    yield { images: images.slice(at, end), first, to, x_BD, codes: encodeRows(sae, [x_BD]) };
+  for (const { from, to } of spans(images.length, most)) {
+    const batch = images.slice(from, to);
+    const x_BD = new Float32Array(batch.length * perImage * rows.d_model);
+    for (let at = 0, end = 0; at < batch.length; at = end) {
+      signal?.throwIfAborted();
+      const first = batch[at]!;
+      while (end < batch.length && batch[end] === first + end - at) end++;
+      x_BD.set(await readRows(finite, first * perImage, (first + end - at) * perImage), at * perImage * rows.d_model);
+    }
+    yield { images: batch, x_BD, codes: encodeRows(sae, [x_BD]) };
   }
 }
 

@@ -1,11 +1,10 @@
 /**
- * From a model and the shards of a folder of images to a folder in which one looks at features.
+ * Turns a model and the activation shards of images into a folder for browsing features.
  *
- * The rows are encoded twice. The first time, sums are kept for each latent, and which latents fire on which image goes to
- * a file; from that the images of each latent are chosen. The second time, heat-maps of these images are drawn, and the
- * codes of the strongest rows go to a second file, from which it is seen what fires together. Memory is bounded by latents
- * times what is kept of each, whatever the number of images; what was stopped and is asked for again in the same words
- * continues.
+ * The rows are encoded twice. The first pass keeps sums for each latent and writes to a file which latents fire on which
+ * image; the images of each latent are chosen from that file. The second pass draws the heat-maps of these images and
+ * writes the codes of the strongest rows to a second file, which shows what fires together. Memory is bounded by latents
+ * times what is kept of each, whatever the number of images. A stopped command continues when it is run again.
  *
  * @module
  */
@@ -26,12 +25,14 @@ export interface MadeFeatures {
   readonly heat: (at: number) => Uint8Array[];
 }
 
-/** Names that a folder of features may have. */
-const OURS = ["features.json", "index.html", "data", "images", PARTIAL, LOCK_FILE];
+/** Names in a folder of features, and what its user may keep there. */
+const NAMES = ["features.json", "index.html", "data", "images", PARTIAL, LOCK_FILE, "annotations.json"];
+/** One of these is in every folder that this command has begun. */
+const SIGNS = ["features.json", PARTIAL];
 
 /**
- * Measures the latents and chooses what is shown of them. `use` writes the page, while the heat-maps are there; the
- * images stand in `images/` by then.
+ * Measures the latents and chooses what to show of them. `use` writes the page while the heat-maps are available; the
+ * images are in `images/` by then.
  *
  * @throws {RangeError} if rows are not whole images, there are not as many images, classes or labels, a latent that was
  * asked for does not exist or never fires, the folder holds something else, or another process writes into it.
@@ -46,10 +47,7 @@ export async function makeFeatures(
   checkPlan(plan);
   await Deno.mkdir(plan.out, { recursive: true });
   await using _lock = await RunLock.take(plan.out);
-  for await (const { name } of Deno.readDir(plan.out)) {
-    if (OURS.includes(name)) continue;
-    throw new RangeError(`${plan.out} holds ${name}, which no folder of features does; expected an empty folder`);
-  }
+  await checkFolder(plan.out);
   const folder = await openPartial(plan);
   await using first = await encodeOnce(plan, folder, surroundings);
   const records = await selectRecords(plan, first, surroundings.signal);
@@ -88,6 +86,16 @@ export async function makeFeatures(
     heat: second.heat,
   });
   await Deno.remove(folder.path, { recursive: true });
+}
+
+/** @throws {RangeError} if the folder holds anything that this command has not written. */
+async function checkFolder(out: string): Promise<void> {
+  const names = await Array.fromAsync(Deno.readDir(out), ({ name }) => name);
+  const isOurs = names.some((name) => SIGNS.includes(name));
+  const other = names.find((name) => name !== LOCK_FILE && !(isOurs && NAMES.includes(name)));
+  if (other !== undefined) {
+    throw new RangeError(`${out} holds ${other}, which saev features has not written; expected an empty folder`);
+  }
 }
 
 function checkPlan({ rows, grid, images, patchLabels, selection, stability, sae, dataName }: FeaturesPlan): void {

@@ -1,6 +1,6 @@
 /**
- * A file of u32 in the machine's order that only grows, and can be cut back to where it was: what is too much for memory
- * while a command runs.
+ * A file of u32 in the machine's byte order that grows at its end and can be truncated: for data of a running command that
+ * do not fit in memory.
  *
  * @module
  */

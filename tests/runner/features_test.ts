@@ -9,9 +9,10 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { rowsOf } from "../../data/mod.ts";
 import { classScores, purity } from "../../eval/class_scores.ts";
 import type { FeaturesFile } from "../../eval/feature_file.ts";
-import { evaluate, nearestLatents } from "../../eval/mod.ts";
+import { evaluate, nearestLatents, openFeatures } from "../../eval/mod.ts";
 import { SparseAutoencoder } from "../../mod.ts";
 import type { FeaturesPlan, FeatureStage } from "../../runner/feature_plan.ts";
+import { writeFeaturePage } from "../../runner/feature_page.ts";
 import { makeFeatures } from "../../runner/features.ts";
 import { Random } from "../support/random.ts";
 
@@ -220,6 +221,23 @@ Deno.test("without classes, counter-examples are silent images near the stronges
   await Deno.remove(out, { recursive: true });
 });
 
+Deno.test("what is written anew removes what it replaces, and nothing of the user's", async () => {
+  const out = await Deno.makeTempDir();
+  const plan = { ...PLAN, out };
+  await makeFeatures(plan, {}, (result) => writeFeaturePage(out, result));
+  const images = async () => (await Array.fromAsync(Deno.readDir(`${out}/images`), ({ name }) => name)).sort();
+  const before = await images();
+  await Deno.writeTextFile(`${out}/annotations.json`, "{}");
+  await Deno.writeTextFile(`${out}/images/map.svg`, "mine");
+  const few: FeaturesPlan = { ...plan, selection: { by: "max", n: 1 } };
+  await makeFeatures(few, {}, (result) => writeFeaturePage(out, result));
+  const after = await images();
+  assert(after.length < before.length && after.includes("map.svg"));
+  assertEquals(await Deno.readTextFile(`${out}/annotations.json`), "{}");
+  assertEquals((await openFeatures(out)).file.latents.length, 1);
+  await Deno.remove(out, { recursive: true });
+});
+
 Deno.test("classes of a few images alone are never the best", async () => {
   const out = await Deno.makeTempDir();
   const labels = LABELS.map((label, image) => image < 3 ? 3 : label);
@@ -230,11 +248,13 @@ Deno.test("classes of a few images alone are never the best", async () => {
 });
 
 Deno.test("latents are chosen by number and by what they have most of", async () => {
-  const out = await Deno.makeTempDir();
-  const all = (await made({ ...PLAN, out })).file.latents;
+  const folder = await Deno.makeTempDir();
+  let folders = 0;
+  const chosen = (changes: Partial<FeaturesPlan>) => made({ ...PLAN, ...changes, out: `${folder}/${folders++}` });
+  const all = (await chosen({})).file.latents;
   const numbers = (latents: FeaturesFile["latents"]) => latents.map(({ latent }) => latent);
   const [a, b] = [all[9]!.latent, all[2]!.latent];
-  const listed = await made({ ...PLAN, out, selection: { by: "list", latents: [a, b, a] } });
+  const listed = await chosen({ selection: { by: "list", latents: [a, b, a] } });
   assertEquals(listed.file.latents.map(({ latent, max }) => [latent, max]), [[b, all[2]!.max], [a, all[9]!.max]]);
   const bests = {
     density: (record: FeaturesFile["latents"][number]) => record.density,
@@ -243,11 +263,11 @@ Deno.test("latents are chosen by number and by what they have most of", async ()
     monosemanticity: (record: FeaturesFile["latents"][number]) => record.monosemanticity!,
   } as const;
   for (const [by, of] of Object.entries(bests)) {
-    const { file } = await made({ ...PLAN, out, selection: { by: by as keyof typeof bests, n: 4 } });
+    const { file } = await chosen({ selection: { by: by as keyof typeof bests, n: 4 } });
     const wanted = numbers(all.toSorted((p, q) => of(q) - of(p)).slice(0, 4)).sort((p, q) => p - q);
     assertEquals(numbers(file.latents), wanted, by);
   }
-  await Deno.remove(out, { recursive: true });
+  await Deno.remove(folder, { recursive: true });
 });
 
 Deno.test("what cannot be shown is refused", async () => {
@@ -263,7 +283,14 @@ Deno.test("what cannot be shown is refused", async () => {
     { images: { ...PLAN.images, classes: null }, selection: { by: "auroc", n: 3 } },
     "latents cannot be chosen by AUROC: that takes images of two classes or more",
   );
+  await Deno.remove(out, { recursive: true });
+  // A folder of the user's own with names like ours keeps its files.
+  await Deno.mkdir(`${out}/images`, { recursive: true });
+  await Deno.writeTextFile(`${out}/images/000001.jpg`, "mine");
+  await refused({}, "holds images, which saev features has not written; expected an empty folder");
+  assertEquals(await Deno.readTextFile(`${out}/images/000001.jpg`), "mine");
+  await Deno.writeTextFile(`${out}/features.json`, "{}");
   await Deno.writeTextFile(`${out}/thesis.tex`, "");
-  await refused({}, "holds thesis.tex, which no folder of features does");
+  await refused({}, "holds thesis.tex, which saev features has not written");
   await Deno.remove(out, { recursive: true });
 });

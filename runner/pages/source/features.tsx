@@ -1,6 +1,6 @@
 /**
- * The page on which one looks at features: a grid of latents, one latent with its images, or two beside each other. What is
- * shown stands in the address, so that it can be linked to.
+ * The feature browser: a grid of latents, one latent with its images, or two side by side. The address says what is shown,
+ * so it can be linked to.
  *
  * @module
  */
