@@ -268,7 +268,8 @@ for (const share of [0.5, 0.8]) {
     assertEquals((await run.ended()).code, 1, run.said);
     const said = run.said.slice(run.said.lastIndexOf("\nerror: ") + 1);
     assert(
-      /^error: writing full-\S+: .*; needs [\d,]+ (?:more )?bytes.*; .*use --resume to continue\n$/.test(said),
+      /^error: writing full-\S+: .*; (?:the file|it) needs [\d,]+ (?:more )?bytes.*; .*use --resume to continue\n$/
+        .test(said),
       said,
     );
     await checkResumed("first", name);
