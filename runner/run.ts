@@ -281,21 +281,28 @@ function evaluatedAs(
   return { l0, nmse, dead_fraction };
 }
 
-/** Does a part of a run's work, unless the run has failed. If that fails, the run is over, and others continue. */
-async function unlessFailed(run: OpenedRun & Partial<Started>, work: () => Promise<void>): Promise<void> {
+/**
+ * Does a part of a run's work, unless the run has failed. If that fails, the run is over, and others continue; with
+ * `savesLast: false` the folder keeps its earlier checkpoint.
+ */
+async function unlessFailed(
+  run: OpenedRun & Partial<Started>,
+  work: () => Promise<void>,
+  { savesLast = true }: { readonly savesLast?: boolean } = {},
+): Promise<void> {
   if (run.failure !== null) return;
   try {
     await work();
   } catch (error) {
-    await fail(run, error);
+    await fail(run, error, savesLast);
   }
 }
 
-/** Ends a run, with a checkpoint of the last step if one can still be written. */
-async function fail(run: OpenedRun & Partial<Started>, error: unknown): Promise<void> {
+/** Ends a run; with `savesLast`, saves a checkpoint of the last step if one can still be written. */
+async function fail(run: OpenedRun & Partial<Started>, error: unknown, savesLast = true): Promise<void> {
   if (run.failure !== null) return;
   run.failure = error instanceof Error ? error : new Error(String(error));
-  if (isStarted(run) && !run.diverged && run.losses.length === run.state.step) {
+  if (savesLast && isStarted(run) && !run.diverged && run.losses.length === run.state.step) {
     await writeCheckpoint(run).catch(() => {});
   }
   await run.directory.noteFailure(run.failure.message).catch(() => {});
@@ -476,11 +483,12 @@ async function runTogether(
       for (const [i, run] of begun.entries()) {
         const { step, losses, validation } = progress[i]!;
         const measured = validation && validationOf(Math.floor(step / every!) * every!, validation);
+        // A state does not hold validations: one that the log lacks is made again, from an earlier state.
         await unlessFailed(run, async () => {
           await run.log!.append(losses, seconds, measured);
           await run.events?.append(step, losses);
           if (measured) await run.events?.appendMetrics(measured.step, "validation", validation);
-        });
+        }, { savesLast: !measured });
         onStatus?.(trainingStatus(run, variance));
       }
       if (begun.every(({ failure, diverged }) => failure ?? diverged)) break;

@@ -534,6 +534,33 @@ Deno.test("a run whose folder cannot be written, or whose rows cannot be read, f
   }
 });
 
+Deno.test("a log that cannot be written loses no validation: the run is resumed from before it", async () => {
+  const cfg = config({ train: { n_epochs: undefined, n_steps: 12, log_every: 2, checkpoint_every: 2 } });
+  const whole = await runIn(cfg);
+  const path = await Deno.makeTempDir();
+  const rows = rowsOf(mixtures(), D);
+  {
+    await using directory = await RunDirectory.open(path);
+    const append = directory.append.bind(directory);
+    directory.append = (name, text) =>
+      name === "metrics.jsonl" && String(text).includes('"step":6,')
+        ? Promise.reject(new Error("full"))
+        : append(name, text);
+    await assertRejects(() => runTraining(cfg, rows, { directory }), Error, "full");
+  }
+  {
+    await using directory = await RunDirectory.open(path, { start: "resume" });
+    const seen: number[] = [];
+    await runTraining(cfg, rows, { directory, onProgress: ({ step }) => seen.push(step) });
+    assertEquals(seen[0], 6, "the state is of step 4");
+  }
+  const linesOf = (bytes: Uint8Array) =>
+    new TextDecoder().decode(bytes).trim().split("\n").map((line) => ({ ...JSON.parse(line), seconds: 0 }));
+  assertEquals(linesOf(await Deno.readFile(`${path}/metrics.jsonl`)), linesOf(whole.files.get("metrics.jsonl")!));
+  assertEquals(await Deno.readFile(`${path}/sae.pt`), whole.files.get("sae.pt"));
+  await Deno.remove(path, { recursive: true });
+});
+
 /** Configurations whose training has all that a file must bring back. */
 const RESUMED: Readonly<Record<string, RunConfig>> = {
   "AuxK, a standardisation, schedules": config({
