@@ -81,7 +81,14 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     throw new UsageError(`stability needs two runs or more, found ${models.length}; saev train --seeds 5 trains five`);
   }
   await useTuning();
-  const rows = data === undefined ? undefined : await rowsFor(models[0]!, data, args, signal);
+  const open = async (path: string, d_model: number) => {
+    const given = { ...dataOptions(args), d_model };
+    const rows = await opening(signal, (source) => openRows(path, { ...source, ...given })).catch((error) => {
+      if (error instanceof ShapeError) error.message += `, as ${models[0]!.name} has it`;
+      throw error;
+    });
+    return finiteRows(rows, shownAddress(path));
+  };
   const only = models.find(({ untrained }) => untrained === null);
   if (only) say(`${only.name} is not the folder of a run, so its values before training are unknown`);
   using line = new CountLine("models", models.length);
@@ -90,22 +97,12 @@ async function run(args: Arguments, signal: AbortSignal): Promise<number> {
     onProgress: (done) => line.show(done),
     ...threshold !== undefined && { threshold },
     ...k !== undefined && { k },
-    ...rows && { data: { name: shownAddress(data!), rows } },
+    ...data !== undefined && { data: { name: shownAddress(data), open: (d_model) => open(data, d_model) } },
   });
   line[Symbol.dispose]();
   if (out !== undefined) await writeStability(out, found);
   await print(args.flag("json") ? JSON.stringify(found) : tableOf(found));
   return 0;
-}
-
-async function rowsFor({ open, name }: StableModel, data: string, args: Arguments, signal: AbortSignal) {
-  using sae = await open();
-  const given = { ...dataOptions(args), d_model: sae.cfg.d_model };
-  const rows = await opening(signal, (source) => openRows(data, { ...source, ...given })).catch((error) => {
-    if (error instanceof ShapeError) error.message += `, as ${name} has it`;
-    throw error;
-  });
-  return finiteRows(rows, shownAddress(data));
 }
 
 /** A run's model, and its model before the first step, from its configuration. */

@@ -26,6 +26,13 @@ export function unitRows(matrix: Float32Array, columns: number): Float32Array {
   return unit;
 }
 
+/** Some rows of a matrix, in their order. */
+export function rowsAt(matrix: Float32Array, columns: number, rows: readonly number[]): Float32Array {
+  const taken = new Float32Array(rows.length * columns);
+  for (const [i, row] of rows.entries()) taken.set(matrix.subarray(row * columns, (row + 1) * columns), i * columns);
+  return taken;
+}
+
 /** Input of {@link cosineTiles}. */
 export interface CosineTilesOptions {
   /** [S_A, D], rows of unit length. */

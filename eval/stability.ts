@@ -17,7 +17,8 @@ import { checkOptions } from "../kernels/engine/options.ts";
 import type { RowSource } from "../nn/rows.ts";
 import type { SparseAutoencoder } from "../nn/sparse_autoencoder.ts";
 import { type Candidates, greedyAssignment, largestAssignment } from "./assignment.ts";
-import { cosineTiles, unitRows } from "./cosines.ts";
+import { cosineTiles, rowsAt, unitRows } from "./cosines.ts";
+import { largestOf } from "./largest.ts";
 import { topRows } from "./latents.ts";
 
 /** The largest dictionary with an exact assignment, which needs all cosines at once: 64 MiB. */
@@ -303,17 +304,9 @@ async function* tilesOf(
 
 /** The best columns of a row. */
 function bestOf(row: number, cosines: Float32Array): Candidates {
-  const n = Math.min(N_CANDIDATES, cosines.length);
-  const [columns, values] = [new Uint32Array(n), new Float32Array(n)];
-  let found = 0;
-  for (const [column, cosine] of cosines.entries()) {
-    if (found === n && cosine <= values[n - 1]!) continue;
-    let at = Math.min(found, n - 1);
-    found = Math.min(found + 1, n);
-    for (; at > 0 && values[at - 1]! < cosine; at--) [values[at], columns[at]] = [values[at - 1]!, columns[at - 1]!];
-    [values[at], columns[at]] = [cosine, column];
-  }
-  return { row, columns, values, isComplete: n === cosines.length };
+  const columns = Uint32Array.from(largestOf(cosines, N_CANDIDATES));
+  const values = Float32Array.from(columns, (column) => cosines[column]!);
+  return { row, columns, values, isComplete: columns.length === cosines.length };
 }
 
 /** The greedy assignment; after the first round, only unpaired latents are compared. */
@@ -326,9 +319,9 @@ async function greedyPairs(
   return await greedyAssignment(few.d_sae, async (rows, isFree) => {
     if (rows.length === few.d_sae) return first;
     const columns = Array.from({ length: many.d_sae }, (_, column) => column).filter(isFree);
-    const left = { ...few, unit_SD: rowsOf(few, rows) };
+    const left = { ...few, unit_SD: rowsAt(few.unit_SD, few.d_model, rows) };
     const found: Candidates[] = [];
-    for await (const tile of tilesOf(left, { unit_SD: rowsOf(many, columns) }, signal)) {
+    for await (const tile of tilesOf(left, { unit_SD: rowsAt(many.unit_SD, many.d_model, columns) }, signal)) {
       for (let i = tile.from; i < tile.to; i++) {
         const at = (i - tile.from) * columns.length;
         const best = bestOf(rows[i]!, tile.cosines.subarray(at, at + columns.length));
@@ -337,12 +330,6 @@ async function greedyPairs(
     }
     return found;
   });
-}
-
-function rowsOf({ unit_SD, d_model }: StabilityMember, rows: readonly number[]): Float32Array {
-  const taken = new Float32Array(rows.length * d_model);
-  for (const [i, row] of rows.entries()) taken.set(unit_SD.subarray(row * d_model, (row + 1) * d_model), i * d_model);
-  return taken;
 }
 
 function cosineOf(a: StabilityMember, i: number, b: StabilityMember, j: number): number {

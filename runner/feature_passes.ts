@@ -11,6 +11,7 @@ import { finiteRows } from "../data/finite.ts";
 import { FeatureSums } from "../eval/feature_sums.ts";
 import { largestOf } from "../eval/largest.ts";
 import { encodeRows, type RowCode } from "../eval/latents.ts";
+import { crc32 } from "../io/crc32.ts";
 import { readBytes, writeBytes } from "../io/files.ts";
 import { spans } from "../kernels/engine/tensor.ts";
 import { readRows } from "../nn/rows.ts";
@@ -48,14 +49,13 @@ export interface PartialFolder {
 export async function openPartial(plan: FeaturesPlan): Promise<PartialFolder> {
   const { sae, rows, images, patchLabels, selection, counts, grid } = plan;
   const path = `${plan.out}/${PARTIAL}`;
-  const bytes = new TextEncoder().encode(
-    JSON.stringify([images.paths, images.classes, patchLabels && [...patchLabels]]),
-  );
+  const bytes = new TextEncoder().encode(JSON.stringify([images.paths, images.classes]));
   const identity = JSON.stringify({
     saev_features: 1,
     model: await modelFingerprint(sae),
     data: await fingerprintOf(rows),
     images: new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex(),
+    patchLabels: patchLabels && crc32(patchLabels),
     ...{ selection, counts, grid },
   });
   const found = await Deno.readTextFile(`${path}/plan.json`).catch(() => null);
@@ -110,7 +110,6 @@ export async function encodeOnce(
   for await (const { images: batch, x_BD, codes } of encodedImages(plan, imageRange(done, nImages), signal)) {
     let image = batch[0]!;
     const words: number[] = [];
-    const bits = new Uint32Array(1);
     for await (const { row, latents, values } of codes) {
       const patch = row % perImage;
       const at = batch[0]! * perImage + row;
@@ -120,9 +119,9 @@ export async function encodeOnce(
       if (place !== undefined) { for (let d = 0; d < d_model; d++) means[place * d_model + d]! += x_D[d]! / perImage; }
       if (patch < perImage - 1) continue;
       const pooledImage = sums.endImage();
+      const bits = new Uint32Array(pooledImage.values.buffer);
       for (const [i, latent] of pooledImage.latents.entries()) {
-        new Float32Array(bits.buffer)[0] = pooledImage.values[i]!;
-        words.push(image, latent, bits[0]!, pooledImage.patches[i]!);
+        words.push(image, latent, bits[i]!, pooledImage.patches[i]!);
       }
       image++;
     }
@@ -166,7 +165,9 @@ export async function encodeAgain(
   for (const record of records) {
     for (const [i, { image }] of record.examples.entries()) {
       const place = starts.at(-1)! + i;
-      shownOn.set(image, [...shownOn.get(image) ?? [], { record, place }]);
+      const shown = shownOn.get(image);
+      if (shown) shown.push({ record, place });
+      else shownOn.set(image, [{ record, place }]);
     }
     starts.push(starts.at(-1)! + record.examples.length);
   }

@@ -6,7 +6,7 @@
  */
 
 import { classScores, purity } from "../eval/class_scores.ts";
-import { cosineTiles, unitRows } from "../eval/cosines.ts";
+import { cosineTiles, rowsAt, unitRows } from "../eval/cosines.ts";
 import { chooseExamples, type PooledEntries, strongestFirst } from "../eval/feature_examples.ts";
 import { largestOf } from "../eval/largest.ts";
 import { ENTRY_WORDS, type FirstPass } from "./feature_passes.ts";
@@ -226,10 +226,7 @@ async function withNearest(
 ): Promise<ChosenRecord[]> {
   const { cfg: { d_model, d_sae }, context } = sae;
   const units = unitRows(await sae.parameters.W_dec.read(), d_model);
-  const own = new Float32Array(records.length * d_model);
-  for (const [i, { latent }] of records.entries()) {
-    own.set(units.subarray(latent * d_model, (latent + 1) * d_model), i * d_model);
-  }
+  const own = rowsAt(units, d_model, records.map(({ latent }) => latent));
   const found: ChosenRecord[] = [];
   for await (const { rows, cosines } of cosineTiles(context, { a: own, b: units, d_model, signal })) {
     const read = await cosines.read((rows.to - rows.from) * d_sae);

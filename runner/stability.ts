@@ -56,8 +56,8 @@ export interface CompareStabilityOptions {
   readonly threshold?: number;
   /** Strongest examples of each latent; 16 if left out. */
   readonly k?: number;
-  /** What shared examples are counted on, and what it is called. */
-  readonly data?: { readonly name: string; readonly rows: RowSource };
+  /** What shared examples are counted on: its name, and what opens it once the width of the first model's rows is known. */
+  readonly data?: { readonly name: string; readonly open: (d_model: number) => Promise<RowSource> };
   /** Ends it with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Told how many models have been read, and pairs compared. */
@@ -67,7 +67,7 @@ export interface CompareStabilityOptions {
 /**
  * Compares models, one of which is on the device at a time.
  *
- * @throws {RangeError | ShapeError | DeviceError} as `stabilityMember` and `measureStability`.
+ * @throws {RangeError | ShapeError | DeviceError} as `stabilityMember` and `measureStability`, and what `data.open` throws.
  * @throws {unknown} the signal's reason, once it is aborted.
  */
 export async function compareStability(
@@ -79,10 +79,12 @@ export async function compareStability(
   const knowsInitial = models.every(({ untrained }) => untrained !== null);
   const total = models.length;
   const [trained, initial]: [StabilityMember[], StabilityMember[]] = [[], []];
-  const ofMember = { k, ...data && { rows: data.rows }, ...signal && { signal } };
+  let rows: RowSource | undefined;
   onProgress?.(0, total);
   for (const { open, untrained } of models) {
     using sae = await open();
+    rows ??= await data?.open(sae.cfg.d_model);
+    const ofMember = { k, ...rows && { rows }, ...signal && { signal } };
     trained.push(await stabilityMember(sae, ofMember));
     if (knowsInitial) {
       using before = await untrained!(sae);

@@ -60,7 +60,11 @@ Deno.test("runs are compared as they are and as they were before training", asyn
   const folder = await Deno.makeTempDir();
   const models: StableModel[] = [];
   for (const seed of [0, 1, 2]) models.push(await trained(folder, seed, {}));
-  const found = await compareStability(models, { threshold: 0.6, k: 5, data: { name: "rows", rows: ROWS } });
+  const found = await compareStability(models, {
+    threshold: 0.6,
+    k: 5,
+    data: { name: "rows", open: () => Promise.resolve(ROWS) },
+  });
   assertEquals([found.models, found.data, found.pairs.length], [["0", "1", "2"], "rows", 3]);
   const membersOf = async (open: (model: StableModel) => Promise<SparseAutoencoder>) => {
     const members = [];
