@@ -154,7 +154,7 @@ function rowsOf(metrics: unknown, data: unknown): string {
     ? `${path} (${sha256.slice(0, 12)})`
     : String(at(metrics, "config", "data", "path"));
   const n_rows = numberAt(metrics, "metrics", "n_rows");
-  return `${n_rows?.toLocaleString("en") ?? "some"} rows of ${at(metrics, "evaluated_on")} of ${what}`;
+  return `${n_rows?.toLocaleString("en") ?? "some"} ${at(metrics, "evaluated_on")} rows of ${what}`;
 }
 
 function configurationOf(config: unknown): Map<string, string> {

@@ -115,7 +115,7 @@ Deno.test("a folder says what became of its run, whether it was finished or not"
     const { density, ...numbers } = whole.measured!;
     assertEquals(numbers, { nmse: 0.3, l0: 4, dead_fraction: 0.25, n_dense: 2, cosine: 0.9 });
     assertEquals([density!.n_latents, density!.n_dead], [8, 2]);
-    assertEquals(whole.measuredOn, "60 rows of validation of acts.npy (aaaaaaaaaaaa)");
+    assertEquals(whole.measuredOn, "60 validation rows of acts.npy (aaaaaaaaaaaa)");
     assertEquals(Object.fromEntries(whole.configuration), {
       "data.path": "acts.npy",
       "sae.d_sae": "8",

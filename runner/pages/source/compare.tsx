@@ -35,7 +35,7 @@ function Comparison({ data }: { readonly data: ComparisonData }): VNode {
   return (
     <Page title={title} summary={summary}>
       <Warnings warnings={warnings} />
-      <Section id="front" title="Sparsity and error" caption="A point is a run, and leads to its report.">
+      <Section id="front" title="Sparsity and error" caption="Each point is a run. Select it to open its report.">
         <Front
           models={models}
           isOneLayer={!differences.some(({ field }) => field === "data.layer")}
@@ -43,7 +43,7 @@ function Comparison({ data }: { readonly data: ComparisonData }): VNode {
           onHighlight={setHighlighted}
         />
       </Section>
-      <Section id="runs" title="Runs" caption="Press a heading to sort. A run without its tick is drawn nowhere.">
+      <Section id="runs" title="Runs" caption="Press a heading to sort. Untick a run to hide it in the charts.">
         <SortableTable
           label="runs"
           columns={columnsOf(differences, { hidden, toggle })}
@@ -66,7 +66,7 @@ function Comparison({ data }: { readonly data: ComparisonData }): VNode {
       <Densities models={models} />
       <Section
         id="differences"
-        title="Differences of configuration"
+        title="Differences in configuration"
         caption={differences.length === 0
           ? "All fields are the same."
           : "Fields that are the same everywhere are left out."}

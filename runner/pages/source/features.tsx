@@ -281,7 +281,7 @@ function AnnotationFiles({ annotations, onImport }: {
     <section>
       <h2>Annotations</h2>
       <p class="caption">
-        Names, tags, verdicts and notes stay in this browser. Export them to keep or to share;{" "}
+        Names, tags, verdicts and notes stay in this browser. Export them to keep or share them;{" "}
         <code>saev features --annotations annotations.json</code> puts them into the folder.
       </p>
       <div class="filters">

@@ -26,7 +26,7 @@ function Report({ data }: { readonly data: ReportData }): VNode {
         </Section>
       )}
       {strongest && (
-        <Section id="strongest" title="What excites them" caption={strongest.caption}>
+        <Section id="strongest" title="What activates them" caption={strongest.caption}>
           <Strongest features={strongest.features} />
         </Section>
       )}
@@ -45,7 +45,7 @@ function Report({ data }: { readonly data: ReportData }): VNode {
           <DataTable columns={columns} rows={rows} />
         </Section>
       ))}
-      <Section id="configuration" title="Configuration" caption="Fields that are not set are left out.">
+      <Section id="configuration" title="Configuration" caption="Only fields that are set are listed.">
         <NamedValues values={configuration} />
       </Section>
     </Page>

@@ -12,9 +12,9 @@ import { percent, short } from "./format.ts";
 import { HeatLegend, HeatMap } from "./heat_map.tsx";
 
 const KINDS: Readonly<Record<FeatureExampleKind, readonly [title: string, caption: string]>> = {
-  top: ["Strongest images", "One scale for all heat-maps of the latent."],
-  quantile: ["Across its range", "From the rest of the images on which it fires, weaker and weaker."],
-  counter: ["Where it is silent", "Images like the ones above on which it does not fire."],
+  top: ["Strongest images", "All heat-maps of this latent use one scale."],
+  quantile: ["Across its range", "A sample of the other images on which it fires, from strong to weak."],
+  counter: ["Where it is silent", "Similar images on which it does not fire."],
 };
 
 /** A latent of a folder, loaded when it is wanted. */
@@ -38,7 +38,7 @@ export function FeatureView({ folder, latent, linkTo, children }: {
     };
   }, [folder, latent]);
   if (loaded === null) {
-    return <p role="status">Latent {latent} is not in this folder: it never fires, or was not chosen.</p>;
+    return <p role="status">Latent {latent} is not in this folder: it never fires, or it was not selected.</p>;
   }
   if (typeof loaded === "string" || loaded.latent !== latent) {
     return <p role="status">{typeof loaded === "string" ? loaded : "Loading …"}</p>;
@@ -311,7 +311,9 @@ export function AnnotationForm({ annotations, latent }: {
         </label>
       </form>
       {!isKept && (
-        <p role="alert">This browser keeps nothing for pages from files: export the annotations before you leave.</p>
+        <p role="alert">
+          This browser does not keep data for pages opened from disk. Export the annotations before you leave.
+        </p>
       )}
     </section>
   );
